@@ -1,0 +1,62 @@
+//! What is to be done. The supervisor carries actions out in order and decides nothing.
+
+use std::time::Duration;
+
+use super::event::{Hook, Probe, Run};
+
+/// Something the supervisor must do, now.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// See that the image is in the store; answered by `ImageReady` or `ImageFailed`.
+    PullImage {
+        /// The container that asks; its `image` and `imagePullPolicy` say what and how.
+        container: String,
+    },
+    /// Make and start the container; answered by `Started` and later `Exited`, or by `StartFailed`.
+    StartContainer {
+        /// Which start.
+        run: Run,
+    },
+    /// Send a signal to the container's first process. Nothing happens when it is gone already.
+    Signal {
+        /// Which start.
+        run: Run,
+        /// A signal's number; SIGKILL also ends everything else in the container.
+        signal: i32,
+    },
+    /// Run a hook; answered by one `HookEnded`. The run's end ends the hook.
+    RunHook {
+        /// Which start.
+        run: Run,
+        /// Which hook.
+        hook: Hook,
+        /// When to give up and answer with a failure.
+        timeout: Option<Duration>,
+    },
+    /// Run a probe once, with its own `timeoutSeconds`; answered by one `ProbeEnded`, unless the
+    /// run has ended before.
+    RunProbe {
+        /// Which start.
+        run: Run,
+        /// Which probe.
+        probe: Probe,
+    },
+    /// Append to the pod's events.
+    Record(Record),
+    /// Nothing of the pod runs any more and nothing will: tear the sandbox down and leave.
+    /// Always the last action of a pod's life, once.
+    Finish,
+}
+
+/// What an event says; the supervisor adds time, count and identity (`v1.Event`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// Such as `BackOff`.
+    pub reason: &'static str,
+    /// In the kubelet's words.
+    pub message: String,
+    /// The container meant: `involvedObject.fieldPath` is `spec.containers{NAME}` or its kin.
+    pub container: Option<String>,
+}

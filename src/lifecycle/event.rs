@@ -1,0 +1,184 @@
+//! What can happen to a pod. The supervisor observes and reports; it judges nothing.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::EphemeralContainer;
+
+/// One start of one container: its name and the number of starts before this one.
+///
+/// Every report about a container names its run, so that a late answer about an earlier run can
+/// never be taken for one about the present run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Run {
+    /// The container's name; unique in a pod over init, app and ephemeral containers.
+    pub container: String,
+    /// 0 for the first start. Grows by one with every start that is tried; names the log file.
+    pub attempt: u32,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The pod's namespaces, volumes and network stand.
+    SandboxReady {
+        /// The pod's addresses; the first is `status.podIP`. May be empty (loopback only).
+        pod_ips: Vec<String>,
+        /// `status.hostIP`.
+        host_ip: Option<String>,
+    },
+    /// The sandbox could not be made; the pod cannot run.
+    SandboxFailed {
+        /// The whole cause, ready to be shown.
+        message: String,
+    },
+    /// The image a container asked for is in the store.
+    ImageReady {
+        /// The container that asked.
+        container: String,
+        /// `status.containerStatuses[].image`: the reference by which it is known.
+        image: String,
+        /// `imageID`: `NAME@sha256:…`.
+        image_id: String,
+        /// The image's `Config.StopSignal`, such as `SIGQUIT`.
+        stop_signal: Option<String>,
+        /// `None` when the image was present already and nothing was fetched.
+        pulled: Option<Pulled>,
+    },
+    /// The image could not be had.
+    ImageFailed {
+        /// The container that asked.
+        container: String,
+        /// Which of the kubelet's reasons it is.
+        reason: ImageFailure,
+        /// The registry's own words, with the reference.
+        message: String,
+    },
+    /// The container's process has been executed.
+    Started {
+        /// Which start.
+        run: Run,
+        /// `podctl://…`, as `status.containerStatuses[].containerID`.
+        container_id: String,
+    },
+    /// The container could not be made or its process not executed.
+    StartFailed {
+        /// Which start.
+        run: Run,
+        /// Which of the kubelet's reasons it is.
+        reason: StartFailure,
+        /// The whole cause, ready to be shown.
+        message: String,
+    },
+    /// The container's process ended and everything of it is gone.
+    Exited {
+        /// Which start.
+        run: Run,
+        /// How it ended.
+        exit: Exit,
+        /// The cgroup saw an OOM kill during this run.
+        oom_killed: bool,
+        /// What R-APP-4 says of terminationMessagePath and the policy, already cut to size.
+        message: String,
+    },
+    /// A hook that [`super::Action::RunHook`] asked for has ended.
+    HookEnded {
+        /// Which start.
+        run: Run,
+        /// Which hook.
+        hook: Hook,
+        /// The failure, ready to be shown.
+        result: Result<(), String>,
+    },
+    /// A probe that [`super::Action::RunProbe`] asked for has ended.
+    ProbeEnded {
+        /// Which start.
+        run: Run,
+        /// Which probe.
+        probe: Probe,
+        /// The failure, ready to be shown, as the kubelet words it
+        /// (`HTTP probe failed with statuscode: 500`).
+        result: Result<(), String>,
+    },
+    /// A deadline that [`super::State::next_deadline`] named has passed. Sent too often it does no harm.
+    Tick,
+    /// The user wants the pod gone.
+    Delete {
+        /// Overrides terminationGracePeriodSeconds. Zero is SIGKILL at once. A second delete can
+        /// only shorten what is left.
+        grace_period: Option<Duration>,
+    },
+    /// The user wants every container to start anew, init containers first (R-INIT-3).
+    Restart,
+    /// The pod broke a limit that only eviction enforces (R-VOL-1).
+    Evict {
+        /// `status.message`.
+        message: String,
+    },
+    /// `podctl debug` (R-EPH-1).
+    AddEphemeralContainer(Box<EphemeralContainer>),
+}
+
+/// What a pull cost; for the event `Pulled`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// How long it took.
+    pub took: Duration,
+    /// Size of the image in bytes, as the registry holds it.
+    pub size: u64,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// By `exit(2)` with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Waiting reasons of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFailure {
+    /// `ErrImagePull`
+    Pull,
+    /// `ErrImageNeverPull`: not present, and imagePullPolicy is Never.
+    NeverPull,
+    /// `InvalidImageName`
+    InvalidName,
+}
+
+/// Reasons why a container did not come to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFailure {
+    /// `CreateContainerConfigError`: the configuration cannot be honoured (a missing ConfigMap key,
+    /// a root image with runAsNonRoot …). The container waits and is tried again.
+    CreateContainerConfig,
+    /// `CreateContainerError`: the sandbox of the container could not be built.
+    CreateContainer,
+    /// The command could not be executed: terminated with reason `StartError` and this exit code
+    /// (127 not found, 126 not executable, else 128).
+    Start {
+        /// The exit code to show.
+        exit_code: i32,
+    },
+}
+
+/// The two container hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// `lifecycle.postStart`
+    PostStart,
+    /// `lifecycle.preStop`
+    PreStop,
+}
+
+/// The three probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// `startupProbe`
+    Startup,
+    /// `livenessProbe`
+    Liveness,
+    /// `readinessProbe`
+    Readiness,
+}

@@ -1,0 +1,117 @@
+//! Where podctl keeps things, by the XDG base directory specification.
+
+use std::{
+    env, fs,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{Error, PodDir};
+
+/// The two directories that hold everything of one user's pods.
+#[derive(Clone, Debug)]
+pub struct Home {
+    /// What a reboot ends: `$XDG_RUNTIME_DIR/podctl`, for root `/run/podctl`.
+    pub runtime: PathBuf,
+    /// What stays: `$XDG_DATA_HOME/podctl`, for root `/var/lib/podctl`.
+    pub data: PathBuf,
+}
+
+impl Home {
+    /// The directories of the user who runs this process, made where they are missing.
+    ///
+    /// `PODCTL_RUNTIME_DIR` and `PODCTL_DATA_DIR` override them, for tests and for embedding.
+    ///
+    /// # Errors
+    /// [`Error::NoHome`] when the environment names no place, [`Error::Io`] when one cannot be made.
+    pub fn of_user() -> Result<Home, Error> {
+        let uid = nix::unistd::geteuid();
+        let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let runtime = set("PODCTL_RUNTIME_DIR").unwrap_or_else(|| {
+            if uid.is_root() {
+                return PathBuf::from("/run/podctl");
+            }
+            match set("XDG_RUNTIME_DIR").filter(|dir| owned_by(dir, uid.as_raw())) {
+                Some(dir) => dir.join("podctl"),
+                None => env::temp_dir().join(format!("podctl-{uid}")),
+            }
+        });
+        let data = match set("PODCTL_DATA_DIR") {
+            Some(dir) => dir,
+            None if uid.is_root() => PathBuf::from("/var/lib/podctl"),
+            None => set("XDG_DATA_HOME")
+                .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+                .ok_or(Error::NoHome)?
+                .join("podctl"),
+        };
+        let home = Home { runtime, data };
+        private_dir(&home.runtime)?;
+        private_dir(&home.runtime.join("pods"))?;
+        private_dir(&home.data)?;
+        Ok(home)
+    }
+
+    /// The image store's directory.
+    pub fn images(&self) -> PathBuf {
+        self.data.join("images")
+    }
+
+    /// Where one pod's state lies, whether or not there is such a pod.
+    pub fn pod(&self, namespace: &str, name: &str) -> PodDir {
+        PodDir::new(self.runtime.join("pods").join(format!("{namespace}_{name}")), namespace, name)
+    }
+
+    /// Every pod there is, alive or ended, ordered by namespace and name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be read.
+    pub fn pods(&self) -> Result<Vec<PodDir>, Error> {
+        let dir = self.runtime.join("pods");
+        let mut pods = Vec::new();
+        for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
+            let entry = entry.map_err(Error::io("list", &dir))?;
+            if let Some((namespace, name)) = entry.file_name().to_str().and_then(|n| n.split_once('_')) {
+                pods.push(self.pod(namespace, name));
+            }
+        }
+        pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Ok(pods)
+    }
+
+    /// The directory of a pod's logs; below it one directory a container, in it `N.log`.
+    pub fn logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+        self.data.join("logs").join(format!("{namespace}_{name}_{uid}"))
+    }
+
+    /// The log of one start of one container.
+    pub fn log(&self, namespace: &str, name: &str, uid: &str, container: &str, attempt: u32) -> PathBuf {
+        self.logs(namespace, name, uid).join(container).join(format!("{attempt}.log"))
+    }
+
+    /// The writable layers and volumes of one living pod.
+    pub fn pod_data(&self, uid: &str) -> PathBuf {
+        self.data.join("pods").join(uid)
+    }
+}
+
+/// A stale XDG_RUNTIME_DIR (after `su`) belongs to somebody else and must not be used.
+fn owned_by(dir: &Path, uid: u32) -> bool {
+    fs::metadata(dir).is_ok_and(|m| m.uid() == uid)
+}
+
+/// Makes a directory that nobody else may enter, and refuses one that somebody else owns.
+fn private_dir(dir: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(Error::io("make directory", dir))?;
+    let meta = fs::symlink_metadata(dir).map_err(Error::io("inspect", dir))?;
+    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(Error::io("use", dir)(std::io::Error::other("it belongs to another user")));
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(Error::io("protect", dir))?;
+    }
+    Ok(())
+}

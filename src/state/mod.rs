@@ -1,0 +1,68 @@
+//! What is on disk of a pod: where it lies, how it is written whole, how it is found again.
+//!
+//! Promises: every file is replaced by rename, so a reader sees the old or the new one, never half
+//! of one; a lock held by the supervisor tells whether a pod is alive, also after a crash.
+//! Stands beside all flows: the supervisor writes, every command reads.
+//!
+//! ```text
+//! $XDG_RUNTIME_DIR/podctl/pods/NAMESPACE_NAME/     (root: /run/podctl/pods/…; gone at reboot)
+//!     lock            flock(2)ed by the supervisor as long as it lives
+//!     pod.json        v1.Pod with status
+//!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     control.sock    the supervisor's control socket
+//! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
+//!     images/         the image store
+//!     logs/NAMESPACE_NAME_UID/CONTAINER/N.log      CRI log format; N is the start's number
+//!     pods/UID/       writable layers and volumes of a living pod
+//! ```
+
+mod home;
+mod pod_dir;
+
+pub use home::Home;
+pub use pod_dir::{Liveness, PodDir};
+
+use std::path::PathBuf;
+
+/// Why state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on a file of ours failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb: `read`, `write`, `lock`.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A file of ours does not hold what we write.
+    #[error("{} is damaged ({source}); `podctl delete --force {pod}` clears it away", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// The pod it belongs to.
+        pod: String,
+        /// What the JSON parser says.
+        source: serde_json::Error,
+    },
+    /// Neither XDG_DATA_HOME nor HOME is set.
+    #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for images and logs; set HOME")]
+    NoHome,
+    /// No such pod.
+    #[error("pod \"{name}\" not found in namespace \"{namespace}\"")]
+    NotFound {
+        /// The pod's namespace.
+        namespace: String,
+        /// The pod's name.
+        name: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Io { action, path, source }
+    }
+}

@@ -1,0 +1,190 @@
+//! One pod's directory under the runtime directory.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+
+use super::Error;
+
+/// Where one pod's state lies.
+#[derive(Clone, Debug)]
+pub struct PodDir {
+    /// `…/pods/NAMESPACE_NAME`
+    pub path: PathBuf,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+}
+
+/// Whether a pod's supervisor lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// There is no such pod.
+    Absent,
+    /// Its supervisor holds the lock.
+    Alive,
+    /// It has a directory, and nobody holds the lock: it ended, or its supervisor was killed.
+    Ended,
+}
+
+impl PodDir {
+    pub(super) fn new(path: PathBuf, namespace: &str, name: &str) -> PodDir {
+        PodDir { path, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// The file with the pod and its status.
+    pub fn pod_file(&self) -> PathBuf {
+        self.path.join("pod.json")
+    }
+
+    /// The file with the pod's events.
+    pub fn events_file(&self) -> PathBuf {
+        self.path.join("events.jsonl")
+    }
+
+    /// Makes the directory and takes the lock; `None` when a live supervisor holds it.
+    ///
+    /// The lock belongs to the open file: whoever inherits the descriptor holds it as well.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lock(&self) -> Result<Option<OwnedFd>, Error> {
+        make_dir(&self.path)?;
+        let path = self.path.join("lock");
+        loop {
+            let file =
+                File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+            }
+            // Whoever removed the pod meanwhile took the file with it: then ours locks nothing.
+            let held = file.metadata().map_err(Error::io("inspect", &path))?;
+            if fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
+                return Ok(Some(file.into()));
+            }
+            make_dir(&self.path)?;
+        }
+    }
+
+    /// Whether the pod's supervisor lives.
+    pub fn liveness(&self) -> Liveness {
+        let Ok(file) = File::open(self.path.join("lock")) else {
+            return if self.path.exists() { Liveness::Ended } else { Liveness::Absent };
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Liveness::Ended,
+            Err(_) => Liveness::Alive,
+        }
+    }
+
+    /// The pod with its status.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Io`].
+    pub fn read(&self) -> Result<Pod, Error> {
+        let path = self.pod_file();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotFound { namespace: self.namespace.clone(), name: self.name.clone() });
+            }
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        serde_json::from_slice(&text).map_err(|source| Error::Damaged {
+            path,
+            pod: self.name.clone(),
+            source,
+        })
+    }
+
+    /// Replaces the pod and its status.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write(&self, pod: &Pod) -> Result<(), Error> {
+        let text = serde_json::to_vec(pod).expect("a Pod is always JSON");
+        replace(&self.pod_file(), &text)
+    }
+
+    /// The pod's events, oldest first; those of the same name are given once, as last written.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn events(&self) -> Result<Vec<Event>, Error> {
+        let path = self.events_file();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(Error::io("read", &path)(e)),
+        };
+        let mut events: Vec<Event> = Vec::new();
+        // A last line without its newline is still being written.
+        for line in text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
+            let event: Event = serde_json::from_slice(line).map_err(|source| Error::Damaged {
+                path: path.clone(),
+                pod: self.name.clone(),
+                source,
+            })?;
+            match events.iter_mut().find(|e| e.metadata.name == event.metadata.name) {
+                Some(known) => *known = event,
+                None => events.push(event),
+            }
+        }
+        Ok(events)
+    }
+
+    /// Appends one event, or its newer version.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn append_event(&self, event: &Event) -> Result<(), Error> {
+        let path = self.events_file();
+        let mut line = serde_json::to_vec(event).expect("an Event is always JSON");
+        line.push(b'\n');
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&line))
+            .map_err(Error::io("write", &path))
+    }
+
+    /// Takes the pod's directory away.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove(&self) -> Result<(), Error> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    match fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("make directory", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes beside the file, then renames: a reader never sees a half. Nothing here outlives a
+/// reboot, so nothing is synced.
+fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
+    let beside = path.with_extension("new");
+    fs::write(&beside, text).map_err(Error::io("write", &beside))?;
+    fs::rename(&beside, path).map_err(Error::io("replace", path))
+}
