@@ -1,2 +1,7 @@
-//! x
-fn main() {}
+//! The `podctl` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    podctl::cli::main()
+}

@@ -1,0 +1,333 @@
+//! `podctl run`: starts the pods of manifest files; in the foreground it shows their logs.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{Read, Write},
+    os::fd::AsFd,
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::{Error, delete, io, red, warn};
+use crate::{
+    lifecycle,
+    logs::{Follow, Prefixes},
+    manifest::{self, Manifest, Source},
+    sandbox::Objects,
+    state::{Home, Liveness, PodDir},
+    supervisor::{self, Options, Started},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Manifest files, `-` for standard input.
+    #[arg(required = true)]
+    files: Vec<String>,
+    /// Leave the pods running and return.
+    #[arg(short, long)]
+    detach: bool,
+    /// With --detach: wait until the pods are this far.
+    #[arg(long, value_enum, default_value = "running")]
+    wait: Wait,
+    /// End running pods of the same names first.
+    #[arg(long)]
+    replace: bool,
+    /// No colours.
+    #[arg(long)]
+    no_color: bool,
+    /// What a failed init container does: retry alone, or restart the whole pod.
+    #[arg(long, value_enum, default_value = "retry")]
+    init_failure: InitFailure,
+    /// First wait before a container is restarted, in seconds.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    backoff_initial: Duration,
+    /// Longest wait before a container is restarted, in seconds.
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    backoff_max: Duration,
+    /// `none` is loopback alone.
+    #[arg(long, value_enum, default_value = "podctl")]
+    network: Network,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Wait {
+    /// Every app container is ready.
+    Ready,
+    /// Every app container has been started.
+    Running,
+    /// Return at once.
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum InitFailure {
+    Retry,
+    RestartPod,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Network {
+    Podctl,
+    Host,
+    None,
+}
+
+/// `10`, `0.5` or `10s`.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches('s');
+    let value: f64 = number.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.no_color {
+        anstream::ColorChoice::Never.write_global();
+    }
+    let manifest = read(&args.files)?;
+    if manifest.pods.is_empty() {
+        return Err(Error::Said("the files hold no Pod".into()));
+    }
+    let mut started = Vec::new();
+    // From here on a Ctrl-C ends what has been started.
+    let signals = signals()?;
+    for mut pod in manifest.pods {
+        if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
+            pod.metadata.namespace = Some(namespace.to_owned());
+        }
+        let objects = objects(&manifest.config_maps, &manifest.secrets);
+        match start(args, home, pod, objects) {
+            Ok(pod) => started.push(pod),
+            Err(e) => {
+                for pod in &started {
+                    let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
+                }
+                return Err(e);
+            }
+        }
+    }
+    if args.detach { detached(args, &started, home) } else { foreground(&started, home, &signals) }
+}
+
+fn read(files: &[String]) -> Result<Manifest, Error> {
+    let mut sources = Vec::new();
+    for file in files {
+        let mut text = String::new();
+        let (name, done) = match file.as_str() {
+            "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
+            path => (path, fs::read_to_string(path).map(|t| text = t)),
+        };
+        done.map_err(io(format!("cannot read {name}")))?;
+        sources.push(Source { name: name.to_owned(), text });
+    }
+    let manifest = manifest::load(&sources).map_err(|all| {
+        for diagnostic in &all {
+            anstream::eprintln!("{diagnostic}");
+        }
+        let (errors, files) = (all.len(), files.join(", "));
+        Error::Said(format!("{files}: nothing was started because of {errors} error{}", if errors == 1 { "" } else { "s" }))
+    })?;
+    for warning in &manifest.warnings {
+        anstream::eprintln!("{warning}");
+    }
+    Ok(manifest)
+}
+
+fn objects(
+    config_maps: &[k8s_openapi::api::core::v1::ConfigMap],
+    secrets: &[k8s_openapi::api::core::v1::Secret],
+) -> Objects {
+    Objects { config_maps: config_maps.to_vec(), secrets: secrets.to_vec() }
+}
+
+fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Started, Error> {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
+    let restart_pod = args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
+    let options = Options {
+        backoff_initial: args.backoff_initial,
+        backoff_max: args.backoff_max,
+        restart_pod_on_init_failure: restart_pod,
+        outside: args.network == Network::Podctl,
+    };
+    if args.network == Network::Host
+        && let Some(spec) = &mut pod.spec
+    {
+        spec.host_network = Some(true);
+    }
+    if args.replace {
+        let meta = &pod.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let dir = home.pod(meta.namespace.as_deref().unwrap_or("default"), name);
+        if dir.liveness() != Liveness::Absent {
+            delete::delete(home, &dir, None, true)?;
+        }
+    }
+    let started = supervisor::start(home, pod, objects, &options)?;
+    for warning in &started.warnings {
+        warn(warning);
+    }
+    Ok(started)
+}
+
+/// SIGINT and SIGTERM as something to wait for.
+fn signals() -> Result<SignalFd, Error> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGTERM);
+    set.thread_block().map_err(|e| io("cannot block signals")(e.into()))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| io("cannot wait for signals")(e.into()))
+}
+
+fn detached(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
+    for pod in started {
+        let watch = crate::logs::Watch::new(&pod.dir)?;
+        while args.wait != Wait::None {
+            let now = pod.dir.read()?;
+            if let Some(message) = image_failure(&now) {
+                let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
+                return Err(Error::Said(message));
+            }
+            let status = now.status.unwrap_or_default();
+            let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+            if over || reached(&status, args.wait) || pod.dir.liveness() != Liveness::Alive {
+                break;
+            }
+            watch.wait(Some(Duration::from_secs(1)));
+        }
+        println!("pod/{} started", pod.dir.name);
+    }
+    Ok(0)
+}
+
+fn reached(status: &PodStatus, wait: Wait) -> bool {
+    let all = status.container_statuses.as_deref().unwrap_or_default();
+    !all.is_empty()
+        && all.iter().all(|c| match wait {
+            Wait::Ready => c.ready,
+            _ => c.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
+        })
+}
+
+/// An image that cannot be had ends a run that somebody waits for; left alone, the pod would try
+/// again, as a kubelet does.
+fn image_failure(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    all.filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)))
+        .find(|(_, w)| {
+            matches!(w.reason.as_deref(), Some("ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName"))
+        })
+        .map(|(c, w)| {
+            let reason = w.reason.as_deref().unwrap_or_default();
+            format!("container {}: {reason}: {}", c.name, w.message.as_deref().unwrap_or_default())
+        })
+}
+
+/// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
+/// second kills.
+fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i32, Error> {
+    let mut follows = Vec::new();
+    for pod in started {
+        follows.push((pod, Follow::new(home, &pod.dir)?, Notes::default()));
+    }
+    let prefixes = Prefixes::of(started.iter().filter_map(|p| p.dir.read().ok()), started.len() > 1);
+    let mut interrupts = 0;
+    let mut failure = None;
+    loop {
+        let mut alive = false;
+        for (pod, follow, notes) in &mut follows {
+            // Asked before the logs are drained: what was written before the end is then shown.
+            let lives = pod.dir.liveness() == Liveness::Alive;
+            alive |= lives;
+            if let Ok(now) = pod.dir.read() {
+                if interrupts == 0 && failure.is_none() {
+                    failure = image_failure(&now);
+                    if failure.is_some() {
+                        delete::ask(&pod.dir, Some(Duration::ZERO));
+                    }
+                }
+                notes.show(&now, &pod.dir);
+            }
+            let mut out = anstream::stdout().lock();
+            for entry in follow.drain() {
+                let _ = writeln!(out, "{}{}", prefixes.of_entry(&pod.dir.name, &entry), String::from_utf8_lossy(&entry.text));
+            }
+        }
+        if !alive {
+            break;
+        }
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
+        // A killed supervisor changes no file: its lock is looked at now and then.
+        let _ = poll(&mut fds, PollTimeout::from(500u16));
+        while let Ok(Some(_)) = signals.read_signal() {
+            interrupts += 1;
+            let grace = (interrupts > 1).then_some(Duration::ZERO);
+            if interrupts == 1 {
+                anstream::eprintln!("ending the pod gracefully; Ctrl-C again kills it");
+            }
+            for (pod, ..) in &follows {
+                delete::ask(&pod.dir, grace);
+            }
+        }
+    }
+    let mut code = 0;
+    for (pod, ..) in &follows {
+        pod.wait();
+        match pod.dir.read() {
+            Ok(ended) => code = if code == 0 { exit_code(&ended) } else { code },
+            // Deleted: there is nothing more to say about it.
+            Err(_) => {}
+        }
+    }
+    match failure {
+        Some(message) => Err(Error::Said(message)),
+        None if interrupts > 0 => Ok(130),
+        None => Ok(code),
+    }
+}
+
+/// 0 when the pod succeeded, else the code of the first app container that failed.
+fn exit_code(pod: &Pod) -> i32 {
+    let status = pod.status.clone().unwrap_or_default();
+    if status.phase.as_deref() == Some("Succeeded") {
+        return 0;
+    }
+    let ended = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    ended.filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code)).find(|code| *code != 0).unwrap_or(1)
+}
+
+/// Lifecycle notes on standard error: each new event, and the end.
+#[derive(Default)]
+struct Notes {
+    seen: HashSet<(String, i32)>,
+    ended: bool,
+}
+
+impl Notes {
+    fn show(&mut self, pod: &Pod, dir: &PodDir) {
+        for event in dir.events().unwrap_or_default() {
+            let key = (event.metadata.name.clone().unwrap_or_default(), event.count.unwrap_or(1));
+            if self.seen.insert(key) {
+                let reason = event.reason.as_deref().unwrap_or_default();
+                let warning = event.type_.as_deref() == Some("Warning");
+                let reason = if warning { red(reason) } else { format!("{0}{reason}{0:#}", anstyle::Style::new().dimmed()) };
+                anstream::eprintln!("{reason}: {}", event.message.as_deref().unwrap_or_default());
+            }
+        }
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        if !self.ended && matches!(phase, "Succeeded" | "Failed") {
+            self.ended = true;
+            anstream::eprintln!("pod {} is {}", dir.name, lifecycle::printed_status(pod));
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Reading containers' logs: CRI log files, as they are and as they grow.
+//!
+//! Promises: entries of one container come in order and once; a line is given when it is whole.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Read,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+
+use crate::state::{Error, Home, PodDir};
+
+/// One line, or part of a long one, of a container's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Which container.
+    pub container: String,
+    /// When it was written, RFC 3339 with nanoseconds.
+    pub time: String,
+    /// Standard error rather than standard output.
+    pub stderr: bool,
+    /// More of the same line follows.
+    pub partial: bool,
+    /// Without the newline.
+    pub text: Vec<u8>,
+}
+
+/// Reads one line of a log file; `None` for what is not in the format.
+pub fn parse(container: &str, line: &[u8]) -> Option<Entry> {
+    let mut parts = line.splitn(4, |b| *b == b' ');
+    let time = String::from_utf8(parts.next()?.to_vec()).ok()?;
+    let stderr = parts.next()? == b"stderr";
+    let partial = parts.next()? == b"P";
+    Some(Entry { container: container.into(), time, stderr, partial, text: parts.next()?.to_vec() })
+}
+
+/// The entries of one whole log file; an absent one has none.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
+    match fs::read(path) {
+        Ok(text) => Ok(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)).collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(Error::io("read", path)(e)),
+    }
+}
+
+/// Wakes when something about a pod changes: its status, its events, its logs.
+#[derive(Debug)]
+pub struct Watch(Inotify);
+
+impl Watch {
+    /// Watches the pod's directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(dir: &PodDir) -> Result<Watch, Error> {
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|e| Error::io("watch", &dir.path)(e.into()))?;
+        let watch = Watch(watch);
+        watch.add(&dir.path);
+        Ok(watch)
+    }
+
+    /// A directory that does not exist (any more) has nothing to tell.
+    fn add(&self, path: &Path) {
+        let flags = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_DELETE_SELF;
+        let _ = self.0.add_watch(path, flags);
+    }
+
+    /// Waits for a change, at most so long; swallows all there are.
+    pub fn wait(&self, timeout: Option<Duration>) {
+        let timeout = timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
+        let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
+        self.swallow();
+    }
+
+    fn swallow(&self) {
+        while self.0.read_events().is_ok_and(|events| !events.is_empty()) {}
+    }
+}
+
+/// All containers' logs of one pod as they grow.
+#[derive(Debug)]
+pub struct Follow {
+    watch: Watch,
+    logs: PathBuf,
+    files: HashMap<PathBuf, Growing>,
+}
+
+#[derive(Debug)]
+struct Growing {
+    file: File,
+    /// A last line without its newline.
+    rest: Vec<u8>,
+}
+
+impl Follow {
+    /// From the beginning.
+    ///
+    /// # Errors
+    /// [`Error`] when the pod is unknown or cannot be watched.
+    pub fn new(home: &Home, dir: &PodDir) -> Result<Follow, Error> {
+        let pod = dir.read()?;
+        let logs = home.logs(&dir.namespace, &dir.name, pod.metadata.uid.as_deref().unwrap_or_default());
+        fs::create_dir_all(&logs).map_err(Error::io("make directory", &logs))?;
+        let watch = Watch::new(dir)?;
+        watch.add(&logs);
+        Ok(Follow { watch, logs, files: HashMap::new() })
+    }
+
+    /// Readable when [`Follow::drain`] may have more.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.watch.0.as_fd()
+    }
+
+    /// What has come since the last call.
+    pub fn drain(&mut self) -> Vec<Entry> {
+        self.watch.swallow();
+        let mut entries = Vec::new();
+        for container in listed(&self.logs) {
+            self.watch.add(&container);
+            let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let mut files = listed(&container);
+            files.sort_by_key(|f| f.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u32>().ok()));
+            for path in files {
+                let growing = match self.files.entry(path) {
+                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                    std::collections::hash_map::Entry::Vacant(new) => match File::open(new.key()) {
+                        Ok(file) => new.insert(Growing { file, rest: Vec::new() }),
+                        Err(_) => continue,
+                    },
+                };
+                let _ = growing.file.read_to_end(&mut growing.rest);
+                let whole = growing.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+                let lines: Vec<u8> = growing.rest.drain(..whole).collect();
+                entries.extend(lines.split(|b| *b == b'\n').filter_map(|l| parse(&name, l)));
+            }
+        }
+        entries.sort_by(|a, b| a.time.cmp(&b.time));
+        entries
+    }
+
+    /// Waits until there may be more, at most so long.
+    pub fn wait(&self, timeout: Duration) {
+        self.watch.wait(Some(timeout));
+    }
+}
+
+fn listed(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect()
+}
+
+/// `name | `, as wide as the longest, in a colour that stays the container's.
+#[derive(Clone, Debug)]
+pub struct Prefixes {
+    names: Vec<(String, String)>,
+    width: usize,
+    with_pod: bool,
+}
+
+impl Prefixes {
+    /// For the containers of these pods, in file order.
+    pub fn of(pods: impl Iterator<Item = Pod>, with_pod: bool) -> Prefixes {
+        let mut names = Vec::new();
+        for pod in pods {
+            let name = pod.metadata.name.unwrap_or_default();
+            let spec = pod.spec.unwrap_or_default();
+            for container in spec.init_containers.unwrap_or_default().into_iter().chain(spec.containers) {
+                names.push((name.clone(), container.name));
+            }
+        }
+        let label = |(pod, container): &(String, String)| {
+            container.len() + if with_pod { pod.len() + 1 } else { 0 }
+        };
+        let width = names.iter().map(label).max().unwrap_or(0);
+        Prefixes { names, width, with_pod }
+    }
+
+    /// The prefix of one entry; colours vanish where the output is no terminal.
+    pub fn of_entry(&self, pod: &str, entry: &Entry) -> String {
+        use anstyle::AnsiColor::{Blue, Cyan, Green, Magenta, Yellow};
+        let colours = [Cyan, Yellow, Green, Magenta, Blue];
+        let at = self.names.iter().position(|(p, c)| p == pod && *c == entry.container).unwrap_or(0);
+        let style = anstyle::Style::new().fg_color(Some(colours[at % colours.len()].into()));
+        let label =
+            if self.with_pod { format!("{pod}/{}", entry.container) } else { entry.container.clone() };
+        format!("{style}{label:width$} |{style:#} ", width = self.width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_in_the_cri_format_is_read_and_any_other_is_not() {
+        let entry = parse("app", b"2026-01-01T00:00:00.000000001Z stderr P two words").unwrap();
+        assert!(entry.stderr && entry.partial);
+        assert_eq!(entry.text, b"two words");
+        assert_eq!(parse("app", b"2026-01-01T00:00:00Z stdout F ").unwrap().text, b"");
+        assert!(parse("app", b"half").is_none());
+    }
+}

@@ -1,0 +1,101 @@
+//! The downward API: what fieldRef and resourceFieldRef read.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
+
+use super::Error;
+use crate::manifest::{quantity_bytes, quantity_millis};
+
+/// What a pod knows of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// metadata.name
+    pub name: String,
+    /// metadata.namespace
+    pub namespace: String,
+    /// metadata.uid
+    pub uid: String,
+    /// metadata.labels
+    pub labels: BTreeMap<String, String>,
+    /// metadata.annotations
+    pub annotations: BTreeMap<String, String>,
+    /// The pod's host name.
+    pub hostname: String,
+    /// The machine's name, which stands for spec.nodeName.
+    pub node: String,
+    /// spec.serviceAccountName
+    pub service_account: String,
+    /// status.hostIP
+    pub host_ip: String,
+    /// status.podIPs
+    pub pod_ips: Vec<String>,
+}
+
+/// The value of a field path such as `metadata.labels['app']`.
+///
+/// # Errors
+/// [`Error::Config`] for a path that the API does not offer here.
+pub fn value(path: &str, facts: &Facts) -> Result<String, Error> {
+    let keyed = |map: &BTreeMap<String, String>, rest: &str| {
+        rest.strip_prefix("['")?.strip_suffix("']").map(|key| map.get(key).cloned().unwrap_or_default())
+    };
+    let lines = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(k, v)| format!("{k}={v:?}")).collect::<Vec<_>>().join("\n")
+    };
+    let found = match path {
+        "metadata.name" => Some(facts.name.clone()),
+        "metadata.namespace" => Some(facts.namespace.clone()),
+        "metadata.uid" => Some(facts.uid.clone()),
+        "metadata.labels" => Some(lines(&facts.labels)),
+        "metadata.annotations" => Some(lines(&facts.annotations)),
+        "spec.nodeName" => Some(facts.node.clone()),
+        "spec.serviceAccountName" => Some(facts.service_account.clone()),
+        "status.hostIP" | "status.hostIPs" => Some(facts.host_ip.clone()),
+        "status.podIP" => Some(facts.pod_ips.first().cloned().unwrap_or_default()),
+        "status.podIPs" => Some(facts.pod_ips.join(",")),
+        _ => None,
+    }
+    .or_else(|| keyed(&facts.labels, path.strip_prefix("metadata.labels")?))
+    .or_else(|| keyed(&facts.annotations, path.strip_prefix("metadata.annotations")?));
+    found.ok_or_else(|| Error::Config(format!("field path {path:?} is not supported")))
+}
+
+/// The value of a container's own request or limit, in units of the divisor, rounded up.
+///
+/// # Errors
+/// [`Error::Config`] for an unknown resource or an unreadable quantity.
+pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Result<String, Error> {
+    let unknown = || Error::Config(format!("resource {:?} is not supported in resourceFieldRef", selector.resource));
+    let (list, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
+    let resources = container.resources.as_ref();
+    let (asked, other) = match list {
+        "limits" => (resources.and_then(|r| r.limits.as_ref()), None),
+        "requests" => {
+            (resources.and_then(|r| r.requests.as_ref()), resources.and_then(|r| r.limits.as_ref()))
+        }
+        _ => return Err(unknown()),
+    };
+    let quantity = asked.and_then(|l| l.get(name)).or_else(|| other.and_then(|l| l.get(name)));
+    let milli = name == "cpu";
+    let read = |text: &str| {
+        let parsed = if milli { quantity_millis(text) } else { quantity_bytes(text) };
+        parsed.ok().map(|v| v as i128).filter(|v| *v >= 0)
+            .ok_or_else(|| Error::Config(format!("{text:?} is not a quantity of {name}")))
+    };
+    let amount = match quantity {
+        Some(q) => read(&q.0)?,
+        // The whole machine is the limit of a container without one.
+        None if milli => std::thread::available_parallelism().map_or(1, |n| n.get()) as i128 * 1000,
+        None if name == "memory" => memory_of_machine(),
+        None => 0,
+    };
+    let divisor = selector.divisor.as_ref().map(|d| d.0.as_str()).filter(|d| !d.is_empty() && *d != "0").unwrap_or("1");
+    Ok((amount + read(divisor)? - 1).div_euclid(read(divisor)?.max(1)).to_string())
+}
+
+fn memory_of_machine() -> i128 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i128>().ok());
+    kib.unwrap_or(0) * 1024
+}

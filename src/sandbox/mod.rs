@@ -1,0 +1,89 @@
+//! From a pod to what the runtime understands: volumes, environment, identity, one OCI runtime spec
+//! a container.
+//!
+//! Promises: nothing of a pod is read twice in two ways; every refusal names what was asked for.
+//! Runs in the supervisor, inside the pod's namespaces; calls the runtime crate's words only.
+
+mod container;
+pub mod env;
+pub mod field;
+mod setup;
+pub mod user;
+mod volumes;
+
+pub use container::{Prepared, container_spec, exec_process};
+pub use setup::{Sandbox, set_up};
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde::{Deserialize, Serialize};
+
+/// Why a container's configuration or a pod's sandbox could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What the manifest asks for cannot be had (`CreateContainerConfigError`).
+    #[error("{0}")]
+    Config(String),
+    /// A volume could not be prepared.
+    #[error("volume {volume:?}: {message}")]
+    Volume {
+        /// Its name in the pod.
+        volume: String,
+        /// What is wrong and with what.
+        message: String,
+    },
+    /// A step of the sandbox failed.
+    #[error("cannot {step} {}: {source}", path.display())]
+    Step {
+        /// What was tried, as a verb.
+        step: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    fn step<E: Into<std::io::Error>>(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Error {
+        let path = path.into();
+        move |source| Error::Step { step, path, source: source.into() }
+    }
+}
+
+/// The ConfigMaps and Secrets a pod may refer to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Objects {
+    /// Of the pod's namespace.
+    pub config_maps: Vec<ConfigMap>,
+    /// Of the pod's namespace.
+    pub secrets: Vec<Secret>,
+}
+
+impl Objects {
+    /// The ConfigMap of that name; `None` only when it may be absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is absent and not optional.
+    pub fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Option<&ConfigMap>, Error> {
+        let found = self.config_maps.iter().find(|m| m.metadata.name.as_deref() == Some(name));
+        required(found, "configmap", name, optional)
+    }
+
+    /// The Secret of that name; `None` only when it may be absent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is absent and not optional.
+    pub fn secret(&self, name: &str, optional: Option<bool>) -> Result<Option<&Secret>, Error> {
+        let found = self.secrets.iter().find(|s| s.metadata.name.as_deref() == Some(name));
+        required(found, "secret", name, optional)
+    }
+}
+
+fn required<T>(found: Option<T>, kind: &str, name: &str, optional: Option<bool>) -> Result<Option<T>, Error> {
+    match (found, optional) {
+        (None, None | Some(false)) => Err(Error::Config(format!("{kind} \"{name}\" not found"))),
+        (found, _) => Ok(found),
+    }
+}

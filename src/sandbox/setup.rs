@@ -1,0 +1,173 @@
+//! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
+
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs,
+    os::fd::AsRawFd,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    mount::{MsFlags, mount},
+    sys::socket::{AddressFamily, SockFlag, SockType, socket},
+};
+
+use super::{Error, Objects, field::Facts, volumes};
+
+/// What containers of the pod share.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// What the pod knows of itself.
+    pub facts: Facts,
+    /// Each volume's directory or file.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// Writable layers, one directory a container.
+    pub containers: PathBuf,
+    /// A tmpfs with `hosts`, `resolv.conf`, `hostname`, `shm` and the volumes podctl writes.
+    pub memory: PathBuf,
+    /// The pod's objects.
+    pub objects: Objects,
+}
+
+/// Makes the sandbox beneath `data`, the pod's own directory on disk.
+///
+/// # Errors
+/// [`Error`] naming the step.
+pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Result<Sandbox, Error> {
+    // No mount made here may reach the host.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .map_err(Error::step("keep to itself the mount tree at", "/"))?;
+    // The supervisor is PID 1 of the pod's own PID namespace: /proc has to show that one.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(Error::step("mount proc on", "/proc"))?;
+    if own_network {
+        loopback_up().map_err(Error::step("bring up", "lo"))?;
+    }
+
+    let facts = facts(pod);
+    if own_network {
+        nix::unistd::sethostname(&facts.hostname).map_err(Error::step("set the host name to", &facts.hostname))?;
+    }
+    for part in ["", "volumes", "containers", "memory"] {
+        let dir = data.join(part);
+        fs::create_dir_all(&dir).map_err(Error::step("make directory", &dir))?;
+    }
+    // Unnamed users of the containers pass through these on their way to a volume's files.
+    fs::set_permissions(data, fs::Permissions::from_mode(0o711)).map_err(Error::step("open", data))?;
+    let memory = data.join("memory");
+    mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
+        .map_err(Error::step("mount tmpfs on", &memory))?;
+    let shm = memory.join("shm");
+    fs::create_dir(&shm).map_err(Error::step("make directory", &shm))?;
+    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+        .map_err(Error::step("mount tmpfs on", &shm))?;
+    let write = |name: &str, text: String| {
+        let path = memory.join(name);
+        fs::write(&path, text).map_err(Error::step("write", path))
+    };
+    write("hostname", format!("{}\n", facts.hostname))?;
+    write("hosts", hosts(pod, &facts))?;
+    write("resolv.conf", resolv_conf(pod))?;
+    let places = volumes::Places { disk: &data.join("volumes"), memory: &memory };
+    let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
+    Ok(Sandbox { facts, volumes, containers: data.join("containers"), memory, objects })
+}
+
+impl Sandbox {
+    /// The pod's addresses are known: /etc/hosts names them.
+    ///
+    /// # Errors
+    /// [`Error::Step`].
+    pub fn set_addresses(&mut self, pod: &Pod, pod_ips: Vec<String>) -> Result<(), Error> {
+        self.facts.pod_ips = pod_ips;
+        let path = self.memory.join("hosts");
+        fs::write(&path, hosts(pod, &self.facts)).map_err(Error::step("write", path))
+    }
+}
+
+fn facts(pod: &Pod) -> Facts {
+    let meta = &pod.metadata;
+    let spec = pod.spec.as_ref();
+    let name = meta.name.clone().unwrap_or_default();
+    let node = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
+    let host_network = spec.and_then(|s| s.host_network) == Some(true);
+    let named = spec.and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
+    // A host name has 63 characters at most; the kubelet cuts a longer pod name.
+    let cut = name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned();
+    Facts {
+        hostname: if host_network { node.clone() } else { named.unwrap_or(cut) },
+        node,
+        name,
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        annotations: meta.annotations.clone().unwrap_or_default(),
+        service_account: spec.and_then(|s| s.service_account_name.clone()).unwrap_or_else(|| "default".into()),
+        ..Facts::default()
+    }
+}
+
+fn hosts(pod: &Pod, facts: &Facts) -> String {
+    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    if facts.pod_ips.is_empty() {
+        text += &format!("127.0.1.1\t{}\n", facts.hostname);
+    }
+    for ip in &facts.pod_ips {
+        text += &format!("{ip}\t{}\n", facts.hostname);
+    }
+    for alias in pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()) {
+        text += &format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+    }
+    text
+}
+
+/// dnsPolicy None takes dnsConfig alone; every other policy adds it to the host's resolvers.
+fn resolv_conf(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    let own_only = spec.and_then(|s| s.dns_policy.as_deref()) == Some("None");
+    let mut text = if own_only { String::new() } else { host_resolv_conf() };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if let Some(config) = spec.and_then(|s| s.dns_config.as_ref()) {
+        for server in config.nameservers.iter().flatten() {
+            text += &format!("nameserver {server}\n");
+        }
+        let searches: Vec<_> = config.searches.iter().flatten().map(String::as_str).collect();
+        if !searches.is_empty() {
+            text += &format!("search {}\n", searches.join(" "));
+        }
+        for option in config.options.iter().flatten() {
+            let name = option.name.as_deref().unwrap_or_default();
+            let value = option.value.as_ref().map(|v| format!(":{v}")).unwrap_or_default();
+            text += &format!("options {name}{value}\n");
+        }
+    }
+    text
+}
+
+/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
+fn host_resolv_conf() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = read("/etc/resolv.conf");
+    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
+}
+
+fn loopback_up() -> nix::Result<()> {
+    let fd = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let name = CString::new("lo").expect("no NUL in it");
+    // SAFETY: ifreq is plain data for which all zeroes is a value; the name fits with its NUL, and
+    // the kernel reads and writes only this one struct.
+    let done = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(name.as_bytes()) {
+            *to = *from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
+    };
+    nix::errno::Errno::result(done).map(drop)
+}

@@ -1,0 +1,149 @@
+//! Who a container runs as: securityContext over the image's USER, names looked up in the image.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+};
+
+use super::Error;
+
+/// Longest /etc/passwd or /etc/group that is read; an image is not trusted to be reasonable.
+const LONGEST: u64 = 4 << 20;
+
+/// The identity of a container's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// User id in the container.
+    pub uid: u32,
+    /// Group id in the container.
+    pub gid: u32,
+    /// Supplementary groups of the image's /etc/group.
+    pub groups: Vec<u32>,
+    /// Home directory, `/` when the image knows none.
+    pub home: String,
+}
+
+/// Resolves the image's USER (`name`, `uid`, `user:group`), overridden by the securityContext.
+///
+/// # Errors
+/// [`Error::Config`] for a name that the image's files do not hold.
+pub fn resolve(
+    layers: &[PathBuf],
+    image_user: &str,
+    run_as_user: Option<i64>,
+    run_as_group: Option<i64>,
+) -> Result<User, Error> {
+    let passwd = read(layers, "etc/passwd");
+    let group = read(layers, "etc/group");
+    let (user, image_group) = match image_user.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (image_user, None),
+    };
+    let wanted = match run_as_user {
+        Some(uid) => uid.to_string(),
+        None if user.is_empty() => "0".to_owned(),
+        None => user.to_owned(),
+    };
+    let entry = rows(&passwd).find(|row| row.first() == Some(&&*wanted)).or_else(|| rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
+    let number = |row: &[&str], at: usize| row.get(at).and_then(|n| n.parse::<u32>().ok());
+    let uid = match (&entry, wanted.parse::<u32>()) {
+        (_, Ok(uid)) => uid,
+        (Some(row), _) => number(row, 2).ok_or_else(|| unknown("user", &wanted))?,
+        (None, Err(_)) => return Err(unknown("user", &wanted)),
+    };
+    let primary = entry.as_deref().and_then(|row| number(row, 3)).unwrap_or(0);
+    let gid = match (run_as_group, image_group) {
+        (Some(gid), _) => gid as u32,
+        (None, Some(name)) if run_as_user.is_none() && !name.is_empty() => match name.parse() {
+            Ok(gid) => gid,
+            Err(_) => rows(&group).find(|row| row.first() == Some(&name)).and_then(|row| number(&row, 2)).ok_or_else(|| unknown("group", name))?,
+        },
+        _ => primary,
+    };
+    let name = entry.as_deref().and_then(|row| row.first().copied()).unwrap_or("");
+    let groups = rows(&group)
+        .filter(|row| !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name)))
+        .filter_map(|row| number(&row, 2))
+        .filter(|g| *g != gid)
+        .collect();
+    let home = entry.as_deref().and_then(|row| row.get(5).copied()).filter(|h| !h.is_empty()).unwrap_or("/").to_owned();
+    Ok(User { uid, gid, groups, home })
+}
+
+fn unknown(kind: &str, name: &str) -> Error {
+    let file = if kind == "user" { "/etc/passwd" } else { "/etc/group" };
+    Error::Config(format!(
+        "the image has no {kind} {name:?} in its {file}; give a number in securityContext.runAsUser or runAsGroup"
+    ))
+}
+
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines().filter(|l| !l.starts_with('#')).map(|l| l.split(':').collect())
+}
+
+/// The file as the topmost layer that has it shows it; absent, hidden or unreadable is empty.
+fn read(layers: &[PathBuf], file: &str) -> String {
+    for layer in layers.iter().rev() {
+        match open_beneath(layer, file) {
+            Ok(found) => {
+                let mut text = String::new();
+                let regular = found.metadata().is_ok_and(|m| m.is_file());
+                if regular && found.take(LONGEST).read_to_string(&mut text).is_ok() {
+                    return text;
+                }
+                return String::new();
+            }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            Err(_) => return String::new(),
+        }
+    }
+    String::new()
+}
+
+fn open_beneath(root: &Path, file: &str) -> nix::Result<File> {
+    let dir = nix::fcntl::open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(&dir, file, how).map(File::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(passwd: &str, group: &str) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        std::fs::write(dir.path().join("etc/group"), group).unwrap();
+        let layers = vec![dir.path().to_owned()];
+        (dir, layers)
+    }
+
+    #[test]
+    fn r_sec_1_names_are_looked_up_in_the_image_and_the_security_context_wins() {
+        let (_dir, layers) = image("root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n", "logs:x:7:web\nadm:x:9:\n");
+        let web = User { uid: 33, gid: 44, groups: vec![7], home: "/var/www".into() };
+        assert_eq!(resolve(&layers, "web", None, None).unwrap(), web);
+        assert_eq!(resolve(&layers, "33", None, None).unwrap(), web);
+        assert_eq!(resolve(&layers, "web:adm", None, None).unwrap().gid, 9);
+        assert_eq!(resolve(&layers, "web:adm", Some(0), None).unwrap().gid, 0);
+        assert_eq!(resolve(&layers, "", Some(1000), Some(5)).unwrap(), User { uid: 1000, gid: 5, groups: vec![], home: "/".into() });
+        assert!(resolve(&layers, "nobody", None, None).unwrap_err().to_string().contains("no user \"nobody\""));
+    }
+
+    #[test]
+    fn a_link_in_the_image_does_not_reach_the_hosts_passwd() {
+        let (dir, layers) = image("", "");
+        std::fs::remove_file(dir.path().join("etc/passwd")).unwrap();
+        std::os::unix::fs::symlink("/etc/../../../../etc/hostile", dir.path().join("etc/passwd")).unwrap();
+        assert!(resolve(&layers, "root", None, None).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! Carrying out the lifecycle's actions.
+
+use std::{fs, os::fd::OwnedFd};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::pipe2,
+};
+use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create};
+
+use super::{Live, Supervisor, launch, log::{Log, Stream}, poll::Source, pull, record::Happened};
+use crate::{
+    lifecycle::{Action, Event, ImageFailure, Run, StartFailure},
+    sandbox,
+};
+
+impl Supervisor {
+    pub(super) fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::PullImage { container } => self.pull(&container),
+                Action::StartContainer { run } => {
+                    let event = match self.start(&run) {
+                        Ok(()) => Event::Started { container_id: self.container_id(&run), run },
+                        Err((reason, message)) => Event::StartFailed { run, reason, message },
+                    };
+                    self.pending.push_back(event);
+                }
+                Action::Signal { run, signal } => {
+                    if let Some(live) = self.live.get(&run) {
+                        if signal == libc::SIGKILL
+                            && let Some(cgroup) = &live.cgroup
+                        {
+                            let _ = cgroup.kill();
+                        }
+                        // One that is gone already needs no signal.
+                        let _ = live.process.signal(signal);
+                    }
+                }
+                Action::RunHook { run, hook, timeout } => self.run_hook(run, hook, timeout),
+                Action::RunProbe { run, probe } => self.run_probe(run, probe),
+                Action::Record(record) => self.recorder.write(Happened::now(record)),
+                Action::Finish => self.finished = true,
+            }
+        }
+    }
+
+    fn pull(&mut self, container: &str) {
+        if let Some(image) = self.images.get(container).cloned() {
+            let event = self.image_ready(container, image, None);
+            self.pending.push_back(event);
+            return;
+        }
+        let found = self.container(container);
+        let request = found.map(|c| pull::Request {
+            container: container.into(),
+            image: c.image.clone().unwrap_or_default(),
+            policy: launch::image_policy(c).to_owned(),
+            store: self.home.images(),
+        });
+        let sent = match (&self.puller, &request) {
+            (Some(puller), Some(request)) => super::control::send(puller, request, &[]).is_ok(),
+            _ => false,
+        };
+        if !sent {
+            let message = "the process that pulls images has ended; start the pod again".to_owned();
+            self.pending.push_back(Event::ImageFailed { container: container.into(), reason: ImageFailure::Pull, message });
+        }
+    }
+
+    fn container_id(&self, run: &Run) -> String {
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        format!("podctl://{uid}/{}/{}", run.container, run.attempt)
+    }
+
+    fn start(&mut self, run: &Run) -> Result<(), (StartFailure, String)> {
+        let config = |e: sandbox::Error| (StartFailure::CreateContainerConfig, e.to_string());
+        let broken = |what: &str, e: &dyn std::fmt::Display| {
+            (StartFailure::CreateContainer, format!("cannot {what}: {e}"))
+        };
+        let missing = || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
+        let container = self.container(&run.container).cloned().ok_or_else(missing)?;
+        let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
+
+        let layer = self.sandbox.containers.join(&run.container).join(run.attempt.to_string());
+        for part in ["upper", "work"] {
+            fs::create_dir_all(layer.join(part)).map_err(|e| broken("make the writable layer", &e))?;
+        }
+        let termination_log = layer.join("termination-log");
+        fs::write(&termination_log, "").map_err(|e| broken("make the termination log", &e))?;
+        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        fs::set_permissions(&termination_log, writable).map_err(|e| broken("open the termination log", &e))?;
+
+        let prepared = sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
+            .map_err(config)?;
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
+        let log = Log::create(&log_path).map_err(|e| broken("make the log", &e))?;
+
+        let cgroup = match &self.cgroups {
+            Some(parent) => {
+                let cgroup = Cgroup::create(parent, &format!("podctl-{uid}-{}", run.container))
+                    .map_err(|e| broken("make a cgroup", &e))?;
+                if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
+                    cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
+                }
+                Some(cgroup)
+            }
+            None => None,
+        };
+
+        let mut streams = std::collections::HashMap::new();
+        let stdio = if container.tty == Some(true) {
+            Stdio::Terminal
+        } else {
+            let (stdout, theirs_out) = output_pipe().map_err(|e| broken("make a pipe", &e))?;
+            let (stderr, theirs_err) = output_pipe().map_err(|e| broken("make a pipe", &e))?;
+            streams.insert(Stream::Stdout, stdout);
+            streams.insert(Stream::Stderr, stderr);
+            let stdin = fs::File::open("/dev/null").map_err(|e| broken("open /dev/null", &e))?.into();
+            Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
+        };
+        let rootfs =
+            Rootfs::Overlay { lower: image.layers.clone(), upper: layer.join("upper"), work: layer.join("work") };
+        let created = create(&prepared.spec, &rootfs, stdio, cgroup.as_ref());
+        let created = match created {
+            Ok(created) => created,
+            Err(e) => {
+                if let Some(cgroup) = cgroup {
+                    let _ = cgroup.remove();
+                }
+                let _ = fs::remove_dir_all(&layer);
+                return Err(start_failure(&e));
+            }
+        };
+        if let Some(terminal) = created.terminal {
+            nonblocking(&terminal).map_err(|e| broken("read the terminal", &e))?;
+            streams.insert(Stream::Stdout, terminal);
+        }
+        for (stream, fd) in &streams {
+            // An unwatched stream would only lose output; it cannot happen with an open descriptor.
+            let _ = self.poll.add(fd, Source::Output(run.clone(), *stream));
+        }
+        let live =
+            Live { process: created.process, cgroup, spec: prepared.spec, streams, log, log_path, layer };
+        self.live.insert(run.clone(), live);
+        Ok(())
+    }
+}
+
+fn start_failure(e: &StartError) -> (StartFailure, String) {
+    let reason = match e.exit_code() {
+        Some(exit_code) => StartFailure::Start { exit_code },
+        None => StartFailure::CreateContainer,
+    };
+    (reason, e.to_string())
+}
+
+/// A pipe whose reading end, ours, never blocks.
+fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    nonblocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+pub(super) fn nonblocking(fd: &OwnedFd) -> nix::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}

@@ -1,0 +1,254 @@
+//! Further processes in a container: for a command (`exec`), for hooks and for probes.
+
+use std::{
+    fs,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler, SleepAction};
+use nix::unistd::{ForkResult, fork, pipe2};
+use podctl_runtime::{Process, Stdio, exec};
+
+use super::{
+    Supervisor,
+    act::nonblocking,
+    control::{self, Reply},
+    handler::{Check, check},
+};
+use crate::{
+    lifecycle::{Event, Exit, Hook, Probe, Run},
+    sandbox,
+};
+
+/// How much of a failed command's output is kept for its message.
+const LONGEST_OUTPUT: u64 = 1 << 10;
+
+/// A running process beside a container's first one.
+pub(super) struct Exec {
+    process: Process,
+    purpose: Purpose,
+    /// On the supervisor's clock; SIGKILL when it has passed.
+    deadline: Option<Duration>,
+    timed_out: bool,
+    output: Option<OwnedFd>,
+}
+
+enum Purpose {
+    Client(u64),
+    Hook(Run, Hook),
+    Probe(Run, Probe),
+}
+
+/// What a hook or a probe wants done.
+enum Task {
+    Exec(ExecAction),
+    Check(Check),
+    Sleep(SleepAction),
+}
+
+impl Supervisor {
+    /// R-EPH-3 and `podctl exec`: the bytes flow between the command and its client, not through here.
+    pub(super) fn exec_for_client(
+        &mut self,
+        id: u64,
+        container: &str,
+        command: Vec<String>,
+        terminal: bool,
+        mut fds: Vec<OwnedFd>,
+    ) {
+        let Some(socket) = self.connections.get(&id) else { return };
+        let refuse = |message: String, exit_code| {
+            let _ = control::send(socket, &Reply::Refused { message, exit_code }, &[]);
+        };
+        let Some((_, live)) = self.live.iter().find(|(run, _)| run.container == container) else {
+            return refuse(format!("container {container:?} is not running"), 1);
+        };
+        let stdio = match (terminal, fds.len()) {
+            (true, _) => Stdio::Terminal,
+            (false, 3) => {
+                let (stderr, stdout, stdin) = (fds.pop(), fds.pop(), fds.pop());
+                match (stdin, stdout, stderr) {
+                    (Some(stdin), Some(stdout), Some(stderr)) => Stdio::Streams { stdin, stdout, stderr },
+                    _ => return refuse("standard input, output and error are missing".into(), 1),
+                }
+            }
+            _ => return refuse("standard input, output and error are missing".into(), 1),
+        };
+        let process = sandbox::exec_process(&live.spec, command, terminal);
+        let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        match exec(live.process.pidfd.as_fd(), &process, seccomp, stdio, live.cgroup.as_ref()) {
+            Err(e) => refuse(e.to_string(), e.exit_code().unwrap_or(1)),
+            Ok(started) => {
+                let beside: Vec<_> = started.terminal.iter().map(AsFd::as_fd).collect();
+                let _ = control::send(socket, &Reply::Started, &beside);
+                let exec = Exec {
+                    process: started.process,
+                    purpose: Purpose::Client(id),
+                    deadline: None,
+                    timed_out: false,
+                    output: None,
+                };
+                self.execs.insert(exec.process.pid.as_raw(), exec);
+            }
+        }
+    }
+
+    /// A client that leaves takes its command with it, as a closed terminal would.
+    pub(super) fn client_left(&mut self, id: u64) {
+        for exec in self.execs.values() {
+            if matches!(exec.purpose, Purpose::Client(of) if of == id) {
+                let _ = exec.process.signal(libc::SIGHUP);
+            }
+        }
+    }
+
+    pub(super) fn run_hook(&mut self, run: Run, hook: Hook, timeout: Option<Duration>) {
+        let found = self.container(&run.container).and_then(|c| c.lifecycle.as_ref());
+        let handler = found.and_then(|l| match hook {
+            Hook::PostStart => l.post_start.clone(),
+            Hook::PreStop => l.pre_stop.clone(),
+        });
+        let task = handler.and_then(hook_task);
+        let purpose = Purpose::Hook(run.clone(), hook);
+        if let Err(message) = self.run_task(&run, task, timeout, purpose) {
+            self.pending.push_back(Event::HookEnded { run, hook, result: Err(message) });
+        }
+    }
+
+    pub(super) fn run_probe(&mut self, run: Run, probe: Probe) {
+        let spec = self.container(&run.container).and_then(|c| match probe {
+            Probe::Startup => c.startup_probe.clone(),
+            Probe::Liveness => c.liveness_probe.clone(),
+            Probe::Readiness => c.readiness_probe.clone(),
+        });
+        let timeout = spec.as_ref().and_then(|p| p.timeout_seconds).unwrap_or(1).max(1);
+        let task = spec.and_then(|p| {
+            p.exec
+                .map(Task::Exec)
+                .or(p.http_get.map(|h| Task::Check(Check::HttpGet(h))))
+                .or(p.tcp_socket.map(|t| Task::Check(Check::TcpSocket(t))))
+                .or(p.grpc.map(|g| Task::Check(Check::Grpc(g))))
+        });
+        let purpose = Purpose::Probe(run.clone(), probe);
+        if let Err(message) = self.run_task(&run, task, Some(Duration::from_secs(timeout as u64)), purpose) {
+            self.pending.push_back(Event::ProbeEnded { run, probe, result: Err(message) });
+        }
+    }
+
+    fn run_task(
+        &mut self,
+        run: &Run,
+        task: Option<Task>,
+        timeout: Option<Duration>,
+        purpose: Purpose,
+    ) -> Result<(), String> {
+        let (ours, theirs) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))?;
+        nonblocking(&ours).map_err(|e| format!("cannot make a pipe: {e}"))?;
+        let process = match task.ok_or("there is no handler")? {
+            Task::Exec(action) => {
+                let live = self.live.get(run).ok_or("the container is not running")?;
+                let command = action.command.unwrap_or_default();
+                let process = sandbox::exec_process(&live.spec, command, false);
+                let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+                let stdin = fs::File::open("/dev/null").map_err(|e| e.to_string())?.into();
+                let stderr = theirs.try_clone().map_err(|e| e.to_string())?;
+                let stdio = Stdio::Streams { stdin, stdout: theirs, stderr };
+                exec(live.process.pidfd.as_fd(), &process, seccomp, stdio, live.cgroup.as_ref())
+                    .map_err(|e| e.to_string())?
+                    .process
+            }
+            task => {
+                let container = self.container(&run.container);
+                let ports = container.and_then(|c| c.ports.clone()).unwrap_or_default();
+                let ip = self.sandbox.facts.pod_ips.first().cloned().unwrap_or_else(|| "127.0.0.1".into());
+                let limit = timeout.unwrap_or(Duration::from_secs(3600));
+                in_child(&theirs, move || match task {
+                    Task::Check(wanted) => check(&wanted, &ip, &ports, limit),
+                    Task::Sleep(sleep) => {
+                        std::thread::sleep(Duration::from_secs(sleep.seconds.max(0) as u64));
+                        Ok(())
+                    }
+                    Task::Exec(_) => Ok(()),
+                })?
+            }
+        };
+        let deadline = timeout.map(|t| self.began.elapsed() + t);
+        let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours) };
+        self.execs.insert(exec.process.pid.as_raw(), exec);
+        Ok(())
+    }
+
+    /// When the next exec, hook or probe has to be ended.
+    pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
+        self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline).min()
+    }
+
+    /// Ends what has run out of its time.
+    pub(super) fn end_late_execs(&mut self) {
+        let now = self.began.elapsed();
+        for exec in self.execs.values_mut().filter(|e| !e.timed_out && e.deadline.is_some_and(|d| d <= now)) {
+            exec.timed_out = true;
+            let _ = exec.process.signal(libc::SIGKILL);
+        }
+    }
+
+    pub(super) fn exec_ended(&mut self, exec: Exec, exit: Exit) {
+        let code = match exit {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        };
+        let words = exec.output.map(output).unwrap_or_default();
+        let result = match (exec.timed_out, code) {
+            (true, _) => Err("command timed out".to_owned()),
+            (false, 0) => Ok(()),
+            (false, code) if words.trim().is_empty() => Err(format!("command exited with {code}")),
+            (false, _) => Err(words.trim().to_owned()),
+        };
+        match exec.purpose {
+            Purpose::Client(id) => {
+                if let Some(socket) = self.connections.get(&id) {
+                    let _ = control::send(socket, &Reply::Ended(code), &[]);
+                }
+            }
+            Purpose::Hook(run, hook) => self.pending.push_back(Event::HookEnded { run, hook, result }),
+            Purpose::Probe(run, probe) => self.pending.push_back(Event::ProbeEnded { run, probe, result }),
+        }
+    }
+}
+
+fn hook_task(handler: LifecycleHandler) -> Option<Task> {
+    handler
+        .exec
+        .map(Task::Exec)
+        .or(handler.http_get.map(|h| Task::Check(Check::HttpGet(h))))
+        .or(handler.tcp_socket.map(|t| Task::Check(Check::TcpSocket(t))))
+        .or(handler.sleep.map(Task::Sleep))
+}
+
+/// Runs a blocking task in a child of its own; its failure comes through the pipe.
+fn in_child(result: &OwnedFd, task: impl FnOnce() -> Result<(), String>) -> Result<Process, String> {
+    // SAFETY: the supervisor has one thread, so the child may do everything that it could do.
+    match unsafe { fork() }.map_err(|e| format!("cannot start a process: {e}"))? {
+        ForkResult::Child => {
+            let code = match task() {
+                Ok(()) => 0,
+                Err(message) => {
+                    let _ = nix::unistd::write(result, message.as_bytes());
+                    1
+                }
+            };
+            // SAFETY: ends the child at once, without running what the parent registered for its exit.
+            unsafe { libc::_exit(code) }
+        }
+        ForkResult::Parent { child } => Process::of_child(child).map_err(|e| e.to_string()),
+    }
+}
+
+fn output(pipe: OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    // EAGAIN ends it as well: a grandchild may still hold the other end.
+    let _ = fs::File::from(pipe).take(LONGEST_OUTPUT).read_to_end(&mut bytes);
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,331 @@
+//! From a checked pod to a running supervisor: the client's half of a start.
+//!
+//! Steps: take the pod's lock, look the images up, start the supervisor in its namespaces, and
+//! beside it whatever needs the host's network: pasta and, when an image is missing, the puller.
+
+use std::{
+    collections::BTreeMap,
+    ffi::CString,
+    fs::File,
+    io::{Seek, Write},
+    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    path::PathBuf,
+    time::Duration,
+};
+
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use nix::{
+    sched::CloneFlags,
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        socket::{AddressFamily, SockFlag, SockType, socketpair},
+    },
+};
+use podctl_images::{Image, Reference, Store};
+use podctl_runtime::{IdMappings, Process, Spawn, spawn};
+use serde::{Deserialize, Serialize};
+
+use super::network;
+use crate::{
+    lifecycle,
+    sandbox::Objects,
+    state::{self, Home, Liveness, PodDir},
+};
+
+/// Descriptor of the pod's lock in the supervisor.
+pub(super) const LOCK: RawFd = 3;
+/// Descriptor of the [`Launch`] as JSON.
+pub(super) const LAUNCH: RawFd = 4;
+/// Descriptor of the socket to the client that started the pod.
+pub(super) const CLIENT: RawFd = 5;
+/// Descriptor of the socket to the puller.
+pub(super) const PULLER: RawFd = 6;
+
+/// What a supervisor is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Launch {
+    pub pod: Pod,
+    pub objects: Objects,
+    /// Images that are present and may be used as they are, by container.
+    pub images: BTreeMap<String, Image>,
+    pub options: Options,
+    pub runtime_dir: PathBuf,
+    pub data_dir: PathBuf,
+    pub own_network: bool,
+}
+
+/// What a user may choose beside the manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// First wait of a restart's back-off.
+    pub backoff_initial: Duration,
+    /// Longest wait of a restart's back-off.
+    pub backoff_max: Duration,
+    /// R-INIT-4: a failed init container restarts the pod.
+    pub restart_pod_on_init_failure: bool,
+    /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
+    pub outside: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let core = lifecycle::Options::default();
+        Options {
+            backoff_initial: core.backoff_initial,
+            backoff_max: core.backoff_max,
+            restart_pod_on_init_failure: core.restart_pod_on_init_failure,
+            outside: true,
+        }
+    }
+}
+
+/// What the client tells a supervisor that waits for its network.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Network {
+    pub outside: bool,
+}
+
+/// Why a pod could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pod of this name lives.
+    #[error("pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first")]
+    Exists(String),
+    /// State on disk.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The image store.
+    #[error(transparent)]
+    Images(#[from] podctl_images::Error),
+    /// A process could not be started.
+    #[error("cannot start the pod's supervisor: {0}")]
+    Spawn(#[from] podctl_runtime::Error),
+    /// A system call of the start failed.
+    #[error("cannot {step}: {source}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The supervisor ended before the pod's sandbox stood.
+    #[error("the sandbox of pod \"{pod}\" could not be made: {message}")]
+    Sandbox {
+        /// The pod's name.
+        pod: String,
+        /// The supervisor's own words.
+        message: String,
+    },
+}
+
+fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Step { step, source: source.into() }
+}
+
+/// A pod whose supervisor runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Where its state lies.
+    pub dir: PodDir,
+    /// The pod's uid.
+    pub uid: String,
+    /// What the user should know: what will not work here and why.
+    pub warnings: Vec<String>,
+    supervisor: Process,
+}
+
+impl Started {
+    /// Waits until the supervisor has ended; its pod has then ended, too.
+    pub fn wait(&self) {
+        let _ = self.supervisor.wait();
+    }
+}
+
+/// Starts the pod. Returns as soon as its supervisor has its sandbox; containers start meanwhile.
+///
+/// # Errors
+/// [`Error`]; nothing of the pod is left behind then.
+pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> Result<Started, Error> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+    let dir = home.pod(&namespace, &name);
+    if dir.liveness() == Liveness::Ended {
+        // An ended pod's record makes room for the new pod of that name.
+        super::sweep::remove(home, &dir)?;
+    }
+    let lock = dir.lock()?.ok_or_else(|| Error::Exists(name.clone()))?;
+    let uid = uuid::Uuid::new_v4().to_string();
+    pod.metadata.uid = Some(uid.clone());
+    let now = Timestamp::now();
+    pod.metadata.creation_timestamp = Some(Time(now));
+    pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
+    dir.write(&pod)?;
+
+    let started = launch(home, &dir, lock, pod, objects, options);
+    if started.is_err() {
+        let _ = dir.remove();
+    }
+    started.map(|(supervisor, warnings)| Started { dir, uid, warnings, supervisor })
+}
+
+fn launch(
+    home: &Home,
+    dir: &PodDir,
+    lock: OwnedFd,
+    pod: Pod,
+    objects: Objects,
+    options: &Options,
+) -> Result<(Process, Vec<String>), Error> {
+    let rootless = !nix::unistd::geteuid().is_root();
+    let mut warnings = Vec::new();
+    let (mappings, warning) = match rootless {
+        true => IdMappings::of_user().map(|(m, w)| (Some(m), w))?,
+        false => (None, None),
+    };
+    warnings.extend(warning);
+
+    let (images, all_present) = present_images(home, &pod)?;
+    let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
+    let ports = network::host_ports(&pod);
+    let launch = Launch {
+        pod,
+        objects,
+        images,
+        options: options.clone(),
+        runtime_dir: home.runtime.clone(),
+        data_dir: home.data.clone(),
+        own_network,
+    };
+    let mut document = memfd(c"podctl-launch")?;
+    let text = serde_json::to_vec(&launch).expect("plain data");
+    document.write_all(&text).and_then(|()| document.rewind()).map_err(step("hand the pod to its supervisor"))?;
+
+    let (client, supervisors_end) = pair()?;
+    let (puller, pullers_end) = pair()?;
+    let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    if rootless {
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
+    if own_network {
+        namespaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    let mut fds = vec![
+        (lock.as_fd(), LOCK),
+        (document.as_fd(), LAUNCH),
+        (supervisors_end.as_fd(), CLIENT),
+    ];
+    if !all_present {
+        fds.push((puller.as_fd(), PULLER));
+    }
+    let supervisor = role("supervise", namespaces, mappings.as_ref(), &fds)?;
+    let _puller = match all_present {
+        true => None,
+        false => {
+            let (namespaces, fds) = match rootless {
+                true => (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, [(pullers_end.as_fd(), PULLER)]),
+                false => (CloneFlags::empty(), [(pullers_end.as_fd(), PULLER)]),
+            };
+            Some(role("pull-agent", namespaces, mappings.as_ref(), &fds)?)
+        }
+    };
+    drop((supervisors_end, puller, pullers_end, lock));
+
+    let outside = match own_network && options.outside {
+        true => match network::attach(dir, &supervisor, &ports, rootless) {
+            Ok(()) => true,
+            Err(warning) => {
+                warnings.push(warning);
+                false
+            }
+        },
+        false => false,
+    };
+    let told = serde_json::to_vec(&Network { outside }).expect("plain data");
+    // A supervisor that is gone already says why below.
+    let _ = nix::unistd::write(&client, &told);
+    let mut answer = vec![0; 64 << 10];
+    let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
+    match std::str::from_utf8(&answer[..read]) {
+        Ok("ready") => Ok((supervisor, warnings)),
+        Ok("") => {
+            let end = supervisor.wait();
+            let message = format!("its supervisor ended unexpectedly ({end:?})");
+            Err(Error::Sandbox { pod: dir.name.clone(), message })
+        }
+        Ok(message) => Err(Error::Sandbox { pod: dir.name.clone(), message: message.to_owned() }),
+        Err(_) => Err(Error::Sandbox { pod: dir.name.clone(), message: "its supervisor answered nonsense".into() }),
+    }
+}
+
+/// Starts this program again in another role.
+///
+/// # Errors
+/// [`podctl_runtime::Error`].
+pub(crate) fn role(
+    name: &str,
+    namespaces: CloneFlags,
+    mappings: Option<&IdMappings>,
+    fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
+) -> Result<Process, podctl_runtime::Error> {
+    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+    let args: Vec<CString> =
+        ["podctl", "internal", name].iter().map(|a| CString::new(*a).expect("no NUL in it")).collect();
+    let env: Vec<CString> = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            use std::os::unix::ffi::OsStrExt;
+            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
+        })
+        .collect();
+    spawn(&Spawn { program: &program, args: &args, env: &env, namespaces, id_mappings: mappings, join: &[], fds, stdio: podctl_runtime::SpawnStdio::Inherit })
+}
+
+/// The images that need not be pulled, by container, and whether these are all.
+fn present_images(home: &Home, pod: &Pod) -> Result<(BTreeMap<String, Image>, bool), Error> {
+    let store = Store::open(&home.images())?;
+    let mut images = BTreeMap::new();
+    let mut all = true;
+    for container in containers(pod) {
+        let found = match image_policy(container) {
+            "Always" => None,
+            _ => container.image.as_deref().unwrap_or("").parse::<Reference>().ok().map(|r| store.find(&r)).transpose()?.flatten(),
+        };
+        match found {
+            Some(image) => {
+                images.insert(container.name.clone(), image);
+            }
+            None => all = false,
+        }
+    }
+    Ok((images, all))
+}
+
+/// The container's imagePullPolicy, which the manifest's defaults have filled.
+pub(super) fn image_policy(container: &Container) -> &str {
+    container.image_pull_policy.as_deref().unwrap_or("IfNotPresent")
+}
+
+/// Init and app containers, in file order.
+pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
+    pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
+}
+
+fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
+    memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from).map_err(step("make a memory file"))
+}
+
+fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(step("make a socket pair"))
+}
+
+/// Takes over a descriptor that the launch put at a known number.
+///
+/// # Safety
+/// Only in the process for which [`role`] was called with that number, and once a number.
+pub(super) unsafe fn take(fd: RawFd) -> OwnedFd {
+    // SAFETY: by this function's own contract the descriptor is open and nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

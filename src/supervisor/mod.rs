@@ -1,0 +1,399 @@
+//! One process a pod: it lives in the pod's namespaces, carries out the lifecycle's actions and
+//! reports to it what happens. It decides nothing.
+//!
+//! Promises: single-threaded, one epoll; nothing it waits for can block it; when it dies, the
+//! kernel ends everything of the pod with it, for it is PID 1 of the pod's PID namespace.
+//! [`launch`] starts it, [`control`] is how commands reach it.
+
+mod act;
+pub mod control;
+mod execs;
+pub mod handler;
+mod launch;
+mod log;
+pub mod network;
+mod poll;
+pub mod pull;
+mod record;
+pub mod sweep;
+
+pub use launch::{Error, Options, Started, start};
+pub(crate) use launch::role;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    jiff::Timestamp,
+};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use podctl_images::{Image, Store};
+use podctl_runtime::{Cgroup, CgroupParent, Process};
+
+use self::{
+    control::{Reply, Request},
+    execs::Exec,
+    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
+    log::{Log, Stream, pump},
+    poll::{Poll, Source},
+    record::Recorder,
+};
+use crate::{
+    lifecycle::{self, Event, Exit, ImageFailure, Now, Pulled, Run},
+    sandbox::{self, Sandbox},
+    state::{Home, PodDir},
+};
+
+/// Something in the supervisor's own work failed; shown by the client that started the pod.
+type Failure = Box<dyn std::error::Error>;
+
+/// A container whose process runs.
+struct Live {
+    process: Process,
+    cgroup: Option<Cgroup>,
+    /// As it was created; an exec takes identity and filter from it.
+    spec: oci_spec::runtime::Spec,
+    /// Its output streams, until they end.
+    streams: HashMap<Stream, OwnedFd>,
+    log: Log,
+    log_path: PathBuf,
+    /// Directory of its writable layer.
+    layer: PathBuf,
+}
+
+struct Supervisor {
+    poll: Poll,
+    began: Instant,
+    home: Home,
+    dir: PodDir,
+    pod: Pod,
+    spec: lifecycle::Spec,
+    state: lifecycle::State,
+    sandbox: Sandbox,
+    store: Store,
+    images: BTreeMap<String, Image>,
+    /// Shared locks on the images in use.
+    leases: Vec<OwnedFd>,
+    puller: Option<OwnedFd>,
+    cgroups: Option<CgroupParent>,
+    live: HashMap<Run, Live>,
+    execs: HashMap<i32, Exec>,
+    connections: HashMap<u64, OwnedFd>,
+    recorder: Recorder,
+    /// What happened and has not been told to the lifecycle yet.
+    pending: VecDeque<Event>,
+    delete_requested: bool,
+    finished: bool,
+    _lock: OwnedFd,
+}
+
+/// The supervisor's life, from exec to the pod's end. Gives its exit code.
+pub fn main() -> i32 {
+    // SAFETY: this process was started by launch with these descriptors.
+    let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
+    match prepare(lock, &client) {
+        Ok(mut supervisor) => {
+            let _ = nix::unistd::write(&client, b"ready");
+            drop(client);
+            detach_from_terminal();
+            supervisor.run();
+            supervisor.leave();
+            0
+        }
+        Err(failure) => {
+            let _ = nix::unistd::write(&client, failure.to_string().as_bytes());
+            1
+        }
+    }
+}
+
+fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
+    // A Ctrl-C in the terminal is the client's business.
+    let _ = nix::unistd::setsid();
+    // SAFETY: as in main.
+    let document = fs::File::from(unsafe { take(LAUNCH) });
+    let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;
+    let puller = (launch.images.len() < launch::containers(&launch.pod).count())
+        // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
+        .then(|| unsafe { take(PULLER) });
+    let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
+    let meta = &launch.pod.metadata;
+    let dir = home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
+    let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
+    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
+        .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+
+    let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
+    let mut words = [0; 4096];
+    let read = nix::unistd::read(client, &mut words)?;
+    let network: Network = serde_json::from_slice(&words[..read])?;
+    let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
+    sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+
+    let options = lifecycle::Options {
+        backoff_initial: launch.options.backoff_initial,
+        backoff_max: launch.options.backoff_max,
+        restart_pod_on_init_failure: launch.options.restart_pod_on_init_failure,
+    };
+    let began = Instant::now();
+    let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
+    let spec = lifecycle::Spec::new(&launch.pod, &options);
+    let state = lifecycle::State::new(&spec, now);
+    let recorder = Recorder::new(&launch.pod, dir.clone());
+    let store = Store::open(&home.images())?;
+    let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
+    Ok(Supervisor {
+        poll,
+        began,
+        home,
+        dir,
+        spec,
+        state,
+        pod: launch.pod,
+        sandbox,
+        store,
+        images: launch.images,
+        leases: Vec::new(),
+        puller,
+        cgroups: CgroupParent::detect().ok(),
+        live: HashMap::new(),
+        execs: HashMap::new(),
+        connections: HashMap::new(),
+        recorder,
+        pending,
+        delete_requested: false,
+        finished: false,
+        _lock: lock,
+    })
+}
+
+impl Supervisor {
+    fn now(&self) -> Now {
+        Now { monotonic: self.began.elapsed(), wall: Timestamp::now() }
+    }
+
+    fn run(&mut self) {
+        let actions = lifecycle::begin(&self.spec, &mut self.state, self.now());
+        self.act(actions);
+        self.settle();
+        while !self.finished {
+            let deadlines = [self.state.next_deadline(), self.next_exec_deadline()];
+            let next = deadlines.into_iter().flatten().min();
+            for source in self.poll.wait(next.map(|at| at.saturating_sub(self.began.elapsed()))) {
+                self.serve(source);
+            }
+            self.end_late_execs();
+            self.pending.push_back(Event::Tick);
+            self.settle();
+        }
+    }
+
+    /// Tells the lifecycle all that has happened, does what it answers, and shows the new state.
+    fn settle(&mut self) {
+        while let Some(event) = self.pending.pop_front() {
+            let actions = lifecycle::step(&self.spec, &mut self.state, event, self.now());
+            self.act(actions);
+        }
+        let status = self.state.status(&self.spec);
+        if self.pod.status.as_ref() != Some(&status) {
+            self.pod.status = Some(status);
+            if self.delete_requested && self.pod.metadata.deletion_timestamp.is_none() {
+                self.pod.metadata.deletion_timestamp =
+                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
+            }
+            // A full disk must not end the pod; the next change is written again.
+            let _ = self.dir.write(&self.pod);
+        }
+    }
+
+    fn serve(&mut self, source: Source) {
+        match source {
+            Source::Children => self.reap(),
+            Source::Terminate => self.pending.push_back(Event::Delete { grace_period: None }),
+            Source::Puller => self.hear_puller(),
+            Source::Listener => {
+                if let Some((id, socket)) = self.poll.accept() {
+                    self.connections.insert(id, socket);
+                }
+            }
+            Source::Connection(id) => self.serve_connection(id),
+            Source::Output(run, stream) => {
+                if let Some(live) = self.live.get_mut(&run)
+                    && let Some(fd) = live.streams.get(&stream)
+                    && !pump(fd, &mut live.log, stream)
+                {
+                    let _ = live.log.end(stream);
+                    self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
+                }
+            }
+        }
+    }
+
+    fn serve_connection(&mut self, id: u64) {
+        let Some(socket) = self.connections.get(&id) else { return };
+        match control::receive::<Request>(socket) {
+            Ok(Some((Request::Delete { grace_period }, _))) => {
+                self.delete_requested = true;
+                self.pending.push_back(Event::Delete { grace_period });
+            }
+            Ok(Some((Request::Restart, _))) => {
+                self.pending.push_back(Event::Restart);
+                let _ = control::send(socket, &Reply::Started, &[]);
+            }
+            Ok(Some((Request::Exec { container, command, terminal }, fds))) => {
+                self.exec_for_client(id, &container, command, terminal, fds);
+            }
+            Ok(None) | Err(_) => {
+                if let Some(socket) = self.connections.remove(&id) {
+                    self.poll.forget(&socket);
+                }
+                self.client_left(id);
+            }
+        }
+    }
+
+    fn hear_puller(&mut self) {
+        let Some(socket) = &self.puller else { return };
+        let event = match control::receive::<pull::Answer>(socket) {
+            Ok(Some((answer, _))) => self.pulled(answer),
+            Ok(None) | Err(_) => {
+                self.poll.forget(socket);
+                self.puller = None;
+                return;
+            }
+        };
+        self.pending.push_back(event);
+        let all = launch::containers(&self.pod).all(|c| self.images.contains_key(&c.name));
+        if all && let Some(socket) = self.puller.take() {
+            self.poll.forget(&socket);
+        }
+    }
+
+    fn pulled(&mut self, answer: pull::Answer) -> Event {
+        let container = answer.container;
+        let failed = |reason, message| Event::ImageFailed { container: container.clone(), reason, message };
+        let (image, pulled) = match answer.outcome {
+            pull::Outcome::Present(image) => (*image, None),
+            pull::Outcome::Pulled { image, took, bytes } => {
+                let size = if bytes > 0 { bytes } else { image.size };
+                (*image, Some(Pulled { took, size }))
+            }
+            pull::Outcome::Failed(words) => return failed(ImageFailure::Pull, words),
+            pull::Outcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
+            pull::Outcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
+        };
+        self.image_ready(&container, image, pulled)
+    }
+
+    /// Keeps the image from being removed while the pod lives, and says that it is here.
+    fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
+        match self.store.lease(&image) {
+            Ok(lease) => self.leases.push(lease),
+            Err(e) => {
+                let message = e.to_string();
+                return Event::ImageFailed { container: container.into(), reason: ImageFailure::Pull, message };
+            }
+        }
+        let name = image.reference.rsplit_once('@').map_or(image.reference.as_str(), |(name, _)| name);
+        let repository = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => repository,
+            _ => name,
+        };
+        let event = Event::ImageReady {
+            container: container.into(),
+            image: image.reference.clone(),
+            image_id: format!("{repository}@{}", image.digest),
+            stop_signal: image.config.stop_signal().clone(),
+            pulled,
+        };
+        self.images.insert(container.into(), image);
+        event
+    }
+
+    /// Reaps every child that has ended: containers, execs, and orphans of either.
+    fn reap(&mut self) {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            let (pid, exit) = match status {
+                WaitStatus::Exited(pid, code) => (pid, Exit::Code(code)),
+                WaitStatus::Signaled(pid, signal, _) => (pid, Exit::Signal(signal as i32)),
+                _ => return,
+            };
+            if let Some(exec) = self.execs.remove(&pid.as_raw()) {
+                self.exec_ended(exec, exit);
+            } else if let Some(run) = self.live.iter().find(|(_, l)| l.process.pid == pid).map(|(r, _)| r.clone()) {
+                self.container_ended(run, exit);
+            }
+        }
+    }
+
+    fn container_ended(&mut self, run: Run, exit: Exit) {
+        let Some(mut live) = self.live.remove(&run) else { return };
+        for (stream, fd) in live.streams.drain() {
+            pump(&fd, &mut live.log, stream);
+            let _ = live.log.end(stream);
+            self.poll.forget(&fd);
+        }
+        let mut oom_killed = false;
+        if let Some(cgroup) = live.cgroup {
+            oom_killed = cgroup.oom_kills() > 0;
+            let _ = cgroup.kill();
+            let _ = cgroup.remove();
+        }
+        let message = self.container(&run.container).map(|c| record::termination_message(c, exit, &live.layer, &live.log_path));
+        let _ = fs::remove_dir_all(&live.layer);
+        self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
+    }
+
+    fn container(&self, name: &str) -> Option<&Container> {
+        launch::containers(&self.pod).find(|c| c.name == name)
+    }
+
+    /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
+    fn leave(&mut self) {
+        self.settle();
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        let data = self.home.pod_data(&uid);
+        sweep::unmount_below(&data);
+        let _ = fs::remove_dir_all(&data);
+        let _ = fs::remove_file(self.dir.control_socket());
+        // Ends pasta, which watches this name.
+        let _ = fs::remove_file(self.dir.path.join("netns"));
+        if self.delete_requested {
+            let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
+            let _ = self.dir.remove();
+        }
+    }
+}
+
+/// The supervisor outlives the terminal it was started from.
+fn detach_from_terminal() {
+    if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}
+
+/// The pod's addresses, as its network namespace has them.
+fn addresses() -> Vec<String> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let mut all: Vec<std::net::IpAddr> = found
+        .filter_map(|i| {
+            let address = i.address?;
+            let v4 = address.as_sockaddr_in().map(|a| std::net::IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| std::net::IpAddr::V6(a.ip())))
+        })
+        .filter(|ip| match ip {
+            std::net::IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            std::net::IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        })
+        .collect();
+    all.sort();
+    all.iter().map(ToString::to_string).collect()
+}

@@ -1,0 +1,142 @@
+//! Everything a supervisor waits for, behind one epoll.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+    time::Duration,
+};
+
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket},
+};
+
+use super::log::Stream;
+use crate::lifecycle::Run;
+
+/// What has something to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A child has ended.
+    Children,
+    /// SIGTERM.
+    Terminate,
+    /// The puller answers.
+    Puller,
+    /// A command connects.
+    Listener,
+    /// A command speaks.
+    Connection(u64),
+    /// A container writes.
+    Output(Run, Stream),
+}
+
+/// The epoll and what its numbers mean.
+pub(super) struct Poll {
+    epoll: Epoll,
+    signals: SignalFd,
+    listener: OwnedFd,
+    sources: HashMap<u64, Source>,
+    next_connection: u64,
+}
+
+const SIGNALS: u64 = u64::MAX;
+
+impl Poll {
+    pub(super) fn new(socket_path: &Path, puller: Option<&OwnedFd>) -> io::Result<Poll> {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGCHLD);
+        set.add(Signal::SIGTERM);
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        let _ = std::fs::remove_file(socket_path);
+        bind(listener.as_raw_fd(), &UnixAddr::new(socket_path)?)?;
+        listen(&listener, Backlog::new(128)?)?;
+        let mut poll = Poll {
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            signals,
+            listener,
+            sources: HashMap::new(),
+            next_connection: 0,
+        };
+        poll.epoll.add(&poll.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        let listener = poll.listener.try_clone()?;
+        poll.listener = listener;
+        poll.add_raw(poll.listener.as_raw_fd(), Source::Listener)?;
+        if let Some(puller) = puller {
+            poll.add(puller, Source::Puller)?;
+        }
+        Ok(poll)
+    }
+
+    /// Reports whenever the descriptor can be read.
+    pub(super) fn add(&mut self, fd: &OwnedFd, source: Source) -> io::Result<()> {
+        self.add_raw(fd.as_raw_fd(), source)
+    }
+
+    fn add_raw(&mut self, fd: i32, source: Source) -> io::Result<()> {
+        // SAFETY: the descriptor is open, for its owner is borrowed by every caller.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, fd.as_raw_fd() as u64))?;
+        self.sources.insert(fd.as_raw_fd() as u64, source);
+        Ok(())
+    }
+
+    /// No longer reports; to be called before the descriptor is closed.
+    pub(super) fn forget(&mut self, fd: &OwnedFd) {
+        let _ = self.epoll.delete(fd.as_fd());
+        self.sources.remove(&(fd.as_raw_fd() as u64));
+    }
+
+    /// Waits for something to happen, at most so long.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Vec<Source> {
+        let mut events = [EpollEvent::empty(); 32];
+        let timeout = match timeout {
+            None => EpollTimeout::NONE,
+            // Rounded up, so that a deadline has passed when the wait is over.
+            Some(t) => EpollTimeout::try_from(t + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
+        };
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        let mut found = Vec::with_capacity(count);
+        for event in &events[..count] {
+            match event.data() {
+                SIGNALS => found.extend(self.signals()),
+                number => found.extend(self.sources.get(&number).cloned()),
+            }
+        }
+        // Output before ends: a log is whole when its container is reported as gone.
+        found.sort_by_key(|s| matches!(s, Source::Children));
+        found
+    }
+
+    fn signals(&mut self) -> Vec<Source> {
+        let mut found = Vec::new();
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let source = match info.ssi_signo as i32 {
+                libc::SIGCHLD => Source::Children,
+                _ => Source::Terminate,
+            };
+            if !found.contains(&source) {
+                found.push(source);
+            }
+        }
+        found
+    }
+
+    /// Takes a waiting command's connection.
+    pub(super) fn accept(&mut self) -> Option<(u64, OwnedFd)> {
+        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?;
+        // SAFETY: the kernel has just made it for us.
+        let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        self.next_connection += 1;
+        let id = self.next_connection;
+        self.add(&socket, Source::Connection(id)).ok()?;
+        Some((id, socket))
+    }
+}

@@ -1,0 +1,144 @@
+//! The puller: the one process of a pod that is in the host's network and fetches its images.
+//!
+//! The supervisor asks over a socket, one JSON message an image; each answer carries the image or
+//! the registry's own words. The puller ends when the supervisor closes its end.
+
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::Mutex,
+    time::Duration,
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use podctl_images::{Image, LayerState, Progress, Pulled, Reference, Store};
+use serde::{Deserialize, Serialize};
+
+use super::launch::{PULLER, take};
+
+/// What the supervisor asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub container: String,
+    pub image: String,
+    /// imagePullPolicy.
+    pub policy: String,
+    /// The image store's directory.
+    pub store: PathBuf,
+}
+
+/// What the puller answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    pub container: String,
+    pub outcome: Outcome,
+}
+
+/// How a pull ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    Present(Box<Image>),
+    Pulled { image: Box<Image>, took: Duration, bytes: u64 },
+    Failed(String),
+    NeverPull(String),
+    InvalidName(String),
+}
+
+/// The puller's life.
+pub fn main() -> i32 {
+    // SAFETY: this process was started by launch with that descriptor.
+    let socket = unsafe { take(PULLER) };
+    let progress = LayerBars::new();
+    let mut buffer = vec![0; 64 << 10];
+    std::thread::scope(|scope| {
+        loop {
+            let request: Request = match nix::unistd::read(&socket, &mut buffer) {
+                Ok(0) | Err(_) => return 0,
+                Ok(n) => match serde_json::from_slice(&buffer[..n]) {
+                    Ok(request) => request,
+                    Err(_) => return 1,
+                },
+            };
+            let (socket, progress) = (socket.as_fd(), &progress);
+            scope.spawn(move || {
+                let answer = Answer { outcome: fetch(&request, progress), container: request.container };
+                let text = serde_json::to_vec(&answer).expect("plain data");
+                // A supervisor that has gone needs no answer.
+                let _ = nix::unistd::write(socket, &text);
+            });
+        }
+    })
+}
+
+fn fetch(request: &Request, progress: &dyn Progress) -> Outcome {
+    let reference: Reference = match request.image.parse() {
+        Ok(reference) => reference,
+        Err(e) => return Outcome::InvalidName(format!("{e}")),
+    };
+    let store = match Store::open(&request.store) {
+        Ok(store) => store,
+        Err(e) => return Outcome::Failed(e.to_string()),
+    };
+    if request.policy != "Always" {
+        match store.find(&reference) {
+            Ok(Some(image)) => return Outcome::Present(Box::new(image)),
+            Ok(None) if request.policy == "Never" => {
+                return Outcome::NeverPull(format!(
+                    "Container image \"{}\" is not present with pull policy of Never",
+                    request.image
+                ));
+            }
+            Ok(None) => {}
+            Err(e) => return Outcome::Failed(e.to_string()),
+        }
+    }
+    match podctl_images::pull(&store, &reference, progress) {
+        Ok(Pulled { image, bytes, took }) => Outcome::Pulled { image: Box::new(image), took, bytes },
+        Err(e) => Outcome::Failed(e.to_string()),
+    }
+}
+
+/// A bar a layer on a terminal; elsewhere a line a layer.
+pub struct LayerBars {
+    bars: Option<MultiProgress>,
+    known: Mutex<HashMap<String, ProgressBar>>,
+}
+
+impl LayerBars {
+    /// Draws on standard error.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> LayerBars {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        LayerBars { bars, known: Mutex::default() }
+    }
+}
+
+impl Progress for LayerBars {
+    fn layer(&self, digest: &str, state: LayerState) {
+        let short = digest.trim_start_matches("sha256:").get(..12).unwrap_or(digest).to_owned();
+        let Some(bars) = &self.bars else {
+            if matches!(state, LayerState::Done) {
+                anstream::eprintln!("{short}: pulled");
+            }
+            return;
+        };
+        let mut known = self.known.lock().expect("never poisoned: nothing below panics");
+        let bar = known.entry(short.clone()).or_insert_with(|| {
+            let style = ProgressStyle::with_template("{prefix}  {bar:30} {bytes:>10}/{total_bytes:10} {msg}")
+                .expect("the template is constant and valid");
+            bars.add(ProgressBar::new(0).with_style(style).with_prefix(short))
+        });
+        match state {
+            LayerState::Waiting => bar.set_message("waiting"),
+            LayerState::Downloading { done, total } => {
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.set_message("");
+            }
+            LayerState::Done => bar.finish_with_message("done"),
+            LayerState::AlreadyPresent => bar.finish_with_message("already present"),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Clearing away what a pod leaves: on purpose after its end, and what a killed supervisor left.
+//!
+//! Files of a container belong to ids that only the pod's user namespace knows, so the sweep runs
+//! in one.
+
+use std::{fs, path::Path};
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    mount::{MntFlags, umount2},
+    sched::CloneFlags,
+};
+use podctl_runtime::IdMappings;
+
+use super::launch::{Error, role};
+use crate::state::{Home, PodDir};
+
+/// Forgets an ended pod: its record, its logs, and what its supervisor could not clear away.
+///
+/// # Errors
+/// [`Error`] when something of it cannot be removed.
+pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
+    if let Ok(pod) = dir.read() {
+        let uid = uid(&pod);
+        let logs = home.logs(&dir.namespace, &dir.name, &uid);
+        if logs.exists() {
+            fs::remove_dir_all(&logs).map_err(crate::state::Error::io("remove", logs))?;
+        }
+        let data = home.pod_data(&uid);
+        if !uid.is_empty() && data.exists() && fs::remove_dir_all(&data).is_err() {
+            in_user_namespace(&data)?;
+        }
+    }
+    Ok(dir.remove()?)
+}
+
+fn uid(pod: &Pod) -> String {
+    pod.metadata.uid.clone().unwrap_or_default()
+}
+
+fn in_user_namespace(data: &Path) -> Result<(), Error> {
+    let (mappings, _) = IdMappings::of_user()?;
+    // The role takes the directory from its environment; nobody else has a say in that.
+    let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    let directory = fs::File::open(data).map_err(crate::state::Error::io("open", data))?;
+    use std::os::fd::AsFd;
+    role("sweep", namespaces, Some(&mappings), &[(directory.as_fd(), 3)])?.wait()?;
+    fs::remove_dir_all(data).map_err(crate::state::Error::io("remove", data))?;
+    Ok(())
+}
+
+/// The sweeping role: empties the directory that is open at descriptor 3.
+pub fn main() -> i32 {
+    let Ok(entries) = fs::read_dir("/proc/self/fd/3") else { return 1 };
+    let mut failed = false;
+    for entry in entries.flatten() {
+        let directory = entry.file_type().is_ok_and(|t| t.is_dir());
+        let done = if directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+        failed |= done.is_err();
+    }
+    i32::from(failed)
+}
+
+/// Unmounts everything beneath a directory, deepest first.
+pub(super) fn unmount_below(directory: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let targets = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));
+    for target in targets.collect::<Vec<_>>().into_iter().rev() {
+        let _ = umount2(target, MntFlags::MNT_DETACH);
+    }
+}
