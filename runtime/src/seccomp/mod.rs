@@ -15,3 +15,8 @@ pub struct Program {
 pub fn compile(_profile: &LinuxSeccomp) -> Result<Program, Error> {
     Err(Error::Seccomp { reason: "not yet".to_owned() })
 }
+
+/// Docker's default profile.
+pub fn docker_default(_caps: &std::collections::HashSet<oci_spec::runtime::Capability>) -> LinuxSeccomp {
+    LinuxSeccomp::default()
+}
