@@ -1,1 +1,29 @@
-//! x
+//! Sandboxes, containers and execs on Linux namespaces, as the OCI runtime spec says.
+//!
+//! [`spawn`] starts a program in new namespaces; from inside of them, [`create`] starts containers and [`exec`] further
+//! processes in them. All three plan first and then do: what the new process has to carry out is prepared before it is
+//! made, it only performs system calls, and a failure comes back as the step that failed with its object.
+//! The crate knows nothing of images, pods or YAML. Linux 5.12 or newer is required.
+
+mod cgroup;
+mod container;
+mod credentials;
+pub mod defaults;
+mod devices;
+mod error;
+mod idmap;
+mod mounts;
+mod plan;
+mod process;
+mod pty;
+pub mod seccomp;
+mod spawn;
+mod steps;
+mod sys;
+
+pub use cgroup::Cgroup;
+pub use container::{Container, Rootfs, Stdio, create, exec, exec_compiled};
+pub use error::{Error, StartError};
+pub use idmap::{IdMapping, IdMappings};
+pub use process::{ExitStatus, Process};
+pub use spawn::{Spawn, SpawnStdio, spawn};

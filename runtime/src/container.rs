@@ -1,0 +1,375 @@
+//! Containers and execs: a spec becomes a plan, the plan becomes a process.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Process as ProcessSpec, Spec};
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, StartError};
+use crate::plan::{Action, Plan, cstring};
+use crate::process::Process;
+use crate::seccomp::{self, Program};
+use crate::{credentials, devices, mounts, pty, sys};
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rootfs {
+    /// Layers under a writable directory. `work` is an empty directory on the file system of `upper`.
+    Overlay {
+        /// The layers, lowest first.
+        lower: Vec<PathBuf>,
+        /// Receives what the container writes.
+        upper: PathBuf,
+        /// overlayfs's own.
+        work: PathBuf,
+    },
+    /// A directory as it is.
+    Directory(PathBuf),
+}
+
+/// The standard streams of a container.
+#[derive(Debug)]
+pub enum Stdio {
+    /// Three descriptors; they are used and closed.
+    Streams {
+        /// Standard input.
+        stdin: OwnedFd,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// A new pseudo terminal of the container's `/dev/pts`.
+    Terminal,
+}
+
+/// A process in a container: its first one, or one of an exec.
+#[derive(Debug)]
+pub struct Container {
+    /// The process; a child of the caller.
+    pub process: Process,
+    /// The master of its terminal, with [`Stdio::Terminal`].
+    pub terminal: Option<OwnedFd>,
+}
+
+/// Builds the container of `spec` and runs its process. Returns once that is executing.
+pub fn create(
+    spec: &Spec,
+    rootfs: &Rootfs,
+    stdio: Stdio,
+    cgroup: Option<&Cgroup>,
+) -> Result<Container, StartError> {
+    let process = process_of(spec)?;
+    let linux = spec.linux().as_ref();
+    let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
+    let namespaces = Namespaces::of(spec)?;
+    let mut plan = Plan::default();
+    begin(&mut plan, process, cgroup)?;
+    for (kind, fd) in namespaces.join {
+        plan.push(Action::Setns { fd, flags: kind as i32 }, format!("join the {kind} namespace"));
+    }
+    if namespaces.cgroup {
+        // Only now, so that its root is the cgroup just joined.
+        plan.push(Action::Unshare(libc::CLONE_NEWCGROUP), "make a cgroup namespace");
+    }
+    let terminal = streams(&mut plan, stdio, process, true)?;
+    plan.push(Action::CloseOthers, "close other file descriptors");
+    let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
+    let flags = match propagation {
+        Some("private" | "rprivate") => libc::MS_PRIVATE,
+        _ => libc::MS_SLAVE,
+    };
+    plan.push(Action::Propagation(flags | libc::MS_REC), "make mounts independent of the host's");
+    mount_root(&mut plan, rootfs)?;
+    plan.push(Action::OpenNull, "open /dev/null (which must be the null device)");
+    for mount in spec.mounts().iter().flatten() {
+        mounts::plan(&mut plan, mount)?;
+    }
+    devices::plan(&mut plan, spec)?;
+    finish_root(&mut plan, spec, process, &namespaces.new)?;
+    if let Some(terminal) = terminal.action {
+        plan.push(terminal, "open a terminal on /dev/pts");
+    }
+    credentials::plan(&mut plan, process, filter.as_ref())?;
+    let pid_namespace = namespaces.pid.as_ref().map(|fd| fd.as_fd());
+    let process = in_pid_namespace(pid_namespace, || plan.start(namespaces.flags, cgroup))?;
+    finish(process, terminal.socket)
+}
+
+/// Runs another process in the container whose first process `target` is. It gets the container's namespaces (all but the
+/// user namespace, which is the caller's) and is a child of the caller.
+pub fn exec(
+    target: BorrowedFd<'_>,
+    process: &ProcessSpec,
+    seccomp: Option<&LinuxSeccomp>,
+    stdio: Stdio,
+    cgroup: Option<&Cgroup>,
+) -> Result<Container, StartError> {
+    let filter = seccomp.map(seccomp::compile).transpose()?;
+    exec_compiled(target, process, filter.as_ref(), stdio, cgroup)
+}
+
+/// [`exec`] with a filter that was compiled before, by [`seccomp::compile`].
+pub fn exec_compiled(
+    target: BorrowedFd<'_>,
+    process: &ProcessSpec,
+    seccomp: Option<&Program>,
+    stdio: Stdio,
+    cgroup: Option<&Cgroup>,
+) -> Result<Container, StartError> {
+    let mut plan = Plan::default();
+    begin(&mut plan, process, cgroup)?;
+    let terminal = streams(&mut plan, stdio, process, false)?;
+    plan.push(Action::CloseOthers, "close other file descriptors");
+    let fd = target.try_clone_to_owned().map_err(|e| Error::file("duplicate", "pidfd", e))?;
+    let flags = libc::CLONE_NEWNS
+        | libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWNET;
+    plan.push(Action::Setns { fd, flags }, "join the container's namespaces");
+    if let Some(terminal) = terminal.action {
+        plan.push(terminal, "open a terminal on the container's /dev/pts");
+    }
+    credentials::plan(&mut plan, process, seccomp)?;
+    let process = in_pid_namespace(Some(target), || plan.start(0, cgroup))?;
+    finish(process, terminal.socket)
+}
+
+fn finish(process: Process, socket: Option<OwnedFd>) -> Result<Container, StartError> {
+    let terminal = socket.as_ref().map(pty::receive).transpose();
+    match terminal {
+        Ok(terminal) => Ok(Container { process, terminal }),
+        Err(error) => {
+            let _ = process.signal(libc::SIGKILL);
+            process.wait()?;
+            Err(error.into())
+        }
+    }
+}
+
+/// Makes children in another PID namespace while `start` runs; `None` is the caller's own.
+fn in_pid_namespace<T>(
+    target: Option<BorrowedFd<'_>>,
+    start: impl FnOnce() -> Result<T, StartError>,
+) -> Result<T, StartError> {
+    let Some(target) = target else { return start() };
+    let failed = |errno| Error::sys("join the container's PID namespace", errno);
+    let own = sys::pidfd_open(std::process::id() as i32).map_err(failed)?;
+    sys::setns(target.as_raw_fd(), libc::CLONE_NEWPID).map_err(failed)?;
+    let started = start();
+    sys::setns(own.as_raw_fd(), libc::CLONE_NEWPID)
+        .map_err(|errno| Error::sys("return to the own PID namespace", errno))?;
+    started
+}
+
+fn process_of(spec: &Spec) -> Result<&ProcessSpec, StartError> {
+    let missing = || StartError::Spec { field: "process".to_owned(), reason: "is missing".to_owned() };
+    spec.process().as_ref().ok_or_else(missing)
+}
+
+/// The steps that need the caller's view: its `/proc`, its cgroup files.
+fn begin(plan: &mut Plan, process: &ProcessSpec, cgroup: Option<&Cgroup>) -> Result<(), StartError> {
+    if let Some(adjustment) = process.oom_score_adj() {
+        let value = cstring(adjustment.to_string(), "process.oomScoreAdj")?;
+        // Without privileges it can only rise; a lower wish stays one.
+        let action =
+            Action::WriteHost { path: c"/proc/self/oom_score_adj".to_owned(), value, optional: true };
+        plan.push(action, format!("set oom_score_adj to {adjustment}"));
+    }
+    if let Some(cgroup) = cgroup {
+        plan.push(Action::JoinCgroup(cgroup.procs()?), "join the cgroup");
+    }
+    plan.push(Action::NewSession, "make a session");
+    Ok(())
+}
+
+struct Terminal {
+    action: Option<Action>,
+    socket: Option<OwnedFd>,
+}
+
+fn streams(
+    plan: &mut Plan,
+    stdio: Stdio,
+    process: &ProcessSpec,
+    console: bool,
+) -> Result<Terminal, StartError> {
+    match stdio {
+        Stdio::Streams { stdin, stdout, stderr } => {
+            plan.push(Action::Streams([stdin, stdout, stderr]), "redirect standard streams");
+            Ok(Terminal { action: None, socket: None })
+        }
+        Stdio::Terminal => {
+            let (own, socket) = pty::channel()?;
+            let size = process.console_size().map(|size| (size.height() as u16, size.width() as u16));
+            Ok(Terminal { action: Some(Action::Terminal { socket, size, console }), socket: Some(own) })
+        }
+    }
+}
+
+fn mount_root(plan: &mut Plan, rootfs: &Rootfs) -> Result<(), StartError> {
+    match rootfs {
+        Rootfs::Directory(path) => {
+            let name = cstring(path.as_os_str().as_bytes(), "rootfs")?;
+            plan.push(Action::BindRoot(name.clone()), format!("mount {} as root", path.display()));
+            plan.push(Action::OpenRoot(name), format!("open root {}", path.display()));
+        }
+        Rootfs::Overlay { lower, upper, work } => {
+            let mountpoint = cstring(upper.as_os_str().as_bytes(), "rootfs upper")?;
+            let (dir, options) = overlay_options(lower, upper, work, devices::in_user_namespace());
+            let options = cstring(options, "rootfs layers")?;
+            let dir = dir.map(|dir| cstring(dir.as_os_str().as_bytes(), "rootfs layers")).transpose()?;
+            let what = format!("mount overlay of {} layers with upper {}", lower.len(), upper.display());
+            plan.push(Action::Overlay { dir, mountpoint: mountpoint.clone(), options }, what);
+            plan.push(Action::OpenRoot(mountpoint), format!("open root {}", upper.display()));
+        }
+    }
+    Ok(())
+}
+
+/// The options of an overlay mount, topmost layer first, and the directory they are relative to: a page of options must
+/// hold all names, so those of layers side by side are shortened.
+fn overlay_options<'a>(
+    lower: &'a [PathBuf],
+    upper: &Path,
+    work: &Path,
+    userns: bool,
+) -> (Option<&'a Path>, Vec<u8>) {
+    let common = lower.first().and_then(|first| {
+        first.ancestors().skip(1).find(|dir| lower.iter().all(|layer| layer.starts_with(dir) && layer != dir))
+    });
+    let mut options = b"lowerdir=".to_vec();
+    for (index, layer) in lower.iter().rev().enumerate() {
+        if index > 0 {
+            options.push(b':');
+        }
+        let name = common.and_then(|dir| layer.strip_prefix(dir).ok()).unwrap_or(layer);
+        push_escaped(&mut options, name);
+    }
+    for (key, path) in [(",upperdir=", upper), (",workdir=", work)] {
+        options.extend_from_slice(key.as_bytes());
+        push_escaped(&mut options, path);
+    }
+    if userns {
+        // trusted.* is not ours to write there.
+        options.extend_from_slice(b",userxattr");
+    }
+    (common, options)
+}
+
+fn push_escaped(options: &mut Vec<u8>, path: &Path) {
+    for &byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'\\') {
+            options.push(b'\\');
+        }
+        options.push(byte);
+    }
+}
+
+/// What is left once everything is mounted: sysctls, masks, the pivot, names.
+fn finish_root(
+    plan: &mut Plan,
+    spec: &Spec,
+    process: &ProcessSpec,
+    new: &[LinuxNamespaceType],
+) -> Result<(), StartError> {
+    let linux = spec.linux().as_ref();
+    for (name, value) in linux.and_then(|linux| linux.sysctl().as_ref()).into_iter().flatten() {
+        let path = cstring(format!("proc/sys/{}", name.replace('.', "/")), "linux.sysctl")?;
+        let action = Action::WriteInRoot { path, value: cstring(value.as_str(), "linux.sysctl")? };
+        plan.push(action, format!("set sysctl {name}={value}"));
+    }
+    if process.cwd() != Path::new("/") {
+        let path = mounts::relative(process.cwd())?;
+        plan.push(Action::MakeDirectory(path), format!("make working directory {}", process.cwd().display()));
+    }
+    for path in linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten() {
+        plan.push(Action::ReadOnly(mounts::relative(Path::new(path))?), format!("make {path} read-only"));
+    }
+    for path in linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten() {
+        plan.push(Action::Mask(mounts::relative(Path::new(path))?), format!("mask {path}"));
+    }
+    if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
+        plan.push(Action::ReadOnlyRoot, "make the root file system read-only");
+    }
+    plan.push(Action::Pivot, "pivot into the root file system");
+    if new.contains(&LinuxNamespaceType::Uts) {
+        if let Some(name) = spec.hostname() {
+            plan.push(Action::Hostname(cstring(name.as_str(), "hostname")?), format!("set hostname {name}"));
+        }
+        if let Some(name) = spec.domainname() {
+            plan.push(
+                Action::Domainname(cstring(name.as_str(), "domainname")?),
+                format!("set domain name {name}"),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// `linux.namespaces`, sorted by when each is made or joined. A mount namespace is always made.
+struct Namespaces {
+    flags: u64,
+    new: Vec<LinuxNamespaceType>,
+    cgroup: bool,
+    pid: Option<OwnedFd>,
+    join: Vec<(LinuxNamespaceType, OwnedFd)>,
+}
+
+impl Namespaces {
+    fn of(spec: &Spec) -> Result<Namespaces, StartError> {
+        let mut all = Namespaces {
+            flags: libc::CLONE_NEWNS as u64,
+            new: Vec::new(),
+            cgroup: false,
+            pid: None,
+            join: Vec::new(),
+        };
+        let listed =
+            spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+        for namespace in listed {
+            let kind = namespace.typ();
+            match (kind, namespace.path()) {
+                (LinuxNamespaceType::Mount, None) => {}
+                (LinuxNamespaceType::Cgroup, None) => all.cgroup = true,
+                (LinuxNamespaceType::User | LinuxNamespaceType::Time, None)
+                | (LinuxNamespaceType::Mount, Some(_)) => {
+                    return Err(StartError::Spec {
+                        field: format!("linux.namespaces[{kind}]"),
+                        reason: "is the sandbox's to make, not the container's".to_owned(),
+                    });
+                }
+                (_, None) => {
+                    all.flags |= kind as u64;
+                    all.new.push(kind);
+                }
+                (_, Some(path)) => {
+                    let name = cstring(path.as_os_str().as_bytes(), "linux.namespaces[].path")?;
+                    let fd = sys::open(&name, libc::O_RDONLY)
+                        .map_err(|errno| Error::sys(format!("open namespace {}", path.display()), errno))?;
+                    match kind {
+                        LinuxNamespaceType::Pid => all.pid = Some(fd),
+                        _ => all.join.push((kind, fd)),
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_side_by_side_are_named_relative_to_their_directory_topmost_first() {
+        let lower = ["/layers/a/fs", "/layers/b:1/fs"].map(PathBuf::from);
+        let (dir, options) = overlay_options(&lower, Path::new("/u"), Path::new("/w"), true);
+        assert_eq!(dir, Some(Path::new("/layers")));
+        assert_eq!(options, br"lowerdir=b\:1/fs:a/fs,upperdir=/u,workdir=/w,userxattr");
+    }
+}

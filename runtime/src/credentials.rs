@@ -1,0 +1,159 @@
+//! `process` of a spec → the last steps: limits, identity, capabilities, seccomp, the program itself.
+
+use std::collections::HashSet;
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+
+use oci_spec::runtime::{Capability, PosixRlimitType, Process};
+
+use crate::error::StartError;
+use crate::plan::{Action, Plan, cstring};
+use crate::seccomp::Program;
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Adds everything from the resource limits to `execve`.
+pub(crate) fn plan(plan: &mut Plan, process: &Process, seccomp: Option<&Program>) -> Result<(), StartError> {
+    let user = process.user();
+    for limit in process.rlimits().iter().flatten() {
+        let (soft, hard) = (limit.soft(), limit.hard());
+        let action = Action::Rlimit { resource: resource(limit.typ()), soft, hard };
+        plan.push(action, format!("set {:?} to {soft}:{hard}", limit.typ()));
+    }
+    plan.push(Action::OwnStreams(user.uid()), "own the standard streams");
+    plan.push(Action::Umask(user.umask().unwrap_or(0o022)), "set umask");
+    let cwd = process.cwd();
+    plan.push(
+        Action::WorkingDirectory(cstring(cwd.as_os_str().as_bytes(), "process.cwd")?),
+        cwd.display().to_string(),
+    );
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    if !no_new_privileges {
+        // Without no_new_privs a filter wants CAP_SYS_ADMIN, which is about to go.
+        push_seccomp(plan, seccomp);
+    }
+    identity(plan, process)?;
+    plan.push(Action::DieWithParent, "die with the parent");
+    if no_new_privileges {
+        plan.push(Action::NoNewPrivileges, "set no_new_privs");
+        push_seccomp(plan, seccomp);
+    }
+    execute(plan, process)
+}
+
+fn push_seccomp(plan: &mut Plan, seccomp: Option<&Program>) {
+    if let Some(program) = seccomp {
+        let action = Action::Seccomp { filter: program.filter.clone(), flags: program.flags };
+        plan.push(action, "load the seccomp filter");
+    }
+}
+
+fn identity(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
+    let user = process.user();
+    let capabilities = process.capabilities().as_ref();
+    if let Some(bounding) = capabilities.and_then(|sets| sets.bounding().as_ref()) {
+        plan.push(Action::Bounding(bits(Some(bounding))), "drop capabilities from the bounding set");
+    }
+    // In a user namespace with one id the kernel denies setgroups for good: the extra groups cannot be had.
+    if fs::read_to_string("/proc/self/setgroups").map_or(true, |answer| answer.trim() != "deny") {
+        let groups = user.additional_gids().clone().unwrap_or_default();
+        let what = format!("set supplementary groups {groups:?}");
+        plan.push(Action::Groups(groups), what);
+    }
+    plan.push(Action::Gid(user.gid()), format!("become group {}", user.gid()));
+    plan.push(Action::Uid(user.uid()), format!("become user {}", user.uid()));
+    if let Some(sets) = capabilities {
+        let action = Action::Capabilities {
+            effective: bits(sets.effective().as_ref()),
+            permitted: bits(sets.permitted().as_ref()),
+            inheritable: bits(sets.inheritable().as_ref()),
+            ambient: bits(sets.ambient().as_ref()),
+        };
+        plan.push(action, "set capabilities");
+    }
+    Ok(())
+}
+
+fn execute(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let Some(program) = args.first() else {
+        return Err(StartError::Spec { field: "process.args".to_owned(), reason: "is empty".to_owned() });
+    };
+    let env = process.env().as_deref().unwrap_or_default();
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let strings =
+        |all: &[String], what: &str| all.iter().map(|s| cstring(s.as_str(), what)).collect::<Result<_, _>>();
+    let action = Action::Execute {
+        candidates: candidates(program, path)?,
+        args: strings(args, "process.args")?,
+        env: strings(env, "process.env")?,
+    };
+    plan.push(action, program.as_str());
+    Ok(())
+}
+
+/// Where a program may be: at its path when it has a slash, else in each directory of `PATH`.
+fn candidates(program: &str, path: &str) -> Result<Vec<CString>, StartError> {
+    let places: Vec<String> = match program {
+        "" => Vec::new(),
+        name if name.contains('/') => vec![name.to_owned()],
+        name => path.split(':').filter(|dir| !dir.is_empty()).map(|dir| format!("{dir}/{name}")).collect(),
+    };
+    Ok(places.into_iter().map(|place| cstring(place, "process.args")).collect::<Result<_, _>>()?)
+}
+
+fn bits(set: Option<&HashSet<Capability>>) -> u64 {
+    set.into_iter().flatten().map(|capability| 1u64 << number(*capability)).fold(0, |all, bit| all | bit)
+}
+
+/// The kernel's number of a capability, from linux/capability.h.
+fn number(capability: Capability) -> u8 {
+    let name = format!("CAP_{capability}");
+    let known = name.parse::<caps::Capability>().expect("both crates know the same capabilities");
+    known.index()
+}
+
+fn resource(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => libc::RLIMIT_CPU,
+        PosixRlimitType::RlimitFsize => libc::RLIMIT_FSIZE,
+        PosixRlimitType::RlimitData => libc::RLIMIT_DATA,
+        PosixRlimitType::RlimitStack => libc::RLIMIT_STACK,
+        PosixRlimitType::RlimitCore => libc::RLIMIT_CORE,
+        PosixRlimitType::RlimitRss => libc::RLIMIT_RSS,
+        PosixRlimitType::RlimitNproc => libc::RLIMIT_NPROC,
+        PosixRlimitType::RlimitNofile => libc::RLIMIT_NOFILE,
+        PosixRlimitType::RlimitMemlock => libc::RLIMIT_MEMLOCK,
+        PosixRlimitType::RlimitAs => libc::RLIMIT_AS,
+        PosixRlimitType::RlimitLocks => libc::RLIMIT_LOCKS,
+        PosixRlimitType::RlimitSigpending => libc::RLIMIT_SIGPENDING,
+        PosixRlimitType::RlimitMsgqueue => libc::RLIMIT_MSGQUEUE,
+        PosixRlimitType::RlimitNice => libc::RLIMIT_NICE,
+        PosixRlimitType::RlimitRtprio => libc::RLIMIT_RTPRIO,
+        PosixRlimitType::RlimitRttime => libc::RLIMIT_RTTIME,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_the_kernels_numbers() {
+        for (capability, expected) in
+            [(Capability::Chown, 0), (Capability::SysAdmin, 21), (Capability::Bpf, 39)]
+        {
+            assert_eq!(number(capability), expected, "{capability}");
+        }
+    }
+
+    #[test]
+    fn a_name_without_slash_is_looked_up_in_path() {
+        assert_eq!(
+            candidates("sh", "/bin::/usr/bin").unwrap(),
+            [c"/bin/sh".to_owned(), c"/usr/bin/sh".to_owned()]
+        );
+        assert_eq!(candidates("./sh", "/bin").unwrap(), [c"./sh".to_owned()]);
+    }
+}

@@ -1,0 +1,136 @@
+//! The errors of this crate. Each is made where it happens and names the step and its object.
+
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+/// Why something of a sandbox could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{step}: {}", describe(*.errno))]
+    Sys {
+        /// What was being done, with its object.
+        step: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// A file could not be read or written.
+    #[error("{action} {}: {source}", path.display())]
+    File {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// `newuidmap` or `newgidmap` refused.
+    #[error("{program} could not map ids: {reason}")]
+    IdMap {
+        /// Which of the two.
+        program: &'static str,
+        /// What it wrote to its standard error, or why it did not run.
+        reason: String,
+    },
+    /// A string with a zero byte cannot be given to the kernel.
+    #[error("{what} contains a zero byte")]
+    ZeroByte {
+        /// Where the string comes from.
+        what: String,
+    },
+    /// A seccomp profile that cannot be compiled.
+    #[error("seccomp profile: {reason}")]
+    Seccomp {
+        /// Which part of it.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn sys(step: impl Into<String>, errno: Errno) -> Self {
+        Error::Sys { step: step.into(), errno }
+    }
+
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Error::File { action, path: path.into(), source }
+    }
+}
+
+/// Why a container or an exec did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The spec asks for something this runtime does not do, or contradicts itself.
+    #[error("{field}: {reason}")]
+    Spec {
+        /// The field, as the OCI runtime spec writes it.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something before the new process failed.
+    #[error(transparent)]
+    Prepare(#[from] Error),
+    /// A step of the new process failed before its program was to run.
+    #[error("{step}: {}{}", describe(*.errno), hint(step, *.errno))]
+    Create {
+        /// What was being done, with its object.
+        step: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The program could not be executed.
+    #[error("{}", exec_message(program, *.errno))]
+    Exec {
+        /// `args[0]`.
+        program: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+    /// The working directory could not be entered.
+    #[error("enter working directory {path}: {}", describe(*.errno))]
+    WorkingDirectory {
+        /// `process.cwd`.
+        path: String,
+        /// What the kernel answered.
+        errno: Errno,
+    },
+}
+
+impl StartError {
+    /// The exit code a shell or a kubelet would show: 127 command not found, 126 not executable, 128 for what else went
+    /// wrong when executing; none when the container was never ready to execute anything.
+    pub fn exit_code(&self) -> Option<i32> {
+        match self {
+            StartError::Exec { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => Some(127),
+            StartError::Exec {
+                errno: Errno::EACCES | Errno::ENOEXEC | Errno::EISDIR | Errno::EPERM, ..
+            } => Some(126),
+            StartError::Exec { .. } | StartError::WorkingDirectory { .. } => Some(128),
+            _ => None,
+        }
+    }
+}
+
+fn describe(errno: Errno) -> String {
+    format!("{errno:?} ({})", errno.desc())
+}
+
+fn exec_message(program: &str, errno: Errno) -> String {
+    match errno {
+        Errno::ENOENT | Errno::ENOTDIR => format!("exec {program:?}: command not found ({errno:?})"),
+        Errno::ENOEXEC => format!("exec {program:?}: not a program for this machine (ENOEXEC)"),
+        _ => format!("exec {program:?}: {}", describe(errno)),
+    }
+}
+
+/// What a person can do about the failures that are common on restricted hosts.
+fn hint(step: &str, errno: Errno) -> &'static str {
+    match errno {
+        Errno::EPERM if step.starts_with("mount proc") => {
+            "; a /proc with masked paths around this process (a container without --privileged?) forbids mounting proc"
+        }
+        Errno::ENOSYS => "; podctl needs Linux 5.12 or newer",
+        _ => "",
+    }
+}

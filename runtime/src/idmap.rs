@@ -1,0 +1,168 @@
+//! Which ids of the host a user namespace gets: the caller's own as 0, then its whole subordinate range.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::unistd::{Pid, Uid, User, getegid, geteuid};
+
+use crate::error::Error;
+
+/// One range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdMapping {
+    /// First id inside the namespace.
+    pub container_id: u32,
+    /// First id outside of it.
+    pub host_id: u32,
+    /// How many.
+    pub size: u32,
+}
+
+/// The user and group ids of a user namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdMappings {
+    /// Users.
+    pub uids: Vec<IdMapping>,
+    /// Groups.
+    pub gids: Vec<IdMapping>,
+}
+
+impl IdMappings {
+    /// The caller's ids as 0, and its subordinate ids (`/etc/subuid`, `/etc/subgid`) from 1 on. Without a range, or
+    /// without `newuidmap`, only the caller's own id is mapped and the second value says what will not work.
+    pub fn of_user() -> Result<(IdMappings, Option<String>), Error> {
+        let (uid, gid) = (geteuid(), getegid());
+        let own = |id| IdMapping { container_id: 0, host_id: id, size: 1 };
+        let mut mappings = IdMappings { uids: vec![own(uid.as_raw())], gids: vec![own(gid.as_raw())] };
+        let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
+        let uids = subordinate(Path::new("/etc/subuid"), name.as_deref(), uid)?;
+        let gids = subordinate(Path::new("/etc/subgid"), name.as_deref(), uid)?;
+        let who = name.unwrap_or_else(|| uid.to_string());
+        let reason = if uids.is_empty() || gids.is_empty() {
+            format!(
+                "user {who} has no range in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who})"
+            )
+        } else if !uid.is_root()
+            && (find_program("newuidmap").is_none() || find_program("newgidmap").is_none())
+        {
+            "newuidmap and newgidmap are not installed (package uidmap or shadow-utils)".to_owned()
+        } else {
+            mappings.uids.extend(stack(&uids));
+            mappings.gids.extend(stack(&gids));
+            return Ok((mappings, None));
+        };
+        let warning = format!(
+            "only one user id is available: {reason}; containers can run only as root inside, files of images all belong to it, and changing user or group fails"
+        );
+        Ok((mappings, Some(warning)))
+    }
+
+    /// Whether nothing but one's own id is mapped: then the kernel wants `setgroups` denied.
+    pub(crate) fn is_single(&self) -> bool {
+        let single = |maps: &[IdMapping]| maps.len() == 1 && maps[0].size == 1;
+        single(&self.uids) && single(&self.gids)
+    }
+
+    /// Gives the namespace of `pid` its ids: by itself where it may, else through `newuidmap` and `newgidmap`, both at once.
+    pub(crate) fn apply(&self, pid: Pid) -> Result<(), Error> {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        if !geteuid().is_root() && !self.is_single() {
+            let users = run_mapper("newuidmap", pid, &self.uids)?;
+            let groups = run_mapper("newgidmap", pid, &self.gids)?;
+            finish_mapper("newuidmap", users)?;
+            return finish_mapper("newgidmap", groups);
+        }
+        let write = |name: &str, content: &str| {
+            let path = proc.join(name);
+            fs::write(&path, content).map_err(|source| Error::file("write", path, source))
+        };
+        if !geteuid().is_root() {
+            write("setgroups", "deny")?;
+        }
+        write("gid_map", &lines(&self.gids))?;
+        write("uid_map", &lines(&self.uids))
+    }
+}
+
+fn lines(mappings: &[IdMapping]) -> String {
+    mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
+}
+
+/// Lays the ranges one after the other, from id 1 on.
+fn stack(ranges: &[(u32, u32)]) -> Vec<IdMapping> {
+    let mut next = 1;
+    let place = |&(host_id, size): &(u32, u32)| {
+        let mapping = IdMapping { container_id: next, host_id, size };
+        next += size;
+        mapping
+    };
+    ranges.iter().map(place).collect()
+}
+
+fn subordinate(path: &Path, name: Option<&str>, uid: Uid) -> Result<Vec<(u32, u32)>, Error> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(ranges_of(&text, name, uid)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Error::file("read", path, error)),
+    }
+}
+
+/// The `(first, count)` ranges that belong to the user, by name or by number; see subuid(5).
+fn ranges_of(text: &str, name: Option<&str>, uid: Uid) -> Vec<(u32, u32)> {
+    let number = uid.to_string();
+    let parse = |line: &str| {
+        let mut parts = line.trim().split(':');
+        let owner = parts.next()?;
+        (Some(owner) == name || owner == number).then_some(())?;
+        let range = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        (range.1 > 0).then_some(range)
+    };
+    text.lines().filter_map(parse).collect()
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/usr/bin".into(), "/bin".into(), "/usr/sbin".into()]);
+    places.map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+fn run_mapper(program: &'static str, pid: Pid, mappings: &[IdMapping]) -> Result<Child, Error> {
+    let numbers = mappings.iter().flat_map(|m| [m.container_id, m.host_id, m.size]);
+    Command::new(find_program(program).unwrap_or_else(|| program.into()))
+        .arg(pid.to_string())
+        .args(numbers.map(|number| number.to_string()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| Error::IdMap { program, reason: error.to_string() })
+}
+
+fn finish_mapper(program: &'static str, child: Child) -> Result<(), Error> {
+    let output =
+        child.wait_with_output().map_err(|error| Error::IdMap { program, reason: error.to_string() })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::IdMap { program, reason: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let text = "a:100000:65536\n1001:300000:10\nb:1:1\nbroken\na:x:1\n";
+        assert_eq!(ranges_of(text, Some("a"), Uid::from_raw(1001)), [(100_000, 65536), (300_000, 10)]);
+        assert_eq!(ranges_of(text, None, Uid::from_raw(7)), []);
+    }
+
+    #[test]
+    fn ranges_follow_the_own_id_without_gaps() {
+        let maps = stack(&[(100_000, 5), (300_000, 10)]);
+        assert_eq!(maps[0], IdMapping { container_id: 1, host_id: 100_000, size: 5 });
+        assert_eq!(maps[1], IdMapping { container_id: 6, host_id: 300_000, size: 10 });
+    }
+}

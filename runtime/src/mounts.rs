@@ -1,0 +1,207 @@
+//! `mounts` of a spec → steps. Binds are opened here, in the caller's namespaces, so that what is mounted is what was
+//! named, whatever happens to the path later; new file systems are made by the child, in its namespaces.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
+
+use nix::errno::Errno;
+use oci_spec::runtime::Mount;
+
+use crate::error::{Error, StartError};
+use crate::plan::{Action, Kind, Plan, cstring};
+use crate::sys::{self, MountAttr, attr};
+
+/// The options of one mount, sorted by who understands them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    bind: bool,
+    recursive: bool,
+    attr: u64,
+    recursive_attr: u64,
+    clear: u64,
+    propagation: u64,
+    data: Vec<(String, Option<String>)>,
+}
+
+/// Options that are bits of a mount: name, bits set, bits cleared.
+const FLAGS: &[(&str, u64, u64)] = &[
+    ("ro", attr::RDONLY, 0),
+    ("rw", 0, attr::RDONLY),
+    ("nosuid", attr::NOSUID, 0),
+    ("suid", 0, attr::NOSUID),
+    ("nodev", attr::NODEV, 0),
+    ("dev", 0, attr::NODEV),
+    ("noexec", attr::NOEXEC, 0),
+    ("exec", 0, attr::NOEXEC),
+    ("noatime", attr::NOATIME, attr::ATIME),
+    ("relatime", 0, attr::ATIME),
+    ("strictatime", attr::STRICTATIME, attr::ATIME),
+    ("nodiratime", attr::NODIRATIME, 0),
+    ("nosymfollow", attr::NOSYMFOLLOW, 0),
+];
+
+const PROPAGATIONS: &[(&str, u64)] = &[
+    ("private", libc::MS_PRIVATE),
+    ("rprivate", libc::MS_PRIVATE),
+    ("slave", libc::MS_SLAVE),
+    ("rslave", libc::MS_SLAVE),
+    ("shared", libc::MS_SHARED),
+    ("rshared", libc::MS_SHARED),
+    ("unbindable", libc::MS_UNBINDABLE),
+    ("runbindable", libc::MS_UNBINDABLE),
+];
+
+impl Options {
+    fn parse(options: &[String]) -> Options {
+        let mut parsed = Options::default();
+        for option in options {
+            let recursive_flag = option.strip_prefix('r').and_then(|rest| flag(rest));
+            match option.as_str() {
+                "bind" => parsed.bind = true,
+                "rbind" => (parsed.bind, parsed.recursive) = (true, true),
+                "defaults" | "async" | "newinstance" => {}
+                name => {
+                    if let Some((_, set, clear)) = flag(name) {
+                        parsed.attr = parsed.attr & !clear | set;
+                        parsed.clear |= clear;
+                    } else if let Some((_, set, clear)) = recursive_flag {
+                        parsed.recursive_attr = parsed.recursive_attr & !clear | set;
+                    } else if let Some((_, propagation)) =
+                        PROPAGATIONS.iter().find(|(known, _)| *known == name)
+                    {
+                        parsed.propagation = *propagation;
+                    } else {
+                        let (key, value) = name.split_once('=').map_or((name, None), |(k, v)| (k, Some(v)));
+                        parsed.data.push((key.to_owned(), value.map(str::to_owned)));
+                    }
+                }
+            }
+        }
+        parsed
+    }
+}
+
+fn flag(name: &str) -> Option<&'static (&'static str, u64, u64)> {
+    FLAGS.iter().find(|(known, ..)| *known == name)
+}
+
+/// Adds the step (or steps) of one mount.
+pub(crate) fn plan(plan: &mut Plan, mount: &Mount) -> Result<(), StartError> {
+    let destination = mount.destination();
+    let path = relative(destination)?;
+    let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
+    let kind = mount.typ().as_deref().unwrap_or("none");
+    options.bind |= kind == "bind";
+    if options.bind {
+        let source = mount.source().as_deref().ok_or_else(|| StartError::Spec {
+            field: format!("mounts[{}].source", destination.display()),
+            reason: "a bind mount needs one".to_owned(),
+        })?;
+        let what = format!("mount {} on {}", source.display(), destination.display());
+        let (tree, kind) = open_bind(source, &options, &what)?;
+        plan.push(Action::MountTree { tree, path, kind }, what);
+        return Ok(());
+    }
+    let what = format!("mount {kind} on {}", destination.display());
+    let action = match kind {
+        "sysfs" => Action::MountSysfs { attr: options.attr, path },
+        "cgroup" | "cgroup2" => return cgroup(plan, &options, path, what),
+        _ => {
+            let mut data = Vec::new();
+            for (key, value) in options.data {
+                let value = value.map(|value| cstring(value, &what)).transpose()?;
+                data.push((cstring(key, &what)?, value));
+            }
+            Action::MountNew { fstype: cstring(kind, &what)?, options: data, attr: options.attr, path }
+        }
+    };
+    plan.push(action, what);
+    Ok(())
+}
+
+/// The cgroup tree of the host as this process sees it: v2 is mounted anew (rooted at the cgroup namespace), of v1 only
+/// what is already visible can be shown, read-only.
+fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Result<(), StartError> {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        let action =
+            Action::MountNew { fstype: c"cgroup2".to_owned(), options: Vec::new(), attr: options.attr, path };
+        plan.push(action, what);
+        return Ok(());
+    }
+    let readonly =
+        Options { bind: true, recursive: true, recursive_attr: attr::RDONLY, ..Options::default() };
+    if let Ok((tree, kind)) = open_bind(Path::new("/sys/fs/cgroup"), &readonly, &what) {
+        plan.push(Action::MountTree { tree, path, kind }, what);
+    }
+    Ok(())
+}
+
+fn open_bind(source: &Path, options: &Options, what: &str) -> Result<(OwnedFd, Kind), Error> {
+    let failed = |errno| Error::sys(what, errno);
+    let name = cstring(source.as_os_str().as_bytes(), what)?;
+    let tree = match sys::clone_tree(libc::AT_FDCWD, &name, options.recursive) {
+        // Mounts below that the kernel does not let us uncover: take them along.
+        Err(Errno::EINVAL) if !options.recursive => sys::clone_tree(libc::AT_FDCWD, &name, true),
+        other => other,
+    }
+    .map_err(failed)?;
+    let stat = sys::fstat(tree.as_raw_fd()).map_err(failed)?;
+    let propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
+    let none = MountAttr::default();
+    let set =
+        |attr: MountAttr, recursive| sys::mount_setattr(tree.as_raw_fd(), recursive, &attr).map_err(failed);
+    // Sharing with the host is a wish of the spec's; a mount that is already so stays as it is.
+    if propagation != libc::MS_SHARED {
+        set(MountAttr { propagation, ..none }, true)?;
+    }
+    if options.attr != 0 {
+        // A change of access times has to clear the whole field first.
+        let clear = if options.attr & attr::ATIME != 0 { attr::ATIME } else { 0 };
+        set(MountAttr { set: options.attr, clear, ..none }, false)?;
+    }
+    if options.recursive_attr != 0 {
+        set(MountAttr { set: options.recursive_attr, ..none }, true)?;
+    }
+    let kind = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { Kind::Directory } else { Kind::File };
+    Ok((tree, kind))
+}
+
+/// `path` as seen from the root's descriptor. A mount on the root itself, or one that climbs, has no such form.
+pub(crate) fn relative(path: &Path) -> Result<CString, StartError> {
+    let normal =
+        |part: Component<'_>| matches!(part, Component::RootDir | Component::CurDir | Component::Normal(_));
+    let inner: std::path::PathBuf =
+        path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    if !path.components().all(normal) || inner.as_os_str().is_empty() {
+        return Err(StartError::Spec {
+            field: "mounts[].destination".to_owned(),
+            reason: format!("{} is not a path below the container's root", path.display()),
+        });
+    }
+    Ok(cstring(inner.as_os_str().as_bytes(), "path in the container")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_sorted_by_who_understands_them() {
+        let options = ["rbind", "nosuid", "rro", "rslave", "size=64k", "newinstance"].map(str::to_owned);
+        let parsed = Options::parse(&options);
+        assert!(parsed.bind && parsed.recursive);
+        assert_eq!((parsed.attr, parsed.recursive_attr), (attr::NOSUID, attr::RDONLY));
+        assert_eq!(parsed.propagation, libc::MS_SLAVE);
+        assert_eq!(parsed.data, [("size".to_owned(), Some("64k".to_owned()))]);
+    }
+
+    #[test]
+    fn a_destination_stays_below_the_root() {
+        assert_eq!(relative(Path::new("/a/./b/")).unwrap().as_c_str(), c"a/b");
+        for path in ["/", "/a/../..", ""] {
+            assert!(relative(Path::new(path)).is_err(), "{path}");
+        }
+    }
+}

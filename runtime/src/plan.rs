@@ -1,0 +1,138 @@
+//! What a new process has to do, as data: made by the parent, carried out by the child (`steps`). A step owns every
+//! string and descriptor it needs; its `what` is the start of the error message should it fail.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use crate::cgroup::Cgroup;
+use crate::error::{Error, StartError};
+use crate::process::Process;
+use crate::spawn::{pipe, read_pair};
+use crate::steps;
+use crate::sys;
+
+/// What must be there for something to be mounted on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Directory,
+    File,
+}
+
+/// One thing to do. Paths called `path` are relative to the root file system being built, and never lead out of it.
+#[derive(Debug)]
+pub(crate) enum Action {
+    JoinCgroup(Vec<OwnedFd>),
+    Setns { fd: OwnedFd, flags: i32 },
+    Unshare(i32),
+    NewSession,
+    Streams([OwnedFd; 3]),
+    CloseOthers,
+    WriteHost { path: CString, value: CString, optional: bool },
+    Propagation(u64),
+    Overlay { dir: Option<CString>, mountpoint: CString, options: CString },
+    BindRoot(CString),
+    OpenRoot(CString),
+    MountTree { tree: OwnedFd, path: CString, kind: Kind },
+    MountNew { fstype: CString, options: Vec<(CString, Option<CString>)>, attr: u64, path: CString },
+    MountSysfs { attr: u64, path: CString },
+    MakeDirectory(CString),
+    MakeNode { path: CString, mode: u32, device: u64, owner: (u32, u32) },
+    MakeLink { path: CString, target: CString },
+    OpenNull,
+    Mask(CString),
+    ReadOnly(CString),
+    ReadOnlyRoot,
+    WriteInRoot { path: CString, value: CString },
+    Pivot,
+    Hostname(CString),
+    Domainname(CString),
+    Rlimit { resource: u32, soft: u64, hard: u64 },
+    Terminal { socket: OwnedFd, size: Option<(u16, u16)>, console: bool },
+    OwnStreams(u32),
+    Umask(u32),
+    WorkingDirectory(CString),
+    NoNewPrivileges,
+    Bounding(u64),
+    Groups(Vec<u32>),
+    Gid(u32),
+    Uid(u32),
+    Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 },
+    Seccomp { filter: Vec<libc::sock_filter>, flags: u64 },
+    DieWithParent,
+    Execute { candidates: Vec<CString>, args: Vec<CString>, env: Vec<CString> },
+}
+
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) action: Action,
+    pub(crate) what: String,
+}
+
+/// The steps of one process, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Plan(Vec<Step>);
+
+impl Plan {
+    pub(crate) fn push(&mut self, action: Action, what: impl Into<String>) {
+        self.0.push(Step { action, what: what.into() });
+    }
+
+    /// Makes a process in the given new namespaces and a v2 cgroup, which carries out the plan and ends up as its program.
+    pub(crate) fn start(&self, flags: u64, cgroup: Option<&Cgroup>) -> Result<Process, StartError> {
+        let (report_read, report_write) = pipe()?;
+        let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
+        let (exec_args, exec_env) = self.pointers();
+        let made = sys::clone3(flags, cgroup)
+            .map_err(|errno| StartError::Create { step: "make the container's process".to_owned(), errno })?;
+        let Some((pid, pidfd)) = made else {
+            // Else the child would keep open itself what tells it that the parent is gone.
+            drop(report_read);
+            steps::carry_out(&self.0, &exec_args, &exec_env, report_write.as_raw_fd())
+        };
+        drop(report_write);
+        let process =
+            Process { pid: nix::unistd::Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
+        match read_pair(&report_read)? {
+            None => Ok(process),
+            Some((index, errno)) => {
+                // It has reported and is about to exit by itself; what remains is to reap it.
+                process.wait()?;
+                Err(self.failure(index as usize, Errno::from_raw(errno)))
+            }
+        }
+    }
+
+    fn pointers(&self) -> (sys::Pointers<'_>, sys::Pointers<'_>) {
+        let (args, env): (&[CString], &[CString]) = match self.0.last().map(|step| &step.action) {
+            Some(Action::Execute { args, env, .. }) => (args, env),
+            _ => (&[], &[]),
+        };
+        let pointers = |strings| <[CString]>::iter(strings).map(CString::as_c_str);
+        (sys::Pointers::new(pointers(args)), sys::Pointers::new(pointers(env)))
+    }
+
+    fn failure(&self, index: usize, errno: Errno) -> StartError {
+        let Some(step) = self.0.get(index) else {
+            return Error::sys("start the container's process", errno).into();
+        };
+        match &step.action {
+            Action::Execute { .. } => StartError::Exec { program: step.what.clone(), errno },
+            Action::WorkingDirectory(_) => StartError::WorkingDirectory { path: step.what.clone(), errno },
+            _ => StartError::Create { step: step.what.clone(), errno },
+        }
+    }
+}
+
+/// A string for the kernel; `what` names it should it hold a zero byte.
+pub(crate) fn cstring(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, Error> {
+    CString::new(bytes).map_err(|_| Error::ZeroByte { what: what.to_owned() })
+}
+
+/// The state of a child while it carries out its plan.
+pub(crate) struct Progress {
+    pub(crate) root: RawFd,
+    pub(crate) null: RawFd,
+    pub(crate) report: RawFd,
+}

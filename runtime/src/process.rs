@@ -1,0 +1,62 @@
+//! A child process held by its pidfd: signals and waits can never reach another process that got the same number.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::error::Error;
+use crate::sys;
+
+/// A child of this process. Dropping it neither kills nor waits.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id in the caller's PID namespace.
+    pub pid: Pid,
+    /// Readable (as `poll` means it) once the process has ended.
+    pub pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Process {
+    /// Sends a signal; a process that has ended already is [`Error::Sys`] with `ESRCH`.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
+            .map_err(|errno| Error::sys(format!("send signal {signal} to process {}", self.pid), errno))
+    }
+
+    /// How the process ended, if it has; reaps it.
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>, Error> {
+        self.wait_with(WaitPidFlag::WNOHANG)
+    }
+
+    /// Waits for the end of the process and reaps it.
+    pub fn wait(&self) -> Result<ExitStatus, Error> {
+        loop {
+            if let Some(status) = self.wait_with(WaitPidFlag::empty())? {
+                return Ok(status);
+            }
+        }
+    }
+
+    fn wait_with(&self, flags: WaitPidFlag) -> Result<Option<ExitStatus>, Error> {
+        loop {
+            return match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | flags) {
+                Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),
+                Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signal(signal as i32))),
+                Ok(_) => Ok(None),
+                Err(Errno::EINTR) => continue,
+                Err(errno) => Err(Error::sys(format!("wait for process {}", self.pid), errno)),
+            };
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Starts a program in new namespaces: the supervisor of a pod, above all. Safe to call from a program with threads: the
+//! child does nothing but system calls on memory prepared before it was made.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
+use nix::unistd::{Pid, pipe2};
+
+use crate::error::Error;
+use crate::idmap::IdMappings;
+use crate::process::Process;
+use crate::sys::{self, Pointers, Sys};
+
+/// Where the program's standard streams go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SpawnStdio {
+    /// The caller's own.
+    #[default]
+    Inherit,
+    /// `/dev/null`.
+    Null,
+}
+
+/// A program and the namespaces it is to run in.
+#[derive(Debug)]
+pub struct Spawn<'a> {
+    /// The file to execute; not searched in `PATH`.
+    pub program: &'a Path,
+    /// Its arguments, its name first.
+    pub args: &'a [CString],
+    /// Its whole environment.
+    pub env: &'a [CString],
+    /// The namespaces to make. With `CLONE_NEWUSER` in `join`, they are made in (and owned by) the joined user namespace.
+    pub namespaces: CloneFlags,
+    /// The ids of a new user namespace.
+    pub id_mappings: Option<&'a IdMappings>,
+    /// Namespaces to enter, in this order; a PID namespace cannot be among them.
+    pub join: &'a [(BorrowedFd<'a>, CloneFlags)],
+    /// Descriptors the program gets, under these numbers. Everything else from 3 on is closed.
+    pub fds: &'a [(BorrowedFd<'a>, RawFd)],
+    /// The standard streams, unless `fds` names 0, 1 or 2.
+    pub stdio: SpawnStdio,
+}
+
+/// What the child does, in order; the number of a failed one travels to the parent.
+#[derive(Clone, Copy)]
+enum Stage {
+    Join,
+    Divide,
+    Identity,
+    Streams,
+    Descriptors,
+    Execute,
+}
+
+const STAGES: [&str; 6] = [
+    "join the sandbox's namespaces",
+    "make namespaces",
+    "become root of the user namespace",
+    "redirect standard streams to /dev/null",
+    "pass file descriptors",
+    "execute",
+];
+
+/// Marks the message in which the process in between tells the id of its sibling.
+const BETWEEN: u32 = u32::MAX;
+
+/// Starts the program and returns once it is executing.
+pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
+    let program = CString::new(spawn.program.as_os_str().as_bytes())
+        .map_err(|_| Error::ZeroByte { what: "program path".to_owned() })?;
+    let source = sys::open(&program, libc::O_RDONLY)
+        .map_err(|errno| Error::sys(format!("open {}", spawn.program.display()), errno))?;
+    let (report_read, report_write) = pipe()?;
+    let (go_read, go_write) = pipe()?;
+    let nested = spawn.join.iter().any(|(_, kind)| kind.contains(CloneFlags::CLONE_NEWUSER));
+    let first = if nested { CloneFlags::empty() } else { spawn.namespaces };
+    let min = spawn.fds.iter().map(|(_, number)| number + 1).max().unwrap_or(3).max(3);
+    let mut targets: Vec<RawFd> = spawn.fds.iter().map(|&(_, number)| number).collect();
+    targets.sort_unstable();
+    let mut child = Child {
+        spawn,
+        program: &program,
+        args: Pointers::new(spawn.args.iter().map(CString::as_c_str)),
+        env: Pointers::new(spawn.env.iter().map(CString::as_c_str)),
+        source: source.as_raw_fd(),
+        go: go_read.as_raw_fd(),
+        go_write: go_write.as_raw_fd(),
+        report: report_write.as_raw_fd(),
+        nested,
+        min,
+        high: vec![-1; spawn.fds.len()],
+        targets,
+    };
+    let flags = first.bits() as u32 as u64;
+    let made = sys::clone3(flags, None)
+        .map_err(|errno| Error::sys(format!("make namespaces ({first:?})"), errno))?;
+    let Some((pid, pidfd)) = made else { child.run() };
+    drop((report_write, go_read));
+    let mut process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
+    let started = start(spawn, &mut process, &report_read, go_write);
+    if started.is_err() {
+        // The child is of no use any more; its end is what matters, not how it came.
+        let _ = process.signal(libc::SIGKILL);
+        let _ = process.wait();
+    }
+    started.map(|()| process)
+}
+
+fn start(spawn: &Spawn<'_>, process: &mut Process, report: &OwnedFd, go: OwnedFd) -> Result<(), Error> {
+    if let Some(mappings) = spawn.id_mappings.filter(|_| spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER))
+    {
+        mappings.apply(process.pid)?;
+    }
+    sys::write(go.as_raw_fd(), &[1]).map_err(|errno| Error::sys("release the new process", errno))?;
+    drop(go);
+    let mut message = read_pair(report)?;
+    if let Some((BETWEEN, pid)) = message {
+        // The program is a sibling, made inside the joined namespaces; the process in between has done its work.
+        let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::sys(format!("open process {pid}"), errno))?;
+        let between = std::mem::replace(process, Process { pid: Pid::from_raw(pid), pidfd });
+        between.wait()?;
+        message = read_pair(report)?;
+    }
+    match message {
+        None => Ok(()),
+        Some((stage, errno)) => {
+            let step = STAGES.get(stage as usize).copied().unwrap_or("start");
+            Err(Error::sys(format!("{step} ({})", spawn.program.display()), Errno::from_raw(errno)))
+        }
+    }
+}
+
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::sys("make a pipe", errno))
+}
+
+/// One message of a child: two numbers, or none when it closed the pipe, which `execve` does.
+pub(crate) fn read_pair(fd: &OwnedFd) -> Result<Option<(u32, i32)>, Error> {
+    let mut bytes = [0u8; 8];
+    let count = sys::read(fd.as_raw_fd(), &mut bytes)
+        .map_err(|errno| Error::sys("read from the new process", errno))?;
+    let (a, b) = bytes.split_at(4);
+    let pair = (
+        u32::from_ne_bytes(a.try_into().unwrap_or_default()),
+        i32::from_ne_bytes(b.try_into().unwrap_or_default()),
+    );
+    Ok((count == 8).then_some(pair))
+}
+
+/// The counterpart of [`read_pair`]; a pipe takes so few bytes whole.
+pub(crate) fn write_pair(fd: RawFd, a: u32, b: i32) {
+    let mut bytes = [0u8; 8];
+    bytes[..4].copy_from_slice(&a.to_ne_bytes());
+    bytes[4..].copy_from_slice(&b.to_ne_bytes());
+    let _ = sys::write(fd, &bytes);
+}
+
+struct Child<'a> {
+    spawn: &'a Spawn<'a>,
+    program: &'a CStr,
+    args: Pointers<'a>,
+    env: Pointers<'a>,
+    source: RawFd,
+    go: RawFd,
+    go_write: RawFd,
+    report: RawFd,
+    nested: bool,
+    min: RawFd,
+    high: Vec<RawFd>,
+    targets: Vec<RawFd>,
+}
+
+impl Child<'_> {
+    fn run(&mut self) -> ! {
+        let (stage, errno) = match self.steps() {
+            Ok(never) => never,
+            Err(failure) => failure,
+        };
+        write_pair(self.report, stage as u32, errno as i32);
+        sys::exit(127)
+    }
+
+    fn steps(&mut self) -> Result<(Stage, Errno), (Stage, Errno)> {
+        let at = |stage: Stage| move |errno| (stage, errno);
+        // Wait until the ids are mapped; a parent that died or gave up closes the pipe instead.
+        let mut byte = [0];
+        let _ = nix::unistd::close(self.go_write);
+        if sys::read(self.go, &mut byte) != Ok(1) {
+            sys::exit(127);
+        }
+        for (fd, kind) in self.spawn.join {
+            sys::setns(fd.as_raw_fd(), kind.bits()).map_err(at(Stage::Join))?;
+        }
+        if self.nested {
+            self.divide().map_err(at(Stage::Divide))?;
+        }
+        if self.nested || self.spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+            // A fresh user namespace shows us as the overflow user until we take the mapped identity.
+            match sys::setgroups(&[]) {
+                Ok(()) | Err(Errno::EPERM) => {}
+                Err(errno) => return Err((Stage::Identity, errno)),
+            }
+            sys::setresgid(0).map_err(at(Stage::Identity))?;
+            sys::setresuid(0).map_err(at(Stage::Identity))?;
+        }
+        if self.spawn.stdio == SpawnStdio::Null {
+            null_streams().map_err(at(Stage::Streams))?;
+        }
+        self.pass_descriptors().map_err(at(Stage::Descriptors))?;
+        sys::reset_signals();
+        Err((Stage::Execute, self.execute()))
+    }
+
+    /// Makes the new namespaces inside the joined ones, in a sibling; this process ends.
+    fn divide(&self) -> Sys<()> {
+        let flags = self.spawn.namespaces.bits() as u32 as u64 | libc::CLONE_PARENT as u64;
+        if let Some((pid, _)) = sys::clone3(flags, None)? {
+            write_pair(self.report, BETWEEN, pid);
+            sys::exit(0);
+        }
+        Ok(())
+    }
+
+    fn pass_descriptors(&mut self) -> Sys<()> {
+        // All out of the way first, so that no target number is still a source.
+        for (high, (fd, _)) in self.high.iter_mut().zip(self.spawn.fds) {
+            *high = sys::dup_from(fd.as_raw_fd(), self.min)?;
+        }
+        self.report = sys::dup_from(self.report, self.min)?;
+        self.source = sys::dup_from(self.source, self.min)?;
+        for (&high, &(_, number)) in self.high.iter().zip(self.spawn.fds) {
+            sys::dup3(high, number)?;
+        }
+        let mut next: libc::c_uint = 3;
+        for &target in self.targets.iter().filter(|&&target| target >= 3) {
+            let target = target as libc::c_uint;
+            if target > next {
+                sys::cloexec_range(next, target - 1)?;
+            }
+            next = target + 1;
+        }
+        sys::cloexec_range(next, libc::c_uint::MAX)
+    }
+
+    /// In a mount namespace of its own the program is executed through a detached, read-only mount of its file, or from a
+    /// sealed copy in memory: no container can ever open `/proc/PID/exe` for writing (CVE-2019-5736).
+    fn execute(&self) -> Errno {
+        if !self.spawn.namespaces.contains(CloneFlags::CLONE_NEWNS) {
+            return sys::execveat(self.source, sys::EMPTY, &self.args, &self.env, libc::AT_EMPTY_PATH);
+        }
+        let readonly = sys::MountAttr { set: sys::attr::RDONLY, ..sys::MountAttr::default() };
+        let tree = sys::clone_tree(libc::AT_FDCWD, self.program, false)
+            .and_then(|tree| sys::mount_setattr(tree.as_raw_fd(), false, &readonly).map(|()| tree));
+        match tree.or_else(|_| sys::sealed_copy(self.source)) {
+            Ok(file) => {
+                sys::execveat(file.as_raw_fd(), sys::EMPTY, &self.args, &self.env, libc::AT_EMPTY_PATH)
+            }
+            Err(errno) => errno,
+        }
+    }
+}
+
+fn null_streams() -> Sys<()> {
+    let null = sys::open(c"/dev/null", libc::O_RDWR)?;
+    (0..3).try_for_each(|stream| sys::dup3(null.as_raw_fd(), stream))?;
+    if null.as_raw_fd() < 3 {
+        std::mem::forget(null);
+    }
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! Carries out a plan in the new process: one small function a step, system calls only, no memory is allocated. What is
+//! opened here stays open with CLOEXEC; the program's start closes it.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+
+use nix::errno::Errno;
+
+use crate::plan::{Action, Kind, Progress, Step};
+use crate::pty;
+use crate::sys::{self, MountAttr, Pointers, Sys, attr};
+
+const PATH_ONLY: libc::c_int = libc::O_PATH;
+
+/// Runs the steps; reports the first that fails, by its index, and ends the process.
+pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>, report: RawFd) -> ! {
+    let mut progress = Progress { root: -1, null: -1, report };
+    for (index, step) in steps.iter().enumerate() {
+        if let Err(errno) = run(&step.action, &mut progress, args, env) {
+            crate::spawn::write_pair(progress.report, index as u32, errno as i32);
+            break;
+        }
+    }
+    sys::exit(127)
+}
+
+fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Pointers<'_>) -> Sys<()> {
+    let root = progress.root;
+    match action {
+        Action::JoinCgroup(procs) => {
+            procs.iter().try_for_each(|fd| sys::write(fd.as_raw_fd(), b"0").map(drop))
+        }
+        Action::Setns { fd, flags } => sys::setns(fd.as_raw_fd(), *flags),
+        Action::Unshare(flags) => sys::unshare(*flags),
+        Action::NewSession => sys::setsid(),
+        Action::Streams(streams) => redirect(streams, progress),
+        Action::CloseOthers => sys::cloexec_range(3, libc::c_uint::MAX),
+        Action::WriteHost { path, value, optional } => {
+            match write_file(sys::open(path, libc::O_WRONLY), value) {
+                Err(_) if *optional => Ok(()),
+                other => other,
+            }
+        }
+        Action::Propagation(flags) => sys::mount(c"none", c"/", c"none", *flags, c""),
+        Action::Overlay { dir, mountpoint, options } => {
+            dir.as_deref().map_or(Ok(()), sys::chdir)?;
+            sys::mount(c"overlay", mountpoint, c"overlay", 0, options)
+        }
+        Action::BindRoot(path) => {
+            let tree = sys::clone_tree(libc::AT_FDCWD, path, true)?;
+            let place = sys::open(path, PATH_ONLY | libc::O_DIRECTORY)?;
+            sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())
+        }
+        Action::OpenRoot(path) => {
+            progress.root = sys::open(path, PATH_ONLY | libc::O_DIRECTORY)?.into_raw_fd();
+            Ok(())
+        }
+        Action::MountTree { tree, path, kind } => mount_on(root, tree.as_raw_fd(), path, *kind),
+        Action::MountNew { fstype, options, attr, path } => mount_new(root, fstype, options, *attr, path),
+        Action::MountSysfs { attr, path } => mount_sysfs(root, *attr, path),
+        Action::MakeDirectory(path) => target(root, path, Kind::Directory).map(drop),
+        Action::MakeNode { path, mode, device, owner } => make_node(root, path, *mode, *device, *owner),
+        Action::MakeLink { path, target } => make_link(root, path, target),
+        Action::OpenNull => open_null(progress),
+        Action::Mask(path) => mask(progress, path),
+        Action::ReadOnly(path) => read_only(root, path),
+        Action::ReadOnlyRoot => {
+            sys::mount_setattr(root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })
+        }
+        Action::WriteInRoot { path, value } => {
+            write_file(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
+        }
+        Action::Pivot => pivot(root),
+        Action::Hostname(name) => sys::sethostname(name),
+        Action::Domainname(name) => sys::setdomainname(name),
+        Action::Rlimit { resource, soft, hard } => sys::setrlimit(*resource, *soft, *hard),
+        Action::Terminal { socket, size, console } => pty::open(socket.as_raw_fd(), *size, *console),
+        Action::OwnStreams(uid) => own_streams(*uid),
+        Action::Umask(mask) => {
+            sys::umask(*mask);
+            Ok(())
+        }
+        Action::WorkingDirectory(path) => {
+            sys::chdir(path)?;
+            if sys::cwd_is_reachable()? { Ok(()) } else { Err(Errno::ENOENT) }
+        }
+        Action::NoNewPrivileges => sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0),
+        Action::Bounding(keep) => drop_bounding(*keep),
+        Action::Groups(groups) => sys::setgroups(groups),
+        Action::Gid(gid) => sys::setresgid(*gid),
+        Action::Uid(uid) => {
+            sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
+            sys::setresuid(*uid)?;
+            sys::prctl(libc::PR_SET_KEEPCAPS, 0, 0)
+        }
+        Action::Capabilities { effective, permitted, inheritable, ambient } => {
+            sys::capset(*effective, *permitted, *inheritable)?;
+            raise_ambient(*ambient)
+        }
+        Action::Seccomp { filter, flags } => sys::seccomp_filter(filter, *flags),
+        Action::DieWithParent => {
+            sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+            // Too late for a parent that died before: its end of the pipe is closed then.
+            if sys::peer_gone(progress.report) { sys::exit(127) } else { Ok(()) }
+        }
+        Action::Execute { candidates, .. } => {
+            sys::reset_signals();
+            Err(execute(candidates, args, env))
+        }
+    }
+}
+
+/// Tries the candidates as a shell does: an unusable one is passed over, but remembered when nothing better follows.
+fn execute(candidates: &[std::ffi::CString], args: &Pointers<'_>, env: &Pointers<'_>) -> Errno {
+    let mut found = Errno::ENOENT;
+    for candidate in candidates {
+        match sys::execveat(libc::AT_FDCWD, candidate, args, env, 0) {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => found = Errno::EACCES,
+            errno => return errno,
+        }
+    }
+    found
+}
+
+fn redirect(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress) -> Sys<()> {
+    // Above the numbers to be replaced, should the caller itself run without standard streams.
+    progress.report = sys::dup_from(progress.report, 3)?;
+    let mut high = [0; 3];
+    for (high, stream) in high.iter_mut().zip(streams) {
+        *high = sys::dup_from(stream.as_raw_fd(), 3)?;
+    }
+    high.iter().zip(0..).try_for_each(|(&fd, number)| sys::dup3(fd, number))
+}
+
+fn write_file(file: Sys<std::os::fd::OwnedFd>, value: &CStr) -> Sys<()> {
+    sys::write(file?.as_raw_fd(), value.to_bytes()).map(drop)
+}
+
+/// Opens what is to be mounted on, and makes it (and directories above) when missing.
+fn target(root: RawFd, path: &CStr, kind: Kind) -> Sys<std::os::fd::OwnedFd> {
+    match sys::open_in_root(root, path, PATH_ONLY, 0) {
+        Err(Errno::ENOENT) => {}
+        other => return other,
+    }
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    let mut name = [0u8; 256];
+    let bytes = path.to_bytes();
+    if bytes.len() >= buffer.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    let mut dir = sys::open_in_root(root, c".", PATH_ONLY | libc::O_DIRECTORY, 0)?;
+    let mut end = 0;
+    while end < bytes.len() {
+        let start = end + bytes[end..].iter().take_while(|&&b| b == b'/').count();
+        end = start + bytes[start..].iter().take_while(|&&b| b != b'/').count();
+        if start == end {
+            break;
+        }
+        let last = bytes[end..].iter().all(|&b| b == b'/');
+        buffer[..end].copy_from_slice(&bytes[..end]);
+        let prefix = until_zero(&buffer, end)?;
+        let component = &bytes[start..end];
+        if component.len() >= name.len() {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        name[..component.len()].copy_from_slice(component);
+        name[component.len()] = 0;
+        let component = until_zero(&name, component.len())?;
+        dir = match sys::open_in_root(root, prefix, PATH_ONLY, 0) {
+            Err(Errno::ENOENT) => {
+                make(dir.as_raw_fd(), component, last && kind == Kind::File)?;
+                sys::open_in_root(root, prefix, PATH_ONLY, 0)?
+            }
+            other => other?,
+        };
+    }
+    Ok(dir)
+}
+
+fn until_zero(buffer: &[u8], length: usize) -> Sys<&CStr> {
+    CStr::from_bytes_with_nul(&buffer[..=length]).map_err(|_| Errno::EINVAL)
+}
+
+fn make(dir: RawFd, name: &CStr, file: bool) -> Sys<()> {
+    let once = || {
+        if file { sys::mknodat(dir, name, libc::S_IFREG | 0o644, 0) } else { sys::mkdirat(dir, name, 0o755) }
+    };
+    match once() {
+        // A symlink to nowhere (an image's /etc/resolv.conf, say) gives way to what is mounted in its place.
+        Err(Errno::EEXIST) => sys::unlinkat(dir, name).and_then(|()| once()),
+        other => other,
+    }
+}
+
+pub(crate) fn mount_on(root: RawFd, tree: RawFd, path: &CStr, kind: Kind) -> Sys<()> {
+    let place = target(root, path, kind)?;
+    sys::move_mount(tree, place.as_raw_fd())
+}
+
+fn mount_new(
+    root: RawFd,
+    fstype: &CStr,
+    options: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    attr: u64,
+    path: &CStr,
+) -> Sys<()> {
+    let context = sys::fsopen(fstype)?;
+    for (key, value) in options {
+        match sys::fsconfig(context.as_raw_fd(), key, value.as_deref()) {
+            // Group 5 (tty) of a devpts is a wish: it does not exist where only one id is mapped.
+            Err(Errno::EINVAL) if fstype == c"devpts" && key.as_c_str() == c"gid" => {}
+            other => other?,
+        }
+    }
+    let tree = sys::fscreate(context.as_raw_fd(), attr)?;
+    mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
+}
+
+/// A new sysfs needs the network namespace to be ours; the host's, read-only, is the next best.
+fn mount_sysfs(root: RawFd, attr: u64, path: &CStr) -> Sys<()> {
+    match mount_new(root, c"sysfs", &[], attr, path) {
+        Err(Errno::EPERM) => {}
+        other => return other,
+    }
+    let tree = sys::clone_tree(libc::AT_FDCWD, c"/sys", true)?;
+    sys::mount_setattr(
+        tree.as_raw_fd(),
+        true,
+        &MountAttr { set: attr | attr::RDONLY, ..MountAttr::default() },
+    )?;
+    mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
+}
+
+/// The directory that holds `path`, and the last name in it.
+fn parent<'a>(root: RawFd, path: &'a CStr) -> Sys<(std::os::fd::OwnedFd, &'a CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let split = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
+    let name = CStr::from_bytes_with_nul(&bytes[split..]).map_err(|_| Errno::EINVAL)?;
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    if split == 0 {
+        return Ok((sys::open_in_root(root, c".", PATH_ONLY, 0)?, name));
+    }
+    if split >= buffer.len() {
+        return Err(Errno::ENAMETOOLONG);
+    }
+    buffer[..split].copy_from_slice(&bytes[..split]);
+    Ok((target(root, until_zero(&buffer, split)?, Kind::Directory)?, name))
+}
+
+fn make_node(root: RawFd, path: &CStr, mode: u32, device: u64, owner: (u32, u32)) -> Sys<()> {
+    let (dir, name) = parent(root, path)?;
+    match sys::mknodat(dir.as_raw_fd(), name, mode, device) {
+        Err(Errno::EEXIST) => return Ok(()),
+        other => other?,
+    }
+    sys::fchownat(dir.as_raw_fd(), name, owner.0, owner.1)
+}
+
+fn make_link(root: RawFd, path: &CStr, link: &CStr) -> Sys<()> {
+    let (dir, name) = parent(root, path)?;
+    match sys::symlinkat(link, dir.as_raw_fd(), name) {
+        Err(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// The host's `/dev/null`, and surely that: a mask made of anything else would be a way in (CVE-2025-31133).
+fn open_null(progress: &mut Progress) -> Sys<()> {
+    let null = sys::open(c"/dev/null", PATH_ONLY)?;
+    let stat = sys::fstat(null.as_raw_fd())?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
+        return Err(Errno::ENODEV);
+    }
+    progress.null = null.into_raw_fd();
+    Ok(())
+}
+
+fn mask(progress: &Progress, path: &CStr) -> Sys<()> {
+    let place = match sys::open_in_root(progress.root, path, PATH_ONLY, 0) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let stat = sys::fstat(place.as_raw_fd())?;
+    let tree = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        let context = sys::fsopen(c"tmpfs")?;
+        sys::fsconfig(context.as_raw_fd(), c"nr_inodes", Some(c"1"))?;
+        sys::fscreate(context.as_raw_fd(), attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)?
+    } else {
+        sys::clone_tree(progress.null, sys::EMPTY, false)?
+    };
+    sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())
+}
+
+fn read_only(root: RawFd, path: &CStr) -> Sys<()> {
+    let place = match sys::open_in_root(root, path, PATH_ONLY, 0) {
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
+        other => other?,
+    };
+    let tree = sys::clone_tree(place.as_raw_fd(), sys::EMPTY, true)?;
+    sys::mount_setattr(tree.as_raw_fd(), true, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })?;
+    sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())
+}
+
+/// Puts the old root under the new one's `.` and takes it off: nothing of the host stays reachable.
+fn pivot(root: RawFd) -> Sys<()> {
+    sys::fchdir(root)?;
+    sys::pivot_root(c".", c".")?;
+    sys::umount_detach(c".")?;
+    sys::chdir(c"/")
+}
+
+/// Pipes become the user's, so that opening `/dev/stdout` again works for users other than root.
+fn own_streams(uid: u32) -> Sys<()> {
+    for fd in 0..3 {
+        let stat = sys::fstat(fd)?;
+        if stat.st_mode & libc::S_IFMT == libc::S_IFIFO && stat.st_uid != uid {
+            // A pipe of someone else's (fds passed by a client) stays theirs.
+            let _ = sys::fchown(fd, uid, u32::MAX);
+        }
+    }
+    Ok(())
+}
+
+fn drop_bounding(keep: u64) -> Sys<()> {
+    for capability in 0..64 {
+        if keep & (1 << capability) != 0 {
+            continue;
+        }
+        match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
+            // One more than this kernel's last capability.
+            Err(Errno::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn raise_ambient(set: u64) -> Sys<()> {
+    (0..64).filter(|capability| set & (1 << capability) != 0).try_for_each(|capability| {
+        sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability)
+    })
+}

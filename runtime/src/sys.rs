@@ -1,0 +1,409 @@
+//! The one place for system calls. Typed and safe outside; nothing here allocates or locks, so that all of it may run
+//! between `clone3` and `execve` of a program with threads. Errors are bare `errno`s: the plan they came from names them.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::errno::Errno;
+
+pub(crate) type Sys<T> = Result<T, Errno>;
+
+pub(crate) const EMPTY: &CStr = c"";
+pub(crate) const OPEN_TREE_CLONE: libc::c_uint = 1;
+pub(crate) const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
+pub(crate) const AT_RECURSIVE: libc::c_uint = 0x8000;
+pub(crate) const AT_EMPTY_PATH: libc::c_uint = libc::AT_EMPTY_PATH as libc::c_uint;
+pub(crate) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+pub(crate) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Flags of `mount_setattr(2)` and `fsmount(2)`, from linux/mount.h.
+pub(crate) mod attr {
+    pub(crate) const RDONLY: u64 = 0x1;
+    pub(crate) const NOSUID: u64 = 0x2;
+    pub(crate) const NODEV: u64 = 0x4;
+    pub(crate) const NOEXEC: u64 = 0x8;
+    pub(crate) const ATIME: u64 = 0x70;
+    pub(crate) const NOATIME: u64 = 0x10;
+    pub(crate) const STRICTATIME: u64 = 0x20;
+    pub(crate) const NODIRATIME: u64 = 0x80;
+    pub(crate) const NOSYMFOLLOW: u64 = 0x20_0000;
+}
+
+const FSCONFIG_SET_FLAG: libc::c_uint = 0;
+const FSCONFIG_SET_STRING: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+const MOVE_MOUNT_EMPTY_PATHS: libc::c_uint = 0x4 | 0x40;
+
+/// `struct clone_args` of linux/sched.h, version 2 (with `cgroup`).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// `struct mount_attr` of linux/mount.h.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MountAttr {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+    pub(crate) userns_fd: u64,
+}
+
+#[repr(C)]
+struct OpenHow {
+    flags: u64,
+    mode: u64,
+    resolve: u64,
+}
+
+macro_rules! call {
+    ($number:expr $(, $arg:expr)* $(,)?) => {
+        // SAFETY: every pointer handed over comes from a live reference of the caller, with the length the kernel expects.
+        Errno::result(unsafe { libc::syscall($number $(, $arg)*) })
+    };
+}
+
+fn owned(fd: libc::c_long) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
+}
+
+/// Forks. The child sees `None`; the parent the child's id and, unless `CLONE_PARENT` is given, its pidfd.
+pub(crate) fn clone3(flags: u64, cgroup: Option<RawFd>) -> Sys<Option<(libc::pid_t, Option<OwnedFd>)>> {
+    let mut pidfd: RawFd = -1;
+    let parented = flags & libc::CLONE_PARENT as u64 != 0;
+    let mut args = CloneArgs { flags: flags | CLONE_CLEAR_SIGHAND, ..CloneArgs::default() };
+    if !parented {
+        args.flags |= libc::CLONE_PIDFD as u64;
+        args.pidfd = ptr::from_mut(&mut pidfd) as u64;
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(fd) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = fd as u64;
+    }
+    match call!(libc::SYS_clone3, ptr::from_mut(&mut args), size_of::<CloneArgs>())? {
+        0 => Ok(None),
+        pid => Ok(Some((pid as libc::pid_t, (!parented).then(|| owned(pidfd.into()))))),
+    }
+}
+
+pub(crate) fn exit(code: libc::c_int) -> ! {
+    // SAFETY: `_exit` runs no handlers and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+pub(crate) fn setns(fd: RawFd, flags: libc::c_int) -> Sys<()> {
+    call!(libc::SYS_setns, fd, flags).map(drop)
+}
+
+pub(crate) fn unshare(flags: libc::c_int) -> Sys<()> {
+    call!(libc::SYS_unshare, flags).map(drop)
+}
+
+pub(crate) fn setsid() -> Sys<()> {
+    call!(libc::SYS_setsid).map(drop)
+}
+
+pub(crate) fn dup3(from: RawFd, to: RawFd) -> Sys<()> {
+    call!(libc::SYS_dup3, from, to, 0).map(drop)
+}
+
+/// Duplicates `fd` to the lowest free number from `min` on, with CLOEXEC.
+pub(crate) fn dup_from(fd: RawFd, min: RawFd) -> Sys<RawFd> {
+    call!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, min).map(|fd| fd as RawFd)
+}
+
+pub(crate) fn cloexec_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> {
+    call!(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC).map(drop)
+}
+
+pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> Sys<usize> {
+    loop {
+        match call!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|n| n as usize),
+        }
+    }
+}
+
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> Sys<usize> {
+    call!(libc::SYS_write, fd, bytes.as_ptr(), bytes.len()).map(|n| n as usize)
+}
+
+pub(crate) fn open(path: &CStr, flags: libc::c_int) -> Sys<OwnedFd> {
+    call!(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0).map(owned)
+}
+
+/// Opens `path` as if `root` were `/`: no symlink, absolute or with `..`, leads out of it, and no magic link is followed.
+pub(crate) fn open_in_root(root: RawFd, path: &CStr, flags: libc::c_int, mode: u32) -> Sys<OwnedFd> {
+    let how = OpenHow {
+        flags: (flags | libc::O_CLOEXEC) as u64,
+        mode: mode.into(),
+        resolve: libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS,
+    };
+    loop {
+        match call!(libc::SYS_openat2, root, path.as_ptr(), ptr::from_ref(&how), size_of::<OpenHow>()) {
+            // A rename raced with the walk; the kernel asks to try again.
+            Err(Errno::EAGAIN | Errno::EINTR) => {}
+            other => return other.map(owned),
+        }
+    }
+}
+
+pub(crate) fn mkdirat(dir: RawFd, name: &CStr, mode: u32) -> Sys<()> {
+    call!(libc::SYS_mkdirat, dir, name.as_ptr(), mode).map(drop)
+}
+
+pub(crate) fn mknodat(dir: RawFd, name: &CStr, mode: u32, device: u64) -> Sys<()> {
+    call!(libc::SYS_mknodat, dir, name.as_ptr(), mode, device).map(drop)
+}
+
+pub(crate) fn symlinkat(target: &CStr, dir: RawFd, name: &CStr) -> Sys<()> {
+    call!(libc::SYS_symlinkat, target.as_ptr(), dir, name.as_ptr()).map(drop)
+}
+
+pub(crate) fn unlinkat(dir: RawFd, name: &CStr) -> Sys<()> {
+    call!(libc::SYS_unlinkat, dir, name.as_ptr(), 0).map(drop)
+}
+
+pub(crate) fn fchown(fd: RawFd, uid: u32, gid: u32) -> Sys<()> {
+    call!(libc::SYS_fchown, fd, uid, gid).map(drop)
+}
+
+pub(crate) fn fstat(fd: RawFd) -> Sys<libc::stat> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` is written whole by a successful call and read only then.
+    Errno::result(unsafe { libc::fstat(fd, stat.as_mut_ptr()) }).map(|_| unsafe { stat.assume_init() })
+}
+
+pub(crate) fn chdir(path: &CStr) -> Sys<()> {
+    call!(libc::SYS_chdir, path.as_ptr()).map(drop)
+}
+
+pub(crate) fn fchdir(fd: RawFd) -> Sys<()> {
+    call!(libc::SYS_fchdir, fd).map(drop)
+}
+
+/// Whether the working directory lies under the root (the kernel marks others "(unreachable)", CVE-2024-21626).
+pub(crate) fn cwd_is_reachable() -> Sys<bool> {
+    let mut buffer = [0u8; libc::PATH_MAX as usize];
+    call!(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()).map(|_| buffer[0] == b'/')
+}
+
+pub(crate) fn mount(source: &CStr, target: &CStr, fstype: &CStr, flags: u64, data: &CStr) -> Sys<()> {
+    call!(libc::SYS_mount, source.as_ptr(), target.as_ptr(), fstype.as_ptr(), flags, data.as_ptr()).map(drop)
+}
+
+pub(crate) fn umount_detach(path: &CStr) -> Sys<()> {
+    call!(libc::SYS_umount2, path.as_ptr(), libc::MNT_DETACH).map(drop)
+}
+
+pub(crate) fn pivot_root(new: &CStr, old: &CStr) -> Sys<()> {
+    call!(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()).map(drop)
+}
+
+/// A detached copy of the mount at `path` below `dir` (of `dir` itself when `path` is empty).
+pub(crate) fn clone_tree(dir: RawFd, path: &CStr, recursive: bool) -> Sys<OwnedFd> {
+    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+    if recursive {
+        flags |= AT_RECURSIVE;
+    }
+    call!(libc::SYS_open_tree, dir, path.as_ptr(), flags).map(owned)
+}
+
+pub(crate) fn move_mount(tree: RawFd, target: RawFd) -> Sys<()> {
+    call!(libc::SYS_move_mount, tree, EMPTY.as_ptr(), target, EMPTY.as_ptr(), MOVE_MOUNT_EMPTY_PATHS)
+        .map(drop)
+}
+
+pub(crate) fn mount_setattr(tree: RawFd, recursive: bool, attr: &MountAttr) -> Sys<()> {
+    let flags = if recursive { AT_EMPTY_PATH | AT_RECURSIVE } else { AT_EMPTY_PATH };
+    call!(libc::SYS_mount_setattr, tree, EMPTY.as_ptr(), flags, ptr::from_ref(attr), size_of::<MountAttr>())
+        .map(drop)
+}
+
+pub(crate) fn fsopen(fstype: &CStr) -> Sys<OwnedFd> {
+    call!(libc::SYS_fsopen, fstype.as_ptr(), 1).map(owned)
+}
+
+pub(crate) fn fsconfig(context: RawFd, key: &CStr, value: Option<&CStr>) -> Sys<()> {
+    let (command, value) =
+        value.map_or((FSCONFIG_SET_FLAG, ptr::null()), |v| (FSCONFIG_SET_STRING, v.as_ptr()));
+    call!(libc::SYS_fsconfig, context, command, key.as_ptr(), value, 0).map(drop)
+}
+
+pub(crate) fn fscreate(context: RawFd, attr: u64) -> Sys<OwnedFd> {
+    let null = ptr::null::<libc::c_char>();
+    call!(libc::SYS_fsconfig, context, FSCONFIG_CMD_CREATE, null, null, 0)?;
+    call!(libc::SYS_fsmount, context, 1, attr as libc::c_uint).map(owned)
+}
+
+pub(crate) fn sethostname(name: &CStr) -> Sys<()> {
+    call!(libc::SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop)
+}
+
+pub(crate) fn setdomainname(name: &CStr) -> Sys<()> {
+    call!(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()).map(drop)
+}
+
+pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Sys<()> {
+    let limit = [soft, hard];
+    call!(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), ptr::null::<u64>()).map(drop)
+}
+
+pub(crate) fn umask(mask: u32) {
+    let _ = call!(libc::SYS_umask, mask);
+}
+
+// The identity calls go to the kernel directly: glibc's would signal the threads of the parent, which the child does not have.
+
+pub(crate) fn setgroups(groups: &[u32]) -> Sys<()> {
+    call!(libc::SYS_setgroups, groups.len(), groups.as_ptr()).map(drop)
+}
+
+pub(crate) fn setresgid(gid: u32) -> Sys<()> {
+    call!(libc::SYS_setresgid, gid, gid, gid).map(drop)
+}
+
+pub(crate) fn setresuid(uid: u32) -> Sys<()> {
+    call!(libc::SYS_setresuid, uid, uid, uid).map(drop)
+}
+
+pub(crate) fn prctl(option: libc::c_int, a: u64, b: u64) -> Sys<()> {
+    call!(libc::SYS_prctl, option, a, b, 0, 0).map(drop)
+}
+
+/// Sets the thread's capability sets; bit n is capability n.
+pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Sys<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0];
+    let word = |set: u64, high: bool| if high { (set >> 32) as u32 } else { set as u32 };
+    let data =
+        [false, true].map(|high| [word(effective, high), word(permitted, high), word(inheritable, high)]);
+    call!(libc::SYS_capset, header.as_ptr(), data.as_ptr()).map(drop)
+}
+
+pub(crate) fn seccomp_filter(filter: &[libc::sock_filter], flags: u64) -> Sys<()> {
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_ptr().cast_mut() };
+    call!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)).map(drop)
+}
+
+/// A null-terminated array of C strings, as `execve` wants it. Points into strings that must outlive it.
+pub(crate) struct Pointers<'a> {
+    pointers: Vec<*const libc::c_char>,
+    _strings: std::marker::PhantomData<&'a CStr>,
+}
+
+impl<'a> Pointers<'a> {
+    pub(crate) fn new(strings: impl Iterator<Item = &'a CStr>) -> Self {
+        let pointers = strings.map(CStr::as_ptr).chain([ptr::null()]).collect();
+        Pointers { pointers, _strings: std::marker::PhantomData }
+    }
+}
+
+/// Replaces the process; returns only the reason why it could not.
+pub(crate) fn execveat(
+    dir: RawFd,
+    path: &CStr,
+    args: &Pointers<'_>,
+    env: &Pointers<'_>,
+    flags: libc::c_int,
+) -> Errno {
+    call!(libc::SYS_execveat, dir, path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr(), flags)
+        .expect_err("execveat returns only with an error")
+}
+
+/// Every signal back to its default, none blocked: what a program may expect to start with.
+pub(crate) fn reset_signals() {
+    // SAFETY: `sigaction` with SIG_DFL and `sigprocmask` with an empty set install no code; both are async-signal-safe.
+    unsafe {
+        let mut default: libc::sigaction = std::mem::zeroed();
+        default.sa_sigaction = libc::SIG_DFL;
+        for signal in 1..=64 {
+            libc::sigaction(signal, &default, ptr::null_mut());
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    }
+}
+
+/// A memory file with the content of `source`, sealed against every change.
+pub(crate) fn sealed_copy(source: RawFd) -> Sys<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let copy = owned(call!(libc::SYS_memfd_create, c"program".as_ptr(), flags)?);
+    let mut offset: libc::off_t = 0;
+    while call!(libc::SYS_sendfile, copy.as_raw_fd(), source, ptr::from_mut(&mut offset), 1 << 30)? > 0 {}
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    call!(libc::SYS_fcntl, copy.as_raw_fd(), libc::F_ADD_SEALS, seals)?;
+    Ok(copy)
+}
+
+pub(crate) fn pidfd_open(pid: libc::pid_t) -> Sys<OwnedFd> {
+    call!(libc::SYS_pidfd_open, pid, 0).map(owned)
+}
+
+pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Sys<()> {
+    call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0).map(drop)
+}
+
+/// Whether the other end of this pipe is closed.
+pub(crate) fn peer_gone(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one live pollfd, no waiting.
+    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 }
+}
+
+pub(crate) fn fchownat(dir: RawFd, name: &CStr, uid: u32, gid: u32) -> Sys<()> {
+    call!(libc::SYS_fchownat, dir, name.as_ptr(), uid, gid, libc::AT_SYMLINK_NOFOLLOW).map(drop)
+}
+
+/// An ioctl that takes a plain number and gives one.
+pub(crate) fn ioctl(fd: RawFd, request: u64, arg: u64) -> Sys<i32> {
+    call!(libc::SYS_ioctl, fd, request, arg).map(|value| value as i32)
+}
+
+pub(crate) fn set_window_size(fd: RawFd, (rows, columns): (u16, u16)) -> Sys<()> {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    call!(libc::SYS_ioctl, fd, libc::TIOCSWINSZ, ptr::from_ref(&size)).map(drop)
+}
+
+pub(crate) fn unlock_pty(master: RawFd) -> Sys<()> {
+    let zero: libc::c_int = 0;
+    call!(libc::SYS_ioctl, master, libc::TIOCSPTLCK, ptr::from_ref(&zero)).map(drop)
+}
+
+/// Sends one descriptor over a Unix socket.
+pub(crate) fn send_fd(socket: RawFd, fd: RawFd) -> Sys<()> {
+    // SAFETY: all of these are plain data for which zero is a value.
+    let (mut message, mut control): (libc::msghdr, [u64; 4]) = unsafe { std::mem::zeroed() };
+    let mut byte = 0u8;
+    let mut data = libc::iovec { iov_base: ptr::from_mut(&mut byte).cast(), iov_len: 1 };
+    message.msg_iov = &mut data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    // SAFETY: the control buffer is aligned for, and larger than, one cmsghdr with one descriptor.
+    unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<RawFd>() as u32) as _;
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<RawFd>() as u32) as _;
+        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(fd);
+    }
+    call!(libc::SYS_sendmsg, socket, ptr::from_ref(&message), libc::MSG_NOSIGNAL).map(drop)
+}

@@ -1,0 +1,270 @@
+//! Real containers: each case runs as a pod's supervisor does, as PID 1 of new namespaces, once as root and once in a user
+//! namespace. Needs root and a static busybox; says so and passes without them.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use nix::sched::CloneFlags;
+use podctl_runtime::{
+    Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio, create,
+    defaults, exec, spawn,
+};
+use serde_json::{Value, json};
+
+const CASES: &[(&str, fn(&Path))] = &[
+    ("a_container_runs_from_layers_and_its_exit_code_comes_back", exit_code),
+    ("an_exec_joins_the_container_and_stays_a_child", exec_joins),
+    ("only_the_standard_streams_are_inherited", no_leaked_fds),
+    ("a_hostile_symlink_as_mount_target_stays_inside", hostile_symlink),
+    ("the_user_and_its_capabilities_are_the_specs", identity),
+    ("masked_paths_are_empty_and_readonly_paths_readonly", masks),
+    ("a_missing_command_is_127_and_an_unusable_one_126", command_errors),
+    ("a_terminal_comes_from_the_containers_devpts", terminal),
+    ("a_failed_mount_names_the_step", failed_mount),
+    ("seccomp_denies_what_the_default_profile_denies", seccomp),
+];
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, flag, name, dir] = args.as_slice()
+        && flag == "--supervisor"
+    {
+        let (_, case) = CASES.iter().find(|(known, _)| known == name).expect("a known case");
+        return case(Path::new(dir));
+    }
+    if !nix::unistd::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
+        return println!("skipped: needs root and /bin/busybox");
+    }
+    let wanted = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
+    let mut failed = 0;
+    for (name, _) in CASES.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part.as_str()))) {
+        for rootless in [false, true] {
+            let status = supervise(name, rootless);
+            println!("{name} (user namespace: {rootless}): {status:?}");
+            failed += i32::from(status != ExitStatus::Code(0));
+        }
+    }
+    std::process::exit(failed.min(1));
+}
+
+/// Runs a case in the namespaces of a supervisor.
+fn supervise(name: &str, rootless: bool) -> ExitStatus {
+    let dir = tempfile::tempdir().unwrap();
+    let binary = std::env::current_exe().unwrap();
+    let args =
+        [binary.as_os_str().as_bytes(), b"--supervisor", name.as_bytes(), dir.path().as_os_str().as_bytes()]
+            .map(|arg| CString::new(arg).unwrap());
+    let mut namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWNET;
+    namespaces.set(CloneFlags::CLONE_NEWUSER, rootless);
+    let map = |host_id, container_id, size| IdMapping { container_id, host_id, size };
+    let ids = vec![map(0, 0, 1), map(100_000, 1, 65_535)];
+    let mappings = IdMappings { uids: ids.clone(), gids: ids };
+    let process = spawn(&Spawn {
+        program: &binary,
+        args: &args,
+        env: &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), c"RUST_BACKTRACE=1".to_owned()],
+        namespaces,
+        id_mappings: Some(&mappings),
+        join: &[],
+        fds: &[],
+        stdio: SpawnStdio::Inherit,
+    })
+    .unwrap();
+    process.wait().unwrap()
+}
+
+/// A root file system of one busybox layer.
+fn rootfs(dir: &Path) -> Rootfs {
+    let make = |name: &str| {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let base = make("base");
+    fs::create_dir_all(base.join("bin")).unwrap();
+    fs::copy("/bin/busybox", base.join("bin/busybox")).unwrap();
+    for applet in
+        ["sh", "cat", "ls", "id", "echo", "sleep", "unshare", "touch", "hostname", "tty", "env", "stat"]
+    {
+        symlink("busybox", base.join("bin").join(applet)).unwrap();
+    }
+    Rootfs::Overlay { lower: vec![base, make("top")], upper: make("upper"), work: make("work") }
+}
+
+fn layer(dir: &Path) -> PathBuf {
+    dir.join("top")
+}
+
+/// A spec as the caller of this crate writes it, for one shell command.
+fn spec(command: &str) -> Value {
+    json!({
+        "ociVersion": "1.2.0",
+        "hostname": "box",
+        "process": {
+            "user": { "uid": 0, "gid": 0 },
+            "args": ["sh", "-c", command],
+            "env": ["PATH=/bin"],
+            "cwd": "/work/deep",
+            "noNewPrivileges": true,
+        },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "nodev", "noexec"] },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"] },
+            { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+              "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"] },
+            { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro", "nosuid", "nodev", "noexec"] },
+        ],
+        "linux": {
+            "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "uts" }, { "type": "cgroup" }],
+            "maskedPaths": defaults::MASKED_PATHS,
+            "readonlyPaths": defaults::READONLY_PATHS,
+        },
+    })
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Streams whose output can be read back.
+fn captured() -> (Stdio, File) {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
+    let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
+    (stdio, File::from(read))
+}
+
+fn start(dir: &Path, spec: Value) -> Result<(Container, File), StartError> {
+    let (stdio, output) = captured();
+    create(&parse(spec), &rootfs(dir), stdio, None).map(|container| (container, output))
+}
+
+/// Runs a container to its end: how it ended, what it wrote.
+fn run(dir: &Path, spec: Value) -> (ExitStatus, String) {
+    let (container, mut output) = start(dir, spec).unwrap_or_else(|error| panic!("{error}"));
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    (container.process.wait().unwrap(), text)
+}
+
+fn exit_code(dir: &Path) {
+    let (status, text) = run(dir, spec("echo $$ $(hostname) $PWD; touch /written; echo > /dev/null; exit 7"));
+    assert_eq!((status, text.as_str()), (ExitStatus::Code(7), "1 box /work/deep\n"));
+    let (status, _) = run(&dir.join("second"), spec("kill -9 $$; exit 3"));
+    assert_eq!(status, ExitStatus::Code(3), "PID 1 does not die of its own signals");
+}
+
+fn exec_joins(dir: &Path) {
+    let (container, _output) = start(dir, spec("echo > /started; sleep 1000")).unwrap();
+    let process = parse(json!({
+        "user": { "uid": 1000, "gid": 1000 }, "args": ["sh", "-c", "hostname; id -u; cat /proc/1/comm; exit 5"],
+        "env": ["PATH=/bin"], "cwd": "/",
+    }));
+    let (stdio, mut output) = captured();
+    let second = exec(container.process.pidfd.as_fd(), &process, None, stdio, None).unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(second.process.wait().unwrap(), ExitStatus::Code(5));
+    assert!(text.starts_with("box\n1000\n"), "{text}");
+    container.process.signal(libc::SIGKILL).unwrap();
+    assert_eq!(container.process.wait().unwrap(), ExitStatus::Signal(libc::SIGKILL));
+}
+
+fn no_leaked_fds(dir: &Path) {
+    let _leak = nix::fcntl::open("/", nix::fcntl::OFlag::O_RDONLY, nix::sys::stat::Mode::empty()).unwrap();
+    let mut spec = spec("");
+    spec["process"]["args"] = json!(["ls", "/proc/self/fd"]);
+    let (_, text) = run(dir, spec);
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"], "3 is ls's own");
+}
+
+fn hostile_symlink(dir: &Path) {
+    let rootfs = rootfs(dir);
+    let outside = dir.join("outside");
+    fs::create_dir(&outside).unwrap();
+    symlink(format!("../../../../../..{}", outside.display()), layer(dir).join("data")).unwrap();
+    let source = dir.join("source");
+    fs::write(&source, "mounted").unwrap();
+    let mut spec = spec("cat /data/file");
+    let mount = json!({ "destination": "/data/file", "source": source, "options": ["bind", "ro"] });
+    spec["mounts"].as_array_mut().unwrap().push(mount);
+    let (stdio, mut output) = captured();
+    let container = create(&parse(spec), &rootfs, stdio, None).unwrap_or_else(|error| panic!("{error}"));
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((container.process.wait().unwrap(), text.as_str()), (ExitStatus::Code(0), "mounted"));
+    assert_eq!(fs::read_dir(outside).unwrap().count(), 0);
+}
+
+fn identity(dir: &Path) {
+    let mut spec = spec("id -u; id -g; id -G; cat /proc/self/status");
+    spec["process"]["user"] = json!({ "uid": 1000, "gid": 1001, "additionalGids": [7] });
+    spec["process"]["capabilities"] = json!({
+        "bounding": ["CAP_CHOWN", "CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"],
+        "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"],
+    });
+    let (_, text) = run(dir, spec);
+    assert!(text.starts_with("1000\n1001\n1001 7\n"), "{text}");
+    for line in [
+        "CapEff:\t0000000000000020",
+        "CapBnd:\t0000000000000021",
+        "CapAmb:\t0000000000000020",
+        "NoNewPrivs:\t1",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+fn masks(dir: &Path) {
+    let (_, text) = run(
+        dir,
+        spec(
+            "cat /proc/kcore | cat; ls /proc/acpi /sys/firmware; echo x > /proc/sys/kernel/domainname || echo denied",
+        ),
+    );
+    assert!(text.ends_with("denied\n") && text.contains("Read-only"), "{text}");
+}
+
+fn command_errors(dir: &Path) {
+    for (name, program, code) in [("a", "nowhere", 127), ("b", "/nowhere", 127), ("c", "/bin", 126)] {
+        let mut spec = spec("");
+        spec["process"]["args"] = json!([program]);
+        let error = start(&dir.join(name), spec).unwrap_err();
+        assert_eq!(error.exit_code(), Some(code), "{error}");
+    }
+}
+
+fn terminal(dir: &Path) {
+    let container = create(&parse(spec("tty; tty < /dev/console")), &rootfs(dir), Stdio::Terminal, None)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let mut text = Vec::new();
+    // A master whose other end is closed answers EIO, after all output.
+    let _ = File::from(container.terminal.unwrap()).read_to_end(&mut text);
+    assert!(text.starts_with(b"/dev/pts/0\r\n"), "{}", String::from_utf8_lossy(&text));
+    assert_eq!(container.process.wait().unwrap(), ExitStatus::Code(0));
+}
+
+fn failed_mount(dir: &Path) {
+    let mut spec = spec("");
+    spec["mounts"][1]["options"] = json!(["nonsense=1"]);
+    let error = start(dir, spec).unwrap_err();
+    assert_eq!(error.exit_code(), None);
+    assert!(error.to_string().starts_with("mount tmpfs on /dev: EINVAL"), "{error}");
+}
+
+fn seccomp(dir: &Path) {
+    let profile = podctl_runtime::seccomp::docker_default(&defaults::CAPABILITIES.into_iter().collect());
+    let mut spec = spec("unshare -U true; echo $?");
+    spec["linux"]["seccomp"] = serde_json::to_value(profile).unwrap();
+    let (_, text) = run(dir, spec);
+    assert!(text.contains("Operation not permitted") && text.ends_with("1\n"), "{text}");
+}
