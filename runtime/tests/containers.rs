@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use podctl_runtime::{
-    Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio, create,
-    defaults, exec, spawn,
+    Cgroup, Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio,
+    create, defaults, exec, spawn,
 };
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ const CASES: &[(&str, fn(&Path))] = &[
     ("a_missing_command_is_127_and_an_unusable_one_126", command_errors),
     ("a_terminal_comes_from_the_containers_devpts", terminal),
     ("a_failed_mount_names_the_step", failed_mount),
+    ("a_cgroup_limits_counts_and_kills", cgroup),
+    ("containers_die_with_the_supervisor", death),
     ("seccomp_denies_what_the_default_profile_denies", seccomp),
 ];
 
@@ -267,4 +269,39 @@ fn seccomp(dir: &Path) {
     spec["linux"]["seccomp"] = serde_json::to_value(profile).unwrap();
     let (_, text) = run(dir, spec);
     assert!(text.contains("Operation not permitted") && text.ends_with("1\n"), "{text}");
+}
+
+fn cgroup(dir: &Path) {
+    let Ok(parent) = Cgroup::detect() else { return println!("skipped: no cgroup can be written") };
+    let cgroup =
+        Cgroup::create(&parent, &format!("podctl-test-{}", dir.file_name().unwrap().display())).unwrap();
+    let limits = parse(json!({ "memory": { "limit": 16 << 20 }, "pids": { "limit": 50 } }));
+    let missing = cgroup.apply(&limits).unwrap();
+    let (stdio, mut output) = captured();
+    let container =
+        create(&parse(spec("sleep 1000 & echo up; wait")), &rootfs(dir), stdio, Some(&cgroup)).unwrap();
+    output.read_exact(&mut [0; 3]).unwrap();
+    if missing.is_empty() {
+        assert_eq!(cgroup.stats().pids, Some(2));
+        assert!(cgroup.stats().memory > Some(0));
+    }
+    cgroup.kill().unwrap();
+    assert_eq!(container.process.wait().unwrap(), ExitStatus::Signal(libc::SIGKILL));
+    cgroup.remove().unwrap();
+}
+
+/// A supervisor that ends without a word takes its containers along: their output is closed.
+fn death(dir: &Path) {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    // SAFETY: this process has one thread.
+    if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+        let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
+        let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
+        let container = create(&parse(spec("echo up; sleep 1000")), &rootfs(dir), stdio, None).unwrap();
+        std::process::exit(i32::from(container.terminal.is_some()));
+    }
+    drop(write);
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert!(text.is_empty() || text == "up\n", "{text}");
 }
