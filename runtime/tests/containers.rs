@@ -1,5 +1,5 @@
-//! Real containers: each case runs as a pod's supervisor does, as PID 1 of new namespaces, once as root and once in a user
-//! namespace. Needs root and a static busybox; says so and passes without them.
+//! Real containers: each case runs as a pod's supervisor does, as PID 1 of new namespaces: as root, in a user namespace
+//! of its own, and in one that others made. Needs root and a static busybox; says so and passes without them.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -45,17 +45,25 @@ fn main() {
     let wanted = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
     let mut failed = 0;
     for (name, _) in CASES.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part.as_str()))) {
-        for rootless in [false, true] {
-            let status = supervise(name, rootless);
-            println!("{name} (user namespace: {rootless}): {status:?}");
+        for mode in [Mode::Root, Mode::UserNamespace, Mode::JoinedUserNamespace] {
+            let status = supervise(name, mode);
+            println!("{name} ({mode:?}): {status:?}");
             failed += i32::from(status != ExitStatus::Code(0));
         }
     }
     std::process::exit(failed.min(1));
 }
 
+/// How the supervisor of a case comes by its privileges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Root,
+    UserNamespace,
+    JoinedUserNamespace,
+}
+
 /// Runs a case in the namespaces of a supervisor.
-fn supervise(name: &str, rootless: bool) -> ExitStatus {
+fn supervise(name: &str, mode: Mode) -> ExitStatus {
     let dir = tempfile::tempdir().unwrap();
     let binary = std::env::current_exe().unwrap();
     let args =
@@ -66,22 +74,41 @@ fn supervise(name: &str, rootless: bool) -> ExitStatus {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWNET;
-    namespaces.set(CloneFlags::CLONE_NEWUSER, rootless);
+    namespaces.set(CloneFlags::CLONE_NEWUSER, mode == Mode::UserNamespace);
     let map = |host_id, container_id, size| IdMapping { container_id, host_id, size };
     let ids = vec![map(0, 0, 1), map(100_000, 1, 65_535)];
     let mappings = IdMappings { uids: ids.clone(), gids: ids };
-    let process = spawn(&Spawn {
-        program: &binary,
-        args: &args,
-        env: &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), c"RUST_BACKTRACE=1".to_owned()],
-        namespaces,
+    let env = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+    let holder = Spawn {
+        program: Path::new("/bin/busybox"),
+        args: &[c"sleep".to_owned(), c"60".to_owned()],
+        env: &env,
+        namespaces: CloneFlags::CLONE_NEWUSER,
         id_mappings: Some(&mappings),
         join: &[],
         fds: &[],
+        stdio: SpawnStdio::Null,
+    };
+    let holder = (mode == Mode::JoinedUserNamespace).then(|| spawn(&holder).unwrap());
+    let user = holder.as_ref().map(|holder| File::open(format!("/proc/{}/ns/user", holder.pid)).unwrap());
+    let join: Vec<_> = user.iter().map(|user| (user.as_fd(), CloneFlags::CLONE_NEWUSER)).collect();
+    let process = spawn(&Spawn {
+        program: &binary,
+        args: &args,
+        env: &env,
+        namespaces,
+        id_mappings: Some(&mappings),
+        join: &join,
+        fds: &[],
         stdio: SpawnStdio::Inherit,
     })
-    .unwrap();
-    process.wait().unwrap()
+    .unwrap_or_else(|error| panic!("{error}"));
+    let status = process.wait().unwrap();
+    if let Some(holder) = holder {
+        holder.signal(libc::SIGKILL).unwrap();
+        holder.wait().unwrap();
+    }
+    status
 }
 
 /// A root file system of one busybox layer.
