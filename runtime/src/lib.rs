@@ -21,7 +21,7 @@ mod spawn;
 mod steps;
 mod sys;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
 pub use container::{Container, Rootfs, Stdio, create, exec, exec_compiled};
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings};

@@ -51,8 +51,8 @@ pub(crate) fn open(socket: RawFd, size: Option<(u16, u16)>, console: bool) -> Sy
     }
     // The slave comes from the master itself, not from a path.
     let flags = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
-    let slave = sys::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER as u64, flags)?;
-    sys::ioctl(slave, libc::TIOCSCTTY as u64, 0)?;
+    let slave = sys::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags)?;
+    sys::ioctl(slave, libc::TIOCSCTTY, 0)?;
     if console {
         let root = sys::open(c"/", libc::O_PATH)?;
         let tree = sys::clone_tree(slave, sys::EMPTY, false)?;

@@ -233,7 +233,7 @@ fn mount_sysfs(root: RawFd, attr: u64, path: &CStr) -> Sys<()> {
 }
 
 /// The directory that holds `path`, and the last name in it.
-fn parent<'a>(root: RawFd, path: &'a CStr) -> Sys<(std::os::fd::OwnedFd, &'a CStr)> {
+fn parent(root: RawFd, path: &CStr) -> Sys<(std::os::fd::OwnedFd, &CStr)> {
     let bytes = path.to_bytes_with_nul();
     let split = bytes.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1);
     let name = CStr::from_bytes_with_nul(&bytes[split..]).map_err(|_| Errno::EINVAL)?;

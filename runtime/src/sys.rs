@@ -373,7 +373,7 @@ pub(crate) fn fchownat(dir: RawFd, name: &CStr, uid: u32, gid: u32) -> Sys<()> {
 }
 
 /// An ioctl that takes a plain number and gives one.
-pub(crate) fn ioctl(fd: RawFd, request: u64, arg: u64) -> Sys<i32> {
+pub(crate) fn ioctl(fd: RawFd, request: libc::Ioctl, arg: u64) -> Sys<i32> {
     call!(libc::SYS_ioctl, fd, request, arg).map(|value| value as i32)
 }
 

@@ -1,5 +1,6 @@
-//! Real containers: each case runs as a pod's supervisor does, as PID 1 of new namespaces, once as root and once in a user
-//! namespace. Needs root and a static busybox; says so and passes without them.
+//! Real containers: each case runs as a pod's supervisor does, as PID 1 of new namespaces: as root, in a user namespace
+//! of its own, and in one that others made. Needs a static busybox, and a range of
+//! subordinate ids where it does not run as root.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -11,12 +12,15 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use podctl_runtime::{
-    Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio, create,
-    defaults, exec, spawn,
+    Cgroup, Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio,
+    create, defaults, exec, spawn,
 };
 use serde_json::{Value, json};
 
-const CASES: &[(&str, fn(&Path))] = &[
+/// A name and what to do as the supervisor, with a directory of its own.
+type Case = (&'static str, fn(&Path));
+
+const CASES: &[Case] = &[
     ("a_container_runs_from_layers_and_its_exit_code_comes_back", exit_code),
     ("an_exec_joins_the_container_and_stays_a_child", exec_joins),
     ("only_the_standard_streams_are_inherited", no_leaked_fds),
@@ -26,6 +30,8 @@ const CASES: &[(&str, fn(&Path))] = &[
     ("a_missing_command_is_127_and_an_unusable_one_126", command_errors),
     ("a_terminal_comes_from_the_containers_devpts", terminal),
     ("a_failed_mount_names_the_step", failed_mount),
+    ("a_cgroup_limits_counts_and_kills", cgroup),
+    ("containers_die_with_the_supervisor", death),
     ("seccomp_denies_what_the_default_profile_denies", seccomp),
 ];
 
@@ -37,23 +43,33 @@ fn main() {
         let (_, case) = CASES.iter().find(|(known, _)| known == name).expect("a known case");
         return case(Path::new(dir));
     }
-    if !nix::unistd::geteuid().is_root() || !Path::new("/bin/busybox").exists() {
-        return println!("skipped: needs root and /bin/busybox");
+    if !Path::new("/bin/busybox").exists() {
+        return println!("skipped: needs a static /bin/busybox");
     }
+    let root = nix::unistd::geteuid().is_root();
     let wanted = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
     let mut failed = 0;
     for (name, _) in CASES.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part.as_str()))) {
-        for rootless in [false, true] {
-            let status = supervise(name, rootless);
-            println!("{name} (user namespace: {rootless}): {status:?}");
+        let modes = [Mode::Root, Mode::UserNamespace, Mode::JoinedUserNamespace];
+        for mode in modes.into_iter().filter(|mode| root || *mode != Mode::Root) {
+            let status = supervise(name, mode);
+            println!("{name} ({mode:?}): {status:?}");
             failed += i32::from(status != ExitStatus::Code(0));
         }
     }
     std::process::exit(failed.min(1));
 }
 
+/// How the supervisor of a case comes by its privileges.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mode {
+    Root,
+    UserNamespace,
+    JoinedUserNamespace,
+}
+
 /// Runs a case in the namespaces of a supervisor.
-fn supervise(name: &str, rootless: bool) -> ExitStatus {
+fn supervise(name: &str, mode: Mode) -> ExitStatus {
     let dir = tempfile::tempdir().unwrap();
     let binary = std::env::current_exe().unwrap();
     let args =
@@ -64,22 +80,47 @@ fn supervise(name: &str, rootless: bool) -> ExitStatus {
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWNET;
-    namespaces.set(CloneFlags::CLONE_NEWUSER, rootless);
+    namespaces.set(CloneFlags::CLONE_NEWUSER, mode == Mode::UserNamespace);
     let map = |host_id, container_id, size| IdMapping { container_id, host_id, size };
     let ids = vec![map(0, 0, 1), map(100_000, 1, 65_535)];
-    let mappings = IdMappings { uids: ids.clone(), gids: ids };
-    let process = spawn(&Spawn {
-        program: &binary,
-        args: &args,
-        env: &[c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned(), c"RUST_BACKTRACE=1".to_owned()],
-        namespaces,
+    let mappings = if nix::unistd::geteuid().is_root() {
+        IdMappings { uids: ids.clone(), gids: ids }
+    } else {
+        let (mappings, warning) = IdMappings::of_user().unwrap();
+        assert_eq!(warning, None, "the tests need a range of ids");
+        mappings
+    };
+    let env = [c"PATH=/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
+    let holder = Spawn {
+        program: Path::new("/bin/busybox"),
+        args: &[c"sleep".to_owned(), c"60".to_owned()],
+        env: &env,
+        namespaces: CloneFlags::CLONE_NEWUSER,
         id_mappings: Some(&mappings),
         join: &[],
         fds: &[],
+        stdio: SpawnStdio::Null,
+    };
+    let holder = (mode == Mode::JoinedUserNamespace).then(|| spawn(&holder).unwrap());
+    let user = holder.as_ref().map(|holder| File::open(format!("/proc/{}/ns/user", holder.pid)).unwrap());
+    let join: Vec<_> = user.iter().map(|user| (user.as_fd(), CloneFlags::CLONE_NEWUSER)).collect();
+    let process = spawn(&Spawn {
+        program: &binary,
+        args: &args,
+        env: &env,
+        namespaces,
+        id_mappings: Some(&mappings),
+        join: &join,
+        fds: &[],
         stdio: SpawnStdio::Inherit,
     })
-    .unwrap();
-    process.wait().unwrap()
+    .unwrap_or_else(|error| panic!("{error}"));
+    let status = process.wait().unwrap();
+    if let Some(holder) = holder {
+        holder.signal(libc::SIGKILL).unwrap();
+        holder.wait().unwrap();
+    }
+    status
 }
 
 /// A root file system of one busybox layer.
@@ -267,4 +308,39 @@ fn seccomp(dir: &Path) {
     spec["linux"]["seccomp"] = serde_json::to_value(profile).unwrap();
     let (_, text) = run(dir, spec);
     assert!(text.contains("Operation not permitted") && text.ends_with("1\n"), "{text}");
+}
+
+fn cgroup(dir: &Path) {
+    let Ok(parent) = Cgroup::detect() else { return println!("skipped: no cgroup can be written") };
+    let cgroup =
+        Cgroup::create(&parent, &format!("podctl-test-{}", dir.file_name().unwrap().display())).unwrap();
+    let limits = parse(json!({ "memory": { "limit": 16 << 20 }, "pids": { "limit": 50 } }));
+    let missing = cgroup.apply(&limits).unwrap();
+    let (stdio, mut output) = captured();
+    let container =
+        create(&parse(spec("sleep 1000 & echo up; wait")), &rootfs(dir), stdio, Some(&cgroup)).unwrap();
+    output.read_exact(&mut [0; 3]).unwrap();
+    if missing.is_empty() {
+        assert_eq!(cgroup.stats().pids, Some(2));
+        assert!(cgroup.stats().memory > Some(0));
+    }
+    cgroup.kill().unwrap();
+    assert_eq!(container.process.wait().unwrap(), ExitStatus::Signal(libc::SIGKILL));
+    cgroup.remove().unwrap();
+}
+
+/// A supervisor that ends without a word takes its containers along: their output is closed.
+fn death(dir: &Path) {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    // SAFETY: this process has one thread.
+    if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
+        let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
+        let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
+        let container = create(&parse(spec("echo up; sleep 1000")), &rootfs(dir), stdio, None).unwrap();
+        std::process::exit(i32::from(container.terminal.is_some()));
+    }
+    drop(write);
+    let mut text = String::new();
+    File::from(read).read_to_string(&mut text).unwrap();
+    assert!(text.is_empty() || text == "up\n", "{text}");
 }

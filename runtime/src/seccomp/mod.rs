@@ -1,22 +1,8 @@
-//! Seccomp profiles of OCI specs, compiled to BPF.
+//! Seccomp: Docker's default profile as an OCI profile, and the compiler from OCI profiles to BPF. A filter costs a binary
+//! search over ranges of syscall numbers; compile once, with [`compile`], and use it for every exec.
 
-use oci_spec::runtime::LinuxSeccomp;
+mod bpf;
+mod profile;
 
-use crate::error::Error;
-
-/// A compiled profile.
-#[derive(Clone, Debug)]
-pub struct Program {
-    pub(crate) filter: Vec<libc::sock_filter>,
-    pub(crate) flags: u64,
-}
-
-/// Compiles a profile.
-pub fn compile(_profile: &LinuxSeccomp) -> Result<Program, Error> {
-    Err(Error::Seccomp { reason: "not yet".to_owned() })
-}
-
-/// Docker's default profile.
-pub fn docker_default(_caps: &std::collections::HashSet<oci_spec::runtime::Capability>) -> LinuxSeccomp {
-    LinuxSeccomp::default()
-}
+pub use bpf::{Program, compile};
+pub use profile::docker_default;

@@ -1,0 +1,335 @@
+//! Control groups: where containers' may be made, what limits they take, how they are counted, killed and removed. Version
+//! 2 as delegated by systemd, or the controllers of version 1 whose directories may be written; what cannot be enforced is
+//! returned as data, for the caller to tell.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{AccessFlags, Pid, access};
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::Error;
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// Controllers that are used. `unified` is the version 2 tree of hybrid hosts: without controllers, but it can kill.
+const V1_CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "unified"];
+const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// A place where cgroups of containers can be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CgroupParent {
+    /// A directory of the unified tree.
+    V2(PathBuf),
+    /// A directory for each controller.
+    V1(Vec<(&'static str, PathBuf)>),
+}
+
+/// The cgroup of a container. Dropping it leaves it in place.
+#[derive(Debug)]
+pub struct Cgroup {
+    place: CgroupParent,
+    directory: Option<OwnedFd>,
+}
+
+/// What a cgroup uses now; a number is missing where its controller is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupStats {
+    /// Memory in bytes, page cache included.
+    pub memory: Option<u64>,
+    /// CPU time in microseconds, since the cgroup was made.
+    pub cpu: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+impl Cgroup {
+    /// Where this process may make cgroups, or why it may not. With version 2 the caller may be moved into a cgroup
+    /// `supervisor` beside its future children, since inner cgroups hold no processes.
+    pub fn detect() -> Result<CgroupParent, String> {
+        let own = fs::read_to_string("/proc/self/cgroup")
+            .map_err(|error| format!("no /proc/self/cgroup: {error}"))?;
+        let root = Path::new(ROOT);
+        if root.join("cgroup.controllers").exists() {
+            let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+            return detect_v2(root.join(path.trim_start_matches('/')));
+        }
+        let place = |controller: &'static str| {
+            let base = root.join(controller);
+            let path = own.lines().find_map(|line| {
+                let (names, path) = line.split_once(':')?.1.split_once(':')?;
+                let named = names.split(',').any(|name| name == controller);
+                (named || controller == "unified" && names.is_empty()).then_some(path)
+            });
+            let dir = base.join(path?.trim_start_matches('/'));
+            [dir, base].into_iter().find(|dir| writable(dir)).map(|dir| (controller, dir))
+        };
+        let places: Vec<_> = V1_CONTROLLERS.into_iter().filter_map(place).collect();
+        if places.iter().any(|(controller, _)| *controller != "unified") {
+            return Ok(CgroupParent::V1(places));
+        }
+        Err(format!("no cgroup below {ROOT} can be written by this user"))
+    }
+
+    /// Makes the cgroup `name` (one path component), or takes it when it exists.
+    pub fn create(parent: &CgroupParent, name: &str) -> Result<Cgroup, Error> {
+        let make = |dir: &Path| {
+            let path = dir.join(name);
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                    Err(Error::file("make cgroup", path, error))
+                }
+                _ => Ok(path),
+            }
+        };
+        match parent {
+            CgroupParent::V2(dir) => {
+                let path = make(dir)?;
+                let file = File::open(&path).map_err(|error| Error::file("open cgroup", &path, error))?;
+                Ok(Cgroup { place: CgroupParent::V2(path), directory: Some(file.into()) })
+            }
+            CgroupParent::V1(places) => {
+                let places =
+                    places.iter().map(|(name, dir)| Ok((*name, make(dir)?))).collect::<Result<_, Error>>()?;
+                Ok(Cgroup { place: CgroupParent::V1(places), directory: None })
+            }
+        }
+    }
+
+    /// Sets limits. Returns the fields of the resources that this host cannot enforce.
+    pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<&'static str>, Error> {
+        let mut missing = Vec::new();
+        let settings = match self.place {
+            CgroupParent::V2(_) => settings_v2(resources),
+            CgroupParent::V1(_) => settings_v1(resources),
+        };
+        for (field, controller, file, value) in settings {
+            match self.file(controller, file).filter(|path| path.exists()) {
+                Some(path) => fs::write(&path, value).map_err(|error| Error::file("write", path, error))?,
+                None => missing.push(field),
+            }
+        }
+        for (file, value) in resources.unified().iter().flatten() {
+            if let CgroupParent::V2(dir) = &self.place {
+                let path = dir.join(file);
+                fs::write(&path, value).map_err(|error| Error::file("write", path, error))?;
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Sends SIGKILL to every process in it: at once where the kernel can, else one by one, frozen if possible.
+    pub fn kill(&self) -> Result<(), Error> {
+        if let Some(path) = self.file("unified", "cgroup.kill").filter(|path| path.exists()) {
+            return fs::write(&path, "1").map_err(|error| Error::file("write", path, error));
+        }
+        // Frozen, they cannot fork while they are being killed; version 1 delivers the signal when thawed.
+        let freezer = self.file("freezer", "freezer.state");
+        let state = |value| freezer.as_ref().map_or(Ok(()), |path| fs::write(path, value));
+        let _ = state("FROZEN");
+        for pid in self.pids()? {
+            // Ended in the meantime: all the better.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = state("THAWED");
+        Ok(())
+    }
+
+    /// How many processes the kernel has killed in it for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let file =
+            if matches!(self.place, CgroupParent::V2(_)) { "memory.events" } else { "memory.oom_control" };
+        self.file("memory", file).and_then(|path| field(&path, "oom_kill")).unwrap_or(0)
+    }
+
+    /// What it uses now.
+    pub fn stats(&self) -> CgroupStats {
+        let number = |controller, file| self.file(controller, file).and_then(|path| parse(&path));
+        let pids = number("pids", "pids.current");
+        match self.place {
+            CgroupParent::V2(_) => CgroupStats {
+                memory: number("memory", "memory.current"),
+                cpu: self.file("cpu", "cpu.stat").and_then(|path| field(&path, "usage_usec")),
+                pids,
+            },
+            CgroupParent::V1(_) => CgroupStats {
+                memory: number("memory", "memory.usage_in_bytes"),
+                cpu: number("cpuacct", "cpuacct.usage").map(|nanoseconds| nanoseconds / 1000),
+                pids,
+            },
+        }
+    }
+
+    /// Removes it; its processes must have ended.
+    pub fn remove(&self) -> Result<(), Error> {
+        for path in self.directories() {
+            match fs::remove_dir(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::file("remove cgroup", path, error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory a process is to be born in (version 2).
+    pub(crate) fn clone_into(&self) -> Option<&OwnedFd> {
+        self.directory.as_ref()
+    }
+
+    /// The files a process writes itself into (version 1).
+    pub(crate) fn procs(&self) -> Result<Vec<OwnedFd>, Error> {
+        let CgroupParent::V1(places) = &self.place else { return Ok(Vec::new()) };
+        let open = |(_, dir): &(&str, PathBuf)| {
+            let path = dir.join("cgroup.procs");
+            let file = OpenOptions::new().write(true).open(&path);
+            file.map(OwnedFd::from).map_err(|error| Error::file("open", path, error))
+        };
+        places.iter().map(open).collect()
+    }
+
+    fn pids(&self) -> Result<Vec<i32>, Error> {
+        let Some(dir) = self.directories().next() else { return Ok(Vec::new()) };
+        let path = dir.join("cgroup.procs");
+        let text = fs::read_to_string(&path).map_err(|error| Error::file("read", path, error))?;
+        // 0 is a process outside of this PID namespace: not ours to kill, and kill(0) would reach ourselves.
+        Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+    }
+
+    fn directories(&self) -> impl Iterator<Item = &Path> {
+        let (one, many) = match &self.place {
+            CgroupParent::V2(dir) => (Some(dir), &[][..]),
+            CgroupParent::V1(places) => (None, places.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(_, dir)| dir)).map(PathBuf::as_path)
+    }
+
+    fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
+        match &self.place {
+            CgroupParent::V2(dir) => Some(dir.join(name)),
+            CgroupParent::V1(places) => {
+                places.iter().find(|(known, _)| *known == controller).map(|(_, dir)| dir.join(name))
+            }
+        }
+    }
+}
+
+fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
+    if !writable(&dir) {
+        return Err(format!(
+            "cgroup {} is not delegated to this user (systemd-run --user --scope -p Delegate=yes does that)",
+            dir.display()
+        ));
+    }
+    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    let wanted =
+        V2_CONTROLLERS.into_iter().filter(|name| available.split_whitespace().any(|known| known == *name));
+    let wanted = wanted.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+    let control = dir.join("cgroup.subtree_control");
+    let enable = || fs::write(&control, &wanted);
+    let leave = || {
+        let leaf = dir.join("supervisor");
+        fs::create_dir_all(&leaf)?;
+        fs::write(leaf.join("cgroup.procs"), "0")
+    };
+    match enable().or_else(|_| leave().and_then(|()| enable())) {
+        Ok(()) => Ok(CgroupParent::V2(dir)),
+        Err(error) => Err(format!("controllers of cgroup {} cannot be divided: {error}", dir.display())),
+    }
+}
+
+fn writable(dir: &Path) -> bool {
+    access(dir, AccessFlags::W_OK).is_ok() && access(&dir.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
+}
+
+fn parse(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+fn field(path: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Field of the resources, controller, file, value.
+type Setting = (&'static str, &'static str, &'static str, String);
+
+fn limit(value: i64) -> String {
+    if value < 0 { "max".to_owned() } else { value.to_string() }
+}
+
+fn settings_v2(resources: &LinuxResources) -> Vec<Setting> {
+    let mut all = Vec::new();
+    if let Some(memory) = resources.memory() {
+        all.extend(memory.limit().map(|bytes| ("memory.limit", "memory", "memory.max", limit(bytes))));
+        all.extend(
+            memory.reservation().map(|bytes| ("memory.reservation", "memory", "memory.low", limit(bytes))),
+        );
+        // The spec counts memory and swap together, the kernel swap alone.
+        let swap = memory
+            .swap()
+            .map(|total| if total < 0 { -1 } else { (total - memory.limit().unwrap_or(0)).max(0) });
+        all.extend(swap.map(|bytes| ("memory.swap", "memory", "memory.swap.max", limit(bytes))));
+    }
+    if let Some(cpu) = resources.cpu() {
+        // 2..=262144 shares onto weights 1..=10000, as every OCI runtime does.
+        let weight = |shares: u64| 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
+        all.extend(
+            cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.weight", weight(shares).to_string())),
+        );
+        let period = cpu.period().unwrap_or(100_000);
+        all.extend(
+            cpu.quota().map(|quota| ("cpu.quota", "cpu", "cpu.max", format!("{} {period}", limit(quota)))),
+        );
+    }
+    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max", limit(pids.limit()))));
+    all
+}
+
+fn settings_v1(resources: &LinuxResources) -> Vec<Setting> {
+    let mut all = Vec::new();
+    if let Some(memory) = resources.memory() {
+        let settings = [
+            ("memory.limit", "memory.limit_in_bytes", memory.limit()),
+            ("memory.reservation", "memory.soft_limit_in_bytes", memory.reservation()),
+            ("memory.swap", "memory.memsw.limit_in_bytes", memory.swap()),
+        ];
+        all.extend(settings.into_iter().filter_map(|(field, file, value)| {
+            value.map(|value| (field, "memory", file, value.to_string()))
+        }));
+    }
+    if let Some(cpu) = resources.cpu() {
+        all.extend(cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.shares", shares.to_string())));
+        all.extend(cpu.period().map(|period| ("cpu.period", "cpu", "cpu.cfs_period_us", period.to_string())));
+        all.extend(cpu.quota().map(|quota| ("cpu.quota", "cpu", "cpu.cfs_quota_us", quota.to_string())));
+    }
+    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max", limit(pids.limit()))));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_specs_resources_become_the_files_of_version_2() {
+        let resources: LinuxResources = serde_json::from_value(serde_json::json!({
+            "memory": { "limit": 1000, "swap": 1500 },
+            "cpu": { "shares": 1024, "quota": 50_000 },
+            "pids": { "limit": -1 },
+        }))
+        .unwrap();
+        let written: Vec<_> =
+            settings_v2(&resources).into_iter().map(|(_, _, file, value)| (file, value)).collect();
+        let expected = [
+            ("memory.max", "1000"),
+            ("memory.swap.max", "500"),
+            ("cpu.weight", "39"),
+            ("cpu.max", "50000 100000"),
+            ("pids.max", "max"),
+        ];
+        assert_eq!(written, expected.map(|(file, value)| (file, value.to_owned())));
+    }
+}

@@ -1,0 +1,319 @@
+//! OCI profile → BPF. For each architecture the syscall numbers become ranges that share what happens to them, and the
+//! program searches them by halves; only calls with conditions on arguments look at arguments.
+
+use std::collections::BTreeMap;
+
+use libc::sock_filter;
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag, LinuxSeccompOperator,
+};
+
+use crate::error::Error;
+
+/// A compiled profile.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub(crate) filter: Vec<sock_filter>,
+    pub(crate) flags: u64,
+}
+
+const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
+const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JGT: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
+const JGE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+/// Offsets in `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCHITECTURE: u32 = 4;
+const ARGUMENTS: u32 = 16;
+/// Longest program the kernel takes (`BPF_MAXINSNS`).
+const LONGEST: usize = 4096;
+const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+
+/// What happens to a syscall: the first rule whose conditions hold, else the default.
+#[derive(Clone, Default, PartialEq)]
+struct Verdict {
+    rules: Vec<(Vec<LinuxSeccompArg>, u32)>,
+    otherwise: u32,
+}
+
+/// Compiles a profile for its architectures and this machine's own. Calls newer than this compiler get `ENOSYS`, as
+/// programs expect who probe for them; calls of an architecture that is not listed end the process.
+pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
+    let mut arches = vec![native()];
+    for arch in profile.architectures().iter().flatten() {
+        // x32 calls come as x86_64 ones with numbers beyond all others: they get ENOSYS.
+        if !matches!(arch, Arch::ScmpArchNative | Arch::ScmpArchX32) && !arches.contains(arch) {
+            arches.push(*arch);
+        }
+    }
+    let mut filter = vec![statement(LOAD, ARCHITECTURE)];
+    for arch in arches {
+        let Some(names) = table(arch) else { continue };
+        let mut block = vec![statement(LOAD, NUMBER)];
+        block.extend(search(&ranges(profile, &names)?)?);
+        filter.push(branch(JEQ, arch as u32, 1, 0));
+        filter.push(statement(JUMP, block.len() as u32));
+        filter.extend(block);
+    }
+    filter.push(statement(RETURN, LinuxSeccompAction::ScmpActKillProcess.as_u32(None)));
+    if filter.len() > LONGEST {
+        return Err(invalid(format!(
+            "compiles to {} instructions, the kernel takes {LONGEST}",
+            filter.len()
+        )));
+    }
+    let flags = profile.flags().iter().flatten().map(|flag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // One thread there is; nobody listens.
+        _ => 0,
+    });
+    Ok(Program { filter, flags: flags.fold(0, |all, flag| all | flag) })
+}
+
+fn invalid(reason: String) -> Error {
+    Error::Seccomp { reason }
+}
+
+fn native() -> Arch {
+    if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 }
+}
+
+/// The syscalls of an architecture: name → number.
+pub(super) fn table(arch: Arch) -> Option<BTreeMap<&'static str, u32>> {
+    macro_rules! of {
+        ($module:ident) => {
+            syscalls::$module::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
+        };
+    }
+    match arch {
+        Arch::ScmpArchX86_64 => Some(of!(x86_64)),
+        Arch::ScmpArchX86 => Some(of!(x86)),
+        Arch::ScmpArchAarch64 => Some(of!(aarch64)),
+        Arch::ScmpArchArm => Some(of!(arm)),
+        _ => None,
+    }
+}
+
+/// Ranges of numbers, each with its first number; they cover everything from 0 on.
+fn ranges(profile: &LinuxSeccomp, names: &BTreeMap<&str, u32>) -> Result<Vec<(u32, Verdict)>, Error> {
+    let default = profile.default_action().as_u32(profile.default_errno_ret());
+    let plain = Verdict { rules: Vec::new(), otherwise: default };
+    let mut verdicts: BTreeMap<u32, Verdict> = BTreeMap::new();
+    for call in profile.syscalls().iter().flatten() {
+        if call.action() == LinuxSeccompAction::ScmpActNotify {
+            return Err(invalid("SCMP_ACT_NOTIFY is not supported".to_owned()));
+        }
+        let action = call.action().as_u32(call.errno_ret());
+        let args = call.args().clone().unwrap_or_default();
+        // Names of other architectures or of newer kernels are no error: the profile is written for all.
+        for number in call.names().iter().filter_map(|name| names.get(name.as_str())) {
+            let verdict = verdicts.entry(*number).or_insert_with(|| plain.clone());
+            if args.is_empty() {
+                // Decides whatever the conditional rules before it leave open.
+                verdict.otherwise = action;
+            } else {
+                verdict.rules.push((args.clone(), action));
+            }
+        }
+    }
+    let mut ranges: Vec<(u32, Verdict)> = Vec::new();
+    let mut push = |start: u32, verdict: Verdict| {
+        if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+            ranges.push((start, verdict));
+        }
+    };
+    let mut next = 0;
+    for (number, verdict) in verdicts {
+        if number > next || number == 0 && next == 0 {
+            push(next, if number == 0 { verdict.clone() } else { plain.clone() });
+        }
+        push(number, verdict);
+        next = number + 1;
+    }
+    let newest = names.values().copied().max().unwrap_or(0) + 1;
+    if newest > next {
+        push(next, plain.clone());
+    }
+    let denies = profile.default_action() == LinuxSeccompAction::ScmpActErrno;
+    push(newest.max(next), if denies { Verdict { rules: Vec::new(), otherwise: ENOSYS } } else { plain });
+    Ok(ranges)
+}
+
+/// A binary search for the range of the loaded number, ending in what happens to it.
+fn search(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
+    if let [(_, verdict)] = ranges {
+        return decide(verdict);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let (low_code, high_code) = (search(low)?, search(high)?);
+    let mut code = match u8::try_from(low_code.len()) {
+        Ok(skip) => vec![branch(JGE, high[0].0, skip, 0)],
+        Err(_) => vec![branch(JGE, high[0].0, 0, 1), statement(JUMP, low_code.len() as u32)],
+    };
+    code.extend(low_code);
+    code.extend(high_code);
+    Ok(code)
+}
+
+fn decide(verdict: &Verdict) -> Result<Vec<sock_filter>, Error> {
+    let mut code = Vec::new();
+    for (args, action) in &verdict.rules {
+        let mut rule = vec![statement(RETURN, *action)];
+        for arg in args.iter().rev() {
+            let mut test = condition(arg, rule.len())?;
+            test.append(&mut rule);
+            rule = test;
+        }
+        code.extend(rule);
+    }
+    code.push(statement(RETURN, verdict.otherwise));
+    Ok(code)
+}
+
+/// Where a test goes on: to its next instruction, to what it guards, or past that.
+#[derive(Clone, Copy)]
+enum To {
+    Next,
+    Pass,
+    Fail,
+}
+
+/// A test of one 64-bit argument, its halves apart; `guarded` is the length of the code it guards.
+fn condition(arg: &LinuxSeccompArg, guarded: usize) -> Result<Vec<sock_filter>, Error> {
+    use LinuxSeccompOperator as Op;
+    use To::{Fail, Next, Pass};
+    if arg.index() > 5 {
+        return Err(invalid(format!("argument {} of a syscall does not exist", arg.index())));
+    }
+    let low = ARGUMENTS + 8 * arg.index() as u32;
+    let (mask, value) = match arg.op() {
+        Op::ScmpCmpMaskedEq => (Some(arg.value()), arg.value_two().unwrap_or(0)),
+        _ => (None, arg.value()),
+    };
+    let (high_value, low_value) = ((value >> 32) as u32, value as u32);
+    let masked = |shift: u32| mask.map(|mask| (AND, (mask >> shift) as u32, Next, Next));
+    let mut code = vec![(LOAD, low + 4, Next, Next)];
+    code.extend(masked(32));
+    let (yes, no) = match arg.op() {
+        Op::ScmpCmpNe | Op::ScmpCmpLt | Op::ScmpCmpLe => (Fail, Pass),
+        _ => (Pass, Fail),
+    };
+    let last = match arg.op() {
+        Op::ScmpCmpGt | Op::ScmpCmpLe => JGT,
+        Op::ScmpCmpGe | Op::ScmpCmpLt => JGE,
+        _ => JEQ,
+    };
+    if last != JEQ {
+        code.push((JGT, high_value, yes, Next));
+    }
+    code.extend([(JEQ, high_value, Next, no), (LOAD, low, Next, Next)]);
+    code.extend(masked(0));
+    code.push((last, low_value, yes, no));
+    let length = code.len();
+    let resolve = |index: usize, to: To| {
+        let rest = length - index - 1;
+        let distance = match to {
+            Next => 0,
+            Pass => rest,
+            Fail => rest + guarded,
+        };
+        u8::try_from(distance).map_err(|_| invalid("too many conditions on one syscall".to_owned()))
+    };
+    let place = |(index, (code, k, yes, no)): (usize, (u16, u32, To, To))| {
+        Ok(branch(code, k, resolve(index, yes)?, resolve(index, no)?))
+    };
+    code.into_iter().enumerate().map(place).collect()
+}
+
+fn statement(code: u16, k: u32) -> sock_filter {
+    branch(code, k, 0, 0)
+}
+
+fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seccomp::docker_default;
+
+    const ALLOW: u32 = 0x7fff_0000;
+    const EPERM: u32 = 0x0005_0001;
+
+    /// What the filter answers: a BPF machine of the few instructions used here.
+    fn answer(program: &Program, number: u32, args: [u64; 6]) -> u32 {
+        let mut words = vec![number, native() as u32, 0, 0];
+        words.extend(args.iter().flat_map(|arg| [*arg as u32, (*arg >> 32) as u32]));
+        let (mut a, mut at) = (0u32, 0);
+        loop {
+            let sock_filter { code, jt, jf, k } = program.filter[at];
+            at += 1;
+            let mut jump = |holds| at += usize::from(if holds { jt } else { jf });
+            match code {
+                LOAD => a = words[k as usize / 4],
+                AND => a &= k,
+                JUMP => at += k as usize,
+                JEQ => jump(a == k),
+                JGT => jump(a > k),
+                JGE => jump(a >= k),
+                _ => return k,
+            }
+        }
+    }
+
+    fn number(name: &str) -> u32 {
+        table(native()).unwrap()[name]
+    }
+
+    #[test]
+    fn the_default_profile_allows_what_programs_need_and_denies_what_breaks_out() {
+        let program = compile(&docker_default(&Default::default())).unwrap();
+        for name in ["read", "execve", "openat2", "futex", "ptrace", "close_range", "faccessat2", "rseq"] {
+            assert_eq!(answer(&program, number(name), [0; 6]), ALLOW, "{name}");
+        }
+        for name in
+            ["mount", "keyctl", "bpf", "setns", "unshare", "kexec_load", "io_uring_setup", "init_module"]
+        {
+            assert_eq!(answer(&program, number(name), [0; 6]), EPERM, "{name}");
+        }
+        assert_eq!(answer(&program, number("clone3"), [0; 6]), ENOSYS, "so that libc falls back to clone");
+        assert_eq!(answer(&program, number("clone"), [libc::CLONE_NEWUSER as u64, 0, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer(&program, number("clone"), [libc::CLONE_VM as u64, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(answer(&program, number("socket"), [libc::AF_VSOCK as u64, 0, 0, 0, 0, 0]), EPERM);
+        assert_eq!(answer(&program, number("socket"), [libc::AF_INET as u64, 0, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(answer(&program, 0x4000_0000, [0; 6]), ENOSYS, "x32");
+        assert!(program.filter.len() < 1500, "{}", program.filter.len());
+    }
+
+    #[test]
+    fn conditions_compare_all_64_bits() {
+        use LinuxSeccompOperator as Op;
+        let values = [0, 1, 5, 6, 1 << 32, (1 << 32) + 5, u64::MAX];
+        for limit in values {
+            for value in values {
+                let table = [
+                    (Op::ScmpCmpEq, value == limit),
+                    (Op::ScmpCmpNe, value != limit),
+                    (Op::ScmpCmpLt, value < limit),
+                    (Op::ScmpCmpLe, value <= limit),
+                    (Op::ScmpCmpGt, value > limit),
+                    (Op::ScmpCmpGe, value >= limit),
+                    (Op::ScmpCmpMaskedEq, value & limit == 0),
+                ];
+                for (op, holds) in table {
+                    let arg = crate::seccomp::profile::compare(2, op, limit, Some(0));
+                    let verdict = Verdict { rules: vec![(vec![arg], 1)], otherwise: 2 };
+                    let program = Program { filter: decide(&verdict).unwrap(), flags: 0 };
+                    let got = answer(&program, 0, [9, 9, value, 9, 9, 9]);
+                    assert_eq!(got == 1, holds, "{value} {op:?} {limit}");
+                }
+            }
+        }
+    }
+}
