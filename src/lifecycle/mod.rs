@@ -76,3 +76,7 @@ pub fn begin(_spec: &Spec, _state: &mut State, _now: Now) -> Vec<Action> {
 pub fn step(_spec: &Spec, _state: &mut State, _event: Event, _now: Now) -> Vec<Action> {
     todo!()
 }
+pub fn printed_status(_:&Pod)->String{todo!()}
+pub fn ready_count(_:&Pod)->(usize,usize){todo!()}
+pub fn restart_count(_:&Pod)->i32{todo!()}
+impl Default for Options{fn default()->Self{todo!()}}

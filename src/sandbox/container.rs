@@ -7,11 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use oci_spec::OciSpecError;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext, VolumeMount};
 use oci_spec::runtime::{
     Capability, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
     LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, OciSpecError, Process, ProcessBuilder, RootBuilder,
+    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder,
     Spec, SpecBuilder, UserBuilder,
 };
 use podctl_images::Image;
@@ -47,8 +48,8 @@ pub fn container_spec(
     let process = process(container, image, sandbox, &security)?;
     let mut linux = linux(pod, container, &security)?;
     if !security.privileged {
-        linux.set_masked_paths(Some(defaults::masked_paths().iter().map(|p| p.to_string()).collect()));
-        linux.set_readonly_paths(Some(defaults::readonly_paths().iter().map(|p| p.to_string()).collect()));
+        linux.set_masked_paths(Some(defaults::MASKED_PATHS.iter().map(|p| p.to_string()).collect()));
+        linux.set_readonly_paths(Some(defaults::READONLY_PATHS.iter().map(|p| p.to_string()).collect()));
     }
     linux.set_seccomp(security.seccomp()?);
     let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
@@ -105,9 +106,9 @@ impl<'a> Security<'a> {
     /// Docker's default set, plus `add`, less `drop`; `ALL` means all.
     fn capabilities(&self) -> Result<HashSet<Capability>, Error> {
         if self.privileged {
-            return Ok(defaults::all_capabilities().into_iter().collect());
+            return Ok(all_capabilities().into_iter().collect());
         }
-        let mut set: HashSet<Capability> = defaults::capabilities().into_iter().collect();
+        let mut set: HashSet<Capability> = defaults::CAPABILITIES.into_iter().collect();
         let change = self.own.and_then(|s| s.capabilities.as_ref());
         let (add, drop) = (change.and_then(|c| c.add.as_ref()), change.and_then(|c| c.drop.as_ref()));
         for name in drop.into_iter().flatten() {
@@ -118,7 +119,7 @@ impl<'a> Security<'a> {
         }
         for name in add.into_iter().flatten() {
             match name.as_str() {
-                "ALL" => set.extend(defaults::all_capabilities()),
+                "ALL" => set.extend(all_capabilities()),
                 name => {
                     set.insert(capability(name)?);
                 }

@@ -179,7 +179,8 @@ impl Supervisor {
     }
 
     fn run(&mut self) {
-        let actions = lifecycle::begin(&self.spec, &mut self.state, self.now());
+        let now = self.now();
+        let actions = lifecycle::begin(&self.spec, &mut self.state, now);
         self.act(actions);
         self.settle();
         while !self.finished {
@@ -197,7 +198,8 @@ impl Supervisor {
     /// Tells the lifecycle all that has happened, does what it answers, and shows the new state.
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
-            let actions = lifecycle::step(&self.spec, &mut self.state, event, self.now());
+            let now = self.now();
+            let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
         let status = self.state.status(&self.spec);
