@@ -32,9 +32,7 @@ pub(crate) fn document(reference: &str, bytes: &[u8]) -> Result<Document, Error>
         None => index.manifests().len() == 1,
     });
     match fits {
-        Some(entry) => {
-            Ok(Document::Platform { digest: digest(reference, entry.digest())? })
-        }
+        Some(entry) => Ok(Document::Platform { digest: digest(reference, entry.digest())? }),
         None => {
             let platforms = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
             let offered: Vec<_> = platforms.map(|p| format!("{}/{}", p.os(), p.architecture())).collect();

@@ -81,7 +81,9 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
         _ => ("docker.io", name),
     };
     let registry = if registry == "index.docker.io" { "docker.io" } else { registry };
-    if !registry.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c)) {
+    let host_ok = registry.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
+        && registry.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c));
+    if !host_ok {
         return Err("the registry must be a host name with an optional port");
     }
     if path.chars().any(|c| c.is_ascii_uppercase()) {
@@ -134,7 +136,7 @@ mod tests {
             ("Busybox", "lowercase"),
             ("a:b:", "tag"),
             ("a@sha256:12", "digest"),
-            ("../x", "repository"),
+            ("../x", "registry"),
         ] {
             let error = text.parse::<Reference>().unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
