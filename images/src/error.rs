@@ -149,6 +149,12 @@ impl Error {
         }
     }
 
+    /// Whether nobody answered, or not in the protocol spoken (400 is what HTTPS says to HTTP).
+    pub(crate) fn is_unreachable(&self) -> bool {
+        use OciDistributionError::{RequestError, ServerError};
+        matches!(self, Self::Registry { source: RequestError(_) | ServerError { code: 400, .. }, .. })
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }

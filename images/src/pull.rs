@@ -74,9 +74,16 @@ pub fn pull(store: &Store, reference: &Reference, progress: &dyn Progress) -> Re
             for source in Source::all(reference, &endpoint) {
                 match source.pull(store, progress).await {
                     Ok(pulled) => return Ok(pulled),
-                    // A registry that answered says more than a host that did not.
-                    Err(error) if failure.as_ref().is_some_and(Error::is_permanent) => drop(error),
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        let spoke = !error.is_unreachable();
+                        // A registry that answered says more than a host that did not.
+                        if spoke || failure.as_ref().is_none_or(Error::is_unreachable) {
+                            failure = Some(error);
+                        }
+                        if spoke {
+                            break; // to the next endpoint: this one understands the protocol
+                        }
+                    }
                 }
             }
         }
