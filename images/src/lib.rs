@@ -1,1 +1,34 @@
-//! x
+//! OCI images, from a reference to layers unpacked on disk.
+//!
+//! [`pull`] fetches from a registry, [`load`] reads an archive; both leave an [`Image`] in the [`Store`],
+//! whose layers are overlay lower directories. Layers are checked while they stream and become visible
+//! only when whole, so any number of processes may share a store and die at any moment.
+//!
+//! ```no_run
+//! # use podctl_images::*;
+//! struct Quiet;
+//! impl Progress for Quiet {
+//!     fn layer(&self, _: &str, _: LayerState) {}
+//! }
+//! let store = Store::open("/var/lib/podctl/images".as_ref())?;
+//! let pulled = pull(&store, &"busybox:1.36".parse()?, &Quiet)?;
+//! println!("{:?}", pulled.image.layers);
+//! # Ok::<(), Error>(())
+//! ```
+
+mod error;
+mod layer;
+mod load;
+mod manifest;
+mod pull;
+mod reference;
+mod registries;
+mod store;
+mod unpack;
+
+pub use error::Error;
+pub use load::load;
+pub use pull::{LayerState, Progress, Pulled, pull};
+pub use reference::Reference;
+pub use store::{Image, Removed, Store};
+pub use unpack::UnpackError;

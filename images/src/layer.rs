@@ -1,0 +1,118 @@
+//! One layer, from compressed bytes to a directory in the store, in a single pass.
+
+use std::fs;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+
+use sha2::{Digest, Sha256};
+
+use crate::unpack::unpack;
+use crate::{Error, Store};
+
+/// What a layer is promised to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    /// Digest and size of the blob as fetched; docker-archive promises neither.
+    pub(crate) blob: Option<(String, u64)>,
+    pub(crate) diff_id: String,
+}
+
+/// Unpacks `blob` into the store, and lets it be seen only if it is what `layer` promises.
+pub(crate) fn ingest(store: &Store, reference: &str, layer: &Layer, blob: impl Read) -> Result<(), Error> {
+    let scratch = store.scratch()?;
+    let root = scratch.path.join("layer");
+    fs::create_dir(&root).map_err(Error::io("create", &root))?;
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).map_err(Error::io("chmod", &root))?;
+
+    // One byte more than promised is enough to see that there is more.
+    let limit = layer.blob.as_ref().map_or(u64::MAX, |(_, size)| size.saturating_add(1));
+    let mut compressed = Hashed::new(blob.take(limit));
+    let unpacked = decompress(&mut compressed).map_err(crate::UnpackError::Archive).and_then(|plain| {
+        let mut plain = Hashed::new(plain);
+        unpack(&mut plain, &root)?;
+        // Padding after the archive's end belongs to the digests.
+        io::copy(&mut plain, &mut io::sink()).map_err(crate::UnpackError::Archive)?;
+        Ok(plain.digest())
+    });
+    // A wrong blob explains a broken archive, never the other way round.
+    io::copy(&mut compressed, &mut io::sink()).ok();
+    let named = || reference.to_owned();
+    if let Some((digest, size)) = &layer.blob {
+        if compressed.bytes != *size {
+            let (expected, actual) = (*size, compressed.bytes);
+            return Err(Error::Size { reference: named(), digest: digest.clone(), expected, actual });
+        }
+        expect(reference, "layer", digest, compressed.digest())?;
+    }
+    let actual = unpacked.map_err(|source| {
+        let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest).clone();
+        Error::Unpack { reference: named(), digest, source }
+    })?;
+    expect(reference, "unpacked layer", &layer.diff_id, actual)?;
+
+    let path = store.layer_path(&layer.diff_id);
+    match fs::rename(&root, &path) {
+        // Someone else was faster: same diff id, same content.
+        Err(_) if path.is_dir() => Ok(()),
+        done => done.map_err(Error::io("create", &path)),
+    }
+}
+
+pub(crate) fn expect(
+    reference: &str,
+    what: &'static str,
+    expected: &str,
+    actual: String,
+) -> Result<(), Error> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(Error::Digest { reference: reference.to_owned(), what, expected: expected.to_owned(), actual })
+}
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    text(Sha256::digest(bytes).as_ref())
+}
+
+fn text(digest: &[u8]) -> String {
+    digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// Media types lie, magic numbers seldom.
+fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::with_capacity(4);
+    blob.by_ref().take(4).read_to_end(&mut magic)?;
+    let kind = magic.clone();
+    let blob = BufReader::with_capacity(128 << 10, io::Cursor::new(magic).chain(blob));
+    Ok(match kind.as_slice() {
+        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(blob)?),
+        _ => Box::new(blob),
+    })
+}
+
+/// Counts and hashes what is read through it.
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl<R> Hashed<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, hash: Sha256::new(), bytes: 0 }
+    }
+
+    fn digest(self) -> String {
+        text(self.hash.finalize().as_ref())
+    }
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..n]);
+        self.bytes += n as u64;
+        Ok(n)
+    }
+}

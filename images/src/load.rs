@@ -1,0 +1,236 @@
+//! Images from a file: `docker save` archives, OCI archives and OCI layout directories.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::{Descriptor, ImageIndex};
+use serde::Deserialize;
+
+use crate::layer::{self, Layer};
+use crate::manifest::{self, Document, MAX_DOCUMENT};
+use crate::unpack::clean;
+use crate::{Error, Image, LayerState, Progress, Reference, Store};
+
+/// Loads every image in the archive or OCI layout at `path`.
+pub fn load(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+    store.sweep()?;
+    let files = Files::open(path)?;
+    let loader = Loader { store, files, progress };
+    if loader.files.has("manifest.json") && !loader.files.has("index.json") {
+        loader.docker()
+    } else if loader.files.has("index.json") {
+        loader.oci()
+    } else {
+        Err(loader.files.invalid("neither index.json nor manifest.json: not an image archive"))
+    }
+}
+
+struct Loader<'a> {
+    store: &'a Store,
+    files: Files,
+    progress: &'a dyn Progress,
+}
+
+/// An image of a `docker save` archive.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    repo_tags: Option<Vec<String>>,
+    layers: Vec<String>,
+}
+
+impl Loader<'_> {
+    fn docker(&self) -> Result<Vec<Image>, Error> {
+        let manifest = self.files.document("manifest.json")?;
+        let saved: Vec<Saved> =
+            serde_json::from_slice(&manifest).map_err(|e| self.files.invalid(&e.to_string()))?;
+        let mut images = Vec::new();
+        for saved in saved {
+            let bytes = self.files.document(&saved.config)?;
+            let id = layer::sha256(&bytes);
+            let tags = saved.repo_tags.unwrap_or_default();
+            let shown = tags.first().unwrap_or(&id);
+            let config = manifest::configuration(shown, &bytes)?;
+            let ids = config.rootfs().diff_ids();
+            if ids.len() != saved.layers.len() {
+                return Err(manifest::invalid(
+                    shown,
+                    "manifest",
+                    "layers and diff ids differ in number".to_owned(),
+                ));
+            }
+            let mut size = 0;
+            for (name, diff_id) in saved.layers.iter().zip(ids) {
+                size += self.files.open_file(name)?.1;
+                self.layer(shown, name, Layer { blob: None, diff_id: diff_id.clone() })?;
+            }
+            for tag in &tags {
+                let reference: Reference = tag.parse()?;
+                // The archive keeps no registry manifest; the configuration identifies the image.
+                let name = reference.to_string();
+                images.push(self.publish(manifest::image(
+                    self.store,
+                    &name,
+                    id.clone(),
+                    id.clone(),
+                    &config,
+                    size,
+                ))?);
+            }
+        }
+        Ok(images)
+    }
+
+    fn oci(&self) -> Result<Vec<Image>, Error> {
+        let index = self.files.document("index.json")?;
+        let index: ImageIndex =
+            serde_json::from_slice(&index).map_err(|e| self.files.invalid(&e.to_string()))?;
+        index.manifests().iter().map(|entry| self.oci_image(entry)).collect()
+    }
+
+    fn oci_image(&self, entry: &Descriptor) -> Result<Image, Error> {
+        let reference = self.name(entry)?.to_string();
+        let mut digest = manifest::digest(&reference, entry.digest())?;
+        let manifest = loop {
+            let bytes = self.blob(&reference, "manifest", &digest)?;
+            match manifest::document(&reference, &bytes)? {
+                Document::Manifest(manifest) => break manifest,
+                Document::Platform { digest: inner } => digest = inner,
+            }
+        };
+        let id = manifest::digest(&reference, manifest.config().digest())?;
+        let config = manifest::configuration(&reference, &self.blob(&reference, "configuration", &id)?)?;
+        for layer in manifest::layers(&reference, &manifest, &config)? {
+            let name = layer.blob.as_ref().map(|(digest, _)| blob_path(digest)).unwrap_or_default();
+            self.layer(&reference, &name, layer)?;
+        }
+        let size = manifest.layers().iter().map(|layer| layer.size()).sum();
+        self.publish(manifest::image(self.store, &reference, digest, id, &config, size))
+    }
+
+    /// Containerd writes the full name; others a tag or a name; a layout may have none at all.
+    fn name(&self, entry: &Descriptor) -> Result<Reference, Error> {
+        let annotation = |key| entry.annotations().as_ref().and_then(|all| all.get(key)).map(String::as_str);
+        let tag =
+            match (annotation("io.containerd.image.name"), annotation("org.opencontainers.image.ref.name")) {
+                (Some(name), _) => return name.parse(),
+                (None, Some(name)) if name.contains(['/', ':']) => return name.parse(),
+                (None, tag) => tag.unwrap_or("latest"),
+            };
+        let stem = self.files.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        format!("localhost/{stem}:{tag}").parse()
+    }
+
+    fn layer(&self, reference: &str, name: &str, layer: Layer) -> Result<(), Error> {
+        let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest).clone();
+        if self.store.layer_path(&layer.diff_id).is_dir() {
+            self.progress.layer(&digest, LayerState::AlreadyPresent);
+            return Ok(());
+        }
+        let (file, total) = self.files.open_file(name)?;
+        self.progress.layer(&digest, LayerState::Downloading { done: 0, total });
+        layer::ingest(self.store, reference, &layer, file)?;
+        self.progress.layer(&digest, LayerState::Done);
+        Ok(())
+    }
+
+    fn publish(&self, image: Image) -> Result<Image, Error> {
+        match self.store.publish(&image)? {
+            true => Ok(image),
+            false => Err(self.files.invalid("a layer was removed while loading; load again")),
+        }
+    }
+
+    fn blob(&self, reference: &str, what: &'static str, digest: &str) -> Result<Vec<u8>, Error> {
+        let bytes = self.files.document(&blob_path(digest))?;
+        layer::expect(reference, what, digest, layer::sha256(&bytes))?;
+        Ok(bytes)
+    }
+}
+
+fn blob_path(digest: &str) -> String {
+    format!("blobs/{}", digest.replacen(':', "/", 1))
+}
+
+/// The files of a directory, or of a tar read in place.
+struct Files {
+    path: PathBuf,
+    /// Offset and length of each file in the tar, or the name it links to; None for a directory.
+    entries: Option<HashMap<PathBuf, Place>>,
+}
+
+enum Place {
+    Bytes(u64, u64),
+    Link(PathBuf),
+}
+
+impl Files {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let mut files = Self { path: path.to_owned(), entries: None };
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        if path.is_dir() {
+            return Ok(files);
+        }
+        let mut archive = tar::Archive::new(file);
+        let mut entries = HashMap::new();
+        let listed = archive.entries_with_seek().and_then(|all| {
+            for entry in all {
+                let entry = entry?;
+                let name = clean(&entry.path()?);
+                let place = match entry.link_name()? {
+                    Some(target) => Place::Link(clean(&name.parent().unwrap_or(Path::new("")).join(target))),
+                    None => Place::Bytes(entry.raw_file_position(), entry.size()),
+                };
+                entries.insert(name, place);
+            }
+            Ok(())
+        });
+        listed.map_err(|error| files.invalid(&format!("not a tar archive: {error}")))?;
+        files.entries = Some(entries);
+        Ok(files)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match &self.entries {
+            Some(entries) => entries.contains_key(Path::new(name)),
+            None => self.path.join(name).is_file(),
+        }
+    }
+
+    fn open_file(&self, name: &str) -> Result<(std::io::Take<File>, u64), Error> {
+        let name = clean(Path::new(name));
+        let Some(entries) = &self.entries else {
+            let path = self.path.join(name);
+            let file = File::open(&path).map_err(Error::io("open", &path))?;
+            let length = file.metadata().map_err(Error::io("stat", &path))?.len();
+            return Ok((file.take(length), length));
+        };
+        let place = match entries.get(&name) {
+            Some(Place::Link(target)) => entries.get(target),
+            found => found,
+        };
+        let Some(Place::Bytes(offset, length)) = place else {
+            return Err(self.invalid(&format!("{} is missing", name.display())));
+        };
+        let mut file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
+        file.seek(SeekFrom::Start(*offset)).map_err(Error::io("seek in", &self.path))?;
+        Ok((file.take(*length), *length))
+    }
+
+    fn document(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let (mut file, length) = self.open_file(name)?;
+        if length > MAX_DOCUMENT {
+            return Err(self.invalid(&format!("{name} is {length} bytes long")));
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    fn invalid(&self, reason: &str) -> Error {
+        Error::Archive { path: self.path.clone(), reason: reason.to_owned() }
+    }
+}

@@ -1,0 +1,426 @@
+//! Unpacks one layer's tar into a directory that serves as an overlay lower.
+//!
+//! The archive is hostile until proven otherwise: every name is resolved by the kernel beneath the layer's
+//! root (`RESOLVE_IN_ROOT`), and the last component is never followed. Whiteouts become overlayfs's own.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{self, FchmodatFlags, Mode, SFlag, UtimensatFlags};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{self, Gid, LinkatFlags, Uid, UnlinkatFlags};
+use tar::EntryType;
+
+/// Why a layer could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnpackError {
+    /// The stream is no tar archive, or ends early.
+    #[error("cannot read the archive: {0}")]
+    Archive(#[source] io::Error),
+    /// The kernel refused an entry.
+    #[error("cannot {action} /{}: {errno}", .path.display())]
+    Entry {
+        /// What was tried.
+        action: &'static str,
+        /// The entry, relative to the layer's root.
+        path: PathBuf,
+        /// The kernel's answer.
+        errno: Errno,
+    },
+    /// The owner has no place in this user namespace.
+    #[error(
+        "/{} belongs to {uid}:{gid}, which is not mapped here: give this user a larger range in /etc/subuid and /etc/subgid (65536 ids serve nearly every image)",
+        .path.display()
+    )]
+    Unmapped {
+        /// The entry.
+        path: PathBuf,
+        /// Its user id.
+        uid: u64,
+        /// Its group id.
+        gid: u64,
+    },
+    /// The name cannot be a file's.
+    #[error("invalid entry name {0:?}")]
+    Name(PathBuf),
+}
+
+impl UnpackError {
+    /// Whether the same archive would fail again.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Archive(_) | Self::Entry { errno: Errno::ENOSPC | Errno::EDQUOT, .. })
+    }
+}
+
+/// Unpacks the tar `archive` into the directory `root`.
+pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<(), UnpackError> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let fd = openat(AT_FDCWD, root, flags, Mode::empty()).map_err(at("open", Path::new("")))?;
+    let mut layer = Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattr() };
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().map_err(UnpackError::Archive)? {
+        layer.entry(entry.map_err(UnpackError::Archive)?)?;
+    }
+    layer.finish()
+}
+
+/// Overlayfs reads `trusted.*` for the machine's root, `user.*` (mount option userxattr) for anyone else.
+fn opaque_xattr() -> &'static str {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let initial = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    if initial { "trusted.overlay.opaque" } else { "user.overlay.opaque" }
+}
+
+struct Layer {
+    root: OwnedFd,
+    /// The directory of the last entry: archives list a directory's files together.
+    parent: Option<(PathBuf, OwnedFd)>,
+    /// Directories' times are set last, since filling a directory changes them.
+    directories: Vec<(PathBuf, TimeSpec)>,
+    opaque: &'static str,
+}
+
+/// Owner, mode, times and extended attributes of one entry.
+struct Metadata {
+    uid: u64,
+    gid: u64,
+    mode: Mode,
+    mtime: TimeSpec,
+    xattrs: Vec<(CString, Vec<u8>)>,
+}
+
+impl Layer {
+    fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<(), UnpackError> {
+        let path = clean(&PathBuf::from(OsString::from_vec(entry.path_bytes().into_owned())));
+        let kind = entry.header().entry_type();
+        let metadata = Metadata::of(&mut entry).map_err(UnpackError::Archive)?;
+        let Some(name) = path.file_name().map(OsStr::to_owned) else {
+            // The root itself has metadata but no name.
+            return if kind == EntryType::Directory { self.own_directory(&path, &metadata) } else { Ok(()) };
+        };
+        if name.as_bytes().contains(&0) {
+            return Err(UnpackError::Name(path));
+        }
+        if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
+            return self.whiteout(&path, OsStr::from_bytes(hidden));
+        }
+        match kind {
+            EntryType::Directory => return self.directory(&path, &name, &metadata),
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let flags =
+                    OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let fd = self.place(&path, "create", |dir| openat(dir, &*name, flags, Mode::S_IRUSR))?;
+                let mut file = File::from(fd);
+                io::copy(&mut entry, &mut file).map_err(|error| match error.raw_os_error() {
+                    Some(errno) => at("write", &path)(Errno::from_raw(errno)),
+                    None => UnpackError::Archive(error),
+                })?;
+                return metadata.apply_to(&file, &path);
+            }
+            EntryType::Link => {
+                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+                let target = clean(Path::new(OsStr::from_bytes(&target)));
+                let target_name = target.file_name().ok_or_else(|| UnpackError::Name(path.clone()))?;
+                let from =
+                    self.resolve(target.parent().unwrap_or(Path::new(""))).map_err(at("link", &path))?;
+                // Without AT_SYMLINK_FOLLOW a symlink is linked itself, never what it points to.
+                return self.place(&path, "link", |dir| {
+                    unistd::linkat(&from, target_name, dir, &*name, LinkatFlags::empty())
+                });
+            }
+            EntryType::Symlink => {
+                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
+                self.place(&path, "symlink", |dir| {
+                    unistd::symlinkat(OsStr::from_bytes(&target), dir, &*name)
+                })?;
+            }
+            EntryType::Fifo => {
+                self.place(&path, "mkfifo", |dir| {
+                    stat::mknodat(dir, &*name, SFlag::S_IFIFO, Mode::S_IRUSR, 0)
+                })?;
+            }
+            EntryType::Char | EntryType::Block => {
+                let header = entry.header();
+                let number = |n: io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0).into();
+                let device = stat::makedev(number(header.device_major()), number(header.device_minor()));
+                if device == 0 {
+                    return Ok(()); // To overlayfs 0:0 is a whiteout, which only `.wh.` may make.
+                }
+                let sort = if kind == EntryType::Char { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
+                let made =
+                    self.place(&path, "mknod", |dir| stat::mknodat(dir, &*name, sort, Mode::S_IRUSR, device));
+                match made {
+                    // A user namespace has no devices; containers get theirs from the runtime.
+                    Err(UnpackError::Entry { errno: Errno::EPERM, .. }) => return Ok(()),
+                    made => made?,
+                }
+            }
+            _ => return Ok(()),
+        }
+        let dir = self.parent(&path)?;
+        metadata.apply_at(dir, &name, &path, kind == EntryType::Symlink)
+    }
+
+    /// `.wh.X` hides the lower layers' X; `.wh..wh..opq` hides all that lower layers have in the directory.
+    fn whiteout(&mut self, path: &Path, hidden: &OsStr) -> Result<(), UnpackError> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if hidden == ".wh..opq" {
+            self.parent(path)?;
+            return self.make_opaque(parent);
+        }
+        if hidden.as_bytes().starts_with(b".wh.") {
+            return Ok(()); // aufs's own bookkeeping
+        }
+        if hidden.is_empty() || hidden == "." || hidden == ".." {
+            return Err(UnpackError::Name(path.to_owned()));
+        }
+        let dir = self.parent(path)?;
+        match stat::mknodat(dir, hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
+            // The layer brings its own X: a file hides the lower one as it is, a directory must be told to.
+            Err(Errno::EEXIST) if is_directory(dir, hidden) => self.make_opaque(&parent.join(hidden)),
+            Ok(()) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(at("whiteout", path)(errno)),
+        }
+    }
+
+    fn directory(&mut self, path: &Path, name: &OsStr, metadata: &Metadata) -> Result<(), UnpackError> {
+        let dir = self.parent(path)?;
+        match stat::mkdirat(dir, name, Mode::S_IRWXU) {
+            Err(Errno::EEXIST) if is_directory(dir, name) => {}
+            Err(Errno::EEXIST) => {
+                let hid = is_whiteout(dir, name);
+                self.place(path, "mkdir", |dir| stat::mkdirat(dir, name, Mode::S_IRWXU))?;
+                if hid {
+                    self.make_opaque(path)?;
+                }
+            }
+            made => made.map_err(at("mkdir", path))?,
+        }
+        self.own_directory(path, metadata)
+    }
+
+    fn own_directory(&mut self, path: &Path, metadata: &Metadata) -> Result<(), UnpackError> {
+        let dir = self.open_directory(path).map_err(at("open", path))?;
+        metadata.apply_to(&dir, path)?;
+        self.directories.push((path.to_owned(), metadata.mtime));
+        Ok(())
+    }
+
+    /// Makes something at `path`; what the archive put there before gives way.
+    fn place<T>(
+        &mut self,
+        path: &Path,
+        action: &'static str,
+        make: impl Fn(&OwnedFd) -> nix::Result<T>,
+    ) -> Result<T, UnpackError> {
+        let dir = self.parent(path)?;
+        match make(dir) {
+            Err(Errno::EEXIST) => {
+                remove(dir, path.file_name().unwrap_or_default()).map_err(at("replace", path))?;
+                let made = make(dir).map_err(at(action, path));
+                self.parent = None; // what was replaced may have been part of the way there
+                made
+            }
+            made => made.map_err(at(action, path)),
+        }
+    }
+
+    /// The directory that holds `path`, made if the archive did not bother to.
+    fn parent(&mut self, path: &Path) -> Result<&OwnedFd, UnpackError> {
+        let wanted = path.parent().unwrap_or(Path::new(""));
+        if self.parent.as_ref().is_none_or(|(held, _)| held != wanted) {
+            let fd = match self.resolve(wanted) {
+                Err(Errno::ENOENT | Errno::ENOTDIR) => self.make_directories(wanted),
+                found => found.map_err(at("open", wanted)),
+            }?;
+            self.parent = Some((wanted.to_owned(), fd));
+        }
+        Ok(&self.parent.as_ref().expect("set above").1)
+    }
+
+    fn make_directories(&self, path: &Path) -> Result<OwnedFd, UnpackError> {
+        let mut made = PathBuf::new();
+        let mut dir = self.resolve(&made).map_err(at("open", path))?;
+        for name in path {
+            made.push(name);
+            match stat::mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
+                // mkdirat obeys the umask, image directories do not.
+                Ok(()) => chmod(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?,
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(at("mkdir", &made)(errno)),
+            }
+            dir = self.resolve(&made).map_err(at("open", &made))?;
+        }
+        Ok(dir)
+    }
+
+    fn resolve(&self, path: &Path) -> nix::Result<OwnedFd> {
+        self.open_beneath(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    }
+
+    fn open_directory(&self, path: &Path) -> nix::Result<File> {
+        self.open_beneath(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).map(File::from)
+    }
+
+    fn open_beneath(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        openat2(&self.root, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
+    }
+
+    fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+        let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
+        let name = CString::new(self.opaque).expect("a constant without NUL");
+        set_xattr(&dir, &name, b"y").map_err(at("make opaque", path))
+    }
+
+    fn finish(self) -> Result<(), UnpackError> {
+        for (path, mtime) in self.directories.iter().rev() {
+            match self.open_directory(path) {
+                Ok(dir) => stat::futimens(&dir, mtime, mtime).map_err(at("set times of", path))?,
+                Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {} // replaced by a later entry
+                Err(errno) => return Err(at("open", path)(errno)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Metadata {
+    fn of<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Self> {
+        let header = entry.header();
+        let mut mtime = TimeSpec::new(header.mtime()? as i64, 0);
+        let (uid, gid) = (header.uid()?, header.gid()?);
+        let mode = Mode::from_bits_truncate(header.mode()? & 0o7777);
+        let mut xattrs = Vec::new();
+        for extension in entry.pax_extensions()?.into_iter().flatten() {
+            let extension = extension?;
+            let (key, value) = (extension.key_bytes(), extension.value_bytes());
+            if key == b"mtime" {
+                mtime = pax_time(value).unwrap_or(mtime);
+            } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
+                && (name == b"security.capability" || name.starts_with(b"user."))
+                && !name.starts_with(b"user.overlay.")
+                && let Ok(name) = CString::new(name)
+            {
+                xattrs.push((name, value.to_vec()));
+            }
+        }
+        Ok(Self { uid, gid, mode, mtime, xattrs })
+    }
+
+    /// Owner first: chown clears setuid and capabilities, which come after.
+    fn apply_to(&self, file: &File, path: &Path) -> Result<(), UnpackError> {
+        let (uid, gid) = self.owner(path)?;
+        unistd::fchown(file, Some(uid), Some(gid)).map_err(|errno| self.chown_error(errno, path))?;
+        stat::fchmod(file, self.mode).map_err(at("chmod", path))?;
+        for (name, value) in &self.xattrs {
+            match set_xattr(file, name, value) {
+                Ok(()) | Err(Errno::ENOTSUP | Errno::EPERM) => {}
+                Err(errno) => return Err(at("set attributes of", path)(errno)),
+            }
+        }
+        stat::futimens(file, &self.mtime, &self.mtime).map_err(at("set times of", path))
+    }
+
+    fn apply_at(&self, dir: &OwnedFd, name: &OsStr, path: &Path, symlink: bool) -> Result<(), UnpackError> {
+        let (uid, gid) = self.owner(path)?;
+        unistd::fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
+            .map_err(|errno| self.chown_error(errno, path))?;
+        if !symlink {
+            chmod(dir, name, self.mode).map_err(at("chmod", path))?;
+        }
+        stat::utimensat(dir, name, &self.mtime, &self.mtime, UtimensatFlags::NoFollowSymlink)
+            .map_err(at("set times of", path))
+    }
+
+    fn owner(&self, path: &Path) -> Result<(Uid, Gid), UnpackError> {
+        let unmapped = |_| self.chown_error(Errno::EINVAL, path);
+        let uid = u32::try_from(self.uid).map_err(unmapped)?;
+        Ok((Uid::from_raw(uid), Gid::from_raw(u32::try_from(self.gid).map_err(unmapped)?)))
+    }
+
+    fn chown_error(&self, errno: Errno, path: &Path) -> UnpackError {
+        match errno {
+            Errno::EINVAL => UnpackError::Unmapped { path: path.to_owned(), uid: self.uid, gid: self.gid },
+            errno => at("chown", path)(errno),
+        }
+    }
+}
+
+fn at(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> UnpackError {
+    move |errno| UnpackError::Entry { action, path: path.to_owned(), errno }
+}
+
+/// The path below the root that `path` names: `..` stops at the root, as it does in a chroot.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut clean, component| {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+        clean
+    })
+}
+
+fn pax_time(value: &[u8]) -> Option<TimeSpec> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    Some(TimeSpec::new(seconds.parse().ok()?, nanos))
+}
+
+fn sort_of(dir: &OwnedFd, name: &OsStr) -> Option<(SFlag, u64)> {
+    let stat = stat::fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+    Some((SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()), stat.st_rdev))
+}
+
+fn is_directory(dir: &OwnedFd, name: &OsStr) -> bool {
+    sort_of(dir, name).is_some_and(|(sort, _)| sort == SFlag::S_IFDIR)
+}
+
+fn is_whiteout(dir: &OwnedFd, name: &OsStr) -> bool {
+    sort_of(dir, name) == Some((SFlag::S_IFCHR, 0))
+}
+
+/// Not for symlinks: the callers have just made what they name, and it is none.
+fn chmod(dir: &OwnedFd, name: &OsStr, mode: Mode) -> nix::Result<()> {
+    stat::fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
+}
+
+fn remove(dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+    match unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EISDIR) => {}
+        done => return done,
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let inner = openat(dir, name, flags, Mode::empty())?;
+    let names: Vec<_> = nix::dir::Dir::from_fd(inner.try_clone().map_err(|_| Errno::EMFILE)?)?
+        .into_iter()
+        .filter_map(|entry| {
+            entry.ok().map(|entry| OsStr::from_bytes(entry.file_name().to_bytes()).to_owned())
+        })
+        .filter(|name| name != "." && name != "..")
+        .collect();
+    names.iter().try_for_each(|name| remove(&inner, name))?;
+    unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+}
+
+fn set_xattr(file: &File, name: &CString, value: &[u8]) -> nix::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open, the name ends in NUL, and pointer and length describe one slice.
+    Errno::result(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
+        .map(drop)
+}
+
+#[cfg(test)]
+mod tests;
