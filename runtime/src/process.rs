@@ -28,6 +28,16 @@ pub enum ExitStatus {
 }
 
 impl Process {
+    /// Takes over a child that this process has forked itself and not waited for.
+    ///
+    /// # Errors
+    /// Those of pidfd_open(2).
+    pub fn of_child(pid: Pid) -> Result<Process, Error> {
+        let pidfd =
+            sys::pidfd_open(pid.as_raw()).map_err(|errno| Error::sys(format!("open a pidfd of process {pid}"), errno))?;
+        Ok(Process { pid, pidfd })
+    }
+
     /// Sends a signal; a process that has ended already is [`Error::Sys`] with `ESRCH`.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         sys::pidfd_send_signal(self.pidfd.as_fd(), signal)

@@ -2,20 +2,31 @@
 //!
 //! Promises: no I/O, no clock, no thread; the same events at the same times give the same actions.
 //! Stands between the supervisor, which reports [`Event`]s, and the same supervisor, which carries
-//! out [`Action`]s.
+//! out [`Action`]s. Each event is noted; then one function, [`advance`], looks at the whole state and
+//! says what is to be done.
 
 mod action;
+mod advance;
 mod event;
+mod printed;
+mod probes;
+mod restart;
+mod spec;
+mod state;
+mod status;
+mod termination;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
+pub use printed::{printed_status, ready_count, restart_count};
+pub use spec::{Kind, RestartPolicy, Spec};
+pub use state::State;
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::{Pod, PodStatus},
-    jiff::Timestamp,
-};
+use k8s_openapi::jiff::Timestamp;
+
+use self::advance::advance;
 
 /// The present, by both clocks: deadlines go by one that never steps, timestamps by the wall's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,46 +48,32 @@ pub struct Options {
     pub restart_pod_on_init_failure: bool,
 }
 
-/// The part of a pod that rules look at; made once.
-#[derive(Clone, Debug)]
-pub struct Spec;
-
-/// All that is remembered of a pod's life.
-#[derive(Clone, Debug)]
-pub struct State;
-
-impl Spec {
-    /// Distils a checked and defaulted pod.
-    pub fn new(_pod: &Pod, _options: &Options) -> Spec {
-        todo!()
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            backoff_initial: Duration::from_secs(10),
+            backoff_max: Duration::from_secs(300),
+            restart_pod_on_init_failure: false,
+        }
     }
 }
 
-impl State {
-    /// A pod of which nothing has happened yet.
-    pub fn new(_spec: &Spec, _now: Now) -> State {
-        todo!()
+/// The first actions of a pod: all its images, at once.
+pub fn begin(spec: &Spec, state: &mut State, now: Now) -> Vec<Action> {
+    let mut actions = Vec::new();
+    for at in 0..state.all.len() {
+        advance::pull(spec, state, at, &mut actions);
     }
-    /// When the next [`Event::Tick`] is wanted, on the monotonic clock.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        todo!()
-    }
-    /// The pod's status as the API has it.
-    pub fn status(&self, _spec: &Spec) -> PodStatus {
-        todo!()
-    }
-}
-
-/// The first actions of a pod: its images.
-pub fn begin(_spec: &Spec, _state: &mut State, _now: Now) -> Vec<Action> {
-    todo!()
+    advance(spec, state, now, &mut actions);
+    actions
 }
 
 /// What happened, and so what is to be done.
-pub fn step(_spec: &Spec, _state: &mut State, _event: Event, _now: Now) -> Vec<Action> {
-    todo!()
+pub fn step(spec: &Spec, state: &mut State, event: Event, now: Now) -> Vec<Action> {
+    let mut actions = Vec::new();
+    if !state.finished {
+        advance::note(spec, state, event, now, &mut actions);
+        advance(spec, state, now, &mut actions);
+    }
+    actions
 }
-pub fn printed_status(_:&Pod)->String{todo!()}
-pub fn ready_count(_:&Pod)->(usize,usize){todo!()}
-pub fn restart_count(_:&Pod)->i32{todo!()}
-impl Default for Options{fn default()->Self{todo!()}}

@@ -161,7 +161,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         images: launch.images,
         leases: Vec::new(),
         puller,
-        cgroups: CgroupParent::detect().ok(),
+        cgroups: Cgroup::detect().ok(),
         live: HashMap::new(),
         execs: HashMap::new(),
         connections: HashMap::new(),
@@ -184,7 +184,7 @@ impl Supervisor {
         self.act(actions);
         self.settle();
         while !self.finished {
-            let deadlines = [self.state.next_deadline(), self.next_exec_deadline()];
+            let deadlines = [self.state.next_deadline(&self.spec), self.next_exec_deadline()];
             let next = deadlines.into_iter().flatten().min();
             for source in self.poll.wait(next.map(|at| at.saturating_sub(self.began.elapsed()))) {
                 self.serve(source);

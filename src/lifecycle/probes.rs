@@ -1,0 +1,154 @@
+//! R-PROBE: when probes run and what their results mean.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1;
+
+use super::{
+    Action, Now, Probe, Record, Run, Spec, State,
+    spec::Kind,
+    state::{Phase, Probing, key},
+    termination,
+};
+
+const ALL: [Probe; 3] = [Probe::Startup, Probe::Liveness, Probe::Readiness];
+
+fn spec_of(spec: &Spec, at: usize, probe: Probe) -> Option<&v1::Probe> {
+    let container = spec.container(at);
+    match probe {
+        Probe::Startup => container.startup_probe.as_ref(),
+        Probe::Liveness => container.liveness_probe.as_ref(),
+        Probe::Readiness => container.readiness_probe.as_ref(),
+    }
+}
+
+fn seconds(value: Option<i32>, default: i32) -> Duration {
+    Duration::from_secs(value.unwrap_or(default).max(0) as u64)
+}
+
+/// A container's process runs: its probes begin, the startup probe gating the other two.
+pub(super) fn begin(spec: &Spec, state: &mut State, at: usize, now: Now) {
+    let one = &mut state.all[at];
+    one.probes.clear();
+    let gated = spec_of(spec, at, Probe::Startup).is_some() && !one.started;
+    for probe in ALL {
+        if (probe == Probe::Startup) != gated {
+            continue;
+        }
+        if let Some(p) = spec_of(spec, at, probe) {
+            let began = one.started_at.map_or(now.monotonic, |(at, _)| at);
+            let next = (began + seconds(p.initial_delay_seconds, 0)).max(now.monotonic);
+            one.probes.insert(key(probe), Probing { next, ..Probing::default() });
+        }
+    }
+}
+
+/// Starts every probe whose time has come.
+pub(super) fn run_due(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    let ending = state.ending.is_some();
+    for at in 0..state.all.len() {
+        let one = &mut state.all[at];
+        if one.phase != Phase::Running {
+            continue;
+        }
+        let stopping = ending || one.stopping.is_some();
+        for probe in ALL {
+            // R-PROBE-2: readiness goes on while a pod ends.
+            if stopping && probe != Probe::Readiness {
+                one.probes.remove(&key(probe));
+                continue;
+            }
+            let Some(p) = spec_of(spec, at, probe) else { continue };
+            if let Some(probing) = one.probes.get_mut(&key(probe))
+                && !probing.running
+                && probing.next <= now.monotonic
+            {
+                probing.running = true;
+                probing.next = now.monotonic + seconds(p.period_seconds, 10).max(Duration::from_secs(1));
+                let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
+                actions.push(Action::RunProbe { run, probe });
+            }
+        }
+    }
+}
+
+/// A probe has answered.
+pub(super) fn ended(
+    spec: &Spec,
+    state: &mut State,
+    at: usize,
+    probe: Probe,
+    result: Result<(), String>,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
+    let Some(p) = spec_of(spec, at, probe) else { return };
+    let name = spec.container(at).name.clone();
+    let one = &mut state.all[at];
+    let Some(probing) = one.probes.get_mut(&key(probe)) else { return };
+    probing.running = false;
+    let word = match probe {
+        Probe::Startup => "Startup",
+        Probe::Liveness => "Liveness",
+        Probe::Readiness => "Readiness",
+    };
+    match result {
+        Ok(()) => {
+            probing.failures = 0;
+            probing.successes += 1;
+            if probing.successes >= p.success_threshold.unwrap_or(1) {
+                match probe {
+                    Probe::Startup => {
+                        one.started = true;
+                        begin(spec, state, at, now);
+                        settle(spec, state, at);
+                    }
+                    Probe::Readiness => one.ready = true,
+                    Probe::Liveness => {}
+                }
+            }
+        }
+        Err(message) => {
+            probing.successes = 0;
+            probing.failures += 1;
+            let message = format!("{word} probe failed: {message}");
+            actions.push(Action::Record(Record {
+                warning: true,
+                reason: "Unhealthy",
+                message,
+                container: Some(name.clone()),
+            }));
+            if probing.failures < p.failure_threshold.unwrap_or(3) {
+                return;
+            }
+            match probe {
+                Probe::Readiness => one.ready = false,
+                Probe::Startup | Probe::Liveness => {
+                    let word = word.to_lowercase();
+                    actions.push(Action::Record(Record {
+                        warning: false,
+                        reason: "Killing",
+                        message: match spec.kind(at) {
+                            Kind::App | Kind::Sidecar | Kind::Init => {
+                                format!("Container {name} failed {word} probe, will be restarted")
+                            }
+                        },
+                        container: Some(name),
+                    }));
+                    let grace = p.termination_grace_period_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
+                    termination::stop(spec, state, at, now.monotonic + grace.unwrap_or(spec.grace), now, actions);
+                }
+            }
+        }
+    }
+}
+
+/// Without the probe that would say so, a container is ready, and started, as soon as it runs.
+pub(super) fn settle(spec: &Spec, state: &mut State, at: usize) {
+    let one = &mut state.all[at];
+    if !one.post_start {
+        return;
+    }
+    one.started |= spec_of(spec, at, Probe::Startup).is_none();
+    one.ready |= one.started && spec_of(spec, at, Probe::Readiness).is_none();
+}

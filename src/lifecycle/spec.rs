@@ -1,0 +1,110 @@
+//! The part of a pod that rules look at.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use super::Options;
+
+/// A container's place in the pod's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Runs to its end before the next one starts.
+    Init,
+    /// An init container with restartPolicy Always (R-SIDE).
+    Sidecar,
+    /// An entry of `containers`.
+    App,
+}
+
+/// When a container that ended starts again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestartPolicy {
+    /// Whatever its exit code.
+    Always,
+    /// When it failed.
+    OnFailure,
+    /// Not at all.
+    Never,
+}
+
+/// Distilled from a pod; made once.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub(super) containers: Vec<(Kind, Container)>,
+    pub(super) restart_policy: RestartPolicy,
+    /// terminationGracePeriodSeconds
+    pub(super) grace: Duration,
+    /// activeDeadlineSeconds
+    pub(super) active_deadline: Option<Duration>,
+    pub(super) qos_class: &'static str,
+    pub(super) options: Options,
+}
+
+impl Spec {
+    /// Distils a checked and defaulted pod.
+    pub fn new(pod: &Pod, options: &Options) -> Spec {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
+            let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
+            (kind, c)
+        });
+        let containers: Vec<_> = init.chain(spec.containers.into_iter().map(|c| (Kind::App, c))).collect();
+        Spec {
+            qos_class: qos_class(&containers),
+            containers,
+            restart_policy: policy(spec.restart_policy.as_deref()),
+            grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
+            active_deadline: spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
+            options: options.clone(),
+        }
+    }
+
+    pub(super) fn kind(&self, at: usize) -> Kind {
+        self.containers[at].0
+    }
+
+    pub(super) fn container(&self, at: usize) -> &Container {
+        &self.containers[at].1
+    }
+
+    /// R-INIT-2, R-SIDE-2, R-APP-2.
+    pub(super) fn restart_policy(&self, at: usize) -> RestartPolicy {
+        match (self.kind(at), self.container(at).restart_policy.as_deref(), self.restart_policy) {
+            (Kind::Sidecar, ..) => RestartPolicy::Always,
+            (Kind::App, Some(own), _) => policy(Some(own)),
+            (Kind::App, None, pods) => pods,
+            (Kind::Init, _, RestartPolicy::Never) => RestartPolicy::Never,
+            (Kind::Init, ..) => RestartPolicy::OnFailure,
+        }
+    }
+}
+
+fn policy(name: Option<&str>) -> RestartPolicy {
+    match name {
+        Some("Never") => RestartPolicy::Never,
+        Some("OnFailure") => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
+    }
+}
+
+/// R-RES-1: Guaranteed when every container's cpu and memory limits equal its requests, BestEffort
+/// when none has either, else Burstable.
+fn qos_class(containers: &[(Kind, Container)]) -> &'static str {
+    let mut any = false;
+    let mut all = true;
+    for (_, container) in containers {
+        let resources = container.resources.as_ref();
+        for name in ["cpu", "memory"] {
+            let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get(name));
+            let request = resources.and_then(|r| r.requests.as_ref()).and_then(|l| l.get(name)).or(limit);
+            any |= limit.is_some() || request.is_some();
+            all &= limit.is_some() && limit == request;
+        }
+    }
+    match (any, all) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

@@ -1,0 +1,115 @@
+//! R-TERM, R-HOOK-2, R-SIDE-4: how containers are stopped, and in which order.
+
+use std::time::Duration;
+
+use super::{
+    Action, Hook, Now, Record, Run, Spec, State,
+    spec::Kind,
+    state::{Phase, Stopping},
+};
+
+/// What a container still gets whose turn comes after the grace period has run out (R-SIDE-4).
+const LEAST: Duration = Duration::from_secs(2);
+
+/// Begins to stop one container: preStop first, then its stop signal, SIGKILL at `kill_at`.
+pub(super) fn stop(spec: &Spec, state: &mut State, at: usize, kill_at: Duration, now: Now, actions: &mut Vec<Action>) {
+    let container = spec.container(at);
+    let one = &mut state.all[at];
+    let run = Run { container: container.name.clone(), attempt: one.attempt };
+    if let Some(stopping) = &mut one.stopping {
+        // A second wish can only shorten what is left.
+        stopping.kill_at = stopping.kill_at.min(kill_at);
+        return;
+    }
+    let hook = container.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some());
+    let hook = hook && one.phase == Phase::Running && kill_at > now.monotonic;
+    if hook {
+        let timeout = Some(kill_at.saturating_sub(now.monotonic));
+        actions.push(Action::RunHook { run, hook: Hook::PreStop, timeout });
+    }
+    one.stopping = Some(Stopping { pre_stop: hook, asked: false, kill_at, killed: false });
+    actions.push(Action::Record(Record {
+        warning: false,
+        reason: "Killing",
+        message: format!("Stopping container {}", container.name),
+        container: Some(container.name.clone()),
+    }));
+}
+
+/// The whole pod is to end; a second call can only shorten the time.
+pub(super) fn end_pod(state: &mut State, by: Duration) {
+    state.ending = Some(state.ending.map_or(by, |old| old.min(by)));
+}
+
+/// Goes on with everything that is being stopped.
+pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    if let Some(by) = state.ending {
+        for at in 0..state.all.len() {
+            if state.all[at].phase == Phase::Running {
+                stop(spec, state, at, by, now, actions);
+            }
+        }
+    }
+    for at in 0..state.all.len() {
+        let turn = state.ending.is_none() || has_turn(spec, state, at);
+        let one = &mut state.all[at];
+        let Some(stopping) = &mut one.stopping else { continue };
+        if one.phase != Phase::Running {
+            continue;
+        }
+        let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
+        if turn && !stopping.asked && (!stopping.pre_stop || stopping.kill_at <= now.monotonic) {
+            stopping.asked = true;
+            if state.ending.is_some() && spec.kind(at) == Kind::Sidecar {
+                stopping.kill_at = stopping.kill_at.max(now.monotonic + LEAST);
+            }
+            if stopping.kill_at > now.monotonic {
+                let own = spec.container(at).lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
+                let signal = signal(own.or(one.image_stop_signal.as_deref()));
+                actions.push(Action::Signal { run: run.clone(), signal });
+            }
+        }
+        if stopping.asked && !stopping.killed && stopping.kill_at <= now.monotonic {
+            stopping.killed = true;
+            actions.push(Action::Signal { run, signal: 9 });
+        }
+    }
+}
+
+/// R-SIDE-4: apps and init containers at once; a sidecar when nothing after it lives any more.
+fn has_turn(spec: &Spec, state: &State, at: usize) -> bool {
+    spec.kind(at) != Kind::Sidecar || !state.all[at + 1..].iter().any(|later| later.lives())
+}
+
+/// A signal by name (`SIGQUIT`, `QUIT`, `SIGRTMIN+3`) or number; SIGTERM when it is none.
+fn signal(name: Option<&str>) -> i32 {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    let Some(name) = name else { return 15 };
+    if let Ok(number) = name.parse() {
+        return number;
+    }
+    let short = name.strip_prefix("SIG").unwrap_or(name);
+    if let Some(rest) = short.strip_prefix("RTMIN") {
+        return 34 + rest.trim_start_matches('+').parse::<i32>().unwrap_or(0);
+    }
+    if let Some(rest) = short.strip_prefix("RTMAX") {
+        return 64 - rest.trim_start_matches('-').parse::<i32>().unwrap_or(0);
+    }
+    NAMES.iter().position(|n| *n == short).map_or(15, |at| at as i32 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signal;
+
+    #[test]
+    fn r_hook_2_stop_signals_by_name_and_number() {
+        for (name, number) in [(None, 15), (Some("SIGQUIT"), 3), (Some("RTMIN+3"), 37), (Some("10"), 10), (Some("?"), 15)] {
+            assert_eq!(signal(name), number);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the API server fills in.
+
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+
+/// Fills a pod's defaults in.
+pub(super) fn pod(pod: &mut Pod) {
+    pod.metadata.namespace.get_or_insert_with(|| "default".into());
+    let Some(spec) = &mut pod.spec else { return };
+    spec.restart_policy.get_or_insert_with(|| "Always".into());
+    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.security_context.get_or_insert_default();
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        self::container(container);
+    }
+    for volume in spec.volumes.iter_mut().flatten() {
+        if let Some(v) = &mut volume.config_map {
+            v.default_mode.get_or_insert(0o644);
+        }
+        if let Some(v) = &mut volume.secret {
+            v.default_mode.get_or_insert(0o644);
+        }
+        if let Some(v) = &mut volume.downward_api {
+            v.default_mode.get_or_insert(0o644);
+        }
+        if let Some(v) = &mut volume.projected {
+            v.default_mode.get_or_insert(0o644);
+        }
+    }
+}
+
+fn container(container: &mut Container) {
+    let image = container.image.clone().unwrap_or_default();
+    container.image_pull_policy.get_or_insert_with(|| pull_policy(&image).into());
+    container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
+    container.termination_message_policy.get_or_insert_with(|| "File".into());
+    for port in container.ports.iter_mut().flatten() {
+        port.protocol.get_or_insert_with(|| "TCP".into());
+    }
+    if let Some(resources) = &mut container.resources
+        && let Some(limits) = &resources.limits
+    {
+        let requests = resources.requests.get_or_insert_default();
+        for (name, limit) in limits {
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
+    }
+    let probes = [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
+    probes.into_iter().flatten().for_each(probe);
+}
+
+/// R-PROBE-1.
+fn probe(probe: &mut Probe) {
+    probe.timeout_seconds.get_or_insert(1);
+    probe.period_seconds.get_or_insert(10);
+    probe.success_threshold.get_or_insert(1);
+    probe.failure_threshold.get_or_insert(3);
+    if let Some(get) = &mut probe.http_get {
+        get.path.get_or_insert_with(|| "/".into());
+        get.scheme.get_or_insert_with(|| "HTTP".into());
+    }
+}
+
+/// R-IMG-1: Always for `:latest` or no tag.
+fn pull_policy(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    match name.split_once('@') {
+        Some(_) => "IfNotPresent",
+        None if name.ends_with(":latest") || !name.contains(':') => "Always",
+        None => "IfNotPresent",
+    }
+}

@@ -1,0 +1,242 @@
+//! YAML as a tree whose nodes know where they stand in the file.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::Value;
+
+use super::{Diagnostic, Severity, Source};
+
+/// Most nodes of a file, aliases counted as often as they are used.
+const MOST_NODES: usize = 200_000;
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub line: usize,
+    pub column: usize,
+    pub kind: Kind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    Scalar(Value),
+    List(Vec<Node>),
+    /// Each key with its own place.
+    Map(Vec<(String, (usize, usize), Node)>),
+}
+
+impl Node {
+    pub(super) fn json(&self) -> Value {
+        match &self.kind {
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(all) => Value::Array(all.iter().map(Node::json).collect()),
+            Kind::Map(all) => Value::Object(all.iter().map(|(k, _, v)| (k.clone(), v.json())).collect()),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Node> {
+        match &self.kind {
+            Kind::Map(all) => all.iter().find(|(k, ..)| k == name).map(|(.., v)| v),
+            _ => None,
+        }
+    }
+
+    /// The place of a field path, or of what comes nearest above it.
+    pub(super) fn position(&self, path: &str) -> (usize, usize) {
+        let mut at = self;
+        let mut place = (self.line, self.column);
+        for part in split(path) {
+            match (&at.kind, part) {
+                (Kind::Map(all), Part::Name(name)) => match all.iter().find(|(k, ..)| *k == name) {
+                    Some((_, key, value)) => (at, place) = (value, *key),
+                    None => return place,
+                },
+                (Kind::List(all), Part::Index(index)) => match all.get(index) {
+                    Some(value) => (at, place) = (value, (value.line, value.column)),
+                    None => return place,
+                },
+                _ => return place,
+            }
+        }
+        place
+    }
+}
+
+enum Part {
+    Name(String),
+    Index(usize),
+}
+
+/// `a.b[0]["c.d"]` in parts.
+fn split(path: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(inner) = rest.strip_prefix('[') {
+            let (index, after) = inner.split_once(']').unwrap_or((inner, ""));
+            parts.push(match index.parse() {
+                Ok(index) => Part::Index(index),
+                Err(_) => Part::Name(index.trim_matches('"').to_owned()),
+            });
+            rest = after;
+        } else {
+            let plain = rest.trim_start_matches('.');
+            let end = plain.find(['.', '[']).unwrap_or(plain.len());
+            parts.push(Part::Name(plain[..end].to_owned()));
+            rest = &plain[end..];
+        }
+    }
+    parts
+}
+
+/// The documents of a file; empty ones are left out.
+pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
+    let wrong = |line, column, message: String, help: Option<&str>| {
+        Box::new(Diagnostic {
+            severity: Severity::Error,
+            file: source.name.clone(),
+            line,
+            column,
+            path: String::new(),
+            message,
+            help: help.map(str::to_owned),
+        })
+    };
+    let mut builder = Builder { anchors: HashMap::new(), count: 0 };
+    let mut documents = Vec::new();
+    let mut events = Parser::new_from_str(&source.text);
+    loop {
+        match events.next() {
+            None => return Ok(documents),
+            Some(Err(e)) => {
+                let at = e.marker();
+                let line = source.text.lines().nth(at.line().saturating_sub(1)).unwrap_or_default();
+                let tab = line.trim_start_matches(' ').starts_with('\t');
+                let help = tab.then_some("YAML does not allow tabs for indentation; use spaces");
+                return Err(wrong(at.line(), at.col() + 1, e.info().to_owned(), help));
+            }
+            Some(Ok((Event::DocumentStart(_), _))) => {
+                let Some(Ok((event, span))) = events.next() else { continue };
+                let node = builder
+                    .node(event, span, &mut events)
+                    .map_err(|(line, column, message)| wrong(line, column, message, None))?;
+                if !matches!(node.kind, Kind::Scalar(Value::Null)) {
+                    documents.push(node);
+                }
+            }
+            Some(Ok(_)) => {}
+        }
+    }
+}
+
+type Failed = (usize, usize, String);
+
+struct Builder {
+    anchors: HashMap<usize, Node>,
+    count: usize,
+}
+
+impl Builder {
+    fn node<'a, T: saphyr_parser::BorrowedInput<'a>>(
+        &mut self,
+        event: Event<'a>,
+        span: Span,
+        events: &mut Parser<'a, T>,
+    ) -> Result<Node, Failed> {
+        let (line, column) = (span.start.line(), span.start.col() + 1);
+        self.count += 1;
+        if self.count > MOST_NODES {
+            return Err((line, column, "the file is too large, or its aliases multiply without end".into()));
+        }
+        let mut next = |events: &mut Parser<'a, T>| match events.next() {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(e)) => Err((e.marker().line(), e.marker().col() + 1, e.info().to_owned())),
+            None => Err((line, column, "the document ends too early".to_owned())),
+        };
+        let (anchor, kind) = match event {
+            Event::Alias(anchor) => {
+                let node = self.anchors.get(&anchor).cloned().ok_or((line, column, "unknown alias".to_owned()))?;
+                self.count += size(&node);
+                return Ok(Node { line, column, ..node });
+            }
+            Event::Scalar(text, style, anchor, _) => (anchor, Kind::Scalar(scalar(&text, style))),
+            Event::SequenceStart(anchor, ..) => {
+                let mut all = Vec::new();
+                loop {
+                    match next(events)? {
+                        (Event::SequenceEnd, _) => break,
+                        (event, span) => all.push(self.node(event, span, events)?),
+                    }
+                }
+                (anchor, Kind::List(all))
+            }
+            Event::MappingStart(anchor, ..) => {
+                let mut all: Vec<(String, (usize, usize), Node)> = Vec::new();
+                loop {
+                    let (event, span) = next(events)?;
+                    let place = (span.start.line(), span.start.col() + 1);
+                    let key = match event {
+                        Event::MappingEnd => break,
+                        Event::Scalar(text, ..) => text.into_owned(),
+                        _ => return Err((place.0, place.1, "a key must be a plain word".into())),
+                    };
+                    let (event, span) = next(events)?;
+                    let value = self.node(event, span, events)?;
+                    if key == "<<" {
+                        if let Kind::Map(merged) = value.kind {
+                            all.extend(merged);
+                        }
+                        continue;
+                    }
+                    if all.iter().any(|(k, ..)| *k == key) {
+                        return Err((place.0, place.1, format!("key {key:?} is already set in this map")));
+                    }
+                    all.push((key, place, value));
+                }
+                (anchor, Kind::Map(all))
+            }
+            _ => return Err((line, column, "unexpected end of a block".into())),
+        };
+        let node = Node { line, column, kind };
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.kind {
+        Kind::Scalar(_) => 1,
+        Kind::List(all) => 1 + all.iter().map(size).sum::<usize>(),
+        Kind::Map(all) => 1 + all.iter().map(|(.., v)| size(v)).sum::<usize>(),
+    }
+}
+
+/// Plain scalars by YAML's core schema, and `yes`, `no`, `on`, `off` as Kubernetes reads them.
+fn scalar(text: &str, style: ScalarStyle) -> Value {
+    if style != ScalarStyle::Plain {
+        return Value::String(text.to_owned());
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        _ => {}
+    }
+    if let Ok(number) = text.parse::<i64>() {
+        return Value::from(number);
+    }
+    let radix = |prefix: &str, radix| text.strip_prefix(prefix).and_then(|t| i64::from_str_radix(t, radix).ok());
+    let octal = text.len() > 1 && text.starts_with('0');
+    let legacy = octal.then(|| i64::from_str_radix(text, 8).ok()).flatten();
+    if let Some(number) = radix("0o", 8).or_else(|| radix("0x", 16)).or(legacy) {
+        return Value::from(number);
+    }
+    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
+    match text.parse::<f64>() {
+        Ok(number) if numeric && number.is_finite() => Value::from(number),
+        _ => Value::String(text.to_owned()),
+    }
+}
