@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::Value;
 
 use super::{Diagnostic, Severity, Source};
@@ -138,18 +138,18 @@ struct Builder {
 }
 
 impl Builder {
-    fn node<'a, T: saphyr_parser::BorrowedInput<'a>>(
+    fn node<'a, E: Iterator<Item = Result<(Event<'a>, Span), ScanError>>>(
         &mut self,
         event: Event<'a>,
         span: Span,
-        events: &mut Parser<'a, T>,
+        events: &mut E,
     ) -> Result<Node, Failed> {
         let (line, column) = (span.start.line(), span.start.col() + 1);
         self.count += 1;
         if self.count > MOST_NODES {
             return Err((line, column, "the file is too large, or its aliases multiply without end".into()));
         }
-        let mut next = |events: &mut Parser<'a, T>| match events.next() {
+        let next = |events: &mut E| match events.next() {
             Some(Ok(found)) => Ok(found),
             Some(Err(e)) => Err((e.marker().line(), e.marker().col() + 1, e.info().to_owned())),
             None => Err((line, column, "the document ends too early".to_owned())),
