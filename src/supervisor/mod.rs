@@ -267,7 +267,7 @@ impl Supervisor {
             Ok(None) | Err(_) => {
                 self.poll.forget(socket);
                 self.puller = None;
-                return;
+                return self.puller_lost();
             }
         };
         self.pending.push_back(event);
@@ -275,6 +275,15 @@ impl Supervisor {
         if all && let Some(socket) = self.puller.take() {
             self.poll.forget(&socket);
         }
+    }
+
+    fn puller_lost(&mut self) {
+        let missing = launch::containers(&self.pod).filter(|c| !self.images.contains_key(&c.name));
+        self.pending.extend(missing.map(|c| Event::ImageFailed {
+            container: c.name.clone(),
+            reason: ImageFailure::Pull,
+            message: "the process that pulls images was killed; delete the pod and run it again".into(),
+        }));
     }
 
     fn pulled(&mut self, answer: pull::Answer) -> Event {
@@ -364,8 +373,7 @@ impl Supervisor {
         sweep::unmount_below(&data);
         let _ = fs::remove_dir_all(&data);
         let _ = fs::remove_file(self.dir.control_socket());
-        // Ends pasta, which watches this name.
-        let _ = fs::remove_file(self.dir.path.join("netns"));
+        network::detach(&self.dir);
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     os::fd::{AsRawFd, OwnedFd},
     os::unix::{fs::symlink, process::CommandExt},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -60,10 +61,13 @@ pub fn attach(dir: &PodDir, supervisor: &Process, ports: &[HostPort], rootless: 
             pasta.args([flag, spec]);
         }
     }
-    // pasta watches the name it was given and leaves when that is removed: a link in the pod's
-    // directory, which the supervisor takes away, or the sweep after a supervisor that was killed.
+    // pasta watches the name it was given and leaves when that is removed: a link which the
+    // supervisor takes away, or the sweep after a supervisor that was killed. It has a directory of
+    // its own, for pasta sees only the first of several names removed at once.
     let namespace: OwnedFd;
-    let link = dir.path.join("netns");
+    let link = link(dir);
+    let own = link.parent().expect("it has one");
+    std::fs::create_dir_all(own).map_err(|e| format!("{WITHOUT}: cannot make {}: {e}", own.display()))?;
     let _ = std::fs::remove_file(&link);
     let of_supervisor = |kind: &str| format!("/proc/{}/ns/{kind}", supervisor.pid);
     let linked = if rootless {
@@ -93,6 +97,16 @@ pub fn attach(dir: &PodDir, supervisor: &Process, ports: &[HostPort], rootless: 
         }
         Err(e) => Err(format!("{WITHOUT}: cannot start pasta: {e}")),
     }
+}
+
+/// What pasta watches.
+fn link(dir: &PodDir) -> PathBuf {
+    dir.path.join("network/netns")
+}
+
+/// Ends the pod's pasta; nothing happens when there is none.
+pub(super) fn detach(dir: &PodDir) {
+    let _ = std::fs::remove_file(link(dir));
 }
 
 /// pasta's own notation: `[IP/]HOST:POD`.

@@ -20,6 +20,7 @@ use crate::state::{Home, PodDir};
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
+    super::network::detach(dir);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
         let logs = home.logs(&dir.namespace, &dir.name, &uid);
