@@ -84,7 +84,8 @@ impl Watch {
 
     /// Waits for a change, at most so long; swallows all there are.
     pub fn wait(&self, timeout: Option<Duration>) {
-        let timeout = timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
+        let timeout =
+            timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
         let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
         self.swallow();
     }
@@ -184,9 +185,8 @@ impl Prefixes {
                 names.push((name.clone(), container.name));
             }
         }
-        let label = |(pod, container): &(String, String)| {
-            container.len() + if with_pod { pod.len() + 1 } else { 0 }
-        };
+        let label =
+            |(pod, container): &(String, String)| container.len() + if with_pod { pod.len() + 1 } else { 0 };
         let width = names.iter().map(label).max().unwrap_or(0);
         Prefixes { names, width, with_pod }
     }

@@ -33,8 +33,8 @@ impl Process {
     /// # Errors
     /// Those of pidfd_open(2).
     pub fn of_child(pid: Pid) -> Result<Process, Error> {
-        let pidfd =
-            sys::pidfd_open(pid.as_raw()).map_err(|errno| Error::sys(format!("open a pidfd of process {pid}"), errno))?;
+        let pidfd = sys::pidfd_open(pid.as_raw())
+            .map_err(|errno| Error::sys(format!("open a pidfd of process {pid}"), errno))?;
         Ok(Process { pid, pidfd })
     }
 

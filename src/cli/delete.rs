@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::{Error, io, pod_dir, run::seconds};
 use crate::{
     state::{Home, Liveness, PodDir},
-    supervisor::{control::{self, Reply, Request}, sweep},
+    supervisor::{
+        control::{self, Reply, Request},
+        sweep,
+    },
 };
 
 #[derive(clap::Args)]
@@ -62,7 +65,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
 }
 
 /// Ends the pod, when it lives, and forgets it.
-pub(super) fn delete(home: &Home, dir: &PodDir, grace_period: Option<Duration>, wait: bool) -> Result<(), Error> {
+pub(super) fn delete(
+    home: &Home,
+    dir: &PodDir,
+    grace_period: Option<Duration>,
+    wait: bool,
+) -> Result<(), Error> {
     if dir.liveness() == Liveness::Alive {
         let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
         let socket = match control::dial(&dir.control_socket()) {

@@ -39,9 +39,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         return Err(Error::Said("exec -t is not available yet; leave -t out".into()));
     }
     let first = || pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.clone());
-    let container = args.container.clone().or_else(first).ok_or_else(|| {
-        state::Error::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() }
-    })?;
+    let container = args
+        .container
+        .clone()
+        .or_else(first)
+        .ok_or_else(|| state::Error::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() })?;
     let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
     let socket = control::dial(&dir.control_socket()).map_err(failed())?;
     let null = std::fs::File::open("/dev/null").map_err(io("cannot open /dev/null"))?;

@@ -3,7 +3,10 @@
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
 use super::{Error, pod_dir};
-use crate::{lifecycle, state::{self, Home, Liveness}};
+use crate::{
+    lifecycle,
+    state::{self, Home, Liveness},
+};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -21,10 +24,13 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let names: Vec<&String> = args.names.iter().filter(|n| !matches!(n.as_str(), "pod" | "pods" | "po")).collect();
+    let names: Vec<&String> =
+        args.names.iter().filter(|n| !matches!(n.as_str(), "pod" | "pods" | "po")).collect();
     let mut pods = Vec::new();
     let dirs = match names.is_empty() {
-        true => home.pods()?.into_iter().filter(|d| args.all_namespaces || d.namespace == namespace).collect(),
+        true => {
+            home.pods()?.into_iter().filter(|d| args.all_namespaces || d.namespace == namespace).collect()
+        }
         false => names.iter().map(|n| pod_dir(home, namespace, n)).collect::<Result<Vec<_>, _>>()?,
     };
     for dir in dirs {
@@ -43,7 +49,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
     match args.output.as_deref() {
         None | Some("wide") => table(&pods, args, namespace),
-        Some("name") => pods.iter().for_each(|p| println!("pod/{}", p.metadata.name.as_deref().unwrap_or_default())),
+        Some("name") => {
+            pods.iter().for_each(|p| println!("pod/{}", p.metadata.name.as_deref().unwrap_or_default()))
+        }
         Some("json") => {
             let text = match (names.len(), pods.first()) {
                 (1, Some(pod)) => serde_json::to_string_pretty(pod),
@@ -54,7 +62,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             println!("{}", text.map_err(|e| Error::Said(e.to_string()))?);
         }
         Some(other) => {
-            return Err(Error::Said(format!("output format {other:?} is not available; use wide, json or name")));
+            return Err(Error::Said(format!(
+                "output format {other:?} is not available; use wide, json or name"
+            )));
         }
     }
     Ok(0)
@@ -94,7 +104,11 @@ fn table(pods: &[Pod], args: &Args, namespace: &str) {
     for pod in pods {
         let status = pod.status.as_ref();
         let (ready, all) = lifecycle::ready_count(pod);
-        let age = pod.metadata.creation_timestamp.as_ref().map(|t| age(Timestamp::now().duration_since(t.0).as_secs()));
+        let age = pod
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|t| age(Timestamp::now().duration_since(t.0).as_secs()));
         let mut row = vec![
             pod.metadata.name.clone().unwrap_or_default(),
             format!("{ready}/{all}"),
@@ -144,9 +158,16 @@ mod tests {
 
     #[test]
     fn ages_are_worded_as_kubectl_words_them() {
-        for (seconds, text) in
-            [(5, "5s"), (119, "119s"), (120, "2m"), (301, "5m1s"), (600, "10m"), (10_800, "3h"), (90_000, "25h"), (259_200, "3d")]
-        {
+        for (seconds, text) in [
+            (5, "5s"),
+            (119, "119s"),
+            (120, "2m"),
+            (301, "5m1s"),
+            (600, "10m"),
+            (10_800, "3h"),
+            (90_000, "25h"),
+            (259_200, "3d"),
+        ] {
             assert_eq!(age(seconds), text);
         }
     }

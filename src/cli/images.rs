@@ -10,7 +10,10 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{ExitStatus, IdMappings};
 
 use super::{Error, red, warn};
-use crate::{state::Home, supervisor::{pull::LayerBars, role}};
+use crate::{
+    state::Home,
+    supervisor::{pull::LayerBars, role},
+};
 
 #[derive(clap::Args)]
 pub(super) struct PullArgs {

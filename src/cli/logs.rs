@@ -59,7 +59,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     };
     let show = Show { args, pod: &dir.name, prefixes: Prefixes::of(std::iter::once(pod.clone()), false) };
 
-    let mut follow = if args.follow && dir.liveness() == Liveness::Alive { Some(Follow::new(home, &dir)?) } else { None };
+    let mut follow =
+        if args.follow && dir.liveness() == Liveness::Alive { Some(Follow::new(home, &dir)?) } else { None };
     let mut entries = Vec::new();
     if let Some(follow) = &mut follow {
         entries.extend(follow.drain().into_iter().filter(|e| wanted.contains(&e.container)));

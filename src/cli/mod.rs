@@ -67,10 +67,7 @@ enum Error {
     #[error(transparent)]
     Runtime(#[from] podctl_runtime::Error),
     #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
+    Io { what: String, source: std::io::Error },
     /// The whole sentence.
     #[error("{0}")]
     Said(String),
@@ -127,7 +124,9 @@ fn exit_code(code: i32) -> ExitCode {
 fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
     let plain = match name.split_once('/') {
         Some(("pod" | "pods" | "po", plain)) => plain,
-        Some((kind, _)) => return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}"))),
+        Some((kind, _)) => {
+            return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}")));
+        }
         None => name,
     };
     Ok(home.pod(namespace, plain))

@@ -133,7 +133,10 @@ fn read(files: &[String]) -> Result<Manifest, Error> {
             anstream::eprintln!("{diagnostic}");
         }
         let (errors, files) = (all.len(), files.join(", "));
-        Error::Said(format!("{files}: nothing was started because of {errors} error{}", if errors == 1 { "" } else { "s" }))
+        Error::Said(format!(
+            "{files}: nothing was started because of {errors} error{}",
+            if errors == 1 { "" } else { "s" }
+        ))
     })?;
     for warning in &manifest.warnings {
         anstream::eprintln!("{warning}");
@@ -150,7 +153,8 @@ fn objects(
 
 fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Started, Error> {
     let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
-    let restart_pod = args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
+    let restart_pod =
+        args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
     let options = Options {
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
@@ -190,8 +194,11 @@ fn signals() -> Result<SignalFd, Error> {
 fn detached(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
     for pod in started {
         let watch = crate::logs::Watch::new(&pod.dir)?;
-        while args.wait != Wait::None {
+        loop {
             let now = pod.dir.read()?;
+            if args.wait == Wait::None {
+                break;
+            }
             if let Some(message) = image_failure(&now) {
                 let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
                 return Err(Error::Said(message));
@@ -221,7 +228,8 @@ fn reached(status: &PodStatus, wait: Wait) -> bool {
 /// again, as a kubelet does.
 fn image_failure(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    let all =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     all.filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)))
         .find(|(_, w)| {
             matches!(w.reason.as_deref(), Some("ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName"))
@@ -259,7 +267,12 @@ fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i3
             }
             let mut out = anstream::stdout().lock();
             for entry in follow.drain() {
-                let _ = writeln!(out, "{}{}", prefixes.of_entry(&pod.dir.name, &entry), String::from_utf8_lossy(&entry.text));
+                let _ = writeln!(
+                    out,
+                    "{}{}",
+                    prefixes.of_entry(&pod.dir.name, &entry),
+                    String::from_utf8_lossy(&entry.text)
+                );
             }
         }
         if !alive {
@@ -283,10 +296,11 @@ fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i3
     let mut code = 0;
     for (pod, ..) in &follows {
         pod.wait();
-        match pod.dir.read() {
-            Ok(ended) => code = if code == 0 { exit_code(&ended) } else { code },
-            // Deleted: there is nothing more to say about it.
-            Err(_) => {}
+        // Of a pod that was deleted there is nothing more to say.
+        if let Ok(ended) = pod.dir.read()
+            && code == 0
+        {
+            code = exit_code(&ended);
         }
     }
     match failure {
@@ -302,8 +316,12 @@ fn exit_code(pod: &Pod) -> i32 {
     if status.phase.as_deref() == Some("Succeeded") {
         return 0;
     }
-    let ended = status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    ended.filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code)).find(|code| *code != 0).unwrap_or(1)
+    let ended =
+        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    ended
+        .filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code))
+        .find(|code| *code != 0)
+        .unwrap_or(1)
 }
 
 /// Lifecycle notes on standard error: each new event, and the end.
@@ -320,7 +338,11 @@ impl Notes {
             if self.seen.insert(key) {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 let warning = event.type_.as_deref() == Some("Warning");
-                let reason = if warning { red(reason) } else { format!("{0}{reason}{0:#}", anstyle::Style::new().dimmed()) };
+                let reason = if warning {
+                    red(reason)
+                } else {
+                    format!("{0}{reason}{0:#}", anstyle::Style::new().dimmed())
+                };
                 anstream::eprintln!("{reason}: {}", event.message.as_deref().unwrap_or_default());
             }
         }

@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State,
-    probes,
-    restart,
-    spec::Kind,
-    state::Phase,
-    termination,
+    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, probes, restart,
+    spec::Kind, state::Phase, termination,
 };
 
 fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at: usize) -> Action {
@@ -79,7 +75,9 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
                 probes::settle(spec, state, at);
             }
         }
-        Event::StartFailed { run, reason, message } => start_failed(spec, state, &run, reason, message, now, actions),
+        Event::StartFailed { run, reason, message } => {
+            start_failed(spec, state, &run, reason, message, now, actions)
+        }
         Event::Exited { run, exit, oom_killed, message } => {
             let Some(at) = state.find(spec, &run) else { return };
             let (code, signal) = match exit {
@@ -233,12 +231,8 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
     if !state.sandbox {
         return;
     }
-    let mut inits_done = true;
     for at in 0..state.all.len() {
         let kind = spec.kind(at);
-        if kind == Kind::App && !inits_done {
-            return;
-        }
         let one = &mut state.all[at];
         let due = match &one.phase {
             Phase::Waiting => true,
@@ -261,11 +255,8 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
             Kind::Init if one.phase == Phase::Ended && one.exit_code() == Some(0) => {}
             // R-SIDE-1; a sidecar that restarts later holds nothing up any more.
             Kind::Sidecar if one.started || later_has_begun(state, at) => {}
-            Kind::Init | Kind::Sidecar => {
-                inits_done = false;
-                // The sidecars that run already are still restarted (R-SIDE-2): they stand before this one.
-                return;
-            }
+            // Sidecars before this one have had their turn above, and are restarted (R-SIDE-2).
+            Kind::Init | Kind::Sidecar => return,
             // R-APP-1: the next app starts when this one runs and its postStart has ended.
             Kind::App => {
                 let running = one.phase == Phase::Running && one.post_start;

@@ -34,7 +34,7 @@ pub fn printed_status(pod: &Pod) -> String {
         break;
     }
     let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if !initializing || over && status.reason.is_none() && !initializing {
+    if !initializing {
         let mut running = false;
         for one in status.container_statuses.iter().flatten().rev() {
             let state = one.state.clone().unwrap_or_default();
@@ -68,7 +68,8 @@ pub fn printed_status(pod: &Pod) -> String {
 pub fn ready_count(pod: &Pod) -> (usize, usize) {
     let spec = pod.spec.clone().unwrap_or_default();
     let counted = counted(pod);
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let ready = counted.iter().filter(|s| s.ready && s.state.as_ref().is_some_and(|s| s.running.is_some()));
     (ready.count(), spec.containers.len() + sidecars.count())
 }

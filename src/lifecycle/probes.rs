@@ -135,8 +135,16 @@ pub(super) fn ended(
                         },
                         container: Some(name),
                     }));
-                    let grace = p.termination_grace_period_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
-                    termination::stop(spec, state, at, now.monotonic + grace.unwrap_or(spec.grace), now, actions);
+                    let grace =
+                        p.termination_grace_period_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
+                    termination::stop(
+                        spec,
+                        state,
+                        at,
+                        now.monotonic + grace.unwrap_or(spec.grace),
+                        now,
+                        actions,
+                    );
                 }
             }
         }

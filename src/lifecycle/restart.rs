@@ -63,7 +63,11 @@ fn verdict(spec: &Spec, at: usize, code: i32) -> Verdict {
         if let Some(codes) = &rule.exit_codes {
             let listed = codes.values.iter().flatten().any(|v| *v == code);
             if listed == (codes.operator == "In") {
-                return if rule.action == "RestartAllContainers" { Verdict::RestartAll } else { Verdict::Restart };
+                return if rule.action == "RestartAllContainers" {
+                    Verdict::RestartAll
+                } else {
+                    Verdict::Restart
+                };
             }
         }
     }
@@ -86,7 +90,12 @@ pub(super) fn back_off(spec: &Spec, state: &mut State, at: usize, now: Now, acti
     if !wait.is_zero() {
         let name = spec.container(at).name.clone();
         let message = format!("Back-off restarting failed container {name}");
-        actions.push(Action::Record(Record { warning: true, reason: "BackOff", message, container: Some(name) }));
+        actions.push(Action::Record(Record {
+            warning: true,
+            reason: "BackOff",
+            message,
+            container: Some(name),
+        }));
     }
 }
 
@@ -145,6 +154,5 @@ pub(super) fn terminated(
         started_at: Some(Time(one.started_at.map_or(now.wall, |(_, wall)| wall))),
         finished_at: Some(Time(now.wall)),
         container_id: one.container_id.clone(),
-        ..ContainerStateTerminated::default()
     }
 }

@@ -142,7 +142,8 @@ impl State {
                 _ => None,
             };
             let kill = one.stopping.as_ref().filter(|s| !s.killed).map(|s| s.kill_at);
-            let probes = one.probes.values().filter(|p| !p.running && one.phase == Phase::Running).map(|p| p.next);
+            let probes =
+                one.probes.values().filter(|p| !p.running && one.phase == Phase::Running).map(|p| p.next);
             phase.into_iter().chain(kill).chain(probes).min()
         };
         self.all.iter().filter_map(of_one).chain(active).min()

@@ -2,8 +2,8 @@
 
 use k8s_openapi::{
     api::core::v1::{
-        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-        HostIP, PodCondition, PodIP, PodStatus,
+        ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -43,7 +43,8 @@ impl State {
 
     /// R-APP-5.
     fn phase(&self, spec: &Spec) -> &'static str {
-        let apps = || self.all.iter().enumerate().filter(|(at, _)| spec.kind(*at) == Kind::App).map(|(_, o)| o);
+        let apps =
+            || self.all.iter().enumerate().filter(|(at, _)| spec.kind(*at) == Kind::App).map(|(_, o)| o);
         let over = self.finished || apps().all(|o| o.phase == Phase::Ended) && !self.restarting;
         let failed = self.failed.is_some() || apps().any(|o| o.exit_code().is_some_and(|c| c != 0));
         let begun = apps().any(|o| o.phase == Phase::Running || o.terminated.is_some() || o.last.is_some());
@@ -58,7 +59,8 @@ impl State {
 
     fn container_status(&self, spec: &Spec, at: usize) -> ContainerStatus {
         let one = &self.all[at];
-        let init_done = spec.kind(at) == Kind::Init && one.exit_code() == Some(0) && one.phase == Phase::Ended;
+        let init_done =
+            spec.kind(at) == Kind::Init && one.exit_code() == Some(0) && one.phase == Phase::Ended;
         ContainerStatus {
             name: spec.container(at).name.clone(),
             image: one.image.clone(),
@@ -83,18 +85,25 @@ impl State {
         let one = &self.all[at];
         match &one.phase {
             Phase::Running => ContainerState {
-                running: Some(ContainerStateRunning { started_at: one.started_at.map(|(_, wall)| Time(wall)) }),
+                running: Some(ContainerStateRunning {
+                    started_at: one.started_at.map(|(_, wall)| Time(wall)),
+                }),
                 ..ContainerState::default()
             },
             Phase::Ended => terminated(one.terminated.clone().unwrap_or_default()),
             // Until the back-off is felt, the end is what there is to see.
-            Phase::BackOff { .. } if one.backoff == Some(spec.options.backoff_initial) && one.terminated.is_some() => {
+            Phase::BackOff { .. }
+                if one.backoff == Some(spec.options.backoff_initial) && one.terminated.is_some() =>
+            {
                 terminated(one.terminated.clone().unwrap_or_default())
             }
             Phase::BackOff { .. } => {
                 let wait = one.backoff.unwrap_or_default() / 2;
                 let name = &spec.container(at).name;
-                waiting("CrashLoopBackOff", Some(format!("back-off {}s restarting failed container={name}", wait.as_secs())))
+                waiting(
+                    "CrashLoopBackOff",
+                    Some(format!("back-off {}s restarting failed container={name}", wait.as_secs())),
+                )
             }
             Phase::NoImage { reason, message, shown, .. } => match (*shown, *reason) {
                 (true, "ErrImagePull") => {

@@ -12,7 +12,14 @@ use super::{
 const LEAST: Duration = Duration::from_secs(2);
 
 /// Begins to stop one container: preStop first, then its stop signal, SIGKILL at `kill_at`.
-pub(super) fn stop(spec: &Spec, state: &mut State, at: usize, kill_at: Duration, now: Now, actions: &mut Vec<Action>) {
+pub(super) fn stop(
+    spec: &Spec,
+    state: &mut State,
+    at: usize,
+    kill_at: Duration,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
     let container = spec.container(at);
     let one = &mut state.all[at];
     let run = Run { container: container.name.clone(), attempt: one.attempt };
@@ -84,9 +91,9 @@ fn has_turn(spec: &Spec, state: &State, at: usize) -> bool {
 /// A signal by name (`SIGQUIT`, `QUIT`, `SIGRTMIN+3`) or number; SIGTERM when it is none.
 fn signal(name: Option<&str>) -> i32 {
     const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     let Some(name) = name else { return 15 };
     if let Ok(number) = name.parse() {
@@ -108,7 +115,9 @@ mod tests {
 
     #[test]
     fn r_hook_2_stop_signals_by_name_and_number() {
-        for (name, number) in [(None, 15), (Some("SIGQUIT"), 3), (Some("RTMIN+3"), 37), (Some("10"), 10), (Some("?"), 15)] {
+        for (name, number) in
+            [(None, 15), (Some("SIGQUIT"), 3), (Some("RTMIN+3"), 37), (Some("10"), 10), (Some("?"), 15)]
+        {
             assert_eq!(signal(name), number);
         }
     }

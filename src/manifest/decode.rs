@@ -16,21 +16,38 @@ use super::{
 pub(super) type Unchecked = (String, Node, String, Pod);
 
 /// Reads one document into the manifest; pods go to `pods`, for they are checked last.
-pub(super) fn document(node: &Node, manifest: &mut Manifest, pods: &mut Vec<Unchecked>, report: &mut Report<'_>) {
+pub(super) fn document(
+    node: &Node,
+    manifest: &mut Manifest,
+    pods: &mut Vec<Unchecked>,
+    report: &mut Report<'_>,
+) {
     object(node, "", manifest, pods, report);
 }
 
-fn object(node: &Node, path: &str, manifest: &mut Manifest, pods: &mut Vec<Unchecked>, report: &mut Report<'_>) {
+fn object(
+    node: &Node,
+    path: &str,
+    manifest: &mut Manifest,
+    pods: &mut Vec<Unchecked>,
+    report: &mut Report<'_>,
+) {
     let text = |name: &str| match node.get(name).map(|n| &n.kind) {
         Some(Kind::Scalar(Value::String(text))) => Some(text.as_str()),
         _ => None,
     };
     let kind = match text("kind") {
         Some(kind) => kind,
-        None => return report.error(&join(path, "kind"), "Required value: must say what the document is, such as Pod"),
+        None => {
+            return report
+                .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
+        }
     };
     if text("apiVersion") != Some("v1") && matches!(kind, "Pod" | "ConfigMap" | "Secret" | "List") {
-        return report.error(&join(path, "apiVersion"), format!("Unsupported value: supported values for {kind}: \"v1\""));
+        return report.error(
+            &join(path, "apiVersion"),
+            format!("Unsupported value: supported values for {kind}: \"v1\""),
+        );
     }
     match kind {
         "Pod" => {
@@ -54,7 +71,9 @@ fn object(node: &Node, path: &str, manifest: &mut Manifest, pods: &mut Vec<Unche
         }
         other => report.error(
             &join(path, "kind"),
-            format!("Unsupported value: {other:?}: supported values: \"Pod\", \"ConfigMap\", \"Secret\", \"List\""),
+            format!(
+                "Unsupported value: {other:?}: supported values: \"Pod\", \"ConfigMap\", \"Secret\", \"List\""
+            ),
         ),
     }
 }
@@ -135,21 +154,126 @@ fn near(name: &str) -> Option<&'static str> {
 
 /// Fields of pods that people write, for "did you mean".
 const FIELDS: &[&str] = &[
-    "apiVersion", "kind", "metadata", "name", "namespace", "labels", "annotations", "spec", "data", "binaryData",
-    "stringData", "initContainers", "containers", "volumes", "restartPolicy", "terminationGracePeriodSeconds",
-    "activeDeadlineSeconds", "dnsPolicy", "dnsConfig", "nodeSelector", "serviceAccountName", "nodeName",
-    "hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace", "securityContext",
-    "imagePullSecrets", "hostname", "subdomain", "affinity", "schedulerName", "tolerations", "hostAliases",
-    "priorityClassName", "readinessGates", "runtimeClassName", "topologySpreadConstraints", "image", "command",
-    "args", "workingDir", "ports", "envFrom", "env", "resources", "limits", "requests", "volumeMounts",
-    "volumeDevices", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "terminationMessagePath",
-    "terminationMessagePolicy", "imagePullPolicy", "stdin", "stdinOnce", "tty", "containerPort", "hostPort",
-    "hostIP", "protocol", "value", "valueFrom", "mountPath", "subPath", "subPathExpr", "readOnly", "emptyDir",
-    "hostPath", "configMap", "secret", "secretName", "projected", "downwardAPI", "persistentVolumeClaim", "medium",
-    "sizeLimit", "items", "path", "key", "mode", "optional", "defaultMode", "exec", "httpGet", "tcpSocket", "grpc",
-    "initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold", "postStart",
-    "preStop", "runAsUser", "runAsGroup", "runAsNonRoot", "fsGroup", "supplementalGroups", "privileged",
-    "capabilities", "allowPrivilegeEscalation", "readOnlyRootFilesystem", "seccompProfile", "configMapKeyRef",
-    "secretKeyRef", "configMapRef", "secretRef", "fieldRef", "fieldPath", "resourceFieldRef", "prefix",
-    "restartPolicyRules", "mountPropagation", "scheme", "host", "port", "httpHeaders",
+    "apiVersion",
+    "kind",
+    "metadata",
+    "name",
+    "namespace",
+    "labels",
+    "annotations",
+    "spec",
+    "data",
+    "binaryData",
+    "stringData",
+    "initContainers",
+    "containers",
+    "volumes",
+    "restartPolicy",
+    "terminationGracePeriodSeconds",
+    "activeDeadlineSeconds",
+    "dnsPolicy",
+    "dnsConfig",
+    "nodeSelector",
+    "serviceAccountName",
+    "nodeName",
+    "hostNetwork",
+    "hostPID",
+    "hostIPC",
+    "hostUsers",
+    "shareProcessNamespace",
+    "securityContext",
+    "imagePullSecrets",
+    "hostname",
+    "subdomain",
+    "affinity",
+    "schedulerName",
+    "tolerations",
+    "hostAliases",
+    "priorityClassName",
+    "readinessGates",
+    "runtimeClassName",
+    "topologySpreadConstraints",
+    "image",
+    "command",
+    "args",
+    "workingDir",
+    "ports",
+    "envFrom",
+    "env",
+    "resources",
+    "limits",
+    "requests",
+    "volumeMounts",
+    "volumeDevices",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+    "terminationMessagePath",
+    "terminationMessagePolicy",
+    "imagePullPolicy",
+    "stdin",
+    "stdinOnce",
+    "tty",
+    "containerPort",
+    "hostPort",
+    "hostIP",
+    "protocol",
+    "value",
+    "valueFrom",
+    "mountPath",
+    "subPath",
+    "subPathExpr",
+    "readOnly",
+    "emptyDir",
+    "hostPath",
+    "configMap",
+    "secret",
+    "secretName",
+    "projected",
+    "downwardAPI",
+    "persistentVolumeClaim",
+    "medium",
+    "sizeLimit",
+    "items",
+    "path",
+    "key",
+    "mode",
+    "optional",
+    "defaultMode",
+    "exec",
+    "httpGet",
+    "tcpSocket",
+    "grpc",
+    "initialDelaySeconds",
+    "periodSeconds",
+    "timeoutSeconds",
+    "successThreshold",
+    "failureThreshold",
+    "postStart",
+    "preStop",
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "fsGroup",
+    "supplementalGroups",
+    "privileged",
+    "capabilities",
+    "allowPrivilegeEscalation",
+    "readOnlyRootFilesystem",
+    "seccompProfile",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "configMapRef",
+    "secretRef",
+    "fieldRef",
+    "fieldPath",
+    "resourceFieldRef",
+    "prefix",
+    "restartPolicyRules",
+    "mountPropagation",
+    "scheme",
+    "host",
+    "port",
+    "httpHeaders",
 ];

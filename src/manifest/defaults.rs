@@ -45,7 +45,8 @@ fn container(container: &mut Container) {
             requests.entry(name.clone()).or_insert_with(|| limit.clone());
         }
     }
-    let probes = [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
+    let probes =
+        [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
     probes.into_iter().flatten().for_each(probe);
 }
 

@@ -20,7 +20,8 @@ pub fn quantity_millis(text: &str) -> Result<u64, String> {
 /// In thousandths, rounded up.
 fn parse(text: &str) -> Result<i128, String> {
     let wrong = || {
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'".to_owned()
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+            .to_owned()
     };
     let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
@@ -54,7 +55,8 @@ fn parse(text: &str) -> Result<i128, String> {
         "Pi" => (1 << 50, 1),
         "Ei" => (1 << 60, 1),
         exponent => {
-            let power: i32 = exponent.strip_prefix(['e', 'E']).and_then(|e| e.parse().ok()).ok_or_else(wrong)?;
+            let power: i32 =
+                exponent.strip_prefix(['e', 'E']).and_then(|e| e.parse().ok()).ok_or_else(wrong)?;
             match power {
                 0..=18 => (10i128.pow(power as u32), 1),
                 -18..0 => (1, 10i128.pow(power.unsigned_abs())),
@@ -73,7 +75,9 @@ mod tests {
 
     #[test]
     fn quantities_are_read_as_kubernetes_reads_them() {
-        for (text, milli) in [("500m", 500), ("1", 1000), ("1.5", 1500), ("0.1m", 1), ("1e3", 1_000_000), ("2k", 2_000_000)] {
+        for (text, milli) in
+            [("500m", 500), ("1", 1000), ("1.5", 1500), ("0.1m", 1), ("1e3", 1_000_000), ("2k", 2_000_000)]
+        {
             assert_eq!(quantity_millis(text).unwrap(), milli, "{text}");
         }
         assert_eq!(quantity_bytes("64Mi").unwrap(), 64 << 20);

@@ -156,7 +156,8 @@ impl Builder {
         };
         let (anchor, kind) = match event {
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned().ok_or((line, column, "unknown alias".to_owned()))?;
+                let node =
+                    self.anchors.get(&anchor).cloned().ok_or((line, column, "unknown alias".to_owned()))?;
                 self.count += size(&node);
                 return Ok(Node { line, column, ..node });
             }
@@ -222,13 +223,16 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
         _ => {}
     }
     if let Ok(number) = text.parse::<i64>() {
         return Value::from(number);
     }
-    let radix = |prefix: &str, radix| text.strip_prefix(prefix).and_then(|t| i64::from_str_radix(t, radix).ok());
+    let radix =
+        |prefix: &str, radix| text.strip_prefix(prefix).and_then(|t| i64::from_str_radix(t, radix).ok());
     let octal = text.len() > 1 && text.starts_with('0');
     let legacy = octal.then(|| i64::from_str_radix(text, 8).ok()).flatten();
     if let Some(number) = radix("0o", 8).or_else(|| radix("0x", 16)).or(legacy) {

@@ -8,14 +8,34 @@ use super::{Manifest, Report, Severity, quantity_bytes};
 
 /// Fields that change nothing on one machine.
 const WITHOUT_MEANING: &[&str] = &[
-    "nodeSelector", "affinity", "tolerations", "schedulerName", "priorityClassName", "priority", "nodeName",
-    "topologySpreadConstraints", "serviceAccountName", "serviceAccount", "automountServiceAccountToken",
-    "runtimeClassName", "enableServiceLinks", "preemptionPolicy", "overhead", "readinessGates", "schedulingGates",
+    "nodeSelector",
+    "affinity",
+    "tolerations",
+    "schedulerName",
+    "priorityClassName",
+    "priority",
+    "nodeName",
+    "topologySpreadConstraints",
+    "serviceAccountName",
+    "serviceAccount",
+    "automountServiceAccountToken",
+    "runtimeClassName",
+    "enableServiceLinks",
+    "preemptionPolicy",
+    "overhead",
+    "readinessGates",
+    "schedulingGates",
 ];
 
 /// Fields without which the pod would behave otherwise, and which are not supported.
-const NOT_SUPPORTED: &[&str] =
-    &["hostPID", "hostIPC", "shareProcessNamespace", "resourceClaims", "ephemeralContainers", "setHostnameAsFQDN"];
+const NOT_SUPPORTED: &[&str] = &[
+    "hostPID",
+    "hostIPC",
+    "shareProcessNamespace",
+    "resourceClaims",
+    "ephemeralContainers",
+    "setHostnameAsFQDN",
+];
 
 /// Checks a defaulted pod. `prefix` is its path in the document.
 pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Report<'_>) {
@@ -27,13 +47,26 @@ pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Rep
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
     for name in WITHOUT_MEANING.iter().filter(|n| written.get(n).is_some_and(|v| !v.is_null())) {
-        report.say(Severity::Warning, &at(&format!("spec.{name}")), "has no meaning on one machine and changes nothing", None);
+        report.say(
+            Severity::Warning,
+            &at(&format!("spec.{name}")),
+            "has no meaning on one machine and changes nothing",
+            None,
+        );
     }
     let asks = |v: &serde_json::Value| !v.is_null() && *v != serde_json::Value::Bool(false);
     for name in NOT_SUPPORTED.iter().filter(|n| written.get(n).is_some_and(asks)) {
-        report.error(&at(&format!("spec.{name}")), "is not supported yet, and without it the pod would behave otherwise");
+        report.error(
+            &at(&format!("spec.{name}")),
+            "is not supported yet, and without it the pod would behave otherwise",
+        );
     }
-    one_of(spec.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], &at("spec.restartPolicy"), report);
+    one_of(
+        spec.restart_policy.as_deref(),
+        &["Always", "OnFailure", "Never"],
+        &at("spec.restartPolicy"),
+        report,
+    );
     one_of(
         spec.dns_policy.as_deref(),
         &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
@@ -41,7 +74,10 @@ pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Rep
         report,
     );
     if spec.termination_grace_period_seconds.is_some_and(|s| s < 0) {
-        report.error(&at("spec.terminationGracePeriodSeconds"), "Invalid value: must be greater than or equal to 0");
+        report.error(
+            &at("spec.terminationGracePeriodSeconds"),
+            "Invalid value: must be greater than or equal to 0",
+        );
     }
     if spec.active_deadline_seconds.is_some_and(|s| s < 1) {
         report.error(&at("spec.activeDeadlineSeconds"), "Invalid value: must be greater than 0");
@@ -51,7 +87,12 @@ pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Rep
     }
     let volumes = volumes(spec, manifest, &at("spec.volumes"), report);
     let mut names = HashSet::new();
-    let init = spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
     let apps = spec.containers.iter().enumerate().map(|(i, c)| (format!("spec.containers[{i}]"), c));
     for (path, container) in init.chain(apps) {
         let path = at(&path);
@@ -81,13 +122,22 @@ fn init_container(container: &Container, path: &str, report: &mut Report<'_>) {
                 Severity::Error,
                 &format!("{path}.{name}"),
                 "Forbidden: must not be set for init containers",
-                Some("an init container that keeps running is a sidecar: set restartPolicy: Always on it".into()),
+                Some(
+                    "an init container that keeps running is a sidecar: set restartPolicy: Always on it"
+                        .into(),
+                ),
             );
         }
     }
 }
 
-fn container(c: &Container, path: &str, volumes: &HashSet<&str>, manifest: &Manifest, report: &mut Report<'_>) {
+fn container(
+    c: &Container,
+    path: &str,
+    volumes: &HashSet<&str>,
+    manifest: &Manifest,
+    report: &mut Report<'_>,
+) {
     let at = |field: &str| format!("{path}.{field}");
     match c.name.as_str() {
         "" => report.error(&at("name"), "Required value"),
@@ -101,7 +151,12 @@ fn container(c: &Container, path: &str, volumes: &HashSet<&str>, manifest: &Mani
             }
         }
     }
-    one_of(c.image_pull_policy.as_deref(), &["Always", "IfNotPresent", "Never"], &at("imagePullPolicy"), report);
+    one_of(
+        c.image_pull_policy.as_deref(),
+        &["Always", "IfNotPresent", "Never"],
+        &at("imagePullPolicy"),
+        report,
+    );
     one_of(
         c.termination_message_policy.as_deref(),
         &["File", "FallbackToLogsOnError"],
@@ -123,22 +178,30 @@ fn container(c: &Container, path: &str, volumes: &HashSet<&str>, manifest: &Mani
         if mount.mount_path.is_empty() {
             report.error(&at("mountPath"), "Required value");
         } else if !mount.mount_path.starts_with('/') {
-            report.error(&at("mountPath"), format!("Invalid value: {:?}: must be an absolute path", mount.mount_path));
+            report.error(
+                &at("mountPath"),
+                format!("Invalid value: {:?}: must be an absolute path", mount.mount_path),
+            );
         } else if !targets.insert(mount.mount_path.as_str()) {
             report.error(&at("mountPath"), format!("Invalid value: {:?}: must be unique", mount.mount_path));
         }
         if let Some(sub) = &mount.sub_path
             && (sub.starts_with('/') || sub.split('/').any(|part| part == ".."))
         {
-            report.error(&at("subPath"), format!("Invalid value: {sub:?}: must be a relative path without '..'"));
+            report.error(
+                &at("subPath"),
+                format!("Invalid value: {sub:?}: must be a relative path without '..'"),
+            );
         }
     }
     ports(c, path, report);
     environment(c, path, manifest, report);
     resources(c, path, report);
-    for (name, probe) in
-        [("startupProbe", &c.startup_probe), ("livenessProbe", &c.liveness_probe), ("readinessProbe", &c.readiness_probe)]
-    {
+    for (name, probe) in [
+        ("startupProbe", &c.startup_probe),
+        ("livenessProbe", &c.liveness_probe),
+        ("readinessProbe", &c.readiness_probe),
+    ] {
         if let Some(probe) = probe {
             self::probe(probe, name, &at(name), report);
         }
@@ -146,7 +209,12 @@ fn container(c: &Container, path: &str, volumes: &HashSet<&str>, manifest: &Mani
     if let Some(lifecycle) = &c.lifecycle {
         for (name, hook) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
             let Some(hook) = hook else { continue };
-            let set = [hook.exec.is_some(), hook.http_get.is_some(), hook.tcp_socket.is_some(), hook.sleep.is_some()];
+            let set = [
+                hook.exec.is_some(),
+                hook.http_get.is_some(),
+                hook.tcp_socket.is_some(),
+                hook.sleep.is_some(),
+            ];
             handlers(&set, &at(&format!("lifecycle.{name}")), report);
         }
     }
@@ -212,7 +280,8 @@ fn environment(c: &Container, path: &str, manifest: &Manifest, report: &mut Repo
 
 /// R-VOL-3.
 fn missing(kind: &str, name: &str, path: &str, report: &mut Report<'_>) {
-    let help = format!("put the {kind} into the same file, or pass the file that holds it to `podctl run` as well");
+    let help =
+        format!("put the {kind} into the same file, or pass the file that holds it to `podctl run` as well");
     report.say(Severity::Error, path, format!("{kind} {name:?} not found"), Some(help));
 }
 
@@ -226,7 +295,10 @@ fn resources(c: &Container, path: &str, report: &mut Report<'_>) {
                 (Ok(_), Some(limit)) if list == "requests" => {
                     let milli = |q: &str| super::quantity_millis(q).unwrap_or(0);
                     if milli(&quantity.0) > milli(&limit.0) && milli(&limit.0) > 0 {
-                        let message = format!("Invalid value: {:?}: must be less than or equal to {name} limit of {}", quantity.0, limit.0);
+                        let message = format!(
+                            "Invalid value: {:?}: must be less than or equal to {name} limit of {}",
+                            quantity.0, limit.0
+                        );
                         report.error(&at, message);
                     }
                 }
@@ -237,7 +309,8 @@ fn resources(c: &Container, path: &str, report: &mut Report<'_>) {
 }
 
 fn probe(probe: &Probe, name: &str, path: &str, report: &mut Report<'_>) {
-    let set = [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.grpc.is_some()];
+    let set =
+        [probe.exec.is_some(), probe.http_get.is_some(), probe.tcp_socket.is_some(), probe.grpc.is_some()];
     handlers(&set, path, report);
     for (field, value, least) in [
         ("initialDelaySeconds", probe.initial_delay_seconds, 0),
@@ -247,7 +320,10 @@ fn probe(probe: &Probe, name: &str, path: &str, report: &mut Report<'_>) {
         ("failureThreshold", probe.failure_threshold, 1),
     ] {
         if value.is_some_and(|v| v < least) {
-            report.error(&format!("{path}.{field}"), format!("Invalid value: must be greater than or equal to {least}"));
+            report.error(
+                &format!("{path}.{field}"),
+                format!("Invalid value: must be greater than or equal to {least}"),
+            );
         }
     }
     if name != "readinessProbe" && probe.success_threshold.is_some_and(|v| v != 1) {
@@ -264,7 +340,12 @@ fn handlers(set: &[bool], path: &str, report: &mut Report<'_>) {
 }
 
 /// Checks the volumes; gives their names.
-fn volumes<'a>(spec: &'a PodSpec, manifest: &Manifest, path: &str, report: &mut Report<'_>) -> HashSet<&'a str> {
+fn volumes<'a>(
+    spec: &'a PodSpec,
+    manifest: &Manifest,
+    path: &str,
+    report: &mut Report<'_>,
+) -> HashSet<&'a str> {
     let mut names = HashSet::new();
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
         let at = |field: &str| format!("{path}[{i}].{field}");
@@ -280,7 +361,8 @@ fn volumes<'a>(spec: &'a PodSpec, manifest: &Manifest, path: &str, report: &mut 
 fn source(volume: &Volume, path: &str, manifest: &Manifest, report: &mut Report<'_>) {
     const SUPPORTED: &[&str] = &["emptyDir", "hostPath", "configMap", "secret", "downwardAPI", "projected"];
     let written = serde_json::to_value(volume).unwrap_or_default();
-    let kinds: Vec<&String> = written.as_object().into_iter().flat_map(|o| o.keys()).filter(|k| *k != "name").collect();
+    let kinds: Vec<&String> =
+        written.as_object().into_iter().flat_map(|o| o.keys()).filter(|k| *k != "name").collect();
     match kinds.as_slice() {
         // A volume without a source is an emptyDir only in a cluster's memory; the API refuses it.
         [] => report.error(path, "Required value: must specify a volume type"),
@@ -301,7 +383,12 @@ fn source(volume: &Volume, path: &str, manifest: &Manifest, report: &mut Report<
         && v.optional != Some(true)
         && !manifest.secrets.iter().any(|m| m.metadata.name == v.secret_name)
     {
-        missing("Secret", v.secret_name.as_deref().unwrap_or_default(), &format!("{path}.secret.secretName"), report);
+        missing(
+            "Secret",
+            v.secret_name.as_deref().unwrap_or_default(),
+            &format!("{path}.secret.secretName"),
+            report,
+        );
     }
     if let Some(limit) = volume.empty_dir.as_ref().and_then(|e| e.size_limit.as_ref())
         && let Err(e) = quantity_bytes(&limit.0)
@@ -338,7 +425,7 @@ fn dns_label(name: &str, path: &str, report: &mut Report<'_>) {
 }
 
 fn dns_subdomain(name: &str, path: &str, report: &mut Report<'_>) {
-    if name.len() > 253 || !name.split('.').all(|part| is_label(part)) {
+    if name.len() > 253 || !name.split('.').all(is_label) {
         report.error(
             path,
             format!("Invalid value: {name:?}: must consist of lower case letters, digits, '-' or '.', and start and end with a letter or digit"),

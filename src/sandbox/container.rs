@@ -7,13 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use oci_spec::OciSpecError;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext, VolumeMount};
+use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
     LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder,
-    Spec, SpecBuilder, UserBuilder,
+    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
 };
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
@@ -99,7 +99,8 @@ impl<'a> Security<'a> {
             no_new_privileges: own.and_then(|s| s.allow_privilege_escalation) == Some(false),
             run_as_user: own.and_then(|s| s.run_as_user).or(pod.and_then(|s| s.run_as_user)),
             run_as_group: own.and_then(|s| s.run_as_group).or(pod.and_then(|s| s.run_as_group)),
-            run_as_non_root: own.and_then(|s| s.run_as_non_root).or(pod.and_then(|s| s.run_as_non_root)) == Some(true),
+            run_as_non_root: own.and_then(|s| s.run_as_non_root).or(pod.and_then(|s| s.run_as_non_root))
+                == Some(true),
         }
     }
 
@@ -163,7 +164,12 @@ fn capability(name: &str) -> Result<Capability, Error> {
     full.parse().map_err(|_| Error::Config(format!("capability {name:?} is not known")))
 }
 
-fn process(container: &Container, image: &Image, sandbox: &Sandbox, security: &Security<'_>) -> Result<Process, Error> {
+fn process(
+    container: &Container,
+    image: &Image,
+    sandbox: &Sandbox,
+    security: &Security<'_>,
+) -> Result<Process, Error> {
     let config = &image.config;
     let image_user = config.user().as_deref().unwrap_or("");
     let user = user::resolve(&image.layers, image_user, security.run_as_user, security.run_as_group)?;
@@ -188,7 +194,8 @@ fn process(container: &Container, image: &Image, sandbox: &Sandbox, security: &S
     groups.extend(ids.into_iter().chain(security.pod.and_then(|p| p.fs_group)).map(|g| g as u32));
     groups.sort_unstable();
     groups.dedup();
-    let cwd = container.working_dir.clone().or_else(|| config.working_dir().clone()).filter(|d| !d.is_empty());
+    let cwd =
+        container.working_dir.clone().or_else(|| config.working_dir().clone()).filter(|d| !d.is_empty());
     let user = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(groups);
     built(
         ProcessBuilder::default()
@@ -251,7 +258,12 @@ fn linux(pod: &Pod, container: &Container, security: &Security<'_>) -> Result<Li
         .namespaces(namespaces.collect::<Result<Vec<_>, _>>()?)
         .resources(resources(container)?);
     if let Some(sysctls) = security.pod.and_then(|p| p.sysctls.as_ref()) {
-        linux = linux.sysctl(sysctls.iter().map(|s| (s.name.clone(), s.value.clone())).collect::<std::collections::HashMap<_, _>>());
+        linux = linux.sysctl(
+            sysctls
+                .iter()
+                .map(|s| (s.name.clone(), s.value.clone()))
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
     }
     built(linux.build())
 }
@@ -259,9 +271,10 @@ fn linux(pod: &Pod, container: &Container, security: &Security<'_>) -> Result<Li
 /// R-RES-1, in cgroup v1's words as the runtime spec has them.
 fn resources(container: &Container) -> Result<LinuxResources, Error> {
     let lists = container.resources.as_ref();
-    let of = |list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>, name: &str| {
-        list.and_then(|l| l.get(name)).map(|q| q.0.clone())
-    };
+    let of = |list: Option<
+        &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+    >,
+              name: &str| { list.and_then(|l| l.get(name)).map(|q| q.0.clone()) };
     let limits = lists.and_then(|r| r.limits.as_ref());
     let requests = lists.and_then(|r| r.requests.as_ref());
     let wrong = |text: &str| Error::Config(format!("{text:?} is not a quantity"));
@@ -272,7 +285,7 @@ fn resources(container: &Container) -> Result<LinuxResources, Error> {
     }
     let mut cpu = LinuxCpuBuilder::default();
     if let Some(request) = of(requests, "cpu").or_else(|| of(limits, "cpu")) {
-        let milli = quantity_millis(&request).map_err(|_| wrong(&request))? as u64;
+        let milli = quantity_millis(&request).map_err(|_| wrong(&request))?;
         cpu = cpu.shares((milli * 1024 / 1000).clamp(2, 262_144));
     } else {
         cpu = cpu.shares(2u64);
@@ -285,21 +298,37 @@ fn resources(container: &Container) -> Result<LinuxResources, Error> {
     built(built_resources.cpu(built(cpu.build())?).pids(pids).build())
 }
 
-fn mounts(pod: &Pod, container: &Container, sandbox: &Sandbox, security: &Security<'_>, held: &mut Vec<OwnedFd>) -> Result<Vec<Mount>, Error> {
+fn mounts(
+    pod: &Pod,
+    container: &Container,
+    sandbox: &Sandbox,
+    security: &Security<'_>,
+    held: &mut Vec<OwnedFd>,
+) -> Result<Vec<Mount>, Error> {
     let file = |name: &str| sandbox.memory.join(name);
-    let sys_flags: &[&str] =
-        if security.privileged { &["nosuid", "noexec", "nodev"] } else { &["nosuid", "noexec", "nodev", "ro"] };
+    let sys_flags: &[&str] = if security.privileged {
+        &["nosuid", "noexec", "nodev"]
+    } else {
+        &["nosuid", "noexec", "nodev", "ro"]
+    };
     let mut all = vec![
         mount("/proc", "proc", "proc".into(), &["nosuid", "noexec", "nodev"])?,
         mount("/dev", "tmpfs", "tmpfs".into(), &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
-        mount("/dev/pts", "devpts", "devpts".into(), &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts".into(),
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+        )?,
         mount("/dev/mqueue", "mqueue", "mqueue".into(), &["nosuid", "noexec", "nodev"])?,
         mount("/dev/shm", "bind", file("shm"), &["rbind", "nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", "sysfs".into(), sys_flags)?,
         mount("/sys/fs/cgroup", "cgroup", "cgroup".into(), &["nosuid", "noexec", "nodev", "ro"])?,
     ];
     let volume_mounts = container.volume_mounts.as_deref().unwrap_or_default();
-    for (target, name) in [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname")] {
+    for (target, name) in
+        [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname")]
+    {
         if !volume_mounts.iter().any(|m| m.mount_path == target) {
             let options: &[&str] = if security.read_only_root { &["rbind", "ro"] } else { &["rbind"] };
             all.push(mount(target, "bind", file(name), options)?);
@@ -314,11 +343,16 @@ fn mounts(pod: &Pod, container: &Container, sandbox: &Sandbox, security: &Securi
     Ok(all)
 }
 
-fn volume(pod: &Pod, wanted: &VolumeMount, container: &Container, sandbox: &Sandbox, held: &mut Vec<OwnedFd>) -> Result<Mount, Error> {
-    let base = sandbox
-        .volumes
-        .get(&wanted.name)
-        .ok_or_else(|| Error::Config(format!("volumeMounts names the volume {:?}, which there is not", wanted.name)))?;
+fn volume(
+    pod: &Pod,
+    wanted: &VolumeMount,
+    container: &Container,
+    sandbox: &Sandbox,
+    held: &mut Vec<OwnedFd>,
+) -> Result<Mount, Error> {
+    let base = sandbox.volumes.get(&wanted.name).ok_or_else(|| {
+        Error::Config(format!("volumeMounts names the volume {:?}, which there is not", wanted.name))
+    })?;
     let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
         (Some(path), _) if !path.is_empty() => Some(path.clone()),
         (_, Some(expr)) if !expr.is_empty() => {
@@ -357,10 +391,20 @@ fn volume(pod: &Pod, wanted: &VolumeMount, container: &Container, sandbox: &Sand
 /// What comes back is a descriptor of the very file that was checked, so that a container that
 /// swaps a link in later gains nothing.
 fn sub_path(volume: &Path, sub: &str, name: &str) -> Result<OwnedFd, Error> {
-    use nix::{errno::Errno, fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2}, sys::stat::{Mode, mkdirat}};
-    let wrong = |e: Errno| Error::Volume { volume: name.to_owned(), message: format!("subPath {sub:?}: {}", e.desc()) };
-    let how = || OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    use nix::{
+        errno::Errno,
+        fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+        sys::stat::{Mode, mkdirat},
+    };
+    let wrong = |e: Errno| Error::Volume {
+        volume: name.to_owned(),
+        message: format!("subPath {sub:?}: {}", e.desc()),
+    };
+    let how = || {
+        OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
+    };
     let mut at = open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(wrong)?;
     for part in sub.split('/').filter(|p| !p.is_empty() && *p != ".") {
         at = match openat2(&at, part, how()) {

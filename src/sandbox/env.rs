@@ -132,8 +132,9 @@ fn value_from(
 }
 
 fn text(bytes: &[u8], key: &str) -> Result<String, Error> {
-    String::from_utf8(bytes.to_vec())
-        .map_err(|_| Error::Config(format!("the value of key {key} is not text and cannot be in an environment variable")))
+    String::from_utf8(bytes.to_vec()).map_err(|_| {
+        Error::Config(format!("the value of key {key} is not text and cannot be in an environment variable"))
+    })
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ pub fn value(path: &str, facts: &Facts) -> Result<String, Error> {
 /// # Errors
 /// [`Error::Config`] for an unknown resource or an unreadable quantity.
 pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Result<String, Error> {
-    let unknown = || Error::Config(format!("resource {:?} is not supported in resourceFieldRef", selector.resource));
+    let unknown =
+        || Error::Config(format!("resource {:?} is not supported in resourceFieldRef", selector.resource));
     let (list, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
     let resources = container.resources.as_ref();
     let (asked, other) = match list {
@@ -80,7 +81,10 @@ pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Resu
     let milli = name == "cpu";
     let read = |text: &str| {
         let parsed = if milli { quantity_millis(text) } else { quantity_bytes(text) };
-        parsed.ok().map(|v| v as i128).filter(|v| *v >= 0)
+        parsed
+            .ok()
+            .map(|v| v as i128)
+            .filter(|v| *v >= 0)
             .ok_or_else(|| Error::Config(format!("{text:?} is not a quantity of {name}")))
     };
     let amount = match quantity {
@@ -90,12 +94,15 @@ pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Resu
         None if name == "memory" => memory_of_machine(),
         None => 0,
     };
-    let divisor = selector.divisor.as_ref().map(|d| d.0.as_str()).filter(|d| !d.is_empty() && *d != "0").unwrap_or("1");
+    let divisor =
+        selector.divisor.as_ref().map(|d| d.0.as_str()).filter(|d| !d.is_empty() && *d != "0").unwrap_or("1");
     Ok((amount + read(divisor)? - 1).div_euclid(read(divisor)?.max(1)).to_string())
 }
 
 fn memory_of_machine() -> i128 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i128>().ok());
+    let kib = text
+        .lines()
+        .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i128>().ok());
     kib.unwrap_or(0) * 1024
 }

@@ -46,7 +46,10 @@ pub enum Error {
 }
 
 impl Error {
-    fn step<E: Into<std::io::Error>>(step: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Error {
+    fn step<E: Into<std::io::Error>>(
+        step: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(E) -> Error {
         let path = path.into();
         move |source| Error::Step { step, path, source: source.into() }
     }

@@ -42,14 +42,16 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
         .map_err(Error::step("keep to itself the mount tree at", "/"))?;
     // The supervisor is PID 1 of the pod's own PID namespace: /proc has to show that one.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(Error::step("mount proc on", "/proc"))?;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+        .map_err(Error::step("mount proc on", "/proc"))?;
     if own_network {
         loopback_up().map_err(Error::step("bring up", "lo"))?;
     }
 
     let facts = facts(pod);
     if own_network {
-        nix::unistd::sethostname(&facts.hostname).map_err(Error::step("set the host name to", &facts.hostname))?;
+        nix::unistd::sethostname(&facts.hostname)
+            .map_err(Error::step("set the host name to", &facts.hostname))?;
     }
     for part in ["", "volumes", "containers", "memory"] {
         let dir = data.join(part);
@@ -105,7 +107,9 @@ fn facts(pod: &Pod) -> Facts {
         uid: meta.uid.clone().unwrap_or_default(),
         labels: meta.labels.clone().unwrap_or_default(),
         annotations: meta.annotations.clone().unwrap_or_default(),
-        service_account: spec.and_then(|s| s.service_account_name.clone()).unwrap_or_else(|| "default".into()),
+        service_account: spec
+            .and_then(|s| s.service_account_name.clone())
+            .unwrap_or_else(|| "default".into()),
         ..Facts::default()
     }
 }
@@ -119,7 +123,11 @@ fn hosts(pod: &Pod, facts: &Facts) -> String {
         text += &format!("{ip}\t{}\n", facts.hostname);
     }
     for alias in pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()) {
-        text += &format!("{}\t{}\n", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+        text += &format!(
+            "{}\t{}\n",
+            alias.ip,
+            alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
+        );
     }
     text
 }

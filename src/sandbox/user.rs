@@ -50,7 +50,9 @@ pub fn resolve(
         None if user.is_empty() => "0".to_owned(),
         None => user.to_owned(),
     };
-    let entry = rows(&passwd).find(|row| row.first() == Some(&&*wanted)).or_else(|| rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
+    let entry = rows(&passwd)
+        .find(|row| row.first() == Some(&&*wanted))
+        .or_else(|| rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
     let number = |row: &[&str], at: usize| row.get(at).and_then(|n| n.parse::<u32>().ok());
     let uid = match (&entry, wanted.parse::<u32>()) {
         (_, Ok(uid)) => uid,
@@ -62,17 +64,27 @@ pub fn resolve(
         (Some(gid), _) => gid as u32,
         (None, Some(name)) if run_as_user.is_none() && !name.is_empty() => match name.parse() {
             Ok(gid) => gid,
-            Err(_) => rows(&group).find(|row| row.first() == Some(&name)).and_then(|row| number(&row, 2)).ok_or_else(|| unknown("group", name))?,
+            Err(_) => rows(&group)
+                .find(|row| row.first() == Some(&name))
+                .and_then(|row| number(&row, 2))
+                .ok_or_else(|| unknown("group", name))?,
         },
         _ => primary,
     };
     let name = entry.as_deref().and_then(|row| row.first().copied()).unwrap_or("");
     let groups = rows(&group)
-        .filter(|row| !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name)))
+        .filter(|row| {
+            !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
+        })
         .filter_map(|row| number(&row, 2))
         .filter(|g| *g != gid)
         .collect();
-    let home = entry.as_deref().and_then(|row| row.get(5).copied()).filter(|h| !h.is_empty()).unwrap_or("/").to_owned();
+    let home = entry
+        .as_deref()
+        .and_then(|row| row.get(5).copied())
+        .filter(|h| !h.is_empty())
+        .unwrap_or("/")
+        .to_owned();
     Ok(User { uid, gid, groups, home })
 }
 
@@ -107,7 +119,11 @@ fn read(layers: &[PathBuf], file: &str) -> String {
 }
 
 fn open_beneath(root: &Path, file: &str) -> nix::Result<File> {
-    let dir = nix::fcntl::open(root, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let dir = nix::fcntl::open(
+        root,
+        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?;
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -129,14 +145,20 @@ mod tests {
 
     #[test]
     fn r_sec_1_names_are_looked_up_in_the_image_and_the_security_context_wins() {
-        let (_dir, layers) = image("root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n", "logs:x:7:web\nadm:x:9:\n");
+        let (_dir, layers) =
+            image("root:x:0:0::/root:/bin/sh\nweb:x:33:44::/var/www:/bin/sh\n", "logs:x:7:web\nadm:x:9:\n");
         let web = User { uid: 33, gid: 44, groups: vec![7], home: "/var/www".into() };
         assert_eq!(resolve(&layers, "web", None, None).unwrap(), web);
         assert_eq!(resolve(&layers, "33", None, None).unwrap(), web);
         assert_eq!(resolve(&layers, "web:adm", None, None).unwrap().gid, 9);
         assert_eq!(resolve(&layers, "web:adm", Some(0), None).unwrap().gid, 0);
-        assert_eq!(resolve(&layers, "", Some(1000), Some(5)).unwrap(), User { uid: 1000, gid: 5, groups: vec![], home: "/".into() });
-        assert!(resolve(&layers, "nobody", None, None).unwrap_err().to_string().contains("no user \"nobody\""));
+        assert_eq!(
+            resolve(&layers, "", Some(1000), Some(5)).unwrap(),
+            User { uid: 1000, gid: 5, groups: vec![], home: "/".into() }
+        );
+        assert!(
+            resolve(&layers, "nobody", None, None).unwrap_err().to_string().contains("no user \"nobody\"")
+        );
     }
 
     #[test]

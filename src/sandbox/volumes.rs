@@ -2,8 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io,
+    fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
@@ -43,7 +42,13 @@ pub fn prepare(
     Ok(made)
 }
 
-fn one(volume: &Volume, pod: &Pod, objects: &Objects, facts: &field::Facts, places: &Places<'_>) -> Result<PathBuf, Error> {
+fn one(
+    volume: &Volume,
+    pod: &Pod,
+    objects: &Objects,
+    facts: &field::Facts,
+    places: &Places<'_>,
+) -> Result<PathBuf, Error> {
     let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
     let io = |path: &Path| {
         let path = path.display().to_string();
@@ -65,8 +70,14 @@ fn one(volume: &Volume, pod: &Pod, objects: &Objects, facts: &field::Facts, plac
             if let Some(limit) = empty.size_limit.as_ref().and_then(|q| quantity_bytes(&q.0).ok()) {
                 options += &format!(",size={limit}");
             }
-            mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some(options.as_str()))
-                .map_err(|e| wrong(format!("cannot mount a tmpfs: {e}")))?;
+            mount(
+                Some("tmpfs"),
+                &path,
+                Some("tmpfs"),
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+                Some(options.as_str()),
+            )
+            .map_err(|e| wrong(format!("cannot mount a tmpfs: {e}")))?;
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io(&path))?;
         return Ok(path);
@@ -118,13 +129,23 @@ fn one(volume: &Volume, pod: &Pod, objects: &Objects, facts: &field::Facts, plac
 struct Files(BTreeMap<String, (Vec<u8>, Option<i32>)>);
 
 impl Files {
-    fn config_map(&mut self, map: &ConfigMap, items: Option<&[KeyToPath]>, optional: Option<bool>) -> Result<(), String> {
+    fn config_map(
+        &mut self,
+        map: &ConfigMap,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+    ) -> Result<(), String> {
         let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
         let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
         self.keys(text.chain(binary).collect(), items, optional, "ConfigMap", map.metadata.name.as_deref())
     }
 
-    fn secret(&mut self, secret: &Secret, items: Option<&[KeyToPath]>, optional: Option<bool>) -> Result<(), String> {
+    fn secret(
+        &mut self,
+        secret: &Secret,
+        items: Option<&[KeyToPath]>,
+        optional: Option<bool>,
+    ) -> Result<(), String> {
         let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
         self.keys(data.collect(), items, optional, "Secret", secret.metadata.name.as_deref())
     }
@@ -147,13 +168,20 @@ impl Files {
                     self.0.insert(item.path.clone(), (value.to_vec(), item.mode));
                 }
                 None if optional == Some(true) => {}
-                None => return Err(format!("{kind} {:?} has no key {:?}", name.unwrap_or_default(), item.key)),
+                None => {
+                    return Err(format!("{kind} {:?} has no key {:?}", name.unwrap_or_default(), item.key));
+                }
             }
         }
         Ok(())
     }
 
-    fn downward(&mut self, item: &DownwardAPIVolumeFile, pod: &Pod, facts: &field::Facts) -> Result<(), Error> {
+    fn downward(
+        &mut self,
+        item: &DownwardAPIVolumeFile,
+        pod: &Pod,
+        facts: &field::Facts,
+    ) -> Result<(), Error> {
         let value = if let Some(r) = &item.field_ref {
             field::value(&r.field_path, facts)?
         } else if let Some(r) = &item.resource_field_ref {
@@ -193,7 +221,9 @@ impl Files {
 fn container<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, Error> {
     let spec = pod.spec.as_ref();
     let all = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-    all.into_iter().find(|c| c.name == name).ok_or_else(|| Error::Config(format!("there is no container {name:?}")))
+    all.into_iter()
+        .find(|c| c.name == name)
+        .ok_or_else(|| Error::Config(format!("there is no container {name:?}")))
 }
 
 /// Checks a hostPath against its type, and makes what `…OrCreate` asks for.
@@ -202,7 +232,9 @@ fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
     let kind = source.type_.as_deref().unwrap_or("");
     let failed = |e: io::Error| format!("hostPath {}: {e}", path.display());
     match kind {
-        "DirectoryOrCreate" => fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(failed)?,
+        "DirectoryOrCreate" => {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(failed)?
+        }
         "FileOrCreate" => {
             fs::OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(failed)?;
         }

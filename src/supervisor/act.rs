@@ -8,7 +8,13 @@ use nix::{
 };
 use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create};
 
-use super::{Live, Supervisor, launch, log::{Log, Stream}, poll::Source, pull, record::Happened};
+use super::{
+    Live, Supervisor, launch,
+    log::{Log, Stream},
+    poll::Source,
+    pull,
+    record::Happened,
+};
 use crate::{
     lifecycle::{Action, Event, ImageFailure, Run, StartFailure},
     sandbox,
@@ -64,7 +70,11 @@ impl Supervisor {
         };
         if !sent {
             let message = "the process that pulls images has ended; start the pod again".to_owned();
-            self.pending.push_back(Event::ImageFailed { container: container.into(), reason: ImageFailure::Pull, message });
+            self.pending.push_back(Event::ImageFailed {
+                container: container.into(),
+                reason: ImageFailure::Pull,
+                message,
+            });
         }
     }
 
@@ -78,7 +88,8 @@ impl Supervisor {
         let broken = |what: &str, e: &dyn std::fmt::Display| {
             (StartFailure::CreateContainer, format!("cannot {what}: {e}"))
         };
-        let missing = || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
+        let missing =
+            || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
         let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
 
@@ -89,10 +100,12 @@ impl Supervisor {
         let termination_log = layer.join("termination-log");
         fs::write(&termination_log, "").map_err(|e| broken("make the termination log", &e))?;
         let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        fs::set_permissions(&termination_log, writable).map_err(|e| broken("open the termination log", &e))?;
+        fs::set_permissions(&termination_log, writable)
+            .map_err(|e| broken("open the termination log", &e))?;
 
-        let prepared = sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
-            .map_err(config)?;
+        let prepared =
+            sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
+                .map_err(config)?;
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
         let log = Log::create(&log_path).map_err(|e| broken("make the log", &e))?;
@@ -120,8 +133,11 @@ impl Supervisor {
             let stdin = fs::File::open("/dev/null").map_err(|e| broken("open /dev/null", &e))?.into();
             Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
         };
-        let rootfs =
-            Rootfs::Overlay { lower: image.layers.clone(), upper: layer.join("upper"), work: layer.join("work") };
+        let rootfs = Rootfs::Overlay {
+            lower: image.layers.clone(),
+            upper: layer.join("upper"),
+            work: layer.join("work"),
+        };
         let created = create(&prepared.spec, &rootfs, stdio, cgroup.as_ref());
         let created = match created {
             Ok(created) => created,

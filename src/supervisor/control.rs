@@ -8,8 +8,8 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    sendmsg, socket,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
+    recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
 

@@ -144,7 +144,8 @@ impl Supervisor {
         timeout: Option<Duration>,
         purpose: Purpose,
     ) -> Result<(), String> {
-        let (ours, theirs) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))?;
+        let (ours, theirs) =
+            pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))?;
         nonblocking(&ours).map_err(|e| format!("cannot make a pipe: {e}"))?;
         let process = match task.ok_or("there is no handler")? {
             Task::Exec(action) => {

@@ -93,7 +93,9 @@ pub(super) struct Network {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A pod of this name lives.
-    #[error("pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first")]
+    #[error(
+        "pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first"
+    )]
     Exists(String),
     /// State on disk.
     #[error(transparent)]
@@ -202,7 +204,10 @@ fn launch(
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
-    document.write_all(&text).and_then(|()| document.rewind()).map_err(step("hand the pod to its supervisor"))?;
+    document
+        .write_all(&text)
+        .and_then(|()| document.rewind())
+        .map_err(step("hand the pod to its supervisor"))?;
 
     let (client, supervisors_end) = pair()?;
     let (puller, pullers_end) = pair()?;
@@ -213,11 +218,7 @@ fn launch(
     if own_network {
         namespaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
-    let mut fds = vec![
-        (lock.as_fd(), LOCK),
-        (document.as_fd(), LAUNCH),
-        (supervisors_end.as_fd(), CLIENT),
-    ];
+    let mut fds = vec![(lock.as_fd(), LOCK), (document.as_fd(), LAUNCH), (supervisors_end.as_fd(), CLIENT)];
     if !all_present {
         fds.push((puller.as_fd(), PULLER));
     }
@@ -226,7 +227,9 @@ fn launch(
         true => None,
         false => {
             let (namespaces, fds) = match rootless {
-                true => (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, [(pullers_end.as_fd(), PULLER)]),
+                true => {
+                    (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, [(pullers_end.as_fd(), PULLER)])
+                }
                 false => (CloneFlags::empty(), [(pullers_end.as_fd(), PULLER)]),
             };
             Some(role("pull-agent", namespaces, mappings.as_ref(), &fds)?)
@@ -257,7 +260,9 @@ fn launch(
             Err(Error::Sandbox { pod: dir.name.clone(), message })
         }
         Ok(message) => Err(Error::Sandbox { pod: dir.name.clone(), message: message.to_owned() }),
-        Err(_) => Err(Error::Sandbox { pod: dir.name.clone(), message: "its supervisor answered nonsense".into() }),
+        Err(_) => {
+            Err(Error::Sandbox { pod: dir.name.clone(), message: "its supervisor answered nonsense".into() })
+        }
     }
 }
 
@@ -280,7 +285,16 @@ pub(crate) fn role(
             CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
         })
         .collect();
-    spawn(&Spawn { program: &program, args: &args, env: &env, namespaces, id_mappings: mappings, join: &[], fds, stdio: podctl_runtime::SpawnStdio::Inherit })
+    spawn(&Spawn {
+        program: &program,
+        args: &args,
+        env: &env,
+        namespaces,
+        id_mappings: mappings,
+        join: &[],
+        fds,
+        stdio: podctl_runtime::SpawnStdio::Inherit,
+    })
 }
 
 /// The images that need not be pulled, by container, and whether these are all.
@@ -291,7 +305,15 @@ fn present_images(home: &Home, pod: &Pod) -> Result<(BTreeMap<String, Image>, bo
     for container in containers(pod) {
         let found = match image_policy(container) {
             "Always" => None,
-            _ => container.image.as_deref().unwrap_or("").parse::<Reference>().ok().map(|r| store.find(&r)).transpose()?.flatten(),
+            _ => container
+                .image
+                .as_deref()
+                .unwrap_or("")
+                .parse::<Reference>()
+                .ok()
+                .map(|r| store.find(&r))
+                .transpose()?
+                .flatten(),
         };
         match found {
             Some(image) => {
@@ -318,7 +340,8 @@ fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
-    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(step("make a socket pair"))
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(step("make a socket pair"))
 }
 
 /// Takes over a descriptor that the launch put at a known number.

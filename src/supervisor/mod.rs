@@ -17,8 +17,8 @@ pub mod pull;
 mod record;
 pub mod sweep;
 
-pub use launch::{Error, Options, Started, start};
 pub(crate) use launch::role;
+pub use launch::{Error, Options, Started, start};
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -124,7 +124,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         .then(|| unsafe { take(PULLER) });
     let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
     let meta = &launch.pod.metadata;
-    let dir = home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
+    let dir =
+        home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
     let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
     let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
@@ -308,7 +309,11 @@ impl Supervisor {
             Ok(lease) => self.leases.push(lease),
             Err(e) => {
                 let message = e.to_string();
-                return Event::ImageFailed { container: container.into(), reason: ImageFailure::Pull, message };
+                return Event::ImageFailed {
+                    container: container.into(),
+                    reason: ImageFailure::Pull,
+                    message,
+                };
             }
         }
         let name = image.reference.rsplit_once('@').map_or(image.reference.as_str(), |(name, _)| name);
@@ -337,7 +342,9 @@ impl Supervisor {
             };
             if let Some(exec) = self.execs.remove(&pid.as_raw()) {
                 self.exec_ended(exec, exit);
-            } else if let Some(run) = self.live.iter().find(|(_, l)| l.process.pid == pid).map(|(r, _)| r.clone()) {
+            } else if let Some(run) =
+                self.live.iter().find(|(_, l)| l.process.pid == pid).map(|(r, _)| r.clone())
+            {
                 self.container_ended(run, exit);
             }
         }
@@ -356,7 +363,9 @@ impl Supervisor {
             let _ = cgroup.kill();
             let _ = cgroup.remove();
         }
-        let message = self.container(&run.container).map(|c| record::termination_message(c, exit, &live.layer, &live.log_path));
+        let message = self
+            .container(&run.container)
+            .map(|c| record::termination_message(c, exit, &live.layer, &live.log_path));
         let _ = fs::remove_dir_all(&live.layer);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
     }

@@ -3,14 +3,7 @@
 //! The supervisor asks over a socket, one JSON message an image; each answer carries the image or
 //! the registry's own words. The puller ends when the supervisor closes its end.
 
-use std::{
-    collections::HashMap,
-    io::IsTerminal,
-    os::fd::AsFd,
-    path::PathBuf,
-    sync::Mutex,
-    time::Duration,
-};
+use std::{collections::HashMap, io::IsTerminal, os::fd::AsFd, path::PathBuf, sync::Mutex, time::Duration};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use podctl_images::{Image, LayerState, Progress, Pulled, Reference, Store};

@@ -1,6 +1,10 @@
 //! What is kept of a pod's life: events, and the message a container leaves behind.
 
-use std::{fs, io::{Read, Seek, SeekFrom}, path::Path};
+use std::{
+    fs,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use k8s_openapi::{
     api::core::v1::{Container, Event, EventSource, ObjectReference, Pod},

@@ -65,7 +65,8 @@ pub fn main() -> i32 {
 /// Unmounts everything beneath a directory, deepest first.
 pub(super) fn unmount_below(directory: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let targets = table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));
+    let targets =
+        table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));
     for target in targets.collect::<Vec<_>>().into_iter().rev() {
         let _ = umount2(target, MntFlags::MNT_DETACH);
     }

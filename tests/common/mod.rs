@@ -1,0 +1,148 @@
+//! One line of set-up for the end-to-end tests: a podctl with a home of its own.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// A user's podctl, whose pods and images no other test sees. Dropping it ends its pods.
+pub struct Home {
+    dir: tempfile::TempDir,
+}
+
+impl Home {
+    pub fn new() -> Home {
+        assert!(
+            std::env::var_os("CONTAINERS_REGISTRIES_CONF").is_some(),
+            "these tests need the test registry; run them with scripts/test"
+        );
+        Home { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let built = || env!("CARGO_BIN_EXE_podctl").into();
+        let mut command = Command::new(std::env::var_os("PODCTL").unwrap_or_else(built));
+        command.args(args).stdin(Stdio::null());
+        command.env("PODCTL_RUNTIME_DIR", self.path("run")).env("PODCTL_DATA_DIR", self.path("data"));
+        command
+    }
+
+    /// Runs to the end; at most a minute.
+    pub fn podctl(&self, args: &[&str]) -> Output {
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let read = |mut from: Box<dyn std::io::Read + Send>| {
+            std::thread::spawn(move || {
+                let mut bytes = Vec::new();
+                from.read_to_end(&mut bytes).unwrap();
+                bytes
+            })
+        };
+        let (stdout, stderr) = (read(Box::new(stdout)), read(Box::new(stderr)));
+        let mut status = None;
+        until(&format!("podctl {args:?} (process {pid}) ends"), || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        Output { status: status.unwrap(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    }
+
+    /// Writes a manifest; gives its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    /// `podctl run FLAGS FILE` of that text.
+    pub fn run(&self, text: &str, flags: &[&str]) -> Output {
+        let file = self.file("pod.yaml", text);
+        self.podctl(&[&["run"], flags, &[&file]].concat())
+    }
+
+    pub fn run_in_background(&self, text: &str) -> Child {
+        let file = self.file("pod.yaml", text);
+        self.command(&["run", &file]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// The pod with its status, as `get -o json` has it.
+    pub fn pod(&self, name: &str) -> serde_json::Value {
+        let output = self.podctl(&["get", name, "-o", "json"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    /// The process that holds the pod's lock.
+    pub fn supervisor(&self, name: &str) -> Option<i32> {
+        let lock = self.path("run").join(format!("pods/default_{name}/lock"));
+        processes().into_iter().find(|pid| {
+            let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            links.filter_map(|l| fs::read_link(l.path()).ok()).any(|to| to == lock)
+        })
+    }
+
+    /// Everything of this home that a pod could leave: processes that name it or hold its files, mounts, files.
+    pub fn traces(&self) -> Vec<String> {
+        let home = self.dir.path().display().to_string();
+        let mut found = Vec::new();
+        for pid in processes() {
+            let line =
+                fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
+            let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            let holds = links
+                .filter_map(|l| fs::read_link(l.path()).ok())
+                .any(|to| to.starts_with(self.path("run")) || to.starts_with(self.path("data")));
+            if line.contains(&home) || holds {
+                found.push(format!("process {pid}: {line}"));
+            }
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        found.extend(mounts.lines().filter(|l| l.contains(&home)).map(|l| format!("mount {l}")));
+        for part in ["run/pods", "data/pods", "data/logs"] {
+            let entries = fs::read_dir(self.path(part)).into_iter().flatten().flatten();
+            found.extend(entries.map(|e| e.path().display().to_string()));
+        }
+        found
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self
+            .command(&["delete", "--all", "--force"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        for image in ["busybox:1.36", "busybox", "nginx:1.21"] {
+            let _ = self.command(&["rmi", image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn processes() -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Waits for a condition; at most a minute.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "in vain waited until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
