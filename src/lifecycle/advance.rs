@@ -7,6 +7,10 @@ use super::{
     spec::Kind, state::Phase, termination,
 };
 
+/// So long a failed pull is shown as ErrImagePull, then as ImagePullBackOff; the kubelet's next look
+/// at the pod comes about as soon.
+const FRESH: Duration = Duration::from_secs(1);
+
 fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at: usize) -> Action {
     Action::Record(Record { warning, reason, message, container: Some(spec.container(at).name.clone()) })
 }
@@ -53,7 +57,12 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             let wait = one.image_backoff.unwrap_or(Duration::from_secs(10));
             one.image_backoff = Some((wait * 2).min(Duration::from_secs(300)));
             let retry = (reason != "InvalidImageName").then_some(now.monotonic + wait);
-            one.phase = Phase::NoImage { reason, message: message.clone(), retry, shown: false };
+            one.phase = Phase::NoImage {
+                reason,
+                message: message.clone(),
+                retry,
+                fresh_until: Some(now.monotonic + FRESH),
+            };
             let asked = &spec.container(at).image.clone().unwrap_or_default();
             let message = format!("Failed to pull image \"{asked}\": {message}");
             actions.push(record(true, "Failed", message, spec, at));
@@ -215,12 +224,12 @@ fn apps_are_over(spec: &Spec, state: &State) -> bool {
 
 fn retry_images(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     for at in 0..state.all.len() {
-        if let Phase::NoImage { retry, shown, message, .. } = &mut state.all[at].phase {
+        if let Phase::NoImage { retry, fresh_until, .. } = &mut state.all[at].phase {
+            if fresh_until.is_some_and(|until| until <= now.monotonic) {
+                *fresh_until = None;
+            }
             if retry.is_some_and(|r| r <= now.monotonic) {
                 pull(spec, state, at, actions);
-            } else if !*shown {
-                *shown = true;
-                let _ = message;
             }
         }
     }

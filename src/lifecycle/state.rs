@@ -12,7 +12,7 @@ pub(super) enum Phase {
     /// Its image has been asked for.
     Pulling,
     /// Its image could not be had; asked for again at that time.
-    NoImage { reason: &'static str, message: String, retry: Option<Duration>, shown: bool },
+    NoImage { reason: &'static str, message: String, retry: Option<Duration>, fresh_until: Option<Duration> },
     /// It may start when its turn comes.
     Waiting,
     /// It could not be made; tried again at that time.
@@ -136,7 +136,7 @@ impl State {
         let active = spec.active_deadline.filter(|_| self.ending.is_none()).map(|d| self.began.0 + d);
         let of_one = |one: &One| {
             let phase = match &one.phase {
-                Phase::NoImage { retry, .. } => *retry,
+                Phase::NoImage { retry, fresh_until, .. } => fresh_until.or(*retry),
                 Phase::NotCreated { retry, .. } => Some(*retry),
                 Phase::BackOff { until } => Some(*until),
                 _ => None,

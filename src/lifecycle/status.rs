@@ -105,7 +105,7 @@ impl State {
                     Some(format!("back-off {}s restarting failed container={name}", wait.as_secs())),
                 )
             }
-            Phase::NoImage { reason, message, shown, .. } => match (*shown, *reason) {
+            Phase::NoImage { reason, message, fresh_until, .. } => match (fresh_until.is_none(), *reason) {
                 (true, "ErrImagePull") => {
                     let message = format!("Back-off pulling image \"{}\": {message}", one.image);
                     waiting("ImagePullBackOff", Some(message))
