@@ -15,6 +15,8 @@ mod spec;
 mod state;
 mod status;
 mod termination;
+#[cfg(test)]
+mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};

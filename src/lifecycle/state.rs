@@ -141,7 +141,8 @@ impl State {
                 Phase::BackOff { until } => Some(*until),
                 _ => None,
             };
-            let kill = one.stopping.as_ref().filter(|s| !s.killed).map(|s| s.kill_at);
+            let kill =
+                one.stopping.as_ref().filter(|s| !s.killed && (s.asked || s.pre_stop)).map(|s| s.kill_at);
             let probes =
                 one.probes.values().filter(|p| !p.running && one.phase == Phase::Running).map(|p| p.next);
             phase.into_iter().chain(kill).chain(probes).min()

@@ -64,8 +64,10 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
         if one.phase != Phase::Running {
             continue;
         }
+        // A hook that outlasts the grace period is waited for no longer.
+        stopping.pre_stop &= stopping.kill_at > now.monotonic;
         let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
-        if turn && !stopping.asked && (!stopping.pre_stop || stopping.kill_at <= now.monotonic) {
+        if turn && !stopping.asked && !stopping.pre_stop {
             stopping.asked = true;
             if state.ending.is_some() && spec.kind(at) == Kind::Sidecar {
                 stopping.kill_at = stopping.kill_at.max(now.monotonic + LEAST);
