@@ -109,7 +109,10 @@ struct Source {
 
 impl Source {
     /// HTTPS; where the configuration allows, HTTP too, first on loopback, where nobody listens in.
-    fn all<'a>(reference: &'a Reference, endpoint: &'a Endpoint) -> impl Iterator<Item = Result<Self, Error>> + 'a {
+    fn all<'a>(
+        reference: &'a Reference,
+        endpoint: &'a Endpoint,
+    ) -> impl Iterator<Item = Result<Self, Error>> + 'a {
         let protocols = match endpoint.insecure {
             true if registries::is_loopback(&endpoint.registry) => {
                 vec![ClientProtocol::Http, ClientProtocol::Https]
