@@ -76,7 +76,10 @@ pub fn main() -> i32 {
 
 /// Fetches under way, by image and policy.
 #[derive(Default)]
-struct Fetches(Mutex<HashMap<(String, String), Arc<OnceLock<Outcome>>>>);
+struct Fetches(Mutex<HashMap<(String, String), Shared>>);
+
+/// What a fetch will come to, for all who wait for it.
+type Shared = Arc<OnceLock<Outcome>>;
 
 impl Fetches {
     /// Containers that want the same image at the same time share one fetch; a later one is made anew.
