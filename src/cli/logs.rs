@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let alive = dir.liveness() == Liveness::Alive;
         let more: Vec<Entry> = follow.drain().into_iter().filter(|e| wanted.contains(&e.container)).collect();
         show.all(&more);
-        if !alive {
+        if !alive && !follow.behind() {
             return Ok(0);
         }
         follow.wait(Duration::from_millis(500));

@@ -5,7 +5,10 @@ mod exec;
 mod get;
 mod images;
 mod logs;
+mod restart;
 mod run;
+mod start;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -37,6 +40,12 @@ enum Command {
     Logs(logs::Args),
     /// End pods and forget them.
     Delete(delete::Args),
+    /// End pods and keep them, to be started again.
+    Stop(stop::Args),
+    /// Start pods that have ended, anew.
+    Start(start::Args),
+    /// Start every container of pods anew, init containers first.
+    Restart(restart::Args),
     /// Run a command in a container.
     Exec(exec::Args),
     /// Fetch images.
@@ -107,6 +116,9 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
+        Command::Stop(args) => stop::run(&args, &home, namespace),
+        Command::Start(args) => start::run(&args, &home, namespace),
+        Command::Restart(args) => restart::run(&args, &home, namespace),
         Command::Exec(args) => exec::run(&args, &home, namespace),
         Command::Pull(args) => images::pull(&args, &home),
         Command::Images => images::list(&home),

@@ -24,7 +24,7 @@ use crate::{
     manifest::{self, Manifest, Source},
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
-    supervisor::{self, Options, Started},
+    supervisor::{self, LogLimits, Options, Started},
 };
 
 #[derive(clap::Args)]
@@ -53,6 +53,12 @@ pub(super) struct Args {
     /// Longest wait before a container is restarted, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
+    /// A container's log file that has grown so large is put aside.
+    #[arg(long, default_value = "10Mi", value_parser = size)]
+    log_max_size: u64,
+    /// So many log files of a container are kept.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
+    log_max_files: u16,
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -86,6 +92,14 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches('s');
     let value: f64 = number.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
     Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
+}
+
+/// `10Mi`, `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    match manifest::quantity_bytes(text)? {
+        0 => Err("must be greater than 0".into()),
+        bytes => Ok(bytes),
+    }
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
@@ -159,6 +173,7 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
+        log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
         outside: args.network == Network::Podctl,
     };
     if args.network == Network::Host
@@ -275,13 +290,14 @@ fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i3
                 );
             }
         }
-        if !alive {
+        if !alive && !follows.iter().any(|(_, f, _)| f.behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
         // A killed supervisor changes no file: its lock is looked at now and then.
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
+        let behind = follows.iter().any(|(_, f, _)| f.behind());
+        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
             let grace = (interrupts > 1).then_some(Duration::ZERO);

@@ -9,6 +9,7 @@
 //!     lock            flock(2)ed by the supervisor as long as it lives
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     again.json      what starts the pod again: manifest, objects, options; 0600
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store

@@ -68,6 +68,9 @@ impl Supervisor {
             (Some(puller), Some(request)) => super::control::send(puller, request, &[]).is_ok(),
             _ => false,
         };
+        if sent && request.is_some_and(|r| r.policy != "Never") {
+            self.pending.push_back(Event::ImagePulling { container: container.into() });
+        }
         if !sent {
             let message = "the process that pulls images has ended; start the pod again".to_owned();
             self.pending.push_back(Event::ImageFailed {
@@ -108,7 +111,7 @@ impl Supervisor {
                 .map_err(config)?;
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
-        let log = Log::create(&log_path).map_err(|e| broken("make the log", &e))?;
+        let log = Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e))?;
 
         let cgroup = match &self.cgroups {
             Some(parent) => {
@@ -175,6 +178,8 @@ fn start_failure(e: &StartError) -> (StartFailure, String) {
 /// A pipe whose reading end, ours, never blocks.
 fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    // A larger pipe saves turns; a user who may have no more of them has the usual one.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(256 << 10));
     nonblocking(&ours)?;
     Ok((ours, theirs))
 }

@@ -24,6 +24,12 @@ pub enum Request {
         /// Overrides terminationGracePeriodSeconds.
         grace_period: Option<Duration>,
     },
+    /// End the pod and keep its record, so that it can be started again. The connection closes when
+    /// that is done.
+    Stop {
+        /// Overrides terminationGracePeriodSeconds.
+        grace_period: Option<Duration>,
+    },
     /// Start every container anew, init containers first.
     Restart,
     /// Run a command in a container; standard input, output and error come beside it unless it is

@@ -191,7 +191,19 @@ impl Supervisor {
         let now = self.began.elapsed();
         for exec in self.execs.values_mut().filter(|e| !e.timed_out && e.deadline.is_some_and(|d| d <= now)) {
             exec.timed_out = true;
-            let _ = exec.process.signal(libc::SIGKILL);
+            kill_tree(&exec.process);
+        }
+    }
+
+    /// A hook or probe does not outlive its container.
+    pub(super) fn end_execs_of(&mut self, ended: &Run) {
+        for exec in self.execs.values_mut() {
+            if let Purpose::Hook(run, _) | Purpose::Probe(run, _) = &exec.purpose
+                && run == ended
+            {
+                exec.timed_out = true;
+                let _ = exec.process.signal(libc::SIGKILL);
+            }
         }
     }
 
@@ -226,6 +238,26 @@ fn hook_task(handler: LifecycleHandler) -> Option<Task> {
         .or(handler.http_get.map(|h| Task::Check(Check::HttpGet(h))))
         .or(handler.tcp_socket.map(|t| Task::Check(Check::TcpSocket(t))))
         .or(handler.sleep.map(Task::Sleep))
+}
+
+/// Ends a command and all that it has started. Every process is stopped before its children are looked
+/// for, so none can get away; the pod's own proc says who they are.
+fn kill_tree(process: &Process) {
+    let mut tree = vec![process.pid];
+    let mut at = 0;
+    while let Some(pid) = tree.get(at).copied() {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        tree.extend(
+            children.split_whitespace().filter_map(|c| c.parse().ok()).map(nix::unistd::Pid::from_raw),
+        );
+        at += 1;
+    }
+    // Stopped and not reaped: nobody else can have got their numbers.
+    for pid in tree.into_iter().skip(1) {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = process.signal(libc::SIGKILL);
 }
 
 /// Runs a blocking task in a child of its own; its failure comes through the pipe.

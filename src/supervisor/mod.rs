@@ -18,7 +18,8 @@ mod record;
 pub mod sweep;
 
 pub(crate) use launch::role;
-pub use launch::{Error, Options, Started, start};
+pub use launch::{Error, Options, Started, start, start_again};
+pub use log::Limits as LogLimits;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -86,9 +87,14 @@ struct Supervisor {
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
     recorder: Recorder,
+    log_limits: log::Limits,
+    /// What is read of an output at once.
+    buffer: Vec<u8>,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
+    /// Something beside the status has changed and is to be written.
+    changed: bool,
     finished: bool,
     _lock: OwnedFd,
 }
@@ -167,8 +173,11 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         execs: HashMap::new(),
         connections: HashMap::new(),
         recorder,
+        log_limits: launch.options.log_limits,
+        buffer: vec![0; 256 << 10],
         pending,
         delete_requested: false,
+        changed: false,
         finished: false,
         _lock: lock,
     })
@@ -204,12 +213,8 @@ impl Supervisor {
             self.act(actions);
         }
         let status = self.state.status(&self.spec);
-        if self.pod.status.as_ref() != Some(&status) {
+        if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             self.pod.status = Some(status);
-            if self.delete_requested && self.pod.metadata.deletion_timestamp.is_none() {
-                self.pod.metadata.deletion_timestamp =
-                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
-            }
             // A full disk must not end the pod; the next change is written again.
             let _ = self.dir.write(&self.pod);
         }
@@ -229,7 +234,7 @@ impl Supervisor {
             Source::Output(run, stream) => {
                 if let Some(live) = self.live.get_mut(&run)
                     && let Some(fd) = live.streams.get(&stream)
-                    && !pump(fd, &mut live.log, stream)
+                    && !pump(fd, &mut live.log, stream, &mut self.buffer)
                 {
                     let _ = live.log.end(stream);
                     self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
@@ -243,6 +248,10 @@ impl Supervisor {
         match control::receive::<Request>(socket) {
             Ok(Some((Request::Delete { grace_period }, _))) => {
                 self.delete_requested = true;
+                self.mark_deleted(grace_period);
+                self.pending.push_back(Event::Delete { grace_period });
+            }
+            Ok(Some((Request::Stop { grace_period }, _))) => {
                 self.pending.push_back(Event::Delete { grace_period });
             }
             Ok(Some((Request::Restart, _))) => {
@@ -258,6 +267,19 @@ impl Supervisor {
                 }
                 self.client_left(id);
             }
+        }
+    }
+
+    /// As the API server marks an object that is being deleted; a second delete can only shorten.
+    fn mark_deleted(&mut self, grace_period: Option<Duration>) {
+        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);
+        let meta = &mut self.pod.metadata;
+        if meta.deletion_grace_period_seconds.is_none_or(|known| seconds < known) {
+            let by = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(seconds.max(0));
+            meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(by));
+            meta.deletion_grace_period_seconds = Some(seconds);
+            self.changed = true;
         }
     }
 
@@ -352,8 +374,9 @@ impl Supervisor {
 
     fn container_ended(&mut self, run: Run, exit: Exit) {
         let Some(mut live) = self.live.remove(&run) else { return };
+        self.end_execs_of(&run);
         for (stream, fd) in live.streams.drain() {
-            pump(&fd, &mut live.log, stream);
+            pump(&fd, &mut live.log, stream, &mut self.buffer);
             let _ = live.log.end(stream);
             self.poll.forget(&fd);
         }
