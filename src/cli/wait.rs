@@ -29,20 +29,17 @@ pub(super) struct Args {
     condition: String,
     /// How long, such as `30s`, `2m`, `1h`; 0 looks once, -1s waits for a week.
     #[arg(long, default_value = "30s", value_parser = timeout, allow_hyphen_values = true)]
-    timeout: Option<Duration>,
+    timeout: Duration,
     /// `name` prints the pods' names alone.
     #[arg(short, long)]
     output: Option<String>,
 }
 
-/// Go's durations: `1h30m`, `500ms`; `None` for a negative one.
-fn timeout(text: &str) -> Result<Option<Duration>, String> {
-    if text.starts_with('-') {
-        return Ok(None);
-    }
-    duration(text).map(Some)
+fn timeout(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') { Ok(WEEK) } else { duration(text) }
 }
 
+/// Go's durations: `30s`, `1h30m`, `500ms`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 30s, 2m or 1h30m");
     if text == "0" {
@@ -132,7 +129,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if names.is_empty() && !args.all && args.which.selector.is_none() && args.which.field_selector.is_none() {
         return Err(Error::Said("you must specify pods by name, label selector (-l) or --all".into()));
     }
-    let deadline = Instant::now() + args.timeout.unwrap_or(WEEK);
+    let deadline = Instant::now() + args.timeout;
     let watch = Watch::of_all(home)?;
     let chosen = args.which.choose(home, namespace)?;
     let mut dirs: Vec<PodDir> = chosen.found.into_iter().map(|f| f.dir).collect();
@@ -161,9 +158,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             }
             Ok(true) => super::print(&format!("pod/{} condition met\n", dir.name)),
             Ok(false) => {
-                let what = match args.timeout {
-                    Some(Duration::ZERO) => "condition not met for",
-                    _ => "timed out waiting for the condition on",
+                let what = match args.timeout.is_zero() {
+                    true => "condition not met for",
+                    false => "timed out waiting for the condition on",
                 };
                 super::complain(&Error::Said(format!("{what} pods/{}", dir.name)));
                 code = 1;
@@ -217,7 +214,7 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
         }
         assert!(duration("30").is_err() && duration("").is_err() && duration("x").is_err());
-        assert_eq!(timeout("-1s"), Ok(None));
+        assert_eq!(timeout("-1s"), Ok(WEEK));
     }
 
     #[test]

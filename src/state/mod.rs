@@ -9,6 +9,7 @@
 //!     lock            flock(2)ed by the supervisor as long as it lives
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store
@@ -18,9 +19,11 @@
 
 mod home;
 mod pod_dir;
+mod trace;
 
 pub use home::Home;
 pub use pod_dir::{Liveness, PodDir};
+pub use trace::{Mark, Span};
 
 use std::path::PathBuf;
 

@@ -16,6 +16,7 @@ mod poll;
 pub mod pull;
 mod record;
 pub mod sweep;
+mod trace;
 
 pub(crate) use launch::role;
 pub use launch::{Error, Options, Started, start};
@@ -86,6 +87,7 @@ struct Supervisor {
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
     recorder: Recorder,
+    trace: trace::Trace,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
@@ -147,6 +149,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
     let recorder = Recorder::new(&launch.pod, dir.clone());
+    let trace = trace::Trace::new(&dir);
     let store = Store::open(&home.images())?;
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
     Ok(Supervisor {
@@ -167,6 +170,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         execs: HashMap::new(),
         connections: HashMap::new(),
         recorder,
+        trace,
         pending,
         delete_requested: false,
         finished: false,
@@ -200,6 +204,7 @@ impl Supervisor {
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
+            self.trace.event(&event);
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }

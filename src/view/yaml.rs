@@ -319,13 +319,13 @@ mod tests {
 
     #[test]
     fn lists_stand_at_their_keys_column_and_long_lines_are_folded() {
-        let value = json!({"spec": {"c": [{"args": ["a", ["b"]], "name": "x", "r": {}, "e": []}]}, "n": null, "i": 1,
+        let value = json!({"spec": {"c": [{"args": ["a", ["b"]], "name": "x", "r": {}, "e": []}]}, "e": null, "i": 1,
             "m": "back-off 10s restarting failed container=app pod=p_default(aaaaaaaaaaaaaaaaaaaaaaa): and so on and so forth till long"});
         let expected = "\
+e: null
 i: 1
 m: 'back-off 10s restarting failed container=app pod=p_default(aaaaaaaaaaaaaaaaaaaaaaa):
   and so on and so forth till long'
-n: null
 spec:
   c:
   - args:

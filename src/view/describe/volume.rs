@@ -16,6 +16,9 @@ pub(super) fn describe(page: &mut Page, volumes: &[Volume]) {
         for (name, value) in fields {
             page.field(2, name, value);
         }
+        if volume.downward_api.is_some() {
+            page.line(2, "Items:");
+        }
         for item in volume.downward_api.iter().flat_map(|d| d.items.iter().flatten()) {
             if let Some(from) = source(item) {
                 page.line(3, format_args!("{from} -> {}", item.path));
@@ -51,7 +54,7 @@ fn fields(volume: &Volume) -> (&'static str, Vec<(&'static str, String)>) {
         let fields = vec![("ClaimName", claim.claim_name.clone()), ("ReadOnly", yes(claim.read_only))];
         ("PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)", fields)
     } else if volume.downward_api.is_some() {
-        ("DownwardAPI (a volume populated by information about the pod)", vec![("Items", String::new())])
+        ("DownwardAPI (a volume populated by information about the pod)", Vec::new())
     } else if let Some(image) = &volume.image {
         let fields = vec![("Reference", text(&image.reference)), ("PullPolicy", text(&image.pull_policy))];
         ("Image (a container image or OCI artifact)", fields)
