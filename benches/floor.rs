@@ -55,7 +55,8 @@ fn container(lower: &str, layer: &str, command: &[&str]) {
             libc::mount(ptr::null(), c"/".as_ptr(), ptr::null(), slave, ptr::null()).into(),
             "make mounts slaves",
         );
-        let (upper, work, root) = (format!("{layer}/upper"), format!("{layer}/work"), format!("{layer}/root"));
+        let (upper, work, root) =
+            (format!("{layer}/upper"), format!("{layer}/work"), format!("{layer}/root"));
         mount("overlay", &root, &format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr"));
         mount("proc", &format!("{root}/proc"), "");
         let root = CString::new(root).expect("no NUL");

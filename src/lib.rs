@@ -11,3 +11,4 @@ pub mod manifest;
 pub mod sandbox;
 pub mod state;
 pub mod supervisor;
+pub mod view;

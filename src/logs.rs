@@ -106,12 +106,34 @@ impl Watch {
         Ok(watch)
     }
 
+    /// Watches all pods, also those that are made later, once [`Watch::refresh`] is called.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn of_all(home: &Home) -> Result<Watch, Error> {
+        let all = home.runtime.join("pods");
+        let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|e| Error::io("watch", &all)(e.into()))?;
+        let watch = Watch(watch);
+        watch.add(&all);
+        Ok(watch)
+    }
+
+    /// Watches the pods that have been made since.
+    pub fn refresh(&self, home: &Home) {
+        for dir in home.pods().unwrap_or_default() {
+            self.add(&dir.path);
+        }
+    }
+
     /// A directory that does not exist (any more) has nothing to tell.
     fn add(&self, path: &Path) {
         let flags = AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_DELETE
+            // A supervisor that is killed closes its lock.
+            | AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_DELETE_SELF;
         let _ = self.0.add_watch(path, flags);
     }

@@ -1,14 +1,20 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
 mod delete;
+mod describe;
+mod events;
 mod exec;
 mod get;
 mod images;
 mod logs;
+mod output;
 mod restart;
 mod run;
 mod start;
 mod stop;
+mod timeline;
+mod wait;
+mod which;
 
 use std::process::ExitCode;
 
@@ -26,6 +32,8 @@ struct Cli {
     /// Namespaces are only names here.
     #[arg(short, long, global = true, default_value = "default")]
     namespace: String,
+    #[command(flatten)]
+    cluster: which::Cluster,
     #[command(subcommand)]
     command: Command,
 }
@@ -36,6 +44,14 @@ enum Command {
     Run(run::Args),
     /// Show pods.
     Get(get::Args),
+    /// Show pods in full.
+    Describe(describe::Args),
+    /// Show what happened to pods.
+    Events(events::Args),
+    /// Wait until pods are as they should be.
+    Wait(wait::Args),
+    /// Show a pod's start as a picture.
+    Timeline(timeline::Args),
     /// Print the logs of a container.
     Logs(logs::Args),
     /// End pods and forget them.
@@ -102,18 +118,23 @@ pub fn main() -> ExitCode {
     match command(cli) {
         Ok(code) => exit_code(code),
         Err(e) => {
-            anstream::eprintln!("{}: {e}", red("error"));
+            complain(&e);
             ExitCode::FAILURE
         }
     }
 }
 
 fn command(cli: Cli) -> Result<i32, Error> {
+    cli.cluster.refuse()?;
     let home = Home::of_user()?;
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),
         Command::Get(args) => get::run(&args, &home, namespace),
+        Command::Describe(args) => describe::run(&args, &home, namespace),
+        Command::Events(args) => events::run(&args, &home, namespace),
+        Command::Wait(args) => wait::run(&args, &home, namespace),
+        Command::Timeline(args) => timeline::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
         Command::Stop(args) => stop::run(&args, &home, namespace),
@@ -134,14 +155,20 @@ fn exit_code(code: i32) -> ExitCode {
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
 fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
-    let plain = match name.split_once('/') {
-        Some(("pod" | "pods" | "po", plain)) => plain,
-        Some((kind, _)) => {
-            return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}")));
-        }
-        None => name,
-    };
-    Ok(home.pod(namespace, plain))
+    Ok(home.pod(namespace, which::plain(name)?))
+}
+
+/// Shows an error after which the command goes on.
+fn complain(e: &Error) {
+    anstream::eprintln!("{}: {e}", red("error"));
+}
+
+/// Writes text to standard output; a reader that has gone (`| head`) wants no more.
+fn print(text: &str) {
+    use std::io::Write;
+    if std::io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
 }
 
 fn red(text: &str) -> String {

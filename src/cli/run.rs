@@ -106,7 +106,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    let manifest = read(&args.files)?;
+    let manifest = read_files(&args.files)?;
     if manifest.pods.is_empty() {
         return Err(Error::Said("the files hold no Pod".into()));
     }
@@ -131,7 +131,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.detach { detached(args, &started, home) } else { foreground(&started, home, &signals) }
 }
 
-fn read(files: &[String]) -> Result<Manifest, Error> {
+pub(super) fn read_files(files: &[String]) -> Result<Manifest, Error> {
     let mut sources = Vec::new();
     for file in files {
         let mut text = String::new();

@@ -10,6 +10,7 @@
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
 //!     again.json      what starts the pod again: manifest, objects, options; 0600
+//!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store
@@ -19,9 +20,11 @@
 
 mod home;
 mod pod_dir;
+mod trace;
 
 pub use home::Home;
 pub use pod_dir::{Liveness, PodDir};
+pub use trace::{Mark, Span};
 
 use std::path::PathBuf;
 

@@ -56,6 +56,11 @@ impl PodDir {
         self.path.join("events.jsonl")
     }
 
+    /// The file with the marks of a timeline.
+    pub fn trace_file(&self) -> PathBuf {
+        self.path.join("trace.jsonl")
+    }
+
     /// Makes the directory and takes the lock; `None` when a live supervisor holds it.
     ///
     /// The lock belongs to the open file: whoever inherits the descriptor holds it as well.

@@ -23,6 +23,7 @@ use crate::{
 impl Supervisor {
     pub(super) fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
+            self.trace.action(&action);
             match action {
                 Action::PullImage { container } => self.pull(&container),
                 Action::StartContainer { run } => {

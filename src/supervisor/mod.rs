@@ -16,6 +16,7 @@ mod poll;
 pub mod pull;
 mod record;
 pub mod sweep;
+mod trace;
 
 pub(crate) use launch::role;
 pub use launch::{Error, Options, Started, start, start_again};
@@ -90,6 +91,7 @@ struct Supervisor {
     log_limits: log::Limits,
     /// What is read of an output at once.
     buffer: Vec<u8>,
+    trace: trace::Trace,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
@@ -153,6 +155,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
     let recorder = Recorder::new(&launch.pod, dir.clone());
+    let trace = trace::Trace::new(&dir);
     let store = Store::open(&home.images())?;
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
     Ok(Supervisor {
@@ -175,6 +178,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         recorder,
         log_limits: launch.options.log_limits,
         buffer: vec![0; 256 << 10],
+        trace,
         pending,
         delete_requested: false,
         changed: false,
@@ -209,6 +213,7 @@ impl Supervisor {
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
+            self.trace.event(&event);
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
