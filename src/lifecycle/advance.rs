@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, probes, restart,
-    spec::Kind, state::Phase, termination,
+    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, ephemeral, probes,
+    restart, spec::Kind, state::Phase, termination,
 };
 
 /// So long a failed pull is shown as ErrImagePull, then as ImagePullBackOff; the kubelet's next look
@@ -116,7 +116,7 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
         }
         Event::Restart => state.restarting = state.ending.is_none(),
         Event::Evict { message } => fail(state, "Evicted", message, now.monotonic),
-        Event::AddEphemeralContainer(_) => {}
+        Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }
 
@@ -194,7 +194,7 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
     }
     if state.restarting {
         for at in 0..state.all.len() {
-            if state.all[at].phase == Phase::Running {
+            if state.all[at].phase == Phase::Running && spec.kind(at) != Kind::Ephemeral {
                 termination::stop(spec, state, at, now.monotonic + spec.grace, now, actions);
             }
         }
@@ -240,9 +240,10 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
     if !state.sandbox {
         return;
     }
+    ephemeral::start(spec, state, now, actions);
     for at in 0..state.all.len() {
         let kind = spec.kind(at);
-        let one = &mut state.all[at];
+        let one = &state.all[at];
         let due = match &one.phase {
             Phase::Waiting => true,
             Phase::NotCreated { retry, .. } => *retry <= now.monotonic,
@@ -250,34 +251,45 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
             _ => false,
         };
         if due {
-            if matches!(one.phase, Phase::BackOff { .. }) {
-                restart::next_attempt(one);
-            }
-            one.phase = Phase::Starting;
-            let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
-            actions.push(record(false, "Created", "Container created".into(), spec, at));
-            actions.push(Action::StartContainer { run });
+            start(spec, state, at, actions);
         }
         let one = &state.all[at];
         match kind {
             // R-INIT-1: to exit code 0.
             Kind::Init if one.phase == Phase::Ended && one.exit_code() == Some(0) => {}
             // R-SIDE-1; a sidecar that restarts later holds nothing up any more.
-            Kind::Sidecar if one.started || later_has_begun(state, at) => {}
+            Kind::Sidecar if one.started || later_has_begun(spec, state, at) => {}
             // Sidecars before this one have had their turn above, and are restarted (R-SIDE-2).
             Kind::Init | Kind::Sidecar => return,
             // R-APP-1: the next app starts when this one runs and its postStart has ended.
             Kind::App => {
                 let running = one.phase == Phase::Running && one.post_start;
-                let begun = one.restarts > 0 || one.terminated.is_some() || later_has_begun(state, at);
+                let begun = one.restarts > 0 || one.terminated.is_some() || later_has_begun(spec, state, at);
                 if !running && !begun {
                     return;
                 }
             }
+            Kind::Ephemeral => {}
         }
     }
 }
 
-fn later_has_begun(state: &State, at: usize) -> bool {
-    state.all[at + 1..].iter().any(|o| o.lives() || o.terminated.is_some() || o.restarts > 0)
+/// Asks for a container's start.
+pub(super) fn start(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<Action>) {
+    let one = &mut state.all[at];
+    if matches!(one.phase, Phase::BackOff { .. }) {
+        restart::next_attempt(one);
+    }
+    one.phase = Phase::Starting;
+    let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
+    actions.push(record(false, "Created", "Container created".into(), spec, at));
+    actions.push(Action::StartContainer { run });
+}
+
+fn later_has_begun(spec: &Spec, state: &State, at: usize) -> bool {
+    let mut later = (at + 1..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral);
+    later.any(|at| {
+        let one = &state.all[at];
+        one.lives() || one.terminated.is_some() || one.restarts > 0
+    })
 }

@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1;
 
 use super::{
     Action, Now, Probe, Record, Run, Spec, State,
-    spec::Kind,
     state::{Phase, Probing, key},
     termination,
 };
@@ -128,11 +127,7 @@ pub(super) fn ended(
                     actions.push(Action::Record(Record {
                         warning: false,
                         reason: "Killing",
-                        message: match spec.kind(at) {
-                            Kind::App | Kind::Sidecar | Kind::Init => {
-                                format!("Container {name} failed {word} probe, will be restarted")
-                            }
-                        },
+                        message: format!("Container {name} failed {word} probe, will be restarted"),
                         container: Some(name),
                     }));
                     let grace =

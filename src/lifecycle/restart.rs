@@ -101,12 +101,13 @@ pub(super) fn back_off(spec: &Spec, state: &mut State, at: usize, now: Now, acti
 
 /// R-INIT-3: when everything has stopped, all of it starts again, init containers first.
 pub(super) fn begin_anew(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    if !state.restarting || state.all.iter().any(|o| o.lives()) {
+    let own = (0..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral);
+    if !state.restarting || own.clone().any(|at| state.all[at].lives()) {
         return;
     }
     state.restarting = false;
-    let failed = (0..state.all.len()).find(|at| state.all[*at].exit_code().is_some_and(|c| c != 0));
-    for at in 0..state.all.len() {
+    let failed = own.clone().find(|at| state.all[*at].exit_code().is_some_and(|c| c != 0));
+    for at in own {
         let one = &mut state.all[at];
         if matches!(one.phase, Phase::Ended | Phase::BackOff { .. }) {
             next_attempt(one);

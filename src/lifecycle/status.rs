@@ -35,8 +35,9 @@ impl State {
             host_ip: self.host_ip.clone(),
             host_ips: self.host_ip.clone().map(|ip| vec![HostIP { ip }]),
             qos_class: Some(spec.qos_class.to_owned()),
-            init_container_statuses: of(|k| k != Kind::App),
+            init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
+            ephemeral_container_statuses: of(|k| k == Kind::Ephemeral),
             ..PodStatus::default()
         }
     }
@@ -117,14 +118,16 @@ impl State {
                 // It never came to run, and will not.
                 Some(_) if self.finished && spec.kind(at) == Kind::App => waiting("ContainerCreating", None),
                 _ if spec.kind(at) == Kind::App && self.has_inits(spec) => waiting("PodInitializing", None),
-                _ if at > 0 && spec.kind(at) != Kind::App => waiting("PodInitializing", None),
+                _ if at > 0 && matches!(spec.kind(at), Kind::Init | Kind::Sidecar) => {
+                    waiting("PodInitializing", None)
+                }
                 _ => waiting("ContainerCreating", None),
             },
         }
     }
 
     fn has_inits(&self, spec: &Spec) -> bool {
-        (0..self.all.len()).any(|at| spec.kind(at) != Kind::App)
+        (0..self.all.len()).any(|at| matches!(spec.kind(at), Kind::Init | Kind::Sidecar))
     }
 
     /// R-APP-6, each with the time at which it last changed.
@@ -132,10 +135,10 @@ impl State {
         let inits_done = self.all.iter().enumerate().all(|(at, o): (usize, &One)| match spec.kind(at) {
             Kind::Init => o.phase == Phase::Ended && o.exit_code() == Some(0),
             Kind::Sidecar => o.started || self.all[at + 1..].iter().any(|l| l.started_at.is_some()),
-            Kind::App => true,
+            Kind::App | Kind::Ephemeral => true,
         });
         let ready = self.all.iter().enumerate().all(|(at, o)| match spec.kind(at) {
-            Kind::Init => true,
+            Kind::Init | Kind::Ephemeral => true,
             _ => o.ready && o.phase == Phase::Running,
         });
         for (name, value) in [

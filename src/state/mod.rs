@@ -9,6 +9,7 @@
 //!     lock            flock(2)ed by the supervisor as long as it lives
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     objects.json    the ConfigMaps and Secrets it was started with (mode 0600), for `debug --copy-to`
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store

@@ -3,13 +3,17 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 
 use super::Error;
+use crate::sandbox::Objects;
 
 /// Where one pod's state lies.
 #[derive(Clone, Debug)]
@@ -117,6 +121,43 @@ impl PodDir {
     pub fn write(&self, pod: &Pod) -> Result<(), Error> {
         let text = serde_json::to_vec(pod).expect("a Pod is always JSON");
         replace(&self.pod_file(), &text)
+    }
+
+    /// The ConfigMaps and Secrets that the pod was started with.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn objects(&self) -> Result<Objects, Error> {
+        let path = self.path.join("objects.json");
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|source| Error::Damaged {
+                path,
+                pod: self.name.clone(),
+                source,
+            }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Objects::default()),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
+    }
+
+    /// Keeps them for a copy of the pod, readable by its user alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_objects(&self, objects: &Objects) -> Result<(), Error> {
+        if objects.config_maps.is_empty() && objects.secrets.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join("objects.json");
+        let text = serde_json::to_vec(objects).expect("objects are always JSON");
+        File::options()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(&text))
+            .map_err(Error::io("write", &path))
     }
 
     /// The pod's events, oldest first; those of the same name are given once, as last written.

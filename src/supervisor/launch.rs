@@ -166,6 +166,7 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     dir.write(&pod)?;
+    dir.write_objects(&objects)?;
 
     let started = launch(home, &dir, lock, pod, objects, options);
     if started.is_err() {

@@ -95,14 +95,18 @@ fn entry(out: &mut Vec<u8>, now: Timestamp, stream: Stream, full: bool, text: &[
     out.push(b'\n');
 }
 
-/// Reads what is there, at most a few pipes full, into the log. `false` when the stream has ended.
-pub fn pump(fd: &OwnedFd, log: &mut Log, stream: Stream) -> bool {
+/// Reads what is there, at most a few pipes full, into the log and past `also`. `false` when the
+/// stream has ended.
+pub fn pump(fd: &OwnedFd, log: &mut Log, stream: Stream, mut also: impl FnMut(&[u8])) -> bool {
     let mut buffer = [0; 64 << 10];
     for _ in 0..16 {
         match nix::unistd::read(fd, &mut buffer) {
             Ok(0) => return false,
             // A full disk loses output, but never stops the container.
-            Ok(n) => drop(log.write(stream, &buffer[..n])),
+            Ok(n) => {
+                also(&buffer[..n]);
+                drop(log.write(stream, &buffer[..n]));
+            }
             Err(nix::errno::Errno::EAGAIN) => return true,
             Err(nix::errno::Errno::EINTR) => {}
             // EIO: the last one who had the terminal open has closed it.
