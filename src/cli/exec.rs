@@ -118,7 +118,7 @@ pub(super) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Er
     io(format!("cannot reach the supervisor of pod {:?}", dir.name))
 }
 
-fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Error> {
+pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Error> {
     let path = dir.pod_file();
     let missing =
         || Error::State(StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() });

@@ -5,11 +5,13 @@
 use std::{
     io::{self as stdio, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::Pod;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Error, exec::dial, io, pod_dir};
 use crate::{
@@ -109,22 +111,33 @@ fn listen(addresses: &[String], port: u16) -> Result<Vec<TcpListener>, Error> {
 }
 
 fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
-    let socket = dial(dir).map_err(|e| e.to_string())?;
-    control::send(&socket, &Request::Dial { port }, &[]).map_err(|e| e.to_string())?;
-    let inside: OwnedFd = match control::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
-        Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
-        Some((Reply::Refused { message, .. }, _)) => return Err(message),
-        _ => return Err("the pod has ended".into()),
-    };
-    drop(socket);
-    let inside = TcpStream::from(inside);
-    // Also waits for one that the pod has not taken yet.
-    inside.set_nonblocking(false).map_err(|e| e.to_string())?;
+    let inside = connect(dir, port, false).or_else(|first| connect(dir, port, true).map_err(|_| first));
+    let inside = inside.map_err(|e| {
+        format!("failed to connect to localhost:{port} inside the pod's network namespace: {e}")
+    })?;
     let (from_pod, to_client) = (clone(&inside)?, clone(&client)?);
     let back = std::thread::spawn(move || pour(from_pod, to_client));
     pour(client, inside);
     let _ = back.join();
     Ok(())
+}
+
+/// A connection made inside the pod, when it has been taken there.
+fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
+    let socket = dial(dir).map_err(|e| e.to_string())?;
+    control::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
+    let inside: OwnedFd = match control::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
+        Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
+        Some((Reply::Refused { message, .. }, _)) => return Err(message),
+        _ => return Err("the pod has ended".into()),
+    };
+    let inside = TcpStream::from(inside);
+    let mut ready = [PollFd::new(inside.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut ready, PollTimeout::NONE).map_err(|e| e.to_string())?;
+    match inside.take_error() {
+        Ok(None) => inside.set_nonblocking(false).map(|()| inside).map_err(|e| e.to_string()),
+        Ok(Some(e)) | Err(e) => Err(e.to_string()),
+    }
 }
 
 fn clone(stream: &TcpStream) -> Result<TcpStream, String> {

@@ -5,6 +5,7 @@
 
 use std::{
     fs, io,
+    net::{Ipv6Addr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -49,7 +50,7 @@ impl Supervisor {
                     archive::unpack(&into, Some(owner), pipe, warn)
                 })
             }
-            Request::Dial { port } => self.dial(id, port),
+            Request::Dial { port, v6 } => self.dial(id, port, v6),
             Request::Usage => {
                 self.answer(id, &Reply::Usage(self.usage()), &[]);
                 Ok(())
@@ -171,17 +172,17 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Connects from inside the pod's network namespace, which is the supervisor's own.
-    fn dial(&mut self, id: u64, port: u16) -> Result<(), Refusal> {
-        let v4 = SockaddrIn::new(127, 0, 0, 1, port);
-        let v6 = SockaddrIn6::from(std::net::SocketAddrV6::new(std::net::Ipv6Addr::LOCALHOST, port, 0, 0));
-        let connected = match dial(AddressFamily::Inet, &v4) {
-            Err(Errno::ECONNREFUSED) => dial(AddressFamily::Inet6, &v6).map_err(|_| Errno::ECONNREFUSED),
-            other => other,
+    /// Connects from inside the pod's network namespace, which is the supervisor's own. Whether it
+    /// is taken, the client will see.
+    fn dial(&mut self, id: u64, port: u16, v6: bool) -> Result<(), Refusal> {
+        let connection = match v6 {
+            false => dial(AddressFamily::Inet, &SockaddrIn::new(127, 0, 0, 1, port)),
+            true => {
+                let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0);
+                dial(AddressFamily::Inet6, &SockaddrIn6::from(address))
+            }
         };
-        let connection = connected.map_err(|e| {
-            (format!("failed to connect to localhost:{port} inside the pod: {}", e.desc().to_lowercase()), 1)
-        })?;
+        let connection = connection.map_err(|e| (e.desc().to_lowercase(), 1))?;
         self.answer(id, &Reply::Started, &[connection.as_fd()]);
         Ok(())
     }
@@ -225,7 +226,7 @@ fn owner(live: &Live) -> (u32, u32) {
     live.spec.process().as_ref().map(|p| (p.user().uid(), p.user().gid())).unwrap_or_default()
 }
 
-/// On loopback a connection is made or refused at once; a full backlog is waited for by the client.
+/// Never waits: a full backlog is for the client to wait for.
 fn dial(family: AddressFamily, address: &impl SockaddrLike) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(family, SockType::Stream, flags, None)?;

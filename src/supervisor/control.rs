@@ -75,6 +75,8 @@ pub enum Request {
     Dial {
         /// On the pod's loopback.
         port: u16,
+        /// On that of IPv6.
+        v6: bool,
     },
     /// What each container uses now.
     Usage,
