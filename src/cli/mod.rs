@@ -1,5 +1,9 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+mod attach;
+mod copied;
+mod cp;
+mod debug;
 mod delete;
 mod describe;
 mod events;
@@ -8,11 +12,16 @@ mod get;
 mod images;
 mod logs;
 mod output;
+mod port_forward;
+mod profile;
 mod restart;
 mod run;
+mod session;
 mod start;
 mod stop;
+mod terminal;
 mod timeline;
+mod top;
 mod wait;
 mod which;
 
@@ -64,6 +73,18 @@ enum Command {
     Restart(restart::Args),
     /// Run a command in a container.
     Exec(exec::Args),
+    /// Attach to a container's first process.
+    Attach(attach::Args),
+    /// Add a debug container to a pod, or start a changed copy of it.
+    Debug(Box<debug::Args>),
+    /// Copy files out of and into containers.
+    Cp(cp::Args),
+    /// Forward local ports to a pod.
+    PortForward(port_forward::Args),
+    /// Show what pods use.
+    Top(top::Args),
+    /// Show what containers use, again and again with -w.
+    Stats(top::StatsArgs),
     /// Fetch images.
     Pull(images::PullArgs),
     /// List images.
@@ -141,6 +162,12 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Start(args) => start::run(&args, &home, namespace),
         Command::Restart(args) => restart::run(&args, &home, namespace),
         Command::Exec(args) => exec::run(&args, &home, namespace),
+        Command::Attach(args) => attach::run(&args, &home, namespace),
+        Command::Debug(args) => debug::run(&args, &home, namespace),
+        Command::Cp(args) => cp::run(&args, &home, namespace),
+        Command::PortForward(args) => port_forward::run(&args, &home, namespace),
+        Command::Top(args) => top::run(&args, &home, namespace),
+        Command::Stats(args) => top::stats(&args, &home, namespace),
         Command::Pull(args) => images::pull(&args, &home),
         Command::Images => images::list(&home),
         Command::Rmi(args) => images::remove(&args, &home),

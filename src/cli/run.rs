@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -17,7 +17,7 @@ use nix::{
     },
 };
 
-use super::{Error, delete, io, red, warn};
+use super::{Error, attach, delete, exec, io, red, session::End, warn};
 use crate::{
     lifecycle,
     logs::{Follow, Prefixes},
@@ -41,6 +41,18 @@ pub(super) struct Args {
     /// End running pods of the same names first.
     #[arg(long)]
     replace: bool,
+    /// Attach to the pod's first (or annotated default) container and pass standard input on.
+    #[arg(short = 'i', long, conflicts_with = "detach")]
+    stdin: bool,
+    /// Give that container a terminal.
+    #[arg(short = 't', long, requires = "stdin")]
+    tty: bool,
+    /// Attach to that container alone instead of showing every log.
+    #[arg(long, conflicts_with = "detach")]
+    attach: bool,
+    /// Keys that leave an attached container running.
+    #[arg(long, default_value = attach::DETACH_KEYS)]
+    detach_keys: String,
     /// No colours.
     #[arg(long)]
     no_color: bool,
@@ -110,6 +122,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if manifest.pods.is_empty() {
         return Err(Error::Said("the files hold no Pod".into()));
     }
+    if (args.stdin || args.attach) && manifest.pods.len() > 1 {
+        return Err(Error::Said(
+            "one terminal can be attached to one pod only; run the others with -d".into(),
+        ));
+    }
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -128,7 +145,32 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             }
         }
     }
+    if let [pod] = started.as_slice()
+        && (args.stdin || args.attach)
+    {
+        // From here on a Ctrl-C is the attached container's, or ends this command.
+        let _ = SigSet::all().thread_unblock();
+        return attached(args, home, pod);
+    }
     if args.detach { detached(args, &started, home) } else { foreground(&started, home, &signals) }
+}
+
+/// This terminal is the container's until it ends, and the pod then ends with it.
+fn attached(args: &Args, home: &Home, pod: &Started) -> Result<i32, Error> {
+    let container = exec::default_container(&pod.dir, true)?;
+    let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
+    let code = match attach::attach(&pod.dir, &container, &wanted)? {
+        End::Detached => {
+            eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
+            return Ok(0);
+        }
+        End::Exited(code) => code,
+        End::Signal(signal) => 128 + signal,
+        End::Refused(message, code) => exec::refused(&message, code),
+        End::Lost => pod.dir.read().map_or(137, |ended| exit_code(&ended)),
+    };
+    delete::delete(home, &pod.dir, None, true)?;
+    Ok(code)
 }
 
 pub(super) fn read_files(files: &[String]) -> Result<Manifest, Error> {
@@ -176,6 +218,16 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
         log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
         outside: args.network == Network::Podctl,
     };
+    if args.stdin {
+        let annotations = pod.metadata.annotations.as_ref();
+        let named = annotations.and_then(|a| a.get("kubectl.kubernetes.io/default-container")).cloned();
+        let containers = pod.spec.iter_mut().flat_map(|s| &mut s.containers);
+        let wanted = |(at, c): &(usize, &mut Container)| named.as_ref().map_or(*at == 0, |n| c.name == *n);
+        if let Some((_, container)) = containers.enumerate().find(wanted) {
+            (container.stdin, container.stdin_once) = (Some(true), Some(true));
+            container.tty = container.tty.filter(|t| *t).or(args.tty.then_some(true));
+        }
+    }
     if args.network == Network::Host
         && let Some(spec) = &mut pod.spec
     {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, probes, restart,
+    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, ephemeral, probes,
+    restart,
     spec::Kind,
     state::{FRESH, Phase, Restarting},
     termination::{self, Stop},
@@ -112,7 +113,7 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
         }
         Event::Restart => {}
         Event::Evict { message } => fail(state, "Evicted", message, now.monotonic),
-        Event::AddEphemeralContainer(_) => {}
+        Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }
 
@@ -281,8 +282,9 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
     if !state.sandbox || state.hold.is_some() {
         return;
     }
+    ephemeral::start(spec, state, now, actions);
     for at in 0..state.all.len() {
-        let one = &mut state.all[at];
+        let one = &state.all[at];
         let due = match &one.phase {
             Phase::Waiting => true,
             Phase::NotCreated { retry, .. } => *retry <= now.monotonic,
@@ -290,12 +292,7 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
             _ => false,
         };
         if due {
-            if matches!(one.phase, Phase::BackOff { .. }) {
-                restart::next_attempt(one);
-            }
-            (one.phase, one.begun) = (Phase::Starting, true);
-            let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
-            actions.push(Action::StartContainer { run });
+            start(spec, state, at, actions);
         }
         if !lets_the_next_one_start(spec, state, at) {
             return;
@@ -303,9 +300,21 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
     }
 }
 
+/// Asks for a container's start.
+pub(super) fn start(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<Action>) {
+    let one = &mut state.all[at];
+    if matches!(one.phase, Phase::BackOff { .. }) {
+        restart::next_attempt(one);
+    }
+    (one.phase, one.begun) = (Phase::Starting, true);
+    let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
+    actions.push(Action::StartContainer { run });
+}
+
 fn lets_the_next_one_start(spec: &Spec, state: &State, at: usize) -> bool {
     let one = &state.all[at];
-    let later_has_begun = state.all[at + 1..].iter().any(|o| o.begun);
+    let mut later = (at + 1..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral);
+    let later_has_begun = later.any(|at| state.all[at].begun);
     match spec.kind(at) {
         // R-INIT-1: to exit code 0.
         Kind::Init => one.phase == Phase::Ended && one.exit_code() == Some(0),
@@ -318,5 +327,6 @@ fn lets_the_next_one_start(spec: &Spec, state: &State, at: usize) -> bool {
             Phase::Running => one.post_start || later_has_begun,
             _ => true,
         },
+        Kind::Ephemeral => true,
     }
 }

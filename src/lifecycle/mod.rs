@@ -7,6 +7,7 @@
 
 mod action;
 mod advance;
+mod ephemeral;
 mod event;
 mod printed;
 mod probes;

@@ -113,7 +113,8 @@ fn backing_off(spec: &Spec, at: usize) -> Action {
 /// R-INIT-3: when everything has stopped, all of it starts again, init containers first; at once when
 /// the user asked, else after the pod's own back-off (R-INIT-4).
 pub(super) fn begin_anew(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    if state.restarting.is_none() || state.all.iter().any(|o| o.lives()) {
+    let own = |at: usize| spec.kind(at) != Kind::Ephemeral;
+    if state.restarting.is_none() || state.all.iter().enumerate().any(|(at, o)| own(at) && o.lives()) {
         return;
     }
     let Some(Restarting { source, .. }) = state.restarting.take() else { return };
@@ -121,7 +122,7 @@ pub(super) fn begin_anew(spec: &Spec, state: &mut State, now: Now, actions: &mut
         Some(_) => next_wait(&mut state.pod_backoff, &spec.options),
         None => Duration::ZERO,
     };
-    for (at, one) in state.all.iter_mut().enumerate() {
+    for (at, one) in state.all.iter_mut().enumerate().filter(|(at, _)| own(*at)) {
         one.begun = false;
         if source.is_none() {
             one.backoff = None;

@@ -15,6 +15,8 @@ pub enum Kind {
     Sidecar,
     /// An entry of `containers`.
     App,
+    /// Added to the running pod (R-EPH-1).
+    Ephemeral,
 }
 
 /// When a container that ended starts again.
@@ -77,6 +79,7 @@ impl Spec {
     pub(super) fn restart_policy(&self, at: usize) -> RestartPolicy {
         match (self.kind(at), self.container(at).restart_policy.as_deref(), self.restart_policy) {
             (Kind::Sidecar, ..) => RestartPolicy::Always,
+            (Kind::Ephemeral, ..) => RestartPolicy::Never,
             (Kind::App, Some(own), _) => policy(Some(own)),
             (Kind::App, None, pods) => pods,
             (Kind::Init, Some("Never"), _) | (Kind::Init, None, RestartPolicy::Never) => RestartPolicy::Never,

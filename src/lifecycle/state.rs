@@ -129,7 +129,26 @@ pub struct State {
 impl State {
     /// A pod of which nothing has happened yet.
     pub fn new(spec: &Spec, now: Now) -> State {
-        let one = |at: usize| One {
+        let mut state = State {
+            all: (0..spec.containers.len()).map(|at| State::one(spec, at)).collect(),
+            sandbox: false,
+            pod_ips: Vec::new(),
+            host_ip: None,
+            began: (now.monotonic, now.wall),
+            ending: None,
+            failed: None,
+            restarting: None,
+            hold: None,
+            pod_backoff: None,
+            finished: false,
+            conditions: Vec::new(),
+        };
+        state.set_conditions(spec, now);
+        state
+    }
+
+    pub(super) fn one(spec: &Spec, at: usize) -> One {
+        One {
             phase: Phase::Pulling,
             attempt: 0,
             restarts: 0,
@@ -148,23 +167,7 @@ impl State {
             begun: false,
             stopping: None,
             probes: BTreeMap::new(),
-        };
-        let mut state = State {
-            all: (0..spec.containers.len()).map(one).collect(),
-            sandbox: false,
-            pod_ips: Vec::new(),
-            host_ip: None,
-            began: (now.monotonic, now.wall),
-            ending: None,
-            failed: None,
-            restarting: None,
-            hold: None,
-            pod_backoff: None,
-            finished: false,
-            conditions: Vec::new(),
-        };
-        state.set_conditions(spec, now);
-        state
+        }
     }
 
     /// When the next [`super::Event::Tick`] is wanted, on the monotonic clock.

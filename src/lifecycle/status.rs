@@ -36,8 +36,9 @@ impl State {
             host_ip: self.host_ip.clone(),
             host_ips: self.host_ip.clone().map(|ip| vec![HostIP { ip }]),
             qos_class: Some(spec.qos_class.to_owned()),
-            init_container_statuses: of(|k| k != Kind::App),
+            init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
+            ephemeral_container_statuses: of(|k| k == Kind::Ephemeral),
             ..PodStatus::default()
         }
     }
@@ -114,8 +115,10 @@ impl State {
             },
             Phase::NotCreated { reason, message, .. } => waiting(reason, Some(message.clone())),
             Phase::Pulling | Phase::Waiting | Phase::Starting => {
-                let inits = spec.containers.iter().any(|(kind, _)| *kind != Kind::App);
-                waiting(if inits { "PodInitializing" } else { "ContainerCreating" }, None)
+                let inits =
+                    spec.containers.iter().any(|(kind, _)| matches!(kind, Kind::Init | Kind::Sidecar));
+                let after_inits = inits && spec.kind(at) != Kind::Ephemeral;
+                waiting(if after_inits { "PodInitializing" } else { "ContainerCreating" }, None)
             }
         }
     }
@@ -151,7 +154,7 @@ impl State {
         let incomplete = names(&|kind, o| match kind {
             Kind::Init => !(o.phase == Phase::Ended && o.exit_code() == Some(0)),
             Kind::Sidecar => !o.started,
-            Kind::App => false,
+            Kind::App | Kind::Ephemeral => false,
         });
         let app_started = self.all.iter().enumerate().any(|(at, o)| {
             spec.kind(at) == Kind::App && o.begun && (o.phase == Phase::Running || o.terminated.is_some())
@@ -164,7 +167,9 @@ impl State {
                 (false, Some("ContainersNotInitialized"), Some(message))
             }
         };
-        let unready = names(&|kind, o| kind != Kind::Init && !(o.ready && o.phase == Phase::Running));
+        let unready = names(&|kind, o| {
+            matches!(kind, Kind::Sidecar | Kind::App) && !(o.ready && o.phase == Phase::Running)
+        });
         let ready = match phase {
             "Succeeded" => (false, Some("PodCompleted"), None),
             "Failed" => (false, Some("PodFailed"), None),

@@ -88,7 +88,10 @@ pub(super) fn end_pod(state: &mut State, by: Duration, force: bool) {
 pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     if let Some(by) = state.stopping_all() {
         let hooks = state.restarting.as_ref().is_none_or(|r| r.hooks);
-        for at in 0..state.all.len() {
+        // R-EPH-1: it outlives the pod's containers, not the pod.
+        let stays = |at| state.restarting.is_some() && spec.kind(at) == Kind::Ephemeral;
+        let stopped: Vec<usize> = (0..state.all.len()).filter(|at| !stays(*at)).collect();
+        for at in stopped {
             if state.all[at].phase == Phase::Running {
                 let how = Stop { hooks, ..Stop::gracefully(by) };
                 stop(spec, state, at, how, now, actions);

@@ -188,16 +188,28 @@ struct Again {
     options: Options,
 }
 
+/// The ConfigMaps and Secrets that a pod was started with.
+///
+/// # Errors
+/// [`Error::State`].
+pub fn objects(dir: &PodDir) -> Result<Objects, Error> {
+    Ok(again(dir)?.objects)
+}
+
+fn again(dir: &PodDir) -> Result<Again, Error> {
+    dir.read()?;
+    let path = dir.again_file();
+    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
+    let damaged = |source| state::Error::Damaged { path, pod: dir.name.clone(), source };
+    Ok(serde_json::from_slice(&text).map_err(damaged)?)
+}
+
 /// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
 ///
 /// # Errors
 /// [`Error`]; one of a pod that lives is [`Error::Exists`].
 pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
-    dir.read()?;
-    let path = dir.again_file();
-    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
-    let Again { pod, objects, options } = serde_json::from_slice(&text)
-        .map_err(|source| state::Error::Damaged { path, pod: dir.name.clone(), source })?;
+    let Again { pod, objects, options } = again(dir)?;
     start(home, pod, objects, &options)
 }
 

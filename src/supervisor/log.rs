@@ -152,14 +152,21 @@ fn entry(out: &mut Vec<u8>, head: &[u8], partial: &mut Vec<u8>, text: &[u8]) {
     partial.clear();
 }
 
-/// Reads what is there, at most a megabyte, so that a flood leaves time for everything else. `false`
-/// when the stream has ended.
-pub fn pump(fd: &OwnedFd, log: &mut Log, stream: Stream, buffer: &mut [u8]) -> bool {
+/// Reads what is there, at most a megabyte, so that a flood leaves time for everything else, into the log
+/// and past `also`. `false` when the stream has ended.
+pub fn pump(
+    fd: &OwnedFd,
+    log: &mut Log,
+    stream: Stream,
+    buffer: &mut [u8],
+    mut also: impl FnMut(&[u8]),
+) -> bool {
     let mut left = 1_usize << 20;
     while left > 0 {
         match nix::unistd::read(fd, buffer) {
             Ok(0) => return false,
             Ok(n) => {
+                also(&buffer[..n]);
                 // A full disk loses output, but never stops the container.
                 let _ = log.write(stream, &buffer[..n]);
                 left = left.saturating_sub(n);
