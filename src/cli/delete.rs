@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, io, pod_dir, run::seconds};
+use super::{Error, io, objects, pod_dir, run::seconds};
 use crate::{
     state::{Home, Liveness, PodDir},
     supervisor::{
@@ -37,6 +37,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((kind, names)) = objects::asked(&args.names) {
+        return objects::delete(home, namespace, kind, &names, args.all, args.ignore_not_found);
+    }
     let grace = match args {
         Args { force: true, .. } => Some(Duration::ZERO),
         Args { now: true, .. } => Some(Duration::from_secs(1)),

@@ -2,7 +2,7 @@
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use super::{Error, pod_dir};
+use super::{Error, objects, pod_dir};
 use crate::{
     lifecycle,
     state::{self, Home, Liveness},
@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `[pods] [NAME…]` or `pod/NAME`; all pods of the namespace else.
+    /// `[pods] [NAME…]` or `pod/NAME`; all pods of the namespace else. Also `configmap`, `secret`, `pvc`.
     names: Vec<String>,
     /// `wide`, `json` or `name`; a table else.
     #[arg(short, long)]
@@ -24,6 +24,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((kind, names)) = objects::asked(&args.names) {
+        let shown = objects::Shown { output: args.output.as_deref(), headers: !args.no_headers };
+        return objects::get(home, namespace, kind, &names, &shown);
+    }
     let names: Vec<&String> =
         args.names.iter().filter(|n| !matches!(n.as_str(), "pod" | "pods" | "po")).collect();
     let mut pods = Vec::new();
@@ -134,7 +138,7 @@ fn table(pods: &[Pod], args: &Args, namespace: &str) {
 }
 
 /// As kubectl words a duration: two units while they are small, then one.
-fn age(seconds: i64) -> String {
+pub(super) fn age(seconds: i64) -> String {
     let (s, m, h, d) = (seconds.max(0), seconds / 60, seconds / 3600, seconds / 86_400);
     match s {
         0..120 => format!("{s}s"),

@@ -43,6 +43,11 @@ pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
     changing(home, "pull", &args.images)
 }
 
+/// Pulls without a word on standard output.
+pub(super) fn fetch(home: &Home, image: &str) -> Result<i32, Error> {
+    changing(home, "fetch", &[image.to_owned()])
+}
+
 pub(super) fn remove(args: &RemoveArgs, home: &Home) -> Result<i32, Error> {
     changing(home, "rmi", &args.images)
 }
@@ -101,6 +106,9 @@ fn one(verb: &str, store: &std::path::Path, argument: &str) -> Result<(), podctl
         "pull" => {
             let pulled = podctl_images::pull(&store, &argument.parse::<Reference>()?, &LayerBars::new())?;
             println!("{}@{}", pulled.image.reference, pulled.image.digest);
+        }
+        "fetch" => {
+            podctl_images::pull(&store, &argument.parse::<Reference>()?, &LayerBars::new())?;
         }
         "rmi" => {
             let reference = argument.parse::<Reference>()?;

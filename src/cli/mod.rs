@@ -1,11 +1,17 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+mod apply;
+mod create;
 mod delete;
 mod exec;
 mod get;
 mod images;
+mod jobs;
 mod logs;
+mod objects;
 mod run;
+mod volume;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -31,7 +37,14 @@ struct Cli {
 enum Command {
     /// Run the pods of manifest files.
     Run(run::Args),
-    /// Show pods.
+    /// Keep the objects of manifest files, and start their pods.
+    Apply(apply::Args),
+    /// Keep a ConfigMap or a Secret for pods to refer to.
+    Create(create::Args),
+    /// The local volumes behind persistent volume claims.
+    #[command(subcommand)]
+    Volume(volume::Command),
+    /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
     /// Print the logs of a container.
     Logs(logs::Args),
@@ -104,6 +117,9 @@ fn command(cli: Cli) -> Result<i32, Error> {
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),
+        Command::Apply(args) => apply::run(&args, &home, namespace),
+        Command::Create(args) => create::run(&args, &home, namespace),
+        Command::Volume(command) => volume::run(&command, &home, namespace),
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),

@@ -12,6 +12,7 @@ mod typed;
 mod validate;
 mod workload;
 
+pub use defaults::pull_policy;
 pub use quantity::{quantity_bytes, quantity_millis};
 pub use references::{Reference, references};
 pub use workload::Job;
