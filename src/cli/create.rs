@@ -14,7 +14,7 @@ use super::{
     io,
     objects::{self, Kind},
 };
-use crate::{manifest::Source, state::Home};
+use crate::state::Home;
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -115,7 +115,7 @@ fn made(home: &Home, namespace: &str, from: &From, kind: Kind, object: New) -> R
     }
     .map_err(|e| Error::Said(e.to_string()))?;
     let word = objects::singular(kind);
-    objects::parse(Source { name: format!("{word} {}", from.name), text: value.to_string() })?;
+    objects::check(format!("{word} {:?}", from.name), &value)?;
     match from.dry_run.as_deref() {
         None | Some("none") => apply::keep_new(home, namespace, object)?,
         Some("client" | "server") if from.output.is_none() => {

@@ -182,10 +182,14 @@ pub(super) fn stored(home: &Home, namespace: &str, files: &[(Kind, &String)]) ->
     Ok(stored)
 }
 
-/// A manifest of text that somebody else has read.
-pub(super) fn parse(source: Source) -> Result<Manifest, Error> {
-    let file = source.name.clone();
-    manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[file]))
+/// Checks an object that a command makes as if it had come from a file of that name.
+pub(super) fn check(name: String, object: &Value) -> Result<(), Error> {
+    let wrong = |all: Vec<manifest::Diagnostic>| {
+        let said: Vec<String> = all.iter().map(|d| format!("{}: {}", d.path, d.message)).collect();
+        Error::Said(format!("cannot create {name}: {}", said.join("; ")))
+    };
+    let source = Source { name: name.clone(), text: object.to_string() };
+    manifest::load(&[source]).map(drop).map_err(wrong)
 }
 
 fn claims(home: &Home, namespace: &str) -> Result<Vec<PersistentVolumeClaim>, Error> {

@@ -14,7 +14,7 @@ use super::{
     objects::{self, Kind},
 };
 use crate::{
-    manifest::{Source, quantity_bytes},
+    manifest::quantity_bytes,
     sandbox,
     state::{Home, VolumeDir, plain_claim},
 };
@@ -74,8 +74,8 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32
             let volume = home.volume(namespace, name);
             let claim = plain_claim(name, size);
             // Its name and size are checked as if they had come from a file.
-            let text = serde_json::to_string(&claim).map_err(|e| Error::Said(e.to_string()))?;
-            objects::parse(Source { name: format!("volume {name}"), text })?;
+            let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
+            objects::check(format!("volume {name:?}"), &value)?;
             if volume.claim()?.is_some() {
                 return Err(exists(Kind::Claim, name));
             }

@@ -107,7 +107,8 @@ fn sub_path(volume: &Path, sub: &str, name: &str) -> Result<OwnedFd, Error> {
             .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(&root, path, how)
     };
-    let mode = Mode::from_bits_truncate(fstat(&root).map_err(wrong)?.st_mode & 0o777);
+    // With the bit that hands an fsGroup on.
+    let mode = Mode::from_bits_truncate(fstat(&root).map_err(wrong)?.st_mode & 0o2777);
     let mut at = beneath(".").map_err(wrong)?;
     let mut path = String::new();
     for part in sub.split('/').filter(|p| !p.is_empty() && *p != ".") {
