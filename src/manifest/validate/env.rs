@@ -154,7 +154,7 @@ pub(super) fn resource(
     };
     if let Some(given) = divisor {
         let same = |allowed: &&str| quantity_millis(allowed).ok() == quantity_millis(given).ok();
-        if quantity_millis(given).is_err() || !divisors.iter().any(|d| same(d)) {
+        if quantity_millis(given).is_err() || !divisors.iter().any(same) {
             report.error(
                 &format!("{path}.divisor"),
                 format!("Unsupported value: {given:?}: supported values: {}", divisors[1..].join(", ")),
