@@ -11,8 +11,8 @@ use nix::sys::{
 };
 
 use super::{
-    Error, io,
-    run::{read_files, seconds},
+    Error, io, objects,
+    run::{self, seconds},
     wait::duration,
     which::{Which, not_found},
 };
@@ -74,6 +74,9 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((kind, names)) = objects::asked(&args.which.names) {
+        return objects::delete(home, namespace, kind, &names, args.all, args.ignore_not_found);
+    }
     let grace = args.grace()?;
     let mut failed = false;
     let mut missing = |name: &str| {
@@ -83,7 +86,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     };
     let mut dirs = Vec::new();
-    for pod in read_files(&args.filename)?.pods {
+    let stored = objects::stored(home, namespace, &[])?;
+    for pod in run::read(&args.filename, &stored)?.pods {
         let own = pod.metadata.namespace.filter(|n| n != "default");
         dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &pod.metadata.name.unwrap_or_default()));
     }

@@ -1,8 +1,10 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+mod apply;
 mod attach;
 mod copied;
 mod cp;
+mod create;
 mod debug;
 mod delete;
 mod describe;
@@ -10,7 +12,9 @@ mod events;
 mod exec;
 mod get;
 mod images;
+mod jobs;
 mod logs;
+mod objects;
 mod output;
 mod port_forward;
 mod profile;
@@ -22,6 +26,7 @@ mod stop;
 mod terminal;
 mod timeline;
 mod top;
+mod volume;
 mod wait;
 mod which;
 
@@ -51,7 +56,14 @@ struct Cli {
 enum Command {
     /// Run the pods of manifest files.
     Run(run::Args),
-    /// Show pods.
+    /// Keep the objects of manifest files, and start their pods.
+    Apply(apply::Args),
+    /// Keep a ConfigMap or a Secret for pods to refer to.
+    Create(create::Args),
+    /// The local volumes behind persistent volume claims.
+    #[command(subcommand)]
+    Volume(volume::Command),
+    /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
     /// Show pods in full.
     Describe(describe::Args),
@@ -151,6 +163,9 @@ fn command(cli: Cli) -> Result<i32, Error> {
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),
+        Command::Apply(args) => apply::run(&args, &home, namespace),
+        Command::Create(args) => create::run(&args, &home, namespace),
+        Command::Volume(command) => volume::run(&command, &home, namespace),
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Describe(args) => describe::run(&args, &home, namespace),
         Command::Events(args) => events::run(&args, &home, namespace),

@@ -2,8 +2,8 @@
 //! Docker does by default.
 
 use std::{
-    collections::HashSet,
-    os::fd::{AsRawFd, OwnedFd},
+    collections::{BTreeMap, HashSet},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +18,7 @@ use oci_spec::runtime::{
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
-use super::{Error, Sandbox, env, user};
+use super::{Error, Sandbox, env, mounts, user};
 use crate::manifest::{quantity_bytes, quantity_millis};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -183,7 +183,8 @@ fn process(
         ));
     }
     let image_env = config.env().clone().unwrap_or_default();
-    let mut env = env::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;
+    let env::Environment { all: mut env, declared } =
+        env::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;
     for (name, value) in [("PATH", PATH), ("HOME", user.home.as_str())] {
         if !env.iter().any(|(n, _)| n == name) {
             env.push((name.into(), value.into()));
@@ -192,7 +193,7 @@ fn process(
     if container.tty == Some(true) && !env.iter().any(|(n, _)| n == "TERM") {
         env.push(("TERM".into(), "xterm".into()));
     }
-    let args = arguments(container, image, &env)?;
+    let args = arguments(container, image, &declared)?;
     let mut groups: Vec<u32> = user.groups.clone();
     let ids = security.pod.and_then(|p| p.supplemental_groups.clone()).unwrap_or_default();
     groups.extend(ids.into_iter().chain(security.pod.and_then(|p| p.fs_group)).map(|g| g as u32));
@@ -215,12 +216,15 @@ fn process(
 }
 
 /// `command` replaces the image's entrypoint and its arguments; `args` only the arguments.
-fn arguments(container: &Container, image: &Image, env: &[(String, String)]) -> Result<Vec<String>, Error> {
+fn arguments(
+    container: &Container,
+    image: &Image,
+    env: &BTreeMap<String, String>,
+) -> Result<Vec<String>, Error> {
     let set = |list: &Option<Vec<String>>| list.clone().filter(|l| !l.is_empty());
     let (command, args) = (set(&container.command), set(&container.args));
     let (entrypoint, cmd) = (set(image.config.entrypoint()), set(image.config.cmd()));
-    let env = env.iter().cloned().collect();
-    let expand = |list: Vec<String>| list.iter().map(|a| env::expand(a, &env)).collect::<Vec<_>>();
+    let expand = |list: Vec<String>| list.iter().map(|a| env::expand(a, env)).collect::<Vec<_>>();
     let line = match (command, args) {
         (Some(command), args) => [expand(command), expand(args.unwrap_or_default())].concat(),
         (None, Some(args)) => [entrypoint.unwrap_or_default(), expand(args)].concat(),
@@ -342,90 +346,12 @@ fn mounts(
     let mut ordered: Vec<&VolumeMount> = volume_mounts.iter().collect();
     ordered.sort_by_key(|m| Path::new(&m.mount_path).components().count());
     for volume_mount in ordered {
-        all.push(volume(pod, volume_mount, container, sandbox, held)?);
+        all.push(mounts::volume(pod, volume_mount, container, sandbox, held)?);
     }
     Ok(all)
 }
 
-fn volume(
-    pod: &Pod,
-    wanted: &VolumeMount,
-    container: &Container,
-    sandbox: &Sandbox,
-    held: &mut Vec<OwnedFd>,
-) -> Result<Mount, Error> {
-    let base = sandbox.volumes.get(&wanted.name).ok_or_else(|| {
-        Error::Config(format!("volumeMounts names the volume {:?}, which there is not", wanted.name))
-    })?;
-    let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
-        (Some(path), _) if !path.is_empty() => Some(path.clone()),
-        (_, Some(expr)) if !expr.is_empty() => {
-            let env = env::environment(&[], container, &sandbox.objects, &sandbox.facts)?;
-            Some(env::expand(expr, &env.into_iter().collect()))
-        }
-        _ => None,
-    };
-    let source = match sub {
-        Some(sub) => {
-            let found = sub_path(base, &sub, &wanted.name)?;
-            let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-            held.push(found);
-            path.into()
-        }
-        None => base.clone(),
-    };
-    let kind = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == wanted.name);
-    let written_by_podctl = kind.is_some_and(|v| {
-        v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some()
-    });
-    let mut options = vec!["rbind"];
-    options.push(match wanted.mount_propagation.as_deref() {
-        Some("HostToContainer") => "rslave",
-        Some("Bidirectional") => "rshared",
-        _ => "rprivate",
-    });
-    if wanted.read_only == Some(true) || written_by_podctl {
-        options.push(if wanted.recursive_read_only.as_deref() == Some("Enabled") { "rro" } else { "ro" });
-    }
-    mount(&wanted.mount_path, "bind", source, &options)
-}
-
-/// Resolves a subPath without ever leaving the volume; a directory that is missing is made.
-///
-/// What comes back is a descriptor of the very file that was checked, so that a container that
-/// swaps a link in later gains nothing.
-fn sub_path(volume: &Path, sub: &str, name: &str) -> Result<OwnedFd, Error> {
-    use nix::{
-        errno::Errno,
-        fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
-        sys::stat::{Mode, mkdirat},
-    };
-    let wrong = |e: Errno| Error::Volume {
-        volume: name.to_owned(),
-        message: format!("subPath {sub:?}: {}", e.desc()),
-    };
-    let how = || {
-        OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS)
-    };
-    let mut at = open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(wrong)?;
-    for part in sub.split('/').filter(|p| !p.is_empty() && *p != ".") {
-        at = match openat2(&at, part, how()) {
-            Err(Errno::ENOENT) => {
-                match mkdirat(&at, part, Mode::from_bits_truncate(0o755)) {
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(e) => return Err(wrong(e)),
-                }
-                openat2(&at, part, how()).map_err(wrong)?
-            }
-            found => found.map_err(wrong)?,
-        };
-    }
-    Ok(at)
-}
-
-fn mount(target: &str, kind: &str, source: PathBuf, options: &[&str]) -> Result<Mount, Error> {
+pub(super) fn mount(target: &str, kind: &str, source: PathBuf, options: &[&str]) -> Result<Mount, Error> {
     built(
         MountBuilder::default()
             .destination(target)

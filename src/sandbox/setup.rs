@@ -1,7 +1,6 @@
 //! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
 
 use std::{
-    collections::BTreeMap,
     ffi::CString,
     fs,
     os::fd::AsRawFd,
@@ -23,7 +22,7 @@ pub struct Sandbox {
     /// What the pod knows of itself.
     pub facts: Facts,
     /// Each volume's directory or file.
-    pub volumes: BTreeMap<String, PathBuf>,
+    pub volumes: volumes::Volumes,
     /// Writable layers, one directory a container.
     pub containers: PathBuf,
     /// A tmpfs with `hosts`, `resolv.conf`, `hostname`, `shm` and the volumes podctl writes.
@@ -84,6 +83,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Step`].
     pub fn set_addresses(&mut self, pod: &Pod, pod_ips: Vec<String>) -> Result<(), Error> {
+        self.facts.host_ip = pod_ips.first().cloned().unwrap_or_default();
         self.facts.pod_ips = pod_ips;
         let path = self.memory.join("hosts");
         fs::write(&path, hosts(pod, &self.facts)).map_err(Error::step("write", path))

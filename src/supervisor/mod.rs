@@ -10,7 +10,9 @@ mod attach;
 mod client;
 pub mod control;
 mod ephemeral;
+mod eviction;
 mod execs;
+pub mod gather;
 pub mod handler;
 mod launch;
 mod log;
@@ -98,6 +100,7 @@ struct Supervisor {
     /// Shared locks on the images in use.
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
+    quotas: eviction::Quotas,
     cgroups: Option<CgroupParent>,
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
@@ -173,6 +176,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let recorder = Recorder::new(&launch.pod, dir.clone());
     let trace = trace::Trace::new(&dir);
     let store = Store::open(&home.images())?;
+    let leases = sandbox.objects.images.values().map(|image| store.lease(image));
+    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
     Ok(Supervisor {
         poll,
@@ -185,7 +191,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         sandbox,
         store,
         images: launch.images,
-        leases: Vec::new(),
+        leases,
+        quotas,
         puller,
         cgroups: Cgroup::detect().ok(),
         live: HashMap::new(),
@@ -215,12 +222,15 @@ impl Supervisor {
         self.act(actions);
         self.settle();
         while !self.finished {
-            let deadlines = [self.state.next_deadline(&self.spec), self.next_exec_deadline()];
+            let deadlines =
+                [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
             for source in self.poll.wait(next.map(|at| at.saturating_sub(self.began.elapsed()))) {
                 self.serve(source);
             }
             self.end_late_execs();
+            let broken = self.quotas.look(self.began.elapsed());
+            self.pending.extend(broken.map(|message| Event::Evict { message }));
             self.pending.push_back(Event::Tick);
             self.settle();
         }

@@ -28,8 +28,8 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
             fs::remove_dir_all(&logs).map_err(crate::state::Error::io("remove", logs))?;
         }
         let data = home.pod_data(&uid);
-        if !uid.is_empty() && data.exists() && fs::remove_dir_all(&data).is_err() {
-            in_user_namespace(&data)?;
+        if !uid.is_empty() {
+            remove_tree(&data)?;
         }
     }
     Ok(dir.remove()?)
@@ -37,6 +37,14 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
 
 fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
+}
+
+/// Removes a directory that containers wrote to; it need not be there.
+///
+/// # Errors
+/// [`Error`] when something in it cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    if path.exists() && fs::remove_dir_all(path).is_err() { in_user_namespace(path) } else { Ok(()) }
 }
 
 fn in_user_namespace(data: &Path) -> Result<(), Error> {

@@ -442,7 +442,7 @@ impl Life {
                     one.started || self.begun.iter().any(|later| *later > before),
                     "{run:?} starts before sidecar {before} is started"
                 ),
-                Kind::App => {}
+                Kind::App | Kind::Ephemeral => {}
             }
         }
         self.begun.insert(at);
