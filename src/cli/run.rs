@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Longest wait before a container is restarted, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
+    /// Stop when a limit of a pod cannot be enforced here.
+    #[arg(long)]
+    strict_limits: bool,
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -159,6 +162,7 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
+        strict_limits: args.strict_limits,
         outside: args.network == Network::Podctl,
     };
     if args.network == Network::Host

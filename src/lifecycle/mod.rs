@@ -10,6 +10,7 @@ mod advance;
 mod event;
 mod printed;
 mod probes;
+pub mod resources;
 mod restart;
 mod spec;
 mod state;

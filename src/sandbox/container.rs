@@ -10,16 +10,15 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext, VolumeMount};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
-    LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResources,
-    LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec,
+    Capability, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxSeccomp, Mount, MountBuilder, Process, ProcessBuilder, RootBuilder, Spec,
     SpecBuilder, UserBuilder,
 };
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
-use super::{Error, Sandbox, env, user};
-use crate::manifest::{quantity_bytes, quantity_millis};
+use super::{Error, Sandbox, env, resources, user};
+use crate::lifecycle::resources::oom_score_adj;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -46,6 +45,13 @@ pub fn container_spec(
     let security = Security::of(pod, container);
     let mut held = Vec::new();
     let process = process(container, image, sandbox, &security)?;
+    let mut process = process;
+    let spec = pod.spec.clone().unwrap_or_default();
+    process.set_oom_score_adj(Some(oom_score_adj(
+        &spec,
+        container,
+        super::field::memory_of_machine() as u64,
+    )));
     let mut linux = linux(pod, container, &security)?;
     if !security.privileged {
         linux.set_masked_paths(Some(defaults::MASKED_PATHS.iter().map(|p| p.to_string()).collect()));
@@ -256,7 +262,7 @@ fn linux(pod: &Pod, container: &Container, security: &Security<'_>) -> Result<Li
     let namespaces = kinds.into_iter().map(|k| built(LinuxNamespaceBuilder::default().typ(k).build()));
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces.collect::<Result<Vec<_>, _>>()?)
-        .resources(resources(container)?);
+        .resources(resources::of_container(container)?);
     if let Some(sysctls) = security.pod.and_then(|p| p.sysctls.as_ref()) {
         linux = linux.sysctl(
             sysctls
@@ -266,36 +272,6 @@ fn linux(pod: &Pod, container: &Container, security: &Security<'_>) -> Result<Li
         );
     }
     built(linux.build())
-}
-
-/// R-RES-1, in cgroup v1's words as the runtime spec has them.
-fn resources(container: &Container) -> Result<LinuxResources, Error> {
-    let lists = container.resources.as_ref();
-    let of = |list: Option<
-        &std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-    >,
-              name: &str| { list.and_then(|l| l.get(name)).map(|q| q.0.clone()) };
-    let limits = lists.and_then(|r| r.limits.as_ref());
-    let requests = lists.and_then(|r| r.requests.as_ref());
-    let wrong = |text: &str| Error::Config(format!("{text:?} is not a quantity"));
-    let mut built_resources = LinuxResourcesBuilder::default();
-    if let Some(limit) = of(limits, "memory") {
-        let bytes = quantity_bytes(&limit).map_err(|_| wrong(&limit))? as i64;
-        built_resources = built_resources.memory(built(LinuxMemoryBuilder::default().limit(bytes).build())?);
-    }
-    let mut cpu = LinuxCpuBuilder::default();
-    if let Some(request) = of(requests, "cpu").or_else(|| of(limits, "cpu")) {
-        let milli = quantity_millis(&request).map_err(|_| wrong(&request))?;
-        cpu = cpu.shares((milli * 1024 / 1000).clamp(2, 262_144));
-    } else {
-        cpu = cpu.shares(2u64);
-    }
-    if let Some(limit) = of(limits, "cpu") {
-        let milli = quantity_millis(&limit).map_err(|_| wrong(&limit))? as i64;
-        cpu = cpu.period(100_000u64).quota((milli * 100).max(1000));
-    }
-    let pids = built(LinuxPidsBuilder::default().limit(4096i64).build())?;
-    built(built_resources.cpu(built(cpu.build())?).pids(pids).build())
 }
 
 fn mounts(
@@ -432,6 +408,6 @@ fn mount(target: &str, kind: &str, source: PathBuf, options: &[&str]) -> Result<
     )
 }
 
-fn built<T>(result: Result<T, OciSpecError>) -> Result<T, Error> {
+pub(super) fn built<T>(result: Result<T, OciSpecError>) -> Result<T, Error> {
     result.map_err(|e| Error::Config(e.to_string()))
 }

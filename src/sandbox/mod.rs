@@ -7,6 +7,7 @@
 mod container;
 pub mod env;
 pub mod field;
+pub mod resources;
 mod setup;
 pub mod user;
 mod volumes;

@@ -67,6 +67,8 @@ pub struct Options {
     pub backoff_max: Duration,
     /// R-INIT-4: a failed init container restarts the pod.
     pub restart_pod_on_init_failure: bool,
+    /// A limit that cannot be enforced stops the start.
+    pub strict_limits: bool,
     /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
     pub outside: bool,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             backoff_initial: core.backoff_initial,
             backoff_max: core.backoff_max,
             restart_pod_on_init_failure: core.restart_pod_on_init_failure,
+            strict_limits: false,
             outside: true,
         }
     }
@@ -87,6 +90,12 @@ impl Default for Options {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Network {
     pub outside: bool,
+}
+
+/// What a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ready {
+    pub warnings: Vec<String>,
 }
 
 /// Why a pod could not be started.
@@ -193,6 +202,7 @@ fn launch(
     let (images, all_present) = present_images(home, &pod)?;
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
     let ports = network::host_ports(&pod);
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
     let launch = Launch {
         pod,
         objects,
@@ -223,6 +233,7 @@ fn launch(
         fds.push((puller.as_fd(), PULLER));
     }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), &fds)?;
+    let scope = super::scope::ask(&uid, &supervisor);
     let _puller = match all_present {
         true => None,
         false => {
@@ -247,23 +258,23 @@ fn launch(
         },
         false => false,
     };
+    if let Some(scope) = scope {
+        scope.settle();
+    }
     let told = serde_json::to_vec(&Network { outside }).expect("plain data");
     // A supervisor that is gone already says why below.
     let _ = nix::unistd::write(&client, &told);
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
-    match std::str::from_utf8(&answer[..read]) {
-        Ok("ready") => Ok((supervisor, warnings)),
-        Ok("") => {
-            let end = supervisor.wait();
-            let message = format!("its supervisor ended unexpectedly ({end:?})");
-            Err(Error::Sandbox { pod: dir.name.clone(), message })
-        }
-        Ok(message) => Err(Error::Sandbox { pod: dir.name.clone(), message: message.to_owned() }),
-        Err(_) => {
-            Err(Error::Sandbox { pod: dir.name.clone(), message: "its supervisor answered nonsense".into() })
-        }
+    if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
+        warnings.extend(ready.warnings);
+        return Ok((supervisor, warnings));
     }
+    let message = match &answer[..read] {
+        [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
+        words => String::from_utf8_lossy(words).into_owned(),
+    };
+    Err(Error::Sandbox { pod: dir.name.clone(), message })
 }
 
 /// Starts this program again in another role.

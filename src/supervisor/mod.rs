@@ -6,6 +6,7 @@
 //! [`launch`] starts it, [`control`] is how commands reach it.
 
 mod act;
+mod cgroups;
 pub mod control;
 mod execs;
 pub mod handler;
@@ -15,6 +16,7 @@ pub mod network;
 mod poll;
 pub mod pull;
 mod record;
+mod scope;
 pub mod sweep;
 
 pub(crate) use launch::role;
@@ -34,12 +36,12 @@ use k8s_openapi::{
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, CgroupParent, Process};
+use podctl_runtime::{Cgroup, Process};
 
 use self::{
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
+    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, Ready, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
@@ -81,7 +83,7 @@ struct Supervisor {
     /// Shared locks on the images in use.
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
-    cgroups: Option<CgroupParent>,
+    cgroups: Option<cgroups::PodCgroup>,
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
@@ -98,8 +100,9 @@ pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
     match prepare(lock, &client) {
-        Ok(mut supervisor) => {
-            let _ = nix::unistd::write(&client, b"ready");
+        Ok((mut supervisor, warnings)) => {
+            let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
+            let _ = nix::unistd::write(&client, &answer);
             drop(client);
             detach_from_terminal();
             supervisor.run();
@@ -113,7 +116,8 @@ pub fn main() -> i32 {
     }
 }
 
-fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
+/// The supervisor, and what the user should know about its sandbox.
+fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
     // SAFETY: as in main.
@@ -136,6 +140,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let network: Network = serde_json::from_slice(&words[..read])?;
     let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
     sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+    let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
+        .inspect_err(|_| sweep::clear(&data))?;
 
     let options = lifecycle::Options {
         backoff_initial: launch.options.backoff_initial,
@@ -149,7 +155,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let recorder = Recorder::new(&launch.pod, dir.clone());
     let store = Store::open(&home.images())?;
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
-    Ok(Supervisor {
+    let supervisor = Supervisor {
         poll,
         began,
         home,
@@ -162,7 +168,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         images: launch.images,
         leases: Vec::new(),
         puller,
-        cgroups: Cgroup::detect().ok(),
+        cgroups,
         live: HashMap::new(),
         execs: HashMap::new(),
         connections: HashMap::new(),
@@ -171,7 +177,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         delete_requested: false,
         finished: false,
         _lock: lock,
-    })
+    };
+    Ok((supervisor, warning.into_iter().collect()))
 }
 
 impl Supervisor {
@@ -379,8 +386,10 @@ impl Supervisor {
         self.settle();
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let data = self.home.pod_data(&uid);
-        sweep::unmount_below(&data);
-        let _ = fs::remove_dir_all(&data);
+        sweep::clear(&data);
+        if let Some(cgroups) = self.cgroups.take() {
+            cgroups.remove();
+        }
         let _ = fs::remove_file(self.dir.control_socket());
         network::detach(&self.dir);
         if self.delete_requested {
