@@ -84,6 +84,7 @@ pub fn main() -> ExitCode {
     if let Command::Internal { role } = &cli.command {
         return exit_code(match role.as_str() {
             "supervise" => supervisor::main(),
+            "pause" => supervisor::pause::main(),
             "pull-agent" => supervisor::pull::main(),
             "sweep" => supervisor::sweep::main(),
             "images" => images::inside(),

@@ -138,7 +138,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     if name.contains(['.', '[', '/']) { format!("[{name:?}]") } else { name.to_owned() }
 }
 

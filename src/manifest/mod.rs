@@ -6,6 +6,7 @@
 mod decode;
 mod defaults;
 mod quantity;
+mod security;
 mod tree;
 mod validate;
 

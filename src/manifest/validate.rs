@@ -28,14 +28,7 @@ const WITHOUT_MEANING: &[&str] = &[
 ];
 
 /// Fields without which the pod would behave otherwise, and which are not supported.
-const NOT_SUPPORTED: &[&str] = &[
-    "hostPID",
-    "hostIPC",
-    "shareProcessNamespace",
-    "resourceClaims",
-    "ephemeralContainers",
-    "setHostnameAsFQDN",
-];
+const NOT_SUPPORTED: &[&str] = &["resourceClaims", "ephemeralContainers"];
 
 /// Checks a defaulted pod. `prefix` is its path in the document.
 pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Report<'_>) {
@@ -61,6 +54,7 @@ pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Rep
             "is not supported yet, and without it the pod would behave otherwise",
         );
     }
+    super::security::pod(spec, &at("spec"), report);
     one_of(
         spec.restart_policy.as_deref(),
         &["Always", "OnFailure", "Never"],

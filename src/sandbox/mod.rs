@@ -7,7 +7,10 @@
 mod container;
 pub mod env;
 pub mod field;
+mod names;
+mod profile;
 pub mod resources;
+mod security;
 mod setup;
 pub mod user;
 mod volumes;

@@ -201,6 +201,9 @@ fn launch(
 
     let (images, all_present) = present_images(home, &pod)?;
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
+    let host = |asked: Option<bool>| asked == Some(true);
+    let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
+    let host_ipc = host(pod.spec.as_ref().and_then(|s| s.host_ipc));
     let ports = network::host_ports(&pod);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let launch = Launch {
@@ -221,7 +224,13 @@ fn launch(
 
     let (client, supervisors_end) = pair()?;
     let (puller, pullers_end) = pair()?;
-    let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    if !host_pid {
+        namespaces |= CloneFlags::CLONE_NEWPID;
+    }
+    if !host_ipc {
+        namespaces |= CloneFlags::CLONE_NEWIPC;
+    }
     if rootless {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
@@ -287,7 +296,9 @@ pub(crate) fn role(
     mappings: Option<&IdMappings>,
     fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
-    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+    // A supervisor runs from a mount without a place, which has no name but this one.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
     let args: Vec<CString> =
         ["podctl", "internal", name].iter().map(|a| CString::new(*a).expect("no NUL in it")).collect();
     let env: Vec<CString> = std::env::vars_os()

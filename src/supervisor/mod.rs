@@ -13,6 +13,7 @@ pub mod handler;
 mod launch;
 mod log;
 pub mod network;
+pub mod pause;
 mod poll;
 pub mod pull;
 mod record;
@@ -133,6 +134,16 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
     let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+
+    sandbox.profiles = home.data.join("seccomp");
+    let spec = launch.pod.spec.as_ref();
+    if spec.and_then(|s| s.share_process_namespace) == Some(true) {
+        sandbox.pid_namespace = Some(pause::start().inspect_err(|_| sweep::clear(&data))?);
+    }
+    if spec.and_then(|s| s.host_pid) == Some(true) {
+        // Else what a container leaves behind would become the host's, and outlive the pod.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
 
     let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
     let mut words = [0; 4096];
@@ -384,6 +395,7 @@ impl Supervisor {
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
     fn leave(&mut self) {
         self.settle();
+        end_children();
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let data = self.home.pod_data(&uid);
         sweep::clear(&data);
@@ -396,6 +408,14 @@ impl Supervisor {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();
         }
+    }
+}
+
+/// Ends what containers left in a PID namespace that is not theirs alone.
+fn end_children() {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }
 
