@@ -6,7 +6,9 @@
 mod decode;
 mod defaults;
 mod quantity;
+pub mod schema;
 mod security;
+pub mod support;
 mod tree;
 mod validate;
 

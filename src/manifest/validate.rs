@@ -6,30 +6,6 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe, Volume};
 
 use super::{Manifest, Report, Severity, quantity_bytes};
 
-/// Fields that change nothing on one machine.
-const WITHOUT_MEANING: &[&str] = &[
-    "nodeSelector",
-    "affinity",
-    "tolerations",
-    "schedulerName",
-    "priorityClassName",
-    "priority",
-    "nodeName",
-    "topologySpreadConstraints",
-    "serviceAccountName",
-    "serviceAccount",
-    "automountServiceAccountToken",
-    "runtimeClassName",
-    "enableServiceLinks",
-    "preemptionPolicy",
-    "overhead",
-    "readinessGates",
-    "schedulingGates",
-];
-
-/// Fields without which the pod would behave otherwise, and which are not supported.
-const NOT_SUPPORTED: &[&str] = &["resourceClaims", "ephemeralContainers"];
-
 /// Checks a defaulted pod. `prefix` is its path in the document.
 pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Report<'_>) {
     let at = |path: &str| if prefix.is_empty() { path.to_owned() } else { format!("{prefix}.{path}") };
@@ -39,21 +15,7 @@ pub(super) fn pod(pod: &Pod, manifest: &Manifest, prefix: &str, report: &mut Rep
     }
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
-    for name in WITHOUT_MEANING.iter().filter(|n| written.get(n).is_some_and(|v| !v.is_null())) {
-        report.say(
-            Severity::Warning,
-            &at(&format!("spec.{name}")),
-            "has no meaning on one machine and changes nothing",
-            None,
-        );
-    }
-    let asks = |v: &serde_json::Value| !v.is_null() && *v != serde_json::Value::Bool(false);
-    for name in NOT_SUPPORTED.iter().filter(|n| written.get(n).is_some_and(asks)) {
-        report.error(
-            &at(&format!("spec.{name}")),
-            "is not supported yet, and without it the pod would behave otherwise",
-        );
-    }
+    super::support::check(&written, &at("spec"), report);
     super::security::pod(spec, &at("spec"), report);
     one_of(
         spec.restart_policy.as_deref(),
@@ -361,6 +323,8 @@ fn source(volume: &Volume, path: &str, manifest: &Manifest, report: &mut Report<
         // A volume without a source is an emptyDir only in a cluster's memory; the API refuses it.
         [] => report.error(path, "Required value: must specify a volume type"),
         [kind] if SUPPORTED.contains(&kind.as_str()) => {}
+        // Said by the table already, with its reason.
+        [kind] if matches!(super::support::of("Volume", kind), Some((super::support::Support::Refused, _))) => {}
         [kind] => report.error(
             &format!("{path}.{kind}"),
             format!("this kind of volume is not supported; supported are: {}", SUPPORTED.join(", ")),
