@@ -86,6 +86,24 @@ impl Cgroup {
         Err(format!("no cgroup below {ROOT} can be written by this user"))
     }
 
+    /// The controllers that [`Cgroup::detect`] would find, or why none; nothing is changed.
+    pub fn available() -> Result<Vec<&'static str>, String> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let root = Path::new(ROOT);
+        if !root.join("cgroup.controllers").exists() {
+            return Cgroup::detect().map(|parent| parent.controllers());
+        }
+        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let dir = root.join(path.trim_start_matches('/'));
+        let text = wanted(&dir);
+        let known = V2_CONTROLLERS.into_iter().filter(|name| text.contains(&format!("+{name}"))).collect();
+        if writable(&dir) {
+            Ok(known)
+        } else {
+            Err(format!("cgroup {} cannot be written by this user", dir.display()))
+        }
+    }
+
     /// Makes the cgroup `name` (one path component), or takes it when it exists.
     pub fn create(parent: &CgroupParent, name: &str) -> Result<Cgroup, Error> {
         let make = |dir: &Path| {

@@ -1,7 +1,9 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
 mod delete;
+mod doctor;
 mod exec;
+mod explain;
 mod get;
 mod images;
 mod logs;
@@ -31,6 +33,10 @@ struct Cli {
 enum Command {
     /// Run the pods of manifest files.
     Run(run::Args),
+    /// Print what a run would do, without doing it.
+    ExplainFile(explain::Args),
+    /// Check what this machine offers, and how to mend what is missing.
+    Doctor(doctor::Args),
     /// Show pods.
     Get(get::Args),
     /// Print the logs of a container.
@@ -84,6 +90,8 @@ pub fn main() -> ExitCode {
     if let Command::Internal { role } = &cli.command {
         return exit_code(match role.as_str() {
             "supervise" => supervisor::main(),
+            "try-namespaces" => doctor::try_namespaces(),
+            "try-overlay" => doctor::try_overlay(),
             "pause" => supervisor::pause::main(),
             "pull-agent" => supervisor::pull::main(),
             "sweep" => supervisor::sweep::main(),
@@ -105,6 +113,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),
+        Command::ExplainFile(args) => explain::run(&args, &home),
+        Command::Doctor(args) => doctor::run(&args, &home),
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),

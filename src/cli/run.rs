@@ -53,6 +53,9 @@ pub(super) struct Args {
     /// Longest wait before a container is restarted, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Stop when a limit of a pod cannot be enforced here.
     #[arg(long)]
     strict_limits: bool,
@@ -99,6 +102,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if manifest.pods.is_empty() {
         return Err(Error::Said("the files hold no Pod".into()));
     }
+    if args.dry_run {
+        return super::explain::explain(&manifest, home);
+    }
+    met(&manifest)?;
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -120,7 +127,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.detach { detached(args, &started, home) } else { foreground(&started, home, &signals) }
 }
 
-fn read(files: &[String]) -> Result<Manifest, Error> {
+pub(super) fn read(files: &[String]) -> Result<Manifest, Error> {
     let mut sources = Vec::new();
     for file in files {
         let mut text = String::new();
@@ -145,6 +152,22 @@ fn read(files: &[String]) -> Result<Manifest, Error> {
         anstream::eprintln!("{warning}");
     }
     Ok(manifest)
+}
+
+/// Nothing is started when this machine cannot give what a pod asks for.
+fn met(manifest: &Manifest) -> Result<(), Error> {
+    for pod in &manifest.pods {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        for (field, severity, why) in crate::sandbox::host::unmet(pod) {
+            match severity {
+                manifest::Severity::Error => {
+                    return Err(Error::Said(format!("pod \"{name}\": {field}: {why}")));
+                }
+                manifest::Severity::Warning => warn(&format!("{field}: {why}")),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn objects(

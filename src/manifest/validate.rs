@@ -324,7 +324,8 @@ fn source(volume: &Volume, path: &str, manifest: &Manifest, report: &mut Report<
         [] => report.error(path, "Required value: must specify a volume type"),
         [kind] if SUPPORTED.contains(&kind.as_str()) => {}
         // Said by the table already, with its reason.
-        [kind] if matches!(super::support::of("Volume", kind), Some((super::support::Support::Refused, _))) => {}
+        [kind]
+            if matches!(super::support::of("Volume", kind), Some((super::support::Support::Refused, _))) => {}
         [kind] => report.error(
             &format!("{path}.{kind}"),
             format!("this kind of volume is not supported; supported are: {}", SUPPORTED.join(", ")),

@@ -7,6 +7,7 @@
 mod container;
 pub mod env;
 pub mod field;
+pub mod host;
 mod names;
 mod profile;
 pub mod resources;
