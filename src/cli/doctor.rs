@@ -252,10 +252,12 @@ fn overlay(home: &Home, rootless: bool) -> Check {
 pub(super) fn try_overlay() -> i32 {
     let none = None::<&str>;
     let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
+    // By its name: the descriptor leads into the mount namespace in which it was opened.
+    let place = fs::read_link("/proc/self/fd/3").unwrap_or_default();
     let options = "lowerdir=lower,upperdir=upper,workdir=work";
     let contained = !fs::read_to_string("/proc/self/uid_map").unwrap_or_default().contains("4294967295");
     let options = if contained { format!("{options},userxattr") } else { options.to_owned() };
-    let done = private.and_then(|()| nix::unistd::chdir("/proc/self/fd/3")).and_then(|()| {
+    let done = private.and_then(|()| nix::unistd::chdir(&place)).and_then(|()| {
         mount(Some("overlay"), "lower", Some("overlay"), MsFlags::empty(), Some(options.as_str()))
     });
     i32::from(done.is_err())
