@@ -8,8 +8,10 @@ mod create;
 mod debug;
 mod delete;
 mod describe;
+mod doctor;
 mod events;
 mod exec;
+mod explain;
 mod get;
 mod images;
 mod jobs;
@@ -63,6 +65,10 @@ enum Command {
     /// The local volumes behind persistent volume claims.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Print what a run would do, without doing it.
+    ExplainFile(explain::Args),
+    /// Check what this machine offers, and how to mend what is missing.
+    Doctor(doctor::Args),
     /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
     /// Show pods in full.
@@ -142,6 +148,9 @@ pub fn main() -> ExitCode {
     if let Command::Internal { role } = &cli.command {
         return exit_code(match role.as_str() {
             "supervise" => supervisor::main(),
+            "try-namespaces" => doctor::try_namespaces(),
+            "try-overlay" => doctor::try_overlay(),
+            "pause" => supervisor::pause::main(),
             "pull-agent" => supervisor::pull::main(),
             "sweep" => supervisor::sweep::main(),
             "images" => images::inside(),
@@ -166,6 +175,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Apply(args) => apply::run(&args, &home, namespace),
         Command::Create(args) => create::run(&args, &home, namespace),
         Command::Volume(command) => volume::run(&command, &home, namespace),
+        Command::ExplainFile(args) => explain::run(&args, &home, namespace),
+        Command::Doctor(args) => doctor::run(&args, &home),
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Describe(args) => describe::run(&args, &home, namespace),
         Command::Events(args) => events::run(&args, &home, namespace),

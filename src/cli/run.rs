@@ -83,6 +83,12 @@ pub(super) struct Args {
     /// So many log files of a container are kept.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
     log_max_files: u16,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop when a limit of a pod cannot be enforced here.
+    #[arg(long)]
+    strict_limits: bool,
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -156,6 +162,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             "one terminal can be attached to one pod only; run the others with -d".into(),
         ));
     }
+    if args.dry_run {
+        return super::explain::explain(&manifest, home);
+    }
+    met(&manifest)?;
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -271,6 +281,22 @@ fn gathered(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Err
     Ok(gather::gather(home, pod, from)?)
 }
 
+/// Nothing is started when this machine cannot give what a pod asks for.
+fn met(manifest: &Manifest) -> Result<(), Error> {
+    for pod in &manifest.pods {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        for (field, severity, why) in crate::sandbox::host::unmet(pod) {
+            match severity {
+                manifest::Severity::Error => {
+                    return Err(Error::Said(format!("pod \"{name}\": {field}: {why}")));
+                }
+                manifest::Severity::Warning => warn(&format!("{field}: {why}")),
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]) -> Result<Started, Error> {
     let objects = gathered(home, &pod, from)?;
     let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
@@ -281,6 +307,7 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
         log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
+        strict_limits: args.strict_limits,
         outside: args.network == Network::Podctl,
     };
     if args.stdin {

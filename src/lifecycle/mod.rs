@@ -11,6 +11,7 @@ mod ephemeral;
 mod event;
 mod printed;
 mod probes;
+pub mod resources;
 mod restart;
 mod spec;
 mod state;

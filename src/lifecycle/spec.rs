@@ -51,6 +51,7 @@ impl Spec {
         let meta = &pod.metadata;
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
+        let qos_class = super::resources::qos_class(&spec);
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
             let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
             (kind, c)
@@ -58,7 +59,7 @@ impl Spec {
         let containers: Vec<_> = init.chain(spec.containers.into_iter().map(|c| (Kind::App, c))).collect();
         Spec {
             pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
-            qos_class: qos_class(&containers),
+            qos_class,
             containers,
             restart_policy: policy(spec.restart_policy.as_deref()),
             grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
@@ -99,26 +100,5 @@ fn policy(name: Option<&str>) -> RestartPolicy {
         Some("Never") => RestartPolicy::Never,
         Some("OnFailure") => RestartPolicy::OnFailure,
         _ => RestartPolicy::Always,
-    }
-}
-
-/// R-RES-1: Guaranteed when every container's cpu and memory limits equal its requests, BestEffort
-/// when none has either, else Burstable.
-fn qos_class(containers: &[(Kind, Container)]) -> &'static str {
-    let mut any = false;
-    let mut all = true;
-    for (_, container) in containers {
-        let resources = container.resources.as_ref();
-        for name in ["cpu", "memory"] {
-            let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get(name));
-            let request = resources.and_then(|r| r.requests.as_ref()).and_then(|l| l.get(name)).or(limit);
-            any |= limit.is_some() || request.is_some();
-            all &= limit.is_some() && limit == request;
-        }
-    }
-    match (any, all) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
     }
 }

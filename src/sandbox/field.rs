@@ -102,7 +102,7 @@ pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Resu
     Ok((amount + read(divisor)? - 1).div_euclid(read(divisor)?.max(1)).to_string())
 }
 
-fn memory_of_machine() -> i128 {
+pub(crate) fn memory_of_machine() -> i128 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text
         .lines()

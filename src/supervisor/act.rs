@@ -131,9 +131,10 @@ impl Supervisor {
         let log = Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e))?;
 
         let cgroup = match &self.cgroups {
-            Some(parent) => {
-                let cgroup = Cgroup::create(parent, &format!("podctl-{uid}-{}", run.container))
+            Some(pod) => {
+                let cgroup = Cgroup::create(&pod.parent, &format!("{}-{}", run.container, run.attempt))
                     .map_err(|e| broken("make a cgroup", &e))?;
+                cgroup.kill_as_a_group().map_err(|e| broken("set resource limits", &e))?;
                 if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
                     cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
                 }

@@ -7,6 +7,7 @@
 
 mod act;
 mod attach;
+mod cgroups;
 mod client;
 pub mod control;
 mod ephemeral;
@@ -17,9 +18,11 @@ pub mod handler;
 mod launch;
 mod log;
 pub mod network;
+pub mod pause;
 mod poll;
 pub mod pull;
 mod record;
+mod scope;
 pub mod sweep;
 mod trace;
 mod usage;
@@ -43,13 +46,13 @@ use k8s_openapi::{
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, CgroupParent, Process, seccomp::Program};
+use podctl_runtime::{Cgroup, Process, seccomp::Program};
 
 use self::{
     attach::Attachment,
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
+    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, Ready, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
@@ -101,7 +104,7 @@ struct Supervisor {
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
     quotas: eviction::Quotas,
-    cgroups: Option<CgroupParent>,
+    cgroups: Option<cgroups::PodCgroup>,
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
@@ -125,8 +128,9 @@ pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
     match prepare(lock, &client) {
-        Ok(mut supervisor) => {
-            let _ = nix::unistd::write(&client, b"ready");
+        Ok((mut supervisor, warnings)) => {
+            let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
+            let _ = nix::unistd::write(&client, &answer);
             drop(client);
             detach_from_terminal();
             supervisor.run();
@@ -140,7 +144,8 @@ pub fn main() -> i32 {
     }
 }
 
-fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
+/// The supervisor, and what the user should know about its sandbox.
+fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
     // SAFETY: as in main.
@@ -157,12 +162,24 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
+    sandbox.profiles = home.data.join("seccomp");
+    let spec = launch.pod.spec.as_ref();
+    if spec.and_then(|s| s.share_process_namespace) == Some(true) {
+        sandbox.pid_namespace = Some(pause::start().inspect_err(|_| sweep::clear(&data))?);
+    }
+    if spec.and_then(|s| s.host_pid) == Some(true) {
+        // Else what a container leaves behind would become the host's, and outlive the pod.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
+
     let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
     let mut words = [0; 4096];
     let read = nix::unistd::read(client, &mut words)?;
     let network: Network = serde_json::from_slice(&words[..read])?;
     let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
     sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+    let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
+        .inspect_err(|_| sweep::clear(&data))?;
 
     let options = lifecycle::Options {
         backoff_initial: launch.options.backoff_initial,
@@ -180,7 +197,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
-    Ok(Supervisor {
+    let supervisor = Supervisor {
         poll,
         began,
         home,
@@ -194,7 +211,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         leases,
         quotas,
         puller,
-        cgroups: Cgroup::detect().ok(),
+        cgroups,
         live: HashMap::new(),
         execs: HashMap::new(),
         connections: HashMap::new(),
@@ -208,7 +225,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         changed: false,
         finished: false,
         _lock: lock,
-    })
+    };
+    Ok((supervisor, warning.into_iter().collect()))
 }
 
 impl Supervisor {
@@ -448,16 +466,27 @@ impl Supervisor {
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
     fn leave(&mut self) {
         self.settle();
+        end_children();
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let data = self.home.pod_data(&uid);
-        sweep::unmount_below(&data);
-        let _ = fs::remove_dir_all(&data);
+        sweep::clear(&data);
+        if let Some(cgroups) = self.cgroups.take() {
+            cgroups.remove();
+        }
         let _ = fs::remove_file(self.dir.control_socket());
         network::detach(&self.dir);
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();
         }
+    }
+}
+
+/// Ends what containers left in a PID namespace that is not theirs alone.
+fn end_children() {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }
 

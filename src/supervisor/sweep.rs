@@ -21,6 +21,7 @@ use crate::state::{Home, PodDir};
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
     super::network::detach(dir);
+    super::cgroups::sweep(dir);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
         let logs = home.logs(&dir.namespace, &dir.name, &uid);
@@ -70,8 +71,14 @@ pub fn main() -> i32 {
     i32::from(failed)
 }
 
+/// Takes away what a living pod has on disk.
+pub(super) fn clear(data: &Path) {
+    unmount_below(data);
+    let _ = fs::remove_dir_all(data);
+}
+
 /// Unmounts everything beneath a directory, deepest first.
-pub(super) fn unmount_below(directory: &Path) {
+fn unmount_below(directory: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let targets =
         table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));

@@ -93,12 +93,6 @@ pub(super) fn container(
             "Required value: must specify restartPolicy when restart rules are used",
         );
     }
-    if c.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
-        report.error(
-            &at("volumeDevices"),
-            "is not supported: a local volume is a directory, not a block device; use volumeMounts",
-        );
-    }
     mounts(c, path, volumes, report);
     ports(c, spec, path, host_ports, report);
     env::environment(c, path, spec, report);
@@ -197,9 +191,6 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
                     format!("Forbidden: may only be specified as {asked:?} when mountPropagation is None or not specified"),
                 );
             }
-        }
-        if mount.bind_mount_options.as_ref().is_some_and(|o| !o.is_empty()) {
-            report.error(&at("bindMountOptions"), "is not supported");
         }
     }
 }

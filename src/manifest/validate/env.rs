@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, ObjectFieldSelector, PodSpec, ResourceFieldSelector};
 
 use super::{
-    super::{Report, Severity, quantity_millis},
+    super::{Report, quantity_millis},
     names::config_key,
 };
 
@@ -60,14 +60,6 @@ pub(super) fn environment(c: &Container, path: &str, spec: &PodSpec, report: &mu
         }
         if let Some(r) = &from.resource_field_ref {
             resource(r, spec, false, &format!("{at}.resourceFieldRef"), report);
-        }
-        if from.file_key_ref.is_some() {
-            report.say(
-                Severity::Error,
-                &format!("{at}.fileKeyRef"),
-                "is not supported",
-                Some("mount the volume, and let the command read the file".into()),
-            );
         }
     }
     for (i, from) in c.env_from.iter().flatten().enumerate() {

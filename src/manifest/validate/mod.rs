@@ -13,38 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use self::names::{dns_label, one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
-use super::{Report, Severity, typed::join};
-
-/// Fields that change nothing on one machine.
-const WITHOUT_MEANING: &[&str] = &[
-    "nodeSelector",
-    "affinity",
-    "tolerations",
-    "schedulerName",
-    "priorityClassName",
-    "priority",
-    "nodeName",
-    "topologySpreadConstraints",
-    "serviceAccountName",
-    "serviceAccount",
-    "automountServiceAccountToken",
-    "runtimeClassName",
-    "enableServiceLinks",
-    "preemptionPolicy",
-    "overhead",
-    "readinessGates",
-    "schedulingGates",
-];
-
-/// Fields without which the pod would behave otherwise, and which are not supported.
-const NOT_SUPPORTED: &[&str] = &[
-    "hostPID",
-    "hostIPC",
-    "shareProcessNamespace",
-    "resourceClaims",
-    "ephemeralContainers",
-    "setHostnameAsFQDN",
-];
+use super::{Report, typed::join};
 
 /// Checks a defaulted pod. `prefix` is its path in the document.
 pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
@@ -56,21 +25,8 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     }
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
-    for name in WITHOUT_MEANING.iter().filter(|n| written.get(n).is_some_and(|v| !v.is_null())) {
-        report.say(
-            Severity::Warning,
-            &at(&format!("spec.{name}")),
-            "has no meaning on one machine and changes nothing",
-            None,
-        );
-    }
-    let asks = |v: &serde_json::Value| !v.is_null() && *v != serde_json::Value::Bool(false);
-    for name in NOT_SUPPORTED.iter().filter(|n| written.get(n).is_some_and(asks)) {
-        report.error(
-            &at(&format!("spec.{name}")),
-            "is not supported yet, and without it the pod would behave otherwise",
-        );
-    }
+    super::support::check(&written, &at("spec"), report);
+    super::security::pod(spec, &at("spec"), report);
     one_of(
         spec.restart_policy.as_deref(),
         &["Always", "OnFailure", "Never"],

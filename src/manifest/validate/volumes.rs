@@ -53,13 +53,8 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
         [] => {
             report.say(Severity::Error, path, "Required value: must specify a volume type", Some(help));
         }
-        [kind] if SUPPORTED.contains(&kind.as_str()) => {}
-        [kind] => report.say(
-            Severity::Error,
-            &format!("{path}.{kind}"),
-            "is not supported: it needs a driver or a service that one machine does not have",
-            Some(format!("a persistentVolumeClaim is a local volume that stays; {help}")),
-        ),
+        // Whether it is supported the table of fields says.
+        [_] => {}
         _ => report.error(path, "Forbidden: may not specify more than 1 volume type"),
     }
     let at = |field: &str| format!("{path}.{field}");
@@ -76,7 +71,7 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
         downward(v.items.as_deref(), spec, &at("downwardAPI"), report);
     }
     if let Some(v) = &volume.projected {
-        projected(v, volume, spec, &at("projected"), report);
+        projected(v, spec, &at("projected"), report);
     }
     if let Some(v) = &volume.host_path {
         if v.path.is_empty() {
@@ -139,13 +134,7 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
     }
 }
 
-fn projected(
-    v: &ProjectedVolumeSource,
-    volume: &Volume,
-    spec: &PodSpec,
-    path: &str,
-    report: &mut Report<'_>,
-) {
+fn projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     mode(v.default_mode, &format!("{path}.defaultMode"), report);
     for (i, part) in v.sources.iter().flatten().enumerate() {
         let at = |field: &str| format!("{path}.sources[{i}].{field}");
@@ -173,24 +162,6 @@ fn projected(
         }
         if let Some(p) = &part.downward_api {
             downward(p.items.as_deref(), spec, &at("downwardAPI"), report);
-        }
-        if part.service_account_token.is_some() {
-            // The volume that an API server adds to every pod; `kubectl get -o yaml` shows it.
-            if volume.name.starts_with("kube-api-access-") {
-                report.warn(
-                    &at("serviceAccountToken"),
-                    "has no meaning without an API server: there will be no token",
-                );
-            } else {
-                let why = "is not supported: there is no API server that could sign a token";
-                report.error(&at("serviceAccountToken"), why);
-            }
-        }
-        if part.cluster_trust_bundle.is_some() {
-            report.error(&at("clusterTrustBundle"), "is not supported: there is no cluster that has one");
-        }
-        if part.pod_certificate.is_some() {
-            report.error(&at("podCertificate"), "is not supported: there is no cluster that signs one");
         }
     }
 }
