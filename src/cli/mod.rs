@@ -85,6 +85,7 @@ pub fn main() -> ExitCode {
         return exit_code(match role.as_str() {
             "supervise" => supervisor::main(),
             "pull-agent" => supervisor::pull::main(),
+            "network" => crate::network::keeper::main(),
             "sweep" => supervisor::sweep::main(),
             "images" => images::inside(),
             _ => 2,

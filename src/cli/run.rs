@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodStatus, Service};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -22,6 +22,7 @@ use crate::{
     lifecycle,
     logs::{Follow, Prefixes},
     manifest::{self, Manifest, Source},
+    network::ports::{self, HostPort, Target},
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
     supervisor::{self, Options, Started},
@@ -56,6 +57,12 @@ pub(super) struct Args {
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
+    /// Publish a port of the pod on this machine, beside its hostPorts.
+    #[arg(short, long, value_name = "[IP:]HOST:POD[/udp]", value_parser = ports::parse)]
+    publish: Vec<HostPort>,
+    /// Publish every containerPort on a free port of this machine.
+    #[arg(short = 'P', long)]
+    publish_all: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -96,6 +103,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if manifest.pods.is_empty() {
         return Err(Error::Said("the files hold no Pod".into()));
     }
+    if manifest.pods.len() > 1 && !args.publish.is_empty() {
+        let words = "--publish is for one pod, and the files hold several: give them hostPorts";
+        return Err(Error::Said(words.into()));
+    }
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -103,7 +114,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
             pod.metadata.namespace = Some(namespace.to_owned());
         }
-        let objects = objects(&manifest.config_maps, &manifest.secrets);
+        let objects = objects(&manifest.config_maps, &manifest.secrets, &manifest.services, namespace);
         match start(args, home, pod, objects) {
             Ok(pod) => started.push(pod),
             Err(e) => {
@@ -147,8 +158,43 @@ fn read(files: &[String]) -> Result<Manifest, Error> {
 fn objects(
     config_maps: &[k8s_openapi::api::core::v1::ConfigMap],
     secrets: &[k8s_openapi::api::core::v1::Secret],
+    services: &[Service],
+    namespace: &str,
 ) -> Objects {
-    Objects { config_maps: config_maps.to_vec(), secrets: secrets.to_vec() }
+    let mut services = services.to_vec();
+    for meta in services.iter_mut().map(|s| &mut s.metadata) {
+        if meta.namespace.as_deref().is_none_or(|n| n == "default") {
+            meta.namespace = Some(namespace.to_owned());
+        }
+    }
+    Objects { config_maps: config_maps.to_vec(), secrets: secrets.to_vec(), services }
+}
+
+/// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
+fn publish(pod: &mut Pod, ports: &[HostPort]) {
+    let Some(spec) = &mut pod.spec else { return };
+    for port in ports {
+        let Target::Pod(number) = port.target else { continue };
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let has = |p: &ContainerPort| {
+            p.container_port == i32::from(number)
+                && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                && p.host_port.is_none()
+        };
+        let published = ContainerPort {
+            container_port: number.into(),
+            host_port: Some(port.host.into()),
+            host_ip: port.ip.map(|ip| ip.to_string()),
+            protocol: Some(protocol.into()),
+            ..ContainerPort::default()
+        };
+        let known = spec.containers.iter_mut().flat_map(|c| c.ports.iter_mut().flatten()).find(|p| has(p));
+        if let Some(known) = known {
+            *known = ContainerPort { name: known.name.take(), ..published };
+        } else if let Some(first) = spec.containers.first_mut() {
+            first.ports.get_or_insert_default().push(published);
+        }
+    }
 }
 
 fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Started, Error> {
@@ -159,13 +205,15 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
-        outside: args.network == Network::Podctl,
+        network: args.network != Network::None,
+        publish_all: args.publish_all,
     };
     if args.network == Network::Host
         && let Some(spec) = &mut pod.spec
     {
         spec.host_network = Some(true);
     }
+    publish(&mut pod, &args.publish);
     if args.replace {
         let meta = &pod.metadata;
         let name = meta.name.as_deref().unwrap_or_default();
@@ -177,6 +225,14 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
     let started = supervisor::start(home, pod, objects, &options)?;
     for warning in &started.warnings {
         warn(warning);
+    }
+    for port in &started.published {
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let target = match &port.target {
+            Target::Pod(number) => format!("port {number} of pod {}", started.dir.name),
+            Target::Service(service, number) => format!("port {number} of service {service}"),
+        };
+        anstream::eprintln!("published on port {}/{protocol}: {target}", port.host);
     }
     Ok(started)
 }

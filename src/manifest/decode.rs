@@ -2,7 +2,7 @@
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::core::v1::{ConfigMap, Pod, Secret, Service},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -43,7 +43,8 @@ fn object(
                 .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
         }
     };
-    if text("apiVersion") != Some("v1") && matches!(kind, "Pod" | "ConfigMap" | "Secret" | "List") {
+    if text("apiVersion") != Some("v1") && matches!(kind, "Pod" | "ConfigMap" | "Secret" | "Service" | "List")
+    {
         return report.error(
             &join(path, "apiVersion"),
             format!("Unsupported value: supported values for {kind}: \"v1\""),
@@ -62,6 +63,9 @@ fn object(
             data.extend(plain.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))));
             secret
         })),
+        "Service" => manifest.services.extend(
+            decode::<Service>(node, path, report).inspect(|s| super::service::check(s, path, report)),
+        ),
         "List" => {
             if let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind) {
                 for (at, item) in items.iter().enumerate() {
@@ -72,7 +76,7 @@ fn object(
         other => report.error(
             &join(path, "kind"),
             format!(
-                "Unsupported value: {other:?}: supported values: \"Pod\", \"ConfigMap\", \"Secret\", \"List\""
+                "Unsupported value: {other:?}: supported values: \"Pod\", \"ConfigMap\", \"Secret\", \"Service\", \"List\""
             ),
         ),
     }

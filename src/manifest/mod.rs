@@ -6,6 +6,7 @@
 mod decode;
 mod defaults;
 mod quantity;
+mod service;
 mod tree;
 mod validate;
 
@@ -13,7 +14,7 @@ pub use quantity::{quantity_bytes, quantity_millis};
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 
 use self::tree::Node;
 
@@ -35,6 +36,8 @@ pub struct Manifest {
     pub config_maps: Vec<ConfigMap>,
     /// For pods to refer to; stringData is in data.
     pub secrets: Vec<Secret>,
+    /// How pods find one another.
+    pub services: Vec<Service>,
     /// What has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
 }

@@ -7,6 +7,7 @@
 mod container;
 pub mod env;
 pub mod field;
+mod resolv;
 mod setup;
 pub mod user;
 mod volumes;
@@ -16,7 +17,7 @@ pub use setup::{Sandbox, set_up};
 
 use std::path::PathBuf;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde::{Deserialize, Serialize};
 
 /// Why a container's configuration or a pod's sandbox could not be made.
@@ -55,13 +56,15 @@ impl Error {
     }
 }
 
-/// The ConfigMaps and Secrets a pod may refer to.
+/// The ConfigMaps and Secrets a pod may refer to, and the Services that came with it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
     /// Of the pod's namespace.
     pub config_maps: Vec<ConfigMap>,
     /// Of the pod's namespace.
     pub secrets: Vec<Secret>,
+    /// Of whatever namespace.
+    pub services: Vec<Service>,
 }
 
 impl Objects {

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     ffi::CString,
     fs,
+    net::IpAddr,
     os::fd::AsRawFd,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
-use super::{Error, Objects, field::Facts, volumes};
+use super::{Error, Objects, field::Facts, resolv::resolv_conf, volumes};
 
 /// What containers of the pod share.
 #[derive(Debug)]
@@ -72,21 +73,29 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     };
     write("hostname", format!("{}\n", facts.hostname))?;
     write("hosts", hosts(pod, &facts))?;
-    write("resolv.conf", resolv_conf(pod))?;
+    write("resolv.conf", resolv_conf(pod, None))?;
     let places = volumes::Places { disk: &data.join("volumes"), memory: &memory };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     Ok(Sandbox { facts, volumes, containers: data.join("containers"), memory, objects })
 }
 
 impl Sandbox {
-    /// The pod's addresses are known: /etc/hosts names them.
+    /// The pod's addresses are known: /etc/hosts names them, and /etc/resolv.conf the network's resolver.
     ///
     /// # Errors
     /// [`Error::Step`].
-    pub fn set_addresses(&mut self, pod: &Pod, pod_ips: Vec<String>) -> Result<(), Error> {
+    pub fn set_addresses(
+        &mut self,
+        pod: &Pod,
+        pod_ips: Vec<String>,
+        resolver: Option<IpAddr>,
+    ) -> Result<(), Error> {
         self.facts.pod_ips = pod_ips;
-        let path = self.memory.join("hosts");
-        fs::write(&path, hosts(pod, &self.facts)).map_err(Error::step("write", path))
+        let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
+        texts.into_iter().try_for_each(|(name, text)| {
+            let path = self.memory.join(name);
+            fs::write(&path, text).map_err(Error::step("write", path))
+        })
     }
 }
 
@@ -130,38 +139,6 @@ fn hosts(pod: &Pod, facts: &Facts) -> String {
         );
     }
     text
-}
-
-/// dnsPolicy None takes dnsConfig alone; every other policy adds it to the host's resolvers.
-fn resolv_conf(pod: &Pod) -> String {
-    let spec = pod.spec.as_ref();
-    let own_only = spec.and_then(|s| s.dns_policy.as_deref()) == Some("None");
-    let mut text = if own_only { String::new() } else { host_resolv_conf() };
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if let Some(config) = spec.and_then(|s| s.dns_config.as_ref()) {
-        for server in config.nameservers.iter().flatten() {
-            text += &format!("nameserver {server}\n");
-        }
-        let searches: Vec<_> = config.searches.iter().flatten().map(String::as_str).collect();
-        if !searches.is_empty() {
-            text += &format!("search {}\n", searches.join(" "));
-        }
-        for option in config.options.iter().flatten() {
-            let name = option.name.as_deref().unwrap_or_default();
-            let value = option.value.as_ref().map(|v| format!(":{v}")).unwrap_or_default();
-            text += &format!("options {name}{value}\n");
-        }
-    }
-    text
-}
-
-/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
-fn host_resolv_conf() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
 }
 
 fn loopback_up() -> nix::Result<()> {

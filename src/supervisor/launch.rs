@@ -1,7 +1,8 @@
 //! From a checked pod to a running supervisor: the client's half of a start.
 //!
-//! Steps: take the pod's lock, look the images up, start the supervisor in its namespaces, and
-//! beside it whatever needs the host's network: pasta and, when an image is missing, the puller.
+//! Steps: take the pod's lock, look the images up, connect to the pods' network and take the published
+//! ports, start the supervisor in its namespaces, and
+//! beside it, when an image is missing, the puller, which needs the host's network.
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +30,12 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::network;
 use crate::{
     lifecycle,
+    network::{
+        self,
+        ports::{self, HostPort, Target},
+    },
     sandbox::Objects,
     state::{self, Home, Liveness, PodDir},
 };
@@ -44,6 +48,8 @@ pub(super) const LAUNCH: RawFd = 4;
 pub(super) const CLIENT: RawFd = 5;
 /// Descriptor of the socket to the puller.
 pub(super) const PULLER: RawFd = 6;
+/// Descriptor of the connection to the pods' network.
+pub(super) const NETWORK: RawFd = 7;
 
 /// What a supervisor is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +62,8 @@ pub(super) struct Launch {
     pub runtime_dir: PathBuf,
     pub data_dir: PathBuf,
     pub own_network: bool,
+    /// The pod is to be on the network of the user's pods.
+    pub on_network: bool,
 }
 
 /// What a user may choose beside the manifest.
@@ -67,8 +75,10 @@ pub struct Options {
     pub backoff_max: Duration,
     /// R-INIT-4: a failed init container restarts the pod.
     pub restart_pod_on_init_failure: bool,
-    /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
-    pub outside: bool,
+    /// The pod is on the network of the user's pods, unless it is on the host's; else it has loopback alone.
+    pub network: bool,
+    /// Every container port without a hostPort gets a free one.
+    pub publish_all: bool,
 }
 
 impl Default for Options {
@@ -78,15 +88,10 @@ impl Default for Options {
             backoff_initial: core.backoff_initial,
             backoff_max: core.backoff_max,
             restart_pod_on_init_failure: core.restart_pod_on_init_failure,
-            outside: true,
+            network: true,
+            publish_all: false,
         }
     }
-}
-
-/// What the client tells a supervisor that waits for its network.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Network {
-    pub outside: bool,
 }
 
 /// Why a pod could not be started.
@@ -103,6 +108,9 @@ pub enum Error {
     /// The image store.
     #[error(transparent)]
     Images(#[from] podctl_images::Error),
+    /// The pods' network, or a port of the host.
+    #[error(transparent)]
+    Network(#[from] network::Error),
     /// A process could not be started.
     #[error("cannot start the pod's supervisor: {0}")]
     Spawn(#[from] podctl_runtime::Error),
@@ -137,6 +145,8 @@ pub struct Started {
     pub uid: String,
     /// What the user should know: what will not work here and why.
     pub warnings: Vec<String>,
+    /// Ports of the host that were chosen for it or its Services.
+    pub published: Vec<HostPort>,
     supervisor: Process,
 }
 
@@ -171,17 +181,17 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     if started.is_err() {
         let _ = dir.remove();
     }
-    started.map(|(supervisor, warnings)| Started { dir, uid, warnings, supervisor })
+    started.map(|(supervisor, warnings, published)| Started { dir, uid, warnings, published, supervisor })
 }
 
 fn launch(
     home: &Home,
     dir: &PodDir,
     lock: OwnedFd,
-    pod: Pod,
+    mut pod: Pod,
     objects: Objects,
     options: &Options,
-) -> Result<(Process, Vec<String>), Error> {
+) -> Result<(Process, Vec<String>, Vec<HostPort>), Error> {
     let rootless = !nix::unistd::geteuid().is_root();
     let mut warnings = Vec::new();
     let (mappings, warning) = match rootless {
@@ -192,7 +202,16 @@ fn launch(
 
     let (images, all_present) = present_images(home, &pod)?;
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
-    let ports = network::host_ports(&pod);
+    let on_network = own_network && options.network;
+    let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
+    let published = match &network {
+        Some(network) => publish(home, network, &mut pod, &objects, options)?,
+        None => Vec::new(),
+    };
+    if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
+        warnings.push("without a network the pod's hostPorts are not published".into());
+    }
+    dir.write(&pod)?;
     let launch = Launch {
         pod,
         objects,
@@ -201,6 +220,7 @@ fn launch(
         runtime_dir: home.runtime.clone(),
         data_dir: home.data.clone(),
         own_network,
+        on_network,
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -212,7 +232,11 @@ fn launch(
     let (client, supervisors_end) = pair()?;
     let (puller, pullers_end) = pair()?;
     let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
-    if rootless {
+    // The network's pods share its user namespace: the step of mapping ids is saved, too.
+    let shared =
+        network.as_ref().filter(|_| rootless).map(|n| (n.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let join = shared.as_slice();
+    if rootless && join.is_empty() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
     if own_network {
@@ -222,38 +246,32 @@ fn launch(
     if !all_present {
         fds.push((puller.as_fd(), PULLER));
     }
-    let supervisor = role("supervise", namespaces, mappings.as_ref(), &fds)?;
+    if let Some(network) = &network {
+        fds.push((network.socket.as_fd(), NETWORK));
+    }
+    let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
     let _puller = match all_present {
         true => None,
         false => {
-            let (namespaces, fds) = match rootless {
-                true => {
-                    (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, [(pullers_end.as_fd(), PULLER)])
-                }
-                false => (CloneFlags::empty(), [(pullers_end.as_fd(), PULLER)]),
+            let namespaces = match rootless {
+                true if join.is_empty() => CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+                true => CloneFlags::CLONE_NEWNS,
+                false => CloneFlags::empty(),
             };
-            Some(role("pull-agent", namespaces, mappings.as_ref(), &fds)?)
+            let fds = [(pullers_end.as_fd(), PULLER)];
+            Some(role("pull-agent", namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
-    drop((supervisors_end, puller, pullers_end, lock));
+    drop((supervisors_end, puller, pullers_end, lock, network));
 
-    let outside = match own_network && options.outside {
-        true => match network::attach(dir, &supervisor, &ports, rootless) {
-            Ok(()) => true,
-            Err(warning) => {
-                warnings.push(warning);
-                false
-            }
-        },
-        false => false,
-    };
-    let told = serde_json::to_vec(&Network { outside }).expect("plain data");
-    // A supervisor that is gone already says why below.
-    let _ = nix::unistd::write(&client, &told);
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
     match std::str::from_utf8(&answer[..read]) {
-        Ok("ready") => Ok((supervisor, warnings)),
+        Ok(ready) if ready.starts_with("ready") => {
+            let warning = ready["ready".len()..].to_owned();
+            warnings.extend(Some(warning).filter(|w| !w.is_empty()));
+            Ok((supervisor, warnings, published))
+        }
         Ok("") => {
             let end = supervisor.wait();
             let message = format!("its supervisor ended unexpectedly ({end:?})");
@@ -266,6 +284,44 @@ fn launch(
     }
 }
 
+/// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
+/// Gives those whose numbers were chosen here.
+fn publish(
+    home: &Home,
+    network: &network::Connection,
+    pod: &mut Pod,
+    objects: &Objects,
+    options: &Options,
+) -> Result<Vec<HostPort>, Error> {
+    let mut chosen = Vec::new();
+    let known =
+        |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);
+    let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
+    for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
+        let any = port.host == 0;
+        let fd = ports::take(&mut port, home)?;
+        network.publish(&port, &fd)?;
+        chosen.extend(any.then_some(port));
+    }
+    if options.publish_all {
+        let spec = pod.spec.iter_mut();
+        let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
+        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
+            let Ok(number) = u16::try_from(port.container_port) else { continue };
+            if port.host_port.is_some_and(|p| p > 0) {
+                continue;
+            }
+            let udp = port.protocol.as_deref() == Some("UDP");
+            let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
+            let fd = ports::take(&mut free, home)?;
+            network.publish(&free, &fd)?;
+            port.host_port = Some(free.host.into());
+            chosen.push(free);
+        }
+    }
+    Ok(chosen)
+}
+
 /// Starts this program again in another role.
 ///
 /// # Errors
@@ -274,6 +330,7 @@ pub(crate) fn role(
     name: &str,
     namespaces: CloneFlags,
     mappings: Option<&IdMappings>,
+    join: &[(std::os::fd::BorrowedFd<'_>, CloneFlags)],
     fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
@@ -291,7 +348,7 @@ pub(crate) fn role(
         env: &env,
         namespaces,
         id_mappings: mappings,
-        join: &[],
+        join,
         fds,
         stdio: podctl_runtime::SpawnStdio::Inherit,
     })

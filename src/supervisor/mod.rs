@@ -11,7 +11,6 @@ mod execs;
 pub mod handler;
 mod launch;
 mod log;
-pub mod network;
 mod poll;
 pub mod pull;
 mod record;
@@ -29,7 +28,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod},
+    api::core::v1::{Container, Pod, PodStatus},
     jiff::Timestamp,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -39,13 +38,14 @@ use podctl_runtime::{Cgroup, CgroupParent, Process};
 use self::{
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
+    launch::{CLIENT, LAUNCH, LOCK, Launch, NETWORK, PULLER, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
 };
 use crate::{
     lifecycle::{self, Event, Exit, ImageFailure, Now, Pulled, Run},
+    network,
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
 };
@@ -90,6 +90,8 @@ struct Supervisor {
     pending: VecDeque<Event>,
     delete_requested: bool,
     finished: bool,
+    /// The connection that keeps the pod on the network.
+    network: Option<OwnedFd>,
     _lock: OwnedFd,
 }
 
@@ -97,9 +99,10 @@ struct Supervisor {
 pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
-    match prepare(lock, &client) {
-        Ok(mut supervisor) => {
-            let _ = nix::unistd::write(&client, b"ready");
+    match prepare(lock) {
+        Ok((mut supervisor, warning)) => {
+            let answer = format!("ready{}", warning.unwrap_or_default());
+            let _ = nix::unistd::write(&client, answer.as_bytes());
             drop(client);
             detach_from_terminal();
             supervisor.run();
@@ -113,7 +116,8 @@ pub fn main() -> i32 {
     }
 }
 
-fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
+/// The sandbox stands afterwards; the second value is a warning for the user.
+fn prepare(lock: OwnedFd) -> Result<(Supervisor, Option<String>), Failure> {
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
     // SAFETY: as in main.
@@ -122,6 +126,12 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())
         // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
         .then(|| unsafe { take(PULLER) });
+    // SAFETY: as in main; launch passes the connection exactly when the pod is to be on the network.
+    let network = launch.on_network.then(|| unsafe { take(NETWORK) });
+    if let Some(network) = &network {
+        // The network makes its end while the sandbox is made.
+        network::join(network, network::Registration::of(&launch.pod, &launch.objects.services))?;
+    }
     let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
     let meta = &launch.pod.metadata;
     let dir =
@@ -131,11 +141,15 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
     let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
-    let mut words = [0; 4096];
-    let read = nix::unistd::read(client, &mut words)?;
-    let network: Network = serde_json::from_slice(&words[..read])?;
-    let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
-    sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+    let joined =
+        network.as_ref().map(network::joined).transpose().inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    let pod_ips = match &joined {
+        Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
+        None if launch.own_network => Vec::new(),
+        None => addresses(),
+    };
+    let resolver = joined.as_ref().map(|j| j.gateway.v4.into());
+    sandbox.set_addresses(&launch.pod, pod_ips.clone(), resolver)?;
 
     let options = lifecycle::Options {
         backoff_initial: launch.options.backoff_initial,
@@ -149,7 +163,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let recorder = Recorder::new(&launch.pod, dir.clone());
     let store = Store::open(&home.images())?;
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
-    Ok(Supervisor {
+    let supervisor = Supervisor {
         poll,
         began,
         home,
@@ -170,8 +184,10 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         pending,
         delete_requested: false,
         finished: false,
+        network,
         _lock: lock,
-    })
+    };
+    Ok((supervisor, joined.and_then(|j| j.warning)))
 }
 
 impl Supervisor {
@@ -205,6 +221,11 @@ impl Supervisor {
         }
         let status = self.state.status(&self.spec);
         if self.pod.status.as_ref() != Some(&status) {
+            if let Some(network) = &self.network
+                && ready(Some(&status)) != ready(self.pod.status.as_ref())
+            {
+                network::tell_ready(network, ready(Some(&status)));
+            }
             self.pod.status = Some(status);
             if self.delete_requested && self.pod.metadata.deletion_timestamp.is_none() {
                 self.pod.metadata.deletion_timestamp =
@@ -382,12 +403,16 @@ impl Supervisor {
         sweep::unmount_below(&data);
         let _ = fs::remove_dir_all(&data);
         let _ = fs::remove_file(self.dir.control_socket());
-        network::detach(&self.dir);
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();
         }
     }
+}
+
+fn ready(status: Option<&PodStatus>) -> bool {
+    let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 /// The supervisor outlives the terminal it was started from.
