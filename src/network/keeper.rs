@@ -36,7 +36,10 @@ use super::{
     range::{Pool, Range},
     relay, resolver, uplink,
 };
-use crate::supervisor::control::{receive, send};
+use crate::supervisor::{
+    control::{receive, send},
+    detach_from_terminal,
+};
 
 /// Descriptor of the listening socket.
 pub const LISTENER: RawFd = 3;
@@ -44,6 +47,9 @@ pub const LISTENER: RawFd = 3;
 pub const LOCK: RawFd = 4;
 
 const TABLE: &str = "podctl";
+
+/// A published port that is served.
+type Relay = JoinHandle<io::Result<()>>;
 
 /// Everything the keeper knows.
 pub(super) struct State {
@@ -55,7 +61,7 @@ pub(super) struct State {
     v6: bool,
     pool: RefCell<Pool>,
     /// Published ports of Services.
-    services: RefCell<HashMap<(String, i32), Vec<(HostPort, JoinHandle<io::Result<()>>)>>>,
+    services: RefCell<HashMap<(String, i32), Vec<(HostPort, Relay)>>>,
     uplink: watch::Receiver<uplink::Known>,
     /// What does not work was said.
     warned: Cell<bool>,
@@ -67,6 +73,7 @@ pub(super) struct State {
 /// The keeper's life. Gives its exit code.
 pub fn main() -> i32 {
     let _ = nix::unistd::setsid();
+    detach_from_terminal();
     // SAFETY: this process was started with these descriptors, and nobody else has taken them.
     let (listener, lock) = unsafe { (OwnedFd::from_raw_fd(LISTENER), File::from_raw_fd(LOCK)) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -170,9 +177,7 @@ impl State {
 
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
-        let services = self.services.borrow();
-        let published = services.values().flatten().map(|(port, _)| port.clone()).collect();
-        drop(services);
+        let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
         let welcome = Reply::Welcome { published };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
@@ -259,8 +264,9 @@ impl State {
         let mut uplink = self.uplink.clone();
         let known = uplink.wait_for(Option::is_some).await.ok().and_then(|k| k.clone());
         let outside = known.and_then(Result::err);
-        let filter = self.filter_error.borrow();
-        let filter = filter
+        let filter = self
+            .filter_error
+            .borrow()
             .as_ref()
             .map(|e| format!("neither Services nor the outside can be reached: nftables: {e}"));
         let warning = filter.or(outside)?;
@@ -305,7 +311,7 @@ struct OnNetwork {
     number: Option<u16>,
     link: Option<u32>,
     address: Rc<Cell<Option<std::net::IpAddr>>>,
-    relays: Vec<JoinHandle<io::Result<()>>>,
+    relays: Vec<Relay>,
 }
 
 /// Nothing that is written there waits.

@@ -89,6 +89,8 @@ pub enum Found {
     Named(String),
     /// The name is the network's to know, and it does not know it.
     Unknown,
+    /// A name without a dot that only the host's search domains could make a whole one.
+    Short,
     /// Somebody else's name.
     Elsewhere,
 }
@@ -222,8 +224,8 @@ impl Registry {
         }
         let short = labels.strip_suffix(&["svc"]).unwrap_or(&labels);
         match short {
-            // A name without a dot is never one of the outside's.
-            [_] => self.in_namespace(short, own).unwrap_or(Found::Unknown),
+            // A name without a dot is none of the outside's as it is.
+            [_] => self.in_namespace(short, own).unwrap_or(Found::Short),
             [inner @ .., namespace] => self
                 .in_namespace(inner, namespace)
                 .or_else(|| self.in_namespace(short, own))
@@ -392,10 +394,15 @@ mod tests {
         ] {
             assert_eq!(registry.find(name, asker), at([0, 2]), "{name}");
         }
-        for name in ["two", "two.default.svc.cluster.local", "web.other.svc.cluster.local", "x.cluster.local"]
-        {
+        for name in [
+            "one.x.default.svc.cluster.local",
+            "two.default.svc.cluster.local",
+            "web.other.svc.cluster.local",
+            "x.cluster.local",
+        ] {
             assert_eq!(registry.find(name, asker), Found::Unknown, "{name}");
         }
+        assert_eq!(registry.find("two", asker), Found::Short);
         assert_eq!(registry.find("example.org", asker), Found::Elsewhere);
         assert_eq!(
             registry.find("2.0.213.10.in-addr.arpa", asker),

@@ -89,13 +89,6 @@ pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
     batch(messages)
 }
 
-/// The transaction that removes `table`.
-pub fn remove(table: &str) -> Vec<u8> {
-    let name = text(table);
-    let create = libc::NLM_F_CREATE as u16;
-    batch(vec![message(NEW_TABLE, create).attribute(1, &name), message(DELETE_TABLE, 0).attribute(1, &name)])
-}
-
 fn batch(messages: Vec<Message>) -> Vec<u8> {
     let edge = |kind| Message::new(kind, 0, &[0, 0, 0, SUBSYSTEM as u8]);
     let all = [edge(BATCH_BEGIN)].into_iter().chain(messages).chain([edge(BATCH_END)]);

@@ -129,6 +129,10 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
             reply(Code::Fine, if asked { std::slice::from_ref(&pointer) } else { &[] }, &[])
         }
         Found::Unknown => reply(Code::NoSuchName, &[], &[]),
+        Found::Short => match searched(&question).await {
+            found if found.is_empty() => reply(Code::NoSuchName, &[], &[]),
+            found => reply(Code::Fine, &found, &[]),
+        },
         Found::Elsewhere => match forward(query, stream).await {
             Some(answer) => Some(answer),
             None => reply(Code::ServerFailure, &[], &[]),
@@ -147,22 +151,39 @@ fn addresses(name: &str, asked: u16, all: &[Addresses]) -> Vec<Record> {
 /// Stub resolvers want to see where an alias ends.
 async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpAddr) -> Vec<Record> {
     let found = state.registry.borrow().find(name, asker);
-    let at = match found {
-        Found::At(all) => return addresses(name, question.kind, &all),
-        Found::Elsewhere => {
-            let id = uuid::Uuid::new_v4().as_u128() as u16;
-            let answer = forward(&dns::query(id, name, question.kind), false).await;
-            answer.and_then(|a| dns::addresses(&a)).unwrap_or_default()
-        }
+    match found {
+        Found::At(all) => addresses(name, question.kind, &all),
+        Found::Elsewhere => outside(name, question.kind, name).await,
         _ => Vec::new(),
-    };
-    at.into_iter().map(|a| Record { name: name.to_owned(), data: Data::Address(a) }).collect()
+    }
+}
+
+/// A short name's addresses in the first of the host's search domains that has it.
+async fn searched(question: &Question) -> Vec<Record> {
+    if !matches!(question.kind, kind::A | kind::AAAA) {
+        return Vec::new();
+    }
+    for domain in searches(&resolv_conf()) {
+        let name = format!("{}.{domain}", question.name);
+        let found = outside(&name, question.kind, &question.name).await;
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+/// The addresses of a name of the outside, as records of the name `of`.
+async fn outside(name: &str, asked: u16, of: &str) -> Vec<Record> {
+    let id = uuid::Uuid::new_v4().as_u128() as u16;
+    let answer = forward(&dns::query(id, name, asked), false).await;
+    let found = answer.and_then(|a| dns::addresses(&a)).unwrap_or_default();
+    found.into_iter().map(|a| Record { name: of.to_owned(), data: Data::Address(a) }).collect()
 }
 
 /// The first answer that one of the host's resolvers gives.
 async fn forward(query: &[u8], stream: bool) -> Option<Vec<u8>> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    for server in nameservers(&text) {
+    for server in nameservers(&resolv_conf()) {
         let to = SocketAddr::new(server, 53);
         let asked = async { if stream { ask_tcp(query, to).await } else { ask_udp(query, to).await } };
         if let Ok(Ok(answer)) = timeout(PATIENCE, asked).await {
@@ -194,8 +215,24 @@ async fn ask_tcp(query: &[u8], to: SocketAddr) -> io::Result<Vec<u8>> {
     read_framed(&mut stream).await
 }
 
+fn resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// The domains of a resolv.conf's last `search` or `domain` line, at most six.
+fn searches(text: &str) -> Vec<&str> {
+    let says = |l: &&str| matches!(l.split_whitespace().next(), Some("search" | "domain"));
+    let last = text.lines().rfind(says).unwrap_or_default();
+    last.split_whitespace()
+        .skip(1)
+        .map(|d| d.trim_end_matches('.'))
+        .filter(|d| !d.is_empty())
+        .take(6)
+        .collect()
+}
+
 /// The nameservers of a resolv.conf, at most three as its page says. A zone of a link-local address is left out.
-pub fn nameservers(text: &str) -> Vec<IpAddr> {
+fn nameservers(text: &str) -> Vec<IpAddr> {
     let servers = text.lines().filter_map(|l| l.trim().strip_prefix("nameserver")?.split_whitespace().next());
     servers.filter_map(|s| s.split('%').next()?.parse().ok()).take(3).collect()
 }

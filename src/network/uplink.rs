@@ -3,6 +3,7 @@
 //! The keeper is PID 1 of a PID namespace: a daemon that ends is its child then, and ends with it.
 
 use std::{
+    fs::File,
     io::{Error, ErrorKind, Read},
     os::fd::{AsRawFd, OwnedFd, RawFd},
     os::unix::process::CommandExt,
@@ -54,7 +55,7 @@ pub fn keep(namespace: &OwnedFd, tell: &watch::Sender<Known>) {
 fn pasta(namespace: &OwnedFd) -> Result<(), Error> {
     let fd = namespace.as_raw_fd();
     let mut pasta = Command::new("pasta");
-    pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit"]);
+    pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit", "--no-map-gw"]);
     pasta.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
     // The keeper is root of the namespaces already, and they have no name that pasta could open later.
     pasta.args(["--runas", "0", "--netns-only", "--netns", &format!("/proc/self/fd/{fd}")]);
@@ -65,7 +66,9 @@ fn pasta(namespace: &OwnedFd) -> Result<(), Error> {
     }
     let words = String::from_utf8_lossy(&output.stderr);
     let words: Vec<&str> = words.lines().filter(|l| !l.contains("syslog")).collect();
-    Err(Error::other(format!("pasta: {}", words.join("; "))))
+    let tun = File::options().read(true).write(true).open("/dev/net/tun").err();
+    let tun = tun.map(|e| format!(" (/dev/net/tun cannot be opened: {e}; its usual mode is 0666)"));
+    Err(Error::other(format!("pasta: {}{}", words.join("; "), tun.unwrap_or_default())))
 }
 
 /// slirp4netns stays a child and says through a pipe that the link stands.
@@ -80,7 +83,7 @@ fn slirp4netns(namespace: &OwnedFd) -> Result<(), Error> {
     let child = slirp.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     drop((slirp, write));
     let mut byte = [0];
-    match std::fs::File::from(read).read(&mut byte) {
+    match File::from(read).read(&mut byte) {
         Ok(1) => Ok(()),
         _ => {
             let end = waitpid(nix::unistd::Pid::from_raw(child.id() as i32), None);

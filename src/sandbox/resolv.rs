@@ -53,14 +53,11 @@ fn conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
         (Some("Default"), Some(own)) => Resolv { nameservers: vec![own.to_string()], ..host.clone() },
         (_, Some(own)) => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-            let zones = [
-                format!("{namespace}.svc.cluster.local"),
-                "svc.cluster.local".into(),
-                "cluster.local".into(),
-            ];
             Resolv {
                 nameservers: vec![own.to_string()],
-                searches: zones.into_iter().chain(host.searches.clone()).collect(),
+                // One domain alone: busybox's nslookup fails when a name is missing in any of them. The resolver
+                // knows shorter names as well, and searches the host's domains itself.
+                searches: vec![format!("{namespace}.svc.cluster.local")],
                 options: vec!["ndots:5".into()],
             }
         }
@@ -107,7 +104,7 @@ mod tests {
         let spec = |policy: &str| serde_json::json!({"containers": [], "dnsPolicy": policy});
         assert_eq!(
             text(spec("ClusterFirst"), true),
-            "nameserver 10.213.0.1\nsearch dev.svc.cluster.local svc.cluster.local cluster.local home.lan\noptions ndots:5\n"
+            "nameserver 10.213.0.1\nsearch dev.svc.cluster.local\noptions ndots:5\n"
         );
         assert_eq!(
             text(spec("ClusterFirst"), false),
@@ -129,7 +126,7 @@ mod tests {
         }});
         let text = text(spec, true);
         assert!(text.contains("nameserver 10.213.0.1\nnameserver 192.0.2.1\n"), "{text}");
-        assert!(text.contains("home.lan corp.example\n"), "{text}");
+        assert!(text.contains("cluster.local corp.example\n"), "{text}");
         assert!(text.ends_with("options ndots:2 edns0\n"), "{text}");
     }
 }

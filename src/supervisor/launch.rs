@@ -205,7 +205,7 @@ fn launch(
     let on_network = own_network && options.network;
     let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
     let published = match &network {
-        Some(network) => publish(home, network, &mut pod, &objects, options)?,
+        Some(network) => publish(home, dir, network, &mut pod, &objects, options)?,
         None => Vec::new(),
     };
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
@@ -288,6 +288,7 @@ fn launch(
 /// Gives those whose numbers were chosen here.
 fn publish(
     home: &Home,
+    dir: &PodDir,
     network: &network::Connection,
     pod: &mut Pod,
     objects: &Objects,
@@ -299,7 +300,7 @@ fn publish(
     let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
     for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
         let any = port.host == 0;
-        let fd = ports::take(&mut port, home)?;
+        let fd = ports::take(&mut port, home, dir)?;
         network.publish(&port, &fd)?;
         chosen.extend(any.then_some(port));
     }
@@ -313,7 +314,7 @@ fn publish(
             }
             let udp = port.protocol.as_deref() == Some("UDP");
             let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
-            let fd = ports::take(&mut free, home)?;
+            let fd = ports::take(&mut free, home, dir)?;
             network.publish(&free, &fd)?;
             port.host_port = Some(free.host.into());
             chosen.push(free);

@@ -415,8 +415,8 @@ fn ready(status: Option<&PodStatus>) -> bool {
     conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// The supervisor outlives the terminal it was started from.
-fn detach_from_terminal() {
+/// For processes that outlive the terminal they were started from.
+pub(crate) fn detach_from_terminal() {
     if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);
