@@ -1,5 +1,6 @@
 //! The network of a user's pods, on real containers: names, Services, published ports.
 
+#[allow(dead_code)]
 mod common;
 
 use std::{

@@ -51,6 +51,9 @@ const TABLE: &str = "podctl";
 /// A published port that is served.
 type Relay = JoinHandle<io::Result<()>>;
 
+/// Published ports of Services, by the Service's key and port.
+type Published = HashMap<(String, i32), Vec<(HostPort, Relay)>>;
+
 /// Everything the keeper knows.
 pub(super) struct State {
     pub registry: RefCell<Registry>,
@@ -60,8 +63,7 @@ pub(super) struct State {
     range: Range,
     v6: bool,
     pool: RefCell<Pool>,
-    /// Published ports of Services.
-    services: RefCell<HashMap<(String, i32), Vec<(HostPort, Relay)>>>,
+    services: RefCell<Published>,
     uplink: watch::Receiver<uplink::Known>,
     /// What does not work was said.
     warned: Cell<bool>,
