@@ -9,6 +9,7 @@ pub mod cli;
 pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
+pub mod network;
 pub mod sandbox;
 pub mod state;
 pub mod supervisor;

@@ -158,7 +158,7 @@ fn user_namespaces() -> Check {
     let restricted = number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1);
     let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let tried = IdMappings::of_user()
-        .and_then(|(mappings, _)| supervisor::role("try-namespaces", own, Some(&mappings), &[])?.wait());
+        .and_then(|(mappings, _)| supervisor::role("try-namespaces", own, Some(&mappings), &[], &[])?.wait());
     match tried {
         Ok(ExitStatus::Code(0)) => ok(NAME, "can be made"),
         _ if restricted => broken(
@@ -235,7 +235,7 @@ fn overlay(home: &Home, rootless: bool) -> Check {
             namespaces |= CloneFlags::CLONE_NEWUSER;
         }
         let mappings = mappings.as_ref().map(|(mappings, _)| mappings);
-        let process = supervisor::role("try-overlay", namespaces, mappings, &[(own.as_fd(), 3)]);
+        let process = supervisor::role("try-overlay", namespaces, mappings, &[], &[(own.as_fd(), 3)]);
         process.and_then(|process| process.wait()).map_err(std::io::Error::other)
     })();
     // The kernel's own directory in `work` belongs to us as well.

@@ -74,7 +74,8 @@ fn changing(home: &Home, verb: &str, arguments: &[String]) -> Result<i32, Error>
     let task = format!("{verb}\n{}\n{}", store.display(), arguments.join("\n"));
     // SAFETY: this process has one thread.
     unsafe { std::env::set_var(TASK, task) };
-    let process = role("images", CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, Some(&mappings), &[])?;
+    let process =
+        role("images", CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, Some(&mappings), &[], &[])?;
     match process.wait()? {
         ExitStatus::Code(code) => Ok(code),
         ExitStatus::Signal(signal) => Ok(128 + signal),

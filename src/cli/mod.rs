@@ -152,6 +152,7 @@ pub fn main() -> ExitCode {
             "try-overlay" => doctor::try_overlay(),
             "pause" => supervisor::pause::main(),
             "pull-agent" => supervisor::pull::main(),
+            "network" => crate::network::keeper::main(),
             "sweep" => supervisor::sweep::main(),
             "images" => images::inside(),
             _ => 2,

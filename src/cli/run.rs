@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, PodStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -28,6 +28,7 @@ use crate::{
     lifecycle,
     logs::{Follow, Prefixes},
     manifest::{self, Diagnostic, Manifest, Source},
+    network::ports::{self, HostPort, Target},
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
     supervisor::{self, LogLimits, Options, Started, gather},
@@ -92,6 +93,12 @@ pub(super) struct Args {
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
+    /// Publish a port of the pod on this machine, beside its hostPorts.
+    #[arg(short, long, value_name = "[IP:]HOST:POD[/udp]", value_parser = ports::parse)]
+    publish: Vec<HostPort>,
+    /// Publish every containerPort on a free port of this machine.
+    #[arg(short = 'P', long)]
+    publish_all: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -166,6 +173,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         return super::explain::explain(&manifest, home);
     }
     met(&manifest)?;
+    if manifest.pods.len() > 1 && !args.publish.is_empty() {
+        let words = "--publish is for one pod, and the files hold several: give them hostPorts";
+        return Err(Error::Said(words.into()));
+    }
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -281,6 +292,33 @@ fn gathered(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Err
     Ok(gather::gather(home, pod, from)?)
 }
 
+/// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
+fn publish(pod: &mut Pod, ports: &[HostPort]) {
+    let Some(spec) = &mut pod.spec else { return };
+    for port in ports {
+        let Target::Pod(number) = port.target else { continue };
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let has = |p: &ContainerPort| {
+            p.container_port == i32::from(number)
+                && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                && p.host_port.is_none()
+        };
+        let published = ContainerPort {
+            container_port: number.into(),
+            host_port: Some(port.host.into()),
+            host_ip: port.ip.map(|ip| ip.to_string()),
+            protocol: Some(protocol.into()),
+            ..ContainerPort::default()
+        };
+        let known = spec.containers.iter_mut().flat_map(|c| c.ports.iter_mut().flatten()).find(|p| has(p));
+        if let Some(known) = known {
+            *known = ContainerPort { name: known.name.take(), ..published };
+        } else if let Some(first) = spec.containers.first_mut() {
+            first.ports.get_or_insert_default().push(published);
+        }
+    }
+}
+
 /// Nothing is started when this machine cannot give what a pod asks for.
 fn met(manifest: &Manifest) -> Result<(), Error> {
     for pod in &manifest.pods {
@@ -308,7 +346,8 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
         restart_pod_on_init_failure: restart_pod,
         log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
         strict_limits: args.strict_limits,
-        outside: args.network == Network::Podctl,
+        network: args.network != Network::None,
+        publish_all: args.publish_all,
     };
     if args.stdin {
         let annotations = pod.metadata.annotations.as_ref();
@@ -325,6 +364,7 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
     {
         spec.host_network = Some(true);
     }
+    publish(&mut pod, &args.publish);
     if args.replace {
         let meta = &pod.metadata;
         let name = meta.name.as_deref().unwrap_or_default();
@@ -336,6 +376,14 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
     let started = supervisor::start(home, pod, objects, &options)?;
     for warning in &started.warnings {
         warn(warning);
+    }
+    for port in &started.published {
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let target = match &port.target {
+            Target::Pod(number) => format!("port {number} of pod {}", started.dir.name),
+            Target::Service(service, number) => format!("port {number} of service {service}"),
+        };
+        anstream::eprintln!("published on port {}/{protocol}: {target}", port.host);
     }
     Ok(started)
 }

@@ -5,7 +5,7 @@ use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     },
 };
 use serde_json::Value;
@@ -24,6 +24,7 @@ const KINDS: &[(&str, &str)] = &[
     ("ConfigMap", "v1"),
     ("Secret", "v1"),
     ("PersistentVolumeClaim", "v1"),
+    ("Service", "v1"),
     ("List", "v1"),
     ("Deployment", "apps/v1"),
     ("StatefulSet", "apps/v1"),
@@ -115,6 +116,12 @@ pub(super) fn object(
             if let Some(claim) = read::<PersistentVolumeClaim>(node, path, report) {
                 validate::claim(&claim, path, report);
                 manifest.claims.push(claim);
+            }
+        }
+        "Service" => {
+            if let Some(service) = read::<Service>(node, path, report) {
+                super::service::check(&service, path, report);
+                manifest.services.push(service);
             }
         }
         "Deployment" => workload!(Deployment, workload::deployment),

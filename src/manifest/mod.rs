@@ -9,6 +9,7 @@ mod quantity;
 mod references;
 pub mod schema;
 mod security;
+mod service;
 pub mod support;
 mod tree;
 mod typed;
@@ -22,7 +23,7 @@ pub use workload::Job;
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 
 use self::tree::Node;
 
@@ -48,6 +49,8 @@ pub struct Manifest {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Pods that are run to their end, one after another or side by side.
     pub jobs: Vec<Job>,
+    /// How pods find one another.
+    pub services: Vec<Service>,
     /// What has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
 }

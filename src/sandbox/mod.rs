@@ -13,6 +13,7 @@ mod mounts;
 mod names;
 mod ownership;
 mod profile;
+mod resolv;
 pub mod resources;
 mod security;
 mod setup;
@@ -25,7 +26,7 @@ pub use setup::{Sandbox, set_up};
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use podctl_images::Image;
 use serde::{Deserialize, Serialize};
 
@@ -67,7 +68,7 @@ impl Error {
     }
 }
 
-/// What a pod refers to: ConfigMaps and Secrets, local volumes, images of its volumes.
+/// What a pod refers to: ConfigMaps and Secrets, local volumes, images of its volumes, and the Services that came with it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
     /// Of the pod's namespace.
@@ -78,6 +79,8 @@ pub struct Objects {
     pub claims: BTreeMap<String, VolumeDir>,
     /// By the volume's name.
     pub images: BTreeMap<String, Image>,
+    /// Of whatever namespace.
+    pub services: Vec<Service>,
 }
 
 impl Objects {

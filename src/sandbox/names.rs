@@ -69,65 +69,6 @@ pub(super) fn hosts(pod: &Pod, facts: &Facts) -> String {
     text
 }
 
-/// dnsPolicy None takes dnsConfig alone; every other policy adds it to the host's resolvers.
-pub(super) fn resolv_conf(pod: &Pod) -> String {
-    let own_only = pod.spec.as_ref().and_then(|s| s.dns_policy.as_deref()) == Some("None");
-    merged(pod, &if own_only { String::new() } else { host_resolv_conf() })
-}
-
-/// dnsConfig behind what there is: servers and search domains once each, options of the same name replaced.
-fn merged(pod: &Pod, host: &str) -> String {
-    let (mut servers, mut searches) = (Vec::new(), Vec::new());
-    let mut options: Vec<(String, Option<String>)> = Vec::new();
-    for line in host.lines() {
-        let mut words = line.split_whitespace().map(str::to_owned);
-        match words.next().as_deref() {
-            Some("nameserver") => servers.extend(words.next()),
-            // The last of several lines counts, as it does for the resolver.
-            Some("search" | "domain") => searches = words.collect(),
-            Some("options") => options.extend(words.map(|word| match word.split_once(':') {
-                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                None => (word, None),
-            })),
-            _ => {}
-        }
-    }
-    if let Some(config) = pod.spec.as_ref().and_then(|s| s.dns_config.as_ref()) {
-        servers.extend(config.nameservers.iter().flatten().cloned());
-        searches.extend(config.searches.iter().flatten().cloned());
-        for option in config.options.iter().flatten() {
-            let name = option.name.clone().unwrap_or_default();
-            options.retain(|(known, _)| *known != name);
-            options.push((name, option.value.clone()));
-        }
-    }
-    let once = |mut all: Vec<String>| {
-        let mut seen = std::collections::HashSet::new();
-        all.retain(|item| seen.insert(item.clone()));
-        all
-    };
-    let mut text: String = once(servers).iter().map(|server| format!("nameserver {server}\n")).collect();
-    let searches = once(searches).join(" ");
-    if !searches.is_empty() {
-        text += &format!("search {searches}\n");
-    }
-    if !options.is_empty() {
-        let word = |(name, value): &(String, Option<String>)| match value {
-            Some(value) => format!("{name}:{value}"),
-            None => name.clone(),
-        };
-        text += &format!("options {}\n", options.iter().map(word).collect::<Vec<_>>().join(" "));
-    }
-    text
-}
-
-/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
-fn host_resolv_conf() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

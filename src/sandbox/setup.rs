@@ -3,6 +3,7 @@
 use std::{
     ffi::CString,
     fs,
+    net::IpAddr,
     os::fd::AsRawFd,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -17,7 +18,8 @@ use nix::{
 use super::{
     Error, Objects,
     field::Facts,
-    names::{hostname, hosts, resolv_conf},
+    names::{hostname, hosts},
+    resolv::resolv_conf,
     volumes,
 };
 
@@ -87,7 +89,7 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     };
     write("hostname", format!("{}\n", facts.hostname))?;
     write("hosts", hosts(pod, &facts))?;
-    write("resolv.conf", resolv_conf(pod))?;
+    write("resolv.conf", resolv_conf(pod, None))?;
     let places = volumes::Places { disk: &data.join("volumes"), memory: &memory };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let containers = data.join("containers");
@@ -96,15 +98,23 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
 }
 
 impl Sandbox {
-    /// The pod's addresses are known: /etc/hosts names them.
+    /// The pod's addresses are known: /etc/hosts names them, and /etc/resolv.conf the network's resolver.
     ///
     /// # Errors
     /// [`Error::Step`].
-    pub fn set_addresses(&mut self, pod: &Pod, pod_ips: Vec<String>) -> Result<(), Error> {
+    pub fn set_addresses(
+        &mut self,
+        pod: &Pod,
+        pod_ips: Vec<String>,
+        resolver: Option<IpAddr>,
+    ) -> Result<(), Error> {
         self.facts.host_ip = pod_ips.first().cloned().unwrap_or_default();
         self.facts.pod_ips = pod_ips;
-        let path = self.memory.join("hosts");
-        fs::write(&path, hosts(pod, &self.facts)).map_err(Error::step("write", path))
+        let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
+        texts.into_iter().try_for_each(|(name, text)| {
+            let path = self.memory.join(name);
+            fs::write(&path, text).map_err(Error::step("write", path))
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a pod refers to, brought together for its supervisor: from its files first, then from the
 //! local store. No more than it refers to: another pod's Secrets are none of its business.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use podctl_images::{Reference, Store};
 
 use super::Error;
@@ -72,5 +72,15 @@ pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, E
             objects.images.insert(volume.volume, image);
         }
     }
+    let services = from.iter().flat_map(|m| &m.services).cloned();
+    objects.services = services.map(|service| in_namespace(service, namespace)).collect();
     Ok(objects)
+}
+
+fn in_namespace(mut service: Service, namespace: &str) -> Service {
+    let meta = &mut service.metadata;
+    if meta.namespace.as_deref().is_none_or(|n| n == "default") {
+        meta.namespace = Some(namespace.to_owned());
+    }
+    service
 }

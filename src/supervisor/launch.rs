@@ -1,7 +1,8 @@
 //! From a checked pod to a running supervisor: the client's half of a start.
 //!
-//! Steps: take the pod's lock, look the images up, start the supervisor in its namespaces, and
-//! beside it whatever needs the host's network: pasta and, when an image is missing, the puller.
+//! Steps: take the pod's lock, look the images up, connect to the pods' network and take the published
+//! ports, start the supervisor in its namespaces, and
+//! beside it, when an image is missing, the puller, which needs the host's network.
 
 use std::{
     collections::BTreeMap,
@@ -29,9 +30,13 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::{log::Limits as LogLimits, network};
+use super::log::Limits as LogLimits;
 use crate::{
     lifecycle,
+    network::{
+        self,
+        ports::{self, HostPort, Target},
+    },
     sandbox::Objects,
     state::{self, Home, Liveness, PodDir},
 };
@@ -44,6 +49,8 @@ pub(super) const LAUNCH: RawFd = 4;
 pub(super) const CLIENT: RawFd = 5;
 /// Descriptor of the socket to the puller.
 pub(super) const PULLER: RawFd = 6;
+/// Descriptor of the connection to the pods' network.
+pub(super) const NETWORK: RawFd = 7;
 
 /// What a supervisor is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +63,8 @@ pub(super) struct Launch {
     pub runtime_dir: PathBuf,
     pub data_dir: PathBuf,
     pub own_network: bool,
+    /// The pod is to be on the network of the user's pods.
+    pub on_network: bool,
 }
 
 /// What a user may choose beside the manifest.
@@ -71,8 +80,10 @@ pub struct Options {
     pub log_limits: LogLimits,
     /// A limit that cannot be enforced stops the start.
     pub strict_limits: bool,
-    /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
-    pub outside: bool,
+    /// The pod is on the network of the user's pods, unless it is on the host's; else it has loopback alone.
+    pub network: bool,
+    /// Every container port without a hostPort gets a free one.
+    pub publish_all: bool,
 }
 
 impl Default for Options {
@@ -84,15 +95,10 @@ impl Default for Options {
             restart_pod_on_init_failure: core.restart_pod_on_init_failure,
             log_limits: LogLimits::default(),
             strict_limits: false,
-            outside: true,
+            network: true,
+            publish_all: false,
         }
     }
-}
-
-/// What the client tells a supervisor that waits for its network.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Network {
-    pub outside: bool,
 }
 
 /// What a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
@@ -115,6 +121,9 @@ pub enum Error {
     /// The image store.
     #[error(transparent)]
     Images(#[from] podctl_images::Error),
+    /// The pods' network, or a port of the host.
+    #[error(transparent)]
+    Network(#[from] network::Error),
     /// A process could not be started.
     #[error("cannot start the pod's supervisor: {0}")]
     Spawn(#[from] podctl_runtime::Error),
@@ -149,6 +158,8 @@ pub struct Started {
     pub uid: String,
     /// What the user should know: what will not work here and why.
     pub warnings: Vec<String>,
+    /// Ports of the host that were chosen for it or its Services.
+    pub published: Vec<HostPort>,
     supervisor: Process,
 }
 
@@ -186,7 +197,7 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     if started.is_err() {
         let _ = dir.remove();
     }
-    started.map(|(supervisor, warnings)| Started { dir, uid, warnings, supervisor })
+    started.map(|(supervisor, warnings, published)| Started { dir, uid, warnings, published, supervisor })
 }
 
 /// What starts a pod again.
@@ -226,10 +237,10 @@ fn launch(
     home: &Home,
     dir: &PodDir,
     lock: OwnedFd,
-    pod: Pod,
+    mut pod: Pod,
     objects: Objects,
     options: &Options,
-) -> Result<(Process, Vec<String>), Error> {
+) -> Result<(Process, Vec<String>, Vec<HostPort>), Error> {
     let rootless = !nix::unistd::geteuid().is_root();
     let mut warnings = Vec::new();
     let (mappings, warning) = match rootless {
@@ -243,8 +254,17 @@ fn launch(
     let host = |asked: Option<bool>| asked == Some(true);
     let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
     let host_ipc = host(pod.spec.as_ref().and_then(|s| s.host_ipc));
-    let ports = network::host_ports(&pod);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let on_network = own_network && options.network;
+    let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
+    let published = match &network {
+        Some(network) => publish(home, dir, network, &mut pod, &objects, options)?,
+        None => Vec::new(),
+    };
+    if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
+        warnings.push("without a network the pod's hostPorts are not published".into());
+    }
+    dir.write(&pod)?;
     let launch = Launch {
         pod,
         objects,
@@ -253,6 +273,7 @@ fn launch(
         runtime_dir: home.runtime.clone(),
         data_dir: home.data.clone(),
         own_network,
+        on_network,
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -270,7 +291,11 @@ fn launch(
     if !host_ipc {
         namespaces |= CloneFlags::CLONE_NEWIPC;
     }
-    if rootless {
+    // The network's pods share its user namespace: the step of mapping ids is saved, too.
+    let shared =
+        network.as_ref().filter(|_| rootless).map(|n| (n.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let join = shared.as_slice();
+    if rootless && join.is_empty() {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
     if own_network {
@@ -280,49 +305,80 @@ fn launch(
     if !all_present {
         fds.push((puller.as_fd(), PULLER));
     }
-    let supervisor = role("supervise", namespaces, mappings.as_ref(), &fds)?;
+    if let Some(network) = &network {
+        fds.push((network.socket.as_fd(), NETWORK));
+    }
+    let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
     let scope = super::scope::ask(&uid, &supervisor);
     let _puller = match all_present {
         true => None,
         false => {
-            let (namespaces, fds) = match rootless {
-                true => {
-                    (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, [(pullers_end.as_fd(), PULLER)])
-                }
-                false => (CloneFlags::empty(), [(pullers_end.as_fd(), PULLER)]),
+            let namespaces = match rootless {
+                true if join.is_empty() => CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+                true => CloneFlags::CLONE_NEWNS,
+                false => CloneFlags::empty(),
             };
-            Some(role("pull-agent", namespaces, mappings.as_ref(), &fds)?)
+            let fds = [(pullers_end.as_fd(), PULLER)];
+            Some(role("pull-agent", namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
-    drop((supervisors_end, puller, pullers_end, lock));
+    drop((supervisors_end, puller, pullers_end, lock, network));
 
-    let outside = match own_network && options.outside {
-        true => match network::attach(dir, &supervisor, &ports, rootless) {
-            Ok(()) => true,
-            Err(warning) => {
-                warnings.push(warning);
-                false
-            }
-        },
-        false => false,
-    };
     if let Some(scope) = scope {
         scope.settle();
     }
-    let told = serde_json::to_vec(&Network { outside }).expect("plain data");
-    // A supervisor that is gone already says why below.
-    let _ = nix::unistd::write(&client, &told);
+    // It waits with its cgroup until it is in the scope; one that is gone already says why below.
+    let _ = nix::unistd::write(&client, b"go");
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         warnings.extend(ready.warnings);
-        return Ok((supervisor, warnings));
+        return Ok((supervisor, warnings, published));
     }
     let message = match &answer[..read] {
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
         words => String::from_utf8_lossy(words).into_owned(),
     };
     Err(Error::Sandbox { pod: dir.name.clone(), message })
+}
+
+/// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
+/// Gives those whose numbers were chosen here.
+fn publish(
+    home: &Home,
+    dir: &PodDir,
+    network: &network::Connection,
+    pod: &mut Pod,
+    objects: &Objects,
+    options: &Options,
+) -> Result<Vec<HostPort>, Error> {
+    let mut chosen = Vec::new();
+    let known =
+        |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);
+    let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
+    for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
+        let any = port.host == 0;
+        let fd = ports::take(&mut port, home, dir)?;
+        network.publish(&port, &fd)?;
+        chosen.extend(any.then_some(port));
+    }
+    if options.publish_all {
+        let spec = pod.spec.iter_mut();
+        let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
+        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
+            let Ok(number) = u16::try_from(port.container_port) else { continue };
+            if port.host_port.is_some_and(|p| p > 0) {
+                continue;
+            }
+            let udp = port.protocol.as_deref() == Some("UDP");
+            let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
+            let fd = ports::take(&mut free, home, dir)?;
+            network.publish(&free, &fd)?;
+            port.host_port = Some(free.host.into());
+            chosen.push(free);
+        }
+    }
+    Ok(chosen)
 }
 
 /// Starts this program again in another role.
@@ -333,6 +389,7 @@ pub(crate) fn role(
     name: &str,
     namespaces: CloneFlags,
     mappings: Option<&IdMappings>,
+    join: &[(std::os::fd::BorrowedFd<'_>, CloneFlags)],
     fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
     // A supervisor runs from a mount without a place, which has no name but this one.
@@ -352,7 +409,7 @@ pub(crate) fn role(
         env: &env,
         namespaces,
         id_mappings: mappings,
-        join: &[],
+        join,
         fds,
         stdio: podctl_runtime::SpawnStdio::Inherit,
     })

@@ -17,7 +17,6 @@ pub mod gather;
 pub mod handler;
 mod launch;
 mod log;
-pub mod network;
 pub mod pause;
 mod poll;
 pub mod pull;
@@ -41,7 +40,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod},
+    api::core::v1::{Container, Pod, PodStatus},
     jiff::Timestamp,
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -52,13 +51,14 @@ use self::{
     attach::Attachment,
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, Ready, take},
+    launch::{CLIENT, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
 };
 use crate::{
     lifecycle::{self, Event, Exit, ImageFailure, Now, Pulled, Run},
+    network,
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
 };
@@ -120,6 +120,8 @@ struct Supervisor {
     /// Something beside the status has changed and is to be written.
     changed: bool,
     finished: bool,
+    /// The connection that keeps the pod on the network.
+    network: Option<OwnedFd>,
     _lock: OwnedFd,
 }
 
@@ -154,6 +156,12 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())
         // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
         .then(|| unsafe { take(PULLER) });
+    // SAFETY: as in main; launch passes the connection exactly when the pod is to be on the network.
+    let network = launch.on_network.then(|| unsafe { take(NETWORK) });
+    if let Some(network) = &network {
+        // The network makes its end while the sandbox is made.
+        network::join(network, network::Registration::of(&launch.pod, &launch.objects.services))?;
+    }
     let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
     let meta = &launch.pod.metadata;
     let dir =
@@ -173,11 +181,17 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     }
 
     let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
-    let mut words = [0; 4096];
-    let read = nix::unistd::read(client, &mut words)?;
-    let network: Network = serde_json::from_slice(&words[..read])?;
-    let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
-    sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+    let joined =
+        network.as_ref().map(network::joined).transpose().inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    let pod_ips = match &joined {
+        Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
+        None if launch.own_network => Vec::new(),
+        None => addresses(),
+    };
+    let resolver = joined.as_ref().map(|j| j.gateway.v4.into());
+    sandbox.set_addresses(&launch.pod, pod_ips.clone(), resolver)?;
+    let mut word = [0; 16];
+    nix::unistd::read(client, &mut word)?;
     let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| sweep::clear(&data))?;
 
@@ -224,9 +238,10 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         delete_requested: false,
         changed: false,
         finished: false,
+        network,
         _lock: lock,
     };
-    Ok((supervisor, warning.into_iter().collect()))
+    Ok((supervisor, joined.and_then(|j| j.warning).into_iter().chain(warning).collect()))
 }
 
 impl Supervisor {
@@ -267,6 +282,11 @@ impl Supervisor {
         }
         let status = self.state.status(&self.spec);
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
+            if let Some(network) = &self.network
+                && ready(Some(&status)) != ready(self.pod.status.as_ref())
+            {
+                network::tell_ready(network, ready(Some(&status)));
+            }
             self.pod.status = Some(status);
             // A full disk must not end the pod; the next change is written again.
             let _ = self.dir.write(&self.pod);
@@ -474,7 +494,6 @@ impl Supervisor {
             cgroups.remove();
         }
         let _ = fs::remove_file(self.dir.control_socket());
-        network::detach(&self.dir);
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();
@@ -490,8 +509,13 @@ fn end_children() {
     }
 }
 
-/// The supervisor outlives the terminal it was started from.
-fn detach_from_terminal() {
+fn ready(status: Option<&PodStatus>) -> bool {
+    let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// For processes that outlive the terminal they were started from.
+pub(crate) fn detach_from_terminal() {
     if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null);
         let _ = nix::unistd::dup2_stdout(&null);

@@ -19,7 +19,7 @@ use super::launch::role;
 /// # Errors
 /// [`podctl_runtime::Error`].
 pub(super) fn start() -> Result<PathBuf, podctl_runtime::Error> {
-    let process = role("pause", CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, None, &[])?;
+    let process = role("pause", CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, None, &[], &[])?;
     Ok(format!("/proc/{}/ns/pid", process.pid).into())
 }
 

@@ -20,7 +20,6 @@ use crate::state::{Home, PodDir};
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
-    super::network::detach(dir);
     super::cgroups::sweep(dir);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
@@ -54,7 +53,7 @@ fn in_user_namespace(data: &Path) -> Result<(), Error> {
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let directory = fs::File::open(data).map_err(crate::state::Error::io("open", data))?;
     use std::os::fd::AsFd;
-    role("sweep", namespaces, Some(&mappings), &[(directory.as_fd(), 3)])?.wait()?;
+    role("sweep", namespaces, Some(&mappings), &[], &[(directory.as_fd(), 3)])?.wait()?;
     fs::remove_dir_all(data).map_err(crate::state::Error::io("remove", data))?;
     Ok(())
 }

@@ -1,0 +1,119 @@
+//! What kube-apiserver refuses in a Service, and what has no meaning here.
+
+use std::collections::HashSet;
+
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+
+use super::{Report, Severity};
+
+/// Fields that change nothing on one machine.
+const WITHOUT_MEANING: &[&str] = &[
+    "allocateLoadBalancerNodePorts",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "internalTrafficPolicy",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerSourceRanges",
+    "sessionAffinityConfig",
+    "trafficDistribution",
+];
+
+/// Fields without which the Service would behave otherwise.
+const NOT_SUPPORTED: &[&str] = &["externalIPs", "loadBalancerIP"];
+
+/// Checks a Service. `prefix` is its path in the document.
+pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
+    let at = |path: &str| if prefix.is_empty() { path.to_owned() } else { format!("{prefix}.{path}") };
+    let name = service.metadata.name.as_deref().unwrap_or_default();
+    let label = name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.ends_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if name.is_empty() {
+        report.error(&at("metadata.name"), "Required value: name is required");
+    } else if !label {
+        report.error(
+            &at("metadata.name"),
+            format!(
+                "Invalid value: {name:?}: a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character"
+            ),
+        );
+    }
+    let Some(spec) = &service.spec else { return report.error(&at("spec"), "Required value") };
+    let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName") {
+        report.error(
+            &at("spec.type"),
+            format!(
+                "Unsupported value: {kind:?}: supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\""
+            ),
+        );
+    }
+    if kind == "ExternalName" && spec.external_name.as_deref().is_none_or(str::is_empty) {
+        report.error(&at("spec.externalName"), "Required value");
+    }
+    let headless = spec.cluster_ip.as_deref() == Some("None");
+    if let Some(fixed) = spec.cluster_ip.as_deref().filter(|ip| !matches!(*ip, "" | "None")) {
+        report.say(
+            Severity::Warning,
+            &at("spec.clusterIP"),
+            format!("the network gives the Service an address of its own; {fixed} is not used"),
+            None,
+        );
+    }
+    if spec.session_affinity.as_deref().is_some_and(|a| a != "None") {
+        report.error(
+            &at("spec.sessionAffinity"),
+            "is not supported, and without it the Service would behave otherwise",
+        );
+    }
+    let written = serde_json::to_value(spec).unwrap_or_default();
+    let asked = |name: &&&str| written.get(**name).is_some_and(|v| !v.is_null());
+    for name in WITHOUT_MEANING.iter().filter(asked) {
+        let message = "has no meaning on one machine and changes nothing";
+        report.say(Severity::Warning, &at(&format!("spec.{name}")), message, None);
+    }
+    for name in NOT_SUPPORTED.iter().filter(asked) {
+        let message = "is not supported, and without it the Service would behave otherwise";
+        report.error(&at(&format!("spec.{name}")), message);
+    }
+    if kind != "ExternalName" && spec.selector.as_ref().is_none_or(|s| s.is_empty()) {
+        let message = "a Service without a selector leads nowhere here: there are no Endpoints objects";
+        report.say(Severity::Warning, &at("spec.selector"), message, None);
+    }
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() && !headless && kind != "ExternalName" {
+        report.error(&at("spec.ports"), "Required value");
+    }
+    let (mut names, mut numbers) = (HashSet::new(), HashSet::new());
+    for (i, port) in ports.iter().enumerate() {
+        let at = |field: &str| at(&format!("spec.ports[{i}].{field}"));
+        let valid = |n: i32| (1..=65_535).contains(&n);
+        if !valid(port.port) {
+            report.error(&at("port"), "Invalid value: must be between 1 and 65535, inclusive");
+        }
+        if matches!(port.target_port, Some(IntOrString::Int(n)) if !valid(n)) {
+            report.error(&at("targetPort"), "Invalid value: must be between 1 and 65535, inclusive");
+        }
+        if port.node_port.is_some_and(|n| !valid(n)) {
+            report.error(&at("nodePort"), "Invalid value: must be between 1 and 65535, inclusive");
+        }
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        if !matches!(protocol, "TCP" | "UDP") {
+            let message = format!("Unsupported value: {protocol:?}: supported values: \"TCP\", \"UDP\"");
+            report.error(&at("protocol"), message);
+        }
+        match port.name.as_deref() {
+            None | Some("") if ports.len() > 1 => report.error(&at("name"), "Required value"),
+            Some(name) if !names.insert(name) => {
+                report.error(&at("name"), format!("Duplicate value: {name:?}"));
+            }
+            _ => {}
+        }
+        if !numbers.insert((port.port, protocol)) {
+            report.error(&at("port"), format!("Duplicate value: {} {protocol}", port.port));
+        }
+    }
+}

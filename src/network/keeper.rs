@@ -1,0 +1,322 @@
+//! The keeper: the one process that holds a user's network while any pod is on it.
+//!
+//! It made the user and network namespaces that all pods share, and is the only one that changes
+//! them, so twenty pods that come and go at once cannot get into each other's way. A pod is on the
+//! network as long as its supervisor holds its connection; the kernel closes that of a killed one.
+//! With the last connection the keeper ends, and namespaces, rules, links and the helper with it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    rc::Rc,
+    time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    net::if_::if_nametoindex,
+    sys::socket::{SockFlag, UnixAddr, accept4, getsockname},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Notify, watch},
+    task::{JoinHandle, LocalSet, spawn_local},
+};
+
+use super::{
+    Joined, Reply, Request,
+    inside::{self, Inside, Opened},
+    names::{Member, Registration, Registry, has_address, key},
+    netlink::Netlink,
+    nft,
+    ports::{HostPort, Taken, Target},
+    range::{Pool, Range},
+    relay, resolver, uplink,
+};
+use crate::supervisor::{
+    control::{receive, send},
+    detach_from_terminal,
+};
+
+/// Descriptor of the listening socket.
+pub const LISTENER: RawFd = 3;
+/// Descriptor of the lock under which a keeper starts and ends.
+pub const LOCK: RawFd = 4;
+
+const TABLE: &str = "podctl";
+
+/// A published port that is served.
+type Relay = JoinHandle<io::Result<()>>;
+
+/// Published ports of Services, by the Service's key and port.
+type Published = HashMap<(String, i32), Vec<(HostPort, Relay)>>;
+
+/// Everything the keeper knows.
+pub(super) struct State {
+    pub registry: RefCell<Registry>,
+    inside: Rc<Inside>,
+    route: Netlink,
+    filter: Netlink,
+    range: Range,
+    v6: bool,
+    pool: RefCell<Pool>,
+    services: RefCell<Published>,
+    uplink: watch::Receiver<uplink::Known>,
+    /// What does not work was said.
+    warned: Cell<bool>,
+    filter_error: RefCell<Option<io::Error>>,
+    connections: Cell<usize>,
+    left: Notify,
+}
+
+/// The keeper's life. Gives its exit code.
+pub fn main() -> i32 {
+    let _ = nix::unistd::setsid();
+    detach_from_terminal();
+    // SAFETY: this process was started with these descriptors, and nobody else has taken them.
+    let (listener, lock) = unsafe { (OwnedFd::from_raw_fd(LISTENER), File::from_raw_fd(LOCK)) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock)));
+    if done.is_err() {
+        // The next command starts another one.
+        end(&listener, &lock);
+        return 1;
+    }
+    0
+}
+
+async fn keep(listener: &OwnedFd, lock: &File) -> io::Result<()> {
+    let range = Range::beside(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+    let (inside, opened) = Inside::new(range)?;
+    let Opened { namespace, route, filter, v6, resolver } = opened;
+    let (tell, uplink) = watch::channel(None);
+    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&namespace, &tell))?;
+    let state = Rc::new(State {
+        registry: RefCell::default(),
+        inside: Rc::new(inside),
+        route,
+        filter,
+        range,
+        v6,
+        pool: RefCell::new(Pool::new(range, v6)),
+        services: RefCell::default(),
+        uplink,
+        warned: Cell::new(false),
+        filter_error: RefCell::default(),
+        connections: Cell::new(0),
+        left: Notify::new(),
+    });
+    for (udp, tcp) in resolver {
+        spawn_local(resolver::serve(state.clone(), udp, tcp));
+    }
+    state.apply();
+    // SAFETY: the listener is borrowed for longer than it is watched.
+    let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
+    loop {
+        // Whoever had it started may have died before it came.
+        let idle = tokio::time::sleep(Duration::from_secs(10));
+        tokio::select! {
+            ready = watched.readable() => {
+                let mut ready = ready?;
+                match accept(listener) {
+                    Some(connection) => state.serve(connection),
+                    None => ready.clear_ready(),
+                }
+            }
+            () = state.left.notified() => {}
+            () = idle => {}
+        }
+        if state.connections.get() == 0 {
+            match end(listener, lock) {
+                Some(connection) => state.serve(connection),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Under the lock nobody starts another keeper: whoever connects now is served, later ones find nobody.
+fn end(listener: &OwnedFd, lock: &File) -> Option<OwnedFd> {
+    let held = lock.lock();
+    let last = accept(listener);
+    if last.is_none()
+        && let Ok(name) = getsockname::<UnixAddr>(listener.as_raw_fd())
+        && let Some(path) = name.path()
+    {
+        let _ = std::fs::remove_file(path);
+        // The lock goes with the process.
+        return None;
+    }
+    if held.is_ok() {
+        let _ = lock.unlock();
+    }
+    last
+}
+
+fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = accept4(listener.as_raw_fd(), flags).ok()?;
+    // SAFETY: the kernel has just made it for us.
+    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+impl State {
+    fn serve(self: &Rc<State>, connection: OwnedFd) {
+        self.connections.set(self.connections.get() + 1);
+        let state = self.clone();
+        spawn_local(async move {
+            let mut pod = OnNetwork::default();
+            // A connection that speaks nonsense is as good as closed.
+            let _ = state.converse(connection, &mut pod).await;
+            state.leave(&pod);
+            state.connections.set(state.connections.get() - 1);
+            state.left.notify_one();
+        });
+    }
+
+    async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
+        let user_namespace = File::open("/proc/self/ns/user")?;
+        let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
+        let welcome = Reply::Welcome { published };
+        send(&connection, &welcome, &[user_namespace.as_fd()])?;
+        // SAFETY: the connection owns its descriptor and always gives the same one.
+        let connection = unsafe { AsyncFd::register(connection) }?;
+        loop {
+            let mut ready = connection.readable().await?;
+            let Ok(message) = ready.try_io(|c| receive::<Request>(c.get_ref())) else { continue };
+            let Some((request, fds)) = message? else { return Ok(()) };
+            let fd = fds.into_iter().next();
+            match (request, fd) {
+                (Request::Publish(port), Some(fd)) => self.publish(port, fd, pod),
+                (Request::Join(registration), Some(namespace)) => {
+                    let reply = match self.join(*registration, &namespace, pod) {
+                        Ok(mut joined) => {
+                            joined.warning = self.warning().await;
+                            Reply::Joined(joined)
+                        }
+                        Err(e) => Reply::Refused(e.to_string()),
+                    };
+                    send(connection.get_ref(), &reply, &[])?;
+                }
+                (Request::Ready(ready), _) => self.set_ready(pod, ready),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    }
+
+    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) {
+        let taken = Taken::new(&port, fd);
+        match port.target.clone() {
+            Target::Pod(number) => {
+                let address = pod.address.clone();
+                let aim = move || Some((address.get()?, number).into());
+                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim))));
+            }
+            Target::Service(service, number) => {
+                let (state, turn, udp) = (self.clone(), Cell::new(0_usize), port.udp);
+                let name = service.clone();
+                let aim = move || {
+                    turn.set(turn.get().wrapping_add(1));
+                    state.registry.borrow().endpoint(&name, number, udp, turn.get())
+                };
+                let relay = spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim)));
+                self.services.borrow_mut().entry((service, number)).or_default().push((port, relay));
+            }
+        }
+    }
+
+    fn join(&self, pod: Registration, namespace: &OwnedFd, on: &mut OnNetwork) -> io::Result<Joined> {
+        let taken = self.pool.borrow_mut().pod();
+        let (number, addresses) = taken.ok_or_else(|| io::Error::other("every address is in use"))?;
+        on.number = Some(number);
+        let name = format!("pod{number}");
+        self.route.veth(&name, super::POD_LINK, namespace.as_fd())?;
+        let index = self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?;
+        on.link = Some(index);
+        inside::link_up(&self.route, index, addresses.all())?;
+        on.address.set(Some(addresses.v4.into()));
+        for service in pod.services.iter().filter(|s| has_address(s)) {
+            let mut registry = self.registry.borrow_mut();
+            let key = key(service);
+            if !registry.virtual_addresses.contains_key(&key)
+                && let Some(own) = self.pool.borrow_mut().service(&key)
+            {
+                registry.virtual_addresses.insert(key, own);
+            }
+        }
+        self.registry.borrow_mut().members.insert(number, Member { pod, addresses, ready: false });
+        self.apply();
+        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
+    }
+
+    fn set_ready(&self, pod: &OnNetwork, ready: bool) {
+        if let Some(number) = pod.number
+            && let Some(member) = self.registry.borrow_mut().members.get_mut(&number)
+        {
+            member.ready = ready;
+        }
+        self.apply();
+    }
+
+    /// What of the network does not work; said to one pod, for all have the same.
+    async fn warning(&self) -> Option<String> {
+        let mut uplink = self.uplink.clone();
+        let known = uplink.wait_for(Option::is_some).await.ok().and_then(|k| k.clone());
+        let outside = known.and_then(Result::err);
+        let filter = self
+            .filter_error
+            .borrow()
+            .as_ref()
+            .map(|e| format!("neither Services nor the outside can be reached: nftables: {e}"));
+        let warning = filter.or(outside)?;
+        (!self.warned.replace(true)).then_some(warning)
+    }
+
+    fn leave(&self, pod: &OnNetwork) {
+        pod.relays.iter().for_each(JoinHandle::abort);
+        if let Some(index) = pod.link {
+            // Mostly gone already, with the pod's own namespace.
+            let _ = self.route.delete(index);
+        }
+        if let Some(number) = pod.number {
+            self.registry.borrow_mut().members.remove(&number);
+            self.pool.borrow_mut().give_back(number);
+        }
+        let registry = self.registry.borrow();
+        let known = registry.services();
+        self.services.borrow_mut().retain(|(service, _), relays| {
+            let stays = known.contains_key(service);
+            if !stays {
+                relays.iter().for_each(|(_, relay)| relay.abort());
+            }
+            stays
+        });
+        drop(known);
+        drop(registry);
+        self.apply();
+    }
+
+    /// Makes the packet rules say what the registry says.
+    fn apply(&self) {
+        let rules = self.registry.borrow().rules(uplink::NAME);
+        let done = self.filter.send(&nft::replace(TABLE, &rules));
+        *self.filter_error.borrow_mut() = done.err();
+    }
+}
+
+/// What a connection has on the network.
+#[derive(Debug, Default)]
+struct OnNetwork {
+    number: Option<u16>,
+    link: Option<u32>,
+    address: Rc<Cell<Option<std::net::IpAddr>>>,
+    relays: Vec<Relay>,
+}
+
+/// Nothing that is written there waits.
+pub(super) fn nonblocking(fd: &OwnedFd) -> nix::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}

@@ -1,0 +1,428 @@
+//! Who is on the network and which names lead to whom. PURE: no sockets, no clock.
+//!
+//! Pods are found by their own names, by `hostname.subdomain` and through Services; only ready pods
+//! are found, unless a Service publishes others as well.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use k8s_openapi::{
+    api::core::v1::{Pod, Service, ServicePort},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    nft::{Hook, Part},
+    range::Addresses,
+};
+
+const ZONE: [&str; 2] = ["cluster", "local"];
+
+/// What the network knows of a pod.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Registration {
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// Its host name, when it has a subdomain.
+    pub hostname: String,
+    /// spec.subdomain.
+    pub subdomain: Option<String>,
+    /// For Services' selectors.
+    pub labels: BTreeMap<String, String>,
+    /// Named container ports: name, protocol, number.
+    pub ports: Vec<(String, String, u16)>,
+    /// Services that came in the same files.
+    pub services: Vec<Service>,
+}
+
+impl Registration {
+    /// Of a defaulted pod.
+    pub fn of(pod: &Pod, services: &[Service]) -> Registration {
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        let spec = pod.spec.as_ref();
+        let ports = spec
+            .iter()
+            .flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
+            .flat_map(|c| c.ports.iter().flatten())
+            .filter_map(|p| {
+                let protocol = p.protocol.clone().unwrap_or_else(|| "TCP".into());
+                Some((p.name.clone()?, protocol, p.container_port.try_into().ok()?))
+            });
+        Registration {
+            namespace: pod.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+            hostname: spec.and_then(|s| s.hostname.clone()).unwrap_or_else(|| name.clone()),
+            subdomain: spec.and_then(|s| s.subdomain.clone()).filter(|s| !s.is_empty()),
+            labels: pod.metadata.labels.clone().unwrap_or_default(),
+            ports: ports.collect(),
+            services: services.to_vec(),
+            name,
+        }
+    }
+}
+
+/// A pod on the network.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it said of itself.
+    pub pod: Registration,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// Its Ready condition.
+    pub ready: bool,
+}
+
+/// What a name leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Addresses, none of them when nobody is ready.
+    At(Vec<Addresses>),
+    /// Ports: each with the name of who serves it and that one's addresses.
+    Serves(Vec<(u16, String, Addresses)>),
+    /// Another name.
+    Alias(String),
+    /// The name of an address.
+    Named(String),
+    /// The name is the network's to know, and it does not know it.
+    Unknown,
+    /// A name without a dot that only the host's search domains could make a whole one.
+    Short,
+    /// Somebody else's name.
+    Elsewhere,
+}
+
+/// Everybody on the network.
+#[derive(Debug, Default)]
+pub struct Registry {
+    /// By their numbers.
+    pub members: BTreeMap<u16, Member>,
+    /// Services' addresses by `namespace/name`; they stay as long as the network does.
+    pub virtual_addresses: HashMap<String, Addresses>,
+}
+
+/// A Service's `namespace/name`.
+pub fn key(service: &Service) -> String {
+    let meta = &service.metadata;
+    format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
+}
+
+/// Whether it has an address of its own.
+pub fn has_address(service: &Service) -> bool {
+    let spec = service.spec.as_ref();
+    spec.and_then(|s| s.cluster_ip.as_deref()) != Some("None")
+        && spec.and_then(|s| s.type_.as_deref()) != Some("ExternalName")
+}
+
+/// TCP when nothing else is said.
+pub fn protocol(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
+}
+
+impl Registry {
+    /// The Services there are; of two with one name the one that came last.
+    pub fn services(&self) -> BTreeMap<String, &Service> {
+        self.members.values().flat_map(|m| &m.pod.services).map(|s| (key(s), s)).collect()
+    }
+
+    /// The pods that serve for a Service.
+    fn backends(&self, service: &Service) -> Vec<&Member> {
+        let Some(spec) = &service.spec else { return Vec::new() };
+        let Some(selector) = spec.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
+        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
+        let all = spec.publish_not_ready_addresses == Some(true);
+        self.members
+            .values()
+            .filter(|m| m.pod.namespace == namespace && (m.ready || all))
+            .filter(|m| selector.iter().all(|(name, value)| m.pod.labels.get(name) == Some(value)))
+            .collect()
+    }
+
+    /// Where connections to a Service's port go.
+    pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Addresses, u16)> {
+        let target = |member: &Member| match &port.target_port {
+            Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
+            Some(IntOrString::String(name)) if !name.is_empty() => member
+                .pod
+                .ports
+                .iter()
+                .find(|(known, of, _)| known == name && of == protocol(port))
+                .map(|(_, _, number)| *number)
+                .or_else(|| name.parse().ok()),
+            _ => u16::try_from(port.port).ok(),
+        };
+        let backends = self.backends(service);
+        backends.into_iter().filter_map(|m| Some((m.addresses, target(m)?))).collect()
+    }
+
+    /// Where a connection to a published Service's port goes now.
+    pub fn endpoint(&self, service: &str, port: i32, udp: bool, turn: usize) -> Option<SocketAddr> {
+        let services = self.services();
+        let service = services.get(service)?;
+        let ports = service.spec.as_ref()?.ports.as_ref()?;
+        let port = ports.iter().find(|p| p.port == port && (protocol(p) == "UDP") == udp)?;
+        let endpoints = self.endpoints(service, port);
+        let (addresses, port) = endpoints.get(turn.checked_rem(endpoints.len())?)?;
+        Some(SocketAddr::new(addresses.v4.into(), *port))
+    }
+
+    /// The rules by which packets to Services reach pods, and by which pods reach the outside.
+    pub fn rules(&self, uplink: &'static str) -> Vec<(Hook, Vec<Part>)> {
+        let mut rules = Vec::new();
+        for (key, service) in self.services() {
+            let Some(own) = self.virtual_addresses.get(&key) else { continue };
+            for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
+                let number = if protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
+                let Ok(from) = u16::try_from(port.port) else { continue };
+                let endpoints = self.endpoints(service, port);
+                for (at, (addresses, to)) in endpoints.iter().enumerate() {
+                    for (address, to_address) in own.all().zip(addresses.all()) {
+                        let mut parts = vec![Part::To(address), Part::Port(number, from)];
+                        // The first of three takes a third, the next half of the rest, the last all.
+                        let left = (endpoints.len() - at) as u32;
+                        parts.extend((left > 1).then_some(Part::OneIn(left)));
+                        parts.push(Part::Redirect(to_address, *to));
+                        rules.push((Hook::Prerouting, parts));
+                    }
+                }
+            }
+        }
+        for member in self.members.values() {
+            for own in member.addresses.all() {
+                // A pod that reaches itself through a Service must not get packets from itself.
+                let parts = vec![Part::From(own), Part::To(own), Part::Masquerade];
+                rules.push((Hook::Postrouting, parts));
+            }
+        }
+        rules.push((Hook::Postrouting, vec![Part::Out(uplink), Part::Masquerade]));
+        rules
+    }
+
+    /// What a name leads to for whoever asks from that address.
+    pub fn find(&self, name: &str, asker: IpAddr) -> Found {
+        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+        let own = self.members.values().find(|m| m.addresses.all().any(|a| a == asker));
+        let own = own.map_or("default", |m| m.pod.namespace.as_str());
+        if let Some(found) = self.reverse(&labels) {
+            return found;
+        }
+        if let [rest @ .., last, zone, local] = labels.as_slice()
+            && [*zone, *local] == ZONE
+        {
+            let found = match (*last, rest) {
+                ("svc", [inner @ .., namespace]) => self.in_namespace(inner, namespace),
+                ("pod", [pod, namespace]) => self.pod(pod, namespace),
+                _ => None,
+            };
+            return found.unwrap_or(Found::Unknown);
+        }
+        if labels.ends_with(&ZONE) {
+            return Found::Unknown;
+        }
+        let short = labels.strip_suffix(&["svc"]).unwrap_or(&labels);
+        match short {
+            // A name without a dot is none of the outside's as it is.
+            [_] => self.in_namespace(short, own).unwrap_or(Found::Short),
+            [inner @ .., namespace] => self
+                .in_namespace(inner, namespace)
+                .or_else(|| self.in_namespace(short, own))
+                .unwrap_or(Found::Elsewhere),
+            [] => Found::Elsewhere,
+        }
+    }
+
+    fn in_namespace(&self, labels: &[&str], namespace: &str) -> Option<Found> {
+        let services = self.services();
+        let service = |name: &str| services.get(&format!("{namespace}/{name}")).copied();
+        match labels {
+            [name] => match service(name) {
+                Some(service) => Some(self.of_service(service)),
+                None => self.pod(name, namespace),
+            },
+            [port, protocol, name] if port.starts_with('_') && protocol.starts_with('_') => {
+                let service = service(name)?;
+                Some(Found::Serves(self.serves(service, Some((&port[1..], &protocol[1..])))))
+            }
+            [host, name] => {
+                let named = |m: &&Member| {
+                    m.pod.namespace == namespace
+                        && m.ready
+                        && m.pod.subdomain.as_deref() == Some(name)
+                        && m.pod.hostname == *host
+                };
+                let member = self.members.values().find(named).or_else(|| {
+                    let backends = self.backends(service(name)?);
+                    backends.into_iter().find(|m| dashed(m.addresses) == *host)
+                })?;
+                Some(Found::At(vec![member.addresses]))
+            }
+            _ => None,
+        }
+    }
+
+    fn of_service(&self, service: &Service) -> Found {
+        let spec = service.spec.as_ref();
+        if spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName") {
+            return Found::Alias(spec.and_then(|s| s.external_name.clone()).unwrap_or_default());
+        }
+        match self.virtual_addresses.get(&key(service)) {
+            Some(own) => Found::At(vec![*own]),
+            None => match self.backends(service).iter().map(|m| m.addresses).collect::<Vec<_>>() {
+                none if none.is_empty() => Found::Unknown,
+                all => Found::At(all),
+            },
+        }
+    }
+
+    /// Answers for SRV: the Service's ports, or the one of that name and protocol.
+    pub fn serves(&self, service: &Service, only: Option<(&str, &str)>) -> Vec<(u16, String, Addresses)> {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        let domain = format!("{name}.{namespace}.svc.cluster.local");
+        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).filter(|p| {
+            only.is_none_or(|(port, of)| {
+                p.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(port))
+                    && protocol(p).eq_ignore_ascii_case(of)
+            })
+        });
+        let mut found = Vec::new();
+        for port in ports {
+            match self.virtual_addresses.get(&key(service)) {
+                Some(own) => found.push((port.port as u16, domain.clone(), *own)),
+                None => found.extend(
+                    self.endpoints(service, port)
+                        .into_iter()
+                        .map(|(a, number)| (number, format!("{}.{domain}", dashed(a)), a)),
+                ),
+            }
+        }
+        found
+    }
+
+    /// The Service of that name, for whoever asks for its ports.
+    pub fn serves_by_name(&self, name: &str, asker: IpAddr) -> Option<Vec<(u16, String, Addresses)>> {
+        let own = self.members.values().find(|m| m.addresses.all().any(|a| a == asker));
+        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
+        let short = labels.strip_suffix(&ZONE).unwrap_or(&labels);
+        let short = short.strip_suffix(&["svc"]).unwrap_or(short);
+        let (name, namespace) = match short {
+            [name] => (name, own.map_or("default", |m| m.pod.namespace.as_str())),
+            [name, namespace] => (name, *namespace),
+            _ => return None,
+        };
+        self.services().get(&format!("{namespace}/{name}")).map(|s| self.serves(s, None))
+    }
+
+    fn pod(&self, name: &str, namespace: &str) -> Option<Found> {
+        let named = |m: &&Member| {
+            m.ready && m.pod.namespace == namespace && (m.pod.name == name || dashed(m.addresses) == name)
+        };
+        self.members.values().find(named).map(|m| Found::At(vec![m.addresses]))
+    }
+
+    fn reverse(&self, labels: &[&str]) -> Option<Found> {
+        let address: IpAddr = match labels {
+            [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok()?,
+            [nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 => {
+                let text: String = nibbles.iter().rev().copied().collect();
+                IpAddr::V6(u128::from_str_radix(&text, 16).ok()?.into())
+            }
+            _ => return None,
+        };
+        if let Some(m) = self.members.values().find(|m| m.addresses.all().any(|a| a == address)) {
+            return Some(Found::Named(format!("{}.{}.svc.cluster.local", m.pod.name, m.pod.namespace)));
+        }
+        let (service, _) = self.virtual_addresses.iter().find(|(_, own)| own.all().any(|a| a == address))?;
+        let (namespace, name) = service.split_once('/')?;
+        Some(Found::Named(format!("{name}.{namespace}.svc.cluster.local")))
+    }
+}
+
+/// `10-213-0-2`.
+fn dashed(addresses: Addresses) -> String {
+    addresses.v4.to_string().replace('.', "-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, last: u8, ready: bool) -> Member {
+        let pod = Registration {
+            namespace: "default".into(),
+            name: name.into(),
+            hostname: name.into(),
+            labels: BTreeMap::from([("app".into(), "web".into())]),
+            ports: vec![("http".into(), "TCP".into(), 8080)],
+            ..Registration::default()
+        };
+        Member { pod, addresses: Addresses { v4: [10, 213, 0, last].into(), v6: None }, ready }
+    }
+
+    fn registry() -> Registry {
+        let service = serde_json::json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        });
+        let mut one = member("one", 2, true);
+        one.pod.services = vec![serde_json::from_value(service).unwrap()];
+        one.pod.subdomain = Some("web".into());
+        let own = Addresses { v4: [10, 213, 128, 1].into(), v6: None };
+        Registry {
+            members: BTreeMap::from([(2, one), (3, member("two", 3, false))]),
+            virtual_addresses: HashMap::from([("default/web".into(), own)]),
+        }
+    }
+
+    #[test]
+    fn r_net_1_services_and_ready_pods_are_found_by_every_name_they_have() {
+        let registry = registry();
+        let at =
+            |last: [u8; 2]| Found::At(vec![Addresses { v4: [10, 213, last[0], last[1]].into(), v6: None }]);
+        let asker = IpAddr::from([10, 213, 0, 3]);
+        for name in ["web", "web.default", "web.default.svc", "web.default.svc.cluster.local."] {
+            assert_eq!(registry.find(name, asker), at([128, 1]), "{name}");
+        }
+        for name in [
+            "one",
+            "one.default",
+            "one.web.default.svc.cluster.local",
+            "10-213-0-2.default.pod.cluster.local",
+        ] {
+            assert_eq!(registry.find(name, asker), at([0, 2]), "{name}");
+        }
+        for name in [
+            "one.x.default.svc.cluster.local",
+            "two.default.svc.cluster.local",
+            "web.other.svc.cluster.local",
+            "x.cluster.local",
+        ] {
+            assert_eq!(registry.find(name, asker), Found::Unknown, "{name}");
+        }
+        assert_eq!(registry.find("two", asker), Found::Short);
+        assert_eq!(registry.find("example.org", asker), Found::Elsewhere);
+        assert_eq!(
+            registry.find("2.0.213.10.in-addr.arpa", asker),
+            Found::Named("one.default.svc.cluster.local".into())
+        );
+        let own = registry.virtual_addresses["default/web"];
+        assert_eq!(
+            registry.find("_http._tcp.web.default.svc.cluster.local", asker),
+            Found::Serves(vec![(80, "web.default.svc.cluster.local".into(), own)])
+        );
+    }
+
+    #[test]
+    fn only_ready_pods_are_endpoints_at_their_named_ports() {
+        let mut registry = registry();
+        let endpoint = |r: &Registry, turn| r.endpoint("default/web", 80, false, turn).map(|a| a.to_string());
+        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.2:8080"));
+        registry.members.get_mut(&3).unwrap().ready = true;
+        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.3:8080"));
+        registry.members.values_mut().for_each(|m| m.ready = false);
+        assert_eq!(endpoint(&registry, 0), None);
+    }
+}

@@ -1,0 +1,233 @@
+//! The few netlink messages a pod's network is made of: links, addresses, routes.
+//!
+//! A socket speaks to the network namespace of the thread that opened it. Every request waits for
+//! the kernel's word, so that an error is known at the step that caused it.
+
+use std::{
+    io::{self, Error},
+    net::IpAddr,
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
+
+/// Create it; fail when it is there.
+pub const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
+
+/// One message under construction.
+#[derive(Debug)]
+pub struct Message(Vec<u8>);
+
+impl Message {
+    /// A request of this type, with its fixed header.
+    pub fn new(kind: u16, flags: u16, header: &[u8]) -> Message {
+        let mut bytes = vec![0; 16];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        let flags = flags | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes.extend(header);
+        Message(bytes)
+    }
+
+    /// Adds an attribute.
+    pub fn attribute(mut self, kind: u16, value: &[u8]) -> Message {
+        attribute(&mut self.0, kind, |bytes| bytes.extend(value));
+        self
+    }
+
+    /// Adds an attribute that consists of others.
+    pub fn nested(mut self, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) -> Message {
+        attribute(&mut self.0, kind | libc::NLA_F_NESTED as u16, fill);
+        self
+    }
+
+    /// The whole message, its length and number filled in.
+    pub fn finish(mut self, sequence: u32) -> Vec<u8> {
+        let length = self.0.len() as u32;
+        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.0
+    }
+}
+
+/// Appends an attribute whose value `fill` writes.
+pub fn attribute(bytes: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) {
+    let start = bytes.len();
+    bytes.extend([0; 4]);
+    fill(bytes);
+    let length = (bytes.len() - start) as u16;
+    bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+    bytes[start + 2..start + 4].copy_from_slice(&kind.to_ne_bytes());
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}
+
+/// An attribute that is a text with its NUL.
+pub fn text(value: &str) -> Vec<u8> {
+    [value.as_bytes(), &[0]].concat()
+}
+
+/// A netlink socket.
+#[derive(Debug)]
+pub struct Netlink(OwnedFd);
+
+impl Netlink {
+    /// Opens one in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn open(protocol: SockProtocol) -> io::Result<Netlink> {
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        Ok(Netlink(fd))
+    }
+
+    /// Sends messages as one and gives the first error that the kernel has with any of them.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        send(self.0.as_raw_fd(), bytes, MsgFlags::empty())?;
+        let mut answer = vec![0; 64 << 10];
+        let mut first = None;
+        // The kernel has worked before send returns; every answer waits already.
+        while let Ok(read) = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT) {
+            let mut rest = &answer[..read];
+            while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
+                let Some(message) = rest.get(..length).filter(|m| m.len() >= 20) else { break };
+                let kind = u16::from_ne_bytes([message[4], message[5]]);
+                let code = i32::from_ne_bytes([message[16], message[17], message[18], message[19]]);
+                if i32::from(kind) == libc::NLMSG_ERROR && code != 0 {
+                    first.get_or_insert(-code);
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+        first.map_or(Ok(()), |code| Err(Error::from_raw_os_error(code)))
+    }
+
+    fn request(&self, message: Message) -> io::Result<()> {
+        self.send(&message.finish(1))
+    }
+
+    /// Makes a veth pair: one end here, the other as `peer` in another namespace.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn veth(&self, name: &str, peer: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        let nested = libc::NLA_F_NESTED as u16;
+        let message = Message::new(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, 0))
+            .attribute(libc::IFLA_IFNAME, &text(name))
+            .nested(libc::IFLA_LINKINFO, |info| {
+                attribute(info, libc::IFLA_INFO_KIND, |b| b.extend(b"veth"));
+                attribute(info, libc::IFLA_INFO_DATA | nested, |data| {
+                    const VETH_INFO_PEER: u16 = 1;
+                    attribute(data, VETH_INFO_PEER | nested, |b| {
+                        b.extend(link_header(0, 0, 0));
+                        attribute(b, libc::IFLA_IFNAME, |b| b.extend(text(peer)));
+                        let fd = namespace.as_raw_fd() as u32;
+                        attribute(b, libc::IFLA_NET_NS_FD, |b| b.extend(fd.to_ne_bytes()));
+                    });
+                });
+            });
+        self.request(message)
+    }
+
+    /// Brings a link up.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn up(&self, index: u32) -> io::Result<()> {
+        let flag = libc::IFF_UP as u32;
+        self.request(Message::new(libc::RTM_NEWLINK, 0, &link_header(index, flag, flag)))
+    }
+
+    /// Removes a link, and the other end of a pair with it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn delete(&self, index: u32) -> io::Result<()> {
+        self.request(Message::new(libc::RTM_DELLINK, 0, &link_header(index, 0, 0)))
+    }
+
+    /// Gives a link an address that is usable at once and brings no route along.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn address(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let bytes = bytes(address);
+        let host = bytes.len() as u8 * 8;
+        let prefix = if is_link_local(address) { 64 } else { host };
+        let scope = if is_link_local(address) { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
+        let mut header = vec![family(address), prefix, libc::IFA_F_NODAD as u8, scope];
+        header.extend(index.to_ne_bytes());
+        let message = Message::new(libc::RTM_NEWADDR, CREATE, &header)
+            .attribute(libc::IFA_LOCAL, &bytes)
+            .attribute(libc::IFA_ADDRESS, &bytes);
+        self.request(message)
+    }
+
+    /// Adds a route to `to` and its prefix, through a gateway or directly over the link.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn route(&self, to: (IpAddr, u8), via: Option<IpAddr>, index: u32) -> io::Result<()> {
+        let scope = if via.is_some() { libc::RT_SCOPE_UNIVERSE } else { libc::RT_SCOPE_LINK };
+        self.add_route(to, via, index, libc::RTN_UNICAST, libc::RT_TABLE_MAIN, scope)
+    }
+
+    /// Makes every address of a range one of this namespace itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn local_range(&self, range: (IpAddr, u8), index: u32) -> io::Result<()> {
+        self.add_route(range, None, index, libc::RTN_LOCAL, libc::RT_TABLE_LOCAL, libc::RT_SCOPE_HOST)
+    }
+
+    fn add_route(
+        &self,
+        (to, prefix): (IpAddr, u8),
+        via: Option<IpAddr>,
+        index: u32,
+        kind: u8,
+        table: u8,
+        scope: u8,
+    ) -> io::Result<()> {
+        let protocol = libc::RTPROT_STATIC;
+        let header = [family(to), prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0];
+        let mut message = Message::new(libc::RTM_NEWROUTE, CREATE, &header);
+        if prefix > 0 {
+            message = message.attribute(libc::RTA_DST, &bytes(to));
+        }
+        if let Some(via) = via {
+            message = message.attribute(libc::RTA_GATEWAY, &bytes(via));
+        }
+        self.request(message.attribute(libc::RTA_OIF, &index.to_ne_bytes()))
+    }
+}
+
+/// `struct ifinfomsg`.
+fn link_header(index: u32, flags: u32, change: u32) -> Vec<u8> {
+    let mut header = vec![0; 4];
+    for part in [index, flags, change] {
+        header.extend(part.to_ne_bytes());
+    }
+    header
+}
+
+fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }) as u8
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// The address as the kernel has it.
+pub fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}

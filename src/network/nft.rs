@@ -1,0 +1,204 @@
+//! nftables over netlink: podctl's own table, replaced whole in one transaction.
+//!
+//! Knows the kernel's encoding and nothing of pods. Numbers are those of `linux/netfilter/nf_tables.h`.
+
+use std::net::IpAddr;
+
+use super::netlink::{Message, attribute, bytes, text};
+
+const SUBSYSTEM: u16 = 10;
+const NEW_TABLE: u16 = 0;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const NEW_RULE: u16 = 6;
+const BATCH_BEGIN: u16 = 16;
+const BATCH_END: u16 = 17;
+const INET: u8 = 1;
+const NESTED: u16 = libc::NLA_F_NESTED as u16;
+
+/// Where a chain of the table meets packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// As they come in: the destination may be changed.
+    Prerouting,
+    /// As they leave: the source may be changed.
+    Postrouting,
+}
+
+impl Hook {
+    fn name(self) -> &'static str {
+        match self {
+            Hook::Prerouting => "prerouting",
+            Hook::Postrouting => "postrouting",
+        }
+    }
+
+    fn number_and_priority(self) -> (u32, i32) {
+        match self {
+            Hook::Prerouting => (0, -100),
+            Hook::Postrouting => (4, 100),
+        }
+    }
+}
+
+/// What a rule looks at, all of which must hold, or does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The packet comes from there.
+    From(IpAddr),
+    /// The packet goes there.
+    To(IpAddr),
+    /// Its protocol (`IPPROTO_TCP`, …) and destination port.
+    Port(i32, u16),
+    /// It leaves by this interface.
+    Out(&'static str),
+    /// Holds for one connection in so many.
+    OneIn(u32),
+    /// Its source becomes the outgoing interface's address.
+    Masquerade,
+    /// It goes there instead.
+    Redirect(IpAddr, u16),
+}
+
+/// The transaction that makes `table` hold these rules and nothing else.
+pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
+    let name = text(table);
+    let create = libc::NLM_F_CREATE as u16;
+    let new_table = || message(NEW_TABLE, create).attribute(1, &name);
+    // Made before it is deleted: a table that is not there cannot be deleted.
+    let mut messages = vec![new_table(), message(DELETE_TABLE, 0).attribute(1, &name), new_table()];
+    for hook in [Hook::Prerouting, Hook::Postrouting] {
+        let (number, priority) = hook.number_and_priority();
+        let chain = message(NEW_CHAIN, create)
+            .attribute(1, &name)
+            .attribute(3, &text(hook.name()))
+            .nested(4, |b| {
+                attribute(b, 1, |b| b.extend(number.to_be_bytes()));
+                attribute(b, 2, |b| b.extend(priority.to_be_bytes()));
+            })
+            .attribute(7, &text("nat"));
+        messages.push(chain);
+    }
+    for (hook, parts) in rules {
+        let rule = message(NEW_RULE, create | libc::NLM_F_APPEND as u16)
+            .attribute(1, &name)
+            .attribute(2, &text(hook.name()))
+            .nested(4, |b| parts.iter().for_each(|part| expressions(b, part)));
+        messages.push(rule);
+    }
+    batch(messages)
+}
+
+fn batch(messages: Vec<Message>) -> Vec<u8> {
+    let edge = |kind| Message::new(kind, 0, &[0, 0, 0, SUBSYSTEM as u8]);
+    let all = [edge(BATCH_BEGIN)].into_iter().chain(messages).chain([edge(BATCH_END)]);
+    all.zip(1..).flat_map(|(message, sequence)| message.finish(sequence)).collect()
+}
+
+fn message(kind: u16, flags: u16) -> Message {
+    Message::new(SUBSYSTEM << 8 | kind, flags, &[INET, 0, 0, 0])
+}
+
+fn expression(b: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+    attribute(b, 1 | NESTED, |b| {
+        attribute(b, 1, |b| b.extend(text(name)));
+        attribute(b, 2 | NESTED, fill);
+    });
+}
+
+fn number(b: &mut Vec<u8>, kind: u16, value: u32) {
+    attribute(b, kind, |b| b.extend(value.to_be_bytes()));
+}
+
+fn data(b: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    attribute(b, kind | NESTED, |b| attribute(b, 1, |b| b.extend(value)));
+}
+
+fn expressions(b: &mut Vec<u8>, part: &Part) {
+    const META_OIFNAME: u32 = 7;
+    const META_NFPROTO: u32 = 15;
+    const META_L4PROTO: u32 = 16;
+    match part {
+        Part::From(address) | Part::To(address) => {
+            meta(b, META_NFPROTO);
+            equals(b, &[family(*address)]);
+            let source = matches!(part, Part::From(_));
+            let (offset, length) = match (address, source) {
+                (IpAddr::V4(_), true) => (12, 4),
+                (IpAddr::V4(_), false) => (16, 4),
+                (IpAddr::V6(_), true) => (8, 16),
+                (IpAddr::V6(_), false) => (24, 16),
+            };
+            payload(b, 1, offset, length);
+            equals(b, &bytes(*address));
+        }
+        Part::Port(protocol, port) => {
+            meta(b, META_L4PROTO);
+            equals(b, &[*protocol as u8]);
+            payload(b, 2, 2, 2);
+            equals(b, &port.to_be_bytes());
+        }
+        Part::Out(interface) => {
+            meta(b, META_OIFNAME);
+            // As long as a register has it, so that no longer name matches.
+            let mut name = interface.as_bytes().to_vec();
+            name.resize(libc::IFNAMSIZ, 0);
+            equals(b, &name);
+        }
+        Part::OneIn(count) => {
+            expression(b, "numgen", |b| {
+                number(b, 1, 1);
+                number(b, 2, *count);
+                const RANDOM: u32 = 1;
+                number(b, 3, RANDOM);
+            });
+            equals(b, &[0; 4]);
+        }
+        Part::Masquerade => expression(b, "masq", |_| {}),
+        Part::Redirect(address, port) => {
+            immediate(b, 1, &bytes(*address));
+            immediate(b, 2, &port.to_be_bytes());
+            expression(b, "nat", |b| {
+                const DESTINATION: u32 = 1;
+                number(b, 1, DESTINATION);
+                number(b, 2, u32::from(family(*address)));
+                number(b, 3, 1);
+                number(b, 5, 2);
+            });
+        }
+    }
+}
+
+fn family(address: IpAddr) -> u8 {
+    (if address.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }) as u8
+}
+
+fn meta(b: &mut Vec<u8>, key: u32) {
+    expression(b, "meta", |b| {
+        number(b, 2, key);
+        number(b, 1, 1);
+    });
+}
+
+fn payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {
+    expression(b, "payload", |b| {
+        for (kind, value) in [(1, 1), (2, base), (3, offset), (4, length)] {
+            number(b, kind, value);
+        }
+    });
+}
+
+fn equals(b: &mut Vec<u8>, value: &[u8]) {
+    expression(b, "cmp", |b| {
+        number(b, 1, 1);
+        number(b, 2, 0);
+        data(b, 3, value);
+    });
+}
+
+fn immediate(b: &mut Vec<u8>, register: u32, value: &[u8]) {
+    expression(b, "immediate", |b| {
+        number(b, 1, register);
+        data(b, 2, value);
+    });
+}

@@ -1,0 +1,239 @@
+//! Ports of the host: which a pod or a Service publishes, and taking them before anything starts.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+};
+
+use k8s_openapi::api::core::v1::{Pod, Service};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+        sockopt,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, names};
+use crate::state::{Home, Liveness, PodDir};
+
+/// One published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Address on the host; none is every address.
+    pub ip: Option<IpAddr>,
+    /// Port on the host; 0 is any free one.
+    pub host: u16,
+    /// UDP rather than TCP.
+    pub udp: bool,
+    /// Who gets what comes in.
+    pub target: Target,
+}
+
+/// Who gets what comes in at a published port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// The pod that publishes, at this port.
+    Pod(u16),
+    /// A Service, by `namespace/name` and port.
+    Service(String, i32),
+}
+
+/// The hostPorts of the pod's containers.
+pub fn of_pod(pod: &Pod) -> Vec<HostPort> {
+    let spec = pod.spec.iter();
+    spec.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter_map(|p| {
+            Some(HostPort {
+                ip: p
+                    .host_ip
+                    .as_deref()
+                    .and_then(|ip| ip.parse().ok())
+                    .filter(|ip: &IpAddr| !ip.is_unspecified()),
+                host: p.host_port.filter(|port| *port > 0)?.try_into().ok()?,
+                udp: p.protocol.as_deref() == Some("UDP"),
+                target: Target::Pod(p.container_port.try_into().ok()?),
+            })
+        })
+        .collect()
+}
+
+/// The ports of a NodePort or LoadBalancer Service. A nodePort that is not chosen is any free one.
+pub fn of_service(service: &Service) -> Vec<HostPort> {
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let kind = spec.type_.as_deref().unwrap_or_default();
+    let ports = spec.ports.iter().flatten();
+    let port = |host: i32, p: &k8s_openapi::api::core::v1::ServicePort| HostPort {
+        ip: None,
+        host: host.try_into().unwrap_or(0),
+        udp: names::protocol(p) == "UDP",
+        target: Target::Service(names::key(service), p.port),
+    };
+    match kind {
+        "NodePort" => ports.map(|p| port(p.node_port.unwrap_or(0), p)).collect(),
+        "LoadBalancer" => ports
+            .flat_map(|p| {
+                [Some(p.port), p.node_port]
+                    .into_iter()
+                    .flatten()
+                    .map(|host| port(host, p))
+                    .collect::<Vec<_>>()
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Takes a port of the host for `pod`, so that nobody else can. Fills in the number where any would do.
+///
+/// # Errors
+/// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
+pub fn take(port: &mut HostPort, home: &Home, pod: &PodDir) -> Result<OwnedFd, Error> {
+    let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    let mut outcome = Err(Errno::EADDRNOTAVAIL);
+    for ip in port.ip.map_or(everywhere.to_vec(), |ip| vec![ip]) {
+        outcome = open(SocketAddr::new(ip, port.host), port.udp);
+        // Without IPv6, IPv4 alone is everything.
+        if !matches!(outcome, Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL)) {
+            break;
+        }
+    }
+    let fd = outcome.map_err(|errno| {
+        let name = format!(
+            "{}{}/{}",
+            port.ip.map(|ip| format!("{ip}:")).unwrap_or_default(),
+            port.host,
+            if port.udp { "UDP" } else { "TCP" }
+        );
+        match errno {
+            Errno::EADDRINUSE => Error::PortInUse { port: name, holder: holder(port, home, pod) },
+            Errno::EACCES => {
+                let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+                Error::PortForbidden {
+                    port: name,
+                    number: port.host,
+                    first: first.ok().and_then(|t| t.trim().parse().ok()).unwrap_or(1024),
+                }
+            }
+            Errno::EADDRNOTAVAIL => Error::Port {
+                port: name,
+                source: std::io::Error::other("no link of this machine has that address"),
+            },
+            other => Error::Port { port: name, source: other.into() },
+        }
+    })?;
+    if port.host == 0 {
+        // SAFETY: the descriptor stays open and owned by `fd`; it is only looked at, and not closed here.
+        let known = unsafe { std::mem::ManuallyDrop::new(TcpListener::from_raw_fd(fd.as_raw_fd())) };
+        port.host = known.local_addr().map(|a| a.port()).unwrap_or(0);
+    }
+    Ok(fd)
+}
+
+fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = if udp { SockType::Datagram } else { SockType::Stream };
+    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    if !udp {
+        // Connections that linger in TIME_WAIT are no reason to refuse.
+        setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    }
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &!address.ip().is_unspecified())?;
+    }
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    if !udp {
+        listen(&fd, Backlog::new(1024)?)?;
+    }
+    Ok(fd)
+}
+
+/// Who has the port: a pod, else a process that this user may look into.
+fn holder(port: &HostPort, home: &Home, own: &PodDir) -> Option<String> {
+    for dir in home.pods().unwrap_or_default() {
+        let same = |p: &HostPort| p.host == port.host && p.udp == port.udp;
+        if dir.path != own.path
+            && dir.liveness() == Liveness::Alive
+            && dir.read().is_ok_and(|pod| of_pod(&pod).iter().any(same))
+        {
+            return Some(format!("pod \"{}\"", dir.name));
+        }
+    }
+    let tables = if port.udp { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
+    let inode = tables.iter().find_map(|table| {
+        let text = fs::read_to_string(format!("/proc/net/{table}")).ok()?;
+        text.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (_, number) = fields.get(1)?.split_once(':')?;
+            const LISTENING: &str = "0A";
+            let here =
+                u16::from_str_radix(number, 16) == Ok(port.host) && (port.udp || fields[3] == LISTENING);
+            here.then(|| fields.get(9).map(ToString::to_string))?
+        })
+    })?;
+    let link = format!("socket:[{inode}]");
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let mut ids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
+    let id = ids.find(|id| {
+        let open = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+        open.filter_map(|l| fs::read_link(l.path()).ok()).any(|to| to.as_os_str() == link.as_str())
+    })?;
+    let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+    Some(format!("{} (process {id})", name.trim()))
+}
+
+/// A UDP socket or a TCP listener that [`take`] has made.
+#[derive(Debug)]
+pub enum Taken {
+    /// Connections come in here.
+    Tcp(TcpListener),
+    /// Datagrams come in here.
+    Udp(UdpSocket),
+}
+
+impl Taken {
+    /// Which of the two it is, the port says.
+    pub fn new(port: &HostPort, fd: OwnedFd) -> Taken {
+        if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd.into()) }
+    }
+}
+
+/// Reads `[IP:]HOST:POD[/udp]`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<HostPort, String> {
+    let usage = || format!("{text:?} is not [IP:]HOST:POD[/tcp|/udp]");
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let udp = match protocol {
+        "tcp" => false,
+        "udp" => true,
+        _ => return Err(usage()),
+    };
+    let (rest, pod) = ports.rsplit_once(':').ok_or_else(usage)?;
+    let (ip, host) = rest.rsplit_once(':').map_or((None, rest), |(ip, host)| (Some(ip), host));
+    let number = |text: &str| text.parse::<u16>().ok().filter(|n| *n > 0).ok_or_else(usage);
+    let ip = ip.map(|ip| ip.trim_matches(['[', ']']).parse().map_err(|_| usage())).transpose()?;
+    Ok(HostPort { ip, host: number(host)?, udp, target: Target::Pod(number(pod)?) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_are_read_as_they_are_written() {
+        let port = |ip: Option<&str>, udp| {
+            Ok(HostPort { ip: ip.map(|ip| ip.parse().unwrap()), host: 8080, udp, target: Target::Pod(80) })
+        };
+        assert_eq!(parse("8080:80"), port(None, false));
+        assert_eq!(parse("127.0.0.1:8080:80/udp"), port(Some("127.0.0.1"), true));
+        assert_eq!(parse("[::1]:8080:80"), port(Some("::1"), false));
+        for wrong in ["80", "a:80", "8080:0", "8080:80/sctp", "1.2.3:8080:80"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

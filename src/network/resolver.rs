@@ -1,0 +1,238 @@
+//! The pods' resolver: answers for names of the network, and asks the host's resolvers for all others.
+//!
+//! It listens in the network's namespace and asks from the host's, so that a resolver on the host's
+//! loopback works as any other. The host's resolv.conf is read for every question that leaves.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::Semaphore,
+    task::spawn_local,
+    time::timeout,
+};
+
+use super::{
+    dns::{self, Code, Data, Question, Record, kind},
+    keeper::State,
+    names::Found,
+    range::Addresses,
+};
+
+/// How long one of the host's resolvers may take.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Questions that may be on their way at once.
+const QUESTIONS: usize = 512;
+/// A TCP connection without a question is closed.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Serves one address.
+pub async fn serve(state: Rc<State>, udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> io::Result<()> {
+    let (udp, tcp) = (Rc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
+    let open = Arc::new(Semaphore::new(QUESTIONS));
+    let streams = spawn_local(serve_tcp(state.clone(), tcp, open.clone()));
+    let mut datagram = vec![0; 4096];
+    loop {
+        let Ok((length, peer)) = udp.recv_from(&mut datagram).await else { continue };
+        let Ok(permit) = open.clone().try_acquire_owned() else { continue };
+        let (state, udp, query) = (state.clone(), udp.clone(), datagram[..length].to_vec());
+        spawn_local(async move {
+            if let Some(answer) = answer(&state, &query, peer.ip(), false).await {
+                let _ = udp.send_to(&answer, peer).await;
+            }
+            drop(permit);
+        });
+        if streams.is_finished() {
+            return Ok(());
+        }
+    }
+}
+
+async fn serve_tcp(state: Rc<State>, listener: TcpListener, open: Arc<Semaphore>) {
+    loop {
+        let Ok((mut stream, peer)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (state, open) = (state.clone(), open.clone());
+        spawn_local(async move {
+            let Ok(_permit) = open.try_acquire() else { return };
+            while let Ok(Ok(query)) = timeout(IDLE, read_framed(&mut stream)).await {
+                let Some(answer) = answer(&state, &query, peer.ip(), true).await else { return };
+                if write_framed(&mut stream, &answer).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn read_framed(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let length = stream.read_u16().await?;
+    let mut message = vec![0; length.into()];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
+}
+
+async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> {
+    let length = u16::try_from(message.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).await
+}
+
+async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Option<Vec<u8>> {
+    let Some(question) = dns::question(query) else { return dns::refusal(query, Code::NotImplemented) };
+    let longest = if stream { usize::from(u16::MAX) } else { question.longest };
+    let reply = |code, answers: &[Record], additional: &[Record]| {
+        Some(dns::response(query, &question, code, answers, additional, longest))
+    };
+    // Nobody may change the registry while it is looked at: no await before `found` is made.
+    let found = {
+        let registry = state.registry.borrow();
+        match registry.serves_by_name(&question.name, asker).filter(|_| question.kind == kind::SRV) {
+            Some(all) => Found::Serves(all),
+            None => registry.find(&question.name, asker),
+        }
+    };
+    match found {
+        Found::At(all) => reply(Code::Fine, &addresses(&question.name, question.kind, &all), &[]),
+        Found::Serves(all) => {
+            let asked = matches!(question.kind, kind::SRV | kind::ANY);
+            let record = |(port, host, _): &(u16, String, Addresses)| Record {
+                name: question.name.clone(),
+                data: Data::Serves(*port, host.clone()),
+            };
+            let answers: Vec<Record> = all.iter().filter(|_| asked).map(record).collect();
+            let more: Vec<Record> = all
+                .iter()
+                .filter(|_| asked)
+                .flat_map(|(_, host, a)| addresses(host, kind::ANY, &[*a]))
+                .collect();
+            reply(Code::Fine, &answers, &more)
+        }
+        Found::Alias(name) => {
+            let mut answers = vec![Record { name: question.name.clone(), data: Data::Alias(name.clone()) }];
+            if matches!(question.kind, kind::A | kind::AAAA) {
+                answers.extend(behind_alias(state, &name, &question, asker).await);
+            }
+            reply(Code::Fine, &answers, &[])
+        }
+        Found::Named(name) => {
+            let pointer = Record { name: question.name.clone(), data: Data::Pointer(name) };
+            let asked = matches!(question.kind, kind::PTR | kind::ANY);
+            reply(Code::Fine, if asked { std::slice::from_ref(&pointer) } else { &[] }, &[])
+        }
+        Found::Unknown => reply(Code::NoSuchName, &[], &[]),
+        Found::Short => match searched(&question).await {
+            found if found.is_empty() => reply(Code::NoSuchName, &[], &[]),
+            found => reply(Code::Fine, &found, &[]),
+        },
+        Found::Elsewhere => match forward(query, stream).await {
+            Some(answer) => Some(answer),
+            None => reply(Code::ServerFailure, &[], &[]),
+        },
+    }
+}
+
+fn addresses(name: &str, asked: u16, all: &[Addresses]) -> Vec<Record> {
+    all.iter()
+        .flat_map(Addresses::all)
+        .filter(|a| asked == kind::ANY || asked == if a.is_ipv4() { kind::A } else { kind::AAAA })
+        .map(|a| Record { name: name.to_owned(), data: Data::Address(a) })
+        .collect()
+}
+
+/// Stub resolvers want to see where an alias ends.
+async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpAddr) -> Vec<Record> {
+    let found = state.registry.borrow().find(name, asker);
+    match found {
+        Found::At(all) => addresses(name, question.kind, &all),
+        Found::Elsewhere => outside(name, question.kind, name).await,
+        _ => Vec::new(),
+    }
+}
+
+/// A short name's addresses in the first of the host's search domains that has it.
+async fn searched(question: &Question) -> Vec<Record> {
+    if !matches!(question.kind, kind::A | kind::AAAA) {
+        return Vec::new();
+    }
+    for domain in searches(&resolv_conf()) {
+        let name = format!("{}.{domain}", question.name);
+        let found = outside(&name, question.kind, &question.name).await;
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
+/// The addresses of a name of the outside, as records of the name `of`.
+async fn outside(name: &str, asked: u16, of: &str) -> Vec<Record> {
+    let id = uuid::Uuid::new_v4().as_u128() as u16;
+    let answer = forward(&dns::query(id, name, asked), false).await;
+    let found = answer.and_then(|a| dns::addresses(&a)).unwrap_or_default();
+    found.into_iter().map(|a| Record { name: of.to_owned(), data: Data::Address(a) }).collect()
+}
+
+/// The first answer that one of the host's resolvers gives.
+async fn forward(query: &[u8], stream: bool) -> Option<Vec<u8>> {
+    for server in nameservers(&resolv_conf()) {
+        let to = SocketAddr::new(server, 53);
+        let asked = async { if stream { ask_tcp(query, to).await } else { ask_udp(query, to).await } };
+        if let Ok(Ok(answer)) = timeout(PATIENCE, asked).await {
+            return Some(answer);
+        }
+    }
+    None
+}
+
+async fn ask_udp(query: &[u8], to: SocketAddr) -> io::Result<Vec<u8>> {
+    // A socket of its own for each question: its port is as hard to guess as the question's number.
+    let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(to).await?;
+    socket.send(query).await?;
+    let mut answer = vec![0; 4096];
+    loop {
+        let length = socket.recv(&mut answer).await?;
+        if length >= 12 && answer[..2] == query[..2] {
+            answer.truncate(length);
+            return Ok(answer);
+        }
+    }
+}
+
+async fn ask_tcp(query: &[u8], to: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(to).await?;
+    write_framed(&mut stream, query).await?;
+    read_framed(&mut stream).await
+}
+
+fn resolv_conf() -> String {
+    std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()
+}
+
+/// The domains of a resolv.conf's last `search` or `domain` line, at most six.
+fn searches(text: &str) -> Vec<&str> {
+    let says = |l: &&str| matches!(l.split_whitespace().next(), Some("search" | "domain"));
+    let last = text.lines().rfind(says).unwrap_or_default();
+    last.split_whitespace()
+        .skip(1)
+        .map(|d| d.trim_end_matches('.'))
+        .filter(|d| !d.is_empty())
+        .take(6)
+        .collect()
+}
+
+/// The nameservers of a resolv.conf, at most three as its page says. A zone of a link-local address is left out.
+fn nameservers(text: &str) -> Vec<IpAddr> {
+    let servers = text.lines().filter_map(|l| l.trim().strip_prefix("nameserver")?.split_whitespace().next());
+    servers.filter_map(|s| s.split('%').next()?.parse().ok()).take(3).collect()
+}

@@ -1,0 +1,115 @@
+//! The network's way to the outside: pasta, else slirp4netns, kept running by a thread of the keeper.
+//!
+//! The keeper is PID 1 of a PID namespace: a daemon that ends is its child then, and ends with it.
+
+use std::{
+    fs::File,
+    io::{Error, ErrorKind, Read},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use tokio::sync::watch;
+
+/// The link that leads outside, in the network's namespace.
+pub const NAME: &str = "uplink";
+
+/// Whether the outside can be reached, once that is known; else what is wrong.
+pub type Known = Option<Result<(), String>>;
+
+const WITHOUT: &str = "no network beyond the pods";
+
+/// Starts the helper and starts it again whenever it ends. Returns only when there is no helper to start.
+pub fn keep(namespace: &OwnedFd, tell: &watch::Sender<Known>) {
+    loop {
+        let outcome = pasta(namespace).or_else(|e| match e.kind() {
+            ErrorKind::NotFound => slirp4netns(namespace),
+            _ => Err(e),
+        });
+        match outcome {
+            Ok(()) => {
+                tell.send_replace(Some(Ok(())));
+                while waitpid(None, None)
+                    .is_ok_and(|s| !matches!(s, WaitStatus::Exited(..) | WaitStatus::Signaled(..)))
+                {
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let words = format!("{WITHOUT}: neither pasta (package passt) nor slirp4netns is installed");
+                tell.send_replace(Some(Err(words)));
+                return;
+            }
+            Err(e) => {
+                tell.send_replace(Some(Err(format!("{WITHOUT}: {e}"))));
+            }
+        }
+        // One that fails each time must not keep the machine busy.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// pasta leaves the foreground once the link stands.
+fn pasta(namespace: &OwnedFd) -> Result<(), Error> {
+    let fd = namespace.as_raw_fd();
+    let mut pasta = Command::new("pasta");
+    pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit", "--no-map-gw"]);
+    pasta.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
+    // The keeper is root of the namespaces already, and they have no name that pasta could open later.
+    pasta.args(["--runas", "0", "--netns-only", "--netns", &format!("/proc/self/fd/{fd}")]);
+    inherit(&mut pasta, fd);
+    let output = pasta.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let words: Vec<&str> = words.lines().filter(|l| !l.contains("syslog")).collect();
+    let tun = File::options().read(true).write(true).open("/dev/net/tun").err();
+    let tun = tun.map(|e| format!(" (/dev/net/tun cannot be opened: {e}; its usual mode is 0666)"));
+    Err(Error::other(format!("pasta: {}{}", words.join("; "), tun.unwrap_or_default())))
+}
+
+/// slirp4netns stays a child and says through a pipe that the link stands.
+fn slirp4netns(namespace: &OwnedFd) -> Result<(), Error> {
+    let fd = namespace.as_raw_fd();
+    let (read, write) = pipe()?;
+    let mut slirp = Command::new("slirp4netns");
+    slirp.args(["--configure", "--enable-ipv6", "--disable-host-loopback", "--netns-type=path"]);
+    slirp.arg(format!("--ready-fd={}", write.as_raw_fd())).arg(format!("/proc/self/fd/{fd}")).arg(NAME);
+    inherit(&mut slirp, fd);
+    inherit(&mut slirp, write.as_raw_fd());
+    let child = slirp.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    drop((slirp, write));
+    let mut byte = [0];
+    match File::from(read).read(&mut byte) {
+        Ok(1) => Ok(()),
+        _ => {
+            let end = waitpid(nix::unistd::Pid::from_raw(child.id() as i32), None);
+            Err(Error::other(format!("slirp4netns ended ({end:?})")))
+        }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    Ok(nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?)
+}
+
+/// Lets the child keep a descriptor, and starts it with the signals' defaults: pasta refuses to run where SIGPIPE is
+/// ignored, as it is in a Rust program.
+fn inherit(command: &mut Command, fd: RawFd) {
+    // SAFETY: fcntl, signal and sigprocmask are async-signal-safe, and nothing else happens in the child.
+    unsafe {
+        command.pre_exec(move || {
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, std::ptr::null_mut());
+            match libc::fcntl(fd, libc::F_SETFD, 0) {
+                0 => Ok(()),
+                _ => Err(Error::last_os_error()),
+            }
+        });
+    }
+}
