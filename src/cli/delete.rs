@@ -1,8 +1,21 @@
 //! `podctl delete`: ends pods and forgets them.
 
-use std::time::Duration;
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
-use super::{Error, io, objects, pod_dir, run::seconds};
+use nix::sys::{
+    socket::{setsockopt, sockopt::ReceiveTimeout},
+    time::{TimeVal, TimeValLike},
+};
+
+use super::{
+    Error, io, objects,
+    run::{self, seconds},
+    wait::duration,
+    which::{Which, not_found},
+};
 use crate::{
     state::{Home, Liveness, PodDir},
     supervisor::{
@@ -13,17 +26,19 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `NAME…`, `pod NAME…` or `pod/NAME…`.
-    #[arg(required_unless_present = "all")]
-    names: Vec<String>,
+    #[command(flatten)]
+    which: Which,
     /// Every pod of the namespace.
     #[arg(long)]
     all: bool,
-    /// Seconds to end in; the pod's own terminationGracePeriodSeconds else.
+    /// The pods of these manifest files.
+    #[arg(short, long = "filename")]
+    filename: Vec<String>,
+    /// Seconds to end in; the pod's own terminationGracePeriodSeconds else. 0 needs --force.
     #[arg(long, value_parser = seconds)]
     grace_period: Option<Duration>,
     /// The same as --grace-period=1.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "grace_period")]
     now: bool,
     /// Kill at once.
     #[arg(long)]
@@ -34,37 +49,95 @@ pub(super) struct Args {
     /// Return when the pods are gone.
     #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     wait: bool,
+    /// How long to wait for that, such as `30s`; without end else.
+    #[arg(long, default_value = "0s", value_parser = duration)]
+    timeout: Duration,
+    /// `name` prints `pod/NAME`.
+    #[arg(short, long, value_parser = ["name"])]
+    output: Option<String>,
+}
+
+impl Args {
+    /// With kubectl's meaning: only --force kills at once.
+    fn grace(&self) -> Result<Option<Duration>, Error> {
+        match (self.force, self.now, self.grace_period) {
+            (true, false, Some(grace)) if !grace.is_zero() => {
+                let what = "--force and --grace-period greater than 0 cannot be specified together";
+                Err(Error::Said(what.into()))
+            }
+            (true, ..) => Ok(Some(Duration::ZERO)),
+            (false, true, _) => Ok(Some(Duration::from_secs(1))),
+            (false, false, Some(Duration::ZERO)) => Ok(Some(Duration::from_secs(1))),
+            (false, false, grace) => Ok(grace),
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    if let Some((kind, names)) = objects::asked(&args.names) {
+    if let Some((kind, names)) = objects::asked(&args.which.names) {
         return objects::delete(home, namespace, kind, &names, args.all, args.ignore_not_found);
     }
-    let grace = match args {
-        Args { force: true, .. } => Some(Duration::ZERO),
-        Args { now: true, .. } => Some(Duration::from_secs(1)),
-        _ => args.grace_period,
+    let grace = args.grace()?;
+    let mut failed = false;
+    let mut missing = |name: &str| {
+        if !args.ignore_not_found {
+            super::complain(&not_found(name));
+            failed = true;
+        }
     };
     let mut dirs = Vec::new();
-    if args.all {
-        dirs.extend(home.pods()?.into_iter().filter(|d| d.namespace == namespace));
+    let stored = objects::stored(home, namespace, &[])?;
+    for pod in run::read(&args.filename, &stored)?.pods {
+        let own = pod.metadata.namespace.filter(|n| n != "default");
+        dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &pod.metadata.name.unwrap_or_default()));
     }
-    let kinds = ["pod", "pods", "po"];
-    let names = args.names.iter().enumerate().filter(|(i, n)| !(*i == 0 && kinds.contains(&n.as_str())));
-    for (_, name) in names {
-        dirs.push(pod_dir(home, namespace, name)?);
+    let names = args.which.plain_names()?;
+    let selected = args.which.selector.is_some() || args.which.field_selector.is_some();
+    if !names.is_empty() && !selected {
+        // A pod whose file is damaged can be named, if not read.
+        dirs.extend(names.iter().map(|n| home.pod(namespace, n)));
+    } else if args.all && !selected {
+        let all = home.pods()?.into_iter();
+        dirs.extend(all.filter(|d| args.which.all_namespaces || d.namespace == namespace));
+    } else if selected {
+        dirs.extend(args.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
+    } else if args.filename.is_empty() {
+        let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
+        return Err(Error::Said(what.into()));
     }
+    if dirs.is_empty() {
+        println!("No resources found");
+    }
+    // All are asked before one is waited for: they end side by side.
+    let mut asked = Vec::new();
     for dir in dirs {
         if dir.liveness() == Liveness::Absent {
-            if args.ignore_not_found {
-                continue;
+            if !args.all {
+                missing(&dir.name);
             }
-            return Err(Error::Said(format!("pods \"{}\" not found", dir.name)));
+            continue;
         }
-        delete(home, &dir, grace, args.wait)?;
-        println!("pod \"{}\" deleted", dir.name);
+        let socket = request(home, &dir, grace)?;
+        match (&args.output, args.force) {
+            (Some(_), _) => println!("pod/{}", dir.name),
+            (None, true) => println!("pod \"{}\" force deleted", dir.name),
+            (None, false) => println!("pod \"{}\" deleted", dir.name),
+        }
+        asked.push((dir, socket));
     }
-    Ok(0)
+    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
+    if args.wait {
+        for (dir, socket) in asked {
+            if !gone(home, &dir, socket, deadline)? {
+                super::complain(&Error::Said(format!(
+                    "timed out waiting for the condition on pods/{}",
+                    dir.name
+                )));
+                failed = true;
+            }
+        }
+    }
+    Ok(i32::from(failed))
 }
 
 /// Ends the pod, when it lives, and forgets it.
@@ -74,23 +147,59 @@ pub(super) fn delete(
     grace_period: Option<Duration>,
     wait: bool,
 ) -> Result<(), Error> {
-    if dir.liveness() == Liveness::Alive {
-        let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
-        let socket = match control::dial(&dir.control_socket()) {
-            Ok(socket) => socket,
-            // It has just ended by itself.
-            Err(_) if dir.liveness() != Liveness::Alive => return Ok(sweep::remove(home, dir)?),
-            Err(e) => return Err(failed()(e)),
-        };
-        control::send(&socket, &Request::Delete { grace_period }, &[]).map_err(failed())?;
-        if !wait {
-            return Ok(());
+    let socket = request(home, dir, grace_period)?;
+    if wait {
+        gone(home, dir, socket, None)?;
+    }
+    Ok(())
+}
+
+/// Asks a living supervisor for the end; a pod that has none is forgotten at once.
+fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Option<OwnedFd>, Error> {
+    if dir.liveness() != Liveness::Alive {
+        sweep::remove(home, dir)?;
+        return Ok(None);
+    }
+    let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
+    let socket = match control::dial(&dir.control_socket()) {
+        Ok(socket) => socket,
+        // It has just ended by itself.
+        Err(_) if dir.liveness() != Liveness::Alive => {
+            sweep::remove(home, dir)?;
+            return Ok(None);
+        }
+        Err(e) => return Err(failed()(e)),
+    };
+    control::send(&socket, &Request::Delete { grace_period }, &[]).map_err(failed())?;
+    Ok(Some(socket))
+}
+
+/// Waits until nothing is left of it; whether that came in time.
+fn gone(
+    home: &Home,
+    dir: &PodDir,
+    socket: Option<OwnedFd>,
+    deadline: Option<Instant>,
+) -> Result<bool, Error> {
+    if let Some(socket) = socket {
+        if let Some(deadline) = deadline {
+            // Zero would be without end.
+            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left = TimeVal::microseconds(left.as_micros() as i64);
+            setsockopt(&socket, ReceiveTimeout, &left)
+                .map_err(|e| io("cannot wait for the pod's end")(e.into()))?;
         }
         // Nothing comes: the connection ends with the supervisor.
         while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
+        if deadline.is_some_and(|d| d <= Instant::now()) && dir.liveness() == Liveness::Alive {
+            return Ok(false);
+        }
     }
     // The supervisor has forgotten the pod itself, unless it was killed.
-    if dir.liveness() == Liveness::Ended { Ok(sweep::remove(home, dir)?) } else { Ok(()) }
+    if dir.liveness() == Liveness::Ended {
+        sweep::remove(home, dir)?;
+    }
+    Ok(true)
 }
 
 /// Asks for the end and does not wait; a pod that is gone already needs no asking.

@@ -1,182 +1,224 @@
-//! `podctl get`: pods in kubectl's columns.
+//! `podctl get`: pods and events in kubectl's columns.
+
+use std::{collections::BTreeMap, io::Write};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use serde_json::Value;
 
-use super::{Error, objects, pod_dir};
+use super::{
+    Error, events, objects,
+    output::Output,
+    which::{Found, Which, not_found},
+};
 use crate::{
-    lifecycle,
-    state::{self, Home, Liveness},
+    logs::Watch,
+    state::Home,
+    view::{
+        jsonpath::Template,
+        pods::{self, Columns},
+        tabs,
+    },
 };
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `[pods] [NAME…]` or `pod/NAME`; all pods of the namespace else. Also `configmap`, `secret`, `pvc`.
-    names: Vec<String>,
-    /// `wide`, `json` or `name`; a table else.
+    #[command(flatten)]
+    which: Which,
+    /// One of wide, json, yaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…,
+    /// custom-columns=…, custom-columns-file=…; a table else.
     #[arg(short, long)]
     output: Option<String>,
-    /// Pods of every namespace.
-    #[arg(short = 'A', long)]
-    all_namespaces: bool,
+    /// The template, where -o does not hold it.
+    #[arg(long)]
+    template: Option<String>,
+    /// Go on and show each change.
+    #[arg(short, long)]
+    watch: bool,
+    /// Show changes only.
+    #[arg(long)]
+    watch_only: bool,
     /// Leave the table's first line out.
     #[arg(long)]
     no_headers: bool,
+    /// Show all labels in the last column.
+    #[arg(long)]
+    show_labels: bool,
+    /// A column for each of these labels, comma-separated.
+    #[arg(short = 'L', long, value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// `pod/NAME` rather than `NAME`.
+    #[arg(long)]
+    show_kind: bool,
+    /// Order by what this JSONPath finds, such as `.metadata.creationTimestamp`.
+    #[arg(long)]
+    sort_by: Option<String>,
+    /// No error when there is no such pod.
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// A field that is missing is no error in a template.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    allow_missing_template_keys: bool,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    if let Some((kind, names)) = objects::asked(&args.names) {
+    if let Some((kind, names)) = objects::asked(&args.which.names) {
         let shown = objects::Shown {
             output: args.output.as_deref(),
             headers: !args.no_headers,
-            all_namespaces: args.all_namespaces,
+            all_namespaces: args.which.all_namespaces,
         };
         return objects::get(home, namespace, kind, &names, &shown);
     }
-    let names: Vec<&String> =
-        args.names.iter().filter(|n| !matches!(n.as_str(), "pod" | "pods" | "po")).collect();
-    let mut pods = Vec::new();
-    let dirs = match names.is_empty() {
-        true => {
-            home.pods()?.into_iter().filter(|d| args.all_namespaces || d.namespace == namespace).collect()
+    if let Some(("events" | "event" | "ev", names)) =
+        args.which.names.split_first().map(|(kind, names)| (kind.as_str(), names))
+    {
+        let all = args.which.all_namespaces;
+        return events::get(home, namespace, all, names, args.output.as_deref(), args.no_headers, args.watch);
+    }
+    let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
+    let chosen = args.which.choose(home, namespace)?;
+    let named = !args.which.plain_names()?.is_empty();
+    let mut code = 0;
+    for name in &chosen.missing {
+        if !args.ignore_not_found && !args.watch {
+            super::complain(&not_found(name));
+            code = 1;
         }
-        false => names.iter().map(|n| pod_dir(home, namespace, n)).collect::<Result<Vec<_>, _>>()?,
+    }
+    let mut found = chosen.found;
+    if let Some(path) = &args.sort_by {
+        sort(&mut found, path)?;
+    }
+    let columns = Columns {
+        namespace: args.which.all_namespaces,
+        wide: matches!(output, Output::Table { wide: true }),
+        labels: args.label_columns.clone(),
+        all_labels: args.show_labels,
+        kind: args.show_kind,
     };
-    for dir in dirs {
-        match dir.read() {
-            Ok(mut pod) => {
-                lost(&mut pod, dir.liveness());
-                pods.push(pod);
+    let shown: Vec<Pod> = found.iter().map(|f| f.pod.clone()).collect();
+    let mut show = Show { args, output, columns, widths: Vec::new(), headed: args.no_headers };
+    if args.watch || args.watch_only {
+        return show.watch(home, namespace, shown);
+    }
+    if matches!(show.output, Output::Table { .. }) {
+        if shown.is_empty() {
+            if !named && !args.ignore_not_found {
+                match args.which.all_namespaces {
+                    true => eprintln!("No resources found"),
+                    false => eprintln!("No resources found in {namespace} namespace."),
+                }
             }
-            // A pod that has just been deleted is in no list.
-            Err(state::Error::NotFound { .. }) if names.is_empty() => {}
-            Err(state::Error::NotFound { name, .. }) => {
-                return Err(Error::Said(format!("pods \"{name}\" not found")));
+            return Ok(code);
+        }
+        let now = Timestamp::now();
+        let head = (!args.no_headers).then(|| pods::head(&show.columns));
+        let rows = shown.iter().map(|p| pods::row(p, &show.columns, now));
+        super::print(&tabs::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
+    } else if !(named && shown.is_empty()) {
+        let alone = named && args.which.plain_names()?.len() == 1;
+        super::print(&show.output.print(
+            &shown,
+            alone,
+            args.allow_missing_template_keys,
+            !args.no_headers,
+        )?);
+    }
+    Ok(code)
+}
+
+/// Numbers by size, all else as text; what has no such field first.
+fn sort(found: &mut [Found], path: &str) -> Result<(), Error> {
+    let template = Template::path(path).map_err(|e| Error::Said(e.to_string()))?;
+    let key = |found: &Found| -> Option<Value> {
+        let object = serde_json::to_value(&found.pod).ok()?;
+        let lists = template.find(&object, true).ok()?;
+        lists.into_iter().flatten().next().cloned()
+    };
+    let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
+    let text = |value: &Option<Value>| value.as_ref().map(crate::view::jsonpath::text);
+    found.sort_by_cached_key(|f| {
+        let key = key(f);
+        (key.is_some(), number(&key).map(|n| (n * 1000.0) as i64), text(&key))
+    });
+    Ok(())
+}
+
+/// What is shown of pods as they change.
+struct Show<'a> {
+    args: &'a Args,
+    output: Output,
+    columns: Columns,
+    /// Of the columns, so far.
+    widths: Vec<usize>,
+    headed: bool,
+}
+
+impl Show<'_> {
+    /// Never returns by itself, but when the reader has gone.
+    fn watch(&mut self, home: &Home, namespace: &str, first: Vec<Pod>) -> Result<i32, Error> {
+        let mut known: BTreeMap<(String, String), Pod> = BTreeMap::new();
+        let key = |pod: &Pod| {
+            let meta = &pod.metadata;
+            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        };
+        if !self.args.watch_only {
+            self.show(&first)?;
+        }
+        known.extend(first.into_iter().map(|p| (key(&p), p)));
+        let watch = Watch::of_all(home)?;
+        loop {
+            // What is made now is watched before it is read: no change is missed.
+            watch.refresh(home);
+            let now: Vec<Pod> =
+                self.args.which.choose(home, namespace)?.found.into_iter().map(|f| f.pod).collect();
+            let present: Vec<_> = now.iter().map(key).collect();
+            let gone: Vec<_> = known.keys().filter(|k| !present.contains(k)).cloned().collect();
+            for name in gone {
+                // kubectl shows what is gone once more.
+                known.remove(&name).map(|pod| self.show(&[pod])).transpose()?;
             }
-            Err(e) => return Err(e.into()),
+            for pod in now {
+                if known.get(&key(&pod)) != Some(&pod) {
+                    self.show(std::slice::from_ref(&pod))?;
+                    known.insert(key(&pod), pod);
+                }
+            }
+            watch.wait(None);
         }
     }
-    match args.output.as_deref() {
-        None | Some("wide") => table(&pods, args, namespace),
-        Some("name") => {
-            pods.iter().for_each(|p| println!("pod/{}", p.metadata.name.as_deref().unwrap_or_default()))
-        }
-        Some("json") => {
-            let text = match (names.len(), pods.first()) {
-                (1, Some(pod)) => serde_json::to_string_pretty(pod),
-                _ => serde_json::to_string_pretty(
-                    &serde_json::json!({"apiVersion": "v1", "kind": "List", "items": pods, "metadata": {"resourceVersion": ""}}),
-                ),
-            };
-            println!("{}", text.map_err(|e| Error::Said(e.to_string()))?);
-        }
-        Some(other) => {
-            return Err(Error::Said(format!(
-                "output format {other:?} is not available; use wide, json or name"
-            )));
-        }
-    }
-    Ok(0)
-}
 
-/// A pod whose supervisor was killed ended with it; its last written status does not say so.
-fn lost(pod: &mut Pod, liveness: Liveness) {
-    let status = pod.status.get_or_insert_default();
-    let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if liveness == Liveness::Ended && !over {
-        status.phase = Some("Failed".into());
-        status.reason = Some("SupervisorLost".into());
-        status.message = Some("the pod's supervisor was killed, and its containers with it".into());
-    }
-}
-
-fn table(pods: &[Pod], args: &Args, namespace: &str) {
-    if pods.is_empty() {
-        match args.all_namespaces {
-            true => eprintln!("No resources found"),
-            false => eprintln!("No resources found in {namespace} namespace."),
+    fn show(&mut self, all: &[Pod]) -> Result<(), Error> {
+        if all.is_empty() {
+            return Ok(());
         }
-        return;
-    }
-    let wide = args.output.as_deref() == Some("wide");
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    if !args.no_headers {
-        let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
-        if args.all_namespaces {
-            head.insert(0, "NAMESPACE");
+        if !matches!(self.output, Output::Table { .. }) {
+            for pod in all {
+                let lenient = self.args.allow_missing_template_keys;
+                let text = self.output.print(std::slice::from_ref(pod), true, lenient, !self.headed)?;
+                super::print(&text);
+                self.headed = true;
+            }
+            let _ = std::io::stdout().flush();
+            return Ok(());
         }
-        if wide {
-            head.push("IP");
+        let now = Timestamp::now();
+        let head = (!self.headed).then(|| pods::head(&self.columns));
+        self.headed = true;
+        let rows: Vec<Vec<String>> =
+            head.into_iter().chain(all.iter().map(|p| pods::row(p, &self.columns, now))).collect();
+        self.widths.resize(rows[0].len(), 3);
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
         }
-        rows.push(head.into_iter().map(str::to_owned).collect());
-    }
-    for pod in pods {
-        let status = pod.status.as_ref();
-        let (ready, all) = lifecycle::ready_count(pod);
-        let age = pod
-            .metadata
-            .creation_timestamp
-            .as_ref()
-            .map(|t| age(Timestamp::now().duration_since(t.0).as_secs()));
-        let mut row = vec![
-            pod.metadata.name.clone().unwrap_or_default(),
-            format!("{ready}/{all}"),
-            lifecycle::printed_status(pod),
-            lifecycle::restart_count(pod).to_string(),
-            age.unwrap_or_else(|| "<unknown>".into()),
-        ];
-        if args.all_namespaces {
-            row.insert(0, pod.metadata.namespace.clone().unwrap_or_default());
+        for row in rows {
+            let line: String =
+                row.iter().zip(&self.widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
+            super::print(&format!("{}\n", line.trim_end()));
         }
-        if wide {
-            row.push(status.and_then(|s| s.pod_ip.clone()).unwrap_or_else(|| "<none>".into()));
-        }
-        rows.push(row);
-    }
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    for row in &rows {
-        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
-        println!("{}", line.trim_end());
-    }
-}
-
-/// As kubectl words a duration: two units while they are small, then one.
-pub(super) fn age(seconds: i64) -> String {
-    let (s, m, h, d) = (seconds.max(0), seconds / 60, seconds / 3600, seconds / 86_400);
-    match s {
-        0..120 => format!("{s}s"),
-        120..600 if s % 60 == 0 => format!("{m}m"),
-        120..600 => format!("{m}m{}s", s % 60),
-        600..10_800 => format!("{m}m"),
-        10_800..28_800 if m % 60 == 0 => format!("{h}h"),
-        10_800..28_800 => format!("{h}h{}m", m % 60),
-        28_800..172_800 => format!("{h}h"),
-        172_800..691_200 if h % 24 == 0 => format!("{d}d"),
-        172_800..691_200 => format!("{d}d{}h", h % 24),
-        _ if d < 730 => format!("{d}d"),
-        _ if d < 2920 && d % 365 != 0 => format!("{}y{}d", d / 365, d % 365),
-        _ => format!("{}y", d / 365),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::age;
-
-    #[test]
-    fn ages_are_worded_as_kubectl_words_them() {
-        for (seconds, text) in [
-            (5, "5s"),
-            (119, "119s"),
-            (120, "2m"),
-            (301, "5m1s"),
-            (600, "10m"),
-            (10_800, "3h"),
-            (90_000, "25h"),
-            (259_200, "3d"),
-        ] {
-            assert_eq!(age(seconds), text);
-        }
+        let _ = std::io::stdout().flush();
+        Ok(())
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
     changing(home, "pull", &args.images)
 }
 
-/// Pulls without a word on standard output.
+/// Fetches one image; gives the exit code.
 pub(super) fn fetch(home: &Home, image: &str) -> Result<i32, Error> {
     changing(home, "fetch", &[image.to_owned()])
 }
@@ -103,12 +103,11 @@ fn carry_out<'a>(verb: &str, store: &std::path::Path, arguments: impl Iterator<I
 fn one(verb: &str, store: &std::path::Path, argument: &str) -> Result<(), podctl_images::Error> {
     let store = Store::open(store)?;
     match verb {
-        "pull" => {
+        "pull" | "fetch" => {
             let pulled = podctl_images::pull(&store, &argument.parse::<Reference>()?, &LayerBars::new())?;
-            println!("{}@{}", pulled.image.reference, pulled.image.digest);
-        }
-        "fetch" => {
-            podctl_images::pull(&store, &argument.parse::<Reference>()?, &LayerBars::new())?;
+            if verb == "pull" {
+                println!("{}@{}", pulled.image.reference, pulled.image.digest);
+            }
         }
         "rmi" => {
             let reference = argument.parse::<Reference>()?;

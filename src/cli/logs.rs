@@ -2,102 +2,264 @@
 
 use std::{io::Write, time::Duration};
 
-use super::{Error, pod_dir};
-use crate::{
-    logs::{Entry, Follow, Prefixes, read},
-    state::{Home, Liveness},
+use k8s_openapi::{
+    api::core::v1::Pod,
+    jiff::{SignedDuration, Timestamp},
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{
+    Error,
+    wait::duration,
+    which::{Which, not_found},
+};
+use crate::{
+    logs::{Entry, Follow, read},
+    state::{Home, Liveness, PodDir},
+};
+
+/// Lines of each container when a selector chooses the pods.
+const SELECTED_TAIL: i64 = 10;
+
+/// The annotation that names the container meant when none is.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `NAME` or `pod/NAME`.
-    pod: String,
-    /// Which container; the first app container else.
+    /// `NAME [CONTAINER]` or `pod/NAME`.
+    #[arg(required_unless_present = "selector", num_args = 0..=3)]
+    pod: Vec<String>,
+    /// Which container; the annotated or the first app container else.
     #[arg(short, long)]
     container: Option<String>,
-    /// Every container, each line with its name.
+    /// Every container.
     #[arg(long, conflicts_with = "container")]
     all_containers: bool,
-    /// Go on as the logs grow.
+    /// Go on as the logs grow, over restarts, until the pod ends.
     #[arg(short, long)]
     follow: bool,
     /// Of the start before the last one.
     #[arg(short, long)]
     previous: bool,
-    /// Only so many last lines.
+    /// Only so many last lines of each container; -1 is all.
+    #[arg(long, allow_negative_numbers = true)]
+    tail: Option<i64>,
+    /// Only what is newer than so long ago, such as 5s, 2m or 3h.
+    #[arg(long, value_parser = duration, conflicts_with = "since_time")]
+    since: Option<Duration>,
+    /// Only what is newer than this date (RFC 3339).
     #[arg(long)]
-    tail: Option<usize>,
+    since_time: Option<Timestamp>,
     /// Each line with its time.
     #[arg(long)]
     timestamps: bool,
-    /// Each line with its container's name.
+    /// Each line with `[pod/NAME/CONTAINER]`.
     #[arg(long)]
     prefix: bool,
+    /// Only so many bytes of each container.
+    #[arg(long)]
+    limit_bytes: Option<usize>,
+    /// Of the pods with these labels.
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    /// Go on when the logs of one cannot be read.
+    #[arg(long)]
+    ignore_errors: bool,
+    /// Has no meaning here: files are read, no server is asked.
+    #[arg(long, hide = true)]
+    max_log_requests: Option<u32>,
+}
+
+/// One pod's logs that are to be shown.
+struct Source {
+    dir: PodDir,
+    pod: Pod,
+    containers: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let dir = pod_dir(home, namespace, &args.pod)?;
-    let pod = dir.read()?;
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let mut sources = Vec::new();
+    let (names, container) = names(args)?;
+    let which = Which { names, selector: args.selector.clone(), ..Which::default() };
+    let chosen = which.choose(home, namespace)?;
+    if let Some(name) = chosen.missing.first() {
+        return Err(not_found(name));
+    }
+    if chosen.found.is_empty() {
+        eprintln!("No resources found in {namespace} namespace.");
+    }
+    for found in chosen.found {
+        let containers = containers(args, container.as_deref(), &found.pod)?;
+        sources.push(Source { dir: found.dir, pod: found.pod, containers });
+    }
+    let mut follows = Vec::new();
+    for source in &sources {
+        match shown(args, home, source) {
+            Ok(follow) => follows.extend(follow.map(|f| (f, source))),
+            Err(e) if args.ignore_errors => super::complain(&e),
+            Err(e) => return Err(e),
+        }
+    }
+    while !follows.is_empty() {
+        let mut behind = false;
+        follows.retain_mut(|(follow, source)| {
+            // Asked before the log is read: what was written before the end is then shown.
+            let alive = source.dir.liveness() == Liveness::Alive;
+            let mut entries = follow.drain();
+            entries.retain(|e| source.containers.contains(&e.container));
+            show(args, source, &entries);
+            behind |= follow.behind();
+            alive || follow.behind()
+        });
+        if !behind {
+            let mut fds: Vec<_> =
+                follows.iter().map(|(follow, _)| PollFd::new(follow.fd(), PollFlags::POLLIN)).collect();
+            // A killed supervisor changes no file: its lock is looked at now and then.
+            let _ = poll(&mut fds, PollTimeout::from(500u16));
+        }
+    }
+    Ok(0)
+}
+
+/// The pod's name, and the container of the old form `NAME CONTAINER`.
+fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
+    let words: Vec<String> = match args.pod.split_first() {
+        Some((kind, rest)) if super::which::is_pod(kind) && !rest.is_empty() => rest.to_vec(),
+        _ => args.pod.clone(),
+    };
+    match (&words[..], &args.container) {
+        ([] | [_], _) => Ok((words, args.container.clone())),
+        (_, Some(_)) => Err(Error::Said("only one of -c or an inline [CONTAINER] arg is allowed".into())),
+        ([name, container], None) => Ok((vec![name.clone()], Some(container.clone()))),
+        _ => Err(Error::Said("logs takes one pod and at most one container: NAME [CONTAINER]".into())),
+    }
+}
+
+/// The containers that are meant.
+fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>, Error> {
     let spec = pod.spec.clone().unwrap_or_default();
     let init: Vec<String> = spec.init_containers.iter().flatten().map(|c| c.name.clone()).collect();
     let apps: Vec<String> = spec.containers.iter().map(|c| c.name.clone()).collect();
-    let wanted: Vec<String> = match &args.container {
-        _ if args.all_containers => init.iter().chain(&apps).cloned().collect(),
-        Some(name) if init.contains(name) || apps.contains(name) => vec![name.clone()],
-        Some(name) => {
-            return Err(Error::Said(format!("container {name} is not valid for pod {}", dir.name)));
-        }
-        None => {
-            let first = apps.first().cloned().unwrap_or_default();
-            if init.len() + apps.len() > 1 {
-                let list = apps.iter().cloned().chain(init.iter().map(|n| format!("{n} (init)")));
-                eprintln!("Defaulted container \"{first}\" out of: {}", list.collect::<Vec<_>>().join(", "));
-            }
-            vec![first]
-        }
-    };
-    let show = Show { args, pod: &dir.name, prefixes: Prefixes::of(std::iter::once(pod.clone()), false) };
+    let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
+    let all: Vec<String> = init.iter().chain(&apps).chain(&ephemeral).cloned().collect();
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if args.all_containers {
+        return Ok(all);
+    }
+    if let Some(wanted) = named {
+        return match all.iter().any(|c| c == wanted) {
+            true => Ok(vec![wanted.to_owned()]),
+            false => Err(Error::Said(format!("container {wanted} is not valid for pod {name}"))),
+        };
+    }
+    let annotated = pod.metadata.annotations.as_ref().and_then(|a| a.get(DEFAULT_CONTAINER));
+    if let Some(found) = annotated.filter(|a| all.contains(a)) {
+        return Ok(vec![found.clone()]);
+    }
+    let first = apps.first().cloned().unwrap_or_default();
+    if all.len() > 1 {
+        let named =
+            |all: &[String], kind: &'static str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
+        let list = [apps, named(&ephemeral, " (ephem)"), named(&init, " (init)")].concat().join(", ");
+        eprintln!("Defaulted container \"{first}\" out of: {list}");
+    }
+    Ok(vec![first])
+}
 
-    let mut follow =
-        if args.follow && dir.liveness() == Liveness::Alive { Some(Follow::new(home, &dir)?) } else { None };
+/// Shows what there is; gives what is still to come when that is wanted.
+fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Error> {
+    let Source { dir, pod, containers } = source;
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
     let mut entries = Vec::new();
-    if let Some(follow) = &mut follow {
-        entries.extend(follow.drain().into_iter().filter(|e| wanted.contains(&e.container)));
+    let mut follow = None;
+    if args.follow && dir.liveness() == Liveness::Alive {
+        let mut new = Follow::new(home, dir)?;
+        entries = new.drain();
+        entries.retain(|e| containers.contains(&e.container));
+        follow = Some(new);
     } else {
-        for container in &wanted {
+        for container in containers {
             let last = last_start(home, &dir.namespace, &dir.name, &uid, container);
-            let start = if args.previous { last.and_then(|n| n.checked_sub(1)) } else { last };
-            match start {
-                Some(start) => {
+            match (
+                if args.previous { last.and_then(|n| n.checked_sub(1)) } else { last },
+                args.all_containers,
+            ) {
+                (Some(start), _) => {
                     let path = home.log(&dir.namespace, &dir.name, &uid, container, start);
                     entries.extend(read(container, &path)?);
                 }
-                None if args.previous => {
+                (None, true) => {}
+                (None, false) if args.previous => {
                     return Err(Error::Said(format!(
                         "previous terminated container \"{container}\" in pod \"{}\" not found",
                         dir.name
                     )));
                 }
-                None => {}
+                (None, false) => return Err(waiting(pod, container)),
             }
         }
-        entries.sort_by(|a, b| a.time.cmp(&b.time));
     }
-    if let Some(tail) = args.tail {
-        entries.drain(..entries.len().saturating_sub(tail));
+    let since = match (args.since, args.since_time) {
+        (Some(ago), _) => SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago),
+        (None, time) => time,
+    };
+    if let Some(since) = since {
+        entries.retain(|e| e.time.parse::<Timestamp>().is_ok_and(|t| t >= since));
     }
-    show.all(&entries);
-    let Some(mut follow) = follow else { return Ok(0) };
-    loop {
-        let alive = dir.liveness() == Liveness::Alive;
-        let more: Vec<Entry> = follow.drain().into_iter().filter(|e| wanted.contains(&e.container)).collect();
-        show.all(&more);
-        if !alive {
-            return Ok(0);
+    let default = if args.selector.is_some() { SELECTED_TAIL } else { -1 };
+    let tail = usize::try_from(args.tail.unwrap_or(default)).unwrap_or(usize::MAX);
+    let mut cut: Vec<Entry> = Vec::new();
+    for container in containers {
+        let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
+        cut.extend(limited(last_lines(&own, tail), args.limit_bytes.filter(|n| *n > 0)));
+    }
+    cut.sort_by(|a, b| a.time.cmp(&b.time));
+    show(args, source, &cut);
+    Ok(follow)
+}
+
+/// A container that was never started has no log; says what it waits for.
+fn waiting(pod: &Pod, container: &str) -> Error {
+    let status = pod.status.clone().unwrap_or_default();
+    let lists =
+        [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
+    let found = lists.into_iter().flatten().flatten().find(|s| s.name == container);
+    let reason = found.and_then(|s| s.state?.waiting?.reason).unwrap_or_else(|| "ContainerCreating".into());
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Error::Said(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"))
+}
+
+/// The last lines, of which a long one may be several entries.
+fn last_lines(entries: &[Entry], lines: usize) -> &[Entry] {
+    let mut left = lines;
+    let begins = |at: usize| at == 0 || !entries[at - 1].partial;
+    for at in (0..entries.len()).rev() {
+        if left == 0 {
+            return &entries[at + 1..];
         }
-        follow.wait(Duration::from_millis(500));
+        left -= usize::from(begins(at));
     }
+    entries
+}
+
+/// The first bytes, newlines among them.
+fn limited(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
+    let mut left = bytes.unwrap_or(usize::MAX);
+    let mut all = Vec::new();
+    for entry in entries {
+        let mut entry = entry.clone();
+        let whole = entry.text.len() + usize::from(!entry.partial);
+        if whole > left {
+            entry.text.truncate(left);
+            entry.partial = true;
+        }
+        left = left.saturating_sub(whole);
+        all.push(entry);
+        if left == 0 {
+            break;
+        }
+    }
+    all
 }
 
 /// The number of the container's last start, if it was ever started.
@@ -107,30 +269,48 @@ fn last_start(home: &Home, namespace: &str, name: &str, uid: &str, container: &s
     files.filter_map(|e| e.path().file_stem()?.to_str()?.parse().ok()).max()
 }
 
-struct Show<'a> {
-    args: &'a Args,
-    pod: &'a str,
-    prefixes: Prefixes,
+fn show(args: &Args, source: &Source, entries: &[Entry]) {
+    let mut out = std::io::stdout().lock();
+    for entry in entries {
+        let prefix = match args.prefix {
+            true => format!("[pod/{}/{}] ", source.dir.name, entry.container),
+            false => String::new(),
+        };
+        let time = if args.timestamps { format!("{} ", entry.time) } else { String::new() };
+        let end = if entry.partial { "" } else { "\n" };
+        // A reader that has gone (`| head`) wants no more.
+        let written = write!(out, "{prefix}{time}")
+            .and_then(|()| out.write_all(&entry.text))
+            .and_then(|()| out.write_all(end.as_bytes()));
+        if written.is_err() {
+            std::process::exit(0);
+        }
+    }
+    let _ = out.flush();
 }
 
-impl Show<'_> {
-    fn all(&self, entries: &[Entry]) {
-        let mut out = anstream::stdout().lock();
-        for entry in entries {
-            let prefix = match self.args.prefix || self.args.all_containers {
-                true => self.prefixes.of_entry(self.pod, entry),
-                false => String::new(),
-            };
-            let time = if self.args.timestamps { format!("{} ", entry.time) } else { String::new() };
-            let end = if entry.partial { "" } else { "\n" };
-            // A reader that has gone (`| head`) wants no more.
-            let written = write!(out, "{prefix}{time}")
-                .and_then(|()| out.write_all(&entry.text))
-                .and_then(|()| out.write_all(end.as_bytes()));
-            if written.is_err() {
-                std::process::exit(0);
-            }
-        }
-        let _ = out.flush();
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(texts: &[(&str, bool)]) -> Vec<Entry> {
+        let entry = |(text, partial): &(&str, bool)| Entry {
+            container: "c".into(),
+            time: String::new(),
+            stderr: false,
+            partial: *partial,
+            text: text.as_bytes().to_vec(),
+        };
+        texts.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn a_long_line_counts_once_and_bytes_are_cut_within_one() {
+        let all = entries(&[("a", false), ("b", true), ("b", false), ("c", false)]);
+        assert_eq!(last_lines(&all, 2), &all[1..]);
+        assert_eq!(last_lines(&all, 0).len(), 0);
+        assert_eq!(last_lines(&all, 9).len(), 4);
+        assert_eq!(limited(&all, Some(3)), entries(&[("a", false), ("b", true)]));
+        assert_eq!(limited(&entries(&[("abc", false), ("d", false)]), Some(2)), entries(&[("ab", true)]));
     }
 }

@@ -1,17 +1,34 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
 mod apply;
+mod attach;
+mod copied;
+mod cp;
 mod create;
+mod debug;
 mod delete;
+mod describe;
+mod events;
 mod exec;
 mod get;
 mod images;
 mod jobs;
 mod logs;
 mod objects;
+mod output;
+mod port_forward;
+mod profile;
+mod restart;
 mod run;
+mod session;
+mod start;
+mod stop;
+mod terminal;
+mod timeline;
+mod top;
 mod volume;
-mod yaml;
+mod wait;
+mod which;
 
 use std::process::ExitCode;
 
@@ -29,6 +46,8 @@ struct Cli {
     /// Namespaces are only names here.
     #[arg(short, long, global = true, default_value = "default")]
     namespace: String,
+    #[command(flatten)]
+    cluster: which::Cluster,
     #[command(subcommand)]
     command: Command,
 }
@@ -46,12 +65,38 @@ enum Command {
     Volume(volume::Command),
     /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
+    /// Show pods in full.
+    Describe(describe::Args),
+    /// Show what happened to pods.
+    Events(events::Args),
+    /// Wait until pods are as they should be.
+    Wait(wait::Args),
+    /// Show a pod's start as a picture.
+    Timeline(timeline::Args),
     /// Print the logs of a container.
     Logs(logs::Args),
     /// End pods and forget them.
     Delete(delete::Args),
+    /// End pods and keep them, to be started again.
+    Stop(stop::Args),
+    /// Start pods that have ended, anew.
+    Start(start::Args),
+    /// Start every container of pods anew, init containers first.
+    Restart(restart::Args),
     /// Run a command in a container.
     Exec(exec::Args),
+    /// Attach to a container's first process.
+    Attach(attach::Args),
+    /// Add a debug container to a pod, or start a changed copy of it.
+    Debug(Box<debug::Args>),
+    /// Copy files out of and into containers.
+    Cp(cp::Args),
+    /// Forward local ports to a pod.
+    PortForward(port_forward::Args),
+    /// Show what pods use.
+    Top(top::Args),
+    /// Show what containers use, again and again with -w.
+    Stats(top::StatsArgs),
     /// Fetch images.
     Pull(images::PullArgs),
     /// List images.
@@ -106,13 +151,14 @@ pub fn main() -> ExitCode {
     match command(cli) {
         Ok(code) => exit_code(code),
         Err(e) => {
-            anstream::eprintln!("{}: {e}", red("error"));
+            complain(&e);
             ExitCode::FAILURE
         }
     }
 }
 
 fn command(cli: Cli) -> Result<i32, Error> {
+    cli.cluster.refuse()?;
     let home = Home::of_user()?;
     let namespace = &cli.namespace;
     match cli.command {
@@ -121,9 +167,22 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Create(args) => create::run(&args, &home, namespace),
         Command::Volume(command) => volume::run(&command, &home, namespace),
         Command::Get(args) => get::run(&args, &home, namespace),
+        Command::Describe(args) => describe::run(&args, &home, namespace),
+        Command::Events(args) => events::run(&args, &home, namespace),
+        Command::Wait(args) => wait::run(&args, &home, namespace),
+        Command::Timeline(args) => timeline::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
+        Command::Stop(args) => stop::run(&args, &home, namespace),
+        Command::Start(args) => start::run(&args, &home, namespace),
+        Command::Restart(args) => restart::run(&args, &home, namespace),
         Command::Exec(args) => exec::run(&args, &home, namespace),
+        Command::Attach(args) => attach::run(&args, &home, namespace),
+        Command::Debug(args) => debug::run(&args, &home, namespace),
+        Command::Cp(args) => cp::run(&args, &home, namespace),
+        Command::PortForward(args) => port_forward::run(&args, &home, namespace),
+        Command::Top(args) => top::run(&args, &home, namespace),
+        Command::Stats(args) => top::stats(&args, &home, namespace),
         Command::Pull(args) => images::pull(&args, &home),
         Command::Images => images::list(&home),
         Command::Rmi(args) => images::remove(&args, &home),
@@ -138,14 +197,20 @@ fn exit_code(code: i32) -> ExitCode {
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
 fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
-    let plain = match name.split_once('/') {
-        Some(("pod" | "pods" | "po", plain)) => plain,
-        Some((kind, _)) => {
-            return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}")));
-        }
-        None => name,
-    };
-    Ok(home.pod(namespace, plain))
+    Ok(home.pod(namespace, which::plain(name)?))
+}
+
+/// Shows an error after which the command goes on.
+fn complain(e: &Error) {
+    anstream::eprintln!("{}: {e}", red("error"));
+}
+
+/// Writes text to standard output; a reader that has gone (`| head`) wants no more.
+fn print(text: &str) {
+    use std::io::Write;
+    if std::io::stdout().write_all(text.as_bytes()).is_err() {
+        std::process::exit(0);
+    }
 }
 
 fn red(text: &str) -> String {

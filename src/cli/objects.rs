@@ -8,11 +8,12 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Error, get::age, yaml};
+use super::Error;
 use crate::{
     manifest::{self, Manifest, Source},
     state::{self, Home, Kept},
     supervisor::sweep,
+    view::{age, yaml},
 };
 
 /// A kind of object that is kept.
@@ -273,7 +274,7 @@ fn row(kind: Kind, object: &Value) -> Vec<String> {
 /// The age of something made at that time, as kubectl words it.
 pub(super) fn since(time: &Value) -> String {
     let made = time.as_str().and_then(|t| t.parse::<Timestamp>().ok());
-    made.map_or_else(|| "<unknown>".into(), |t| age(Timestamp::now().duration_since(t).as_secs()))
+    made.map_or_else(|| "<unknown>".into(), |t| age::worded(Timestamp::now().duration_since(t)))
 }
 
 /// Prints rows in columns.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -18,9 +18,11 @@ use nix::{
 };
 
 use super::{
-    Error, delete, images, io, jobs,
+    Error, attach, delete, exec, images, io, jobs,
     objects::{self, Kind},
-    red, warn,
+    red,
+    session::End,
+    warn,
 };
 use crate::{
     lifecycle,
@@ -28,7 +30,7 @@ use crate::{
     manifest::{self, Diagnostic, Manifest, Source},
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
-    supervisor::{self, Options, Started, gather},
+    supervisor::{self, LogLimits, Options, Started, gather},
 };
 
 #[derive(clap::Args)]
@@ -51,6 +53,18 @@ pub(super) struct Args {
     /// End running pods of the same names first.
     #[arg(long)]
     replace: bool,
+    /// Attach to the pod's first (or annotated default) container and pass standard input on.
+    #[arg(short = 'i', long, conflicts_with = "detach")]
+    stdin: bool,
+    /// Give that container a terminal.
+    #[arg(short = 't', long, requires = "stdin")]
+    tty: bool,
+    /// Attach to that container alone instead of showing every log.
+    #[arg(long, conflicts_with = "detach")]
+    attach: bool,
+    /// Keys that leave an attached container running.
+    #[arg(long, default_value = attach::DETACH_KEYS)]
+    detach_keys: String,
     /// No colours.
     #[arg(long)]
     no_color: bool,
@@ -63,6 +77,12 @@ pub(super) struct Args {
     /// Longest wait before a container is restarted, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
+    /// A container's log file that has grown so large is put aside.
+    #[arg(long, default_value = "10Mi", value_parser = size)]
+    log_max_size: u64,
+    /// So many log files of a container are kept.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
+    log_max_files: u16,
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -98,6 +118,14 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
 }
 
+/// `10Mi`, `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    match manifest::quantity_bytes(text)? {
+        0 => Err("must be greater than 0".into()),
+        bytes => Ok(bytes),
+    }
+}
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
@@ -123,6 +151,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
         manifest.pods.extend(jobs.drain(..).flat_map(|job| job.pods));
     }
+    if (args.stdin || args.attach) && manifest.pods.len() > 1 {
+        return Err(Error::Said(
+            "one terminal can be attached to one pod only; run the others with -d".into(),
+        ));
+    }
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
@@ -138,11 +171,36 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             }
         }
     }
+    if let [pod] = started.as_slice()
+        && (args.stdin || args.attach)
+    {
+        // From here on a Ctrl-C is the attached container's, or ends this command.
+        let _ = SigSet::all().thread_unblock();
+        return attached(args, home, pod);
+    }
     if args.detach {
         return detached(args, &started, home);
     }
     let start = |pod: Pod| start(args, home, in_namespace(pod, namespace), from);
     foreground(started, jobs::Queue::new(jobs), &start, home, &signals)
+}
+
+/// This terminal is the container's until it ends, and the pod then ends with it.
+fn attached(args: &Args, home: &Home, pod: &Started) -> Result<i32, Error> {
+    let container = exec::default_container(&pod.dir, true)?;
+    let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
+    let code = match attach::attach(&pod.dir, &container, &wanted)? {
+        End::Detached => {
+            eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
+            return Ok(0);
+        }
+        End::Exited(code) => code,
+        End::Signal(signal) => 128 + signal,
+        End::Refused(message, code) => exec::refused(&message, code),
+        End::Lost => pod.dir.read().map_or(137, |ended| exit_code(&ended)),
+    };
+    delete::delete(home, &pod.dir, None, true)?;
+    Ok(code)
 }
 
 impl Args {
@@ -222,8 +280,19 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
+        log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
         outside: args.network == Network::Podctl,
     };
+    if args.stdin {
+        let annotations = pod.metadata.annotations.as_ref();
+        let named = annotations.and_then(|a| a.get("kubectl.kubernetes.io/default-container")).cloned();
+        let containers = pod.spec.iter_mut().flat_map(|s| &mut s.containers);
+        let wanted = |(at, c): &(usize, &mut Container)| named.as_ref().map_or(*at == 0, |n| c.name == *n);
+        if let Some((_, container)) = containers.enumerate().find(wanted) {
+            (container.stdin, container.stdin_once) = (Some(true), Some(true));
+            container.tty = container.tty.filter(|t| *t).or(args.tty.then_some(true));
+        }
+    }
     if args.network == Network::Host
         && let Some(spec) = &mut pod.spec
     {
@@ -355,13 +424,14 @@ fn foreground(
         if !new.is_empty() {
             continue;
         }
-        if !alive && jobs.is_over() {
+        if !alive && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
         // A killed supervisor changes no file: its lock is looked at now and then.
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
+        let behind = follows.iter().any(|(_, f, _)| f.behind());
+        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
             jobs.stop();

@@ -7,6 +7,7 @@
 
 mod action;
 mod advance;
+mod ephemeral;
 mod event;
 mod printed;
 mod probes;
@@ -20,7 +21,7 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
-pub use printed::{printed_status, ready_count, restart_count};
+pub use printed::{Printed, printed, printed_status};
 pub use spec::{Kind, RestartPolicy, Spec};
 pub use state::State;
 

@@ -15,6 +15,8 @@ pub enum Kind {
     Sidecar,
     /// An entry of `containers`.
     App,
+    /// Added to the running pod (R-EPH-1).
+    Ephemeral,
 }
 
 /// When a container that ended starts again.
@@ -31,6 +33,8 @@ pub enum RestartPolicy {
 /// Distilled from a pod; made once.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// `NAME_NAMESPACE(UID)`, as the kubelet writes a pod.
+    pub(super) pod: String,
     pub(super) containers: Vec<(Kind, Container)>,
     pub(super) restart_policy: RestartPolicy,
     /// terminationGracePeriodSeconds
@@ -44,6 +48,8 @@ pub struct Spec {
 impl Spec {
     /// Distils a checked and defaulted pod.
     pub fn new(pod: &Pod, options: &Options) -> Spec {
+        let meta = &pod.metadata;
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
             let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
@@ -51,6 +57,7 @@ impl Spec {
         });
         let containers: Vec<_> = init.chain(spec.containers.into_iter().map(|c| (Kind::App, c))).collect();
         Spec {
+            pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
             qos_class: qos_class(&containers),
             containers,
             restart_policy: policy(spec.restart_policy.as_deref()),
@@ -72,11 +79,18 @@ impl Spec {
     pub(super) fn restart_policy(&self, at: usize) -> RestartPolicy {
         match (self.kind(at), self.container(at).restart_policy.as_deref(), self.restart_policy) {
             (Kind::Sidecar, ..) => RestartPolicy::Always,
+            (Kind::Ephemeral, ..) => RestartPolicy::Never,
             (Kind::App, Some(own), _) => policy(Some(own)),
             (Kind::App, None, pods) => pods,
-            (Kind::Init, _, RestartPolicy::Never) => RestartPolicy::Never,
+            (Kind::Init, Some("Never"), _) | (Kind::Init, None, RestartPolicy::Never) => RestartPolicy::Never,
             (Kind::Init, ..) => RestartPolicy::OnFailure,
         }
+    }
+
+    /// Some container may ask for a restart of all (R-APP-2).
+    pub(super) fn may_restart_all(&self) -> bool {
+        let rules = self.containers.iter().flat_map(|(_, c)| c.restart_policy_rules.iter().flatten());
+        rules.into_iter().any(|rule| rule.action == "RestartAllContainers")
     }
 }
 

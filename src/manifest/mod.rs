@@ -158,5 +158,15 @@ pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Ve
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
+/// The one document of a JSON or YAML file, as it stands.
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub fn value(name: &str, text: &str) -> Result<serde_json::Value, Diagnostic> {
+    let source = Source { name: name.to_owned(), text: text.to_owned() };
+    let documents = tree::parse(&source).map_err(|diagnostic| *diagnostic)?;
+    Ok(documents.first().map(Node::json).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests;

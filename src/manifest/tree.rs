@@ -30,6 +30,14 @@ pub(super) enum Kind {
 pub(super) type Entry = (String, (usize, usize), Node);
 
 impl Node {
+    pub(super) fn json(&self) -> Value {
+        match &self.kind {
+            Kind::Scalar(value) => value.clone(),
+            Kind::List(all) => Value::Array(all.iter().map(Node::json).collect()),
+            Kind::Map(all) => Value::Object(all.iter().map(|(k, _, v)| (k.clone(), v.json())).collect()),
+        }
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Map(all) => all.iter().find(|(k, ..)| k == name).map(|(.., v)| v),

@@ -72,6 +72,10 @@ pub fn exec_process(spec: &Spec, command: Vec<String>, terminal: bool) -> Proces
     let mut process = spec.process().clone().unwrap_or_default();
     process.set_args(Some(command));
     process.set_terminal(Some(terminal));
+    let env = process.env_mut().get_or_insert_default();
+    if terminal && !env.iter().any(|e| e.starts_with("TERM=")) {
+        env.push("TERM=xterm".to_owned());
+    }
     process
 }
 

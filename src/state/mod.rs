@@ -9,6 +9,8 @@
 //!     lock            flock(2)ed by the supervisor as long as it lives
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     again.json      what starts the pod again: manifest, objects, options; 0600
+//!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store
@@ -21,11 +23,13 @@
 mod home;
 mod objects;
 mod pod_dir;
+mod trace;
 mod volumes;
 
 pub use home::Home;
 pub use objects::Kept;
 pub use pod_dir::{Liveness, PodDir};
+pub use trace::{Mark, Span};
 pub use volumes::{VolumeDir, plain_claim};
 
 use std::path::PathBuf;

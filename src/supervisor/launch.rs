@@ -29,7 +29,7 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::network;
+use super::{log::Limits as LogLimits, network};
 use crate::{
     lifecycle,
     sandbox::Objects,
@@ -67,6 +67,8 @@ pub struct Options {
     pub backoff_max: Duration,
     /// R-INIT-4: a failed init container restarts the pod.
     pub restart_pod_on_init_failure: bool,
+    /// How much of each start's output is kept.
+    pub log_limits: LogLimits,
     /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
     pub outside: bool,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             backoff_initial: core.backoff_initial,
             backoff_max: core.backoff_max,
             restart_pod_on_init_failure: core.restart_pod_on_init_failure,
+            log_limits: LogLimits::default(),
             outside: true,
         }
     }
@@ -161,17 +164,53 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     }
     let lock = dir.lock()?.ok_or_else(|| Error::Exists(name.clone()))?;
     let uid = uuid::Uuid::new_v4().to_string();
+    let manifest = pod.clone();
     pod.metadata.uid = Some(uid.clone());
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     dir.write(&pod)?;
 
+    let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
+    dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
     let started = launch(home, &dir, lock, pod, objects, options);
     if started.is_err() {
         let _ = dir.remove();
     }
     started.map(|(supervisor, warnings)| Started { dir, uid, warnings, supervisor })
+}
+
+/// What starts a pod again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Again {
+    pod: Pod,
+    objects: Objects,
+    options: Options,
+}
+
+/// The ConfigMaps and Secrets that a pod was started with.
+///
+/// # Errors
+/// [`Error::State`].
+pub fn objects(dir: &PodDir) -> Result<Objects, Error> {
+    Ok(again(dir)?.objects)
+}
+
+fn again(dir: &PodDir) -> Result<Again, Error> {
+    dir.read()?;
+    let path = dir.again_file();
+    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
+    let damaged = |source| state::Error::Damaged { path, pod: dir.name.clone(), source };
+    Ok(serde_json::from_slice(&text).map_err(damaged)?)
+}
+
+/// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
+///
+/// # Errors
+/// [`Error`]; one of a pod that lives is [`Error::Exists`].
+pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
+    let Again { pod, objects, options } = again(dir)?;
+    start(home, pod, objects, &options)
 }
 
 fn launch(

@@ -6,7 +6,10 @@
 //! [`launch`] starts it, [`control`] is how commands reach it.
 
 mod act;
+mod attach;
+mod client;
 pub mod control;
+mod ephemeral;
 mod eviction;
 mod execs;
 pub mod gather;
@@ -18,11 +21,15 @@ mod poll;
 pub mod pull;
 mod record;
 pub mod sweep;
+mod trace;
+mod usage;
 
 pub(crate) use launch::role;
-pub use launch::{Error, Options, Started, start};
+pub use launch::{Error, Options, Started, objects, start, start_again};
+pub use log::Limits as LogLimits;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
     os::fd::OwnedFd,
@@ -36,9 +43,10 @@ use k8s_openapi::{
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, CgroupParent, Process};
+use podctl_runtime::{Cgroup, CgroupParent, Process, seccomp::Program};
 
 use self::{
+    attach::Attachment,
     control::{Reply, Request},
     execs::Exec,
     launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
@@ -67,6 +75,15 @@ struct Live {
     log_path: PathBuf,
     /// Directory of its writable layer.
     layer: PathBuf,
+    /// Its streams are a terminal.
+    terminal: bool,
+    /// `stdin`, `stdinOnce`
+    input_wanted: bool,
+    input_once: bool,
+    /// The writing end of its standard input, kept for those who attach.
+    input: Option<OwnedFd>,
+    /// Its seccomp filter, compiled for the first exec.
+    filter: OnceCell<Option<Program>>,
 }
 
 struct Supervisor {
@@ -88,10 +105,17 @@ struct Supervisor {
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
+    attachments: Vec<Attachment>,
     recorder: Recorder,
+    log_limits: log::Limits,
+    /// What is read of an output at once.
+    buffer: Vec<u8>,
+    trace: trace::Trace,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
+    /// Something beside the status has changed and is to be written.
+    changed: bool,
     finished: bool,
     _lock: OwnedFd,
 }
@@ -150,6 +174,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
     let recorder = Recorder::new(&launch.pod, dir.clone());
+    let trace = trace::Trace::new(&dir);
     let store = Store::open(&home.images())?;
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
@@ -173,9 +198,14 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         live: HashMap::new(),
         execs: HashMap::new(),
         connections: HashMap::new(),
+        attachments: Vec::new(),
         recorder,
+        log_limits: launch.options.log_limits,
+        buffer: vec![0; 256 << 10],
+        trace,
         pending,
         delete_requested: false,
+        changed: false,
         finished: false,
         _lock: lock,
     })
@@ -210,16 +240,16 @@ impl Supervisor {
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
+            self.trace.event(&event);
+            if let Event::AddEphemeralContainer(container) = &event {
+                self.spec.add_ephemeral(container);
+            }
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
         let status = self.state.status(&self.spec);
-        if self.pod.status.as_ref() != Some(&status) {
+        if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             self.pod.status = Some(status);
-            if self.delete_requested && self.pod.metadata.deletion_timestamp.is_none() {
-                self.pod.metadata.deletion_timestamp =
-                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
-            }
             // A full disk must not end the pod; the next change is written again.
             let _ = self.dir.write(&self.pod);
         }
@@ -236,15 +266,23 @@ impl Supervisor {
                 }
             }
             Source::Connection(id) => self.serve_connection(id),
-            Source::Output(run, stream) => {
-                if let Some(live) = self.live.get_mut(&run)
-                    && let Some(fd) = live.streams.get(&stream)
-                    && !pump(fd, &mut live.log, stream)
-                {
-                    let _ = live.log.end(stream);
-                    self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
-                }
-            }
+            Source::Output(run, stream) => self.read_output(&run, stream),
+        }
+    }
+
+    fn read_output(&mut self, run: &Run, stream: Stream) {
+        let Some(live) = self.live.get_mut(run) else { return };
+        let Some(fd) = live.streams.get(&stream) else { return };
+        let attachments = &mut self.attachments;
+        let mut slow = Vec::new();
+        let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
+        if !pump(fd, &mut live.log, stream, &mut self.buffer, copy) {
+            let _ = live.log.end(stream);
+            self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
+        }
+        for id in slow {
+            let message = "let go: it read too slowly; `podctl logs` has what is missing".to_owned();
+            self.answer(id, &Reply::Refused { message, exit_code: 1 }, &[]);
         }
     }
 
@@ -253,21 +291,36 @@ impl Supervisor {
         match control::receive::<Request>(socket) {
             Ok(Some((Request::Delete { grace_period }, _))) => {
                 self.delete_requested = true;
+                self.mark_deleted(grace_period);
+                self.pending.push_back(Event::Delete { grace_period });
+            }
+            Ok(Some((Request::Stop { grace_period }, _))) => {
                 self.pending.push_back(Event::Delete { grace_period });
             }
             Ok(Some((Request::Restart, _))) => {
                 self.pending.push_back(Event::Restart);
                 let _ = control::send(socket, &Reply::Started, &[]);
             }
-            Ok(Some((Request::Exec { container, command, terminal }, fds))) => {
-                self.exec_for_client(id, &container, command, terminal, fds);
-            }
+            Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {
                     self.poll.forget(&socket);
                 }
                 self.client_left(id);
             }
+        }
+    }
+
+    /// As the API server marks an object that is being deleted; a second delete can only shorten.
+    fn mark_deleted(&mut self, grace_period: Option<Duration>) {
+        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);
+        let meta = &mut self.pod.metadata;
+        if meta.deletion_grace_period_seconds.is_none_or(|known| seconds < known) {
+            let by = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(seconds.max(0));
+            meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(by));
+            meta.deletion_grace_period_seconds = Some(seconds);
+            self.changed = true;
         }
     }
 
@@ -361,9 +414,17 @@ impl Supervisor {
     }
 
     fn container_ended(&mut self, run: Run, exit: Exit) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.read_output(&run, stream);
+        }
         let Some(mut live) = self.live.remove(&run) else { return };
+        self.end_execs_of(&run);
+        let code = match exit {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        };
+        self.attached_ended(&run.container, &Reply::Ended(code));
         for (stream, fd) in live.streams.drain() {
-            pump(&fd, &mut live.log, stream);
             let _ = live.log.end(stream);
             self.poll.forget(&fd);
         }
@@ -381,7 +442,7 @@ impl Supervisor {
     }
 
     fn container(&self, name: &str) -> Option<&Container> {
-        launch::containers(&self.pod).find(|c| c.name == name)
+        self.spec.containers().find(|c| c.name == name)
     }
 
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.

@@ -14,6 +14,7 @@ pub struct Home {
     dir: tempfile::TempDir,
 }
 
+#[allow(dead_code)] // Each test file takes what it needs.
 impl Home {
     pub fn new() -> Home {
         assert!(

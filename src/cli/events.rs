@@ -1,0 +1,129 @@
+//! `podctl events`: what happened to pods.
+
+use std::{collections::HashMap, io::Write};
+
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+
+use super::{Error, output::Output, which};
+use crate::{
+    logs::Watch,
+    state::Home,
+    view::{events, tabs},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only what happened to this one: `pod/NAME`.
+    #[arg(long = "for")]
+    object: Option<String>,
+    /// Go on and show what happens.
+    #[arg(short, long)]
+    watch: bool,
+    /// Only these types: Normal, Warning.
+    #[arg(long, value_delimiter = ',')]
+    types: Vec<String>,
+    /// Of pods of every namespace.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// One of json, yaml, name, jsonpath=…; a table else.
+    #[arg(short, long)]
+    output: Option<String>,
+    /// Leave the table's first line out.
+    #[arg(long)]
+    no_headers: bool,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some(wrong) =
+        args.types.iter().find(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str()))
+    {
+        return Err(Error::Said(format!("valid --types are Normal or Warning, not {wrong:?}")));
+    }
+    let name = match &args.object {
+        Some(object) if !object.contains('/') => {
+            return Err(Error::Said(format!("--for must be in resource/name form, such as pod/{object}")));
+        }
+        Some(object) => Some(which::plain(object)?),
+        None => None,
+    };
+    let output = Output::parse(args.output.as_deref(), None)?;
+    let wanted = |event: &Event| {
+        args.types.is_empty()
+            || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
+    };
+    let read = || -> Result<Vec<Event>, Error> {
+        let mut all = read(home, namespace, args.all_namespaces, name)?;
+        all.retain(|e| wanted(e));
+        Ok(all)
+    };
+    let rows = |all: &[Event], head: bool| -> Vec<Vec<String>> {
+        let now = Timestamp::now();
+        let head = head.then(|| events::head(args.all_namespaces));
+        head.into_iter().chain(all.iter().map(|e| events::row(e, args.all_namespaces, now))).collect()
+    };
+    let table = matches!(output, Output::Table { .. });
+    let mut all = read()?;
+    if !table {
+        super::print(&output.print(&all, false, true, !args.no_headers)?);
+    } else if !all.is_empty() {
+        super::print(&tabs::table(&rows(&all, !args.no_headers)));
+    } else if !args.watch {
+        match args.all_namespaces {
+            true => eprintln!("No events found."),
+            false => eprintln!("No events found in {namespace} namespace."),
+        }
+    }
+    if !args.watch {
+        return Ok(0);
+    }
+    let key = |e: &Event| (e.metadata.name.clone().unwrap_or_default(), e.count);
+    let mut known: HashMap<_, ()> = all.iter().map(|e| (key(e), ())).collect();
+    let mut headed = args.no_headers || !all.is_empty();
+    let watch = Watch::of_all(home)?;
+    loop {
+        watch.refresh(home);
+        all = read()?;
+        all.retain(|e| known.insert(key(e), ()).is_none());
+        if !table {
+            for event in &all {
+                super::print(&output.print(std::slice::from_ref(event), true, true, false)?);
+            }
+        } else if !all.is_empty() {
+            super::print(&tabs::table(&rows(&all, !headed)));
+            headed = true;
+        }
+        let _ = std::io::stdout().flush();
+        watch.wait(None);
+    }
+}
+
+/// Of one pod or of all of the namespace, in the order of their last occurrence.
+fn read(home: &Home, namespace: &str, all_namespaces: bool, name: Option<&str>) -> Result<Vec<Event>, Error> {
+    let mut all = Vec::new();
+    for dir in home.pods()? {
+        if (all_namespaces || dir.namespace == namespace) && name.is_none_or(|n| n == dir.name) {
+            all.extend(dir.events()?);
+        }
+    }
+    all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
+    Ok(all)
+}
+
+/// `podctl get events`, which is the same but for its flags.
+pub(super) fn get(
+    home: &Home,
+    namespace: &str,
+    all_namespaces: bool,
+    names: &[String],
+    output: Option<&str>,
+    no_headers: bool,
+    watch: bool,
+) -> Result<i32, Error> {
+    if let Some(name) = names.first() {
+        return Err(Error::Said(format!(
+            "events have no names here; use --for with podctl events, not {name:?}"
+        )));
+    }
+    let output = output.map(str::to_owned);
+    run(&Args { object: None, watch, types: Vec::new(), all_namespaces, output, no_headers }, home, namespace)
+}

@@ -1,0 +1,174 @@
+//! Which pods a command means: names, selectors, namespaces. The same for all commands.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::Error;
+use crate::{
+    state::{self, Home, Liveness, PodDir},
+    view::select::{Fields, Labels},
+};
+
+/// Names and selectors, as kubectl takes them.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Which {
+    /// `[pods] NAME…` or `pod/NAME…`.
+    pub names: Vec<String>,
+    /// Pods with these labels: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
+    #[arg(short = 'l', long)]
+    pub selector: Option<String>,
+    /// Pods with these fields, such as `status.phase=Running`.
+    #[arg(long)]
+    pub field_selector: Option<String>,
+    /// Pods of every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+}
+
+/// A pod and where its state lies.
+pub(super) struct Found {
+    pub dir: PodDir,
+    pub pod: Pod,
+}
+
+/// What there is of what was asked for.
+pub(super) struct Chosen {
+    pub found: Vec<Found>,
+    /// Names of no pod.
+    pub missing: Vec<String>,
+}
+
+impl Which {
+    /// The names without their kind.
+    ///
+    /// # Errors
+    /// A kind that is not known here.
+    pub(super) fn plain_names(&self) -> Result<Vec<String>, Error> {
+        let mut names = self.names.iter().peekable();
+        if names.peek().is_some_and(|first| is_pod(first)) {
+            names.next();
+        }
+        names.map(|name| plain(name).map(str::to_owned)).collect()
+    }
+
+    /// Reads what is asked for, ordered by namespace and name unless it was named.
+    ///
+    /// # Errors
+    /// Selectors that make no sense, state that cannot be read.
+    pub(super) fn choose(&self, home: &Home, namespace: &str) -> Result<Chosen, Error> {
+        let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+        let fields =
+            Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+        let names = self.plain_names()?;
+        if !names.is_empty() && (self.selector.is_some() || self.all_namespaces) {
+            let what = "name cannot be provided when a selector or --all-namespaces is specified";
+            return Err(Error::Said(what.into()));
+        }
+        let dirs = match names.is_empty() {
+            true => {
+                let all = home.pods()?.into_iter();
+                all.filter(|d| self.all_namespaces || d.namespace == namespace).collect()
+            }
+            false => names.iter().map(|n| home.pod(namespace, n)).collect::<Vec<_>>(),
+        };
+        let mut chosen = Chosen { found: Vec::new(), missing: Vec::new() };
+        for dir in dirs {
+            match read(&dir) {
+                Ok(pod) if labels.matches(pod.metadata.labels.as_ref()) && fields.matches(&pod) => {
+                    chosen.found.push(Found { dir, pod });
+                }
+                Ok(_) => {}
+                Err(Error::State(state::Error::NotFound { name, .. })) => {
+                    if !names.is_empty() {
+                        chosen.missing.push(name);
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// What kubectl says of a name that names nothing.
+pub(super) fn not_found(name: &str) -> Error {
+    Error::Said(format!("pods \"{name}\" not found"))
+}
+
+pub(super) fn is_pod(kind: &str) -> bool {
+    matches!(kind, "pod" | "pods" | "po")
+}
+
+/// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
+pub(super) fn plain(name: &str) -> Result<&str, Error> {
+    match name.split_once('/') {
+        Some((kind, plain)) if is_pod(kind) => Ok(plain),
+        Some((kind, _)) => Err(Error::Said(format!("the server doesn't have a resource type {kind:?}"))),
+        None => Ok(name),
+    }
+}
+
+/// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
+pub(super) fn read(dir: &PodDir) -> Result<Pod, Error> {
+    let mut pod = dir.read()?;
+    let spec = pod.spec.get_or_insert_default();
+    if spec.node_name.is_none() {
+        spec.node_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    }
+    if dir.liveness() == Liveness::Ended {
+        lost(&mut pod);
+    }
+    Ok(pod)
+}
+
+/// A pod whose supervisor was killed ended with it; its last written status does not say so.
+fn lost(pod: &mut Pod) {
+    let status = pod.status.get_or_insert_default();
+    if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        status.phase = Some("Failed".into());
+        status.reason = Some("SupervisorLost".into());
+        status.message = Some("the pod's supervisor was killed, and its containers with it".into());
+    }
+}
+
+/// Flags of kubectl that choose a cluster. They are known here to be answered well.
+#[derive(clap::Args, Debug)]
+pub(super) struct Cluster {
+    #[arg(long, global = true, hide = true)]
+    context: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    kubeconfig: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    cluster: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    server: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    user: Option<String>,
+    #[arg(long, global = true, hide = true)]
+    token: Option<String>,
+    #[arg(long = "as", global = true, hide = true)]
+    impersonate: Option<String>,
+}
+
+impl Cluster {
+    /// Refuses each of them.
+    ///
+    /// # Errors
+    /// Whenever one was given.
+    pub(super) fn refuse(&self) -> Result<(), Error> {
+        let given = [
+            ("context", &self.context),
+            ("kubeconfig", &self.kubeconfig),
+            ("cluster", &self.cluster),
+            ("server", &self.server),
+            ("user", &self.user),
+            ("token", &self.token),
+            ("as", &self.impersonate),
+        ];
+        match given.iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => Err(Error::Said(format!(
+                "--{name} chooses a cluster, and podctl has none: its pods run on this machine; leave --{name} out, or use kubectl"
+            ))),
+            None => Ok(()),
+        }
+    }
+}

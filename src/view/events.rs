@@ -1,0 +1,93 @@
+//! Events as rows of `kubectl events`, and as they stand below `describe`.
+
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+
+use super::age;
+
+/// The first line.
+pub fn head(namespace: bool) -> Vec<String> {
+    let all = ["NAMESPACE", "LAST SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"];
+    all[usize::from(!namespace)..].iter().map(|h| (*h).to_owned()).collect()
+}
+
+/// One event's line.
+pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
+    let text = |field: &Option<String>| one_line(field.as_deref().unwrap_or_default());
+    let object = &event.involved_object;
+    let mut row = vec![
+        interval(event, now),
+        text(&event.type_),
+        text(&event.reason),
+        format!("{}/{}", text(&object.kind), text(&object.name)),
+        text(&event.message),
+    ];
+    if namespace {
+        row.insert(0, text(&event.metadata.namespace));
+    }
+    row
+}
+
+/// `10s`, or `10s (x3 over 25s)` when it happened more than once.
+pub fn interval(event: &Event, now: Timestamp) -> String {
+    let first = age::since(event.first_timestamp.as_ref(), now);
+    match event.count {
+        Some(count) if count > 1 => {
+            format!("{} (x{count} over {first})", age::since(event.last_timestamp.as_ref(), now))
+        }
+        _ => first,
+    }
+}
+
+/// Its first line; what follows is only hinted at.
+fn one_line(text: &str) -> String {
+    let text = text.trim();
+    match text.split_once(['\n', '\r', '\x0c']) {
+        Some((first, _)) => format!("{first}..."),
+        None => text.to_owned(),
+    }
+}
+
+/// Below `describe`, with tabs to be aligned.
+pub fn described(events: &[Event], now: Timestamp) -> String {
+    if events.is_empty() {
+        return "Events:\t<none>\n".into();
+    }
+    let mut out =
+        "Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------\n".to_owned();
+    for event in events {
+        let source = event.source.as_ref().and_then(|s| s.component.clone());
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let from = source.or(event.reporting_component.clone()).unwrap_or_default();
+        let message = one_line(event.message.as_deref().unwrap_or_default());
+        out += &format!(
+            "  {}\t{}\t{}\t{from}\t{message}\n",
+            text(&event.type_),
+            text(&event.reason),
+            interval(event, now)
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_that_recurs_is_one_row_with_count_and_span() {
+        let now = "2026-01-01T00:01:00Z".parse().unwrap();
+        let event: Event = serde_json::from_value(json!({
+            "metadata": {"namespace": "default"}, "involvedObject": {"kind": "Pod", "name": "p"}, "type": "Warning",
+            "reason": "BackOff", "message": "one\ntwo", "count": 3, "source": {"component": "podctl"},
+            "firstTimestamp": "2026-01-01T00:00:00Z", "lastTimestamp": "2026-01-01T00:00:50Z"}))
+        .unwrap();
+        assert_eq!(row(&event, false, now).join("|"), "10s (x3 over 60s)|Warning|BackOff|Pod/p|one...");
+        assert_eq!(head(true).len(), row(&event, true, now).len());
+        assert!(
+            described(&[event], now).ends_with("  Warning\tBackOff\t10s (x3 over 60s)\tpodctl\tone...\n")
+        );
+        assert_eq!(described(&[], now), "Events:\t<none>\n");
+    }
+}

@@ -1,0 +1,15 @@
+//! What commands show: pure functions from `v1` objects to text.
+//!
+//! Promises: no I/O and no clock; the present is an argument. Words, columns and order are kubectl's.
+//! Stands last in the flow: commands read state, choose with [`select`], print what comes from here.
+
+pub mod age;
+pub mod custom_columns;
+pub mod describe;
+pub mod events;
+pub mod jsonpath;
+pub mod pods;
+pub mod select;
+pub mod tabs;
+pub mod timeline;
+pub mod yaml;

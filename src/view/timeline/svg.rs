@@ -1,0 +1,138 @@
+//! The picture as an SVG that needs nothing beside itself.
+
+use std::fmt::Write;
+
+use super::{Bar, Kind, Row, Timeline, ticks, worded};
+
+const WIDTH: f64 = 960.0;
+const LABELS: f64 = 190.0;
+const RIGHT: f64 = 40.0;
+const TOP: f64 = 64.0;
+/// Height of a container's row, and of a part of it.
+const TALL: f64 = 30.0;
+const SMALL: f64 = 20.0;
+
+const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}.part{font-size:11px;fill:#57606a}\
+.tick{font-size:11px;fill:#8c959f}.title{font-size:16px;font-weight:600}.name{font-weight:600}\
+.note{font-size:11px;fill:#57606a}.bar.failed{fill:#cf222e}";
+
+/// The whole document.
+pub fn svg(timeline: &Timeline) -> String {
+    let heights: f64 = timeline.rows.iter().map(height).sum();
+    let total = TOP + heights + 56.0;
+    let x = |at: f64| LABELS + at / timeline.seconds * (WIDTH - LABELS - RIGHT);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" height=\"{total}\">\n\
+         <style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
+         <text class=\"title\" x=\"16\" y=\"28\">{}</text>\n<text class=\"part\" x=\"16\" y=\"46\">since {}</text>\n",
+        escaped(&timeline.pod),
+        escaped(&timeline.began)
+    );
+    // A String takes everything that is written to it.
+    for tick in ticks(timeline.seconds, 8) {
+        let (at, bottom) = (x(tick), TOP + heights);
+        let _ = write!(
+            out,
+            "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\" stroke=\"#eaeef2\"/>\
+             <text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
+            bottom + 16.0,
+            worded(tick)
+        );
+    }
+    let mut y = TOP;
+    for row in &timeline.rows {
+        draw(&mut out, row, y, timeline.seconds, x);
+        y += height(row);
+    }
+    legend(&mut out, total - 14.0);
+    out + "</svg>\n"
+}
+
+fn height(row: &Row) -> f64 {
+    if row.part.is_empty() { TALL } else { SMALL }
+}
+
+fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f64) {
+    let tall = height(row);
+    let (class, indent, text) = match row.part {
+        "" => ("name", 16.0, row.container.as_str()),
+        part => ("part", 32.0, part),
+    };
+    let middle = y + tall / 2.0 + 4.0;
+    let _ = writeln!(
+        out,
+        "<text class=\"{class}\" x=\"{indent}\" y=\"{middle:.1}\">{}</text>",
+        escaped(&cut(text))
+    );
+    let thick = if row.part.is_empty() { 16.0 } else { 8.0 };
+    for (at, bar) in row.bars.iter().enumerate() {
+        let Bar { from, to, failed, note } = bar;
+        let (left, right) = (x(*from), x(to.unwrap_or(seconds).min(seconds)));
+        let class = if *failed { "bar failed" } else { "bar" };
+        let _ = write!(
+            out,
+            "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{thick}\" rx=\"3\" fill=\"{}\"><title>{}</title></rect>",
+            y + (tall - thick) / 2.0,
+            (right - left).max(2.0),
+            colour(row.kind),
+            escaped(&format!("{} {} {note}", row.container, row.part))
+        );
+        let next = row.bars.get(at + 1).map_or(WIDTH, |n| x(n.from));
+        let took = to.map(|to| {
+            format!("{}{}", worded(to - from), if *failed { format!(" · {note}") } else { String::new() })
+        });
+        // Only where there is room for it.
+        if let Some(took) = took.filter(|t| right + 8.0 + t.chars().count() as f64 * 6.5 < next) {
+            let _ = write!(
+                out,
+                "<text class=\"note\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
+                right + 5.0,
+                escaped(&took)
+            );
+        }
+        out.push('\n');
+    }
+}
+
+fn legend(out: &mut String, y: f64) {
+    let kinds = [
+        (Kind::Init, "init container"),
+        (Kind::Sidecar, "sidecar"),
+        (Kind::App, "app container"),
+        (Kind::Pull, "pull"),
+        (Kind::Hook, "hook"),
+        (Kind::Probe, "probe until it passes"),
+    ];
+    let mut x = LABELS;
+    for (kind, text) in kinds {
+        let _ = writeln!(
+            out,
+            "<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{}\"/><text class=\"part\" x=\"{}\" y=\"{y:.1}\">{text}</text>",
+            y - 9.0,
+            colour(kind),
+            x + 15.0
+        );
+        x += 34.0 + text.len() as f64 * 6.0;
+    }
+}
+
+fn colour(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Init => "#2f81f7",
+        Kind::Sidecar => "#8250df",
+        Kind::App => "#2da44e",
+        Kind::Ephemeral => "#6e7781",
+        Kind::Pull => "#a5c8f0",
+        Kind::Hook => "#e36209",
+        Kind::Probe => "#d4a72c",
+    }
+}
+
+/// What fits beside the picture.
+fn cut(text: &str) -> String {
+    if text.chars().count() > 22 { text.chars().take(21).chain(['…']).collect() } else { text.to_owned() }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
