@@ -48,7 +48,7 @@ fn kept_objects_are_shown_and_deleted_as_kubectl_does() {
     let table = stdout(&home.podctl(&["get", "cm"]));
     assert!(table.starts_with("NAME   DATA   AGE\nconf   3      "), "{table}");
     let yaml = stdout(&home.podctl(&["get", "configmap/conf", "-o", "yaml"]));
-    assert!(yaml.contains("NOTE: \"a b\"") && yaml.starts_with("apiVersion: v1\n"), "{yaml}");
+    assert!(yaml.contains("NOTE: a b\n") && yaml.starts_with("apiVersion: v1\n"), "{yaml}");
     let other = home.podctl(&["create", "cm", "conf", "-n", "other"]);
     assert!(other.status.success(), "{}", stderr(&other));
     let everywhere = stdout(&home.podctl(&["get", "cm", "-A"]));
