@@ -48,7 +48,11 @@ fn kept_objects_are_shown_and_deleted_as_kubectl_does() {
     let table = stdout(&home.podctl(&["get", "cm"]));
     assert!(table.starts_with("NAME   DATA   AGE\nconf   3      "), "{table}");
     let yaml = stdout(&home.podctl(&["get", "configmap/conf", "-o", "yaml"]));
-    assert!(yaml.contains("NOTE: \"a b\"") && yaml.starts_with("apiVersion: v1\n"), "{yaml}");
+    assert!(yaml.contains("NOTE: a b\n") && yaml.starts_with("apiVersion: v1\n"), "{yaml}");
+    let other = home.podctl(&["create", "cm", "conf", "-n", "other"]);
+    assert!(other.status.success(), "{}", stderr(&other));
+    let everywhere = stdout(&home.podctl(&["get", "cm", "-A"]));
+    assert!(everywhere.contains("\ndefault     conf   3") && everywhere.contains("\nother       conf   0"));
     let secret = home.podctl(&["create", "secret", "generic", "s", "--from-literal=k=hidden"]);
     assert_eq!(stdout(&secret), "secret/s created\n", "{}", stderr(&secret));
     assert!(stdout(&home.podctl(&["get", "secrets"])).contains("s      Opaque   1      "));

@@ -62,7 +62,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     if let Some((kind, names)) = objects::asked(&args.which.names) {
-        let shown = objects::Shown { output: args.output.as_deref(), headers: !args.no_headers };
+        let shown = objects::Shown {
+            output: args.output.as_deref(),
+            headers: !args.no_headers,
+            all_namespaces: args.which.all_namespaces,
+        };
         return objects::get(home, namespace, kind, &names, &shown);
     }
     if let Some(("events" | "event" | "ev", names)) =

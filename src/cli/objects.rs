@@ -47,6 +47,7 @@ pub(super) fn asked(words: &[String]) -> Option<(Kind, Vec<String>)> {
 pub(super) struct Shown<'a> {
     pub(super) output: Option<&'a str>,
     pub(super) headers: bool,
+    pub(super) all_namespaces: bool,
 }
 
 pub(super) fn get(
@@ -56,11 +57,15 @@ pub(super) fn get(
     names: &[String],
     shown: &Shown<'_>,
 ) -> Result<i32, Error> {
-    let all = match kind {
-        Kind::ConfigMap => values(&home.objects::<ConfigMap>(namespace)?),
-        Kind::Secret => values(&home.objects::<Secret>(namespace)?),
-        Kind::Claim => values(&claims(home, namespace)?),
-    };
+    let namespaces = if shown.all_namespaces { home.namespaces()? } else { vec![namespace.to_owned()] };
+    let mut all = Vec::new();
+    for namespace in &namespaces {
+        all.extend(match kind {
+            Kind::ConfigMap => values(&home.objects::<ConfigMap>(namespace)?),
+            Kind::Secret => values(&home.objects::<Secret>(namespace)?),
+            Kind::Claim => values(&claims(home, namespace)?),
+        });
+    }
     let name = |value: &Value| value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut found = Vec::new();
     for wanted in names {
@@ -81,15 +86,22 @@ pub(super) fn get(
             };
             print(&value, format)?;
         }
-        None | Some("wide") if found.is_empty() => {
-            anstream::eprintln!("No resources found in {namespace} namespace.");
-        }
+        None | Some("wide") if found.is_empty() => match shown.all_namespaces {
+            true => anstream::eprintln!("No resources found"),
+            false => anstream::eprintln!("No resources found in {namespace} namespace."),
+        },
         None | Some("wide") => {
             let mut rows: Vec<Vec<String>> = Vec::new();
             if shown.headers {
                 rows.push(head(kind).iter().map(|h| (*h).to_owned()).collect());
             }
             rows.extend(found.iter().map(|o| row(kind, o)));
+            if shown.all_namespaces {
+                let column = shown.headers.then(|| "NAMESPACE".to_owned()).into_iter();
+                let own = |o: &Value| o["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+                let column = column.chain(found.iter().map(own));
+                rows.iter_mut().zip(column).for_each(|(row, cell)| row.insert(0, cell));
+            }
             table(&rows);
         }
         Some(other) => {

@@ -25,6 +25,12 @@ pub(super) fn pod(pod: &mut Pod) {
         }
         if let Some(v) = &mut volume.projected {
             v.default_mode.get_or_insert(0o644);
+            // What an API server adds to every pod comes along with a pod that it printed; there is
+            // no kube-root-ca.crt here.
+            if volume.name.starts_with("kube-api-access-") {
+                let maps = v.sources.iter_mut().flatten().filter_map(|s| s.config_map.as_mut());
+                maps.for_each(|map| map.optional = Some(true));
+            }
         }
     }
 }

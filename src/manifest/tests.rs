@@ -175,3 +175,12 @@ fn bad_manifests_are_explained_as_before() {
         assert_eq!(said, expected, "{name}; if this is better, run again with PODCTL_BLESS=1");
     }
 }
+
+#[test]
+fn the_volume_that_an_api_server_adds_is_a_warning_only() {
+    let text = format!(
+        "{HEAD}  containers: [{{name: a, image: b}}]\n  volumes:\n  - name: kube-api-access-x7k2p\n    projected:\n      sources:\n      - serviceAccountToken: {{path: token, expirationSeconds: 3607}}\n      - configMap: {{name: kube-root-ca.crt, items: [{{key: ca.crt, path: ca.crt}}]}}\n"
+    );
+    let manifest = load(&[Source { name: "p".into(), text }]).unwrap();
+    assert!(manifest.warnings[0].path.ends_with("serviceAccountToken"), "{:?}", manifest.warnings);
+}

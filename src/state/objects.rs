@@ -28,6 +28,18 @@ impl Home {
         self.data.join("objects").join(namespace).join(T::KIND.to_lowercase())
     }
 
+    /// Every namespace that an object or a local volume is kept in.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn namespaces(&self) -> Result<Vec<String>, Error> {
+        let mut all = names(&self.data.join("objects"))?;
+        all.extend(self.volumes()?.into_iter().map(|v| v.namespace));
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
     /// The objects of a kind, by name.
     ///
     /// # Errors
