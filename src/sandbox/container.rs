@@ -164,8 +164,9 @@ fn drop_one(set: &mut HashSet<Capability>, capability: Capability) {
 }
 
 fn capability(name: &str) -> Result<Capability, Error> {
-    let full = format!("CAP_{}", name.trim_start_matches("CAP_"));
-    full.parse().map_err(|_| Error::Config(format!("capability {name:?} is not known")))
+    name.trim_start_matches("CAP_")
+        .parse()
+        .map_err(|_| Error::Config(format!("capability {name:?} is not known")))
 }
 
 fn process(
