@@ -346,3 +346,25 @@ fn r_app_8_the_status_word_is_kubectls() {
     s.exit("a", 2);
     assert_eq!(word(&s), "CrashLoopBackOff");
 }
+
+#[test]
+fn r_eph_1_an_ephemeral_container_is_never_restarted_and_ends_with_the_pod() {
+    let mut pod = Simulation::of(serde_json::json!({"containers": [{"name": "a"}]}));
+    for name in ["d", "e"] {
+        let added =
+            k8s_openapi::api::core::v1::EphemeralContainer { name: name.into(), ..Default::default() };
+        pod.spec.add_ephemeral(&added);
+        pod.event(Event::AddEphemeralContainer(Box::new(added)));
+    }
+    pod.exit("d", 1);
+    pod.event(Event::Tick);
+    let status = pod.state.status(&pod.spec);
+    let ephemeral = status.ephemeral_container_statuses.unwrap();
+    assert_eq!(ephemeral[0].state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 1);
+    assert_eq!((ephemeral[0].restart_count, status.phase.as_deref()), (0, Some("Running")));
+    pod.event(Event::Delete { grace_period: None });
+    assert_eq!(pod.done, ["start a/0", "start d/0", "start e/0", "kill 15 a/0", "kill 15 e/0"]);
+    pod.exit("a", 0);
+    pod.exit("e", 0);
+    assert_eq!(pod.done.last().unwrap(), "finish");
+}
