@@ -57,16 +57,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
     let dir = pod_dir(home, namespace, &args.pod)?;
     let (container, socket) = reach(&dir, args.container.as_deref(), args.quiet)?;
-    let raw = args.tty && args.stdin && std::io::stdin().is_terminal();
-    if args.tty && !raw && !args.quiet {
+    let terminal = args.tty && std::io::stdin().is_terminal();
+    if args.tty && !terminal && !args.quiet {
         eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
-    let terminal = raw;
     let size = terminal.then(terminal::size).flatten();
     let command = args.command.clone();
     let request = Request::Exec { container, command, terminal, size };
     match terminal {
-        true => with_terminal(&dir, &socket, &request),
+        true => with_terminal(&dir, &socket, &request, args.stdin),
         false => with_streams(&dir, &socket, &request, args.stdin),
     }
 }
@@ -139,7 +138,7 @@ pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Err
     names.into_iter().next().ok_or_else(missing)
 }
 
-fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request) -> Result<i32, Error> {
+fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
     control::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
     let mut fds = match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
@@ -148,9 +147,9 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request) -> Result<i3
     };
     let master = fds.pop().ok_or_else(|| Error::Said("the terminal did not come".into()))?;
     nonblocking(&master)?;
-    let input = master.try_clone().map_err(io("cannot use the terminal"))?;
-    let session =
-        Session { socket, input: Some(input), outputs: [Some(master), None], raw: true, detach_keys: &[] };
+    let input = pass_input.then(|| master.try_clone()).transpose().map_err(io("cannot use the terminal"))?;
+    // Without -i our keys stay ours: Ctrl-C ends this command, and the other with it.
+    let session = Session { socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
     Ok(code(session.run()?))
 }
 

@@ -10,6 +10,7 @@ use k8s_openapi::{
 use super::*;
 
 mod app;
+mod eph;
 mod hook;
 mod init;
 mod probe;
