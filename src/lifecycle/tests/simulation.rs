@@ -492,12 +492,10 @@ impl Life {
     fn check_status(&mut self) {
         let status = self.state.status(&self.spec);
         legal(&status, self.finished);
-        if self.state.ending.is_some() && self.ending.is_none() {
-            // The pod ends by itself: its apps are over, its deadline has passed.
-            self.ending = Some(self.at);
-        }
-        if self.state.ending.is_some() {
-            let by = self.state.ending.as_ref().unwrap().by.min(self.by.max(self.ending.unwrap()));
+        if let Some(ending) = &self.state.ending {
+            // The pod may end by itself: its apps are over, its deadline has passed.
+            self.ending.get_or_insert(self.at);
+            let by = ending.by.min(self.by);
             let sidecars = self.spec.containers.iter().filter(|(kind, _)| *kind == Kind::Sidecar).count();
             // What was starting when the end came starts within half a second here, and dies in one more ms.
             let slack = Duration::from_secs(2 * (sidecars as u64 + 1)) + Duration::from_millis(600);
