@@ -85,6 +85,8 @@ struct Supervisor {
     cgroups: Option<CgroupParent>,
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
+    /// Hooks that only wait, and until when.
+    sleeps: Vec<(Duration, Run, lifecycle::Hook)>,
     connections: HashMap<u64, OwnedFd>,
     recorder: Recorder,
     log_limits: log::Limits,
@@ -171,6 +173,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         cgroups: Cgroup::detect().ok(),
         live: HashMap::new(),
         execs: HashMap::new(),
+        sleeps: Vec::new(),
         connections: HashMap::new(),
         recorder,
         log_limits: launch.options.log_limits,

@@ -105,7 +105,10 @@ struct Life {
     begun: BTreeSet<usize>,
     /// Probes and hooks that have been asked for and not answered.
     outstanding: BTreeSet<String>,
-    termed: BTreeSet<Run>,
+    /// When each run was asked to end.
+    termed: BTreeMap<Run, Duration>,
+    /// When the user last wished something.
+    wished: Duration,
     ending: Option<Duration>,
     by: Duration,
     /// When each live run began.
@@ -156,7 +159,8 @@ impl Life {
             ended: BTreeSet::new(),
             begun: BTreeSet::new(),
             outstanding: BTreeSet::new(),
-            termed: BTreeSet::new(),
+            termed: BTreeMap::new(),
+            wished: Duration::ZERO,
             ending: None,
             by: Duration::MAX,
             began: BTreeMap::new(),
@@ -246,6 +250,7 @@ impl Life {
     fn happen(&mut self, plan: Plan) {
         match plan {
             Plan::User(event) => {
+                self.wished = self.at;
                 let grace = match &event {
                     Event::Delete { grace_period } => Some(grace_period.unwrap_or(self.spec.grace)),
                     Event::Evict { .. } => Some(Duration::ZERO),
@@ -472,7 +477,14 @@ impl Life {
         assert!(self.live.contains(&run), "a signal to a dead run");
         let (at, kind) = self.kind(&run.container);
         if signal != 9 {
-            assert!(self.termed.insert(run.clone()), "{run:?} is asked to end twice");
+            let before = self.termed.insert(run.clone(), self.at);
+            assert!(before.is_none(), "{run:?} is asked to end twice");
+        } else if let Some(asked) = self.termed.get(&run)
+            && self.ending.is_some()
+            && kind == Kind::Sidecar
+            && self.wished < *asked
+        {
+            assert!(self.at - *asked >= Duration::from_secs(2), "{run:?} is killed without its two seconds");
         }
         if self.ending.is_some() && kind == Kind::Sidecar && signal != 9 && !self.state.forced() {
             let later = self.live.iter().find(|r| self.kind(&r.container).0 > at);
