@@ -206,6 +206,12 @@ impl Follow {
             let mut left = AT_ONCE;
             let files = stable(|| in_order(&container));
             let present: Vec<u64> = files.iter().map(|(inode, _)| *inode).collect();
+            // One that was removed meanwhile is older than all there are.
+            for (_, gone) in self.files.extract_if(|(of, inode), _| *of == name && !present.contains(inode)) {
+                let mut rest = gone.rest;
+                let _ = { &gone.file }.read_to_end(&mut rest);
+                entries.extend(rest.split(|b| *b == b'\n').filter_map(|l| parse(&name, l)));
+            }
             for (inode, file) in files {
                 let fresh = || Growing { file, rest: Vec::new() };
                 let growing = self.files.entry((name.clone(), inode)).or_insert_with(fresh);
@@ -219,7 +225,6 @@ impl Follow {
                     break;
                 }
             }
-            self.files.retain(|(of, inode), _| *of != name || present.contains(inode));
         }
         entries.sort_by(|a, b| a.time.cmp(&b.time));
         entries

@@ -80,7 +80,7 @@ fn r_side_4_a_whole_pod_starts_and_stops_in_the_rules_order() {
 fn r_probe_1_a_server_that_fails_its_http_liveness_probe_is_restarted() {
     let home = Home::new();
     let script = "mkdir -p /w; echo ok > /w/health; httpd -p 8080 -h /w; trap \"exit 0\" TERM; while :; do sleep 0.1; done";
-    let ports = "    ports: [{name: web, containerPort: 8080}]\n    livenessProbe: {httpGet: {path: /health, port: web}, periodSeconds: 1, failureThreshold: 1, initialDelaySeconds: 1}\n";
+    let ports = "    ports: [{name: web, containerPort: 8080}]\n    livenessProbe: {httpGet: {path: /health, port: web}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 1, initialDelaySeconds: 1}\n";
     let text = format!("  containers:\n{}{ports}", shell("a", script));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     assert!(home.podctl(&["exec", "p", "--", "rm", "/w/health"]).status.success());
@@ -284,4 +284,19 @@ fn r_app_4_the_termination_message_is_what_was_written_or_the_logs_end() {
     let status = home.pod("p")["status"]["containerStatuses"].clone();
     assert_eq!(status[0]["state"]["terminated"]["message"], "written");
     assert_eq!(status[1]["state"]["terminated"]["message"], "one\ntwo");
+}
+
+#[test]
+fn r_hook_1_sleep_holds_the_stop_signal_back_and_ends_with_its_container() {
+    let home = Home::new();
+    let hook = "    lifecycle: {preStop: {sleep: {seconds: 600}}}\n";
+    let text = format!(
+        "  terminationGracePeriodSeconds: 60\n  containers:\n{}{hook}",
+        shell("a", "until test -e /end; do sleep 0.1; done")
+    );
+    assert!(home.run(&pod(&text), &["-d"]).status.success());
+    assert!(home.podctl(&["delete", "p", "--wait=false"]).status.success());
+    until("it is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 60);
+    assert!(home.podctl(&["exec", "p", "--", "touch", "/end"]).status.success());
+    until("the pod is gone", || home.pod("p").is_null());
 }

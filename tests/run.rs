@@ -93,8 +93,9 @@ fn r_side_4_sidecars_are_stopped_in_reverse_order_after_the_apps() {
     let home = Home::new();
     let order = home.path("order");
     fs::create_dir(&order).unwrap();
-    let script =
-        |name: &str| format!("trap \"echo {name} >> /v/log; exit 0\" TERM; while :; do sleep 0.1; done");
+    let script = |name: &str| {
+        format!("trap \"echo {name} >> /v/log; exit 0\" TERM; touch /v/{name}; while :; do sleep 0.1; done")
+    };
     let sidecar = |name: &str| shell(name, &script(name)) + VOLUME + "    restartPolicy: Always\n";
     let text = format!(
         "  initContainers:\n{}{}  containers:\n{}{VOLUME}  volumes: [{{name: v, hostPath: {{path: {}}}}}]\n",
@@ -105,6 +106,7 @@ fn r_side_4_sidecars_are_stopped_in_reverse_order_after_the_apps() {
     );
     let started = home.run(&pod(&text), &["-d"]);
     assert!(started.status.success(), "{}", stderr(&started));
+    until("every trap is set", || ["s1", "s2", "app"].iter().all(|name| order.join(name).exists()));
     assert!(home.podctl(&["delete", "p"]).status.success());
     assert_eq!(fs::read_to_string(order.join("log")).unwrap(), "app\ns2\ns1\n");
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler, SleepAction};
+use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler};
 use nix::unistd::{ForkResult, fork, pipe2};
 use podctl_runtime::{Process, Stdio, exec};
 
@@ -45,7 +45,6 @@ pub(super) enum Purpose {
 enum Task {
     Exec(ExecAction),
     Check(Check),
-    Sleep(SleepAction),
 }
 
 impl Supervisor {
@@ -55,6 +54,10 @@ impl Supervisor {
             Hook::PostStart => l.post_start.clone(),
             Hook::PreStop => l.pre_stop.clone(),
         });
+        if let Some(sleep) = handler.as_ref().and_then(|h| h.sleep.as_ref()) {
+            let until = self.began.elapsed() + Duration::from_secs(sleep.seconds.max(0) as u64);
+            return self.sleeps.push((until, run, hook));
+        }
         let task = handler.and_then(hook_task);
         let purpose = Purpose::Hook(run.clone(), hook);
         if let Err(message) = self.run_task(&run, task, timeout, purpose) {
@@ -92,7 +95,13 @@ impl Supervisor {
         let (ours, theirs) =
             pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))?;
         nonblocking(&ours).map_err(|e| format!("cannot make a pipe: {e}"))?;
-        let process = match task.ok_or("there is no handler")? {
+        let task = task.ok_or("there is no handler")?;
+        // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
+        let slack = match task {
+            Task::Check(_) => Duration::from_secs(2),
+            Task::Exec(_) => Duration::ZERO,
+        };
+        let process = match task {
             Task::Exec(action) => {
                 let live = self.live.get(run).ok_or("the container is not running")?;
                 let command = action.command.unwrap_or_default();
@@ -105,22 +114,15 @@ impl Supervisor {
                     .map_err(|e| e.to_string())?
                     .process
             }
-            task => {
+            Task::Check(wanted) => {
                 let container = self.container(&run.container);
                 let ports = container.and_then(|c| c.ports.clone()).unwrap_or_default();
                 let ip = self.sandbox.facts.pod_ips.first().cloned().unwrap_or_else(|| "127.0.0.1".into());
                 let limit = timeout.unwrap_or(Duration::from_secs(3600));
-                in_child(&theirs, move || match task {
-                    Task::Check(wanted) => check(&wanted, &ip, &ports, limit),
-                    Task::Sleep(sleep) => {
-                        std::thread::sleep(Duration::from_secs(sleep.seconds.max(0) as u64));
-                        Ok(())
-                    }
-                    Task::Exec(_) => Ok(()),
-                })?
+                in_child(&theirs, move || check(&wanted, &ip, &ports, limit))?
             }
         };
-        let deadline = timeout.map(|t| self.began.elapsed() + t);
+        let deadline = timeout.map(|t| self.began.elapsed() + t + slack);
         let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours) };
         self.execs.insert(exec.process.pid.as_raw(), exec);
         Ok(())
@@ -128,7 +130,8 @@ impl Supervisor {
 
     /// When the next exec, hook or probe has to be ended.
     pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
-        self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline).min()
+        let execs = self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline);
+        execs.chain(self.sleeps.iter().map(|(until, ..)| *until)).min()
     }
 
     /// Ends what has run out of its time.
@@ -138,10 +141,14 @@ impl Supervisor {
             exec.timed_out = true;
             kill_tree(&exec.process);
         }
+        for (_, run, hook) in self.sleeps.extract_if(.., |(until, ..)| *until <= now) {
+            self.pending.push_back(Event::HookEnded { run, hook, result: Ok(()) });
+        }
     }
 
     /// A hook or probe does not outlive its container.
     pub(super) fn end_execs_of(&mut self, ended: &Run) {
+        self.sleeps.retain(|(_, run, _)| run != ended);
         for exec in self.execs.values_mut() {
             if let Purpose::Hook(run, _) | Purpose::Probe(run, _) = &exec.purpose
                 && run == ended
@@ -182,7 +189,6 @@ fn hook_task(handler: LifecycleHandler) -> Option<Task> {
         .map(Task::Exec)
         .or(handler.http_get.map(|h| Task::Check(Check::HttpGet(h))))
         .or(handler.tcp_socket.map(|t| Task::Check(Check::TcpSocket(t))))
-        .or(handler.sleep.map(Task::Sleep))
 }
 
 /// Ends a command and all that it has started. Every process is stopped before its children are looked

@@ -105,7 +105,10 @@ struct Life {
     begun: BTreeSet<usize>,
     /// Probes and hooks that have been asked for and not answered.
     outstanding: BTreeSet<String>,
-    termed: BTreeSet<Run>,
+    /// When each run was asked to end.
+    termed: BTreeMap<Run, Duration>,
+    /// When the user last wished something.
+    wished: Duration,
     ending: Option<Duration>,
     by: Duration,
     /// When each live run began.
@@ -156,7 +159,8 @@ impl Life {
             ended: BTreeSet::new(),
             begun: BTreeSet::new(),
             outstanding: BTreeSet::new(),
-            termed: BTreeSet::new(),
+            termed: BTreeMap::new(),
+            wished: Duration::ZERO,
             ending: None,
             by: Duration::MAX,
             began: BTreeMap::new(),
@@ -246,6 +250,7 @@ impl Life {
     fn happen(&mut self, plan: Plan) {
         match plan {
             Plan::User(event) => {
+                self.wished = self.at;
                 let grace = match &event {
                     Event::Delete { grace_period } => Some(grace_period.unwrap_or(self.spec.grace)),
                     Event::Evict { .. } => Some(Duration::ZERO),
@@ -472,7 +477,14 @@ impl Life {
         assert!(self.live.contains(&run), "a signal to a dead run");
         let (at, kind) = self.kind(&run.container);
         if signal != 9 {
-            assert!(self.termed.insert(run.clone()), "{run:?} is asked to end twice");
+            let before = self.termed.insert(run.clone(), self.at);
+            assert!(before.is_none(), "{run:?} is asked to end twice");
+        } else if let Some(asked) = self.termed.get(&run)
+            && self.ending.is_some()
+            && kind == Kind::Sidecar
+            && self.wished < *asked
+        {
+            assert!(self.at - *asked >= Duration::from_secs(2), "{run:?} is killed without its two seconds");
         }
         if self.ending.is_some() && kind == Kind::Sidecar && signal != 9 && !self.state.forced() {
             let later = self.live.iter().find(|r| self.kind(&r.container).0 > at);
@@ -492,12 +504,10 @@ impl Life {
     fn check_status(&mut self) {
         let status = self.state.status(&self.spec);
         legal(&status, self.finished);
-        if self.state.ending.is_some() && self.ending.is_none() {
-            // The pod ends by itself: its apps are over, its deadline has passed.
-            self.ending = Some(self.at);
-        }
-        if self.state.ending.is_some() {
-            let by = self.state.ending.as_ref().unwrap().by.min(self.by.max(self.ending.unwrap()));
+        if let Some(ending) = &self.state.ending {
+            // The pod may end by itself: its apps are over, its deadline has passed.
+            self.ending.get_or_insert(self.at);
+            let by = ending.by.min(self.by);
             let sidecars = self.spec.containers.iter().filter(|(kind, _)| *kind == Kind::Sidecar).count();
             // What was starting when the end came starts within half a second here, and dies in one more ms.
             let slack = Duration::from_secs(2 * (sidecars as u64 + 1)) + Duration::from_millis(600);
