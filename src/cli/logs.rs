@@ -7,6 +7,8 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::{
     Error,
     wait::duration,
@@ -100,21 +102,25 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     }
     while !follows.is_empty() {
-        for (follow, source) in &mut follows {
+        follows.retain_mut(|(follow, source)| {
+            // Asked first: what an ended pod has written is all there by then.
             let alive = source.dir.liveness() == Liveness::Alive;
             let mut entries = follow.drain();
             entries.retain(|e| source.containers.contains(&e.container));
             show(args, source, &entries);
-            if alive {
-                follow.wait(Duration::from_millis(500));
-            } else {
-                // Nothing more comes.
-                source.dir.liveness();
-            }
-        }
-        follows.retain(|(_, source)| source.dir.liveness() == Liveness::Alive);
+            alive
+        });
+        wait(&follows);
     }
     Ok(0)
+}
+
+/// Until one of them has more. The end of a supervisor that was killed is looked for now and then.
+fn wait(follows: &[(Follow, &Source)]) {
+    let mut fds: Vec<_> = follows.iter().map(|(f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)).collect();
+    if !fds.is_empty() {
+        let _ = poll(&mut fds, PollTimeout::from(500u16));
+    }
 }
 
 /// The pod's name, and the container of the old form `NAME CONTAINER`.
