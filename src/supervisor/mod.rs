@@ -209,9 +209,10 @@ impl Supervisor {
             self.act(actions);
         }
         let status = self.state.status(&self.spec);
-        if self.pod.status.as_ref() != Some(&status) {
+        let terminating = self.delete_requested && self.pod.metadata.deletion_timestamp.is_none();
+        if terminating || self.pod.status.as_ref() != Some(&status) {
             self.pod.status = Some(status);
-            if self.delete_requested && self.pod.metadata.deletion_timestamp.is_none() {
+            if terminating {
                 self.pod.metadata.deletion_timestamp =
                     Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
             }
@@ -248,6 +249,9 @@ impl Supervisor {
         match control::receive::<Request>(socket) {
             Ok(Some((Request::Delete { grace_period }, _))) => {
                 self.delete_requested = true;
+                let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+                self.pod.metadata.deletion_grace_period_seconds =
+                    grace_period.map(|g| g.as_secs() as i64).or(own);
                 self.pending.push_back(Event::Delete { grace_period });
             }
             Ok(Some((Request::Restart, _))) => {
