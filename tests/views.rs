@@ -208,6 +208,29 @@ fn delete_ends_what_was_chosen() {
 }
 
 #[test]
+fn r_app_8_a_pod_that_was_asked_to_end_is_terminating() {
+    let home = Home::new();
+    let pod = "apiVersion: v1
+kind: Pod
+metadata: {name: slow}
+spec:
+  terminationGracePeriodSeconds: 60
+  containers:
+  - {name: a, image: 'busybox:1.36', command: [sh, -c, 'trap \"\" TERM; while :; do sleep 0.1; done']}
+";
+    assert!(home.run(pod, &["-d", "--wait", "ready"]).status.success());
+    assert_eq!(says(&home, &["delete", "pod", "slow", "--wait=false"]), "pod \"slow\" deleted\n");
+    assert_eq!(
+        says(&home, &["wait", "pod/slow", "--for=jsonpath={.metadata.deletionGracePeriodSeconds}=60"]),
+        "pod/slow condition met\n"
+    );
+    let late = complains(&home, &["delete", "pod", "slow", "--timeout=0.1s"]);
+    assert_eq!(late, "error: timed out waiting for the condition on pods/slow");
+    assert!(says(&home, &["get", "slow"]).contains("Terminating"));
+    assert!(says(&home, &["describe", "pod", "slow"]).contains("Termination Grace Period:  60s"));
+}
+
+#[test]
 fn a_timeline_shows_when_things_began_and_ended() {
     let home = Home::new();
     let pod = "apiVersion: v1
