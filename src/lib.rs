@@ -4,6 +4,7 @@
 //! pod's supervisor, which drives [`lifecycle`] and has [`sandbox`] say what the runtime crate is to
 //! do; [`state`] is what every command reads.
 
+pub mod archive;
 pub mod cli;
 pub mod lifecycle;
 pub mod logs;

@@ -6,7 +6,10 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io::Read,
-    os::fd::{AsFd, BorrowedFd},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -43,15 +46,46 @@ pub fn parse(container: &str, line: &[u8]) -> Option<Entry> {
     Some(Entry { container: container.into(), time, stderr, partial, text: parts.next()?.to_vec() })
 }
 
-/// The entries of one whole log file; an absent one has none.
+/// What is kept of one start's entries, the files that were put aside among them; an absent log has none.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
-    match fs::read(path) {
-        Ok(text) => Ok(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)).collect()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(Error::io("read", path)(e)),
+    let mut entries = Vec::new();
+    for file in stable(|| rotated(path).into_iter().chain([path.to_owned()]).collect()) {
+        let mut text = Vec::new();
+        { &file.1 }.read_to_end(&mut text).map_err(Error::io("read", path))?;
+        entries.extend(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)));
+    }
+    Ok(entries)
+}
+
+/// The files that were put aside of a log, oldest first: `0.log.TIME` beside `0.log`.
+pub(crate) fn rotated(path: &Path) -> Vec<PathBuf> {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    let of_it = |p: &PathBuf| {
+        let own = p.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(name));
+        own.is_some_and(|rest| rest.starts_with('.'))
+    };
+    let mut all: Vec<PathBuf> = path.parent().map(listed).unwrap_or_default();
+    all.retain(of_it);
+    all.sort();
+    all
+}
+
+/// Opens files whose names a rotation may change meanwhile: what was opened is what one listing named,
+/// each once and in order. Gives each file's inode as well.
+fn stable(list: impl Fn() -> Vec<PathBuf>) -> Vec<(u64, File)> {
+    loop {
+        let names = list();
+        let opened: Vec<(u64, File)> = names
+            .iter()
+            .filter_map(|name| File::open(name).ok())
+            .filter_map(|file| Some((file.metadata().ok()?.ino(), file)))
+            .collect();
+        if list() == names {
+            return opened;
+        }
     }
 }
 
@@ -122,8 +156,13 @@ impl Watch {
 pub struct Follow {
     watch: Watch,
     logs: PathBuf,
-    files: HashMap<PathBuf, Growing>,
+    /// By container and inode: a rotation changes a file's name, not what it is.
+    files: HashMap<(String, u64), Growing>,
+    behind: bool,
 }
+
+/// So much of a container's log is taken at once.
+const AT_ONCE: u64 = 4 << 20;
 
 #[derive(Debug)]
 struct Growing {
@@ -143,7 +182,7 @@ impl Follow {
         fs::create_dir_all(&logs).map_err(Error::io("make directory", &logs))?;
         let watch = Watch::new(dir)?;
         watch.add(&logs);
-        Ok(Follow { watch, logs, files: HashMap::new() })
+        Ok(Follow { watch, logs, files: HashMap::new(), behind: false })
     }
 
     /// Readable when [`Follow::drain`] may have more.
@@ -151,28 +190,36 @@ impl Follow {
         self.watch.0.as_fd()
     }
 
-    /// What has come since the last call.
+    /// The last [`Follow::drain`] left something.
+    pub fn behind(&self) -> bool {
+        self.behind
+    }
+
+    /// What has come since the last call, at most some megabytes of it.
     pub fn drain(&mut self) -> Vec<Entry> {
         self.watch.swallow();
         let mut entries = Vec::new();
+        self.behind = false;
         for container in listed(&self.logs) {
             self.watch.add(&container);
             let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-            let mut files = listed(&container);
-            files.sort_by_key(|f| f.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<u32>().ok()));
-            for path in files {
-                let growing = match self.files.entry(path) {
-                    std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(new) => match File::open(new.key()) {
-                        Ok(file) => new.insert(Growing { file, rest: Vec::new() }),
-                        Err(_) => continue,
-                    },
-                };
-                let _ = growing.file.read_to_end(&mut growing.rest);
+            let mut left = AT_ONCE;
+            let files = stable(|| in_order(&container));
+            let present: Vec<u64> = files.iter().map(|(inode, _)| *inode).collect();
+            for (inode, file) in files {
+                let fresh = || Growing { file, rest: Vec::new() };
+                let growing = self.files.entry((name.clone(), inode)).or_insert_with(fresh);
+                left -= { &growing.file }.take(left).read_to_end(&mut growing.rest).unwrap_or(0) as u64;
                 let whole = growing.rest.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
                 let lines: Vec<u8> = growing.rest.drain(..whole).collect();
                 entries.extend(lines.split(|b| *b == b'\n').filter_map(|l| parse(&name, l)));
+                if left == 0 {
+                    // What is newer has to wait for its turn.
+                    self.behind = true;
+                    break;
+                }
             }
+            self.files.retain(|(of, inode), _| *of != name || present.contains(inode));
         }
         entries.sort_by(|a, b| a.time.cmp(&b.time));
         entries
@@ -180,8 +227,24 @@ impl Follow {
 
     /// Waits until there may be more, at most so long.
     pub fn wait(&self, timeout: Duration) {
+        if self.behind {
+            return;
+        }
         self.watch.wait(Some(timeout));
     }
+}
+
+/// A container's log files in the order in which they were written: by start, then what was put aside,
+/// then the present one.
+fn in_order(container: &Path) -> Vec<PathBuf> {
+    let key = |path: &PathBuf| {
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let (start, rest) = name.split_once(".log").unwrap_or((&name, ""));
+        (start.parse::<u32>().unwrap_or(0), rest.is_empty(), rest.to_owned())
+    };
+    let mut files = listed(container);
+    files.sort_by_key(key);
+    files
 }
 
 fn listed(dir: &Path) -> Vec<PathBuf> {

@@ -39,6 +39,15 @@ pub enum Error {
         /// The registry's answer.
         source: OciDistributionError,
     },
+    /// There is nothing on this machine to know a registry by.
+    #[error(
+        "{reference}: this machine has no CA certificates, and registries are reached with none but those; \
+         install the package ca-certificates, or let SSL_CERT_FILE name a file of certificates"
+    )]
+    NoCertificates {
+        /// The image asked for.
+        reference: String,
+    },
     /// registries.conf forbids this registry.
     #[error("{reference}: registry is blocked by {}", .conf.display())]
     Blocked {

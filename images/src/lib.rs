@@ -30,5 +30,6 @@ pub use error::Error;
 pub use load::load;
 pub use pull::{LayerState, Progress, Pulled, pull};
 pub use reference::Reference;
+pub use registries::registries_conf;
 pub use store::{Image, Removed, Store};
 pub use unpack::UnpackError;

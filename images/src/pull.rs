@@ -68,11 +68,15 @@ pub fn pull(store: &Store, reference: &Reference, progress: &dyn Progress) -> Re
     store.sweep()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
+    // The client ends the process where there are none, even for plain HTTP.
+    if rustls_native_certs::load_native_certs().certs.is_empty() {
+        return Err(Error::NoCertificates { reference: reference.to_string() });
+    }
     let (image, bytes) = runtime.block_on(async {
         let mut failure: Option<Error> = None;
         for endpoint in registries::endpoints(reference)? {
             for source in Source::all(reference, &endpoint) {
-                match source.pull(store, progress).await {
+                match source?.pull(store, progress).await {
                     Ok(pulled) => return Ok(pulled),
                     Err(error) => {
                         let spoke = !error.is_unreachable();
@@ -105,7 +109,10 @@ struct Source {
 
 impl Source {
     /// HTTPS; where the configuration allows, HTTP too, first on loopback, where nobody listens in.
-    fn all<'a>(reference: &'a Reference, endpoint: &'a Endpoint) -> impl Iterator<Item = Self> + 'a {
+    fn all<'a>(
+        reference: &'a Reference,
+        endpoint: &'a Endpoint,
+    ) -> impl Iterator<Item = Result<Self, Error>> + 'a {
         let protocols = match endpoint.insecure {
             true if registries::is_loopback(&endpoint.registry) => {
                 vec![ClientProtocol::Http, ClientProtocol::Https]
@@ -116,7 +123,7 @@ impl Source {
         protocols.into_iter().map(move |protocol| Self::new(reference, endpoint, protocol))
     }
 
-    fn new(reference: &Reference, endpoint: &Endpoint, protocol: ClientProtocol) -> Self {
+    fn new(reference: &Reference, endpoint: &Endpoint, protocol: ClientProtocol) -> Result<Self, Error> {
         let (registry, repository) = (endpoint.registry.clone(), endpoint.repository.clone());
         let remote = match (reference.digest(), reference.tag()) {
             (Some(digest), _) => oci_client::Reference::with_digest(registry, repository, digest.to_owned()),
@@ -132,13 +139,16 @@ impl Source {
             user_agent: concat!("podctl/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        Self {
-            client: Client::new(config),
+        let reference_text = reference.to_string();
+        let client = Client::try_from(config)
+            .map_err(|source| Error::Registry { reference: reference_text.clone(), source })?;
+        Ok(Self {
+            client,
             auth: registries::credentials(&endpoint.registry),
-            reference: reference.to_string(),
+            reference: reference_text,
             remote,
             pinned: reference.digest().map(str::to_owned),
-        }
+        })
     }
 
     async fn pull(&self, store: &Store, progress: &dyn Progress) -> Result<(Image, u64), Error> {

@@ -52,6 +52,14 @@ pub(crate) fn endpoints(reference: &Reference) -> Result<Vec<Endpoint>, Error> {
     read()?.endpoints(reference)
 }
 
+/// Whether the user's `registries.conf` can be read; its path, when there is one.
+///
+/// # Errors
+/// [`Error::Conf`] with the place in the file, [`Error::Io`].
+pub fn registries_conf() -> Result<Option<PathBuf>, Error> {
+    Ok(Some(read()?.path).filter(|path| !path.as_os_str().is_empty()))
+}
+
 fn read() -> Result<Conf, Error> {
     let config_home = || {
         let xdg = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);

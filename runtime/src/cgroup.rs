@@ -44,6 +44,20 @@ pub struct CgroupStats {
     pub pids: Option<u64>,
 }
 
+impl CgroupParent {
+    /// The controllers that can be had here: `cpu`, `memory`, `pids`.
+    pub fn controllers(&self) -> Vec<&'static str> {
+        let known = |name: &&'static str| match self {
+            CgroupParent::V2(dir) => {
+                let all = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
+                all.split_whitespace().any(|controller| controller == *name)
+            }
+            CgroupParent::V1(places) => places.iter().any(|(controller, _)| controller == name),
+        };
+        V2_CONTROLLERS.into_iter().filter(known).collect()
+    }
+}
+
 impl Cgroup {
     /// Where this process may make cgroups, or why it may not. With version 2 the caller may be moved into a cgroup
     /// `supervisor` beside its future children, since inner cgroups hold no processes.
@@ -72,6 +86,24 @@ impl Cgroup {
         Err(format!("no cgroup below {ROOT} can be written by this user"))
     }
 
+    /// The controllers that [`Cgroup::detect`] would find, or why none; nothing is changed.
+    pub fn available() -> Result<Vec<&'static str>, String> {
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let root = Path::new(ROOT);
+        if !root.join("cgroup.controllers").exists() {
+            return Cgroup::detect().map(|parent| parent.controllers());
+        }
+        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+        let dir = root.join(path.trim_start_matches('/'));
+        let text = wanted(&dir);
+        let known = V2_CONTROLLERS.into_iter().filter(|name| text.contains(&format!("+{name}"))).collect();
+        if writable(&dir) {
+            Ok(known)
+        } else {
+            Err(format!("cgroup {} cannot be written by this user", dir.display()))
+        }
+    }
+
     /// Makes the cgroup `name` (one path component), or takes it when it exists.
     pub fn create(parent: &CgroupParent, name: &str) -> Result<Cgroup, Error> {
         let make = |dir: &Path| {
@@ -97,6 +129,48 @@ impl Cgroup {
         }
     }
 
+    /// Lets cgroups be made in it. With version 2 its controllers are handed on, and it can hold no process itself.
+    pub fn divide(&self) -> Result<CgroupParent, Error> {
+        if let CgroupParent::V2(dir) = &self.place {
+            let path = dir.join("cgroup.subtree_control");
+            fs::write(&path, wanted(dir)).map_err(|error| Error::file("write", path, error))?;
+        }
+        Ok(self.place.clone())
+    }
+
+    /// Its directories: one, or with version 1 one a controller.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        let (one, many) = match &self.place {
+            CgroupParent::V2(dir) => (Some(dir), &[][..]),
+            CgroupParent::V1(places) => (None, places.as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(_, dir)| dir)).map(PathBuf::as_path)
+    }
+
+    /// Makes want of memory end all of its processes together rather than one of them (version 2).
+    pub fn kill_as_a_group(&self) -> Result<(), Error> {
+        match &self.place {
+            CgroupParent::V2(dir) if dir.join("memory.oom.group").exists() => {
+                let path = dir.join("memory.oom.group");
+                fs::write(&path, "1").map_err(|error| Error::file("write", path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a directory of a cgroup and all below it, once no process is in them.
+    pub fn remove_tree(dir: &Path) -> std::io::Result<()> {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                Cgroup::remove_tree(&entry.path())?;
+            }
+        }
+        match fs::remove_dir(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Sets limits. Returns the fields of the resources that this host cannot enforce.
     pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<&'static str>, Error> {
         let mut missing = Vec::new();
@@ -107,6 +181,8 @@ impl Cgroup {
         for (field, controller, file, value) in settings {
             match self.file(controller, file).filter(|path| path.exists()) {
                 Some(path) => fs::write(&path, value).map_err(|error| Error::file("write", path, error))?,
+                // Without swap, or without its accounting, there is no file and nothing to limit.
+                None if field == "memory.swap" => {}
                 None => missing.push(field),
             }
         }
@@ -198,14 +274,6 @@ impl Cgroup {
         Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
     }
 
-    fn directories(&self) -> impl Iterator<Item = &Path> {
-        let (one, many) = match &self.place {
-            CgroupParent::V2(dir) => (Some(dir), &[][..]),
-            CgroupParent::V1(places) => (None, places.as_slice()),
-        };
-        one.into_iter().chain(many.iter().map(|(_, dir)| dir)).map(PathBuf::as_path)
-    }
-
     fn file(&self, controller: &str, name: &str) -> Option<PathBuf> {
         match &self.place {
             CgroupParent::V2(dir) => Some(dir.join(name)),
@@ -223,10 +291,7 @@ fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
             dir.display()
         ));
     }
-    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    let wanted =
-        V2_CONTROLLERS.into_iter().filter(|name| available.split_whitespace().any(|known| known == *name));
-    let wanted = wanted.map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+    let wanted = wanted(&dir);
     let control = dir.join("cgroup.subtree_control");
     let enable = || fs::write(&control, &wanted);
     let leave = || {
@@ -238,6 +303,13 @@ fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
         Ok(()) => Ok(CgroupParent::V2(dir)),
         Err(error) => Err(format!("controllers of cgroup {} cannot be divided: {error}", dir.display())),
     }
+}
+
+/// What `cgroup.subtree_control` is to be told: all controllers that are available and used.
+fn wanted(dir: &Path) -> String {
+    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
+    let known = |name: &&str| available.split_whitespace().any(|controller| controller == *name);
+    V2_CONTROLLERS.into_iter().filter(known).map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
 }
 
 fn writable(dir: &Path) -> bool {

@@ -28,6 +28,14 @@ pub(crate) fn plan(plan: &mut Plan, process: &Process, seccomp: Option<&Program>
         Action::WorkingDirectory(cstring(cwd.as_os_str().as_bytes(), "process.cwd")?),
         cwd.display().to_string(),
     );
+    if let Some(profile) = process.apparmor_profile() {
+        let action = Action::WriteHost {
+            path: c"/proc/self/attr/apparmor/exec".to_owned(),
+            value: cstring(format!("exec {profile}"), "process.apparmorProfile")?,
+            optional: false,
+        };
+        plan.push(action, format!("change to the AppArmor profile {profile:?} (is it loaded?)"));
+    }
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     if !no_new_privileges {
         // Without no_new_privs a filter wants CAP_SYS_ADMIN, which is about to go.

@@ -11,7 +11,7 @@ use nix::sys::{
 };
 
 use super::{
-    Error, io,
+    Error, io, objects,
     run::seconds,
     wait::duration,
     which::{Which, not_found},
@@ -77,6 +77,9 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((kind, names)) = objects::asked(&args.which.names) {
+        return objects::delete(home, namespace, kind, &names, args.all, args.ignore_not_found);
+    }
     let grace = args.grace()?;
     let mut failed = false;
     let mut missing = |name: &str| {

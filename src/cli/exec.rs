@@ -1,10 +1,24 @@
-//! `podctl exec`: a command in a container. Its bytes flow between it and this terminal directly.
+//! `podctl exec`: a command in a container. Its bytes flow between it and this process directly.
 
-use std::{io::IsTerminal, os::fd::AsFd};
+use std::{
+    fs::File,
+    io::IsTerminal,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
-use super::{Error, io, pod_dir};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::pipe2,
+};
+use serde::Deserialize;
+
+use super::{
+    Error, io, pod_dir,
+    session::{End, Session},
+    terminal,
+};
 use crate::{
-    state::{self, Home, Liveness},
+    state::{Error as StateError, Home, Liveness, PodDir},
     supervisor::control::{self, Reply, Request},
 };
 
@@ -12,7 +26,7 @@ use crate::{
 pub(super) struct Args {
     /// `NAME` or `pod/NAME`.
     pod: String,
-    /// In which container; the first one else.
+    /// In which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.
     #[arg(short, long)]
     container: Option<String>,
     /// Pass standard input on.
@@ -21,46 +35,174 @@ pub(super) struct Args {
     /// Give the command a terminal.
     #[arg(short = 't', long)]
     tty: bool,
+    /// Only the command's own output.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Words before `--`.
+    #[arg(hide = true)]
+    undivided: Vec<String>,
     /// The command.
-    #[arg(last = true, required = true)]
+    #[arg(last = true)]
     command: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if !args.undivided.is_empty() {
+        return Err(Error::Said(
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead".into(),
+        ));
+    }
+    if args.command.is_empty() {
+        return Err(Error::Said("you must specify at least one command for the container".into()));
+    }
     let dir = pod_dir(home, namespace, &args.pod)?;
-    let pod = dir.read()?;
-    if dir.liveness() != Liveness::Alive {
-        return Err(Error::Said(format!("pod {:?} has ended; nothing can be run in it", dir.name)));
+    let (container, socket) = reach(&dir, args.container.as_deref(), args.quiet)?;
+    let raw = args.tty && args.stdin && std::io::stdin().is_terminal();
+    if args.tty && !raw && !args.quiet {
+        eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
-    if args.tty && !(args.stdin && std::io::stdin().is_terminal()) {
-        return Err(Error::Said("-t needs -i and a terminal; leave -t out to pass plain bytes".into()));
+    let terminal = raw;
+    let size = terminal.then(terminal::size).flatten();
+    let command = args.command.clone();
+    let request = Request::Exec { container, command, terminal, size };
+    match terminal {
+        true => with_terminal(&dir, &socket, &request),
+        false => with_streams(&dir, &socket, &request, args.stdin),
     }
-    if args.tty {
-        return Err(Error::Said("exec -t is not available yet; leave -t out".into()));
-    }
-    let first = || pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.clone());
-    let container = args
-        .container
-        .clone()
-        .or_else(first)
-        .ok_or_else(|| state::Error::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() })?;
-    let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
-    let socket = control::dial(&dir.control_socket()).map_err(failed())?;
-    let null = std::fs::File::open("/dev/null").map_err(io("cannot open /dev/null"))?;
-    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let input = if args.stdin { stdin.as_fd() } else { null.as_fd() };
-    let request = Request::Exec { container, command: args.command.clone(), terminal: false };
-    control::send(&socket, &request, &[input, stdout.as_fd(), stderr.as_fd()]).map_err(failed())?;
-    loop {
-        match control::receive::<Reply>(&socket).map_err(failed())? {
-            Some((Reply::Started, _)) => {}
-            Some((Reply::Ended(code), _)) => return Ok(code),
-            Some((Reply::Refused { message, exit_code }, _)) => {
-                anstream::eprintln!("{}: {message}", super::red("error"));
-                return Ok(exit_code);
-            }
-            // The pod ended, and the command with it.
-            None => return Ok(137),
+}
+
+/// What of a pod has to be known to choose a container; the rest of it is not looked at.
+#[derive(Deserialize)]
+struct Outline {
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    containers: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// The container that is meant, and a connection to its pod's supervisor.
+pub(super) fn reach(dir: &PodDir, container: Option<&str>, quiet: bool) -> Result<(String, OwnedFd), Error> {
+    let container = match container {
+        Some(name) => name.to_owned(),
+        None => default_container(dir, quiet)?,
+    };
+    Ok((container, dial(dir)?))
+}
+
+/// A connection to the pod's supervisor.
+pub(super) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
+    control::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
+        Liveness::Absent => {
+            Error::State(StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() })
         }
+        Liveness::Ended => Error::Said(format!("pod {:?} has ended; nothing can be done in it", dir.name)),
+        Liveness::Alive => unreachable_pod(dir)(e),
+    })
+}
+
+pub(super) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
+    io(format!("cannot reach the supervisor of pod {:?}", dir.name))
+}
+
+pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Error> {
+    let path = dir.pod_file();
+    let missing =
+        || Error::State(StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() });
+    let text = std::fs::read(&path).map_err(|_| missing())?;
+    let outline: Outline = serde_json::from_slice(&text).map_err(|source| StateError::Damaged {
+        path,
+        pod: dir.name.clone(),
+        source,
+    })?;
+    let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
+    let annotated = outline.metadata.annotations.get("kubectl.kubernetes.io/default-container");
+    if let Some(name) = annotated.filter(|n| names.contains(n)) {
+        return Ok(name.clone());
+    }
+    if names.len() > 1 && !quiet {
+        eprintln!("Defaulted container {:?} out of: {}", names[0], names.join(", "));
+    }
+    names.into_iter().next().ok_or_else(missing)
+}
+
+fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request) -> Result<i32, Error> {
+    control::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
+    let mut fds = match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
+        Some((_, fds)) => fds,
+        None => return Ok(137),
+    };
+    let master = fds.pop().ok_or_else(|| Error::Said("the terminal did not come".into()))?;
+    nonblocking(&master)?;
+    let input = master.try_clone().map_err(io("cannot use the terminal"))?;
+    let session =
+        Session { socket, input: Some(input), outputs: [Some(master), None], raw: true, detach_keys: &[] };
+    Ok(code(session.run()?))
+}
+
+/// A stream that is a terminal does not go into the container, which could read from it and set it
+/// up: a pipe goes instead. Everything else is passed as it is.
+fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
+    let null = File::open("/dev/null").map_err(io("cannot open /dev/null"))?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let mut session = Session { socket, input: None, outputs: [None, None], raw: false, detach_keys: &[] };
+    let mut theirs: [Option<OwnedFd>; 3] = [None, None, None];
+    if pass_input && stdin.is_terminal() {
+        let (read, write) = pipe()?;
+        nonblocking(&write)?;
+        (theirs[0], session.input) = (Some(read), Some(write));
+    }
+    for (at, terminal) in [(0, stdout.is_terminal()), (1, stderr.is_terminal())] {
+        if terminal {
+            let (read, write) = pipe()?;
+            nonblocking(&read)?;
+            (theirs[at + 1], session.outputs[at]) = (Some(write), Some(read));
+        }
+    }
+    let input = if pass_input { stdin.as_fd() } else { null.as_fd() };
+    let ours = [input, stdout.as_fd(), stderr.as_fd()];
+    let fds: Vec<BorrowedFd<'_>> =
+        theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
+    control::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
+    drop(theirs);
+    Ok(code(session.run()?))
+}
+
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    pipe2(OFlag::O_CLOEXEC).map_err(|e| io("cannot make a pipe")(e.into()))
+}
+
+pub(super) fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
+    let failed = |e: nix::errno::Errno| io("cannot set up a stream")(e.into());
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop).map_err(failed)
+}
+
+pub(super) fn refused(message: &str, exit_code: i32) -> i32 {
+    anstream::eprintln!("{}: {message}", super::red("error"));
+    exit_code
+}
+
+fn code(end: End) -> i32 {
+    match end {
+        End::Exited(code) => code,
+        End::Refused(message, exit_code) => refused(&message, exit_code),
+        End::Signal(signal) => 128 + signal,
+        End::Detached => 0,
+        // The pod ended, and the command with it.
+        End::Lost => 137,
     }
 }

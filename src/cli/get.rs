@@ -6,7 +6,7 @@ use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use serde_json::Value;
 
 use super::{
-    Error, events,
+    Error, events, objects,
     output::Output,
     which::{Found, Which, not_found},
 };
@@ -61,6 +61,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((kind, names)) = objects::asked(&args.which.names) {
+        let shown = objects::Shown { output: args.output.as_deref(), headers: !args.no_headers };
+        return objects::get(home, namespace, kind, &names, &shown);
+    }
     if let Some(("events" | "event" | "ev", names)) =
         args.which.names.split_first().map(|(kind, names)| (kind.as_str(), names))
     {

@@ -43,6 +43,11 @@ pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
     changing(home, "pull", &args.images)
 }
 
+/// Fetches one image; gives the exit code.
+pub(super) fn fetch(home: &Home, image: &str) -> Result<i32, Error> {
+    changing(home, "fetch", &[image.to_owned()])
+}
+
 pub(super) fn remove(args: &RemoveArgs, home: &Home) -> Result<i32, Error> {
     changing(home, "rmi", &args.images)
 }
@@ -98,9 +103,11 @@ fn carry_out<'a>(verb: &str, store: &std::path::Path, arguments: impl Iterator<I
 fn one(verb: &str, store: &std::path::Path, argument: &str) -> Result<(), podctl_images::Error> {
     let store = Store::open(store)?;
     match verb {
-        "pull" => {
+        "pull" | "fetch" => {
             let pulled = podctl_images::pull(&store, &argument.parse::<Reference>()?, &LayerBars::new())?;
-            println!("{}@{}", pulled.image.reference, pulled.image.digest);
+            if verb == "pull" {
+                println!("{}@{}", pulled.image.reference, pulled.image.digest);
+            }
         }
         "rmi" => {
             let reference = argument.parse::<Reference>()?;

@@ -6,7 +6,6 @@ use k8s_openapi::{
     api::core::v1::Pod,
     jiff::{SignedDuration, Timestamp},
 };
-
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
@@ -102,25 +101,24 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     }
     while !follows.is_empty() {
+        let mut behind = false;
         follows.retain_mut(|(follow, source)| {
-            // Asked first: what an ended pod has written is all there by then.
+            // Asked before the log is read: what was written before the end is then shown.
             let alive = source.dir.liveness() == Liveness::Alive;
             let mut entries = follow.drain();
             entries.retain(|e| source.containers.contains(&e.container));
             show(args, source, &entries);
-            alive
+            behind |= follow.behind();
+            alive || follow.behind()
         });
-        wait(&follows);
+        if !behind {
+            let mut fds: Vec<_> =
+                follows.iter().map(|(follow, _)| PollFd::new(follow.fd(), PollFlags::POLLIN)).collect();
+            // A killed supervisor changes no file: its lock is looked at now and then.
+            let _ = poll(&mut fds, PollTimeout::from(500u16));
+        }
     }
     Ok(0)
-}
-
-/// Until one of them has more. The end of a supervisor that was killed is looked for now and then.
-fn wait(follows: &[(Follow, &Source)]) {
-    let mut fds: Vec<_> = follows.iter().map(|(f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)).collect();
-    if !fds.is_empty() {
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
-    }
 }
 
 /// The pod's name, and the container of the old form `NAME CONTAINER`.

@@ -1,15 +1,34 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+mod apply;
+mod attach;
+mod copied;
+mod cp;
+mod create;
+mod debug;
 mod delete;
 mod describe;
+mod doctor;
 mod events;
 mod exec;
+mod explain;
 mod get;
 mod images;
+mod jobs;
 mod logs;
+mod objects;
 mod output;
+mod port_forward;
+mod profile;
+mod restart;
 mod run;
+mod session;
+mod start;
+mod stop;
+mod terminal;
 mod timeline;
+mod top;
+mod volume;
 mod wait;
 mod which;
 
@@ -39,7 +58,18 @@ struct Cli {
 enum Command {
     /// Run the pods of manifest files.
     Run(run::Args),
-    /// Show pods.
+    /// Keep the objects of manifest files, and start their pods.
+    Apply(apply::Args),
+    /// Keep a ConfigMap or a Secret for pods to refer to.
+    Create(create::Args),
+    /// The local volumes behind persistent volume claims.
+    #[command(subcommand)]
+    Volume(volume::Command),
+    /// Print what a run would do, without doing it.
+    ExplainFile(explain::Args),
+    /// Check what this machine offers, and how to mend what is missing.
+    Doctor(doctor::Args),
+    /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
     /// Show pods in full.
     Describe(describe::Args),
@@ -53,8 +83,26 @@ enum Command {
     Logs(logs::Args),
     /// End pods and forget them.
     Delete(delete::Args),
+    /// End pods and keep them, to be started again.
+    Stop(stop::Args),
+    /// Start pods that have ended, anew.
+    Start(start::Args),
+    /// Start every container of pods anew, init containers first.
+    Restart(restart::Args),
     /// Run a command in a container.
     Exec(exec::Args),
+    /// Attach to a container's first process.
+    Attach(attach::Args),
+    /// Add a debug container to a pod, or start a changed copy of it.
+    Debug(Box<debug::Args>),
+    /// Copy files out of and into containers.
+    Cp(cp::Args),
+    /// Forward local ports to a pod.
+    PortForward(port_forward::Args),
+    /// Show what pods use.
+    Top(top::Args),
+    /// Show what containers use, again and again with -w.
+    Stats(top::StatsArgs),
     /// Fetch images.
     Pull(images::PullArgs),
     /// List images.
@@ -100,6 +148,9 @@ pub fn main() -> ExitCode {
     if let Command::Internal { role } = &cli.command {
         return exit_code(match role.as_str() {
             "supervise" => supervisor::main(),
+            "try-namespaces" => doctor::try_namespaces(),
+            "try-overlay" => doctor::try_overlay(),
+            "pause" => supervisor::pause::main(),
             "pull-agent" => supervisor::pull::main(),
             "sweep" => supervisor::sweep::main(),
             "images" => images::inside(),
@@ -121,6 +172,11 @@ fn command(cli: Cli) -> Result<i32, Error> {
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),
+        Command::Apply(args) => apply::run(&args, &home, namespace),
+        Command::Create(args) => create::run(&args, &home, namespace),
+        Command::Volume(command) => volume::run(&command, &home, namespace),
+        Command::ExplainFile(args) => explain::run(&args, &home, namespace),
+        Command::Doctor(args) => doctor::run(&args, &home),
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Describe(args) => describe::run(&args, &home, namespace),
         Command::Events(args) => events::run(&args, &home, namespace),
@@ -128,7 +184,16 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Timeline(args) => timeline::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
+        Command::Stop(args) => stop::run(&args, &home, namespace),
+        Command::Start(args) => start::run(&args, &home, namespace),
+        Command::Restart(args) => restart::run(&args, &home, namespace),
         Command::Exec(args) => exec::run(&args, &home, namespace),
+        Command::Attach(args) => attach::run(&args, &home, namespace),
+        Command::Debug(args) => debug::run(&args, &home, namespace),
+        Command::Cp(args) => cp::run(&args, &home, namespace),
+        Command::PortForward(args) => port_forward::run(&args, &home, namespace),
+        Command::Top(args) => top::run(&args, &home, namespace),
+        Command::Stats(args) => top::stats(&args, &home, namespace),
         Command::Pull(args) => images::pull(&args, &home),
         Command::Images => images::list(&home),
         Command::Rmi(args) => images::remove(&args, &home),

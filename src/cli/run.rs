@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
@@ -17,14 +17,20 @@ use nix::{
     },
 };
 
-use super::{Error, delete, io, red, warn};
+use super::{
+    Error, attach, delete, exec, images, io, jobs,
+    objects::{self, Kind},
+    red,
+    session::End,
+    warn,
+};
 use crate::{
     lifecycle,
     logs::{Follow, Prefixes},
-    manifest::{self, Manifest, Source},
+    manifest::{self, Diagnostic, Manifest, Source},
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
-    supervisor::{self, Options, Started},
+    supervisor::{self, LogLimits, Options, Started, gather},
 };
 
 #[derive(clap::Args)]
@@ -32,6 +38,12 @@ pub(super) struct Args {
     /// Manifest files, `-` for standard input.
     #[arg(required = true)]
     files: Vec<String>,
+    /// A file of ConfigMaps that the pods may refer to.
+    #[arg(long, value_name = "FILE")]
+    configmap: Vec<String>,
+    /// A file of Secrets that the pods may refer to.
+    #[arg(long, value_name = "FILE")]
+    secret: Vec<String>,
     /// Leave the pods running and return.
     #[arg(short, long)]
     detach: bool,
@@ -41,6 +53,18 @@ pub(super) struct Args {
     /// End running pods of the same names first.
     #[arg(long)]
     replace: bool,
+    /// Attach to the pod's first (or annotated default) container and pass standard input on.
+    #[arg(short = 'i', long, conflicts_with = "detach")]
+    stdin: bool,
+    /// Give that container a terminal.
+    #[arg(short = 't', long, requires = "stdin")]
+    tty: bool,
+    /// Attach to that container alone instead of showing every log.
+    #[arg(long, conflicts_with = "detach")]
+    attach: bool,
+    /// Keys that leave an attached container running.
+    #[arg(long, default_value = attach::DETACH_KEYS)]
+    detach_keys: String,
     /// No colours.
     #[arg(long)]
     no_color: bool,
@@ -53,6 +77,18 @@ pub(super) struct Args {
     /// Longest wait before a container is restarted, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
+    /// A container's log file that has grown so large is put aside.
+    #[arg(long, default_value = "10Mi", value_parser = size)]
+    log_max_size: u64,
+    /// So many log files of a container are kept.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
+    log_max_files: u16,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop when a limit of a pod cannot be enforced here.
+    #[arg(long)]
+    strict_limits: bool,
     /// `none` is loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -88,23 +124,54 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
 }
 
+/// `10Mi`, `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    match manifest::quantity_bytes(text)? {
+        0 => Err("must be greater than 0".into()),
+        bytes => Ok(bytes),
+    }
+}
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    let manifest = read_files(&args.files)?;
-    if manifest.pods.is_empty() {
-        return Err(Error::Said("the files hold no Pod".into()));
+    let maps = args.configmap.iter().map(|file| (Kind::ConfigMap, file));
+    let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
+    let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
+    let mut manifest = read(&args.files, &stored)?;
+    let mut jobs = std::mem::take(&mut manifest.jobs);
+    if manifest.pods.is_empty() && jobs.is_empty() {
+        return Err(Error::Said(
+            "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
+        ));
     }
+    if args.detach {
+        if let Some(job) = jobs.iter().find(|job| job.pods.len() > job.parallelism) {
+            return Err(Error::Said(format!(
+                "job {:?} runs {} pods, {} at a time: somebody has to see to it; run it without --detach",
+                job.name,
+                job.pods.len(),
+                job.parallelism
+            )));
+        }
+        manifest.pods.extend(jobs.drain(..).flat_map(|job| job.pods));
+    }
+    if (args.stdin || args.attach) && manifest.pods.len() > 1 {
+        return Err(Error::Said(
+            "one terminal can be attached to one pod only; run the others with -d".into(),
+        ));
+    }
+    if args.dry_run {
+        return super::explain::explain(&manifest, home);
+    }
+    met(&manifest)?;
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
     let signals = signals()?;
-    for mut pod in manifest.pods {
-        if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
-            pod.metadata.namespace = Some(namespace.to_owned());
-        }
-        let objects = objects(&manifest.config_maps, &manifest.secrets);
-        match start(args, home, pod, objects) {
+    let from = [&manifest, &stored];
+    for pod in &manifest.pods {
+        match start(args, home, in_namespace(pod.clone(), namespace), from) {
             Ok(pod) => started.push(pod),
             Err(e) => {
                 for pod in &started {
@@ -114,44 +181,124 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             }
         }
     }
-    if args.detach { detached(args, &started, home) } else { foreground(&started, home, &signals) }
+    if let [pod] = started.as_slice()
+        && (args.stdin || args.attach)
+    {
+        // From here on a Ctrl-C is the attached container's, or ends this command.
+        let _ = SigSet::all().thread_unblock();
+        return attached(args, home, pod);
+    }
+    if args.detach {
+        return detached(args, &started, home);
+    }
+    let start = |pod: Pod| start(args, home, in_namespace(pod, namespace), from);
+    foreground(started, jobs::Queue::new(jobs), &start, home, &signals)
 }
 
-pub(super) fn read_files(files: &[String]) -> Result<Manifest, Error> {
-    let mut sources = Vec::new();
-    for file in files {
-        let mut text = String::new();
-        let (name, done) = match file.as_str() {
-            "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
-            path => (path, fs::read_to_string(path).map(|t| text = t)),
-        };
-        done.map_err(io(format!("cannot read {name}")))?;
-        sources.push(Source { name: name.to_owned(), text });
-    }
-    let manifest = manifest::load(&sources).map_err(|all| {
-        for diagnostic in &all {
-            anstream::eprintln!("{diagnostic}");
+/// This terminal is the container's until it ends, and the pod then ends with it.
+fn attached(args: &Args, home: &Home, pod: &Started) -> Result<i32, Error> {
+    let container = exec::default_container(&pod.dir, true)?;
+    let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
+    let code = match attach::attach(&pod.dir, &container, &wanted)? {
+        End::Detached => {
+            eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
+            return Ok(0);
         }
-        let (errors, files) = (all.len(), files.join(", "));
-        Error::Said(format!(
-            "{files}: nothing was started because of {errors} error{}",
-            if errors == 1 { "" } else { "s" }
-        ))
-    })?;
+        End::Exited(code) => code,
+        End::Signal(signal) => 128 + signal,
+        End::Refused(message, code) => exec::refused(&message, code),
+        End::Lost => pod.dir.read().map_or(137, |ended| exit_code(&ended)),
+    };
+    delete::delete(home, &pod.dir, None, true)?;
+    Ok(code)
+}
+
+impl Args {
+    /// As for `run --detach`, without a wait.
+    pub(super) fn detached() -> Args {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Run as clap::Parser>::parse_from(["run", "--detach", "--wait=none", "-"]).args
+    }
+}
+
+/// The pod in the command's namespace, unless it names its own.
+pub(super) fn in_namespace(mut pod: Pod, namespace: &str) -> Pod {
+    if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
+        pod.metadata.namespace = Some(namespace.to_owned());
+    }
+    pod
+}
+
+/// A file's name and text; `-` is standard input.
+pub(super) fn source(file: &str) -> Result<Source, Error> {
+    let mut text = String::new();
+    let (name, done) = match file {
+        "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
+        path => (path, fs::read_to_string(path).map(|t| text = t)),
+    };
+    done.map_err(io(format!("cannot read {name}")))?;
+    Ok(Source { name: name.to_owned(), text })
+}
+
+/// Shows what is wrong with the files; gives the error that says so.
+pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
+    for diagnostic in all {
+        anstream::eprintln!("{diagnostic}");
+    }
+    let (errors, files) = (all.len(), files.join(", "));
+    Error::Said(format!(
+        "{files}: nothing was started because of {errors} error{}",
+        if errors == 1 { "" } else { "s" }
+    ))
+}
+
+pub(super) fn read(files: &[String], stored: &Manifest) -> Result<Manifest, Error> {
+    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
+    let manifest = manifest::load_beside(&sources, stored).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {
         anstream::eprintln!("{warning}");
     }
     Ok(manifest)
 }
 
-fn objects(
-    config_maps: &[k8s_openapi::api::core::v1::ConfigMap],
-    secrets: &[k8s_openapi::api::core::v1::Secret],
-) -> Objects {
-    Objects { config_maps: config_maps.to_vec(), secrets: secrets.to_vec() }
+/// What the pod refers to; the images of its volumes are pulled where their policy says so.
+fn gathered(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
+    let store = podctl_images::Store::open(&home.images())?;
+    for volume in gather::image_volumes(pod) {
+        let present = store.find(&volume.image.parse()?)?.is_some();
+        let pull = volume.policy == "Always" || (volume.policy != "Never" && !present);
+        if pull && images::fetch(home, &volume.image)? != 0 {
+            return Err(Error::Said(format!(
+                "volume {:?}: image {:?} could not be pulled",
+                volume.volume, volume.image
+            )));
+        }
+    }
+    Ok(gather::gather(home, pod, from)?)
 }
 
-fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Started, Error> {
+/// Nothing is started when this machine cannot give what a pod asks for.
+fn met(manifest: &Manifest) -> Result<(), Error> {
+    for pod in &manifest.pods {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        for (field, severity, why) in crate::sandbox::host::unmet(pod) {
+            match severity {
+                manifest::Severity::Error => {
+                    return Err(Error::Said(format!("pod \"{name}\": {field}: {why}")));
+                }
+                manifest::Severity::Warning => warn(&format!("{field}: {why}")),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]) -> Result<Started, Error> {
+    let objects = gathered(home, &pod, from)?;
     let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
     let restart_pod =
         args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
@@ -159,8 +306,20 @@ fn start(args: &Args, home: &Home, mut pod: Pod, objects: Objects) -> Result<Sta
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
+        log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
+        strict_limits: args.strict_limits,
         outside: args.network == Network::Podctl,
     };
+    if args.stdin {
+        let annotations = pod.metadata.annotations.as_ref();
+        let named = annotations.and_then(|a| a.get("kubectl.kubernetes.io/default-container")).cloned();
+        let containers = pod.spec.iter_mut().flat_map(|s| &mut s.containers);
+        let wanted = |(at, c): &(usize, &mut Container)| named.as_ref().map_or(*at == 0, |n| c.name == *n);
+        if let Some((_, container)) = containers.enumerate().find(wanted) {
+            (container.stdin, container.stdin_once) = (Some(true), Some(true));
+            container.tty = container.tty.filter(|t| *t).or(args.tty.then_some(true));
+        }
+    }
     if args.network == Network::Host
         && let Some(spec) = &mut pod.spec
     {
@@ -242,15 +401,28 @@ fn image_failure(pod: &Pod) -> Option<String> {
 
 /// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
 /// second kills.
-fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i32, Error> {
+fn foreground(
+    started: Vec<Started>,
+    mut jobs: jobs::Queue,
+    start: &dyn Fn(Pod) -> Result<Started, Error>,
+    home: &Home,
+    signals: &SignalFd,
+) -> Result<i32, Error> {
     let mut follows = Vec::new();
-    for pod in started {
-        follows.push((pod, Follow::new(home, &pod.dir)?, Notes::default()));
-    }
-    let prefixes = Prefixes::of(started.iter().filter_map(|p| p.dir.read().ok()), started.len() > 1);
+    let mut new = started;
+    new.extend(jobs.advance(exit_code, start)?);
+    let mut prefixes = Prefixes::of(new.iter().filter_map(|p| p.dir.read().ok()), new.len() > 1);
     let mut interrupts = 0;
     let mut failure = None;
     loop {
+        if !new.is_empty() {
+            for pod in new.drain(..) {
+                let follow = Follow::new(home, &pod.dir)?;
+                follows.push((pod, follow, Notes::default()));
+            }
+            let pods = follows.iter().filter_map(|(p, ..)| p.dir.read().ok());
+            prefixes = Prefixes::of(pods, follows.len() > 1);
+        }
         let mut alive = false;
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
@@ -275,15 +447,21 @@ fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i3
                 );
             }
         }
-        if !alive {
+        new.extend(jobs.advance(exit_code, start)?);
+        if !new.is_empty() {
+            continue;
+        }
+        if !alive && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
         // A killed supervisor changes no file: its lock is looked at now and then.
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
+        let behind = follows.iter().any(|(_, f, _)| f.behind());
+        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
+            jobs.stop();
             let grace = (interrupts > 1).then_some(Duration::ZERO);
             if interrupts == 1 {
                 anstream::eprintln!("ending the pod gracefully; Ctrl-C again kills it");
@@ -293,12 +471,13 @@ fn foreground(started: &[Started], home: &Home, signals: &SignalFd) -> Result<i3
             }
         }
     }
-    let mut code = 0;
+    let mut code = jobs.exit_code();
     for (pod, ..) in &follows {
         pod.wait();
         // Of a pod that was deleted there is nothing more to say.
         if let Ok(ended) = pod.dir.read()
             && code == 0
+            && !jobs.answers_for(&ended)
         {
             code = exit_code(&ended);
         }

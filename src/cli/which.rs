@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, run::read_files};
+use super::{Error, objects, run};
 use crate::{
     state::{self, Home, Liveness, PodDir},
     view::select::{Fields, Labels},
@@ -60,7 +60,11 @@ impl Which {
     pub(super) fn named(&self, home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
         let names = self.plain_names()?;
         let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
-        for pod in read_files(&self.filename)?.pods {
+        if self.filename.is_empty() {
+            return Ok(dirs);
+        }
+        let stored = objects::stored(home, namespace, &[])?;
+        for pod in run::read(&self.filename, &stored)?.pods {
             let own = pod.metadata.namespace.filter(|n| n != "default");
             let name = pod.metadata.name.unwrap_or_default();
             dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &name));

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, probes, restart,
-    spec::Kind, state::Phase, termination,
+    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, ephemeral, probes,
+    restart,
+    spec::Kind,
+    state::{FRESH, Phase, Restarting},
+    termination::{self, Stop},
 };
 
-/// So long a failed pull is shown as ErrImagePull, then as ImagePullBackOff; the kubelet's next look
-/// at the pod comes about as soon.
-const FRESH: Duration = Duration::from_secs(1);
+/// First and longest wait between two pulls of an image, as the kubelet's.
+const IMAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at: usize) -> Action {
     Action::Record(Record { warning, reason, message, container: Some(spec.container(at).name.clone()) })
@@ -29,6 +31,11 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             (state.sandbox, state.pod_ips, state.host_ip) = (true, pod_ips, host_ip);
         }
         Event::SandboxFailed { message } => fail(state, "CreatePodSandboxError", message, now.monotonic),
+        Event::ImagePulling { container } => {
+            let Some(at) = by_name(&container) else { return };
+            let asked = spec.container(at).image.clone().unwrap_or_default();
+            actions.push(record(false, "Pulling", format!("Pulling image \"{asked}\""), spec, at));
+        }
         Event::ImageReady { container, image, image_id, stop_signal, pulled } => {
             let Some(at) = by_name(&container) else { return };
             let asked = spec.container(at).image.clone().unwrap_or_default();
@@ -42,38 +49,22 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             actions.push(record(false, "Pulled", message, spec, at));
             let one = &mut state.all[at];
             (one.image, one.image_id, one.image_stop_signal) = (image, image_id, stop_signal);
+            one.image_backoff = None;
             if matches!(one.phase, Phase::Pulling | Phase::NoImage { .. }) {
                 one.phase = Phase::Waiting;
             }
         }
         Event::ImageFailed { container, reason, message } => {
             let Some(at) = by_name(&container) else { return };
-            let one = &mut state.all[at];
-            let reason = match reason {
-                ImageFailure::Pull => "ErrImagePull",
-                ImageFailure::NeverPull => "ErrImageNeverPull",
-                ImageFailure::InvalidName => "InvalidImageName",
-            };
-            let wait = one.image_backoff.unwrap_or(Duration::from_secs(10));
-            one.image_backoff = Some((wait * 2).min(Duration::from_secs(300)));
-            let retry = (reason != "InvalidImageName").then_some(now.monotonic + wait);
-            one.phase = Phase::NoImage {
-                reason,
-                message: message.clone(),
-                retry,
-                fresh_until: Some(now.monotonic + FRESH),
-            };
-            let asked = &spec.container(at).image.clone().unwrap_or_default();
-            let message = format!("Failed to pull image \"{asked}\": {message}");
-            actions.push(record(true, "Failed", message, spec, at));
+            image_failed(spec, state, at, reason, message, now, actions);
         }
         Event::Started { run, container_id } => {
-            let Some(at) = state.find(spec, &run) else { return };
+            let Some(at) = state.find(spec, &run, Phase::Starting) else { return };
             let one = &mut state.all[at];
             one.phase = Phase::Running;
             one.container_id = Some(container_id);
             one.started_at = Some((now.monotonic, now.wall));
-            one.terminated = None;
+            actions.push(record(false, "Created", "Container created".into(), spec, at));
             actions.push(record(false, "Started", "Container started".into(), spec, at));
             let hook = spec.container(at).lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
             if hook {
@@ -88,7 +79,7 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             start_failed(spec, state, &run, reason, message, now, actions)
         }
         Event::Exited { run, exit, oom_killed, message } => {
-            let Some(at) = state.find(spec, &run) else { return };
+            let Some(at) = state.find(spec, &run, Phase::Running) else { return };
             let (code, signal) = match exit {
                 Exit::Code(code) => (code, None),
                 Exit::Signal(signal) => (128 + signal, Some(signal)),
@@ -102,27 +93,63 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             restart::ended(spec, state, at, terminated, now, actions);
         }
         Event::HookEnded { run, hook, result } => {
-            let Some(at) = state.find(spec, &run) else { return };
+            let Some(at) = state.find(spec, &run, Phase::Running) else { return };
             hook_ended(spec, state, at, hook, result, now, actions);
         }
         Event::ProbeEnded { run, probe, result } => {
-            if let Some(at) = state.find(spec, &run) {
+            if let Some(at) = state.find(spec, &run, Phase::Running) {
                 probes::ended(spec, state, at, probe, result, now, actions);
             }
         }
         Event::Tick => {}
         Event::Delete { grace_period } => {
-            termination::end_pod(state, now.monotonic + grace_period.unwrap_or(spec.grace));
+            let grace = grace_period.unwrap_or(spec.grace);
+            termination::end_pod(state, now.monotonic + grace, grace.is_zero());
         }
-        Event::Restart => state.restarting = state.ending.is_none(),
+        Event::Restart if state.ending.is_none() => {
+            let by = now.monotonic + spec.grace;
+            state.hold = None;
+            state.restarting = Some(Restarting { by, source: None, hooks: true });
+        }
+        Event::Restart => {}
         Event::Evict { message } => fail(state, "Evicted", message, now.monotonic),
-        Event::AddEphemeralContainer(_) => {}
+        Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }
 
 fn fail(state: &mut State, reason: &'static str, message: String, by: Duration) {
     state.failed.get_or_insert((reason, message));
-    termination::end_pod(state, by);
+    termination::end_pod(state, by, false);
+}
+
+fn image_failed(
+    spec: &Spec,
+    state: &mut State,
+    at: usize,
+    reason: ImageFailure,
+    message: String,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
+    let asked = spec.container(at).image.clone().unwrap_or_default();
+    let (reason, event, words) = match reason {
+        ImageFailure::Pull => {
+            ("ErrImagePull", "Failed", format!("Failed to pull image \"{asked}\": {message}"))
+        }
+        ImageFailure::NeverPull => ("ErrImageNeverPull", "ErrImageNeverPull", message.clone()),
+        ImageFailure::InvalidName => {
+            let words = format!("Failed to apply default image tag \"{asked}\": {message}");
+            ("InvalidImageName", "InspectFailed", words)
+        }
+    };
+    actions.push(record(true, event, words, spec, at));
+    actions.push(record(true, "Failed", format!("Error: {reason}"), spec, at));
+    let one = &mut state.all[at];
+    let wait = one.image_backoff.unwrap_or(IMAGE_BACKOFF.0);
+    one.image_backoff = Some((wait * 2).min(IMAGE_BACKOFF.1));
+    let retry = (reason != "InvalidImageName").then_some(now.monotonic + wait);
+    let fresh_until = (reason == "ErrImagePull").then_some(now.monotonic + FRESH);
+    one.phase = Phase::NoImage { reason, message, retry, fresh_until };
 }
 
 fn start_failed(
@@ -134,7 +161,10 @@ fn start_failed(
     now: Now,
     actions: &mut Vec<Action>,
 ) {
-    let Some(at) = state.find(spec, run) else { return };
+    let Some(at) = state.find(spec, run, Phase::Starting) else { return };
+    if let StartFailure::Start { .. } = reason {
+        actions.push(record(false, "Created", "Container created".into(), spec, at));
+    }
     actions.push(record(true, "Failed", format!("Error: {message}"), spec, at));
     let waiting = match reason {
         StartFailure::Start { exit_code } => {
@@ -172,7 +202,9 @@ fn hook_ended(
             }
         }
         Hook::PostStart if failed => {
-            termination::stop(spec, state, at, now.monotonic + spec.grace, now, actions);
+            let message = Some("FailedPostStartHook".to_owned());
+            let how = Stop { message, ..Stop::gracefully(now.monotonic + spec.grace) };
+            termination::stop(spec, state, at, how, now, actions);
         }
         Hook::PostStart => {
             state.all[at].post_start = true;
@@ -190,94 +222,111 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
     {
         // R-APP-7
         let message = "Pod was active on the node longer than the specified deadline".to_owned();
-        fail(state, "DeadlineExceeded", message, now.monotonic + spec.grace);
+        let reason = "DeadlineExceeded";
+        actions.push(Action::Record(Record {
+            warning: false,
+            reason,
+            message: message.clone(),
+            container: None,
+        }));
+        fail(state, reason, message, now.monotonic + spec.grace);
     }
-    if state.restarting {
-        for at in 0..state.all.len() {
-            if state.all[at].phase == Phase::Running {
-                termination::stop(spec, state, at, now.monotonic + spec.grace, now, actions);
-            }
-        }
-        restart::begin_anew(spec, state, now, actions);
-    }
+    restart::begin_anew(spec, state, now, actions);
+    restart::end_hold(state, now);
     if state.ending.is_none() && apps_are_over(spec, state) {
         // R-SIDE-3: the sidecars are not needed any more.
-        termination::end_pod(state, now.monotonic + spec.grace);
+        termination::end_pod(state, now.monotonic + spec.grace, false);
     }
-    if state.ending.is_none() && !state.restarting {
+    if state.stopping_all().is_none() {
         retry_images(spec, state, now, actions);
         start_next(spec, state, now, actions);
     }
     probes::run_due(spec, state, now, actions);
     termination::advance(spec, state, now, actions);
+    state.finished = state.ending.is_some() && !state.all.iter().any(|o| o.lives());
     state.set_conditions(spec, now);
-    if state.ending.is_some() && !state.all.iter().any(|o| o.lives()) {
-        state.finished = true;
+    if state.finished {
         actions.push(Action::Finish);
     }
 }
 
 fn apps_are_over(spec: &Spec, state: &State) -> bool {
     let mut apps = (0..state.all.len()).filter(|at| spec.kind(*at) == Kind::App);
-    !state.restarting && apps.all(|at| state.all[at].phase == Phase::Ended)
+    state.restarting.is_none() && apps.all(|at| state.all[at].phase == Phase::Ended)
 }
 
+/// Asks again for what could not be pulled; what has been shown for a while is shown as a back-off.
 fn retry_images(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     for at in 0..state.all.len() {
-        if let Phase::NoImage { retry, fresh_until, .. } = &mut state.all[at].phase {
-            if fresh_until.is_some_and(|until| until <= now.monotonic) {
-                *fresh_until = None;
-            }
-            if retry.is_some_and(|r| r <= now.monotonic) {
+        match &mut state.all[at].phase {
+            Phase::NoImage { retry, .. } if retry.is_some_and(|r| r <= now.monotonic) => {
                 pull(spec, state, at, actions);
             }
+            Phase::NoImage { fresh_until, .. } if fresh_until.is_some_and(|f| f <= now.monotonic) => {
+                *fresh_until = None;
+                let asked = spec.container(at).image.clone().unwrap_or_default();
+                let message = format!("Back-off pulling image \"{asked}\"");
+                actions.push(record(false, "BackOff", message, spec, at));
+                actions.push(record(true, "Failed", "Error: ImagePullBackOff".into(), spec, at));
+            }
+            Phase::BackOff { fresh_until, .. } if fresh_until.is_some_and(|f| f <= now.monotonic) => {
+                *fresh_until = None;
+            }
+            _ => {}
         }
     }
 }
 
 /// Starts whatever has its turn: the first init container that has not done its part, else the apps.
 fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    if !state.sandbox {
+    if !state.sandbox || state.hold.is_some() {
         return;
     }
+    ephemeral::start(spec, state, now, actions);
     for at in 0..state.all.len() {
-        let kind = spec.kind(at);
-        let one = &mut state.all[at];
+        let one = &state.all[at];
         let due = match &one.phase {
             Phase::Waiting => true,
             Phase::NotCreated { retry, .. } => *retry <= now.monotonic,
-            Phase::BackOff { until } => *until <= now.monotonic,
+            Phase::BackOff { until, .. } => *until <= now.monotonic,
             _ => false,
         };
         if due {
-            if matches!(one.phase, Phase::BackOff { .. }) {
-                restart::next_attempt(one);
-            }
-            one.phase = Phase::Starting;
-            let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
-            actions.push(record(false, "Created", "Container created".into(), spec, at));
-            actions.push(Action::StartContainer { run });
+            start(spec, state, at, actions);
         }
-        let one = &state.all[at];
-        match kind {
-            // R-INIT-1: to exit code 0.
-            Kind::Init if one.phase == Phase::Ended && one.exit_code() == Some(0) => {}
-            // R-SIDE-1; a sidecar that restarts later holds nothing up any more.
-            Kind::Sidecar if one.started || later_has_begun(state, at) => {}
-            // Sidecars before this one have had their turn above, and are restarted (R-SIDE-2).
-            Kind::Init | Kind::Sidecar => return,
-            // R-APP-1: the next app starts when this one runs and its postStart has ended.
-            Kind::App => {
-                let running = one.phase == Phase::Running && one.post_start;
-                let begun = one.restarts > 0 || one.terminated.is_some() || later_has_begun(state, at);
-                if !running && !begun {
-                    return;
-                }
-            }
+        if !lets_the_next_one_start(spec, state, at) {
+            return;
         }
     }
 }
 
-fn later_has_begun(state: &State, at: usize) -> bool {
-    state.all[at + 1..].iter().any(|o| o.lives() || o.terminated.is_some() || o.restarts > 0)
+/// Asks for a container's start.
+pub(super) fn start(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<Action>) {
+    let one = &mut state.all[at];
+    if matches!(one.phase, Phase::BackOff { .. }) {
+        restart::next_attempt(one);
+    }
+    (one.phase, one.begun) = (Phase::Starting, true);
+    let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
+    actions.push(Action::StartContainer { run });
+}
+
+fn lets_the_next_one_start(spec: &Spec, state: &State, at: usize) -> bool {
+    let one = &state.all[at];
+    let mut later = (at + 1..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral);
+    let later_has_begun = later.any(|at| state.all[at].begun);
+    match spec.kind(at) {
+        // R-INIT-1: to exit code 0.
+        Kind::Init => one.phase == Phase::Ended && one.exit_code() == Some(0),
+        // R-SIDE-1; a sidecar that restarts later holds nothing up any more.
+        Kind::Sidecar => one.started || later_has_begun,
+        // R-APP-1: when it runs and its postStart has ended. One that cannot start harms nobody else.
+        Kind::App => match one.phase {
+            Phase::Pulling => one.image_backoff.is_some() || later_has_begun,
+            Phase::Waiting | Phase::Starting => later_has_begun,
+            Phase::Running => one.post_start || later_has_begun,
+            _ => true,
+        },
+        Kind::Ephemeral => true,
+    }
 }

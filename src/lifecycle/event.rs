@@ -31,6 +31,11 @@ pub enum Event {
         /// The whole cause, ready to be shown.
         message: String,
     },
+    /// The image has to be fetched, and its registry is being asked.
+    ImagePulling {
+        /// The container that asked.
+        container: String,
+    },
     /// The image a container asked for is in the store.
     ImageReady {
         /// The container that asked.

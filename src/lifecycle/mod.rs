@@ -7,9 +7,11 @@
 
 mod action;
 mod advance;
+mod ephemeral;
 mod event;
 mod printed;
 mod probes;
+pub mod resources;
 mod restart;
 mod spec;
 mod state;

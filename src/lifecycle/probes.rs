@@ -6,9 +6,9 @@ use k8s_openapi::api::core::v1;
 
 use super::{
     Action, Now, Probe, Record, Run, Spec, State,
-    spec::Kind,
+    spec::RestartPolicy,
     state::{Phase, Probing, key},
-    termination,
+    termination::{Stop, stop},
 };
 
 const ALL: [Probe; 3] = [Probe::Startup, Probe::Liveness, Probe::Readiness];
@@ -45,7 +45,7 @@ pub(super) fn begin(spec: &Spec, state: &mut State, at: usize, now: Now) {
 
 /// Starts every probe whose time has come.
 pub(super) fn run_due(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    let ending = state.ending.is_some();
+    let ending = state.stopping_all().is_some();
     for at in 0..state.all.len() {
         let one = &mut state.all[at];
         if one.phase != Phase::Running {
@@ -124,27 +124,15 @@ pub(super) fn ended(
             match probe {
                 Probe::Readiness => one.ready = false,
                 Probe::Startup | Probe::Liveness => {
-                    let word = word.to_lowercase();
-                    actions.push(Action::Record(Record {
-                        warning: false,
-                        reason: "Killing",
-                        message: match spec.kind(at) {
-                            Kind::App | Kind::Sidecar | Kind::Init => {
-                                format!("Container {name} failed {word} probe, will be restarted")
-                            }
-                        },
-                        container: Some(name),
-                    }));
-                    let grace =
+                    // The kubelet restarts it whatever its exit code, unless it never restarts.
+                    let restart = spec.restart_policy(at) != RestartPolicy::Never;
+                    let end = if restart { ", will be restarted" } else { "" };
+                    let message = format!("Container {name} failed {} probe{end}", word.to_lowercase());
+                    let own =
                         p.termination_grace_period_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
-                    termination::stop(
-                        spec,
-                        state,
-                        at,
-                        now.monotonic + grace.unwrap_or(spec.grace),
-                        now,
-                        actions,
-                    );
+                    let by = now.monotonic + own.unwrap_or(spec.grace);
+                    let how = Stop { by, message: Some(message), hooks: true, restart };
+                    stop(spec, state, at, how, now, actions);
                 }
             }
         }

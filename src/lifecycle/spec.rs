@@ -15,6 +15,8 @@ pub enum Kind {
     Sidecar,
     /// An entry of `containers`.
     App,
+    /// Added to the running pod (R-EPH-1).
+    Ephemeral,
 }
 
 /// When a container that ended starts again.
@@ -31,6 +33,8 @@ pub enum RestartPolicy {
 /// Distilled from a pod; made once.
 #[derive(Clone, Debug)]
 pub struct Spec {
+    /// `NAME_NAMESPACE(UID)`, as the kubelet writes a pod.
+    pub(super) pod: String,
     pub(super) containers: Vec<(Kind, Container)>,
     pub(super) restart_policy: RestartPolicy,
     /// terminationGracePeriodSeconds
@@ -44,14 +48,18 @@ pub struct Spec {
 impl Spec {
     /// Distils a checked and defaulted pod.
     pub fn new(pod: &Pod, options: &Options) -> Spec {
+        let meta = &pod.metadata;
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
+        let qos_class = super::resources::qos_class(&spec);
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
             let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
             (kind, c)
         });
         let containers: Vec<_> = init.chain(spec.containers.into_iter().map(|c| (Kind::App, c))).collect();
         Spec {
-            qos_class: qos_class(&containers),
+            pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
+            qos_class,
             containers,
             restart_policy: policy(spec.restart_policy.as_deref()),
             grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
@@ -72,11 +80,18 @@ impl Spec {
     pub(super) fn restart_policy(&self, at: usize) -> RestartPolicy {
         match (self.kind(at), self.container(at).restart_policy.as_deref(), self.restart_policy) {
             (Kind::Sidecar, ..) => RestartPolicy::Always,
+            (Kind::Ephemeral, ..) => RestartPolicy::Never,
             (Kind::App, Some(own), _) => policy(Some(own)),
             (Kind::App, None, pods) => pods,
-            (Kind::Init, _, RestartPolicy::Never) => RestartPolicy::Never,
+            (Kind::Init, Some("Never"), _) | (Kind::Init, None, RestartPolicy::Never) => RestartPolicy::Never,
             (Kind::Init, ..) => RestartPolicy::OnFailure,
         }
+    }
+
+    /// Some container may ask for a restart of all (R-APP-2).
+    pub(super) fn may_restart_all(&self) -> bool {
+        let rules = self.containers.iter().flat_map(|(_, c)| c.restart_policy_rules.iter().flatten());
+        rules.into_iter().any(|rule| rule.action == "RestartAllContainers")
     }
 }
 
@@ -85,26 +100,5 @@ fn policy(name: Option<&str>) -> RestartPolicy {
         Some("Never") => RestartPolicy::Never,
         Some("OnFailure") => RestartPolicy::OnFailure,
         _ => RestartPolicy::Always,
-    }
-}
-
-/// R-RES-1: Guaranteed when every container's cpu and memory limits equal its requests, BestEffort
-/// when none has either, else Burstable.
-fn qos_class(containers: &[(Kind, Container)]) -> &'static str {
-    let mut any = false;
-    let mut all = true;
-    for (_, container) in containers {
-        let resources = container.resources.as_ref();
-        for name in ["cpu", "memory"] {
-            let limit = resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get(name));
-            let request = resources.and_then(|r| r.requests.as_ref()).and_then(|l| l.get(name)).or(limit);
-            any |= limit.is_some() || request.is_some();
-            all &= limit.is_some() && limit == request;
-        }
-    }
-    match (any, all) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
     }
 }

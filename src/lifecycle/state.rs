@@ -2,9 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{api::core::v1::ContainerStateTerminated, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{ContainerStateTerminated, PodCondition},
+    jiff::Timestamp,
+};
 
 use super::{Now, Probe, Run, Spec};
+
+/// So long a failure is shown by its own name, then as a back-off; the kubelet's next look at the pod
+/// comes about as soon.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// Where one container stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,8 +28,9 @@ pub(super) enum Phase {
     Starting,
     /// Its process runs.
     Running,
-    /// It ended and starts again at that time.
-    BackOff { until: Duration },
+    /// It ended and starts again at that time, after so long a wait. A start that failed is shown as
+    /// such at first.
+    BackOff { until: Duration, wait: Duration, fresh_until: Option<Duration> },
     /// It ended for good.
     Ended,
 }
@@ -34,10 +42,34 @@ pub(super) struct Stopping {
     pub pre_stop: bool,
     /// SIGTERM, or what stands for it, has been sent.
     pub asked: bool,
-    /// When SIGKILL comes.
+    /// When SIGKILL was to come by the last wish; a later wish can only shorten it.
+    pub by: Duration,
+    /// When SIGKILL comes: a turn that comes late moves it (R-SIDE-4).
     pub kill_at: Duration,
     /// SIGKILL has been sent.
     pub killed: bool,
+    /// A probe failed: it starts again whatever its exit code.
+    pub restart: bool,
+}
+
+/// The whole pod's end.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Ending {
+    /// When the grace period is over.
+    pub by: Duration,
+    /// Without a grace period: SIGKILL for all, at once and in no order.
+    pub force: bool,
+}
+
+/// All containers are being stopped and then start anew (R-INIT-3).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Restarting {
+    /// When the grace period is over.
+    pub by: Duration,
+    /// The container whose exit asked for it; the user else.
+    pub source: Option<usize>,
+    /// preStop hooks run; not when a restart rule asks.
+    pub hooks: bool,
 }
 
 /// One probe of one run.
@@ -68,6 +100,8 @@ pub(super) struct One {
     /// R-SIDE-1: process running, postStart done, startupProbe passed.
     pub started: bool,
     pub ready: bool,
+    /// Its turn has come since the pod began, or began anew.
+    pub begun: bool,
     pub stopping: Option<Stopping>,
     pub probes: BTreeMap<u8, Probing>,
 }
@@ -80,20 +114,41 @@ pub struct State {
     pub(super) pod_ips: Vec<String>,
     pub(super) host_ip: Option<String>,
     pub(super) began: (Duration, Timestamp),
-    /// When the grace period of the whole pod's end is over; set while the pod is ending.
-    pub(super) ending: Option<Duration>,
+    pub(super) ending: Option<Ending>,
     /// Why the pod failed as a whole.
     pub(super) failed: Option<(&'static str, String)>,
-    /// Everything is to be stopped and then to start anew (R-INIT-3).
-    pub(super) restarting: bool,
+    pub(super) restarting: Option<Restarting>,
+    /// After a restart of all: nothing starts before that time.
+    pub(super) hold: Option<Duration>,
+    /// The wait before the next restart of all.
+    pub(super) pod_backoff: Option<Duration>,
     pub(super) finished: bool,
-    pub(super) conditions: BTreeMap<&'static str, (bool, Timestamp)>,
+    pub(super) conditions: Vec<PodCondition>,
 }
 
 impl State {
     /// A pod of which nothing has happened yet.
     pub fn new(spec: &Spec, now: Now) -> State {
-        let one = |at: usize| One {
+        let mut state = State {
+            all: (0..spec.containers.len()).map(|at| State::one(spec, at)).collect(),
+            sandbox: false,
+            pod_ips: Vec::new(),
+            host_ip: None,
+            began: (now.monotonic, now.wall),
+            ending: None,
+            failed: None,
+            restarting: None,
+            hold: None,
+            pod_backoff: None,
+            finished: false,
+            conditions: Vec::new(),
+        };
+        state.set_conditions(spec, now);
+        state
+    }
+
+    pub(super) fn one(spec: &Spec, at: usize) -> One {
+        One {
             phase: Phase::Pulling,
             attempt: 0,
             restarts: 0,
@@ -109,23 +164,10 @@ impl State {
             post_start: false,
             started: false,
             ready: false,
+            begun: false,
             stopping: None,
             probes: BTreeMap::new(),
-        };
-        let mut state = State {
-            all: (0..spec.containers.len()).map(one).collect(),
-            sandbox: false,
-            pod_ips: Vec::new(),
-            host_ip: None,
-            began: (now.monotonic, now.wall),
-            ending: None,
-            failed: None,
-            restarting: false,
-            finished: false,
-            conditions: BTreeMap::new(),
-        };
-        state.set_conditions(spec, now);
-        state
+        }
     }
 
     /// When the next [`super::Event::Tick`] is wanted, on the monotonic clock.
@@ -136,9 +178,11 @@ impl State {
         let active = spec.active_deadline.filter(|_| self.ending.is_none()).map(|d| self.began.0 + d);
         let of_one = |one: &One| {
             let phase = match &one.phase {
+                // Nothing starts while all is being stopped.
+                _ if self.stopping_all().is_some() => None,
                 Phase::NoImage { retry, fresh_until, .. } => fresh_until.or(*retry),
                 Phase::NotCreated { retry, .. } => Some(*retry),
-                Phase::BackOff { until } => Some(*until),
+                Phase::BackOff { until, fresh_until, .. } => fresh_until.or(Some(*until)),
                 _ => None,
             };
             let kill =
@@ -150,10 +194,20 @@ impl State {
         self.all.iter().filter_map(of_one).chain(active).min()
     }
 
-    /// The container whose present run this is.
-    pub(super) fn find(&self, spec: &Spec, run: &Run) -> Option<usize> {
+    /// The container whose present run this is, when it stands where the report can be true.
+    pub(super) fn find(&self, spec: &Spec, run: &Run, phase: Phase) -> Option<usize> {
         let at = spec.containers.iter().position(|(_, c)| c.name == run.container)?;
-        (self.all[at].attempt == run.attempt).then_some(at)
+        (self.all[at].attempt == run.attempt && self.all[at].phase == phase).then_some(at)
+    }
+
+    /// By when everything is to have stopped, when it is: the pod ends, or begins anew.
+    pub(super) fn stopping_all(&self) -> Option<Duration> {
+        self.ending.as_ref().map(|e| e.by).or(self.restarting.as_ref().map(|r| r.by))
+    }
+
+    /// No order and no grace is kept any more.
+    pub(super) fn forced(&self) -> bool {
+        self.ending.as_ref().is_some_and(|e| e.force)
     }
 }
 

@@ -22,12 +22,13 @@ impl State {
             let all: Vec<_> = all.map(|at| self.container_status(spec, at)).collect();
             (!all.is_empty()).then_some(all)
         };
-        let (reason, message) = self.failed.clone().unzip();
+        // As the kubelet has it: an end shows when nothing runs any more.
+        let (reason, message) = self.failed.clone().filter(|_| self.finished).unzip();
         PodStatus {
             phase: Some(self.phase(spec).to_owned()),
             reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
             message: message.filter(|m| !m.is_empty()),
-            conditions: Some(self.conditions()),
+            conditions: Some(self.conditions.clone()),
             start_time: Some(Time(self.began.1)),
             pod_ip: self.pod_ips.first().cloned(),
             pod_ips: (!self.pod_ips.is_empty())
@@ -35,8 +36,9 @@ impl State {
             host_ip: self.host_ip.clone(),
             host_ips: self.host_ip.clone().map(|ip| vec![HostIP { ip }]),
             qos_class: Some(spec.qos_class.to_owned()),
-            init_container_statuses: of(|k| k != Kind::App),
+            init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
+            ephemeral_container_statuses: of(|k| k == Kind::Ephemeral),
             ..PodStatus::default()
         }
     }
@@ -45,10 +47,9 @@ impl State {
     fn phase(&self, spec: &Spec) -> &'static str {
         let apps =
             || self.all.iter().enumerate().filter(|(at, _)| spec.kind(*at) == Kind::App).map(|(_, o)| o);
-        let over = self.finished || apps().all(|o| o.phase == Phase::Ended) && !self.restarting;
         let failed = self.failed.is_some() || apps().any(|o| o.exit_code().is_some_and(|c| c != 0));
         let begun = apps().any(|o| o.phase == Phase::Running || o.terminated.is_some() || o.last.is_some());
-        match (over, failed, begun) {
+        match (self.finished, failed, begun) {
             (true, true, _) => "Failed",
             (true, false, true) => "Succeeded",
             (true, false, false) => "Failed",
@@ -67,12 +68,12 @@ impl State {
             image_id: one.image_id.clone(),
             container_id: one.container_id.clone(),
             ready: init_done || one.ready && one.phase == Phase::Running,
-            started: Some(one.started && one.phase == Phase::Running),
+            started: Some(one.started && one.phase == Phase::Running && spec.kind(at) != Kind::Init),
             restart_count: one.restarts,
             state: Some(self.container_state(spec, at)),
             last_state: Some(ContainerState {
                 terminated: match one.phase {
-                    Phase::BackOff { .. } => one.terminated.clone().or(one.last.clone()),
+                    Phase::BackOff { wait, .. } if !wait.is_zero() => one.terminated.clone(),
                     _ => one.last.clone(),
                 },
                 ..ContainerState::default()
@@ -92,74 +93,117 @@ impl State {
             },
             Phase::Ended => terminated(one.terminated.clone().unwrap_or_default()),
             // Until the back-off is felt, the end is what there is to see.
-            Phase::BackOff { .. }
-                if one.backoff == Some(spec.options.backoff_initial) && one.terminated.is_some() =>
-            {
+            Phase::BackOff { wait, .. } if wait.is_zero() => {
                 terminated(one.terminated.clone().unwrap_or_default())
             }
-            Phase::BackOff { .. } => {
-                let wait = one.backoff.unwrap_or_default() / 2;
-                let name = &spec.container(at).name;
-                waiting(
-                    "CrashLoopBackOff",
-                    Some(format!("back-off {}s restarting failed container={name}", wait.as_secs())),
-                )
+            Phase::BackOff { fresh_until: Some(_), .. } => {
+                let message = one.terminated.as_ref().and_then(|t| t.message.clone());
+                waiting("RunContainerError", message)
+            }
+            Phase::BackOff { wait, .. } => {
+                let (wait, name) = (go_duration(*wait), &spec.container(at).name);
+                let message = format!("back-off {wait} restarting failed container={name} pod={}", spec.pod);
+                waiting("CrashLoopBackOff", Some(message))
             }
             Phase::NoImage { reason, message, fresh_until, .. } => match (fresh_until.is_none(), *reason) {
                 (true, "ErrImagePull") => {
-                    let message = format!("Back-off pulling image \"{}\": {message}", one.image);
+                    let asked = spec.container(at).image.as_deref().unwrap_or_default();
+                    let message = format!("Back-off pulling image \"{asked}\": ErrImagePull: {message}");
                     waiting("ImagePullBackOff", Some(message))
                 }
                 _ => waiting(reason, Some(message.clone())),
             },
             Phase::NotCreated { reason, message, .. } => waiting(reason, Some(message.clone())),
-            Phase::Pulling | Phase::Waiting | Phase::Starting => match self.ending {
-                // It never came to run, and will not.
-                Some(_) if self.finished && spec.kind(at) == Kind::App => waiting("ContainerCreating", None),
-                _ if spec.kind(at) == Kind::App && self.has_inits(spec) => waiting("PodInitializing", None),
-                _ if at > 0 && spec.kind(at) != Kind::App => waiting("PodInitializing", None),
-                _ => waiting("ContainerCreating", None),
-            },
-        }
-    }
-
-    fn has_inits(&self, spec: &Spec) -> bool {
-        (0..self.all.len()).any(|at| spec.kind(at) != Kind::App)
-    }
-
-    /// R-APP-6, each with the time at which it last changed.
-    pub(super) fn set_conditions(&mut self, spec: &Spec, now: Now) {
-        let inits_done = self.all.iter().enumerate().all(|(at, o): (usize, &One)| match spec.kind(at) {
-            Kind::Init => o.phase == Phase::Ended && o.exit_code() == Some(0),
-            Kind::Sidecar => o.started || self.all[at + 1..].iter().any(|l| l.started_at.is_some()),
-            Kind::App => true,
-        });
-        let ready = self.all.iter().enumerate().all(|(at, o)| match spec.kind(at) {
-            Kind::Init => true,
-            _ => o.ready && o.phase == Phase::Running,
-        });
-        for (name, value) in [
-            ("PodScheduled", true),
-            ("PodReadyToStartContainers", self.sandbox && !self.finished),
-            ("Initialized", inits_done),
-            ("ContainersReady", ready),
-            ("Ready", ready),
-        ] {
-            let known = self.conditions.entry(name).or_insert((value, now.wall));
-            if known.0 != value {
-                *known = (value, now.wall);
+            Phase::Pulling | Phase::Waiting | Phase::Starting => {
+                let inits =
+                    spec.containers.iter().any(|(kind, _)| matches!(kind, Kind::Init | Kind::Sidecar));
+                let after_inits = inits && spec.kind(at) != Kind::Ephemeral;
+                waiting(if after_inits { "PodInitializing" } else { "ContainerCreating" }, None)
             }
         }
     }
 
-    fn conditions(&self) -> Vec<PodCondition> {
-        let one = |(name, (value, at)): (&&'static str, &(bool, _))| PodCondition {
-            type_: (*name).to_owned(),
-            status: if *value { "True" } else { "False" }.to_owned(),
-            last_transition_time: Some(Time(*at)),
-            ..PodCondition::default()
+    /// R-APP-6, each with the time at which it last changed.
+    pub(super) fn set_conditions(&mut self, spec: &Spec, now: Now) {
+        let fresh = self.fresh_conditions(spec);
+        let known = std::mem::take(&mut self.conditions);
+        self.conditions = fresh
+            .into_iter()
+            .map(|(type_, status, reason, message)| {
+                let status = if status { "True" } else { "False" };
+                let same = known.iter().find(|c| c.type_ == type_ && c.status == status);
+                PodCondition {
+                    type_: type_.to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.map(str::to_owned),
+                    message,
+                    last_transition_time: same
+                        .map_or(Some(Time(now.wall)), |c| c.last_transition_time.clone()),
+                    ..PodCondition::default()
+                }
+            })
+            .collect();
+    }
+
+    fn fresh_conditions(&self, spec: &Spec) -> Vec<Condition> {
+        let phase = self.phase(spec);
+        let names = |wanted: &dyn Fn(Kind, &One) -> bool| {
+            let all = (0..self.all.len()).filter(|at| wanted(spec.kind(*at), &self.all[*at]));
+            all.map(|at| spec.container(at).name.as_str()).collect::<Vec<_>>().join(" ")
         };
-        self.conditions.iter().map(one).collect()
+        let incomplete = names(&|kind, o| match kind {
+            Kind::Init => !(o.phase == Phase::Ended && o.exit_code() == Some(0)),
+            Kind::Sidecar => !o.started,
+            Kind::App | Kind::Ephemeral => false,
+        });
+        let app_started = self.all.iter().enumerate().any(|(at, o)| {
+            spec.kind(at) == Kind::App && o.begun && (o.phase == Phase::Running || o.terminated.is_some())
+        });
+        let initialized = match phase {
+            "Succeeded" => (true, Some("PodCompleted"), None),
+            _ if app_started || incomplete.is_empty() => (true, None, None),
+            _ => {
+                let message = format!("containers with incomplete status: [{incomplete}]");
+                (false, Some("ContainersNotInitialized"), Some(message))
+            }
+        };
+        let unready = names(&|kind, o| {
+            matches!(kind, Kind::Sidecar | Kind::App) && !(o.ready && o.phase == Phase::Running)
+        });
+        let ready = match phase {
+            "Succeeded" => (false, Some("PodCompleted"), None),
+            "Failed" => (false, Some("PodFailed"), None),
+            _ if unready.is_empty() => (true, None, None),
+            _ => {
+                let message = format!("containers with unready status: [{unready}]");
+                (false, Some("ContainersNotReady"), Some(message))
+            }
+        };
+        let mut all = vec![
+            ("PodReadyToStartContainers", self.sandbox && !self.finished, None, None),
+            ("Initialized", initialized.0, initialized.1, initialized.2),
+            ("Ready", ready.0, ready.1, ready.2.clone()),
+            ("ContainersReady", ready.0, ready.1, ready.2),
+            ("PodScheduled", true, None, None),
+        ];
+        if spec.may_restart_all() {
+            all.push(("AllContainersRestarting", self.restarting.is_some(), None, None));
+        }
+        all
+    }
+}
+
+/// Type, status, reason, message.
+type Condition = (&'static str, bool, Option<&'static str>, Option<String>);
+
+/// A wait as Go prints it: `10s`, `1m20s`, `5m0s`, `100ms`.
+fn go_duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match duration.as_secs() {
+        0 => format!("{}ms", (seconds * 1e3).round()),
+        1..60 => format!("{seconds}s"),
+        whole if whole < 3600 => format!("{}m{}s", whole / 60, seconds % 60.0),
+        whole => format!("{}h{}m{}s", whole / 3600, whole / 60 % 60, seconds % 60.0),
     }
 }
 

@@ -5,71 +5,114 @@ use std::time::Duration;
 use super::{
     Action, Hook, Now, Record, Run, Spec, State,
     spec::Kind,
-    state::{Phase, Stopping},
+    state::{Ending, Phase, Stopping},
 };
 
-/// What a container still gets whose turn comes after the grace period has run out (R-SIDE-4).
+/// What a container still gets whose turn comes after the grace period has run out (R-SIDE-4), or whose
+/// preStop hook has used it up.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// Begins to stop one container: preStop first, then its stop signal, SIGKILL at `kill_at`.
+/// How one container is to be stopped.
+pub(super) struct Stop {
+    /// When SIGKILL comes.
+    pub by: Duration,
+    /// What the event says; `None` is that it is being stopped.
+    pub message: Option<String>,
+    /// preStop runs first.
+    pub hooks: bool,
+    /// It starts again whatever its exit code.
+    pub restart: bool,
+}
+
+impl Stop {
+    /// As the whole pod ends.
+    pub(super) fn gracefully(by: Duration) -> Stop {
+        Stop { by, message: None, hooks: true, restart: false }
+    }
+}
+
+/// Begins to stop one container: preStop first, then its stop signal, SIGKILL in the end.
 pub(super) fn stop(
     spec: &Spec,
     state: &mut State,
     at: usize,
-    kill_at: Duration,
+    how: Stop,
     now: Now,
     actions: &mut Vec<Action>,
 ) {
     let container = spec.container(at);
     let one = &mut state.all[at];
-    let run = Run { container: container.name.clone(), attempt: one.attempt };
     if let Some(stopping) = &mut one.stopping {
         // A second wish can only shorten what is left.
-        stopping.kill_at = stopping.kill_at.min(kill_at);
+        if how.by < stopping.by {
+            stopping.by = how.by;
+            stopping.kill_at = stopping.kill_at.min(how.by);
+        }
         return;
     }
     let hook = container.lifecycle.as_ref().is_some_and(|l| l.pre_stop.is_some());
-    let hook = hook && one.phase == Phase::Running && kill_at > now.monotonic;
-    if hook {
-        let timeout = Some(kill_at.saturating_sub(now.monotonic));
-        actions.push(Action::RunHook { run, hook: Hook::PreStop, timeout });
-    }
-    one.stopping = Some(Stopping { pre_stop: hook, asked: false, kill_at, killed: false });
+    let hook = hook && how.hooks && how.by > now.monotonic;
     actions.push(Action::Record(Record {
         warning: false,
         reason: "Killing",
-        message: format!("Stopping container {}", container.name),
+        message: how.message.unwrap_or_else(|| format!("Stopping container {}", container.name)),
         container: Some(container.name.clone()),
     }));
+    if hook {
+        let run = Run { container: container.name.clone(), attempt: one.attempt };
+        let timeout = Some(how.by.saturating_sub(now.monotonic));
+        actions.push(Action::RunHook { run, hook: Hook::PreStop, timeout });
+    }
+    one.stopping = Some(Stopping {
+        pre_stop: hook,
+        asked: false,
+        by: how.by,
+        kill_at: how.by,
+        killed: false,
+        restart: how.restart,
+    });
 }
 
-/// The whole pod is to end; a second call can only shorten the time.
-pub(super) fn end_pod(state: &mut State, by: Duration) {
-    state.ending = Some(state.ending.map_or(by, |old| old.min(by)));
+/// The whole pod is to end; a second call can only shorten the time. Without a grace period all is
+/// killed at once.
+pub(super) fn end_pod(state: &mut State, by: Duration, force: bool) {
+    let known = state.ending.take();
+    state.ending = Some(Ending {
+        by: known.as_ref().map_or(by, |k| k.by.min(by)),
+        force: force || known.is_some_and(|k| k.force),
+    });
+    (state.restarting, state.hold) = (None, None);
 }
 
 /// Goes on with everything that is being stopped.
 pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    if let Some(by) = state.ending {
-        for at in 0..state.all.len() {
+    if let Some(by) = state.stopping_all() {
+        let hooks = state.restarting.as_ref().is_none_or(|r| r.hooks);
+        // R-EPH-1: it outlives the pod's containers, not the pod.
+        let stays = |at| state.restarting.is_some() && spec.kind(at) == Kind::Ephemeral;
+        let stopped: Vec<usize> = (0..state.all.len()).filter(|at| !stays(*at)).collect();
+        for at in stopped {
             if state.all[at].phase == Phase::Running {
-                stop(spec, state, at, by, now, actions);
+                let how = Stop { hooks, ..Stop::gracefully(by) };
+                stop(spec, state, at, how, now, actions);
             }
         }
     }
+    let forced = state.forced();
     for at in 0..state.all.len() {
-        let turn = state.ending.is_none() || has_turn(spec, state, at);
+        let turn = forced || state.stopping_all().is_none() || has_turn(spec, state, at);
+        let late = state.stopping_all().is_some() && spec.kind(at) == Kind::Sidecar;
         let one = &mut state.all[at];
-        let Some(stopping) = &mut one.stopping else { continue };
-        if one.phase != Phase::Running {
-            continue;
+        let Some(stopping) = one.stopping.as_mut().filter(|_| one.phase == Phase::Running) else { continue };
+        if forced {
+            stopping.kill_at = stopping.kill_at.min(now.monotonic);
         }
         // A hook that outlasts the grace period is waited for no longer.
         stopping.pre_stop &= stopping.kill_at > now.monotonic;
         let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
         if turn && !stopping.asked && !stopping.pre_stop {
             stopping.asked = true;
-            if state.ending.is_some() && spec.kind(at) == Kind::Sidecar {
+            if !forced && (late || stopping.kill_at <= now.monotonic) {
                 stopping.kill_at = stopping.kill_at.max(now.monotonic + LEAST);
             }
             if stopping.kill_at > now.monotonic {

@@ -1,279 +1,135 @@
-//! From a document to the object it describes.
+//! From a document to the objects it describes.
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::{
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
+    },
 };
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, Severity,
+    Manifest, Report,
     tree::{Kind, Node},
+    typed::{join, read},
+    validate,
+    workload::{self, Instances},
 };
 
-/// A pod that is yet to be checked: its file, its document, and the path of it in there.
-pub(super) type Unchecked = (String, Node, String, Pod);
+/// The kinds that can be read, and the apiVersion of each.
+const KINDS: &[(&str, &str)] = &[
+    ("Pod", "v1"),
+    ("ConfigMap", "v1"),
+    ("Secret", "v1"),
+    ("PersistentVolumeClaim", "v1"),
+    ("List", "v1"),
+    ("Deployment", "apps/v1"),
+    ("StatefulSet", "apps/v1"),
+    ("DaemonSet", "apps/v1"),
+    ("ReplicaSet", "apps/v1"),
+    ("Job", "batch/v1"),
+    ("CronJob", "batch/v1"),
+];
 
-/// Reads one document into the manifest; pods go to `pods`, for they are checked last.
-pub(super) fn document(
-    node: &Node,
-    manifest: &mut Manifest,
-    pods: &mut Vec<Unchecked>,
-    report: &mut Report<'_>,
-) {
-    object(node, "", manifest, pods, report);
+/// A pod that is yet to be checked: once, however many are made of it.
+pub(super) struct Template {
+    pub file: String,
+    pub document: Node,
+    /// Where the pod stands in the document; empty when it is the document.
+    pub path: String,
+    pub pod: Pod,
+    pub instances: Instances,
 }
 
-fn object(
+/// Reads one object into the manifest; pods go to `templates`, for they are checked last.
+pub(super) fn object(
     node: &Node,
     path: &str,
     manifest: &mut Manifest,
-    pods: &mut Vec<Unchecked>,
+    templates: &mut Vec<Template>,
     report: &mut Report<'_>,
 ) {
     let text = |name: &str| match node.get(name).map(|n| &n.kind) {
         Some(Kind::Scalar(Value::String(text))) => Some(text.as_str()),
         _ => None,
     };
-    let kind = match text("kind") {
-        Some(kind) => kind,
-        None => {
-            return report
-                .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
-        }
+    let Some(kind) = text("kind") else {
+        return report
+            .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
     };
-    if text("apiVersion") != Some("v1") && matches!(kind, "Pod" | "ConfigMap" | "Secret" | "List") {
+    let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
+        let known: Vec<String> = KINDS.iter().map(|(k, _)| format!("{k:?}")).collect();
         return report.error(
-            &join(path, "apiVersion"),
-            format!("Unsupported value: supported values for {kind}: \"v1\""),
-        );
-    }
-    match kind {
-        "Pod" => {
-            if let Some(pod) = decode::<Pod>(node, path, report) {
-                pods.push((report.file.to_owned(), report.root.clone(), path.to_owned(), pod));
-            }
-        }
-        "ConfigMap" => manifest.config_maps.extend(decode::<ConfigMap>(node, path, report)),
-        "Secret" => manifest.secrets.extend(decode::<Secret>(node, path, report).map(|mut secret| {
-            let plain = secret.string_data.take().unwrap_or_default();
-            let data = secret.data.get_or_insert_default();
-            data.extend(plain.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))));
-            secret
-        })),
-        "List" => {
-            if let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind) {
-                for (at, item) in items.iter().enumerate() {
-                    object(item, &join(path, &format!("items[{at}]")), manifest, pods, report);
-                }
-            }
-        }
-        other => report.error(
             &join(path, "kind"),
-            format!(
-                "Unsupported value: {other:?}: supported values: \"Pod\", \"ConfigMap\", \"Secret\", \"List\""
-            ),
-        ),
+            format!("Unsupported value: {kind:?}: supported values: {}", known.join(", ")),
+        );
+    };
+    if text("apiVersion") != Some(version) {
+        let message = match text("apiVersion") {
+            Some(other) => format!("Unsupported value: {other:?}: supported values for {kind}: {version:?}"),
+            None => format!("Required value: {version} for a {kind}"),
+        };
+        return report.error(&join(path, "apiVersion"), message);
     }
-}
-
-/// Decodes, then compares what went in with what came out: a field that is lost is one that the
-/// type does not have.
-fn decode<T: DeserializeOwned + Serialize>(node: &Node, path: &str, report: &mut Report<'_>) -> Option<T> {
-    let given = node.json();
-    match serde_path_to_error::deserialize::<_, T>(&given) {
-        Ok(object) => {
-            let kept = serde_json::to_value(&object).unwrap_or_default();
-            lost(&given, &kept, path, report);
-            Some(object)
-        }
-        Err(e) => {
-            let at = e.path().to_string();
-            let at = if at == "." { path.to_owned() } else { join(path, &at) };
-            let mut message = e.inner().to_string();
-            let quote = message.contains("expected a string");
-            if let Some(plain) = message.strip_prefix("invalid type: ") {
-                message = format!("Invalid value: {plain}");
-            }
-            let help = quote.then(|| "put the value in quotes, so that YAML reads it as text".to_owned());
-            report.say(Severity::Error, &at, message, help);
-            None
-        }
-    }
-}
-
-fn lost(given: &Value, kept: &Value, path: &str, report: &mut Report<'_>) {
-    match (given, kept) {
-        (Value::Object(given), Value::Object(kept)) => {
-            for (name, value) in given {
-                match kept.get(name) {
-                    Some(known) => lost(value, known, &join(path, &key(name)), report),
-                    // An empty value leaves no trace, whatever its name.
-                    None if value.is_null() && near(name).is_none_or(|n| n == name) => {}
-                    None if is_empty(value) && FIELDS.contains(&name.as_str()) => {}
-                    None => {
-                        let help = near(name).filter(|n| n != name).map(|n| format!("did you mean {n:?}?"));
-                        let message = format!("unknown field {name:?}");
-                        report.say(Severity::Error, &join(path, &key(name)), message, help);
-                    }
+    let mut template = |(pod, at, instances): (Pod, &str, Instances), report: &mut Report<'_>| {
+        let (file, document) = (report.file.to_owned(), report.root.clone());
+        let path = if at.is_empty() { path.to_owned() } else { join(path, at) };
+        templates.push(Template { file, document, path, pod, instances });
+    };
+    macro_rules! workload {
+        ($type:ty, $read:path) => {
+            if let Some(object) = read::<$type>(node, path, report) {
+                validate::metadata(&object.metadata, path, report);
+                if let Some(found) = $read(object, path, report) {
+                    template(found, report);
                 }
             }
-        }
-        (Value::Array(given), Value::Array(kept)) => {
-            for (at, (given, kept)) in given.iter().zip(kept).enumerate() {
-                lost(given, kept, &format!("{path}[{at}]"), report);
+        };
+    }
+    match *kind {
+        "Pod" => {
+            if let Some(pod) = read::<Pod>(node, path, report) {
+                validate::metadata(&pod.metadata, path, report);
+                template((pod, "", Instances::One), report);
             }
         }
-        _ => {}
+        "ConfigMap" => {
+            if let Some(map) = read::<ConfigMap>(node, path, report) {
+                validate::config_map(&map, path, report);
+                manifest.config_maps.push(map);
+            }
+        }
+        "Secret" => {
+            if let Some(mut secret) = read::<Secret>(node, path, report) {
+                validate::secret(&secret, path, report);
+                let plain = secret.string_data.take().unwrap_or_default();
+                let data = secret.data.get_or_insert_default();
+                data.extend(plain.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))));
+                secret.type_.get_or_insert_with(|| "Opaque".into());
+                manifest.secrets.push(secret);
+            }
+        }
+        "PersistentVolumeClaim" => {
+            if let Some(claim) = read::<PersistentVolumeClaim>(node, path, report) {
+                validate::claim(&claim, path, report);
+                manifest.claims.push(claim);
+            }
+        }
+        "Deployment" => workload!(Deployment, workload::deployment),
+        "ReplicaSet" => workload!(ReplicaSet, workload::replica_set),
+        "DaemonSet" => workload!(DaemonSet, workload::daemon_set),
+        "StatefulSet" => workload!(StatefulSet, workload::stateful_set),
+        "Job" => workload!(Job, workload::job),
+        "CronJob" => workload!(CronJob, workload::cron_job),
+        _ => match node.get("items").map(|n| &n.kind) {
+            Some(Kind::List(items)) => {
+                for (at, item) in items.iter().enumerate() {
+                    object(item, &join(path, &format!("items[{at}]")), manifest, templates, report);
+                }
+            }
+            _ => report.error(&join(path, "items"), "Required value: the list of objects"),
+        },
     }
 }
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(all) => all.is_empty(),
-        Value::Array(all) => all.is_empty(),
-        _ => false,
-    }
-}
-
-fn key(name: &str) -> String {
-    if name.contains(['.', '[', '/']) { format!("[{name:?}]") } else { name.to_owned() }
-}
-
-fn join(path: &str, name: &str) -> String {
-    if path.is_empty() || name.starts_with('[') { format!("{path}{name}") } else { format!("{path}.{name}") }
-}
-
-/// The known field that was probably meant.
-fn near(name: &str) -> Option<&'static str> {
-    let score = |known: &&'static str| strsim::jaro_winkler(&name.to_lowercase(), &known.to_lowercase());
-    FIELDS.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b))).filter(|known| score(known) > 0.85)
-}
-
-/// Fields of pods that people write, for "did you mean".
-const FIELDS: &[&str] = &[
-    "apiVersion",
-    "kind",
-    "metadata",
-    "name",
-    "namespace",
-    "labels",
-    "annotations",
-    "spec",
-    "data",
-    "binaryData",
-    "stringData",
-    "initContainers",
-    "containers",
-    "volumes",
-    "restartPolicy",
-    "terminationGracePeriodSeconds",
-    "activeDeadlineSeconds",
-    "dnsPolicy",
-    "dnsConfig",
-    "nodeSelector",
-    "serviceAccountName",
-    "nodeName",
-    "hostNetwork",
-    "hostPID",
-    "hostIPC",
-    "hostUsers",
-    "shareProcessNamespace",
-    "securityContext",
-    "imagePullSecrets",
-    "hostname",
-    "subdomain",
-    "affinity",
-    "schedulerName",
-    "tolerations",
-    "hostAliases",
-    "priorityClassName",
-    "readinessGates",
-    "runtimeClassName",
-    "topologySpreadConstraints",
-    "image",
-    "command",
-    "args",
-    "workingDir",
-    "ports",
-    "envFrom",
-    "env",
-    "resources",
-    "limits",
-    "requests",
-    "volumeMounts",
-    "volumeDevices",
-    "livenessProbe",
-    "readinessProbe",
-    "startupProbe",
-    "lifecycle",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-    "imagePullPolicy",
-    "stdin",
-    "stdinOnce",
-    "tty",
-    "containerPort",
-    "hostPort",
-    "hostIP",
-    "protocol",
-    "value",
-    "valueFrom",
-    "mountPath",
-    "subPath",
-    "subPathExpr",
-    "readOnly",
-    "emptyDir",
-    "hostPath",
-    "configMap",
-    "secret",
-    "secretName",
-    "projected",
-    "downwardAPI",
-    "persistentVolumeClaim",
-    "medium",
-    "sizeLimit",
-    "items",
-    "path",
-    "key",
-    "mode",
-    "optional",
-    "defaultMode",
-    "exec",
-    "httpGet",
-    "tcpSocket",
-    "grpc",
-    "initialDelaySeconds",
-    "periodSeconds",
-    "timeoutSeconds",
-    "successThreshold",
-    "failureThreshold",
-    "postStart",
-    "preStop",
-    "runAsUser",
-    "runAsGroup",
-    "runAsNonRoot",
-    "fsGroup",
-    "supplementalGroups",
-    "privileged",
-    "capabilities",
-    "allowPrivilegeEscalation",
-    "readOnlyRootFilesystem",
-    "seccompProfile",
-    "configMapKeyRef",
-    "secretKeyRef",
-    "configMapRef",
-    "secretRef",
-    "fieldRef",
-    "fieldPath",
-    "resourceFieldRef",
-    "prefix",
-    "restartPolicyRules",
-    "mountPropagation",
-    "scheme",
-    "host",
-    "port",
-    "httpHeaders",
-];

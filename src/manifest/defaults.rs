@@ -63,7 +63,7 @@ fn probe(probe: &mut Probe) {
 }
 
 /// R-IMG-1: Always for `:latest` or no tag.
-fn pull_policy(image: &str) -> &'static str {
+pub fn pull_policy(image: &str) -> &'static str {
     let name = image.rsplit('/').next().unwrap_or(image);
     match name.split_once('@') {
         Some(_) => "IfNotPresent",

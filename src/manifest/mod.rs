@@ -6,14 +6,23 @@
 mod decode;
 mod defaults;
 mod quantity;
+mod references;
+pub mod schema;
+mod security;
+pub mod support;
 mod tree;
+mod typed;
 mod validate;
+mod workload;
 
+pub use defaults::pull_policy;
 pub use quantity::{quantity_bytes, quantity_millis};
+pub use references::{Reference, references};
+pub use workload::Job;
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 
 use self::tree::Node;
 
@@ -35,6 +44,10 @@ pub struct Manifest {
     pub config_maps: Vec<ConfigMap>,
     /// For pods to refer to; stringData is in data.
     pub secrets: Vec<Secret>,
+    /// For pods to refer to.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Pods that are run to their end, one after another or side by side.
+    pub jobs: Vec<Job>,
     /// What has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
 }
@@ -96,6 +109,10 @@ impl Report<'_> {
     fn error(&mut self, path: &str, message: impl Into<String>) {
         self.say(Severity::Error, path, message, None);
     }
+
+    fn warn(&mut self, path: &str, message: impl Into<String>) {
+        self.say(Severity::Warning, path, message, None);
+    }
 }
 
 /// Reads files into a manifest.
@@ -103,9 +120,17 @@ impl Report<'_> {
 /// # Errors
 /// Every error of every file, in the order of their places.
 pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
+    load_beside(sources, &Manifest::default())
+}
+
+/// As [`load`]; what pods refer to may also be in `stored`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Vec<Diagnostic>> {
     let mut manifest = Manifest::default();
     let mut found = Vec::new();
-    let mut pods = Vec::new();
+    let mut templates = Vec::new();
     for source in sources {
         let documents = match tree::parse(source) {
             Ok(documents) => documents,
@@ -116,21 +141,34 @@ pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
         };
         for document in documents {
             let mut report = Report { file: &source.name, root: &document, found: Vec::new() };
-            decode::document(&document, &mut manifest, &mut pods, &mut report);
+            decode::object(&document, "", &mut manifest, &mut templates, &mut report);
             found.extend(report.found.iter().cloned());
         }
     }
     // References are looked at when every file has been read: order does not matter.
-    for (file, document, prefix, mut pod) in pods {
+    for decode::Template { file, document, path, mut pod, instances } in templates {
         let mut report = Report { file: &file, root: &document, found: Vec::new() };
         defaults::pod(&mut pod);
-        validate::pod(&pod, &manifest, &prefix, &mut report);
+        validate::pod(&pod, &path, &mut report);
+        references::missing(&pod, &path, [&manifest, stored], &mut report);
         found.extend(report.found.iter().cloned());
-        manifest.pods.push(pod);
+        workload::expand(pod, instances, &mut manifest);
     }
+    let order = |file: &str| sources.iter().position(|s| s.name == file);
+    found.sort_by_key(|d| (order(&d.file), d.line, d.column));
     let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.severity == Severity::Error);
     manifest.warnings = warnings;
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
+}
+
+/// The one document of a JSON or YAML file, as it stands.
+///
+/// # Errors
+/// What is wrong with its syntax.
+pub fn value(name: &str, text: &str) -> Result<serde_json::Value, Diagnostic> {
+    let source = Source { name: name.to_owned(), text: text.to_owned() };
+    let documents = tree::parse(&source).map_err(|diagnostic| *diagnostic)?;
+    Ok(documents.first().map(Node::json).unwrap_or_default())
 }
 
 #[cfg(test)]

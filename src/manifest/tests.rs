@@ -14,8 +14,8 @@ fn every_error_of_a_file_is_reported_with_its_place() {
     ));
     let places: Vec<&str> = found.iter().map(|e| e.split(": error").next().unwrap()).collect();
     assert!(
-        found[0].contains("unknown field \"imagePullPolicie\"")
-            && found[0].contains("did you mean \"imagePullPolicy\"?"),
+        found[1].contains("unknown field \"imagePullPolicie\"")
+            && found[1].contains("did you mean \"imagePullPolicy\"?"),
         "{found:#?}"
     );
     assert!(places.contains(&"pod.yaml:7:5") && places.contains(&"pod.yaml:9:5"), "{found:#?}");
@@ -75,7 +75,7 @@ fn r_img_1_the_pull_policy_follows_the_tag() {
 #[test]
 fn a_number_where_text_belongs_says_to_quote_it() {
     let found = errors(&format!(
-        "{HEAD}  containers:\n  - name: a\n    image: busybox\n    env:\n    - name: N\n      value: 1\n"
+        "{HEAD}  containers:\n  - name: a\n    image: busybox\n    env:\n    - name: NUMBER\n      value: 1\n"
     ));
     assert!(found[0].contains("pod.yaml:11:7") && found[0].contains("quotes"), "{found:#?}");
 }
@@ -84,4 +84,94 @@ fn a_number_where_text_belongs_says_to_quote_it() {
 fn a_tab_and_a_repeated_key_are_explained() {
     assert!(errors("a:\n\tb: 1\n")[0].contains("tabs"));
     assert!(errors("a: 1\na: 2\n")[0].contains("already set"));
+}
+
+fn one(body: &str) -> Pod {
+    let source = Source { name: "p".into(), text: format!("{HEAD}{body}") };
+    load(&[source]).unwrap_or_else(|found| panic!("{found:#?}")).pods.remove(0)
+}
+
+#[test]
+fn yaml_is_read_as_kubectl_reads_it() {
+    let pod = one(
+        "  containers:\n  - &base\n    name: a\n    image: busybox\n    env: [{name: A, value: '1'}]\n  - <<: *base\n    name: b\n  volumes:\n  - name: v\n    downwardAPI: {defaultMode: 0640}\n",
+    );
+    let spec = pod.spec.unwrap();
+    assert_eq!(spec.containers[1].name, "b");
+    assert_eq!(spec.containers[1].env, spec.containers[0].env);
+    assert_eq!(spec.volumes.unwrap()[0].downward_api.as_ref().unwrap().default_mode, Some(0o640));
+    let text =
+        format!("\u{feff}---\n---\n# nothing\n---\n{HEAD}  containers: [{{name: a, image: b}}]\n...\n");
+    let source = Source { name: "p".into(), text: text.replace('\n', "\r\n") };
+    assert_eq!(load(&[source]).unwrap().pods.len(), 1);
+}
+
+#[test]
+fn a_quantity_may_be_a_number() {
+    let pod = one(
+        "  containers:\n  - name: a\n    image: b\n    resources: {limits: {cpu: 1, memory: 1048576}, requests: {cpu: 0.5}}\n",
+    );
+    let limits = pod.spec.unwrap().containers[0].resources.clone().unwrap().limits.unwrap();
+    assert_eq!(quantity_bytes(&limits["memory"].0), Ok(1 << 20));
+}
+
+fn workload(text: &str) -> Manifest {
+    load(&[Source { name: "w".into(), text: text.into() }]).unwrap_or_else(|found| panic!("{found:#?}"))
+}
+
+#[test]
+fn replicas_are_numbered_and_one_has_the_workloads_name() {
+    let names = |kind: &str, replicas: i32| {
+        let manifest = workload(&format!(
+            "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: w}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{a: b}}}}\n  template:\n    metadata: {{labels: {{a: b}}}}\n    spec: {{containers: [{{name: c, image: i}}]}}\n"
+        ));
+        manifest.pods.into_iter().map(|p| p.metadata.name.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("Deployment", 2), ["w-0", "w-1"]);
+    assert_eq!(names("Deployment", 1), ["w"]);
+    assert_eq!(names("StatefulSet", 1), ["w-0"]);
+}
+
+#[test]
+fn each_pod_of_a_stateful_set_has_its_own_claims() {
+    let manifest = workload(
+        "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  serviceName: db\n  selector: {matchLabels: {a: b}}\n  volumeClaimTemplates:\n  - metadata: {name: data}\n    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: i, volumeMounts: [{name: data, mountPath: /d}]}]}\n",
+    );
+    let claims: Vec<_> = manifest.claims.iter().map(|c| c.metadata.name.clone().unwrap()).collect();
+    assert_eq!(claims, ["data-db-0", "data-db-1"]);
+    let named = references(&manifest.pods[1]).into_iter().map(|r| r.name.to_owned()).collect::<Vec<_>>();
+    assert_eq!(named, ["data-db-1"]);
+}
+
+#[test]
+fn a_job_has_a_pod_for_each_completion() {
+    let manifest = workload(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  completions: 3\n  parallelism: 2\n  backoffLimit: 1\n  completionMode: Indexed\n  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: i}]}\n",
+    );
+    let job = &manifest.jobs[0];
+    assert_eq!((job.pods.len(), job.parallelism, job.backoff_limit), (3, 2, 1));
+    assert_eq!(job.pods[2].metadata.name.as_deref(), Some("j-2"));
+    let env = job.pods[2].spec.as_ref().unwrap().containers[0].env.as_ref().unwrap();
+    assert_eq!(env[0].value.as_deref(), Some("2"));
+}
+
+/// Every file of tests/manifests/bad with what is said about it; `PODCTL_BLESS=1` writes it anew.
+#[test]
+fn bad_manifests_are_explained_as_before() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/bad");
+    let bless = std::env::var_os("PODCTL_BLESS").is_some();
+    let mut files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "yaml")) {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(file).unwrap();
+        let found = load(&[Source { name: name.clone(), text }]).err().unwrap_or_default();
+        let said: String = found.iter().map(|d| format!("{d}\n")).collect();
+        let golden = file.with_extension("txt");
+        if bless {
+            std::fs::write(&golden, &said).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert_eq!(said, expected, "{name}; if this is better, run again with PODCTL_BLESS=1");
+    }
 }

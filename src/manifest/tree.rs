@@ -23,8 +23,11 @@ pub(super) enum Kind {
     Scalar(Value),
     List(Vec<Node>),
     /// Each key with its own place.
-    Map(Vec<(String, (usize, usize), Node)>),
+    Map(Vec<Entry>),
 }
+
+/// A key, its place, its value.
+pub(super) type Entry = (String, (usize, usize), Node);
 
 impl Node {
     pub(super) fn json(&self) -> Value {
@@ -105,7 +108,9 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
     };
     let mut builder = Builder { anchors: HashMap::new(), count: 0 };
     let mut documents = Vec::new();
-    let mut events = Parser::new_from_str(&source.text);
+    // Editors of other systems begin a file with a mark of its encoding.
+    let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
+    let mut events = Parser::new_from_str(text);
     loop {
         match events.next() {
             None => return Ok(documents),
@@ -173,7 +178,8 @@ impl Builder {
                 (anchor, Kind::List(all))
             }
             Event::MappingStart(anchor, ..) => {
-                let mut all: Vec<(String, (usize, usize), Node)> = Vec::new();
+                let mut all: Vec<Entry> = Vec::new();
+                let mut merged: Vec<Entry> = Vec::new();
                 loop {
                     let (event, span) = next(events)?;
                     let place = (span.start.line(), span.start.col() + 1);
@@ -185,15 +191,19 @@ impl Builder {
                     let (event, span) = next(events)?;
                     let value = self.node(event, span, events)?;
                     if key == "<<" {
-                        if let Kind::Map(merged) = value.kind {
-                            all.extend(merged);
-                        }
+                        merged.extend(merge(value)?);
                         continue;
                     }
                     if all.iter().any(|(k, ..)| *k == key) {
                         return Err((place.0, place.1, format!("key {key:?} is already set in this map")));
                     }
                     all.push((key, place, value));
+                }
+                // What the map says itself wins over what it merges; the first of the merged wins.
+                for entry in merged {
+                    if all.iter().all(|(k, ..)| *k != entry.0) {
+                        all.push(entry);
+                    }
                 }
                 (anchor, Kind::Map(all))
             }
@@ -207,6 +217,19 @@ impl Builder {
     }
 }
 
+/// The entries that `<<` brings: of one map, or of a list of maps.
+fn merge(node: Node) -> Result<Vec<Entry>, Failed> {
+    let wrong =
+        || (node.line, node.column, "only a map, or a list of maps, can be merged with <<".to_owned());
+    match node.kind {
+        Kind::Map(entries) => Ok(entries),
+        Kind::List(maps) => {
+            maps.into_iter().map(merge).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
+        }
+        Kind::Scalar(_) => Err(wrong()),
+    }
+}
+
 fn size(node: &Node) -> usize {
     match &node.kind {
         Kind::Scalar(_) => 1,
@@ -215,27 +238,29 @@ fn size(node: &Node) -> usize {
     }
 }
 
-/// Plain scalars by YAML's core schema, and `yes`, `no`, `on`, `off` as Kubernetes reads them.
+/// Plain scalars as kubectl reads them, by YAML 1.1: `yes` and `on` are true, `0644` is octal.
 fn scalar(text: &str, style: ScalarStyle) -> Value {
     if style != ScalarStyle::Plain {
         return Value::String(text.to_owned());
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Value::Bool(true),
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+            return Value::Bool(true);
+        }
+        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
             return Value::Bool(false);
         }
         _ => {}
     }
-    if let Ok(number) = text.parse::<i64>() {
-        return Value::from(number);
-    }
     let radix =
         |prefix: &str, radix| text.strip_prefix(prefix).and_then(|t| i64::from_str_radix(t, radix).ok());
-    let octal = text.len() > 1 && text.starts_with('0');
-    let legacy = octal.then(|| i64::from_str_radix(text, 8).ok()).flatten();
-    if let Some(number) = radix("0o", 8).or_else(|| radix("0x", 16)).or(legacy) {
+    if let Some(number) = radix("0x", 16).or_else(|| radix("0b", 2)).or_else(|| radix("0o", 8)) {
+        return Value::from(number);
+    }
+    let octal = text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
+    let whole = if octal { i64::from_str_radix(text, 8) } else { text.parse::<i64>() };
+    if let Ok(number) = whole {
         return Value::from(number);
     }
     let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));

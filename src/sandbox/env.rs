@@ -6,7 +6,31 @@ use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 
 use super::{Error, Objects, field};
 
-/// The environment in order of definition: image, then envFrom (later wins), then env.
+/// A container's variables.
+#[derive(Debug, Default)]
+pub struct Environment {
+    /// All of them, in order of definition: the image's, then envFrom, then env.
+    pub all: Vec<(String, String)>,
+    /// Those of envFrom and env alone, which `$(NAME)` expands to: a kubelet does not know the
+    /// image's.
+    pub declared: BTreeMap<String, String>,
+}
+
+impl Environment {
+    fn set(&mut self, name: &str, value: String) {
+        match self.all.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => *known = value,
+            None => self.all.push((name.to_owned(), value)),
+        }
+    }
+
+    fn declare(&mut self, name: &str, value: String) {
+        self.set(name, value.clone());
+        self.declared.insert(name.to_owned(), value);
+    }
+}
+
+/// The environment: image, then envFrom (later wins), then env.
 ///
 /// # Errors
 /// [`Error::Config`] for a key that is missing and not optional, and for a field that has no value.
@@ -15,27 +39,28 @@ pub fn environment(
     container: &Container,
     objects: &Objects,
     facts: &field::Facts,
-) -> Result<Vec<(String, String)>, Error> {
+) -> Result<Environment, Error> {
     let mut env = Environment::default();
     for entry in image {
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         env.set(name, value.to_owned());
     }
     env.set("HOSTNAME", facts.hostname.clone());
+    // Every key is a name that the API allows for a variable: none has to be skipped.
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or("");
         if let Some(map) = &source.config_map_ref
             && let Some(found) = objects.config_map(&map.name, map.optional)?
         {
             for (key, value) in found.data.iter().flatten() {
-                env.set(&format!("{prefix}{key}"), value.clone());
+                env.declare(&format!("{prefix}{key}"), value.clone());
             }
         }
         if let Some(secret) = &source.secret_ref
             && let Some(found) = objects.secret(&secret.name, secret.optional)?
         {
             for (key, value) in found.data.iter().flatten() {
-                env.set(&format!("{prefix}{key}"), text(&value.0, key)?);
+                env.declare(&format!("{prefix}{key}"), text(&value.0, key)?);
             }
         }
     }
@@ -45,15 +70,34 @@ pub fn environment(
                 Some(value) => value,
                 None => continue,
             },
-            None => expand(var.value.as_deref().unwrap_or(""), &env.values),
+            None => expand(var.value.as_deref().unwrap_or(""), &env.declared),
         };
-        env.set(&var.name, value);
+        env.declare(&var.name, value);
     }
-    Ok(env.in_order())
+    Ok(env)
 }
 
 /// Expands `$(NAME)` from `env`; `$$` is a dollar sign, an unknown name stays as written.
 pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
+    expand_with(text, |name| env.get(name).cloned().unwrap_or_else(|| format!("$({name})")))
+}
+
+/// As [`expand`], but every name has to be known.
+///
+/// # Errors
+/// The first name that is not.
+pub fn expand_all(text: &str, env: &BTreeMap<String, String>) -> Result<String, String> {
+    let mut unknown = None;
+    let expanded = expand_with(text, |name| {
+        env.get(name).cloned().unwrap_or_else(|| {
+            unknown.get_or_insert_with(|| name.to_owned());
+            String::new()
+        })
+    });
+    unknown.map_or(Ok(expanded), Err)
+}
+
+fn expand_with(text: &str, mut value: impl FnMut(&str) -> String) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -63,39 +107,13 @@ pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
             out.push('$');
             rest = after;
         } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|r| r.split_once(')')) {
-            match env.get(name) {
-                Some(value) => out.push_str(value),
-                None => {
-                    out.push_str("$(");
-                    out.push_str(name);
-                    out.push(')');
-                }
-            }
+            out.push_str(&value(name));
             rest = after;
         } else {
             out.push('$');
         }
     }
     out + rest
-}
-
-#[derive(Default)]
-struct Environment {
-    order: Vec<String>,
-    values: BTreeMap<String, String>,
-}
-
-impl Environment {
-    fn set(&mut self, name: &str, value: String) {
-        if self.values.insert(name.to_owned(), value).is_none() {
-            self.order.push(name.to_owned());
-        }
-    }
-
-    fn in_order(mut self) -> Vec<(String, String)> {
-        let take = |name: String| self.values.remove(&name).map(|value| (name, value));
-        self.order.into_iter().filter_map(take).collect()
-    }
 }
 
 fn value_from(
@@ -155,5 +173,40 @@ mod tests {
         ] {
             assert_eq!(expand(given, &env), wanted, "{given}");
         }
+    }
+    #[test]
+    fn r_env_1_later_wins_and_only_what_stands_before_is_expanded() {
+        use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapEnvSource, EnvFromSource, EnvVar};
+        let map = |name: &str, value: &str| ConfigMap {
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                name: Some(name.into()),
+                ..Default::default()
+            },
+            data: Some([("K".to_owned(), value.to_owned())].into()),
+            ..ConfigMap::default()
+        };
+        let from = |name: &str| EnvFromSource {
+            config_map_ref: Some(ConfigMapEnvSource { name: name.into(), optional: None }),
+            prefix: Some("P_".into()),
+            ..EnvFromSource::default()
+        };
+        let var = |name: &str, value: &str| EnvVar {
+            name: name.into(),
+            value: Some(value.into()),
+            value_from: None,
+        };
+        let container = Container {
+            env_from: Some(vec![from("one"), from("two")]),
+            env: Some(vec![var("A", "$(P_K)-$(B)-$(IMAGE)"), var("B", "$(A)"), var("IMAGE", "own")]),
+            ..Container::default()
+        };
+        let objects = Objects { config_maps: vec![map("one", "1"), map("two", "2")], ..Objects::default() };
+        let env =
+            environment(&["IMAGE=image".into()], &container, &objects, &field::Facts::default()).unwrap();
+        let get = |name: &str| env.all.iter().find(|(n, _)| n == name).unwrap().1.as_str();
+        assert_eq!(get("P_K"), "2");
+        assert_eq!(get("A"), "2-$(B)-$(IMAGE)");
+        assert_eq!(get("B"), "2-$(B)-$(IMAGE)");
+        assert_eq!(get("IMAGE"), "own");
     }
 }

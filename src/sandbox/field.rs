@@ -90,8 +90,11 @@ pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Resu
     let amount = match quantity {
         Some(q) => read(&q.0)?,
         // The whole machine is the limit of a container without one.
+        // A request that is not made is none.
+        None if list == "requests" => 0,
         None if milli => std::thread::available_parallelism().map_or(1, |n| n.get()) as i128 * 1000,
         None if name == "memory" => memory_of_machine(),
+        None if name == "ephemeral-storage" => disk_of_machine(),
         None => 0,
     };
     let divisor =
@@ -99,10 +102,14 @@ pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Resu
     Ok((amount + read(divisor)? - 1).div_euclid(read(divisor)?.max(1)).to_string())
 }
 
-fn memory_of_machine() -> i128 {
+pub(crate) fn memory_of_machine() -> i128 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = text
         .lines()
         .find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<i128>().ok());
     kib.unwrap_or(0) * 1024
+}
+
+fn disk_of_machine() -> i128 {
+    nix::sys::statvfs::statvfs("/").map_or(0, |s| i128::from(s.blocks()) * i128::from(s.fragment_size()))
 }

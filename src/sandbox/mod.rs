@@ -4,20 +4,32 @@
 //! Promises: nothing of a pod is read twice in two ways; every refusal names what was asked for.
 //! Runs in the supervisor, inside the pod's namespaces; calls the runtime crate's words only.
 
+mod config_files;
 mod container;
 pub mod env;
 pub mod field;
+pub mod host;
+mod mounts;
+mod names;
+mod ownership;
+mod profile;
+pub mod resources;
+mod security;
 mod setup;
 pub mod user;
 mod volumes;
 
 pub use container::{Prepared, container_spec, exec_process};
+pub(crate) use ownership::walk;
 pub use setup::{Sandbox, set_up};
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use podctl_images::Image;
 use serde::{Deserialize, Serialize};
+
+use crate::state::VolumeDir;
 
 /// Why a container's configuration or a pod's sandbox could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +67,17 @@ impl Error {
     }
 }
 
-/// The ConfigMaps and Secrets a pod may refer to.
+/// What a pod refers to: ConfigMaps and Secrets, local volumes, images of its volumes.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
     /// Of the pod's namespace.
     pub config_maps: Vec<ConfigMap>,
     /// Of the pod's namespace.
     pub secrets: Vec<Secret>,
+    /// By the claim's name.
+    pub claims: BTreeMap<String, VolumeDir>,
+    /// By the volume's name.
+    pub images: BTreeMap<String, Image>,
 }
 
 impl Objects {

@@ -1,7 +1,6 @@
 //! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
 
 use std::{
-    collections::BTreeMap,
     ffi::CString,
     fs,
     os::fd::AsRawFd,
@@ -15,7 +14,12 @@ use nix::{
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
 
-use super::{Error, Objects, field::Facts, volumes};
+use super::{
+    Error, Objects,
+    field::Facts,
+    names::{hostname, hosts, resolv_conf},
+    volumes,
+};
 
 /// What containers of the pod share.
 #[derive(Debug)]
@@ -23,13 +27,17 @@ pub struct Sandbox {
     /// What the pod knows of itself.
     pub facts: Facts,
     /// Each volume's directory or file.
-    pub volumes: BTreeMap<String, PathBuf>,
+    pub volumes: volumes::Volumes,
     /// Writable layers, one directory a container.
     pub containers: PathBuf,
     /// A tmpfs with `hosts`, `resolv.conf`, `hostname`, `shm` and the volumes podctl writes.
     pub memory: PathBuf,
     /// The pod's objects.
     pub objects: Objects,
+    /// Seccomp profiles that a manifest may name (`localhostProfile`).
+    pub profiles: PathBuf,
+    /// The PID namespace that all containers share, with shareProcessNamespace.
+    pub pid_namespace: Option<PathBuf>,
 }
 
 /// Makes the sandbox beneath `data`, the pod's own directory on disk.
@@ -42,8 +50,15 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
         .map_err(Error::step("keep to itself the mount tree at", "/"))?;
     // The supervisor is PID 1 of the pod's own PID namespace: /proc has to show that one.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
-        .map_err(Error::step("mount proc on", "/proc"))?;
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|s| s.host_pid) != Some(true) {
+        mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+            .map_err(Error::step("mount proc on", "/proc"))?;
+    }
+    for sysctl in spec.and_then(|s| s.security_context.as_ref()?.sysctls.as_ref()).into_iter().flatten() {
+        let path = format!("/proc/sys/{}", sysctl.name.replace('.', "/"));
+        fs::write(&path, &sysctl.value).map_err(Error::step("set the sysctl", path))?;
+    }
     if own_network {
         loopback_up().map_err(Error::step("bring up", "lo"))?;
     }
@@ -75,7 +90,9 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     write("resolv.conf", resolv_conf(pod))?;
     let places = volumes::Places { disk: &data.join("volumes"), memory: &memory };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
-    Ok(Sandbox { facts, volumes, containers: data.join("containers"), memory, objects })
+    let containers = data.join("containers");
+    let (profiles, pid_namespace) = (PathBuf::new(), None);
+    Ok(Sandbox { facts, volumes, containers, memory, objects, profiles, pid_namespace })
 }
 
 impl Sandbox {
@@ -84,6 +101,7 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Step`].
     pub fn set_addresses(&mut self, pod: &Pod, pod_ips: Vec<String>) -> Result<(), Error> {
+        self.facts.host_ip = pod_ips.first().cloned().unwrap_or_default();
         self.facts.pod_ips = pod_ips;
         let path = self.memory.join("hosts");
         fs::write(&path, hosts(pod, &self.facts)).map_err(Error::step("write", path))
@@ -96,11 +114,8 @@ fn facts(pod: &Pod) -> Facts {
     let name = meta.name.clone().unwrap_or_default();
     let node = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
     let host_network = spec.and_then(|s| s.host_network) == Some(true);
-    let named = spec.and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
-    // A host name has 63 characters at most; the kubelet cuts a longer pod name.
-    let cut = name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned();
     Facts {
-        hostname: if host_network { node.clone() } else { named.unwrap_or(cut) },
+        hostname: if host_network { node.clone() } else { hostname(pod) },
         node,
         name,
         namespace: meta.namespace.clone().unwrap_or_default(),
@@ -112,56 +127,6 @@ fn facts(pod: &Pod) -> Facts {
             .unwrap_or_else(|| "default".into()),
         ..Facts::default()
     }
-}
-
-fn hosts(pod: &Pod, facts: &Facts) -> String {
-    let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
-    if facts.pod_ips.is_empty() {
-        text += &format!("127.0.1.1\t{}\n", facts.hostname);
-    }
-    for ip in &facts.pod_ips {
-        text += &format!("{ip}\t{}\n", facts.hostname);
-    }
-    for alias in pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()) {
-        text += &format!(
-            "{}\t{}\n",
-            alias.ip,
-            alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
-        );
-    }
-    text
-}
-
-/// dnsPolicy None takes dnsConfig alone; every other policy adds it to the host's resolvers.
-fn resolv_conf(pod: &Pod) -> String {
-    let spec = pod.spec.as_ref();
-    let own_only = spec.and_then(|s| s.dns_policy.as_deref()) == Some("None");
-    let mut text = if own_only { String::new() } else { host_resolv_conf() };
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    if let Some(config) = spec.and_then(|s| s.dns_config.as_ref()) {
-        for server in config.nameservers.iter().flatten() {
-            text += &format!("nameserver {server}\n");
-        }
-        let searches: Vec<_> = config.searches.iter().flatten().map(String::as_str).collect();
-        if !searches.is_empty() {
-            text += &format!("search {}\n", searches.join(" "));
-        }
-        for option in config.options.iter().flatten() {
-            let name = option.name.as_deref().unwrap_or_default();
-            let value = option.value.as_ref().map(|v| format!(":{v}")).unwrap_or_default();
-            text += &format!("options {name}{value}\n");
-        }
-    }
-    text
-}
-
-/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
-fn host_resolv_conf() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
 }
 
 fn loopback_up() -> nix::Result<()> {

@@ -2,17 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, symlink},
+    fs::{self, File},
+    io,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, Pod, Secret, Volume,
-};
+use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use nix::mount::{MsFlags, mount};
+use podctl_images::Image;
 
-use super::{Error, Objects, field};
+use super::{Error, Objects, config_files::Files, field, ownership};
 use crate::manifest::quantity_bytes;
 
 /// Where a pod's volumes are made.
@@ -23,7 +23,16 @@ pub struct Places<'a> {
     pub memory: &'a Path,
 }
 
-/// Makes every volume of the pod; gives the directory or file behind each name.
+/// What was made.
+#[derive(Debug, Default)]
+pub struct Volumes {
+    /// The directory or file behind each name.
+    pub paths: BTreeMap<String, PathBuf>,
+    /// Locks on the local volumes, held as long as the pod lives.
+    pub locks: Vec<File>,
+}
+
+/// Makes every volume of the pod.
 ///
 /// # Errors
 /// [`Error::Volume`] naming the volume, [`Error::Config`] for a missing object.
@@ -32,14 +41,38 @@ pub fn prepare(
     objects: &Objects,
     facts: &field::Facts,
     places: &Places<'_>,
-) -> Result<BTreeMap<String, PathBuf>, Error> {
-    let mut made = BTreeMap::new();
+) -> Result<Volumes, Error> {
+    let mut made = Volumes::default();
     let spec = pod.spec.as_ref();
+    let security = spec.and_then(|s| s.security_context.as_ref());
+    let mismatch = security.and_then(|s| s.fs_group_change_policy.as_deref()) == Some("OnRootMismatch");
     for volume in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten() {
-        let path = one(volume, pod, objects, facts, places)?;
-        made.insert(volume.name.clone(), path);
+        let path = one(volume, pod, objects, facts, places, &mut made.locks)?;
+        let shared = volume.host_path.is_some() || volume.image.is_some();
+        if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
+            let policy = match written_by_podctl(volume) {
+                true => ownership::Policy::ReadOnly,
+                false if mismatch => ownership::Policy::OnRootMismatch,
+                false => ownership::Policy::Always,
+            };
+            ownership::give_to_group(&path, group as u32, policy).map_err(|e| Error::Volume {
+                volume: volume.name.clone(),
+                message: match e {
+                    nix::errno::Errno::EINVAL => {
+                        format!("fsGroup {group} is outside the range of group ids that /etc/subgid gives this user")
+                    }
+                    e => format!("cannot give it to fsGroup {group}: {}", e.desc()),
+                },
+            })?;
+        }
+        made.paths.insert(volume.name.clone(), path);
     }
     Ok(made)
+}
+
+/// Volumes that no container may write to.
+pub(super) fn written_by_podctl(v: &Volume) -> bool {
+    v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some()
 }
 
 fn one(
@@ -48,6 +81,7 @@ fn one(
     objects: &Objects,
     facts: &field::Facts,
     places: &Places<'_>,
+    locks: &mut Vec<File>,
 ) -> Result<PathBuf, Error> {
     let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
     let io = |path: &Path| {
@@ -58,30 +92,38 @@ fn one(
         return host_path(host).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
-        let in_memory = match empty.medium.as_deref().unwrap_or("") {
-            "" => false,
-            "Memory" => true,
-            other => return Err(wrong(format!("medium {other:?} is not supported; use \"\" or Memory"))),
-        };
-        let path = if in_memory { places.memory } else { places.disk }.join(&volume.name);
-        fs::create_dir(&path).map_err(io(&path))?;
-        if in_memory {
-            let mut options = "mode=0777".to_owned();
-            if let Some(limit) = empty.size_limit.as_ref().and_then(|q| quantity_bytes(&q.0).ok()) {
-                options += &format!(",size={limit}");
-            }
-            mount(
-                Some("tmpfs"),
-                &path,
-                Some("tmpfs"),
-                MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
-                Some(options.as_str()),
-            )
-            .map_err(|e| wrong(format!("cannot mount a tmpfs: {e}")))?;
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(io(&path))?;
-        return Ok(path);
+        return empty_dir(&volume.name, empty, places).map_err(wrong);
     }
+    if volume.ephemeral.is_some() {
+        return empty_dir(&volume.name, &EmptyDirVolumeSource::default(), places).map_err(wrong);
+    }
+    if let Some(source) = &volume.persistent_volume_claim {
+        let dir = objects.claims.get(&source.claim_name);
+        let dir = dir.ok_or_else(|| wrong(format!("there is no claim {:?}", source.claim_name)))?;
+        locks.push(dir.hold().map_err(|e| wrong(e.to_string()))?);
+        return Ok(dir.files());
+    }
+    if let Some(source) = &volume.image {
+        let image = objects.images.get(&volume.name).ok_or_else(|| {
+            let name = source.reference.as_deref().unwrap_or_default();
+            wrong(format!("image {name:?} is not present, and its pullPolicy does not allow to pull it"))
+        })?;
+        return image_files(image, &places.memory.join(&volume.name)).map_err(wrong);
+    }
+    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let path = places.memory.join(&volume.name);
+    files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
+    Ok(path)
+}
+
+/// The files of a volume that podctl writes itself, and their mode.
+fn configuration(
+    volume: &Volume,
+    pod: &Pod,
+    objects: &Objects,
+    facts: &field::Facts,
+) -> Result<(Files, Option<i32>), Error> {
+    let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
     let mut files = Files::default();
     let mode = if let Some(source) = &volume.config_map {
         if let Some(map) = objects.config_map(&source.name, source.optional)? {
@@ -119,111 +161,53 @@ fn one(
     } else {
         return Err(wrong("this kind of volume is not supported".to_owned()));
     };
-    let path = places.memory.join(&volume.name);
-    files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
+    Ok((files, mode))
+}
+
+/// R-VOL-1.
+fn empty_dir(name: &str, source: &EmptyDirVolumeSource, places: &Places<'_>) -> Result<PathBuf, String> {
+    let in_memory = match source.medium.as_deref().unwrap_or("") {
+        "" => false,
+        "Memory" => true,
+        other => return Err(format!("medium {other:?} is not supported; use \"\" or Memory")),
+    };
+    let path = if in_memory { places.memory } else { places.disk }.join(name);
+    let failed = |e: io::Error| format!("{}: {e}", path.display());
+    fs::create_dir(&path).map_err(failed)?;
+    if in_memory {
+        let mut options = "mode=0777".to_owned();
+        if let Some(limit) = source.size_limit.as_ref().and_then(|q| quantity_bytes(&q.0).ok()) {
+            options += &format!(",size={limit}");
+        }
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))
+            .map_err(|e| format!("cannot mount a tmpfs: {}", e.desc()))?;
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(failed)?;
     Ok(path)
 }
 
-/// The files of a configuration volume, by their path beneath it.
-#[derive(Default)]
-struct Files(BTreeMap<String, (Vec<u8>, Option<i32>)>);
-
-impl Files {
-    fn config_map(
-        &mut self,
-        map: &ConfigMap,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-    ) -> Result<(), String> {
-        let text = map.data.iter().flatten().map(|(k, v)| (k.as_str(), v.as_bytes()));
-        let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-        self.keys(text.chain(binary).collect(), items, optional, "ConfigMap", map.metadata.name.as_deref())
+/// The image's files as one read-only tree.
+fn image_files(image: &Image, path: &Path) -> Result<PathBuf, String> {
+    fs::create_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    // An overlay wants two directories; the empty one beneath changes nothing.
+    let empty = path.with_extension("empty");
+    fs::create_dir(&empty).map_err(|e| format!("{}: {e}", empty.display()))?;
+    let lower: Vec<String> = image.layers.iter().rev().map(|l| l.display().to_string()).collect();
+    let mut options = format!("lowerdir={}:{}", lower.join(":"), empty.display());
+    if !initial_user_namespace() {
+        options += ",userxattr";
     }
-
-    fn secret(
-        &mut self,
-        secret: &Secret,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-    ) -> Result<(), String> {
-        let data = secret.data.iter().flatten().map(|(k, v)| (k.as_str(), v.0.as_slice()));
-        self.keys(data.collect(), items, optional, "Secret", secret.metadata.name.as_deref())
-    }
-
-    fn keys(
-        &mut self,
-        data: BTreeMap<&str, &[u8]>,
-        items: Option<&[KeyToPath]>,
-        optional: Option<bool>,
-        kind: &str,
-        name: Option<&str>,
-    ) -> Result<(), String> {
-        let Some(items) = items.filter(|i| !i.is_empty()) else {
-            self.0.extend(data.into_iter().map(|(key, value)| (key.to_owned(), (value.to_vec(), None))));
-            return Ok(());
-        };
-        for item in items {
-            match data.get(item.key.as_str()) {
-                Some(value) => {
-                    self.0.insert(item.path.clone(), (value.to_vec(), item.mode));
-                }
-                None if optional == Some(true) => {}
-                None => {
-                    return Err(format!("{kind} {:?} has no key {:?}", name.unwrap_or_default(), item.key));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn downward(
-        &mut self,
-        item: &DownwardAPIVolumeFile,
-        pod: &Pod,
-        facts: &field::Facts,
-    ) -> Result<(), Error> {
-        let value = if let Some(r) = &item.field_ref {
-            field::value(&r.field_path, facts)?
-        } else if let Some(r) = &item.resource_field_ref {
-            let name = r.container_name.as_deref().unwrap_or_default();
-            field::resource(r, container(pod, name)?)?
-        } else {
-            return Ok(());
-        };
-        self.0.insert(item.path.clone(), (value.into_bytes(), item.mode));
-        Ok(())
-    }
-
-    /// Kubernetes' layout: the files in a dated directory, `..data` pointing at it, and a link a
-    /// name, so that all of them can be replaced at once.
-    fn write(&self, root: &Path, default_mode: i32) -> io::Result<()> {
-        let dated = "..2000_01_01_00_00_00.000000001";
-        let dir = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        dir(&root.join(dated))?;
-        symlink(dated, root.join("..data"))?;
-        for (path, (content, mode)) in &self.0 {
-            let file = root.join(dated).join(path);
-            dir(file.parent().expect("joined above"))?;
-            let mode = mode.unwrap_or(default_mode) as u32 & 0o777;
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-            fs::write(&file, content)?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
-            let first = path.split('/').next().expect("split gives one");
-            match symlink(format!("..data/{first}"), root.join(first)) {
-                Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("overlay"), path, Some("overlay"), flags, Some(options.as_str()))
+        .map_err(|e| format!("cannot mount image {}: {}", image.reference, e.desc()))?;
+    Ok(path.to_owned())
 }
 
-fn container<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, Error> {
-    let spec = pod.spec.as_ref();
-    let all = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-    all.into_iter()
-        .find(|c| c.name == name)
-        .ok_or_else(|| Error::Config(format!("there is no container {name:?}")))
+/// Elsewhere an overlay has to keep its marks where a user may write them.
+fn initial_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Checks a hostPath against its type, and makes what `…OrCreate` asks for.
@@ -262,19 +246,6 @@ fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn r_vol_2_configuration_files_lie_behind_one_link_that_can_be_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = dir.path().join("v");
-        let mut files = Files::default();
-        files.0.insert("a".into(), (b"1".to_vec(), None));
-        files.0.insert("sub/b".into(), (b"2".to_vec(), Some(0o400)));
-        files.write(&root, 0o644).unwrap();
-        assert_eq!(fs::read_link(root.join("a")).unwrap(), Path::new("..data/a"));
-        assert_eq!(fs::read(root.join("sub/b")).unwrap(), b"2");
-        assert_eq!(fs::metadata(root.join("sub/b")).unwrap().permissions().mode() & 0o777, 0o400);
-    }
 
     #[test]
     fn r_vol_2_a_host_path_is_checked_against_its_type() {

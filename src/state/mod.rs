@@ -9,21 +9,28 @@
 //!     lock            flock(2)ed by the supervisor as long as it lives
 //!     pod.json        v1.Pod with status
 //!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!     again.json      what starts the pod again: manifest, objects, options; 0600
 //!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store
 //!     logs/NAMESPACE_NAME_UID/CONTAINER/N.log      CRI log format; N is the start's number
 //!     pods/UID/       writable layers and volumes of a living pod
+//!     objects/NAMESPACE/{configmap,secret}/NAME.json    what `create` and `apply` keep, mode 0600
+//!     volumes/NAMESPACE_NAME/                           claim.json, lock, and the files in data/
 //! ```
 
 mod home;
+mod objects;
 mod pod_dir;
 mod trace;
+mod volumes;
 
 pub use home::Home;
+pub use objects::Kept;
 pub use pod_dir::{Liveness, PodDir};
 pub use trace::{Mark, Span};
+pub use volumes::{VolumeDir, plain_claim};
 
 use std::path::PathBuf;
 
@@ -49,6 +56,20 @@ pub enum Error {
         pod: String,
         /// What the JSON parser says.
         source: serde_json::Error,
+    },
+    /// A stored object does not hold what we write.
+    #[error("{} is damaged ({source}); remove it and create the object again", path.display())]
+    DamagedObject {
+        /// Which file.
+        path: PathBuf,
+        /// What the JSON parser says.
+        source: serde_json::Error,
+    },
+    /// A local volume is held by a pod.
+    #[error("volume \"{name}\" is in use by another pod, and only one at a time may have it")]
+    VolumeInUse {
+        /// The claim's name.
+        name: String,
     },
     /// Neither XDG_DATA_HOME nor HOME is set.
     #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for images and logs; set HOME")]

@@ -3,7 +3,10 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
-    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -165,6 +168,22 @@ impl PodDir {
             .open(&path)
             .and_then(|mut file| file.write_all(&line))
             .map_err(Error::io("write", &path))
+    }
+
+    /// What is needed to start the pod again: its objects, secrets among them, and options.
+    pub fn again_file(&self) -> PathBuf {
+        self.path.join("again.json")
+    }
+
+    /// Keeps what is needed to start the pod again, for its owner's eyes only.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_again(&self, text: &[u8]) -> Result<(), Error> {
+        let path = self.again_file();
+        let mut options = File::options();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        options.open(&path).and_then(|mut file| file.write_all(text)).map_err(Error::io("write", path))
     }
 
     /// Takes the pod's directory away.

@@ -1,6 +1,6 @@
 //! Carrying out the lifecycle's actions.
 
-use std::{fs, os::fd::OwnedFd};
+use std::{cell::OnceCell, fs, os::fd::OwnedFd};
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
@@ -9,7 +9,9 @@ use nix::{
 use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create};
 
 use super::{
-    Live, Supervisor, launch,
+    Live, Supervisor,
+    control::Reply,
+    launch,
     log::{Log, Stream},
     poll::Source,
     pull,
@@ -28,8 +30,15 @@ impl Supervisor {
                 Action::PullImage { container } => self.pull(&container),
                 Action::StartContainer { run } => {
                     let event = match self.start(&run) {
-                        Ok(()) => Event::Started { container_id: self.container_id(&run), run },
-                        Err((reason, message)) => Event::StartFailed { run, reason, message },
+                        Ok(()) => {
+                            self.attach_waiting(&run.container);
+                            Event::Started { container_id: self.container_id(&run), run }
+                        }
+                        Err((reason, message)) => {
+                            let refused = Reply::Refused { message: message.clone(), exit_code: 1 };
+                            self.attached_ended(&run.container, &refused);
+                            Event::StartFailed { run, reason, message }
+                        }
                     };
                     self.pending.push_back(event);
                 }
@@ -58,6 +67,11 @@ impl Supervisor {
             self.pending.push_back(event);
             return;
         }
+        if let Some(found) = self.spec.ephemeral(container) {
+            // Whoever asked for it has pulled its image.
+            let event = self.local_image(&found.name.clone(), found.image.clone().unwrap_or_default());
+            return self.pending.push_back(event);
+        }
         let found = self.container(container);
         let request = found.map(|c| pull::Request {
             container: container.into(),
@@ -69,6 +83,9 @@ impl Supervisor {
             (Some(puller), Some(request)) => super::control::send(puller, request, &[]).is_ok(),
             _ => false,
         };
+        if sent && request.is_some_and(|r| r.policy != "Never") {
+            self.pending.push_back(Event::ImagePulling { container: container.into() });
+        }
         if !sent {
             let message = "the process that pulls images has ended; start the pod again".to_owned();
             self.pending.push_back(Event::ImageFailed {
@@ -107,14 +124,17 @@ impl Supervisor {
         let prepared =
             sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
                 .map_err(config)?;
+        let prepared =
+            self.join_target(&run.container, prepared).map_err(|e| broken("join its target", &e))?;
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
-        let log = Log::create(&log_path).map_err(|e| broken("make the log", &e))?;
+        let log = Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e))?;
 
         let cgroup = match &self.cgroups {
-            Some(parent) => {
-                let cgroup = Cgroup::create(parent, &format!("podctl-{uid}-{}", run.container))
+            Some(pod) => {
+                let cgroup = Cgroup::create(&pod.parent, &format!("{}-{}", run.container, run.attempt))
                     .map_err(|e| broken("make a cgroup", &e))?;
+                cgroup.kill_as_a_group().map_err(|e| broken("set resource limits", &e))?;
                 if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
                     cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
                 }
@@ -124,6 +144,8 @@ impl Supervisor {
         };
 
         let mut streams = std::collections::HashMap::new();
+        let mut input = None;
+        let wants_input = container.stdin == Some(true);
         let stdio = if container.tty == Some(true) {
             Stdio::Terminal
         } else {
@@ -131,7 +153,14 @@ impl Supervisor {
             let (stderr, theirs_err) = output_pipe().map_err(|e| broken("make a pipe", &e))?;
             streams.insert(Stream::Stdout, stdout);
             streams.insert(Stream::Stderr, stderr);
-            let stdin = fs::File::open("/dev/null").map_err(|e| broken("open /dev/null", &e))?.into();
+            let stdin = if wants_input {
+                let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).map_err(|e| broken("make a pipe", &e))?;
+                nonblocking(&ours).map_err(|e| broken("make a pipe", &e))?;
+                input = Some(ours);
+                theirs
+            } else {
+                fs::File::open("/dev/null").map_err(|e| broken("open /dev/null", &e))?.into()
+            };
             Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
         };
         let rootfs = Rootfs::Overlay {
@@ -158,8 +187,20 @@ impl Supervisor {
             // An unwatched stream would only lose output; it cannot happen with an open descriptor.
             let _ = self.poll.add(fd, Source::Output(run.clone(), *stream));
         }
-        let live =
-            Live { process: created.process, cgroup, spec: prepared.spec, streams, log, log_path, layer };
+        let live = Live {
+            process: created.process,
+            cgroup,
+            spec: prepared.spec,
+            streams,
+            log,
+            log_path,
+            layer,
+            terminal: container.tty == Some(true),
+            input_wanted: wants_input,
+            input_once: container.stdin_once == Some(true),
+            input,
+            filter: OnceCell::new(),
+        };
         self.live.insert(run.clone(), live);
         Ok(())
     }
@@ -176,6 +217,8 @@ fn start_failure(e: &StartError) -> (StartFailure, String) {
 /// A pipe whose reading end, ours, never blocks.
 fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    // A larger pipe saves turns; a user who may have no more of them has the usual one.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(256 << 10));
     nonblocking(&ours)?;
     Ok((ours, theirs))
 }

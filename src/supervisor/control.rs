@@ -3,15 +3,19 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
+
+use k8s_openapi::api::core::v1::EphemeralContainer;
 
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
     recvmsg, sendmsg, socket,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::archive::Destination;
 
 /// Longest message.
 const LONGEST: usize = 128 << 10;
@@ -21,6 +25,12 @@ const LONGEST: usize = 128 << 10;
 pub enum Request {
     /// End the pod and forget it. The connection closes when that is done.
     Delete {
+        /// Overrides terminationGracePeriodSeconds.
+        grace_period: Option<Duration>,
+    },
+    /// End the pod and keep its record, so that it can be started again. The connection closes when
+    /// that is done.
+    Stop {
         /// Overrides terminationGracePeriodSeconds.
         grace_period: Option<Duration>,
     },
@@ -35,14 +45,74 @@ pub enum Request {
         command: Vec<String>,
         /// With a terminal of its own, whose other side comes back.
         terminal: bool,
+        /// That terminal's rows and columns.
+        size: Option<(u16, u16)>,
     },
+    /// Share in the streams of a container's first process, also of one that is still to start.
+    Attach {
+        /// Of which container.
+        container: String,
+        /// Its standard input as well.
+        input: bool,
+    },
+    /// Add an ephemeral container (R-EPH-1); its image is present.
+    Debug {
+        /// As it will stand in the pod's spec.
+        container: Box<EphemeralContainer>,
+        /// Attach to it over this connection, from its first byte on.
+        attach: bool,
+    },
+    /// Pack a file or directory of a container into the pipe that comes beside it; a second
+    /// descriptor is for warnings.
+    CopyOut {
+        /// Of which container.
+        container: String,
+        /// In the container.
+        path: PathBuf,
+    },
+    /// Unpack what comes through the pipe beside it.
+    CopyIn {
+        /// Into which container.
+        container: String,
+        /// What it is to become there.
+        into: Destination,
+    },
+    /// Connect to a port of the pod from inside of it; the connection comes back.
+    Dial {
+        /// On the pod's loopback.
+        port: u16,
+        /// On that of IPv6.
+        v6: bool,
+    },
+    /// What each container uses now.
+    Usage,
+}
+
+/// What a container uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Usage {
+    /// Its name.
+    pub container: String,
+    /// CPU time since its start, in microseconds.
+    pub cpu: u64,
+    /// Memory in bytes, without what the kernel could drop.
+    pub memory: u64,
+    /// Processes and threads.
+    pub pids: u64,
 }
 
 /// What a supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// It runs; with a terminal, that is beside the message.
+    /// It is done, or runs; a terminal or connection that was asked for is beside the message.
     Started,
+    /// Attached: output, error output (without a terminal) and input (if asked for and open) are beside it.
+    Attached {
+        /// The container has a terminal; its other side is output and input at once.
+        terminal: bool,
+    },
+    /// What each running container uses.
+    Usage(Vec<Usage>),
     /// It ended: the exit code, 128 + n for signal n.
     Ended(i32),
     /// It cannot be done, and why; the exit code that says so.

@@ -1,4 +1,4 @@
-//! Further processes in a container: for a command (`exec`), for hooks and for probes.
+//! Further processes in a container, for hooks and for probes; [`super::client`] has those of commands.
 
 use std::{
     fs,
@@ -27,15 +27,15 @@ const LONGEST_OUTPUT: u64 = 1 << 10;
 
 /// A running process beside a container's first one.
 pub(super) struct Exec {
-    process: Process,
-    purpose: Purpose,
+    pub(super) process: Process,
+    pub(super) purpose: Purpose,
     /// On the supervisor's clock; SIGKILL when it has passed.
-    deadline: Option<Duration>,
-    timed_out: bool,
-    output: Option<OwnedFd>,
+    pub(super) deadline: Option<Duration>,
+    pub(super) timed_out: bool,
+    pub(super) output: Option<OwnedFd>,
 }
 
-enum Purpose {
+pub(super) enum Purpose {
     Client(u64),
     Hook(Run, Hook),
     Probe(Run, Probe),
@@ -49,61 +49,6 @@ enum Task {
 }
 
 impl Supervisor {
-    /// R-EPH-3 and `podctl exec`: the bytes flow between the command and its client, not through here.
-    pub(super) fn exec_for_client(
-        &mut self,
-        id: u64,
-        container: &str,
-        command: Vec<String>,
-        terminal: bool,
-        mut fds: Vec<OwnedFd>,
-    ) {
-        let Some(socket) = self.connections.get(&id) else { return };
-        let refuse = |message: String, exit_code| {
-            let _ = control::send(socket, &Reply::Refused { message, exit_code }, &[]);
-        };
-        let Some((_, live)) = self.live.iter().find(|(run, _)| run.container == container) else {
-            return refuse(format!("container {container:?} is not running"), 1);
-        };
-        let stdio = match (terminal, fds.len()) {
-            (true, _) => Stdio::Terminal,
-            (false, 3) => {
-                let (stderr, stdout, stdin) = (fds.pop(), fds.pop(), fds.pop());
-                match (stdin, stdout, stderr) {
-                    (Some(stdin), Some(stdout), Some(stderr)) => Stdio::Streams { stdin, stdout, stderr },
-                    _ => return refuse("standard input, output and error are missing".into(), 1),
-                }
-            }
-            _ => return refuse("standard input, output and error are missing".into(), 1),
-        };
-        let process = sandbox::exec_process(&live.spec, command, terminal);
-        let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-        match exec(live.process.pidfd.as_fd(), &process, seccomp, stdio, live.cgroup.as_ref()) {
-            Err(e) => refuse(e.to_string(), e.exit_code().unwrap_or(1)),
-            Ok(started) => {
-                let beside: Vec<_> = started.terminal.iter().map(AsFd::as_fd).collect();
-                let _ = control::send(socket, &Reply::Started, &beside);
-                let exec = Exec {
-                    process: started.process,
-                    purpose: Purpose::Client(id),
-                    deadline: None,
-                    timed_out: false,
-                    output: None,
-                };
-                self.execs.insert(exec.process.pid.as_raw(), exec);
-            }
-        }
-    }
-
-    /// A client that leaves takes its command with it, as a closed terminal would.
-    pub(super) fn client_left(&mut self, id: u64) {
-        for exec in self.execs.values() {
-            if matches!(exec.purpose, Purpose::Client(of) if of == id) {
-                let _ = exec.process.signal(libc::SIGHUP);
-            }
-        }
-    }
-
     pub(super) fn run_hook(&mut self, run: Run, hook: Hook, timeout: Option<Duration>) {
         let found = self.container(&run.container).and_then(|c| c.lifecycle.as_ref());
         let handler = found.and_then(|l| match hook {
@@ -191,7 +136,19 @@ impl Supervisor {
         let now = self.began.elapsed();
         for exec in self.execs.values_mut().filter(|e| !e.timed_out && e.deadline.is_some_and(|d| d <= now)) {
             exec.timed_out = true;
-            let _ = exec.process.signal(libc::SIGKILL);
+            kill_tree(&exec.process);
+        }
+    }
+
+    /// A hook or probe does not outlive its container.
+    pub(super) fn end_execs_of(&mut self, ended: &Run) {
+        for exec in self.execs.values_mut() {
+            if let Purpose::Hook(run, _) | Purpose::Probe(run, _) = &exec.purpose
+                && run == ended
+            {
+                exec.timed_out = true;
+                let _ = exec.process.signal(libc::SIGKILL);
+            }
         }
     }
 
@@ -228,8 +185,31 @@ fn hook_task(handler: LifecycleHandler) -> Option<Task> {
         .or(handler.sleep.map(Task::Sleep))
 }
 
+/// Ends a command and all that it has started. Every process is stopped before its children are looked
+/// for, so none can get away; the pod's own proc says who they are.
+fn kill_tree(process: &Process) {
+    let mut tree = vec![process.pid];
+    let mut at = 0;
+    while let Some(pid) = tree.get(at).copied() {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        tree.extend(
+            children.split_whitespace().filter_map(|c| c.parse().ok()).map(nix::unistd::Pid::from_raw),
+        );
+        at += 1;
+    }
+    // Stopped and not reaped: nobody else can have got their numbers.
+    for pid in tree.into_iter().skip(1) {
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    }
+    let _ = process.signal(libc::SIGKILL);
+}
+
 /// Runs a blocking task in a child of its own; its failure comes through the pipe.
-fn in_child(result: &OwnedFd, task: impl FnOnce() -> Result<(), String>) -> Result<Process, String> {
+pub(super) fn in_child(
+    result: &OwnedFd,
+    task: impl FnOnce() -> Result<(), String>,
+) -> Result<Process, String> {
     // SAFETY: the supervisor has one thread, so the child may do everything that it could do.
     match unsafe { fork() }.map_err(|e| format!("cannot start a process: {e}"))? {
         ForkResult::Child => {

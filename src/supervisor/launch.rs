@@ -29,7 +29,7 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::network;
+use super::{log::Limits as LogLimits, network};
 use crate::{
     lifecycle,
     sandbox::Objects,
@@ -67,6 +67,10 @@ pub struct Options {
     pub backoff_max: Duration,
     /// R-INIT-4: a failed init container restarts the pod.
     pub restart_pod_on_init_failure: bool,
+    /// How much of each start's output is kept.
+    pub log_limits: LogLimits,
+    /// A limit that cannot be enforced stops the start.
+    pub strict_limits: bool,
     /// `HOST:POD` ports beside the manifest's hostPorts; not yet offered by a flag.
     pub outside: bool,
 }
@@ -78,6 +82,8 @@ impl Default for Options {
             backoff_initial: core.backoff_initial,
             backoff_max: core.backoff_max,
             restart_pod_on_init_failure: core.restart_pod_on_init_failure,
+            log_limits: LogLimits::default(),
+            strict_limits: false,
             outside: true,
         }
     }
@@ -87,6 +93,12 @@ impl Default for Options {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Network {
     pub outside: bool,
+}
+
+/// What a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Ready {
+    pub warnings: Vec<String>,
 }
 
 /// Why a pod could not be started.
@@ -161,17 +173,53 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     }
     let lock = dir.lock()?.ok_or_else(|| Error::Exists(name.clone()))?;
     let uid = uuid::Uuid::new_v4().to_string();
+    let manifest = pod.clone();
     pod.metadata.uid = Some(uid.clone());
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     dir.write(&pod)?;
 
+    let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
+    dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
     let started = launch(home, &dir, lock, pod, objects, options);
     if started.is_err() {
         let _ = dir.remove();
     }
     started.map(|(supervisor, warnings)| Started { dir, uid, warnings, supervisor })
+}
+
+/// What starts a pod again.
+#[derive(Debug, Serialize, Deserialize)]
+struct Again {
+    pod: Pod,
+    objects: Objects,
+    options: Options,
+}
+
+/// The ConfigMaps and Secrets that a pod was started with.
+///
+/// # Errors
+/// [`Error::State`].
+pub fn objects(dir: &PodDir) -> Result<Objects, Error> {
+    Ok(again(dir)?.objects)
+}
+
+fn again(dir: &PodDir) -> Result<Again, Error> {
+    dir.read()?;
+    let path = dir.again_file();
+    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
+    let damaged = |source| state::Error::Damaged { path, pod: dir.name.clone(), source };
+    Ok(serde_json::from_slice(&text).map_err(damaged)?)
+}
+
+/// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
+///
+/// # Errors
+/// [`Error`]; one of a pod that lives is [`Error::Exists`].
+pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
+    let Again { pod, objects, options } = again(dir)?;
+    start(home, pod, objects, &options)
 }
 
 fn launch(
@@ -192,7 +240,11 @@ fn launch(
 
     let (images, all_present) = present_images(home, &pod)?;
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
+    let host = |asked: Option<bool>| asked == Some(true);
+    let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
+    let host_ipc = host(pod.spec.as_ref().and_then(|s| s.host_ipc));
     let ports = network::host_ports(&pod);
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
     let launch = Launch {
         pod,
         objects,
@@ -211,7 +263,13 @@ fn launch(
 
     let (client, supervisors_end) = pair()?;
     let (puller, pullers_end) = pair()?;
-    let mut namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    let mut namespaces = CloneFlags::CLONE_NEWNS;
+    if !host_pid {
+        namespaces |= CloneFlags::CLONE_NEWPID;
+    }
+    if !host_ipc {
+        namespaces |= CloneFlags::CLONE_NEWIPC;
+    }
     if rootless {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
@@ -223,6 +281,7 @@ fn launch(
         fds.push((puller.as_fd(), PULLER));
     }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), &fds)?;
+    let scope = super::scope::ask(&uid, &supervisor);
     let _puller = match all_present {
         true => None,
         false => {
@@ -247,23 +306,23 @@ fn launch(
         },
         false => false,
     };
+    if let Some(scope) = scope {
+        scope.settle();
+    }
     let told = serde_json::to_vec(&Network { outside }).expect("plain data");
     // A supervisor that is gone already says why below.
     let _ = nix::unistd::write(&client, &told);
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
-    match std::str::from_utf8(&answer[..read]) {
-        Ok("ready") => Ok((supervisor, warnings)),
-        Ok("") => {
-            let end = supervisor.wait();
-            let message = format!("its supervisor ended unexpectedly ({end:?})");
-            Err(Error::Sandbox { pod: dir.name.clone(), message })
-        }
-        Ok(message) => Err(Error::Sandbox { pod: dir.name.clone(), message: message.to_owned() }),
-        Err(_) => {
-            Err(Error::Sandbox { pod: dir.name.clone(), message: "its supervisor answered nonsense".into() })
-        }
+    if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
+        warnings.extend(ready.warnings);
+        return Ok((supervisor, warnings));
     }
+    let message = match &answer[..read] {
+        [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
+        words => String::from_utf8_lossy(words).into_owned(),
+    };
+    Err(Error::Sandbox { pod: dir.name.clone(), message })
 }
 
 /// Starts this program again in another role.
@@ -276,7 +335,9 @@ pub(crate) fn role(
     mappings: Option<&IdMappings>,
     fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
-    let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
+    // A supervisor runs from a mount without a place, which has no name but this one.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
     let args: Vec<CString> =
         ["podctl", "internal", name].iter().map(|a| CString::new(*a).expect("no NUL in it")).collect();
     let env: Vec<CString> = std::env::vars_os()

@@ -6,22 +6,33 @@
 //! [`launch`] starts it, [`control`] is how commands reach it.
 
 mod act;
+mod attach;
+mod cgroups;
+mod client;
 pub mod control;
+mod ephemeral;
+mod eviction;
 mod execs;
+pub mod gather;
 pub mod handler;
 mod launch;
 mod log;
 pub mod network;
+pub mod pause;
 mod poll;
 pub mod pull;
 mod record;
+mod scope;
 pub mod sweep;
 mod trace;
+mod usage;
 
 pub(crate) use launch::role;
-pub use launch::{Error, Options, Started, start};
+pub use launch::{Error, Options, Started, objects, start, start_again};
+pub use log::Limits as LogLimits;
 
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
     os::fd::OwnedFd,
@@ -35,12 +46,13 @@ use k8s_openapi::{
 };
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, CgroupParent, Process};
+use podctl_runtime::{Cgroup, Process, seccomp::Program};
 
 use self::{
+    attach::Attachment,
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, take},
+    launch::{CLIENT, LAUNCH, LOCK, Launch, Network, PULLER, Ready, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
@@ -66,6 +78,15 @@ struct Live {
     log_path: PathBuf,
     /// Directory of its writable layer.
     layer: PathBuf,
+    /// Its streams are a terminal.
+    terminal: bool,
+    /// `stdin`, `stdinOnce`
+    input_wanted: bool,
+    input_once: bool,
+    /// The writing end of its standard input, kept for those who attach.
+    input: Option<OwnedFd>,
+    /// Its seccomp filter, compiled for the first exec.
+    filter: OnceCell<Option<Program>>,
 }
 
 struct Supervisor {
@@ -82,15 +103,22 @@ struct Supervisor {
     /// Shared locks on the images in use.
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
-    cgroups: Option<CgroupParent>,
+    quotas: eviction::Quotas,
+    cgroups: Option<cgroups::PodCgroup>,
     live: HashMap<Run, Live>,
     execs: HashMap<i32, Exec>,
     connections: HashMap<u64, OwnedFd>,
+    attachments: Vec<Attachment>,
     recorder: Recorder,
+    log_limits: log::Limits,
+    /// What is read of an output at once.
+    buffer: Vec<u8>,
     trace: trace::Trace,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
+    /// Something beside the status has changed and is to be written.
+    changed: bool,
     finished: bool,
     _lock: OwnedFd,
 }
@@ -100,8 +128,9 @@ pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
     match prepare(lock, &client) {
-        Ok(mut supervisor) => {
-            let _ = nix::unistd::write(&client, b"ready");
+        Ok((mut supervisor, warnings)) => {
+            let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
+            let _ = nix::unistd::write(&client, &answer);
             drop(client);
             detach_from_terminal();
             supervisor.run();
@@ -115,7 +144,8 @@ pub fn main() -> i32 {
     }
 }
 
-fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
+/// The supervisor, and what the user should know about its sandbox.
+fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
     // SAFETY: as in main.
@@ -132,12 +162,24 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
+    sandbox.profiles = home.data.join("seccomp");
+    let spec = launch.pod.spec.as_ref();
+    if spec.and_then(|s| s.share_process_namespace) == Some(true) {
+        sandbox.pid_namespace = Some(pause::start().inspect_err(|_| sweep::clear(&data))?);
+    }
+    if spec.and_then(|s| s.host_pid) == Some(true) {
+        // Else what a container leaves behind would become the host's, and outlive the pod.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
+
     let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
     let mut words = [0; 4096];
     let read = nix::unistd::read(client, &mut words)?;
     let network: Network = serde_json::from_slice(&words[..read])?;
     let pod_ips = if network.outside || !launch.own_network { addresses() } else { Vec::new() };
     sandbox.set_addresses(&launch.pod, pod_ips.clone())?;
+    let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
+        .inspect_err(|_| sweep::clear(&data))?;
 
     let options = lifecycle::Options {
         backoff_initial: launch.options.backoff_initial,
@@ -151,8 +193,11 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
     let recorder = Recorder::new(&launch.pod, dir.clone());
     let trace = trace::Trace::new(&dir);
     let store = Store::open(&home.images())?;
+    let leases = sandbox.objects.images.values().map(|image| store.lease(image));
+    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
     let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
-    Ok(Supervisor {
+    let supervisor = Supervisor {
         poll,
         began,
         home,
@@ -163,19 +208,25 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<Supervisor, Failure> {
         sandbox,
         store,
         images: launch.images,
-        leases: Vec::new(),
+        leases,
+        quotas,
         puller,
-        cgroups: Cgroup::detect().ok(),
+        cgroups,
         live: HashMap::new(),
         execs: HashMap::new(),
         connections: HashMap::new(),
+        attachments: Vec::new(),
         recorder,
+        log_limits: launch.options.log_limits,
+        buffer: vec![0; 256 << 10],
         trace,
         pending,
         delete_requested: false,
+        changed: false,
         finished: false,
         _lock: lock,
-    })
+    };
+    Ok((supervisor, warning.into_iter().collect()))
 }
 
 impl Supervisor {
@@ -189,12 +240,15 @@ impl Supervisor {
         self.act(actions);
         self.settle();
         while !self.finished {
-            let deadlines = [self.state.next_deadline(&self.spec), self.next_exec_deadline()];
+            let deadlines =
+                [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
             for source in self.poll.wait(next.map(|at| at.saturating_sub(self.began.elapsed()))) {
                 self.serve(source);
             }
             self.end_late_execs();
+            let broken = self.quotas.look(self.began.elapsed());
+            self.pending.extend(broken.map(|message| Event::Evict { message }));
             self.pending.push_back(Event::Tick);
             self.settle();
         }
@@ -205,17 +259,15 @@ impl Supervisor {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
             self.trace.event(&event);
+            if let Event::AddEphemeralContainer(container) = &event {
+                self.spec.add_ephemeral(container);
+            }
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
         let status = self.state.status(&self.spec);
-        let terminating = self.delete_requested && self.pod.metadata.deletion_timestamp.is_none();
-        if terminating || self.pod.status.as_ref() != Some(&status) {
+        if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             self.pod.status = Some(status);
-            if terminating {
-                self.pod.metadata.deletion_timestamp =
-                    Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::now()));
-            }
             // A full disk must not end the pod; the next change is written again.
             let _ = self.dir.write(&self.pod);
         }
@@ -232,15 +284,23 @@ impl Supervisor {
                 }
             }
             Source::Connection(id) => self.serve_connection(id),
-            Source::Output(run, stream) => {
-                if let Some(live) = self.live.get_mut(&run)
-                    && let Some(fd) = live.streams.get(&stream)
-                    && !pump(fd, &mut live.log, stream)
-                {
-                    let _ = live.log.end(stream);
-                    self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
-                }
-            }
+            Source::Output(run, stream) => self.read_output(&run, stream),
+        }
+    }
+
+    fn read_output(&mut self, run: &Run, stream: Stream) {
+        let Some(live) = self.live.get_mut(run) else { return };
+        let Some(fd) = live.streams.get(&stream) else { return };
+        let attachments = &mut self.attachments;
+        let mut slow = Vec::new();
+        let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
+        if !pump(fd, &mut live.log, stream, &mut self.buffer, copy) {
+            let _ = live.log.end(stream);
+            self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
+        }
+        for id in slow {
+            let message = "let go: it read too slowly; `podctl logs` has what is missing".to_owned();
+            self.answer(id, &Reply::Refused { message, exit_code: 1 }, &[]);
         }
     }
 
@@ -249,24 +309,36 @@ impl Supervisor {
         match control::receive::<Request>(socket) {
             Ok(Some((Request::Delete { grace_period }, _))) => {
                 self.delete_requested = true;
-                let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
-                self.pod.metadata.deletion_grace_period_seconds =
-                    grace_period.map(|g| g.as_secs() as i64).or(own);
+                self.mark_deleted(grace_period);
+                self.pending.push_back(Event::Delete { grace_period });
+            }
+            Ok(Some((Request::Stop { grace_period }, _))) => {
                 self.pending.push_back(Event::Delete { grace_period });
             }
             Ok(Some((Request::Restart, _))) => {
                 self.pending.push_back(Event::Restart);
                 let _ = control::send(socket, &Reply::Started, &[]);
             }
-            Ok(Some((Request::Exec { container, command, terminal }, fds))) => {
-                self.exec_for_client(id, &container, command, terminal, fds);
-            }
+            Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {
                     self.poll.forget(&socket);
                 }
                 self.client_left(id);
             }
+        }
+    }
+
+    /// As the API server marks an object that is being deleted; a second delete can only shorten.
+    fn mark_deleted(&mut self, grace_period: Option<Duration>) {
+        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);
+        let meta = &mut self.pod.metadata;
+        if meta.deletion_grace_period_seconds.is_none_or(|known| seconds < known) {
+            let by = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(seconds.max(0));
+            meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(by));
+            meta.deletion_grace_period_seconds = Some(seconds);
+            self.changed = true;
         }
     }
 
@@ -360,9 +432,17 @@ impl Supervisor {
     }
 
     fn container_ended(&mut self, run: Run, exit: Exit) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.read_output(&run, stream);
+        }
         let Some(mut live) = self.live.remove(&run) else { return };
+        self.end_execs_of(&run);
+        let code = match exit {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        };
+        self.attached_ended(&run.container, &Reply::Ended(code));
         for (stream, fd) in live.streams.drain() {
-            pump(&fd, &mut live.log, stream);
             let _ = live.log.end(stream);
             self.poll.forget(&fd);
         }
@@ -380,22 +460,33 @@ impl Supervisor {
     }
 
     fn container(&self, name: &str) -> Option<&Container> {
-        launch::containers(&self.pod).find(|c| c.name == name)
+        self.spec.containers().find(|c| c.name == name)
     }
 
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
     fn leave(&mut self) {
         self.settle();
+        end_children();
         let uid = self.pod.metadata.uid.clone().unwrap_or_default();
         let data = self.home.pod_data(&uid);
-        sweep::unmount_below(&data);
-        let _ = fs::remove_dir_all(&data);
+        sweep::clear(&data);
+        if let Some(cgroups) = self.cgroups.take() {
+            cgroups.remove();
+        }
         let _ = fs::remove_file(self.dir.control_socket());
         network::detach(&self.dir);
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
             let _ = self.dir.remove();
         }
+    }
+}
+
+/// Ends what containers left in a PID namespace that is not theirs alone.
+fn end_children() {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
     }
 }
 

@@ -3,7 +3,14 @@
 //! The supervisor asks over a socket, one JSON message an image; each answer carries the image or
 //! the registry's own words. The puller ends when the supervisor closes its end.
 
-use std::{collections::HashMap, io::IsTerminal, os::fd::AsFd, path::PathBuf, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    os::fd::AsFd,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use podctl_images::{Image, LayerState, Progress, Pulled, Reference, Store};
@@ -30,7 +37,7 @@ pub(super) struct Answer {
 }
 
 /// How a pull ended.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Outcome {
     Present(Box<Image>),
     Pulled { image: Box<Image>, took: Duration, bytes: u64 },
@@ -44,6 +51,7 @@ pub fn main() -> i32 {
     // SAFETY: this process was started by launch with that descriptor.
     let socket = unsafe { take(PULLER) };
     let progress = LayerBars::new();
+    let fetches = Fetches::default();
     let mut buffer = vec![0; 64 << 10];
     std::thread::scope(|scope| {
         loop {
@@ -54,15 +62,35 @@ pub fn main() -> i32 {
                     Err(_) => return 1,
                 },
             };
-            let (socket, progress) = (socket.as_fd(), &progress);
+            let (socket, progress, fetches) = (socket.as_fd(), &progress, &fetches);
             scope.spawn(move || {
-                let answer = Answer { outcome: fetch(&request, progress), container: request.container };
+                let answer =
+                    Answer { outcome: fetches.shared(&request, progress), container: request.container };
                 let text = serde_json::to_vec(&answer).expect("plain data");
                 // A supervisor that has gone needs no answer.
                 let _ = nix::unistd::write(socket, &text);
             });
         }
     })
+}
+
+/// Fetches under way, by image and policy.
+#[derive(Default)]
+struct Fetches(Mutex<HashMap<(String, String), Shared>>);
+
+/// What a fetch will come to, for all who wait for it.
+type Shared = Arc<OnceLock<Outcome>>;
+
+impl Fetches {
+    /// Containers that want the same image at the same time share one fetch; a later one is made anew.
+    fn shared(&self, request: &Request, progress: &dyn Progress) -> Outcome {
+        let key = (request.image.clone(), request.policy.clone());
+        let under_way = || self.0.lock().expect("never poisoned: nothing under it panics");
+        let fetching = under_way().entry(key.clone()).or_default().clone();
+        let outcome = fetching.get_or_init(|| fetch(request, progress)).clone();
+        under_way().remove(&key);
+        outcome
+    }
 }
 
 fn fetch(request: &Request, progress: &dyn Progress) -> Outcome {

@@ -40,7 +40,9 @@ impl Happened {
 pub(super) struct Recorder {
     dir: PodDir,
     object: ObjectReference,
+    /// Names of init and of app containers; all others are ephemeral.
     init: Vec<String>,
+    apps: Vec<String>,
     written: Vec<Event>,
 }
 
@@ -56,11 +58,22 @@ impl Recorder {
             ..ObjectReference::default()
         };
         let init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
-        Recorder { dir, object, init: init.map(|c| c.name.clone()).collect(), written: Vec::new() }
+        let apps = pod.spec.iter().flat_map(|s| &s.containers);
+        Recorder {
+            dir,
+            object,
+            init: init.map(|c| c.name.clone()).collect(),
+            apps: apps.map(|c| c.name.clone()).collect(),
+            written: Vec::new(),
+        }
     }
 
     pub(super) fn write(&mut self, Happened { record, at }: Happened) {
-        let list = |name: &String| if self.init.contains(name) { "initContainers" } else { "containers" };
+        let list = |name: &String| match (self.init.contains(name), self.apps.contains(name)) {
+            (true, _) => "initContainers",
+            (_, true) => "containers",
+            _ => "ephemeralContainers",
+        };
         let field_path = record.container.as_ref().map(|name| format!("spec.{}{{{name}}}", list(name)));
         let known = self.written.iter().position(|e| {
             e.reason.as_deref() == Some(record.reason)

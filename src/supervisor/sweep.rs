@@ -21,6 +21,7 @@ use crate::state::{Home, PodDir};
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
     super::network::detach(dir);
+    super::cgroups::sweep(dir);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
         let logs = home.logs(&dir.namespace, &dir.name, &uid);
@@ -28,8 +29,8 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
             fs::remove_dir_all(&logs).map_err(crate::state::Error::io("remove", logs))?;
         }
         let data = home.pod_data(&uid);
-        if !uid.is_empty() && data.exists() && fs::remove_dir_all(&data).is_err() {
-            in_user_namespace(&data)?;
+        if !uid.is_empty() {
+            remove_tree(&data)?;
         }
     }
     Ok(dir.remove()?)
@@ -37,6 +38,14 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
 
 fn uid(pod: &Pod) -> String {
     pod.metadata.uid.clone().unwrap_or_default()
+}
+
+/// Removes a directory that containers wrote to; it need not be there.
+///
+/// # Errors
+/// [`Error`] when something in it cannot be removed.
+pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    if path.exists() && fs::remove_dir_all(path).is_err() { in_user_namespace(path) } else { Ok(()) }
 }
 
 fn in_user_namespace(data: &Path) -> Result<(), Error> {
@@ -62,8 +71,14 @@ pub fn main() -> i32 {
     i32::from(failed)
 }
 
+/// Takes away what a living pod has on disk.
+pub(super) fn clear(data: &Path) {
+    unmount_below(data);
+    let _ = fs::remove_dir_all(data);
+}
+
 /// Unmounts everything beneath a directory, deepest first.
-pub(super) fn unmount_below(directory: &Path) {
+fn unmount_below(directory: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let targets =
         table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));

@@ -1,4 +1,6 @@
 //! One line of set-up for the end-to-end tests: a podctl with a home of its own.
+// Each suite uses a part of it.
+#![allow(dead_code)]
 
 use std::{
     fs,
@@ -12,6 +14,7 @@ pub struct Home {
     dir: tempfile::TempDir,
 }
 
+#[allow(dead_code)] // Each test file takes what it needs.
 impl Home {
     pub fn new() -> Home {
         assert!(

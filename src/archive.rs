@@ -1,0 +1,422 @@
+//! Files as a tar stream, out of and into places that are not trusted: what `cp` moves.
+//!
+//! Promises: reading goes from directory to directory by descriptor and follows no link beneath the
+//! source; nothing is ever written outside of the destination, whatever a member is called and
+//! whatever lies there already or is put there meanwhile.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use nix::{
+    dir::Dir,
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat},
+    sys::stat::{Mode, SFlag, fchmod, fstat, futimens, mkdirat},
+    sys::time::TimeSpec,
+    unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat},
+};
+use serde::{Deserialize, Serialize};
+use tar::{Archive, Builder, Entry, EntryType, Header};
+
+/// Where a stream is unpacked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Destination {
+    /// An existing directory, which the stream's members go into, or the name that its one top
+    /// member is to have.
+    pub path: PathBuf,
+    /// An existing directory becomes the stream's top directory instead of holding it.
+    pub merge: bool,
+    /// Modes and times are kept; else modes follow a umask of 022.
+    pub preserve: bool,
+    /// A link that leads out is left out with a warning, for it would show a reader what it should not.
+    pub only_links_within: bool,
+}
+
+/// Why something was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("cannot {step} {path:?}: {source}")]
+    File {
+        /// As a verb.
+        step: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The stream's own name for a member leads out of the destination.
+    #[error("refused: the archive's member {0:?} would be written outside of the destination")]
+    Outside(PathBuf),
+    /// The stream broke off or is no tar.
+    #[error("the archive cannot be read: {0}")]
+    Stream(io::Error),
+    /// The other side is gone.
+    #[error("the archive cannot be written: {0}")]
+    Sink(io::Error),
+    /// Some members could not be read; they have been named.
+    #[error("{0} files were not copied")]
+    Partly(usize),
+}
+
+fn file<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
+    let path = path.to_owned();
+    move |e| Error::File { step, path, source: e.into() }
+}
+
+const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
+/// Neither waits for a FIFO's other side nor takes a terminal.
+const READ: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// Opens a path that somebody named, with `/` as the root; links are followed, the kernel's magic ones are not.
+fn open_named(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let base = open(if path.is_absolute() { "/" } else { "." }, OFlag::O_PATH | DIRECTORY, Mode::empty())?;
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(&base, path, how)
+}
+
+/// Packs a file or directory under its own name.
+///
+/// # Errors
+/// [`Error`]; of single members that cannot be read it warns, and says so at the end.
+pub fn pack(source: &Path, out: impl Write, warnings: &mut impl Write) -> Result<(), Error> {
+    let kind = open_named(source, OFlag::O_PATH).and_then(fstat).map_err(file("read", source))?;
+    let mut tar = Builder::new(out);
+    let mut packing = Packing { tar: &mut tar, warnings, failed: 0 };
+    let name = PathBuf::from(source.file_name().unwrap_or(OsStr::new(".")));
+    match format(&kind) {
+        // A device or FIFO is not opened for what would be in it.
+        SFlag::S_IFREG | SFlag::S_IFDIR => {
+            let opened = open_named(source, READ).map_err(file("read", source))?;
+            packing.opened(opened, &name)?;
+        }
+        _ => packing.skip(&name, "it is neither file nor directory")?,
+    }
+    let failed = packing.failed;
+    tar.finish().map_err(Error::Sink)?;
+    if failed == 0 { Ok(()) } else { Err(Error::Partly(failed)) }
+}
+
+fn format(stat: &nix::sys::stat::FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+struct Packing<'a, O: Write, W: Write> {
+    tar: &'a mut Builder<O>,
+    warnings: &'a mut W,
+    failed: usize,
+}
+
+impl<O: Write, W: Write> Packing<'_, O, W> {
+    fn opened(&mut self, fd: OwnedFd, name: &Path) -> Result<(), Error> {
+        let opened = File::from(fd);
+        let meta = opened.metadata().map_err(file("inspect", name))?;
+        let mut header = Header::new_gnu();
+        header.set_metadata(&meta);
+        if meta.is_dir() {
+            header.set_size(0);
+            self.tar.append_data(&mut header, name, io::empty()).map_err(Error::Sink)?;
+            return self.members(opened.into(), name);
+        }
+        if !meta.is_file() {
+            return self.skip(name, "it changed while it was read");
+        }
+        // Exactly as long as the header says, also when it is written to meanwhile.
+        let content = opened.chain(io::repeat(0)).take(meta.size());
+        self.tar.append_data(&mut header, name, content).map_err(Error::Sink)
+    }
+
+    fn members(&mut self, directory: OwnedFd, name: &Path) -> Result<(), Error> {
+        let mut listing =
+            Dir::from_fd(directory.try_clone().map_err(file("list", name))?).map_err(file("list", name))?;
+        let names: Vec<_> = listing.iter().filter_map(|e| Some(e.ok()?.file_name().to_owned())).collect();
+        for member in names {
+            let member = OsStr::from_bytes(member.to_bytes());
+            if member != "." && member != ".." {
+                let done = self.member(&directory, member, &name.join(member));
+                match done {
+                    Err(Error::File { path, source, .. }) => {
+                        self.failed += 1;
+                        let _ = writeln!(self.warnings, "error: cannot read {path:?}: {source}");
+                    }
+                    other => other?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, directory: &OwnedFd, member: &OsStr, name: &Path) -> Result<(), Error> {
+        let failed = || file::<Errno>("read", name);
+        let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let found = openat(directory, member, OFlag::O_PATH | flags, Mode::empty()).map_err(failed())?;
+        match format(&fstat(&found).map_err(failed())?) {
+            SFlag::S_IFREG | SFlag::S_IFDIR => {
+                let opened = openat(directory, member, READ | flags, Mode::empty()).map_err(failed())?;
+                self.opened(opened, name)
+            }
+            SFlag::S_IFLNK => {
+                let target = readlinkat(directory, member).map_err(failed())?;
+                let mut header = Header::new_gnu();
+                header.set_entry_type(EntryType::Symlink);
+                header.set_size(0);
+                header.set_mode(0o777);
+                self.tar.append_link(&mut header, name, target).map_err(Error::Sink)
+            }
+            _ => self.skip(name, "it is a device, FIFO or socket"),
+        }
+    }
+
+    fn skip(&mut self, name: &Path, why: &str) -> Result<(), Error> {
+        writeln!(self.warnings, "warning: skipping {name:?}: {why}").map_err(Error::Sink)
+    }
+}
+
+/// What becomes of the first part of every member's name.
+enum Top {
+    Stays,
+    Becomes(OsString),
+    /// It is the destination itself.
+    Goes,
+}
+
+/// Unpacks a stream; new files belong to `owner`, or to whoever runs this.
+///
+/// # Errors
+/// [`Error`]; what was unpacked before stays.
+pub fn unpack(
+    into: &Destination,
+    owner: Option<(u32, u32)>,
+    input: impl Read,
+    warnings: &mut impl Write,
+) -> Result<(), Error> {
+    let (root, mut top) = match open_named(&into.path, OFlag::O_PATH | DIRECTORY) {
+        Ok(root) => (root, if into.merge { Top::Goes } else { Top::Stays }),
+        Err(Errno::ENOENT | Errno::ENOTDIR) if !into.path.as_os_str().as_bytes().ends_with(b"/") => {
+            let name = into.path.file_name().ok_or_else(|| Error::Outside(into.path.clone()))?;
+            let parent = match into.path.parent() {
+                Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+                Some(parent) => parent,
+                None => Path::new("/"),
+            };
+            let root = open_named(parent, OFlag::O_PATH | DIRECTORY).map_err(file("open", parent))?;
+            (root, Top::Becomes(name.to_owned()))
+        }
+        Err(e) => return Err(file("open", &into.path)(e)),
+    };
+    let mut unpacking = Unpacking { root, into, owner, directories: Vec::new() };
+    let mut first = true;
+    for entry in Archive::new(input).entries().map_err(Error::Stream)? {
+        let mut entry = entry.map_err(Error::Stream)?;
+        let name = entry.path().map_err(Error::Stream)?.into_owned();
+        if std::mem::take(&mut first)
+            && matches!(top, Top::Goes)
+            && entry.header().entry_type() != EntryType::Directory
+        {
+            // A single file goes into the directory.
+            top = Top::Stays;
+        }
+        let parts = parts(&name, &top)?;
+        if let Some((last, parents)) = parts.split_last() {
+            unpacking.member(&mut entry, &name, parents, last, &top, warnings)?;
+        }
+    }
+    unpacking.finish()
+}
+
+/// A member's name, part by part; none that leads up.
+fn parts(name: &Path, top: &Top) -> Result<Vec<OsString>, Error> {
+    let mut parts = Vec::new();
+    for component in name.components() {
+        match component {
+            Component::Normal(part) => parts.push(part.to_owned()),
+            Component::CurDir | Component::RootDir => {}
+            _ => return Err(Error::Outside(name.to_owned())),
+        }
+    }
+    match top {
+        Top::Stays => {}
+        Top::Becomes(new) => match parts.first_mut() {
+            Some(first) => *first = new.clone(),
+            None => parts.push(new.clone()),
+        },
+        Top::Goes if parts.is_empty() => {}
+        Top::Goes => drop(parts.remove(0)),
+    }
+    Ok(parts)
+}
+
+struct Unpacking<'a> {
+    root: OwnedFd,
+    into: &'a Destination,
+    owner: Option<(u32, u32)>,
+    /// Whose modes and times are set at the end: a read-only one could not be filled.
+    directories: Vec<(Vec<OsString>, u32, i64)>,
+}
+
+impl Unpacking<'_> {
+    fn member(
+        &mut self,
+        entry: &mut Entry<'_, impl Read>,
+        name: &Path,
+        parents: &[OsString],
+        last: &OsStr,
+        top: &Top,
+        warnings: &mut impl Write,
+    ) -> Result<(), Error> {
+        let failed = || file::<Errno>("write", name);
+        let directory = self.walk(parents, name)?;
+        let header = entry.header();
+        let (mode, time) = (header.mode().unwrap_or(0o644) & 0o777, header.mtime().unwrap_or(0) as i64);
+        match header.entry_type() {
+            EntryType::Directory => {
+                drop(self.enter(&directory, last).map_err(failed())?);
+                let path = parents.iter().map(OsString::as_os_str).chain([last]).map(OsStr::to_owned);
+                self.directories.push((path.collect(), mode, time));
+            }
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let fd = create(&directory, last).map_err(failed())?;
+                let mut created = File::from(fd);
+                io::copy(entry, &mut created).map_err(file("write", name))?;
+                self.own(&created).map_err(failed())?;
+                self.finish_one(&created, mode, time).map_err(failed())?;
+            }
+            EntryType::Symlink => {
+                let target = entry.link_name().map_err(Error::Stream)?.unwrap_or_default().into_owned();
+                // Of what becomes the destination itself, the parent is outside already.
+                let depth = match top {
+                    Top::Becomes(_) => parents.len().checked_sub(1),
+                    Top::Stays | Top::Goes => Some(parents.len()),
+                };
+                if self.into.only_links_within && !depth.is_some_and(|depth| within(depth, &target)) {
+                    let _ = writeln!(
+                        warnings,
+                        "warning: skipping symlink: {name:?} -> {target:?}: it leads out of the destination"
+                    );
+                    return Ok(());
+                }
+                make_room(&directory, last).map_err(failed())?;
+                symlinkat(target.as_path(), &directory, last).map_err(failed())?;
+                if let Some((uid, gid)) = self.owner {
+                    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+                    fchownat(&directory, last, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed())?;
+                }
+            }
+            EntryType::Link => {
+                let target = entry.link_name().map_err(Error::Stream)?.unwrap_or_default().into_owned();
+                let target = parts(&target, top)?;
+                let Some((other, others)) = target.split_last() else { return Ok(()) };
+                let from = self.walk(others, name)?;
+                make_room(&directory, last).map_err(failed())?;
+                linkat(&from, other.as_os_str(), &directory, last, AtFlags::empty()).map_err(failed())?;
+            }
+            _ => {
+                let _ = writeln!(warnings, "warning: skipping {name:?}: it is a device or FIFO");
+            }
+        }
+        Ok(())
+    }
+
+    /// From the destination down, never through a link; missing directories are made.
+    fn walk(&self, parents: &[OsString], name: &Path) -> Result<OwnedFd, Error> {
+        let mut at = self.root.try_clone().map_err(file("open", name))?;
+        for part in parents {
+            at = self.enter(&at, part).map_err(|e| match e {
+                Errno::ENOTDIR | Errno::ELOOP => Error::File {
+                    step: "write",
+                    path: name.to_owned(),
+                    source: io::Error::other(format!("{part:?} on the way to it is a link or no directory")),
+                },
+                e => file("write", name)(e),
+            })?;
+        }
+        Ok(at)
+    }
+
+    fn enter(&self, at: &OwnedFd, part: &OsStr) -> nix::Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | DIRECTORY;
+        match openat(at, part, flags, Mode::empty()) {
+            Err(Errno::ENOENT) => {
+                match mkdirat(at, part, Mode::from_bits_truncate(0o755)) {
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(e) => return Err(e),
+                }
+                let made = openat(at, part, flags, Mode::empty())?;
+                self.own(&made)?;
+                Ok(made)
+            }
+            other => other,
+        }
+    }
+
+    fn own(&self, fd: &impl AsFd) -> nix::Result<()> {
+        match self.owner {
+            Some((uid, gid)) => fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+            None => Ok(()),
+        }
+    }
+
+    fn finish_one(&self, fd: &impl AsFd, mode: u32, time: i64) -> nix::Result<()> {
+        let mode = if self.into.preserve { mode } else { mode & 0o755 };
+        fchmod(fd, Mode::from_bits_truncate(mode))?;
+        let time = TimeSpec::new(time, 0);
+        if self.into.preserve { futimens(fd, &time, &time) } else { Ok(()) }
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        for (path, mode, time) in self.directories.iter().rev() {
+            let name: PathBuf = path.iter().collect();
+            let directory = self.walk(path, &name)?;
+            self.finish_one(&directory, *mode, *time).map_err(file("write", &name))?;
+        }
+        Ok(())
+    }
+}
+
+/// A new file in place of what was there. What cannot be taken away, such as a mounted file, is overwritten.
+fn create(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
+    let write = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | READ;
+    match make_room(directory, name) {
+        Err(Errno::EBUSY) => {
+            let found = openat(directory, name, write, Mode::empty())?;
+            if format(&fstat(&found)?) != SFlag::S_IFREG {
+                return Err(Errno::EINVAL);
+            }
+            nix::unistd::ftruncate(&found, 0)?;
+            Ok(found)
+        }
+        Err(e) => Err(e),
+        Ok(()) => {
+            openat(directory, name, write | OFlag::O_CREAT | OFlag::O_EXCL, Mode::from_bits_truncate(0o600))
+        }
+    }
+}
+
+fn make_room(directory: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+    match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a link so deep beneath the destination stays in it, by its words.
+fn within(depth: usize, target: &Path) -> bool {
+    let mut depth = depth as isize;
+    target.components().all(|component| {
+        match component {
+            Component::ParentDir => depth -= 1,
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+        depth >= 0
+    })
+}

@@ -1,0 +1,131 @@
+//! `podctl apply` and `create -f`: keeps the objects of files, and starts their pods.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+
+use super::{
+    Error,
+    objects::{self, Kind},
+    run, warn,
+};
+use crate::{
+    manifest::Manifest,
+    state::{Home, Kept, Liveness},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Manifest files, `-` for standard input.
+    #[arg(short = 'f', long = "filename", required = true)]
+    files: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    files(&args.files, home, namespace, false)
+}
+
+/// `fresh`: what is there already is an error, as for `create`.
+pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool) -> Result<i32, Error> {
+    let stored = objects::stored(home, namespace, &[])?;
+    let manifest = run::read(files, &stored)?;
+    if let Some(job) = manifest.jobs.first() {
+        return Err(Error::Said(format!(
+            "job {:?} has an end that somebody has to see to: `podctl run` runs it and waits",
+            job.name
+        )));
+    }
+    let own = |meta: Option<&String>| meta.cloned().unwrap_or_else(|| namespace.to_owned());
+    for map in &manifest.config_maps {
+        keep(home, &own(map.metadata.namespace.as_ref()), map.clone(), Kind::ConfigMap, fresh, |known| {
+            known.data == map.data && known.binary_data == map.binary_data
+        })?;
+    }
+    for secret in &manifest.secrets {
+        keep::<Secret>(
+            home,
+            &own(secret.metadata.namespace.as_ref()),
+            secret.clone(),
+            Kind::Secret,
+            fresh,
+            |known| known.data == secret.data && known.type_ == secret.type_,
+        )?;
+    }
+    for claim in &manifest.claims {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        let volume = home.volume(&own(claim.metadata.namespace.as_ref()), name);
+        match volume.claim()? {
+            Some(_) if fresh => return Err(exists(Kind::Claim, name)),
+            Some(known) if known.spec == claim.spec => {
+                println!("persistentvolumeclaim/{name} unchanged");
+            }
+            known => {
+                volume.make(claim)?;
+                let word = if known.is_some() { "configured" } else { "created" };
+                println!("persistentvolumeclaim/{name} {word}");
+            }
+        }
+    }
+    for pod in &manifest.pods {
+        self::pod(home, namespace, pod, [&manifest, &stored], fresh)?;
+    }
+    Ok(0)
+}
+
+fn keep<T: Kept>(
+    home: &Home,
+    namespace: &str,
+    object: T,
+    kind: Kind,
+    fresh: bool,
+    same: impl FnOnce(&T) -> bool,
+) -> Result<(), Error> {
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let known = home.object::<T>(namespace, &name)?;
+    let word = match &known {
+        Some(_) if fresh => return Err(exists(kind, &name)),
+        Some(known) if same(known) && known.metadata().labels == object.metadata().labels => "unchanged",
+        Some(_) => "configured",
+        None => "created",
+    };
+    if word != "unchanged" {
+        home.keep(namespace, object)?;
+    }
+    println!("{}/{name} {word}", objects::singular(kind));
+    Ok(())
+}
+
+pub(super) fn exists(kind: Kind, name: &str) -> Error {
+    Error::Said(format!("{}s \"{name}\" already exists", objects::singular(kind)))
+}
+
+fn pod(home: &Home, namespace: &str, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
+    let pod = run::in_namespace(pod.clone(), namespace);
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let dir = home.pod(pod.metadata.namespace.as_deref().unwrap_or("default"), &name);
+    if dir.liveness() == Liveness::Alive {
+        if fresh {
+            return Err(Error::Said(format!("pods \"{name}\" already exists")));
+        }
+        if dir.read()?.spec != pod.spec {
+            warn(&format!("pod {name:?} runs with another spec; `podctl run -d --replace` starts it anew"));
+        }
+        println!("pod/{name} unchanged");
+        return Ok(());
+    }
+    run::start(&run::Args::detached(), home, pod, from)?;
+    println!("pod/{name} created");
+    Ok(())
+}
+
+/// Kept for `create`: a ConfigMap or a Secret that is new.
+pub(super) fn keep_new(home: &Home, namespace: &str, object: New) -> Result<(), Error> {
+    match object {
+        New::ConfigMap(map) => keep(home, namespace, map, Kind::ConfigMap, true, |_| false),
+        New::Secret(secret) => keep(home, namespace, secret, Kind::Secret, true, |_| false),
+    }
+}
+
+/// What `create` makes.
+pub(super) enum New {
+    ConfigMap(ConfigMap),
+    Secret(Secret),
+}

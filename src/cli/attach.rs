@@ -1,0 +1,116 @@
+//! `podctl attach`: this terminal becomes that of a container's first process.
+
+use std::{io::IsTerminal, os::fd::OwnedFd};
+
+use super::{
+    Error,
+    exec::{dial, nonblocking, reach, refused, unreachable_pod},
+    pod_dir,
+    session::{End, Session, detach_keys},
+};
+use crate::{
+    state::{Home, PodDir},
+    supervisor::control::{self, Reply, Request},
+};
+
+/// What is typed to leave a container without ending it.
+pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// `NAME` or `pod/NAME`.
+    pod: String,
+    /// To which container; as with exec else.
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Standard input is a terminal.
+    #[arg(short = 't', long)]
+    tty: bool,
+    /// Only the container's own output.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Keys that leave the container running.
+    #[arg(long, default_value = DETACH_KEYS)]
+    detach_keys: String,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    let dir = pod_dir(home, namespace, &args.pod)?;
+    let (container, _) = reach(&dir, args.container.as_deref(), args.quiet)?;
+    let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: &args.detach_keys };
+    match attach(&dir, &container, &wanted)? {
+        End::Exited(code) => Ok(code),
+        End::Refused(message, code) => Ok(refused(&message, code)),
+        End::Signal(signal) => Ok(128 + signal),
+        End::Lost => Ok(137),
+        End::Detached => {
+            if !args.quiet {
+                eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", dir.name);
+            }
+            Ok(0)
+        }
+    }
+}
+
+/// How to attach.
+pub(super) struct Wanted<'a> {
+    pub stdin: bool,
+    pub tty: bool,
+    pub quiet: bool,
+    /// As `--detach-keys` has them.
+    pub keys: &'a str,
+}
+
+/// Attaches to a container that runs or is still to start, until it ends or is left.
+pub(super) fn attach(dir: &PodDir, container: &str, wanted: &Wanted<'_>) -> Result<End, Error> {
+    let socket = dial(dir)?;
+    let request = Request::Attach { container: container.to_owned(), input: wanted.stdin };
+    control::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    attached(dir, container, wanted, &socket)
+}
+
+/// The same, when attaching has been asked for over this connection.
+pub(super) fn attached(
+    dir: &PodDir,
+    container: &str,
+    wanted: &Wanted<'_>,
+    socket: &OwnedFd,
+) -> Result<End, Error> {
+    let keys = detach_keys(wanted.keys).map_err(|e| Error::Said(format!("--detach-keys: {e}")))?;
+    let (terminal, fds) = match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
+        Some((Reply::Refused { message, exit_code }, _)) => return Ok(End::Refused(message, exit_code)),
+        Some((Reply::Ended(code), _)) => return Ok(End::Exited(code)),
+        Some(_) | None => return Ok(End::Lost),
+    };
+    let say = |words: String| {
+        if !wanted.quiet {
+            eprintln!("{words}");
+        }
+    };
+    if wanted.tty && !terminal {
+        say(format!("error: Unable to use a TTY - container {container} did not allocate one"));
+    }
+    let mut fds = fds.into_iter();
+    let mut next = || fds.next();
+    let stdout = next();
+    let stderr = if terminal { None } else { next() };
+    let input: Option<OwnedFd> = next();
+    if wanted.stdin && input.is_none() {
+        say(format!(
+            "warning: container {container} has no standard input to pass on (its stdin is not true)"
+        ));
+    }
+    for fd in [&stdout, &stderr, &input].into_iter().flatten() {
+        nonblocking(fd)?;
+    }
+    let raw = terminal && wanted.tty && input.is_some() && std::io::stdin().is_terminal();
+    if raw {
+        say("If you don't see a command prompt, try pressing enter.".to_owned());
+    }
+    let keys: &[u8] = if raw { &keys } else { &[] };
+    Session { socket, input, outputs: [stdout, stderr], raw, detach_keys: keys }.run()
+}

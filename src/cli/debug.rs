@@ -1,0 +1,407 @@
+//! `podctl debug`: an ephemeral container in a running pod (R-EPH-1, R-EPH-2), or a changed copy of it.
+
+use std::os::fd::OwnedFd;
+
+use k8s_openapi::api::core::v1::{Container, EnvVar, EphemeralContainer, Pod};
+use podctl_images::{Reference, Store};
+use serde_json::Value;
+
+use super::{
+    Error,
+    attach::{DETACH_KEYS, Wanted, attach, attached},
+    copied,
+    exec::{dial, refused, unreachable_pod},
+    images, io, pod_dir,
+    profile::{self, Profile},
+    session::End,
+    warn,
+};
+use crate::{
+    state::{Home, PodDir},
+    supervisor::{
+        self, Options,
+        control::{self, Reply, Request},
+    },
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// `NAME` or `pod/NAME`.
+    #[arg(required_unless_present = "filename")]
+    pod: Option<String>,
+    /// A file with the pod to debug.
+    #[arg(short, long)]
+    filename: Option<String>,
+    /// Image of the debug container.
+    #[arg(long)]
+    pub image: Option<String>,
+    /// See the processes of this container.
+    #[arg(long, conflicts_with = "copy_to")]
+    target: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// Give it a terminal.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Name of the debug container; with --copy-to also of one that is to be changed.
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Start a changed copy of the pod under this name instead.
+    #[arg(long)]
+    pub copy_to: Option<String>,
+    /// With --copy-to: delete the original.
+    #[arg(long, requires = "copy_to")]
+    pub replace: bool,
+    /// With --copy-to: containers of the copy see each other's processes.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub share_processes: Option<bool>,
+    /// There is one node.
+    #[arg(long)]
+    same_node: bool,
+    /// With --copy-to: NAME=IMAGE, `*` for every container.
+    #[arg(long, value_delimiter = ',', requires = "copy_to")]
+    pub set_image: Vec<String>,
+    /// NAME=VALUE for the debug container.
+    #[arg(long)]
+    env: Vec<String>,
+    /// Always, IfNotPresent or Never.
+    #[arg(long, value_parser = ["Always", "IfNotPresent", "Never"])]
+    image_pull_policy: Option<String>,
+    /// Attach to it; the default with -i.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    attach: Option<bool>,
+    /// No remarks.
+    #[arg(short, long)]
+    quiet: bool,
+    /// What the debug container may do.
+    #[arg(long, value_enum, default_value = "legacy")]
+    profile: Profile,
+    /// A JSON or YAML file with more fields of the debug container.
+    #[arg(long)]
+    custom: Option<String>,
+    /// What follows `--` is its args, not its command.
+    #[arg(long)]
+    arguments_only: bool,
+    /// With --copy-to: keep the labels.
+    #[arg(long)]
+    pub keep_labels: bool,
+    /// With --copy-to: keep the annotations.
+    #[arg(long)]
+    pub keep_annotations: bool,
+    /// With --copy-to: keep liveness probes.
+    #[arg(long)]
+    pub keep_liveness: bool,
+    /// With --copy-to: keep readiness probes.
+    #[arg(long)]
+    pub keep_readiness: bool,
+    /// With --copy-to: keep startup probes.
+    #[arg(long)]
+    pub keep_startup: bool,
+    /// With --copy-to: run the init containers.
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub keep_init_containers: bool,
+    /// The command.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+impl Args {
+    pub(super) fn profile(&self) -> Profile {
+        self.profile
+    }
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    let dir = match (&args.pod, &args.filename) {
+        (Some(name), _) => pod_dir(home, namespace, name)?,
+        (None, file) => named_in(file.as_deref().unwrap_or_default(), home, namespace)?,
+    };
+    if args.tty && !args.stdin {
+        return Err(Error::Said("-i/--stdin is required for containers with -t/--tty=true".into()));
+    }
+    if args.attach == Some(false) && args.stdin && args.tty {
+        say(args, "the debug container keeps its terminal; `podctl attach -it` reaches it");
+    }
+    let pod = dir.read()?;
+    if args.copy_to.is_some() { copy(args, home, &dir, pod) } else { ephemeral(args, home, &dir, &pod) }
+}
+
+fn named_in(file: &str, home: &Home, namespace: &str) -> Result<PodDir, Error> {
+    let text = std::fs::read_to_string(file).map_err(io(format!("cannot read {file}")))?;
+    let source = crate::manifest::Source { name: file.to_owned(), text };
+    let manifest = crate::manifest::load(&[source])
+        .map_err(|all| Error::Said(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let name = manifest.pods.first().and_then(|p| p.metadata.name.clone());
+    let name = name.ok_or_else(|| Error::Said(format!("{file} holds no Pod")))?;
+    pod_dir(home, namespace, &name)
+}
+
+pub(super) fn say(args: &Args, words: &str) {
+    if !args.quiet {
+        eprintln!("{words}");
+    }
+}
+
+fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, Error> {
+    for (given, flag) in [
+        (args.keep_labels, "--keep-labels"),
+        (args.keep_annotations, "--keep-annotations"),
+        (args.keep_liveness, "--keep-liveness"),
+        (args.keep_readiness, "--keep-readiness"),
+        (args.keep_startup, "--keep-startup"),
+        (args.share_processes.is_some(), "--share-processes"),
+    ] {
+        if given {
+            return Err(Error::Said(format!("{flag} may only be used with --copy-to")));
+        }
+    }
+    let socket = dial(dir)?;
+    let container = debug_container(args, home, pod)?;
+    if let Some(target) = &args.target {
+        say(
+            args,
+            &format!(
+                "Targeting container {target:?}. If you don't see processes from this container it may be because it has ended."
+            ),
+        );
+        restrictions(args, pod, target);
+    }
+    fetch(
+        args,
+        home,
+        container.image.as_deref().unwrap_or_default(),
+        container.image_pull_policy.as_deref(),
+    )?;
+    let added = EphemeralContainer {
+        target_container_name: args.target.clone(),
+        ..serde_json::to_value(&container)
+            .and_then(serde_json::from_value)
+            .map_err(|e| Error::Said(format!("--custom: {e}")))?
+    };
+    let wants = args.attach.unwrap_or(args.stdin);
+    let request = Request::Debug { container: Box::new(added), attach: wants };
+    control::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Started, _)) => {}
+        Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
+        Some(_) | None => return Err(Error::Said(format!("pod {:?} has ended meanwhile", dir.name))),
+    }
+    if wants { session(args, dir, &container.name, Some(&socket)) } else { Ok(0) }
+}
+
+fn session(args: &Args, dir: &PodDir, container: &str, socket: Option<&OwnedFd>) -> Result<i32, Error> {
+    let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: DETACH_KEYS };
+    let end = match socket {
+        Some(socket) => attached(dir, container, &wanted, socket)?,
+        None => attach(dir, container, &wanted)?,
+    };
+    match end {
+        End::Exited(code) => Ok(code),
+        End::Refused(message, code) => Ok(refused(&message, code)),
+        End::Signal(signal) => Ok(128 + signal),
+        End::Lost => Ok(137),
+        End::Detached => {
+            say(
+                args,
+                &format!(
+                    "Session ended, the debug container keeps running; resume using 'podctl attach {} -c {container} -i -t'",
+                    dir.name
+                ),
+            );
+            Ok(0)
+        }
+    }
+}
+
+/// The debug container as flags, profile and --custom describe it.
+pub(super) fn debug_container(args: &Args, home: &Home, pod: &Pod) -> Result<Container, Error> {
+    let Some(image) = args.image.clone() else {
+        let store = Store::open(&home.images())?;
+        let present: Vec<String> = store.list()?.into_iter().map(|i| i.reference).collect();
+        let offer = match present.is_empty() {
+            true => "none is present here".to_owned(),
+            false => format!("present here are: {}", present.join(", ")),
+        };
+        return Err(Error::Said(format!("you must specify --image for the debug container; {offer}")));
+    };
+    image.parse::<Reference>()?;
+    let name = args.container.clone().unwrap_or_else(|| {
+        let name = format!("debugger-{}", suffix());
+        say(args, &format!("Defaulting debug container name to {name}."));
+        name
+    });
+    let always = image.rsplit('/').next().is_some_and(|n| !n.contains(['@', ':']) || n.ends_with(":latest"));
+    let mut container = Container {
+        name,
+        image: Some(image),
+        env: (!args.env.is_empty()).then(|| environment(&args.env)).transpose()?,
+        image_pull_policy: Some(
+            args.image_pull_policy.clone().unwrap_or(if always { "Always" } else { "IfNotPresent" }.into()),
+        ),
+        stdin: args.stdin.then_some(true),
+        tty: args.tty.then_some(true),
+        termination_message_policy: Some("File".into()),
+        ..Container::default()
+    };
+    command(args, &mut container);
+    profile::apply(args.profile, &mut container.security_context);
+    if args.profile == Profile::Sysadmin && !nix::unistd::geteuid().is_root() {
+        warn(
+            "without root, --profile=sysadmin is privileged over this pod's own namespaces only: devices, modules and the clock of the host stay out of reach",
+        );
+    }
+    match &args.custom {
+        Some(path) => custom(container, path, pod),
+        None => Ok(container),
+    }
+}
+
+pub(super) fn command(args: &Args, container: &mut Container) {
+    if args.command.is_empty() {
+        return;
+    }
+    match args.arguments_only {
+        true => container.args = Some(args.command.clone()),
+        false => {
+            container.command = Some(args.command.clone());
+            container.args = None;
+        }
+    }
+}
+
+pub(super) fn environment(words: &[String]) -> Result<Vec<EnvVar>, Error> {
+    let one = |word: &String| {
+        let (name, value) = word
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| Error::Said(format!("invalid env: {word:?}; write NAME=VALUE")))?;
+        Ok(EnvVar { name: name.into(), value: Some(value.into()), value_from: None })
+    };
+    words.iter().map(one).collect()
+}
+
+/// As kubectl makes names: no vowels, and no digits that read like letters.
+fn suffix() -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let random = uuid::Uuid::new_v4();
+    random.as_bytes()[..5].iter().map(|b| ALPHABET[*b as usize % ALPHABET.len()] as char).collect()
+}
+
+/// Lays the fields of a file over the container.
+fn custom(container: Container, path: &str, pod: &Pod) -> Result<Container, Error> {
+    let wrong = |what: String| Error::Said(format!("--custom {path}: {what}"));
+    let text = std::fs::read_to_string(path).map_err(io(format!("cannot read {path}")))?;
+    let over = crate::manifest::value(path, &text).map_err(|e| wrong(e.to_string()))?;
+    let fields = over.as_object().ok_or_else(|| wrong("it is not a partial container".into()))?;
+    const FORBIDDEN: &[&str] = &[
+        "name",
+        "image",
+        "command",
+        "lifecycle",
+        "ports",
+        "resources",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "resizePolicy",
+        "restartPolicy",
+        "volumeDevices",
+        "targetContainerName",
+    ];
+    if let Some(name) = FORBIDDEN.iter().find(|n| fields.contains_key(**n)) {
+        return Err(wrong(format!("{name}: may not be set for a debug container")));
+    }
+    let mut value = serde_json::to_value(&container).map_err(|e| wrong(e.to_string()))?;
+    merge(&mut value, &over);
+    let merged: Container = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
+    let known: Vec<_> = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).map(|v| &v.name).collect();
+    for mount in merged.volume_mounts.iter().flatten() {
+        if mount.sub_path.is_some() || mount.sub_path_expr.is_some() {
+            return Err(wrong("volumeMounts: subPath cannot be set for an ephemeral container".into()));
+        }
+        if !known.contains(&&mount.name) {
+            return Err(wrong(format!("volumeMounts: the pod has no volume {:?}", mount.name)));
+        }
+    }
+    Ok(merged)
+}
+
+/// Objects field by field; lists of named things by name, as the API merges them.
+fn merge(value: &mut Value, over: &Value) {
+    match (value, over) {
+        (Value::Object(value), Value::Object(over)) => {
+            for (name, over) in over {
+                merge(value.entry(name.clone()).or_insert(Value::Null), over);
+            }
+        }
+        (Value::Array(value), Value::Array(over)) => {
+            for over in over {
+                let key = |v: &Value| v.get("mountPath").or(v.get("name")).cloned();
+                match value.iter_mut().find(|v| key(v).is_some() && key(v) == key(over)) {
+                    Some(known) => merge(known, over),
+                    None => value.push(over.clone()),
+                }
+            }
+        }
+        (value, over) => *value = over.clone(),
+    }
+}
+
+/// The pod's own processes cannot fetch: the image has to be there before they are asked.
+fn fetch(args: &Args, home: &Home, image: &str, policy: Option<&str>) -> Result<(), Error> {
+    let store = Store::open(&home.images())?;
+    let present = store.find(&image.parse::<Reference>()?)?.is_some();
+    match (policy, present) {
+        (Some("Never"), false) => {
+            Err(Error::Said(format!("Container image {image:?} is not present with pull policy of Never")))
+        }
+        (Some("Never"), true) | (Some("IfNotPresent"), true) => Ok(()),
+        _ => match images::fetch(home, image)? {
+            0 => Ok(()),
+            _ if present && args.image_pull_policy.is_none() => {
+                warn(&format!("{image} could not be fetched; the one that is present is used"));
+                Ok(())
+            }
+            _ => Err(Error::Said(format!("the debug container was not added: {image} cannot be had"))),
+        },
+    }
+}
+
+/// What the kernel will refuse this debug container, and what to do.
+fn restrictions(args: &Args, pod: &Pod, target: &str) {
+    let spec = pod.spec.as_ref();
+    let user = spec
+        .and_then(|s| s.containers.iter().find(|c| c.name == target))
+        .and_then(|c| c.security_context.as_ref()?.run_as_user)
+        .or(spec.and_then(|s| s.security_context.as_ref()?.run_as_user));
+    let traces = matches!(args.profile, Profile::General | Profile::Sysadmin);
+    if let Some(user) = user.filter(|u| *u != 0 && !traces) {
+        say(
+            args,
+            &format!(
+                "Container {target:?} runs as user {user}: reading /proc/1/root and strace need the capability SYS_PTRACE, which --profile=general gives."
+            ),
+        );
+    }
+}
+
+fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> {
+    let (copy, container) = copied::pod(args, home, &pod)?;
+    if args.share_processes != Some(false) {
+        say(
+            args,
+            "Processes are not shared between the copy's containers, since shareProcessNamespace is not supported yet; `podctl debug COPY --target=CONTAINER` shows a container's.",
+        );
+    }
+    let objects = supervisor::objects(dir)?;
+    if args.replace {
+        super::delete::delete(home, dir, None, true)?;
+    }
+    let started = supervisor::start(home, copy, objects, &Options::default())?;
+    started.warnings.iter().for_each(|w| warn(w));
+    match container.filter(|_| args.attach.unwrap_or(args.stdin)) {
+        Some(container) => session(args, &started.dir, &container, None),
+        None => Ok(0),
+    }
+}

@@ -1,0 +1,200 @@
+//! `podctl explain-file` and `podctl run --dry-run`: what a run would do, without doing any of it.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use podctl_images::{Reference, Store};
+
+use super::{Error, objects, run};
+use crate::{
+    lifecycle::resources::{
+        Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+    },
+    manifest::Manifest,
+    sandbox::{field::memory_of_machine, host},
+    state::Home,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Manifest files, `-` for standard input.
+    #[arg(required = true)]
+    files: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    let stored = objects::stored(home, namespace, &[])?;
+    explain(&run::read(&args.files, &stored)?, home)
+}
+
+/// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.
+pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
+    let store = Store::open(&home.images())?;
+    let mut refused = false;
+    for pod in &manifest.pods {
+        let Some(spec) = &pod.spec else { continue };
+        print!("{}", plan(pod, spec, &store));
+        let unmet = host::unmet(pod);
+        if !unmet.is_empty() {
+            println!("not honoured here:");
+        }
+        for (field, severity, why) in unmet {
+            refused |= severity == crate::manifest::Severity::Error;
+            println!("  {field}: {why}");
+        }
+    }
+    Ok(i32::from(refused))
+}
+
+fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
+    let mut text = format!("pod {}\n", pod.metadata.name.as_deref().unwrap_or_default());
+    let restart = spec.restart_policy.as_deref().unwrap_or("Always");
+    let grace = spec.termination_grace_period_seconds.unwrap_or(30);
+    text += &format!("  restart policy {restart}, grace period {grace} s, QoS class {}\n", qos_class(spec));
+    text += &format!(
+        "  in total: requests {}; limits {}\n",
+        amounts(effective_requests(spec)),
+        amounts(effective_limits(spec))
+    );
+    for (name, on) in [("process namespace", spec.share_process_namespace)] {
+        if on == Some(true) {
+            text += &format!("  shares one {name} among its containers\n");
+        }
+    }
+    for (name, on) in [("network", spec.host_network), ("processes", spec.host_pid), ("IPC", spec.host_ipc)] {
+        if on == Some(true) {
+            text += &format!("  uses the host's {name}\n");
+        }
+    }
+    for volume in spec.volumes.iter().flatten() {
+        text += &format!("  volume {}: {}\n", volume.name, source(volume));
+    }
+    text += "start order:\n";
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|c| (c.restart_policy.as_deref() == Some("Always"), true, c));
+    let apps = spec.containers.iter().map(|c| (false, false, c));
+    for (at, (sidecar, init, container)) in init.chain(apps).enumerate() {
+        text += &format!("  {}. {} {}\n", at + 1, container.name, gate(sidecar, init, container));
+        text += &details(spec, container, store);
+    }
+    text
+}
+
+/// What the next container waits for.
+fn gate(sidecar: bool, init: bool, container: &Container) -> &'static str {
+    let started = container.startup_probe.is_some();
+    let hook = container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
+    match (sidecar, init) {
+        (true, _) if started => "(sidecar: the next one waits until its startup probe has passed)",
+        (true, _) if hook => "(sidecar: the next one waits until it runs and its postStart hook has ended)",
+        (true, _) => "(sidecar: the next one waits until it runs)",
+        (false, true) => "(init container: the next one waits until it has ended with 0)",
+        (false, false) if hook => "(app: the next one waits until it runs and its postStart hook has ended)",
+        (false, false) => "(app)",
+    }
+}
+
+fn details(spec: &PodSpec, container: &Container, store: &Store) -> String {
+    let image = container.image.as_deref().unwrap_or_default();
+    let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+    let found = image.parse::<Reference>().ok().and_then(|r| store.find(&r).ok().flatten());
+    let here = if found.is_some() { "present" } else { "not present" };
+    let mut lines = vec![format!("image {image} ({policy}, {here})")];
+    for port in container.ports.iter().flatten() {
+        let host =
+            port.host_port.filter(|p| *p > 0).map(|p| format!(", published as {p}")).unwrap_or_default();
+        let protocol = port.protocol.as_deref().unwrap_or("TCP");
+        lines.push(format!("port {}/{protocol}{host}", port.container_port));
+    }
+    for mount in container.volume_mounts.iter().flatten() {
+        let sub = mount
+            .sub_path
+            .as_deref()
+            .or(mount.sub_path_expr.as_deref())
+            .map(|s| format!("/{s}"))
+            .unwrap_or_default();
+        let how = if mount.read_only == Some(true) { " (read-only)" } else { "" };
+        lines.push(format!("mount {}{sub} at {}{how}", mount.name, mount.mount_path));
+    }
+    lines.extend(environment(container));
+    let identity = identity(spec, container);
+    lines.push(format!("runs as {identity}"));
+    let resources = container.resources.as_ref();
+    lines.push(format!(
+        "requests {}; limits {}; oom_score_adj {}",
+        amounts(requests(resources)),
+        amounts(limits(resources)),
+        oom_score_adj(spec, container, memory_of_machine().max(0) as u64)
+    ));
+    lines.iter().map(|line| format!("       {line}\n")).collect()
+}
+
+/// Names and where they come from; never a value.
+fn environment(container: &Container) -> Vec<String> {
+    let mut lines = Vec::new();
+    for from in container.env_from.iter().flatten() {
+        let map = from.config_map_ref.as_ref().map(|r| format!("configMap {}", r.name));
+        let secret = from.secret_ref.as_ref().map(|r| format!("secret {}", r.name));
+        let prefix =
+            from.prefix.as_deref().map(|p| format!(", with {p} before each name")).unwrap_or_default();
+        lines.push(format!("environment from {}{prefix}", map.or(secret).unwrap_or_default()));
+    }
+    for var in container.env.iter().flatten() {
+        let from = var.value_from.as_ref().and_then(|from| {
+            let map =
+                from.config_map_key_ref.as_ref().map(|r| format!("configMap {}, key {}", r.name, r.key));
+            let secret = from.secret_key_ref.as_ref().map(|r| format!("secret {}, key {}", r.name, r.key));
+            let field = from.field_ref.as_ref().map(|r| r.field_path.clone());
+            let resource = from.resource_field_ref.as_ref().map(|r| r.resource.clone());
+            map.or(secret).or(field).or(resource)
+        });
+        lines.push(match from {
+            Some(from) => format!("environment {} from {from}", var.name),
+            None => format!("environment {}", var.name),
+        });
+    }
+    lines
+}
+
+fn identity(spec: &PodSpec, container: &Container) -> String {
+    let (pod, own) = (spec.security_context.as_ref(), container.security_context.as_ref());
+    let user = own.and_then(|c| c.run_as_user).or(pod.and_then(|c| c.run_as_user));
+    let group = own.and_then(|c| c.run_as_group).or(pod.and_then(|c| c.run_as_group));
+    let mut words = vec![user.map_or("the image's user".to_owned(), |id| format!("user {id}"))];
+    words.extend(group.map(|id| format!("group {id}")));
+    words.extend(pod.and_then(|c| c.fs_group).map(|id| format!("fsGroup {id}")));
+    let on = |flag: Option<bool>, word: &str| (flag == Some(true)).then(|| word.to_owned());
+    words.extend(on(own.and_then(|c| c.privileged), "privileged"));
+    words.extend(on(own.and_then(|c| c.read_only_root_filesystem), "a read-only root file system"));
+    if own.and_then(|c| c.allow_privilege_escalation) == Some(false) {
+        words.push("no privilege escalation".to_owned());
+    }
+    if let Some(change) = own.and_then(|c| c.capabilities.as_ref()) {
+        words.extend(change.drop.iter().flatten().map(|name| format!("-{name}")));
+        words.extend(change.add.iter().flatten().map(|name| format!("+{name}")));
+    }
+    words.join(", ")
+}
+
+fn source(volume: &Volume) -> String {
+    let host = volume.host_path.as_ref().map(|v| format!("hostPath {}", v.path));
+    let map = volume.config_map.as_ref().map(|v| format!("configMap {}", v.name));
+    let secret =
+        volume.secret.as_ref().and_then(|v| v.secret_name.as_ref()).map(|name| format!("secret {name}"));
+    let claim = volume.persistent_volume_claim.as_ref().map(|v| format!("claim {}", v.claim_name));
+    let written = || {
+        serde_json::to_value(volume).ok().and_then(|v| v.as_object()?.keys().find(|k| *k != "name").cloned())
+    };
+    host.or(map).or(secret).or(claim).or_else(written).unwrap_or_default()
+}
+
+fn amounts(amounts: Amounts) -> String {
+    let cpu = amounts.cpu.map(|milli| format!("cpu {milli}m"));
+    let memory = amounts.memory.map(|bytes| match bytes % (1 << 20) {
+        0 => format!("memory {}Mi", bytes >> 20),
+        _ => format!("memory {bytes}"),
+    });
+    let all: Vec<String> = cpu.into_iter().chain(memory).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}

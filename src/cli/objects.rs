@@ -1,0 +1,277 @@
+//! What `create` and `apply` keep, as `get` and `delete` see it: ConfigMaps, Secrets, claims.
+
+use k8s_openapi::{
+    Resource,
+    api::core::v1::{ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimStatus, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    jiff::Timestamp,
+};
+use serde_json::{Value, json};
+
+use super::Error;
+use crate::{
+    manifest::{self, Manifest, Source},
+    state::{self, Home, Kept},
+    supervisor::sweep,
+    view::{age, yaml},
+};
+
+/// A kind of object that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    ConfigMap,
+    Secret,
+    Claim,
+}
+
+/// The kinds by the words that people use, in kubectl's spelling.
+const WORDS: &[(Kind, &[&str])] = &[
+    (Kind::ConfigMap, &["configmap", "configmaps", "cm"]),
+    (Kind::Secret, &["secret", "secrets"]),
+    (Kind::Claim, &["persistentvolumeclaim", "persistentvolumeclaims", "pvc"]),
+];
+
+/// The kind that `KIND NAME…` or `KIND/NAME…` asks for, and the names; `None` for pods.
+pub(super) fn asked(words: &[String]) -> Option<(Kind, Vec<String>)> {
+    let of = |word: &str| WORDS.iter().find(|(_, words)| words.contains(&word)).map(|(kind, _)| *kind);
+    let (first, rest) = words.split_first()?;
+    if let Some(kind) = of(first) {
+        return Some((kind, rest.to_vec()));
+    }
+    let kind = of(first.split_once('/')?.0)?;
+    let plain = |word: &String| word.split_once('/').map_or(word.as_str(), |(_, name)| name).to_owned();
+    Some((kind, words.iter().map(plain).collect()))
+}
+
+/// How `get` is to show objects.
+pub(super) struct Shown<'a> {
+    pub(super) output: Option<&'a str>,
+    pub(super) headers: bool,
+}
+
+pub(super) fn get(
+    home: &Home,
+    namespace: &str,
+    kind: Kind,
+    names: &[String],
+    shown: &Shown<'_>,
+) -> Result<i32, Error> {
+    let all = match kind {
+        Kind::ConfigMap => values(&home.objects::<ConfigMap>(namespace)?),
+        Kind::Secret => values(&home.objects::<Secret>(namespace)?),
+        Kind::Claim => values(&claims(home, namespace)?),
+    };
+    let name = |value: &Value| value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut found = Vec::new();
+    for wanted in names {
+        let object = all.iter().find(|o| name(o) == *wanted);
+        found.push(object.cloned().ok_or_else(|| not_found(kind, wanted))?);
+    }
+    if names.is_empty() {
+        found = all;
+    }
+    match shown.output {
+        Some("name") => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
+        Some(format @ ("json" | "yaml")) => {
+            let value = match (names.len(), found.first()) {
+                (1, Some(object)) => object.clone(),
+                _ => {
+                    json!({"apiVersion": "v1", "items": found, "kind": "List", "metadata": {"resourceVersion": ""}})
+                }
+            };
+            print(&value, format)?;
+        }
+        None | Some("wide") if found.is_empty() => {
+            anstream::eprintln!("No resources found in {namespace} namespace.");
+        }
+        None | Some("wide") => {
+            let mut rows: Vec<Vec<String>> = Vec::new();
+            if shown.headers {
+                rows.push(head(kind).iter().map(|h| (*h).to_owned()).collect());
+            }
+            rows.extend(found.iter().map(|o| row(kind, o)));
+            table(&rows);
+        }
+        Some(other) => {
+            return Err(Error::Said(format!(
+                "output format {other:?} is not available; use wide, json, yaml or name"
+            )));
+        }
+    }
+    Ok(0)
+}
+
+/// Prints an object as `json` or `yaml`.
+pub(super) fn print(value: &Value, format: &str) -> Result<(), Error> {
+    match format {
+        "yaml" => print!("{}", yaml::document(value)),
+        _ => println!("{}", serde_json::to_string_pretty(value).map_err(|e| Error::Said(e.to_string()))?),
+    }
+    Ok(())
+}
+
+pub(super) fn delete(
+    home: &Home,
+    namespace: &str,
+    kind: Kind,
+    names: &[String],
+    all: bool,
+    ignore_not_found: bool,
+) -> Result<i32, Error> {
+    let mut names = names.to_vec();
+    if all {
+        names = match kind {
+            Kind::ConfigMap => self::names(home.objects::<ConfigMap>(namespace)?),
+            Kind::Secret => self::names(home.objects::<Secret>(namespace)?),
+            Kind::Claim => claims(home, namespace)?.into_iter().filter_map(|c| c.metadata.name).collect(),
+        };
+    }
+    for name in &names {
+        let gone = match kind {
+            Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
+            Kind::Secret => home.forget::<Secret>(namespace, name)?,
+            Kind::Claim => remove_volume(home, namespace, name)?,
+        };
+        match gone {
+            true => println!("{} \"{name}\" deleted", singular(kind)),
+            false if ignore_not_found => {}
+            false => return Err(not_found(kind, name)),
+        }
+    }
+    Ok(0)
+}
+
+/// Takes a local volume away with its files; says whether there was one.
+pub(super) fn remove_volume(home: &Home, namespace: &str, name: &str) -> Result<bool, Error> {
+    let volume = home.volume(namespace, name);
+    if name.contains('/') || volume.claim()?.is_none() {
+        return Ok(false);
+    }
+    let _lock = volume.lock(true).map_err(|e| match e {
+        state::Error::VolumeInUse { name } => {
+            Error::Said(format!("volume {name:?} is in use by a pod; delete the pod first"))
+        }
+        e => e.into(),
+    })?;
+    sweep::remove_tree(&volume.path)?;
+    Ok(true)
+}
+
+/// What pods may refer to beside their own files: the local store, and files that hold nothing else.
+pub(super) fn stored(home: &Home, namespace: &str, files: &[(Kind, &String)]) -> Result<Manifest, Error> {
+    let mut stored = Manifest {
+        config_maps: home.objects(namespace)?,
+        secrets: home.objects(namespace)?,
+        claims: claims(home, namespace)?,
+        ..Manifest::default()
+    };
+    for (kind, file) in files {
+        let source = super::run::source(file)?;
+        let found = manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[(*file).clone()]))?;
+        let fits = match kind {
+            Kind::ConfigMap => !found.config_maps.is_empty() && found.secrets.is_empty(),
+            _ => !found.secrets.is_empty() && found.config_maps.is_empty(),
+        };
+        if !fits || !found.pods.is_empty() || !found.jobs.is_empty() || !found.claims.is_empty() {
+            let wanted = if *kind == Kind::ConfigMap { "ConfigMaps" } else { "Secrets" };
+            return Err(Error::Said(format!("{file} must hold {wanted} and nothing else")));
+        }
+        // The first of a name is taken: what was asked for just now goes before what was kept.
+        stored.config_maps.splice(0..0, found.config_maps);
+        stored.secrets.splice(0..0, found.secrets);
+    }
+    Ok(stored)
+}
+
+/// Checks an object that a command makes as if it had come from a file of that name.
+pub(super) fn check(name: String, object: &Value) -> Result<(), Error> {
+    let wrong = |all: Vec<manifest::Diagnostic>| {
+        let said: Vec<String> = all.iter().map(|d| format!("{}: {}", d.path, d.message)).collect();
+        Error::Said(format!("cannot create {name}: {}", said.join("; ")))
+    };
+    let source = Source { name: name.clone(), text: object.to_string() };
+    manifest::load(&[source]).map(drop).map_err(wrong)
+}
+
+fn claims(home: &Home, namespace: &str) -> Result<Vec<PersistentVolumeClaim>, Error> {
+    let mut claims = Vec::new();
+    for volume in home.volumes()?.iter().filter(|v| v.namespace == namespace) {
+        if let Some(mut claim) = volume.claim()? {
+            let spec = claim.spec.as_ref();
+            claim.status = Some(PersistentVolumeClaimStatus {
+                access_modes: spec.and_then(|s| s.access_modes.clone()),
+                capacity: spec.and_then(|s| s.resources.as_ref()?.requests.clone()),
+                phase: Some("Bound".into()),
+                ..PersistentVolumeClaimStatus::default()
+            });
+            claims.push(claim);
+        }
+    }
+    Ok(claims)
+}
+
+fn values<T: Resource + serde::Serialize>(objects: &[T]) -> Vec<Value> {
+    objects.iter().map(|o| serde_json::to_value(o).unwrap_or_default()).collect()
+}
+
+fn names<T: Kept>(objects: Vec<T>) -> Vec<String> {
+    let meta = |o: &T| -> ObjectMeta { o.metadata().clone() };
+    objects.iter().filter_map(|o| meta(o).name).collect()
+}
+
+pub(super) fn singular(kind: Kind) -> &'static str {
+    WORDS.iter().find(|(k, _)| *k == kind).map_or("", |(_, words)| words[0])
+}
+
+fn not_found(kind: Kind, name: &str) -> Error {
+    Error::Said(format!("{}s \"{name}\" not found", singular(kind)))
+}
+
+fn head(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::ConfigMap => &["NAME", "DATA", "AGE"],
+        Kind::Secret => &["NAME", "TYPE", "DATA", "AGE"],
+        Kind::Claim => &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"],
+    }
+}
+
+fn row(kind: Kind, object: &Value) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&object["metadata"]["name"]);
+    let count = |list: &str| object[list].as_object().map_or(0, serde_json::Map::len);
+    let data = (count("data") + count("binaryData")).to_string();
+    let age = since(&object["metadata"]["creationTimestamp"]);
+    match kind {
+        Kind::ConfigMap => vec![name, data, age],
+        Kind::Secret => vec![name, text(&object["type"]), data, age],
+        Kind::Claim => {
+            let modes = object["spec"]["accessModes"].as_array().into_iter().flatten();
+            let short = modes.map(|m| match m.as_str() {
+                Some("ReadWriteOnce") => "RWO",
+                Some("ReadOnlyMany") => "ROX",
+                Some("ReadWriteMany") => "RWX",
+                _ => "RWOP",
+            });
+            let modes = short.collect::<Vec<_>>().join(",");
+            let size = text(&object["spec"]["resources"]["requests"]["storage"]);
+            vec![name.clone(), "Bound".into(), name, size, modes, "local".into(), age]
+        }
+    }
+}
+
+/// The age of something made at that time, as kubectl words it.
+pub(super) fn since(time: &Value) -> String {
+    let made = time.as_str().and_then(|t| t.parse::<Timestamp>().ok());
+    made.map_or_else(|| "<unknown>".into(), |t| age::worded(Timestamp::now().duration_since(t)))
+}
+
+/// Prints rows in columns.
+pub(super) fn table(rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
+        println!("{}", line.trim_end());
+    }
+}

@@ -1,0 +1,153 @@
+//! `podctl port-forward`: local ports that lead into a pod, also where no network leads there.
+//!
+//! The supervisor makes each connection inside the pod and hands it over; the bytes are moved here.
+
+use std::{
+    io::{self as stdio, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Error, exec::dial, io, pod_dir};
+use crate::{
+    state::{Home, PodDir},
+    supervisor::control::{self, Reply, Request},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// `NAME` or `pod/NAME`.
+    pod: String,
+    /// `[LOCAL:]REMOTE`; REMOTE may be a port's name, `:REMOTE` takes a free local port.
+    #[arg(required = true)]
+    ports: Vec<String>,
+    /// Where to listen: addresses, or localhost.
+    #[arg(long, value_delimiter = ',', default_value = "localhost")]
+    address: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    let dir = pod_dir(home, namespace, &args.pod)?;
+    // Held to see the pod's end.
+    let watched = dial(&dir)?;
+    let pod = dir.read()?;
+    let dir = Arc::new(dir);
+    let mut listeners = Vec::new();
+    for word in &args.ports {
+        let (local, remote) = ports(word, &pod)?;
+        listeners.extend(listen(&args.address, local)?.into_iter().map(|l| (l, remote)));
+    }
+    for (listener, remote) in listeners {
+        let at = listener.local_addr().map_err(io("cannot listen"))?;
+        println!("Forwarding from {at} -> {remote}");
+        let dir = dir.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                println!("Handling connection for {}", at.port());
+                let _ = stdio::stdout().flush();
+                let dir = dir.clone();
+                std::thread::spawn(move || {
+                    if let Err(message) = forward(&dir, client, remote) {
+                        eprintln!("error forwarding port {remote} to pod {}: {message}", dir.name);
+                    }
+                });
+            }
+        });
+    }
+    let _ = stdio::stdout().flush();
+    while let Ok(Some(_)) = control::receive::<Reply>(&watched) {}
+    Err(Error::Said("lost connection to pod".into()))
+}
+
+fn ports(word: &str, pod: &Pod) -> Result<(u16, u16), Error> {
+    let wrong = |what: &str| Error::Said(format!("{word:?}: {what}; write [LOCAL:]REMOTE"));
+    let (local, remote) = word.split_once(':').map_or((None, word), |(l, r)| (Some(l), r));
+    let remote = match remote.parse::<u16>() {
+        Ok(0) => return Err(wrong("the remote port must be from 1 to 65535")),
+        Ok(port) => port,
+        Err(_) => named(remote, pod).ok_or_else(|| wrong("the pod has no port of that name"))?,
+    };
+    let local = match local {
+        None => remote,
+        Some("") => 0,
+        Some(text) => text.parse().map_err(|_| wrong("the local port is no number from 0 to 65535"))?,
+    };
+    Ok((local, remote))
+}
+
+fn named(name: &str, pod: &Pod) -> Option<u16> {
+    let spec = pod.spec.as_ref()?;
+    let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let mut ports = all.flat_map(|c| c.ports.iter().flatten());
+    ports.find(|p| p.name.as_deref() == Some(name)).and_then(|p| p.container_port.try_into().ok())
+}
+
+/// localhost is both loopbacks, at the same port; one of them is enough.
+fn listen(addresses: &[String], port: u16) -> Result<Vec<TcpListener>, Error> {
+    let mut all = Vec::new();
+    for address in addresses {
+        let at = |ip: IpAddr, port| {
+            TcpListener::bind(SocketAddr::new(ip, port))
+                .map_err(io(format!("unable to listen on {}", SocketAddr::new(ip, port))))
+        };
+        if address == "localhost" {
+            let v4 = at(Ipv4Addr::LOCALHOST.into(), port)?;
+            let chosen = v4.local_addr().map_err(io("cannot listen"))?.port();
+            all.push(v4);
+            all.extend(at(Ipv6Addr::LOCALHOST.into(), chosen).ok());
+            continue;
+        }
+        let ip = address.parse().map_err(|_| {
+            Error::Said(format!("--address {address:?} is neither an IP address nor localhost"))
+        })?;
+        all.push(at(ip, port)?);
+    }
+    Ok(all)
+}
+
+fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
+    let inside = connect(dir, port, false).or_else(|first| connect(dir, port, true).map_err(|_| first));
+    let inside = inside.map_err(|e| {
+        format!("failed to connect to localhost:{port} inside the pod's network namespace: {e}")
+    })?;
+    let (from_pod, to_client) = (clone(&inside)?, clone(&client)?);
+    let back = std::thread::spawn(move || pour(from_pod, to_client));
+    pour(client, inside);
+    let _ = back.join();
+    Ok(())
+}
+
+/// A connection made inside the pod, when it has been taken there.
+fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
+    let socket = dial(dir).map_err(|e| e.to_string())?;
+    control::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
+    let inside: OwnedFd = match control::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
+        Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
+        Some((Reply::Refused { message, .. }, _)) => return Err(message),
+        _ => return Err("the pod has ended".into()),
+    };
+    let inside = TcpStream::from(inside);
+    let mut ready = [PollFd::new(inside.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut ready, PollTimeout::NONE).map_err(|e| e.to_string())?;
+    match inside.take_error() {
+        Ok(None) => inside.set_nonblocking(false).map(|()| inside).map_err(|e| e.to_string()),
+        Ok(Some(e)) | Err(e) => Err(e.to_string()),
+    }
+}
+
+fn clone(stream: &TcpStream) -> Result<TcpStream, String> {
+    stream.try_clone().map_err(|e| e.to_string())
+}
+
+/// One direction, to its end; the other goes on.
+fn pour(mut from: TcpStream, mut to: TcpStream) {
+    // A side that broke off ends its direction as a side that has finished does.
+    let _ = stdio::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}

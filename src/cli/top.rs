@@ -1,0 +1,163 @@
+//! `podctl top` and `podctl stats`: what pods and their containers use.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Error,
+    exec::{dial, unreachable_pod},
+    pod_dir,
+    run::seconds,
+};
+use crate::{
+    state::{Home, Liveness, PodDir},
+    supervisor::control::{self, Reply, Request, Usage},
+};
+
+/// So long CPU time is watched for a rate.
+const SAMPLE: Duration = Duration::from_millis(500);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// `pod NAME`, `NAME`; every pod of the namespace else.
+    names: Vec<String>,
+    /// A row for each container.
+    #[arg(long)]
+    containers: bool,
+    /// No line of headings.
+    #[arg(long)]
+    no_headers: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct StatsArgs {
+    /// Which pods; every pod of the namespace else.
+    names: Vec<String>,
+    /// Again and again.
+    #[arg(short, long)]
+    watch: bool,
+    /// With --watch: seconds between two looks.
+    #[arg(long, default_value = "2", value_parser = seconds)]
+    interval: Duration,
+}
+
+/// One container between two samples.
+struct Row {
+    pod: String,
+    container: String,
+    /// Thousandths of a CPU.
+    cpu: u64,
+    memory: u64,
+    pids: u64,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    let dirs = pods(&args.names, home, namespace)?;
+    let rows = measured(&dirs, SAMPLE)?;
+    let mut table = Vec::new();
+    if args.containers {
+        table.push(vec!["POD".to_owned(), "NAME".into(), "CPU(cores)".into(), "MEMORY(bytes)".into()]);
+        table.extend(
+            rows.iter().map(|r| vec![r.pod.clone(), r.container.clone(), cores(r.cpu), mebibytes(r.memory)]),
+        );
+    } else {
+        table.push(vec!["NAME".to_owned(), "CPU(cores)".into(), "MEMORY(bytes)".into()]);
+        let mut sums: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for row in &rows {
+            let sum = sums.entry(&row.pod).or_default();
+            *sum = (sum.0 + row.cpu, sum.1 + row.memory);
+        }
+        table.extend(
+            sums.iter().map(|(pod, (cpu, memory))| vec![(*pod).to_owned(), cores(*cpu), mebibytes(*memory)]),
+        );
+    }
+    print(&table[usize::from(args.no_headers)..]);
+    Ok(0)
+}
+
+pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &str) -> Result<i32, Error> {
+    loop {
+        let dirs = pods(&args.names, home, namespace)?;
+        let rows = measured(&dirs, if args.watch { args.interval } else { SAMPLE })?;
+        let mut table =
+            vec![["POD", "NAME", "CPU(cores)", "MEMORY(bytes)", "PIDS"].map(str::to_owned).to_vec()];
+        table.extend(rows.iter().map(|r| {
+            vec![r.pod.clone(), r.container.clone(), cores(r.cpu), mebibytes(r.memory), r.pids.to_string()]
+        }));
+        if args.watch && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+            print!("\x1b[H\x1b[2J");
+        }
+        print(&table);
+        if !args.watch {
+            return Ok(0);
+        }
+    }
+}
+
+fn pods(names: &[String], home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
+    let kinds = ["pod", "pods", "po"];
+    let names: Vec<_> =
+        names.iter().enumerate().filter(|(i, n)| !(*i == 0 && kinds.contains(&n.as_str()))).collect();
+    if names.is_empty() {
+        let all = home.pods()?.into_iter();
+        return Ok(all.filter(|d| d.namespace == namespace && d.liveness() == Liveness::Alive).collect());
+    }
+    names.into_iter().map(|(_, name)| pod_dir(home, namespace, name)).collect()
+}
+
+fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
+    let samples = |dirs: &[PodDir]| {
+        dirs.iter().map(|dir| Ok((Instant::now(), usage(dir)?))).collect::<Result<Vec<_>, Error>>()
+    };
+    let first = samples(dirs)?;
+    std::thread::sleep(during);
+    let second = samples(dirs)?;
+    let mut rows = Vec::new();
+    for ((dir, (began, before)), (ended, after)) in dirs.iter().zip(first).zip(second) {
+        let micros = ended.duration_since(began).as_micros().max(1) as u64;
+        for now in after {
+            // One that has started in between began at zero.
+            let then = before.iter().find(|b| b.container == now.container).map_or(0, |b| b.cpu);
+            let cpu = now.cpu.saturating_sub(then) * 1000 / micros;
+            rows.push(Row {
+                pod: dir.name.clone(),
+                container: now.container,
+                cpu,
+                memory: now.memory,
+                pids: now.pids,
+            });
+        }
+    }
+    Ok(rows)
+}
+
+fn usage(dir: &PodDir) -> Result<Vec<Usage>, Error> {
+    let socket = dial(dir)?;
+    control::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
+    match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Usage(usage), _)) => Ok(usage),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn cores(milli: u64) -> String {
+    format!("{milli}m")
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}Mi", bytes >> 20)
+}
+
+fn print(table: &[Vec<String>]) {
+    let columns = table.first().map_or(0, Vec::len);
+    let width = |c: usize| table.iter().map(|r| r[c].len()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let mut out = std::io::stdout().lock();
+    for row in table {
+        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}

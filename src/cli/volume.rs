@@ -1,0 +1,137 @@
+//! `podctl volume`: the local volumes behind persistent volume claims.
+
+use std::collections::HashSet;
+
+use nix::{
+    fcntl::{OFlag, open},
+    sys::stat::Mode,
+};
+use serde_json::json;
+
+use super::{
+    Error,
+    apply::exists,
+    objects::{self, Kind},
+};
+use crate::{
+    manifest::quantity_bytes,
+    sandbox,
+    state::{Home, VolumeDir, plain_claim},
+};
+
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// List the volumes of the namespace.
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Print names only.
+        #[arg(short, long)]
+        quiet: bool,
+    },
+    /// Make a volume for pods to claim.
+    Create {
+        /// Its name, which is the claim's.
+        name: String,
+        /// What its claim asks for; not enforced.
+        #[arg(long, default_value = "1Gi")]
+        size: String,
+    },
+    /// Show volumes as JSON.
+    Inspect {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+    /// Remove volumes and the files in them.
+    Rm {
+        /// Their names.
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32, Error> {
+    match command {
+        Command::Ls { quiet } => {
+            let mut rows = vec![["NAME", "SIZE", "USED", "IN USE", "AGE"].map(str::to_owned).to_vec()];
+            for volume in home.volumes()?.iter().filter(|v| v.namespace == namespace) {
+                if *quiet {
+                    println!("{}", volume.name);
+                    continue;
+                }
+                let claim = serde_json::to_value(volume.claim()?).unwrap_or_default();
+                let size = claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("");
+                let used = used(volume).map_or("-".into(), |b| indicatif::HumanBytes(b).to_string());
+                let in_use = if in_use(volume) { "yes" } else { "no" };
+                let age = objects::since(&claim["metadata"]["creationTimestamp"]);
+                rows.push(vec![volume.name.clone(), size.into(), used, in_use.into(), age]);
+            }
+            if !quiet {
+                objects::table(&rows);
+            }
+        }
+        Command::Create { name, size } => {
+            let volume = home.volume(namespace, name);
+            let claim = plain_claim(name, size);
+            // Its name and size are checked as if they had come from a file.
+            let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
+            objects::check(format!("volume {name:?}"), &value)?;
+            if volume.claim()?.is_some() {
+                return Err(exists(Kind::Claim, name));
+            }
+            volume.make(&claim)?;
+            println!("{name}");
+        }
+        Command::Inspect { names } => {
+            let mut all = Vec::new();
+            for name in names {
+                let volume = home.volume(namespace, name);
+                let claim = volume.claim()?.ok_or_else(|| not_found(name))?;
+                let value = serde_json::to_value(&claim).unwrap_or_default();
+                let size = value["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("0");
+                all.push(json!({
+                    "name": name,
+                    "namespace": namespace,
+                    "path": volume.files(),
+                    "accessModes": value["spec"]["accessModes"],
+                    "size": quantity_bytes(size).unwrap_or(0),
+                    "used": used(&volume),
+                    "inUse": in_use(&volume),
+                    "creationTimestamp": value["metadata"]["creationTimestamp"],
+                }));
+            }
+            objects::print(&json!(all), "json")?;
+        }
+        Command::Rm { names } => {
+            for name in names {
+                if !objects::remove_volume(home, namespace, name)? {
+                    return Err(not_found(name));
+                }
+                println!("{name}");
+            }
+        }
+    }
+    Ok(0)
+}
+
+fn not_found(name: &str) -> Error {
+    Error::Said(format!("volume \"{name}\" not found; `podctl volume ls` lists them"))
+}
+
+fn in_use(volume: &VolumeDir) -> bool {
+    volume.lock(true).is_err()
+}
+
+/// Bytes on disk; `None` where a container left something that only it may read.
+fn used(volume: &VolumeDir) -> Option<u64> {
+    let root = open(&volume.files(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
+    let (mut used, mut seen) = (0, HashSet::new());
+    sandbox::walk(&root, &mut |_, stat| {
+        if stat.st_nlink <= 1 || seen.insert(stat.st_ino) {
+            used += stat.st_blocks as u64 * 512;
+        }
+        Ok(())
+    })
+    .ok()?;
+    Some(used)
+}

@@ -1,0 +1,197 @@
+//! What a pod asks of the machine in total (R-INIT-7), its QoS class and how soon the kernel takes it when memory runs out.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{Container, PodSpec, ResourceRequirements},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use crate::manifest::{quantity_bytes, quantity_millis};
+
+/// An amount of each resource that podctl can divide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amounts {
+    /// Thousandths of a CPU; none is without bound.
+    pub cpu: Option<u64>,
+    /// Bytes; none is without bound.
+    pub memory: Option<u64>,
+}
+
+impl Amounts {
+    fn of(list: Option<&BTreeMap<String, Quantity>>) -> Amounts {
+        let quantity = |name: &str| list.and_then(|l| l.get(name)).map(|q| q.0.as_str());
+        Amounts {
+            cpu: quantity("cpu").and_then(|q| quantity_millis(q).ok()),
+            memory: quantity("memory").and_then(|q| quantity_bytes(q).ok()),
+        }
+    }
+
+    fn with(self, other: Amounts, join: impl Fn(Option<u64>, Option<u64>) -> Option<u64>) -> Amounts {
+        Amounts { cpu: join(self.cpu, other.cpu), memory: join(self.memory, other.memory) }
+    }
+}
+
+/// What a container or a pod asks for itself; a request that is not given is the limit.
+pub fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
+    let asked = Amounts::of(resources.and_then(|r| r.requests.as_ref()));
+    asked.with(limits(resources), Option::or)
+}
+
+/// What a container or a pod may use.
+pub fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
+    Amounts::of(resources.and_then(|r| r.limits.as_ref()))
+}
+
+/// R-INIT-7: the larger of what runs together at the end and of the largest init step, with the sidecars started before
+/// it. What `spec.resources` says stands above both.
+pub fn effective_requests(spec: &PodSpec) -> Amounts {
+    let added = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (None, None) => None,
+        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+    };
+    let total = total(spec, requests, added, |a, b| a.max(b), Amounts::default());
+    requests(spec.resources.as_ref()).with(total, Option::or)
+}
+
+/// As [`effective_requests`]; one container without a limit leaves the pod without it.
+pub fn effective_limits(spec: &PodSpec) -> Amounts {
+    let added = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
+    let larger = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
+    let total = total(spec, limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) });
+    limits(spec.resources.as_ref()).with(total, Option::or)
+}
+
+fn total(
+    spec: &PodSpec,
+    of: impl Fn(Option<&ResourceRequirements>) -> Amounts,
+    added: impl Fn(Option<u64>, Option<u64>) -> Option<u64> + Copy,
+    larger: impl Fn(Option<u64>, Option<u64>) -> Option<u64> + Copy,
+    none: Amounts,
+) -> Amounts {
+    let (mut sidecars, mut largest) = (none, none);
+    for container in spec.init_containers.iter().flatten() {
+        let own = of(container.resources.as_ref());
+        if is_sidecar(container) {
+            sidecars = sidecars.with(own, added);
+            largest = largest.with(sidecars, larger);
+        } else {
+            largest = largest.with(sidecars.with(own, added), larger);
+        }
+    }
+    let apps = spec.containers.iter().fold(sidecars, |sum, c| sum.with(of(c.resources.as_ref()), added));
+    apps.with(largest, larger)
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
+/// The pod's QoS class.
+pub fn qos_class(spec: &PodSpec) -> &'static str {
+    let of_containers = || {
+        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+        all.map(|c| c.resources.as_ref()).collect::<Vec<_>>()
+    };
+    let stated = spec.resources.as_ref().filter(|r| r.requests.is_some() || r.limits.is_some());
+    let all = stated.map_or_else(of_containers, |r| vec![Some(r)]);
+    let positive =
+        |a: Amounts| Amounts { cpu: a.cpu.filter(|v| *v > 0), memory: a.memory.filter(|v| *v > 0) };
+    let guaranteed = |r: &Option<&ResourceRequirements>| {
+        let limits = positive(limits(*r));
+        limits.cpu.is_some() && limits.memory.is_some() && positive(requests(*r)) == limits
+    };
+    if all.iter().all(|r| positive(requests(*r)) == Amounts::default()) {
+        "BestEffort"
+    } else if all.iter().all(guaranteed) {
+        "Guaranteed"
+    } else {
+        "Burstable"
+    }
+}
+
+/// A container's `oom_score_adj` on a machine with that much memory, by the kubelet's formula.
+pub fn oom_score_adj(spec: &PodSpec, container: &Container, capacity: u64) -> i32 {
+    const GUARANTEED: i64 = -997;
+    const BEST_EFFORT: i64 = 1000;
+    match qos_class(spec) {
+        "Guaranteed" => return GUARANTEED as i32,
+        "BestEffort" => return BEST_EFFORT as i32,
+        _ => {}
+    }
+    let memory = |c: &Container| requests(c.resources.as_ref()).memory.unwrap_or(0);
+    let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
+    // What the pod asks for beyond its containers is shared out evenly.
+    let unclaimed = requests(spec.resources.as_ref())
+        .memory
+        .map_or(0, |pod| pod.saturating_sub(all().map(memory).sum()) / all().count().max(1) as u64);
+    let score = |request: u64| 1000 - (1000 * i128::from(request) / i128::from(capacity.max(1))) as i64;
+    let mut adjustment = score(memory(container) + unclaimed);
+    let is_init = spec.init_containers.iter().flatten().any(|c| c.name == container.name);
+    if is_init && is_sidecar(container) {
+        // A sidecar is not taken before the app that it serves.
+        let least = spec.containers.iter().map(memory).min().unwrap_or(0);
+        adjustment = adjustment.min(score(least));
+    }
+    adjustment.clamp(1000 + GUARANTEED, BEST_EFFORT - 1) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(text: serde_json::Value) -> PodSpec {
+        serde_json::from_value(text).unwrap()
+    }
+
+    fn asks(name: &str, cpu: &str) -> serde_json::Value {
+        serde_json::json!({"name": name, "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": cpu}}})
+    }
+
+    fn sidecar(name: &str, cpu: &str) -> serde_json::Value {
+        let mut sidecar = asks(name, cpu);
+        sidecar["restartPolicy"] = "Always".into();
+        sidecar
+    }
+
+    #[test]
+    fn r_init_7_the_largest_init_step_counts_with_the_sidecars_started_before_it() {
+        let cases = [
+            // (init containers, apps, effective)
+            (vec![], vec![asks("a", "1"), asks("b", "2")], 3000),
+            (vec![asks("i", "5")], vec![asks("a", "1")], 5000),
+            (vec![asks("i", "1"), asks("j", "2")], vec![asks("a", "1")], 2000),
+            (vec![sidecar("s", "1"), asks("i", "2")], vec![asks("a", "1")], 3000),
+            (vec![asks("i", "2"), sidecar("s", "1")], vec![asks("a", "1")], 2000),
+            (vec![sidecar("s", "1")], vec![asks("a", "3")], 4000),
+        ];
+        for (init, apps, expected) in cases {
+            let spec = spec(serde_json::json!({"initContainers": init, "containers": apps}));
+            assert_eq!(effective_requests(&spec).cpu, Some(expected), "{spec:?}");
+            assert_eq!(effective_limits(&spec).cpu, Some(expected), "{spec:?}");
+            assert_eq!(effective_limits(&spec).memory, None);
+        }
+        let pod_level =
+            spec(serde_json::json!({"resources": {"limits": {"cpu": "9"}}, "containers": [asks("a", "1")]}));
+        assert_eq!(effective_limits(&pod_level).cpu, Some(9000));
+    }
+
+    #[test]
+    fn r_res_1_qos_classes_and_scores_are_the_kubelets() {
+        let gib = 1 << 30;
+        let one = |resources: serde_json::Value| {
+            spec(serde_json::json!({"containers": [{"name": "a", "resources": resources}]}))
+        };
+        let cases = [
+            (one(serde_json::json!({})), "BestEffort", 1000),
+            (one(serde_json::json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed", -997),
+            (one(serde_json::json!({"limits": {"cpu": "1"}})), "Burstable", 999),
+            (one(serde_json::json!({"requests": {"memory": "1Gi"}})), "Burstable", 750),
+            (one(serde_json::json!({"requests": {"memory": "4Gi"}})), "Burstable", 3),
+        ];
+        for (spec, class, score) in cases {
+            assert_eq!(qos_class(&spec), class, "{spec:?}");
+            assert_eq!(oom_score_adj(&spec, &spec.containers[0], 4 * gib), score, "{spec:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! R-INIT: init containers.
+
+use super::*;
+
+#[test]
+fn r_init_1_one_at_a_time_in_file_order_then_the_apps() {
+    let mut s = Simulation::of(pod("Always", list![named("i"), named("j")], list![named("a"), named("b")]));
+    assert_eq!(s.done(), ["start i/0"]);
+    s.exit("i", 0);
+    assert_eq!(s.done(), ["start j/0"]);
+    assert_eq!(s.status().phase.as_deref(), Some("Pending"));
+    s.exit("j", 0);
+    assert_eq!(s.done(), ["start a/0", "start b/0"]);
+    assert_eq!(s.status().phase.as_deref(), Some("Running"));
+}
+
+#[test]
+fn r_init_2_a_failed_one_is_retried_or_fails_the_pod() {
+    let mut s = Simulation::of(pod("OnFailure", list![named("i")], list![named("a")]));
+    s.exit("i", 1);
+    assert_eq!(s.done(), ["start i/0", "start i/1"]);
+    s.exit("i", 1);
+    s.pass(9);
+    assert_eq!(s.done(), Vec::<String>::new());
+    s.pass(1);
+    assert_eq!(s.done(), ["start i/2"]);
+
+    let mut s = Simulation::of(pod("Never", list![named("i")], list![named("a")]));
+    s.exit("i", 1);
+    assert_eq!(s.done(), ["start i/0", "finish"]);
+    assert_eq!(s.status().phase.as_deref(), Some("Failed"));
+}
+
+#[test]
+fn r_init_3_a_restart_of_the_pod_runs_every_init_container_again() {
+    let mut s = Simulation::of(pod("Always", list![named("i")], list![named("a")]));
+    s.exit("i", 0);
+    s.event(Event::Restart);
+    assert_eq!(s.done(), ["start i/0", "start a/0", "kill 15 a/0"]);
+    s.exit("a", 0);
+    assert_eq!(s.done(), ["start i/1"]);
+    s.exit("i", 0);
+    assert_eq!(s.done(), ["start a/1"]);
+}
+
+#[test]
+fn r_init_4_restart_pod_runs_all_of_them_again_after_the_pods_own_back_off() {
+    let options = Options { restart_pod_on_init_failure: true, ..Options::default() };
+    let mut s = Simulation::with(pod("Always", list![named("i"), named("j")], list![named("a")]), &options);
+    s.exit("i", 0);
+    s.exit("j", 1);
+    assert_eq!(s.done(), ["start i/0", "start j/0", "start i/1"]);
+    s.exit("i", 0);
+    s.exit("j", 1);
+    assert_eq!(s.container("j")["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    s.pass(9);
+    assert_eq!(s.done(), ["start j/1"]);
+    s.pass(1);
+    assert_eq!(s.done(), ["start i/2"]);
+}
+
+#[test]
+fn r_app_6_initialized_names_what_is_missing() {
+    let mut s = Simulation::of(pod("Always", list![named("i"), sidecar("s")], list![named("a")]));
+    assert_eq!(
+        s.condition("Initialized"),
+        "False ContainersNotInitialized containers with incomplete status: [i s]"
+    );
+    assert_eq!(s.condition("Ready"), "False ContainersNotReady containers with unready status: [s a]");
+    s.exit("i", 0);
+    assert_eq!((s.condition("Initialized"), s.condition("Ready")), ("True".into(), "True".into()));
+    s.exit("s", 1);
+    assert_eq!(s.condition("Initialized"), "True");
+}

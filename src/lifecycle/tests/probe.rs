@@ -1,0 +1,54 @@
+//! R-PROBE: probes.
+
+use super::*;
+
+#[test]
+fn r_probe_1_liveness_restarts_and_readiness_only_shows() {
+    let mut app = named("a");
+    app["livenessProbe"] = serde_json::json!({"exec": {}, "periodSeconds": 1, "failureThreshold": 2});
+    app["readinessProbe"] = serde_json::json!({"exec": {}, "periodSeconds": 1, "failureThreshold": 1});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    let ready = |s: &Simulation| s.status().container_statuses.unwrap()[0].ready;
+    assert!(!ready(&s));
+    s.probe("a", Probe::Readiness, true);
+    assert!(ready(&s));
+    s.probe("a", Probe::Readiness, false);
+    assert!(!ready(&s));
+    s.probe("a", Probe::Liveness, false);
+    s.pass(1);
+    assert!(!s.done().contains(&"kill 15 a/0".to_owned()));
+    s.probe("a", Probe::Liveness, false);
+    assert_eq!(s.done(), ["kill 15 a/0"]);
+    s.exit("a", 0);
+    assert_eq!(s.done()[0], "start a/1");
+}
+
+#[test]
+fn r_probe_1_a_failed_liveness_probe_restarts_also_what_ends_with_0_unless_it_never_restarts() {
+    let mut app = named("a");
+    app["livenessProbe"] =
+        serde_json::json!({"exec": {}, "failureThreshold": 1, "terminationGracePeriodSeconds": 3});
+    for (policy, end, then) in [("OnFailure", ", will be restarted", "start a/1"), ("Never", "", "finish")] {
+        let mut s = Simulation::of(pod(policy, list![], list![app.clone()]));
+        s.probe("a", Probe::Liveness, false);
+        assert_eq!(s.records.last().unwrap(), &format!("Killing: Container a failed liveness probe{end}"));
+        s.pass(3);
+        assert_eq!(s.done(), ["start a/0", "Liveness a/0", "kill 15 a/0", "kill 9 a/0"]);
+        s.exit("a", 0);
+        assert_eq!(s.done()[0], then);
+    }
+}
+
+#[test]
+fn r_probe_2_only_readiness_goes_on_while_the_pod_ends() {
+    let mut app = named("a");
+    app["livenessProbe"] = serde_json::json!({"exec": {}, "periodSeconds": 5});
+    app["readinessProbe"] = serde_json::json!({"exec": {}, "periodSeconds": 5});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    s.probe("a", Probe::Liveness, true);
+    s.probe("a", Probe::Readiness, true);
+    s.delete();
+    s.done();
+    s.pass(5);
+    assert_eq!(s.done(), ["Readiness a/0"]);
+}

@@ -1,0 +1,17 @@
+//! R-TERM: the end.
+
+use super::*;
+
+#[test]
+fn r_term_1_nothing_starts_after_a_delete_and_a_second_one_only_shortens() {
+    let mut s = Simulation::of(pod("Always", list![named("i")], list![named("a")]));
+    s.done();
+    s.delete();
+    s.event(Event::Delete { grace_period: Some(Duration::ZERO) });
+    assert_eq!(s.done(), ["kill 15 i/0", "kill 9 i/0"]);
+    s.exit("i", 0);
+    assert_eq!(s.done(), ["finish"]);
+    s.event(Event::Restart);
+    s.pass(100);
+    assert_eq!(s.done(), Vec::<String>::new());
+}

@@ -1,0 +1,250 @@
+//! What kube-apiserver refuses of identity, isolation and resources, and what a kubelet refuses (R-SEC-1, R-RES-1).
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+
+use super::{Report, Severity};
+
+/// sysctls that every kubelet allows.
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+];
+
+/// Checks a pod's spec, which is at `path`.
+pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
+    let set = |field: Option<bool>| field == Some(true);
+    if set(spec.share_process_namespace) && set(spec.host_pid) {
+        report.error(
+            &format!("{path}.shareProcessNamespace"),
+            "Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+        );
+    }
+    for (name, on) in
+        [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)]
+    {
+        if set(on) && spec.host_users == Some(false) {
+            report.error(&format!("{path}.{name}"), "Forbidden: when `hostUsers` is false");
+        }
+    }
+    let context = spec.security_context.as_ref();
+    let at = |field: &str| format!("{path}.securityContext.{field}");
+    let policy = context.and_then(|c| c.supplemental_groups_policy.as_deref());
+    if policy.is_some_and(|p| !matches!(p, "Merge" | "Strict")) {
+        report.error(
+            &at("supplementalGroupsPolicy"),
+            format!(
+                "Unsupported value: {:?}: supported values: \"Merge\", \"Strict\"",
+                policy.unwrap_or_default()
+            ),
+        );
+    }
+    if let Some(context) = context {
+        let ids = [
+            ("runAsUser", context.run_as_user),
+            ("runAsGroup", context.run_as_group),
+            ("fsGroup", context.fs_group),
+        ];
+        ids.into_iter().for_each(|(field, id)| self::id(id, &at(field), report));
+        for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
+            id(Some(*group), &at(&format!("supplementalGroups[{i}]")), report);
+        }
+        if let Some(profile) = &context.seccomp_profile {
+            self::profile(
+                &profile.type_,
+                profile.localhost_profile.as_deref(),
+                &at("seccompProfile"),
+                report,
+            );
+        }
+        if let Some(profile) = &context.app_armor_profile {
+            self::profile(
+                &profile.type_,
+                profile.localhost_profile.as_deref(),
+                &at("appArmorProfile"),
+                report,
+            );
+        }
+        for (i, sysctl) in context.sysctls.iter().flatten().enumerate() {
+            self::sysctl(&sysctl.name, spec, &at(&format!("sysctls[{i}].name")), report);
+        }
+    }
+    let init =
+        spec.init_containers.iter().flatten().enumerate().map(|(i, c)| (format!("initContainers[{i}]"), c));
+    let apps = spec.containers.iter().enumerate().map(|(i, c)| (format!("containers[{i}]"), c));
+    for (name, container) in init.chain(apps) {
+        let path = format!("{path}.{name}");
+        self::resources(container, &path, report);
+        if let Some(context) = &container.security_context {
+            self::container(context, &format!("{path}.securityContext"), report);
+        }
+    }
+}
+
+fn container(context: &SecurityContext, path: &str, report: &mut Report<'_>) {
+    let at = |field: &str| format!("{path}.{field}");
+    id(context.run_as_user, &at("runAsUser"), report);
+    id(context.run_as_group, &at("runAsGroup"), report);
+    if context.allow_privilege_escalation == Some(false) {
+        let refused = "Invalid value: false: cannot set `allowPrivilegeEscalation` to false and";
+        if context.privileged == Some(true) {
+            report.error(&at("allowPrivilegeEscalation"), format!("{refused} `privileged` to true"));
+        }
+        let added = context.capabilities.as_ref().and_then(|c| c.add.as_ref());
+        if added.into_iter().flatten().any(|c| matches!(c.as_str(), "CAP_SYS_ADMIN" | "SYS_ADMIN")) {
+            report.error(
+                &at("allowPrivilegeEscalation"),
+                format!("{refused} `capabilities.Add` CAP_SYS_ADMIN"),
+            );
+        }
+    }
+    if let Some(mount) = context.proc_mount.as_deref().filter(|m| !matches!(*m, "Default" | "Unmasked")) {
+        report.error(
+            &at("procMount"),
+            format!("Unsupported value: {mount:?}: supported values: \"Default\", \"Unmasked\""),
+        );
+    }
+    if let Some(profile) = &context.seccomp_profile {
+        self::profile(&profile.type_, profile.localhost_profile.as_deref(), &at("seccompProfile"), report);
+    }
+    if let Some(profile) = &context.app_armor_profile {
+        self::profile(&profile.type_, profile.localhost_profile.as_deref(), &at("appArmorProfile"), report);
+    }
+}
+
+fn id(id: Option<i64>, path: &str, report: &mut Report<'_>) {
+    if let Some(id) = id.filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
+        report.error(path, format!("Invalid value: {id}: must be between 0 and 2147483647, inclusive"));
+    }
+}
+
+fn profile(kind: &str, file: Option<&str>, path: &str, report: &mut Report<'_>) {
+    match (kind, file) {
+        ("Localhost", None | Some("")) => report.error(
+            &format!("{path}.localhostProfile"),
+            "Required value: must be set when the type is Localhost",
+        ),
+        ("Localhost", _) => {}
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("RuntimeDefault" | "Unconfined", Some(name)) => report.error(
+            &format!("{path}.localhostProfile"),
+            format!("Invalid value: {name:?}: can only be set when the type is Localhost"),
+        ),
+        _ => report.error(
+            &format!("{path}.type"),
+            format!("Unsupported value: {kind:?}: supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\""),
+        ),
+    }
+}
+
+fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
+    let plain = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    if !name.split(['.', '/']).all(plain) {
+        return report.error(path, format!("Invalid value: {name:?}: must be names separated by '.'"));
+    }
+    let name = name.replace('/', ".");
+    let of_network = name.starts_with("net.");
+    let of_ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| name.starts_with(p));
+    let host = |on: Option<bool>| on == Some(true);
+    if of_network && host(spec.host_network) || of_ipc && host(spec.host_ipc) {
+        report.error(path, format!("Invalid value: {name:?}: may not be used with the host's namespace"));
+    } else if !of_network && !of_ipc {
+        report.error(path, format!("Forbidden: {name:?} belongs to the whole machine, not to a pod"));
+    } else if !SAFE_SYSCTLS.contains(&name.as_str()) {
+        let message = "a cluster refuses this sysctl unless its kubelet allows it (--allowed-unsafe-sysctls)";
+        report.say(Severity::Warning, path, message, None);
+    }
+}
+
+fn resources(container: &Container, path: &str, report: &mut Report<'_>) {
+    let Some(resources) = &container.resources else { return };
+    for (list, values) in [("limits", &resources.limits), ("requests", &resources.requests)] {
+        for name in values.iter().flat_map(|v| v.keys()) {
+            let at = super::typed::entry(&format!("{path}.resources.{list}"), name);
+            match name.as_str() {
+                "cpu" | "memory" => {}
+                "ephemeral-storage" => {
+                    report.say(
+                        Severity::Warning,
+                        &at,
+                        "is not enforced: podctl does not measure a container's disk",
+                        None,
+                    );
+                }
+                name if name.starts_with("hugepages-") => {
+                    report.error(&at, "is not supported: podctl does not hand out huge pages");
+                }
+                name => {
+                    report.error(&at, format!("is not supported: this machine offers no resource {name:?}"))
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::{Source, load};
+
+    fn said(spec: &str) -> String {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  {spec}\n  containers:\n  - name: a\n    image: busybox\n"
+        );
+        with(text)
+    }
+
+    fn of_container(field: &str) -> String {
+        with(format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  containers:\n  - name: a\n    image: busybox\n    {field}\n"
+        ))
+    }
+
+    fn with(text: String) -> String {
+        let found = match load(&[Source { name: "f".into(), text }]) {
+            Ok(manifest) => manifest.warnings,
+            Err(errors) => errors,
+        };
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn r_sec_1_contradictions_are_refused_in_the_api_servers_words() {
+        for (spec, words) in [
+            ("hostPID: true\n  shareProcessNamespace: true", "cannot both be enabled"),
+            ("hostUsers: false\n  hostNetwork: true", "when `hostUsers` is false"),
+            ("securityContext: {runAsUser: -1}", "must be between 0 and 2147483647"),
+            ("securityContext: {supplementalGroupsPolicy: X}", "supported values: \"Merge\""),
+            (
+                "securityContext: {sysctls: [{name: vm.swappiness, value: '1'}]}",
+                "belongs to the whole machine",
+            ),
+            ("securityContext: {sysctls: [{name: net.ipv4.tcp_ecn, value: '1'}]}", "warning"),
+            (
+                "securityContext: {seccompProfile: {type: Localhost}}",
+                "must be set when the type is Localhost",
+            ),
+        ] {
+            assert!(said(spec).contains(words), "{spec}: {}", said(spec));
+        }
+        for (field, words) in [
+            ("securityContext: {privileged: true, allowPrivilegeEscalation: false}", "`privileged` to true"),
+            ("securityContext: {procMount: X}", "supported values: \"Default\""),
+            ("resources: {limits: {hugepages-2Mi: 1Gi}}", "does not hand out huge pages"),
+            ("resources: {limits: {nvidia.com/gpu: 1}}", "offers no resource"),
+            ("resources: {limits: {ephemeral-storage: 1Gi}}", "warning"),
+        ] {
+            assert!(of_container(field).contains(words), "{field}: {}", of_container(field));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What kube-apiserver refuses, in its words, and what podctl cannot honour.
+
+mod container;
+mod env;
+mod handlers;
+mod names;
+mod objects;
+mod volumes;
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use self::names::{dns_label, one_of, within};
+pub(super) use self::objects::{claim, config_map, metadata, secret};
+use super::{Report, typed::join};
+
+/// Checks a defaulted pod. `prefix` is its path in the document.
+pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
+    let at = |path: &str| join(prefix, path);
+    // The name of a template's pod is the workload's, which is checked already.
+    if !prefix.is_empty() {
+        names::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
+        names::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
+    }
+    let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
+    let written = serde_json::to_value(spec).unwrap_or_default();
+    super::support::check(&written, &at("spec"), report);
+    super::security::pod(spec, &at("spec"), report);
+    one_of(
+        spec.restart_policy.as_deref(),
+        &["Always", "OnFailure", "Never"],
+        &at("spec.restartPolicy"),
+        report,
+    );
+    one_of(
+        spec.dns_policy.as_deref(),
+        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
+        &at("spec.dnsPolicy"),
+        report,
+    );
+    one_of(
+        spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref()),
+        &["Always", "OnRootMismatch"],
+        &at("spec.securityContext.fsGroupChangePolicy"),
+        report,
+    );
+    within(
+        spec.security_context.as_ref().and_then(|s| s.fs_group),
+        0,
+        i64::from(i32::MAX),
+        &at("spec.securityContext.fsGroup"),
+        report,
+    );
+    within(
+        spec.termination_grace_period_seconds,
+        0,
+        i64::MAX,
+        &at("spec.terminationGracePeriodSeconds"),
+        report,
+    );
+    within(spec.active_deadline_seconds, 1, i64::from(i32::MAX), &at("spec.activeDeadlineSeconds"), report);
+    for (field, name) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
+        if let Some(name) = name.as_deref().filter(|n| !n.is_empty()) {
+            dns_label(name, &at(&format!("spec.{field}")), report);
+        }
+    }
+    for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
+        let at = |field: &str| at(&format!("spec.hostAliases[{i}].{field}"));
+        if alias.ip.parse::<std::net::IpAddr>().is_err() {
+            let message = format!(
+                "Invalid value: {:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                alias.ip
+            );
+            report.error(&at("ip"), message);
+        }
+        for (j, name) in alias.hostnames.iter().flatten().enumerate() {
+            names::dns_subdomain(name, &at(&format!("hostnames[{j}]")), report);
+        }
+    }
+    let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
+    if spec.containers.is_empty() {
+        report.error(&at("spec.containers"), "Required value");
+    }
+    let mut names = HashSet::new();
+    let mut host_ports = HashSet::new();
+    let init = spec.init_containers.iter().flatten().enumerate();
+    let init = init.map(|(i, c)| (format!("spec.initContainers[{i}]"), c));
+    let apps = spec.containers.iter().enumerate().map(|(i, c)| (format!("spec.containers[{i}]"), c));
+    for (path, container) in init.chain(apps) {
+        let path = at(&path);
+        if !names.insert(container.name.as_str()) {
+            report.error(&format!("{path}.name"), format!("Duplicate value: {:?}", container.name));
+        }
+        container::container(container, spec, &path, &volumes, &mut host_ports, report);
+    }
+    for (i, container) in spec.init_containers.iter().flatten().enumerate() {
+        container::init_container(container, &at(&format!("spec.initContainers[{i}]")), report);
+    }
+}

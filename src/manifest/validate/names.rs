@@ -1,0 +1,151 @@
+//! Names, labels, ports and ids: what is well formed, in the API server's words.
+
+use std::collections::BTreeMap;
+
+use super::super::{Report, typed::entry};
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345')";
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name')";
+
+pub(super) fn one_of(value: Option<&str>, allowed: &[&str], path: &str, report: &mut Report<'_>) {
+    if let Some(value) = value
+        && !allowed.contains(&value)
+    {
+        let list: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
+        report.error(path, format!("Unsupported value: {value:?}: supported values: {}", list.join(", ")));
+    }
+}
+
+/// Between two bounds, both allowed.
+pub(super) fn within(value: Option<i64>, least: i64, most: i64, path: &str, report: &mut Report<'_>) {
+    let Some(value) = value.filter(|v| !(least..=most).contains(v)) else { return };
+    let bounds = match most {
+        i64::MAX => format!("must be greater than or equal to {least}"),
+        _ => format!("must be between {least} and {most}, inclusive"),
+    };
+    report.error(path, format!("Invalid value: {value}: {bounds}"));
+}
+
+fn is_label(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
+}
+
+/// A name that must be given: a label.
+pub(super) fn dns_label(name: &str, path: &str, report: &mut Report<'_>) {
+    match name {
+        "" => report.error(path, "Required value"),
+        name if name.len() > 63 => {
+            report.error(path, format!("Invalid value: {name:?}: must be no more than 63 characters"));
+        }
+        name if !is_label(name) => report.error(path, format!("Invalid value: {name:?}: {LABEL}")),
+        _ => {}
+    }
+}
+
+/// A name that must be given: labels with dots between them.
+pub(super) fn dns_subdomain(name: &str, path: &str, report: &mut Report<'_>) {
+    match name {
+        "" => report.error(path, "Required value"),
+        name if name.len() > 253 => {
+            report.error(path, format!("Invalid value: {name:?}: must be no more than 253 characters"));
+        }
+        name if !name.split('.').all(is_label) => {
+            report.error(path, format!("Invalid value: {name:?}: {SUBDOMAIN}"));
+        }
+        _ => {}
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let outer = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = text.as_bytes();
+    outer(bytes.first())
+        && outer(bytes.last())
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+}
+
+pub(super) fn labels(labels: Option<&BTreeMap<String, String>>, path: &str, report: &mut Report<'_>) {
+    for (key, value) in labels.into_iter().flatten() {
+        qualified(key, path, report);
+        if value.len() > 63 {
+            let message = format!("Invalid value: {value:?}: must be no more than 63 characters");
+            report.error(&entry(path, key), message);
+        } else if !value.is_empty() && !is_word(value) {
+            report.error(&entry(path, key), format!("Invalid value: {value:?}: {LABEL_VALUE}"));
+        }
+    }
+}
+
+pub(super) fn annotations(all: Option<&BTreeMap<String, String>>, path: &str, report: &mut Report<'_>) {
+    for key in all.into_iter().flatten().map(|(key, _)| key) {
+        qualified(&key.to_lowercase(), path, report);
+    }
+}
+
+/// `[PREFIX/]NAME`.
+fn qualified(key: &str, path: &str, report: &mut Report<'_>) {
+    let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
+    if name.len() > 63 {
+        let message = format!("Invalid value: {key:?}: name part must be no more than 63 characters");
+        report.error(&entry(path, key), message);
+    } else if !is_word(name) {
+        report.error(&entry(path, key), format!("Invalid value: {key:?}: {QUALIFIED}"));
+    }
+    if let Some(prefix) = prefix
+        && !(prefix.len() <= 253 && prefix.split('.').all(is_label))
+    {
+        report.error(&entry(path, key), format!("Invalid value: {key:?}: prefix part {SUBDOMAIN}"));
+    }
+}
+
+/// A key of a ConfigMap or a Secret.
+pub(super) fn config_key(key: &str, path: &str, report: &mut Report<'_>) {
+    let wrong = match key {
+        "" => return report.error(path, "Required value"),
+        "." | ".." => "must not be '.' or '..'".to_owned(),
+        key if key.starts_with("..") => "must not start with '..'".to_owned(),
+        key if key.len() > 253 => "must be no more than 253 characters".to_owned(),
+        key if !key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) => {
+            CONFIG_KEY.to_owned()
+        }
+        _ => return,
+    };
+    report.error(path, format!("Invalid value: {key:?}: {wrong}"));
+}
+
+/// A port's name, an IANA service name.
+pub(super) fn port_name(name: &str, path: &str, report: &mut Report<'_>) {
+    let mut wrong = Vec::new();
+    if name.len() > 15 {
+        wrong.push("must be no more than 15 characters");
+    }
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
+        wrong.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)");
+    }
+    if !name.bytes().any(|b| b.is_ascii_lowercase()) {
+        wrong.push("must contain at least one letter (a-z)");
+    }
+    if name.contains("--") {
+        wrong.push("must not contain consecutive hyphens");
+    }
+    if name.starts_with('-') || name.ends_with('-') {
+        wrong.push("must not begin or end with a hyphen");
+    }
+    for wrong in wrong {
+        report.error(path, format!("Invalid value: {name:?}: {wrong}"));
+    }
+}
+
+/// A path within a volume: relative and not climbing.
+pub(super) fn inner_path(text: &str, path: &str, report: &mut Report<'_>) {
+    if text.starts_with('/') {
+        report.error(path, format!("Invalid value: {text:?}: must be a relative path"));
+    }
+    if text.split('/').any(|part| part == "..") {
+        report.error(path, format!("Invalid value: {text:?}: must not contain '..'"));
+    }
+}

@@ -1,0 +1,161 @@
+//! A container's volumeMounts as mounts of its runtime spec.
+
+use std::{
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::stat::{FchmodatFlags, Mode, fchmodat, fstat, mkdirat},
+};
+use oci_spec::runtime::Mount;
+
+use super::{Error, Sandbox, container::mount, env, volumes};
+
+/// One volumeMount; what it holds open is added to `held`.
+pub(super) fn volume(
+    pod: &Pod,
+    wanted: &VolumeMount,
+    container: &Container,
+    sandbox: &Sandbox,
+    held: &mut Vec<OwnedFd>,
+) -> Result<Mount, Error> {
+    let base = sandbox.volumes.paths.get(&wanted.name).ok_or_else(|| {
+        Error::Config(format!("volumeMounts names the volume {:?}, which there is not", wanted.name))
+    })?;
+    let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
+        (Some(path), _) if !path.is_empty() => Some(path.clone()),
+        (_, Some(expr)) if !expr.is_empty() => Some(expanded(expr, wanted, container, sandbox)?),
+        _ => None,
+    };
+    let source: PathBuf = match sub {
+        Some(sub) => {
+            let found = sub_path(base, &sub, &wanted.name)?;
+            let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+            held.push(found);
+            path.into()
+        }
+        None => base.clone(),
+    };
+    let kind = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == wanted.name);
+    let claim_read_only = kind
+        .and_then(|v| v.persistent_volume_claim.as_ref())
+        .is_some_and(|claim| claim.read_only == Some(true));
+    let image = kind.is_some_and(|v| v.image.is_some());
+    let mut options = vec!["rbind"];
+    options.push(match wanted.mount_propagation.as_deref() {
+        Some("HostToContainer") => "rslave",
+        Some("Bidirectional") => "rshared",
+        _ => "rprivate",
+    });
+    if wanted.read_only == Some(true)
+        || claim_read_only
+        || image
+        || kind.is_some_and(volumes::written_by_podctl)
+    {
+        // podctl needs a kernel that can do this for a whole tree: IfPossible is always possible.
+        let recursive = matches!(wanted.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible"));
+        options.push(if recursive { "rro" } else { "ro" });
+    }
+    if image {
+        options.push("noexec");
+    }
+    mount(&wanted.mount_path, "bind", source, &options)
+}
+
+/// subPathExpr with the container's variables, every one of which has to be there.
+fn expanded(
+    expr: &str,
+    wanted: &VolumeMount,
+    container: &Container,
+    sandbox: &Sandbox,
+) -> Result<String, Error> {
+    let env = env::environment(&[], container, &sandbox.objects, &sandbox.facts)?;
+    let path = env::expand_all(expr, &env.declared).map_err(|name| Error::Volume {
+        volume: wanted.name.clone(),
+        message: format!("subPathExpr {expr:?}: the container has no variable {name:?} among its env"),
+    })?;
+    if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+        return Err(Error::Volume {
+            volume: wanted.name.clone(),
+            message: format!("subPathExpr {expr:?} gives {path:?}, which leads out of the volume"),
+        });
+    }
+    Ok(path)
+}
+
+/// Resolves a subPath without ever leaving the volume; a directory that is missing is made, with
+/// the mode of the volume's root.
+///
+/// What comes back is a descriptor of the very file that was checked, so that a container that
+/// swaps a link in later gains nothing.
+fn sub_path(volume: &Path, sub: &str, name: &str) -> Result<OwnedFd, Error> {
+    let wrong = |e: Errno| Error::Volume {
+        volume: name.to_owned(),
+        message: match e {
+            Errno::EXDEV => format!("subPath {sub:?}: a link in it leads out of the volume"),
+            e => format!("subPath {sub:?}: {}", e.desc()),
+        },
+    };
+    let root = open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(wrong)?;
+    let beneath = |path: &str| {
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(&root, path, how)
+    };
+    // With the bit that hands an fsGroup on.
+    let mode = Mode::from_bits_truncate(fstat(&root).map_err(wrong)?.st_mode & 0o2777);
+    let mut at = beneath(".").map_err(wrong)?;
+    let mut path = String::new();
+    for part in sub.split('/').filter(|p| !p.is_empty() && *p != ".") {
+        path = if path.is_empty() { part.to_owned() } else { format!("{path}/{part}") };
+        at = match beneath(&path) {
+            Err(Errno::ENOENT) => {
+                let made = mkdirat(at.as_fd(), part, mode);
+                if !matches!(made, Ok(()) | Err(Errno::EEXIST)) {
+                    made.map_err(wrong)?;
+                }
+                let new = beneath(&path).map_err(wrong)?;
+                if made.is_ok() {
+                    // What the umask took away.
+                    let link = format!("/proc/self/fd/{}", new.as_raw_fd());
+                    fchmodat(AT_FDCWD, link.as_str(), mode, FchmodatFlags::FollowSymlink).map_err(wrong)?;
+                }
+                new
+            }
+            found => found.map_err(wrong)?,
+        };
+    }
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use super::*;
+
+    #[test]
+    fn r_vol_2_a_sub_path_is_made_and_never_leads_out_of_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("v");
+        fs::create_dir(&volume).unwrap();
+        fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
+        sub_path(&volume, "a/./b", "v").unwrap();
+        assert_eq!(fs::metadata(volume.join("a/b")).unwrap().permissions().mode() & 0o777, 0o777);
+        symlink("..", volume.join("out")).unwrap();
+        symlink("/etc", volume.join("etc")).unwrap();
+        symlink("../a", volume.join("a/inside")).unwrap();
+        assert!(sub_path(&volume, "out/x", "v").unwrap_err().to_string().contains("leads out of the volume"));
+        assert!(sub_path(&volume, "etc", "v").unwrap_err().to_string().contains("leads out of the volume"));
+        sub_path(&volume, "a/inside/b", "v").unwrap();
+        assert!(!dir.path().join("x").exists());
+    }
+}

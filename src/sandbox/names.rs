@@ -1,0 +1,160 @@
+//! Names: the pod's own, `/etc/hosts`, `/etc/resolv.conf`; as the kubelet writes them.
+
+use std::fs;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::field::Facts;
+
+/// Longest host name of the kernel's.
+const LONGEST: usize = 64;
+/// What a cluster calls itself when nobody chose.
+const CLUSTER_DOMAIN: &str = "cluster.local";
+const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
+
+/// The host name of a pod with a network of its own.
+pub(super) fn hostname(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    if let Some(name) = spec.and_then(|s| s.hostname_override.clone()).filter(|n| !n.is_empty()) {
+        return name;
+    }
+    let short = short(pod);
+    match domain(pod).filter(|_| spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true)) {
+        Some(domain) => format!("{short}.{domain}").chars().take(LONGEST).collect(),
+        None => short,
+    }
+}
+
+/// A label has 63 characters at most; the kubelet cuts a longer pod name.
+fn short(pod: &Pod) -> String {
+    let named = pod.spec.as_ref().and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    named.unwrap_or_else(|| name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned())
+}
+
+/// `SUBDOMAIN.NAMESPACE.svc.cluster.local`
+fn domain(pod: &Pod) -> Option<String> {
+    let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    Some(format!("{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"))
+}
+
+/// `/etc/hosts`: the host's own with hostNetwork, and the pod's hostAliases.
+pub(super) fn hosts(pod: &Pod, facts: &Facts) -> String {
+    let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let mut text = match fs::read_to_string("/etc/hosts") {
+        Ok(own) if host_network => format!("# Kubernetes-managed hosts file (host network).\n{own}"),
+        _ => HOSTS.to_owned(),
+    };
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if !host_network {
+        let names = match domain(pod) {
+            Some(domain) => format!("{0}.{domain}\t{0}", short(pod)),
+            None => facts.hostname.clone(),
+        };
+        let none = ["127.0.1.1".to_owned()];
+        let ips = if facts.pod_ips.is_empty() { &none[..] } else { &facts.pod_ips };
+        text.extend(ips.iter().map(|ip| format!("{ip}\t{names}\n")));
+    }
+    let aliases: Vec<_> = pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()).collect();
+    if !aliases.is_empty() {
+        text += "\n# Entries added by HostAliases.\n";
+    }
+    for alias in aliases {
+        text += &format!("{}\t{}\n", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
+    }
+    text
+}
+
+/// dnsPolicy None takes dnsConfig alone; every other policy adds it to the host's resolvers.
+pub(super) fn resolv_conf(pod: &Pod) -> String {
+    let own_only = pod.spec.as_ref().and_then(|s| s.dns_policy.as_deref()) == Some("None");
+    merged(pod, &if own_only { String::new() } else { host_resolv_conf() })
+}
+
+/// dnsConfig behind what there is: servers and search domains once each, options of the same name replaced.
+fn merged(pod: &Pod, host: &str) -> String {
+    let (mut servers, mut searches) = (Vec::new(), Vec::new());
+    let mut options: Vec<(String, Option<String>)> = Vec::new();
+    for line in host.lines() {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        match words.next().as_deref() {
+            Some("nameserver") => servers.extend(words.next()),
+            // The last of several lines counts, as it does for the resolver.
+            Some("search" | "domain") => searches = words.collect(),
+            Some("options") => options.extend(words.map(|word| match word.split_once(':') {
+                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+                None => (word, None),
+            })),
+            _ => {}
+        }
+    }
+    if let Some(config) = pod.spec.as_ref().and_then(|s| s.dns_config.as_ref()) {
+        servers.extend(config.nameservers.iter().flatten().cloned());
+        searches.extend(config.searches.iter().flatten().cloned());
+        for option in config.options.iter().flatten() {
+            let name = option.name.clone().unwrap_or_default();
+            options.retain(|(known, _)| *known != name);
+            options.push((name, option.value.clone()));
+        }
+    }
+    let once = |mut all: Vec<String>| {
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|item| seen.insert(item.clone()));
+        all
+    };
+    let mut text: String = once(servers).iter().map(|server| format!("nameserver {server}\n")).collect();
+    let searches = once(searches).join(" ");
+    if !searches.is_empty() {
+        text += &format!("search {searches}\n");
+    }
+    if !options.is_empty() {
+        let word = |(name, value): &(String, Option<String>)| match value {
+            Some(value) => format!("{name}:{value}"),
+            None => name.clone(),
+        };
+        text += &format!("options {}\n", options.iter().map(word).collect::<Vec<_>>().join(" "));
+    }
+    text
+}
+
+/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
+fn host_resolv_conf() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let text = read("/etc/resolv.conf");
+    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(spec: serde_json::Value) -> Pod {
+        let text = serde_json::json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec});
+        serde_json::from_value(text).unwrap()
+    }
+
+    #[test]
+    fn dns_config_is_merged_as_the_kubelet_does() {
+        let config = serde_json::json!({"nameservers": ["1.1.1.1", "9.9.9.9"], "searches": ["a", "b"],
+            "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
+        let host = "# c\nnameserver 9.9.9.9\nsearch a c\noptions ndots:5 rotate\n";
+        let expected = "nameserver 9.9.9.9\nnameserver 1.1.1.1\nsearch a c b\noptions rotate ndots:2 edns0\n";
+        assert_eq!(merged(&pod(serde_json::json!({"dnsConfig": config})), host), expected);
+    }
+
+    #[test]
+    fn a_subdomain_gives_the_pod_a_qualified_name() {
+        let spec = serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true,
+            "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["x", "y"]}]});
+        let pod = pod(spec);
+        assert_eq!(hostname(&pod), "p.s.n.svc.cluster.local");
+        let facts = Facts { pod_ips: vec!["10.1.1.1".into()], ..Facts::default() };
+        let text = hosts(&pod, &facts);
+        assert!(text.contains("10.1.1.1\tp.s.n.svc.cluster.local\tp\n"), "{text}");
+        assert!(text.ends_with("# Entries added by HostAliases.\n10.0.0.1\tx\ty\n"), "{text}");
+    }
+}

@@ -1,0 +1,63 @@
+//! Requests and limits in the runtime spec's words, as the kubelet turns them (R-RES-1): for a container, and for the
+//! pod around its containers.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+use oci_spec::runtime::{
+    LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+};
+
+use super::{Error, container::built};
+use crate::lifecycle::resources::{Amounts, effective_limits, effective_requests, limits, requests};
+
+/// Processes and threads of a whole pod: a fork bomb stays inside of it.
+pub const PIDS: i64 = 4096;
+
+/// A container's own.
+///
+/// # Errors
+/// [`Error::Config`], which a checked pod never gives.
+pub fn of_container(container: &Container) -> Result<LinuxResources, Error> {
+    let resources = container.resources.as_ref();
+    words(requests(resources), limits(resources), None)
+}
+
+/// The pod's: what all of its containers may use together.
+///
+/// # Errors
+/// As [`of_container`].
+pub fn of_pod(spec: &PodSpec) -> Result<LinuxResources, Error> {
+    words(effective_requests(spec), effective_limits(spec), Some(PIDS))
+}
+
+/// The controllers without which the pod's limits are only words.
+pub fn controllers(spec: &PodSpec) -> Vec<&'static str> {
+    let all = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let own = all.map(|c| c.resources.as_ref()).chain([spec.resources.as_ref()]);
+    let limits: Vec<Amounts> = own.map(limits).collect();
+    let cpu = limits.iter().any(|l| l.cpu.is_some()).then_some("cpu");
+    let memory = limits.iter().any(|l| l.memory.is_some()).then_some("memory");
+    cpu.into_iter().chain(memory).collect()
+}
+
+fn words(requests: Amounts, limits: Amounts, pids: Option<i64>) -> Result<LinuxResources, Error> {
+    let bytes = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+    let mut memory = LinuxMemoryBuilder::default();
+    if let Some(limit) = limits.memory.filter(|limit| *limit > 0) {
+        // No swap beyond the limit, as the kubelet has it.
+        memory = memory.limit(bytes(limit)).swap(bytes(limit));
+    }
+    if let Some(request) = requests.memory {
+        memory = memory.reservation(bytes(request));
+    }
+    let milli = requests.cpu.unwrap_or(0);
+    let mut cpu = LinuxCpuBuilder::default().shares((milli * 1024 / 1000).clamp(2, 262_144));
+    if let Some(milli) = limits.cpu.filter(|milli| *milli > 0) {
+        cpu = cpu.period(100_000u64).quota(bytes(milli.saturating_mul(100)).max(1000));
+    }
+    let mut resources =
+        LinuxResourcesBuilder::default().memory(built(memory.build())?).cpu(built(cpu.build())?);
+    if let Some(pids) = pids {
+        resources = resources.pids(built(LinuxPidsBuilder::default().limit(pids).build())?);
+    }
+    built(resources.build())
+}

@@ -1,0 +1,195 @@
+//! The pod's and the container's securityContext as one, in the runtime spec's words (R-SEC-1).
+
+use std::{collections::HashSet, fs, path::Path};
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
+use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxSeccomp};
+use podctl_images::Image;
+use podctl_runtime::{defaults, seccomp};
+
+use super::{Error, container::built, profile, user};
+
+/// Where a kernel with AppArmor says so.
+const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
+
+/// What a container asks for; where both say something, its own word stands above the pod's.
+pub(super) struct Security<'a> {
+    pod: Option<&'a PodSecurityContext>,
+    own: Option<&'a SecurityContext>,
+    pub(super) privileged: bool,
+    pub(super) read_only_root: bool,
+    pub(super) no_new_privileges: bool,
+    pub(super) unmasked: bool,
+    run_as_user: Option<i64>,
+    run_as_group: Option<i64>,
+    run_as_non_root: bool,
+}
+
+impl<'a> Security<'a> {
+    pub(super) fn of(pod: &'a Pod, container: &'a Container) -> Security<'a> {
+        let pod = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+        let own = container.security_context.as_ref();
+        let privileged = own.and_then(|s| s.privileged).unwrap_or(false);
+        Security {
+            pod,
+            own,
+            privileged,
+            read_only_root: own.and_then(|s| s.read_only_root_filesystem).unwrap_or(false),
+            no_new_privileges: own.and_then(|s| s.allow_privilege_escalation) == Some(false),
+            unmasked: privileged || own.and_then(|s| s.proc_mount.as_deref()) == Some("Unmasked"),
+            run_as_user: own.and_then(|s| s.run_as_user).or(pod.and_then(|s| s.run_as_user)),
+            run_as_group: own.and_then(|s| s.run_as_group).or(pod.and_then(|s| s.run_as_group)),
+            run_as_non_root: own.and_then(|s| s.run_as_non_root).or(pod.and_then(|s| s.run_as_non_root))
+                == Some(true),
+        }
+    }
+
+    /// Who the process is, with all of its groups.
+    pub(super) fn user(&self, image: &Image) -> Result<user::User, Error> {
+        let named = image.config.user().as_deref().unwrap_or("");
+        let mut user = user::resolve(&image.layers, named, self.run_as_user, self.run_as_group)?;
+        if self.run_as_non_root && user.uid == 0 {
+            let words = match self.run_as_user {
+                Some(_) => {
+                    "container's runAsUser breaks non-root policy; give runAsUser another number than 0"
+                }
+                None => {
+                    "container has runAsNonRoot and image will run as root; set securityContext.runAsUser, or use an image with a USER"
+                }
+            };
+            return Err(Error::Config(words.into()));
+        }
+        if self.pod.and_then(|p| p.supplemental_groups_policy.as_deref()) == Some("Strict") {
+            user.groups.clear();
+        }
+        let asked = self.pod.and_then(|p| p.supplemental_groups.clone()).unwrap_or_default();
+        user.groups.extend(asked.into_iter().chain(self.pod.and_then(|p| p.fs_group)).map(|g| g as u32));
+        user.groups.sort_unstable();
+        user.groups.dedup();
+        Ok(user)
+    }
+
+    /// As container runtimes do: all or the default set, cleared by a `drop` of ALL, then what is added by name, less what
+    /// is dropped by name.
+    fn capabilities(&self) -> Result<HashSet<Capability>, Error> {
+        if self.privileged {
+            return Ok(every_capability());
+        }
+        let change = self.own.and_then(|s| s.capabilities.as_ref());
+        let (add, drop) = (change.and_then(|c| c.add.as_ref()), change.and_then(|c| c.drop.as_ref()));
+        let is_all = |name: &&String| name.eq_ignore_ascii_case("ALL");
+        let named = |list: Option<&Vec<String>>| {
+            list.into_iter()
+                .flatten()
+                .filter(|n| !is_all(n))
+                .map(|n| capability(n))
+                .collect::<Result<HashSet<_>, _>>()
+        };
+        let all = |list: Option<&Vec<String>>| list.into_iter().flatten().any(|n| is_all(&n));
+        let mut set = match (all(drop), all(add)) {
+            (true, _) => HashSet::new(),
+            (false, true) => every_capability(),
+            (false, false) => defaults::CAPABILITIES.into_iter().collect(),
+        };
+        set.extend(named(add)?);
+        let dropped = named(drop)?;
+        set.retain(|c| !dropped.contains(c));
+        Ok(set)
+    }
+
+    /// A process that is not root would hold its capabilities only if they were ambient; as with the kubelet's runtimes
+    /// they are not, and stay in the bounding set.
+    pub(super) fn capability_sets(&self) -> Result<LinuxCapabilities, Error> {
+        let set = self.capabilities()?;
+        built(
+            LinuxCapabilitiesBuilder::default()
+                .bounding(set.clone())
+                .effective(set.clone())
+                .permitted(set)
+                .inheritable(HashSet::new())
+                .ambient(HashSet::new())
+                .build(),
+        )
+    }
+
+    /// Docker's profile, unless the manifest asks for another or none. `profiles` is where Localhost ones lie.
+    pub(super) fn seccomp(&self, profiles: &Path) -> Result<Option<LinuxSeccomp>, Error> {
+        let asked = self
+            .own
+            .and_then(|s| s.seccomp_profile.as_ref())
+            .or(self.pod.and_then(|s| s.seccomp_profile.as_ref()));
+        match asked.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
+            _ if self.privileged => Ok(None),
+            Some(("Unconfined", _)) => Ok(None),
+            Some(("Localhost", name)) => {
+                profile::read(profiles, name.unwrap_or_default(), &self.capabilities()?).map(Some)
+            }
+            _ => Ok(Some(seccomp::docker_default(&self.capabilities()?))),
+        }
+    }
+
+    /// The AppArmor profile to change to; it must have been loaded by the machine's owner.
+    pub(super) fn apparmor(&self) -> Result<Option<String>, Error> {
+        let asked = self
+            .own
+            .and_then(|s| s.app_armor_profile.as_ref())
+            .or(self.pod.and_then(|s| s.app_armor_profile.as_ref()));
+        let Some(asked) = asked.filter(|p| p.type_ == "Localhost" && !self.privileged) else {
+            return Ok(None);
+        };
+        if !fs::read_to_string(APPARMOR).is_ok_and(|text| text.starts_with('Y')) {
+            return Err(Error::Config(
+                "appArmorProfile asks for a profile, and AppArmor is not enabled on this machine; remove the field or boot with apparmor=1".into(),
+            ));
+        }
+        Ok(asked.localhost_profile.clone())
+    }
+}
+
+/// Every capability that this process can give.
+fn every_capability() -> HashSet<Capability> {
+    const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
+        NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE \
+        SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL \
+        SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE";
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let permitted =
+        status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapPrm:")?.trim(), 16).ok());
+    // The names stand in the kernel's order.
+    let held = |number: usize| permitted.is_none_or(|set| set >> number & 1 == 1);
+    let names = NAMES.split_whitespace().enumerate().filter(|(number, _)| held(*number));
+    names.filter_map(|(_, name)| capability(name).ok()).collect()
+}
+
+/// With or without `CAP_` before it, in either case.
+pub(super) fn capability(name: &str) -> Result<Capability, Error> {
+    let upper = name.to_ascii_uppercase();
+    let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);
+    plain.parse().map_err(|_| Error::Config(format!("capability {name:?} is not known")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r_sec_1_a_capability_dropped_by_name_is_gone_whoever_adds_it() {
+        let set = |change: serde_json::Value| {
+            let container: Container = serde_json::from_value(
+                serde_json::json!({"name": "a", "securityContext": {"capabilities": change}}),
+            )
+            .unwrap();
+            Security::of(&Pod::default(), &container).capabilities().unwrap()
+        };
+        let default: HashSet<_> = defaults::CAPABILITIES.into_iter().collect();
+        assert_eq!(set(serde_json::json!({})), default);
+        assert!(set(serde_json::json!({"drop": ["ALL"]})).is_empty());
+        let one = set(serde_json::json!({"drop": ["ALL"], "add": ["net_bind_service"]}));
+        assert_eq!(one, [Capability::NetBindService].into());
+        let all_but_one = set(serde_json::json!({"drop": ["SYS_ADMIN"], "add": ["ALL"]}));
+        assert!(!all_but_one.contains(&Capability::SysAdmin));
+        assert!(
+            !set(serde_json::json!({"drop": ["CAP_CHOWN"], "add": ["CHOWN"]})).contains(&Capability::Chown)
+        );
+    }
+}

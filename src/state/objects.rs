@@ -1,0 +1,125 @@
+//! The local store of ConfigMaps and Secrets: one file an object, for its owner's eyes only.
+//!
+//! It lies in the data directory and not in memory: who makes a Secret expects it after a reboot.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use k8s_openapi::{
+    Metadata, Resource,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    jiff::Timestamp,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Error, Home};
+
+/// A kind of object that is kept: ConfigMap or Secret.
+pub trait Kept: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned {}
+impl Kept for k8s_openapi::api::core::v1::ConfigMap {}
+impl Kept for k8s_openapi::api::core::v1::Secret {}
+
+impl Home {
+    fn object_dir<T: Kept>(&self, namespace: &str) -> PathBuf {
+        self.data.join("objects").join(namespace).join(T::KIND.to_lowercase())
+    }
+
+    /// The objects of a kind, by name.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::DamagedObject`].
+    pub fn objects<T: Kept>(&self, namespace: &str) -> Result<Vec<T>, Error> {
+        let dir = self.object_dir::<T>(namespace);
+        let mut names = names(&dir)?;
+        names.retain(|name| name.ends_with(".json"));
+        names.sort();
+        names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect()
+    }
+
+    /// One object.
+    ///
+    /// # Errors
+    /// As [`Home::objects`].
+    pub fn object<T: Kept>(&self, namespace: &str, name: &str) -> Result<Option<T>, Error> {
+        if name.contains('/') {
+            return Ok(None);
+        }
+        read(&self.object_dir::<T>(namespace).join(format!("{name}.json")))
+    }
+
+    /// Stores an object in place of one of its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep<T: Kept>(&self, namespace: &str, mut object: T) -> Result<(), Error> {
+        let dir = self.object_dir::<T>(namespace);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .map_err(Error::io("make directory", &dir))?;
+        let name = object.metadata().name.clone().unwrap_or_default();
+        let known = self.object::<T>(namespace, &name)?.and_then(|o| o.metadata().creation_timestamp.clone());
+        let meta = object.metadata_mut();
+        meta.namespace = Some(namespace.to_owned());
+        meta.creation_timestamp = Some(known.unwrap_or_else(|| Time(Timestamp::now())));
+        write(&dir.join(format!("{name}.json")), &object)
+    }
+
+    /// Forgets an object; says whether there was one.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget<T: Kept>(&self, namespace: &str, name: &str) -> Result<bool, Error> {
+        let path = self.object_dir::<T>(namespace).join(format!("{name}.json"));
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(Error::io("remove", &path)(e)),
+        }
+    }
+}
+
+/// The names in a directory, which need not be there.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("list", dir))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(Error::io("list", dir))?.file_name();
+        names.extend(name.into_string());
+    }
+    Ok(names)
+}
+
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => {
+            let text = text.map_err(Error::io("read", path))?;
+            let damaged = |source| Error::DamagedObject { path: path.to_owned(), source };
+            serde_json::from_slice(&text).map(Some).map_err(damaged)
+        }
+    }
+}
+
+/// Writes beside the file, syncs, renames: this is not to be lost.
+pub(super) fn write(path: &Path, object: &impl Serialize) -> Result<(), Error> {
+    let text = serde_json::to_vec(object).expect("an API object is always JSON");
+    let beside = path.with_extension(format!("new{}", std::process::id()));
+    let written = File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    written.map_err(Error::io("write", &beside))?;
+    fs::rename(&beside, path).map_err(Error::io("replace", path))
+}

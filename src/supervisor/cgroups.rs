@@ -1,0 +1,88 @@
+//! The pod's cgroup with those of its containers in it: made at its start, removed at its end or by the sweep.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use podctl_runtime::{Cgroup, CgroupParent};
+
+use super::Failure;
+use crate::{sandbox::resources, state::PodDir};
+
+/// How long a killed process may take to leave its cgroup.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The pod's cgroup.
+pub(super) struct PodCgroup {
+    own: Cgroup,
+    /// Where those of the containers are made.
+    pub(super) parent: CgroupParent,
+}
+
+/// Makes it. Beside it, what the user should know: which of the pod's limits will not be enforced, and why.
+///
+/// # Errors
+/// The same sentence when `strict`, else only what a writable cgroup refuses.
+pub(super) fn make(
+    pod: &Pod,
+    dir: &PodDir,
+    strict: bool,
+) -> Result<(Option<PodCgroup>, Option<String>), Failure> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let wanted = resources::controllers(&spec);
+    let found = Cgroup::detect();
+    let (missing, why) = match &found {
+        Ok(place) => {
+            let had = place.controllers();
+            let missing: Vec<_> = wanted.iter().copied().filter(|name| !had.contains(name)).collect();
+            (missing, "this cgroup is not given them".to_owned())
+        }
+        Err(reason) => (wanted, reason.clone()),
+    };
+    let warning = (!missing.is_empty())
+        .then(|| format!("the pod's {} limits are not enforced: {why}", missing.join(" and ")));
+    if let Some(warning) = &warning
+        && strict
+    {
+        return Err(warning.as_str().into());
+    }
+    let Ok(place) = found else { return Ok((None, warning)) };
+    let own = Cgroup::create(&place, &format!("podctl-{}", pod.metadata.uid.as_deref().unwrap_or_default()))?;
+    // For the sweep after a supervisor that was killed.
+    let paths: Vec<String> = own.directories().map(|path| path.display().to_string()).collect();
+    fs::write(record(dir), paths.join("\n"))?;
+    own.apply(&resources::of_pod(&spec)?)?;
+    let parent = own.divide()?;
+    Ok((Some(PodCgroup { own, parent }), warning))
+}
+
+impl PodCgroup {
+    /// Ends what still runs in it and takes it away.
+    pub(super) fn remove(self) {
+        let _ = self.own.kill();
+        self.own.directories().for_each(clear);
+    }
+}
+
+/// Takes away what the killed supervisor of a pod left.
+pub(super) fn sweep(dir: &PodDir) {
+    for path in fs::read_to_string(record(dir)).unwrap_or_default().lines() {
+        // Of version 2; nothing can be left in those of version 1 but what had the host's PID namespace.
+        let _ = fs::write(Path::new(path).join("cgroup.kill"), "1");
+        clear(Path::new(path));
+    }
+}
+
+fn clear(path: &Path) {
+    let began = Instant::now();
+    while Cgroup::remove_tree(path).is_err() && began.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn record(dir: &PodDir) -> PathBuf {
+    dir.path.join("cgroups")
+}

@@ -1,0 +1,243 @@
+//! What commands ask of running containers: `exec`, `debug`, `cp`, `port-forward`, `top`.
+//!
+//! Promises: only descriptors pass through here, never a command's bytes; what a client started
+//! ends with its connection.
+
+use std::{
+    fs, io,
+    net::{Ipv6Addr, SocketAddrV6},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+};
+
+use k8s_openapi::api::core::v1::EphemeralContainer;
+use nix::{
+    errno::Errno,
+    sys::{
+        signal::{Signal, kill},
+        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket},
+    },
+    unistd::Pid,
+};
+use oci_spec::runtime::BoxBuilder;
+use podctl_runtime::{Container, Process, Stdio, exec_compiled, seccomp::compile};
+
+use super::{
+    Live, Supervisor,
+    attach::Attachment,
+    control::{self, Reply, Request, Usage},
+    execs::{Exec, Purpose, in_child},
+};
+use crate::{archive, lifecycle::Event, sandbox};
+
+/// Why a request is refused, and the exit code that says so.
+type Refusal = (String, i32);
+
+impl Supervisor {
+    /// Carries out what a client asks of a container or of the pod's network.
+    pub(super) fn serve_client(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) {
+        let done = match request {
+            Request::Exec { container, command, terminal, size } => {
+                self.exec(id, &container, command, terminal, size, fds)
+            }
+            Request::Attach { container, input } => self.attach(id, container, input),
+            Request::Debug { container, attach } => self.debug(id, container, attach),
+            Request::CopyOut { container, path } => {
+                self.copy(id, &container, fds, move |pipe, warn| archive::pack(&path, pipe, warn))
+            }
+            Request::CopyIn { container, into } => {
+                let owner = self.running(&container).map(owner).unwrap_or_default();
+                self.copy(id, &container, fds, move |pipe, warn| {
+                    archive::unpack(&into, Some(owner), pipe, warn)
+                })
+            }
+            Request::Dial { port, v6 } => self.dial(id, port, v6),
+            Request::Usage => {
+                self.answer(id, &Reply::Usage(self.usage()), &[]);
+                Ok(())
+            }
+            Request::Delete { .. } | Request::Stop { .. } | Request::Restart => Ok(()),
+        };
+        if let Err((message, exit_code)) = done {
+            self.answer(id, &Reply::Refused { message, exit_code }, &[]);
+        }
+    }
+
+    /// R-EPH-3: the bytes flow between the command and its client, not through here.
+    fn exec(
+        &mut self,
+        id: u64,
+        container: &str,
+        command: Vec<String>,
+        terminal: bool,
+        size: Option<(u16, u16)>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
+        let started = self.exec_in(container, command, terminal, size, fds)?;
+        let beside: Vec<_> = started.terminal.iter().map(AsFd::as_fd).collect();
+        self.answer(id, &Reply::Started, &beside);
+        self.watch_for_client(id, started.process);
+        Ok(())
+    }
+
+    fn exec_in(
+        &self,
+        container: &str,
+        command: Vec<String>,
+        terminal: bool,
+        size: Option<(u16, u16)>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<Container, Refusal> {
+        let live = self.running(container).ok_or_else(|| (self.why_not_running(container), 1))?;
+        let stdio = match (terminal, <[OwnedFd; 3]>::try_from(fds)) {
+            (true, _) => Stdio::Terminal,
+            (false, Ok([stdin, stdout, stderr])) => Stdio::Streams { stdin, stdout, stderr },
+            (false, Err(_)) => return Err(("standard input, output and error are missing".into(), 1)),
+        };
+        let mut process = sandbox::exec_process(&live.spec, command, terminal);
+        if let Some((rows, columns)) = size {
+            process.set_console_size(BoxBuilder::default().height(rows).width(columns).build().ok());
+        }
+        // Compiling takes longer than all the rest of an exec.
+        if live.filter.get().is_none() {
+            let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+            let compiled = seccomp.map(compile).transpose().map_err(|e| (e.to_string(), 1))?;
+            let _ = live.filter.set(compiled);
+        }
+        let filter = live.filter.get().and_then(Option::as_ref);
+        exec_compiled(live.process.pidfd.as_fd(), &process, filter, stdio, live.cgroup.as_ref())
+            .map_err(|e| (e.to_string(), e.exit_code().unwrap_or(1)))
+    }
+
+    /// The client hears of the end of this process, and takes it with it when it leaves.
+    fn watch_for_client(&mut self, id: u64, process: Process) {
+        let pid = process.pid.as_raw();
+        let purpose = Purpose::Client(id);
+        self.execs.insert(pid, Exec { process, purpose, deadline: None, timed_out: false, output: None });
+    }
+
+    /// A client that leaves takes its command with it, as a closed terminal would.
+    pub(super) fn client_left(&mut self, id: u64) {
+        for exec in self.execs.values() {
+            if matches!(exec.purpose, Purpose::Client(of) if of == id) {
+                // Its whole group: the number cannot be another's before its leader has been reaped.
+                if kill(Pid::from_raw(-exec.process.pid.as_raw()), Signal::SIGHUP).is_err() {
+                    let _ = exec.process.signal(libc::SIGHUP);
+                }
+            }
+        }
+        self.attachments.retain(|a| a.connection != id);
+    }
+
+    /// R-EPH-1.
+    fn debug(&mut self, id: u64, container: Box<EphemeralContainer>, attach: bool) -> Result<(), Refusal> {
+        let refused = |message: String| (message, 1);
+        if self.container(&container.name).is_some() {
+            return Err(refused(format!("container {:?} exists already in the pod", container.name)));
+        }
+        if let Some(target) = container.target_container_name.as_deref().filter(|t| !t.is_empty())
+            && self.running(target).is_none()
+        {
+            return Err(refused(format!("cannot target: {}", self.why_not_running(target))));
+        }
+        let spec = self.pod.spec.get_or_insert_default();
+        spec.ephemeral_containers.get_or_insert_default().push((*container).clone());
+        self.answer(id, &Reply::Started, &[]);
+        if attach {
+            let (name, input) = (container.name.clone(), container.stdin == Some(true));
+            self.attachments.push(Attachment::new(id, name, input));
+        }
+        self.pending.push_back(Event::AddEphemeralContainer(container));
+        Ok(())
+    }
+
+    /// Runs a copy in a child of its own, in the container's mount namespace.
+    fn copy(
+        &mut self,
+        id: u64,
+        container: &str,
+        fds: Vec<OwnedFd>,
+        task: impl FnOnce(fs::File, &mut fs::File) -> Result<(), archive::Error>,
+    ) -> Result<(), Refusal> {
+        let live = self.running(container).ok_or_else(|| (self.why_not_running(container), 1))?;
+        let Ok([pipe, errors]) = <[OwnedFd; 2]>::try_from(fds) else {
+            return Err(("the pipe to copy through is missing".into(), 1));
+        };
+        let target = live.process.pidfd.as_fd();
+        let copied = in_child(&errors, || {
+            enter_mounts(target).map_err(|e| format!("error: cannot enter the container's mounts: {e}\n"))?;
+            let mut warnings = errors.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"))?;
+            task(pipe.into(), &mut warnings).map_err(|e| format!("error: {e}\n"))
+        });
+        self.watch_for_client(id, copied.map_err(|message| (message, 1))?);
+        Ok(())
+    }
+
+    /// Connects from inside the pod's network namespace, which is the supervisor's own. Whether it
+    /// is taken, the client will see.
+    fn dial(&mut self, id: u64, port: u16, v6: bool) -> Result<(), Refusal> {
+        let connection = match v6 {
+            false => dial(AddressFamily::Inet, &SockaddrIn::new(127, 0, 0, 1, port)),
+            true => {
+                let address = SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0);
+                dial(AddressFamily::Inet6, &SockaddrIn6::from(address))
+            }
+        };
+        let connection = connection.map_err(|e| (e.desc().to_lowercase(), 1))?;
+        self.answer(id, &Reply::Started, &[connection.as_fd()]);
+        Ok(())
+    }
+
+    fn usage(&self) -> Vec<Usage> {
+        let mut all: Vec<Usage> = self
+            .live
+            .iter()
+            .map(|(run, live)| super::usage::of(&run.container, &live.process, live.cgroup.as_ref()))
+            .collect();
+        all.sort_by(|a, b| a.container.cmp(&b.container));
+        all
+    }
+
+    pub(super) fn running(&self, container: &str) -> Option<&Live> {
+        self.live.iter().find(|(run, _)| run.container == container).map(|(_, live)| live)
+    }
+
+    /// Why nothing can be done in that container.
+    pub(super) fn why_not_running(&self, container: &str) -> String {
+        match self.container(container) {
+            Some(_) => format!("container {container:?} is not running; `podctl get` shows its state"),
+            None => {
+                let names: Vec<_> = self.spec.containers().map(|c| c.name.as_str()).collect();
+                let (pod, names) = (&self.dir.name, names.join(", "));
+                format!("container {container} is not valid for pod {pod}; its containers are: {names}")
+            }
+        }
+    }
+
+    pub(super) fn answer(&self, id: u64, reply: &Reply, fds: &[BorrowedFd<'_>]) {
+        if let Some(socket) = self.connections.get(&id) {
+            // A client that has left needs no answer.
+            let _ = control::send(socket, reply, fds);
+        }
+    }
+}
+
+/// Whom a container's new files belong to: who runs in it.
+fn owner(live: &Live) -> (u32, u32) {
+    live.spec.process().as_ref().map(|p| (p.user().uid(), p.user().gid())).unwrap_or_default()
+}
+
+/// Never waits: a full backlog is for the client to wait for.
+fn dial(family: AddressFamily, address: &impl SockaddrLike) -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    match connect(fd.as_raw_fd(), address) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
+        Err(e) => Err(e),
+    }
+}
+
+/// The child's own view becomes the container's: its mounts, its root as `/`.
+fn enter_mounts(target: BorrowedFd<'_>) -> io::Result<()> {
+    nix::sched::setns(target, nix::sched::CloneFlags::CLONE_NEWNS)?;
+    std::env::set_current_dir("/")
+}

@@ -1,0 +1,76 @@
+//! What a pod refers to, brought together for its supervisor: from its files first, then from the
+//! local store. No more than it refers to: another pod's Secrets are none of its business.
+
+use k8s_openapi::api::core::v1::Pod;
+use podctl_images::{Reference, Store};
+
+use super::Error;
+use crate::{
+    manifest::{self, Manifest},
+    sandbox::Objects,
+    state::Home,
+};
+
+/// An image that one of the pod's volumes shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageVolume {
+    /// The volume's name.
+    pub volume: String,
+    /// The image's reference.
+    pub image: String,
+    /// Its pullPolicy, by default as for a container's image.
+    pub policy: String,
+}
+
+/// The image volumes of a pod.
+pub fn image_volumes(pod: &Pod) -> Vec<ImageVolume> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes
+        .filter_map(|v| {
+            let source = v.image.as_ref()?;
+            let image = source.reference.clone()?;
+            let policy = source.pull_policy.clone();
+            let policy = policy.unwrap_or_else(|| manifest::pull_policy(&image).to_owned());
+            Some(ImageVolume { volume: v.name.clone(), image, policy })
+        })
+        .collect()
+}
+
+/// Gathers the pod's objects; makes the local volumes of its claims where they are missing.
+///
+/// # Errors
+/// [`Error::State`], [`Error::Images`].
+pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let mut objects = Objects::default();
+    for reference in manifest::references(pod) {
+        let named = |name: Option<&String>| name.is_some_and(|n| n == reference.name);
+        match reference.kind {
+            "ConfigMap" if !objects.config_maps.iter().any(|o| named(o.metadata.name.as_ref())) => {
+                let mut known = from.iter().flat_map(|m| &m.config_maps);
+                objects.config_maps.extend(known.find(|o| named(o.metadata.name.as_ref())).cloned());
+            }
+            "Secret" if !objects.secrets.iter().any(|o| named(o.metadata.name.as_ref())) => {
+                let mut known = from.iter().flat_map(|m| &m.secrets);
+                objects.secrets.extend(known.find(|o| named(o.metadata.name.as_ref())).cloned());
+            }
+            "PersistentVolumeClaim" => {
+                let volume = home.volume(namespace, reference.name);
+                let mut known = from.iter().flat_map(|m| &m.claims);
+                match known.find(|o| named(o.metadata.name.as_ref())) {
+                    Some(claim) if volume.claim()?.is_none() => volume.make(claim)?,
+                    _ => volume.make_if_missing()?,
+                }
+                objects.claims.insert(reference.name.to_owned(), volume);
+            }
+            _ => {}
+        }
+    }
+    let store = Store::open(&home.images())?;
+    for volume in image_volumes(pod) {
+        if let Some(image) = store.find(&volume.image.parse::<Reference>()?)? {
+            objects.images.insert(volume.volume, image);
+        }
+    }
+    Ok(objects)
+}

@@ -1,0 +1,159 @@
+//! ConfigMaps, Secrets, claims and workloads: where pods find what they refer to (R-VOL-3, R-ENV-1).
+
+mod common;
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use common::{Home, stderr, stdout};
+
+const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: busybox:1.36\n    command: [sh, -c, 'echo $A $B']\n    env:\n    - {name: A, valueFrom: {configMapKeyRef: {name: conf, key: a}}}\n    - {name: B, valueFrom: {secretKeyRef: {name: sec, key: b}}}\n";
+
+#[test]
+fn r_vol_3_what_a_pod_refers_to_comes_from_the_store_or_from_files_and_is_asked_for_before_anything_starts() {
+    let home = Home::new();
+    let refused = home.run(POD, &[]);
+    assert!(!refused.status.success());
+    let said = stderr(&refused);
+    assert!(
+        said.contains("pod.yaml:11:47: error: spec.containers[0].env[0].valueFrom.configMapKeyRef.name: ConfigMap \"conf\" not found"),
+        "{said}"
+    );
+    assert!(said.contains("`podctl create configmap conf --from-file=…`") && said.contains("--secret FILE"));
+    assert!(home.pod("p").is_null());
+
+    let map =
+        home.file("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: conf}\ndata: {a: one}\n");
+    let secret = home
+        .file("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: sec}\nstringData: {b: two}\n");
+    let output = home.run(POD, &["--configmap", &map, "--secret", &secret]);
+    assert_eq!(stdout(&output).trim_end(), "app | one two", "{}", stderr(&output));
+
+    assert!(home.podctl(&["create", "configmap", "conf", "--from-literal=a=1"]).status.success());
+    let password = home.file("b", "2");
+    let file = format!("--from-file={password}");
+    assert!(home.podctl(&["create", "secret", "generic", "sec", &file]).status.success());
+    let output = home.run(POD, &[]);
+    assert_eq!(stdout(&output).trim_end(), "app | 1 2", "{}", stderr(&output));
+}
+
+#[test]
+fn kept_objects_are_shown_and_deleted_as_kubectl_does() {
+    let home = Home::new();
+    let env = home.file("env", "# comment\nX=1\n  NOTE=a b\n");
+    let env = format!("--from-env-file={env}");
+    let made = home.podctl(&["create", "cm", "conf", "--from-literal", "k=v", &env]);
+    assert_eq!(stdout(&made), "configmap/conf created\n", "{}", stderr(&made));
+    let again = home.podctl(&["create", "cm", "conf"]);
+    assert!(stderr(&again).contains("configmaps \"conf\" already exists"), "{}", stderr(&again));
+    let table = stdout(&home.podctl(&["get", "cm"]));
+    assert!(table.starts_with("NAME   DATA   AGE\nconf   3      "), "{table}");
+    let yaml = stdout(&home.podctl(&["get", "configmap/conf", "-o", "yaml"]));
+    assert!(yaml.contains("NOTE: \"a b\"") && yaml.starts_with("apiVersion: v1\n"), "{yaml}");
+    let secret = home.podctl(&["create", "secret", "generic", "s", "--from-literal=k=hidden"]);
+    assert_eq!(stdout(&secret), "secret/s created\n", "{}", stderr(&secret));
+    assert!(stdout(&home.podctl(&["get", "secrets"])).contains("s      Opaque   1      "));
+    let file = home.path("data/objects/default/secret/s.json");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(stdout(&home.podctl(&["delete", "secret", "s"])), "secret \"s\" deleted\n");
+    let gone = home.podctl(&["get", "secret", "s"]);
+    assert!(stderr(&gone).contains("secrets \"s\" not found"), "{}", stderr(&gone));
+    let bad = home.podctl(&["create", "cm", "Bad_Name"]);
+    assert!(stderr(&bad).contains("RFC 1123 subdomain"), "{}", stderr(&bad));
+}
+
+#[test]
+fn apply_keeps_objects_and_starts_pods_that_do_not_run() {
+    let home = Home::new();
+    let text = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{a: one}}\n---\napiVersion: v1\nkind: Secret\nmetadata: {{name: sec}}\nstringData: {{b: two}}\n---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: data}}\nspec: {{accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}\n---\n{}",
+        POD.replace("echo $A $B", "exec sleep 1000")
+    );
+    let file = home.file("all.yaml", &text);
+    let first = home.podctl(&["apply", "-f", &file]);
+    assert_eq!(
+        stdout(&first),
+        "configmap/conf created\nsecret/sec created\npersistentvolumeclaim/data created\npod/p created\n",
+        "{}",
+        stderr(&first)
+    );
+    let second = home.podctl(&["apply", "-f", &file]);
+    assert_eq!(
+        stdout(&second),
+        "configmap/conf unchanged\nsecret/sec unchanged\npersistentvolumeclaim/data unchanged\npod/p unchanged\n",
+        "{}",
+        stderr(&second)
+    );
+    fs::write(&file, text.replace("a: one", "a: three")).unwrap();
+    assert!(stdout(&home.podctl(&["apply", "-f", &file])).starts_with("configmap/conf configured\n"));
+    // Neither the pod's record nor its log repeats a Secret.
+    let record = fs::read_to_string(home.path("run/pods/default_p/pod.json")).unwrap();
+    assert!(!record.contains("two"), "{record}");
+}
+
+#[test]
+fn r_env_1_fields_resources_and_prefixes_become_variables_and_dollars_expand() {
+    let home = Home::new();
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {K: one, L: two}\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: {app: web}, annotations: {note: hi}}\nspec:\n  restartPolicy: Never\n  serviceAccountName: me\n  containers:\n  - name: app\n    image: busybox:1.36\n    resources: {limits: {cpu: 500m, memory: 64Mi}, requests: {cpu: 250m}}\n    envFrom: [{prefix: C_, configMapRef: {name: c}}, {secretRef: {name: none, optional: true}}]\n    env:\n    - {name: C_L, value: mine}\n    - {name: V01, valueFrom: {fieldRef: {fieldPath: metadata.name}}}\n    - {name: V02, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}\n    - {name: V03, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}\n    - {name: V04, valueFrom: {fieldRef: {fieldPath: \"metadata.annotations['note']\"}}}\n    - {name: V05, valueFrom: {fieldRef: {fieldPath: spec.serviceAccountName}}}\n    - {name: V06, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}\n    - {name: V07, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}\n    - {name: V08, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}\n    - {name: V09, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1Mi}}}\n    - {name: V10, value: \"$(V01)/$(C_K)/$(C_L)/$(PATH)/$(NO)/$$(V01)\"}\n    command: [sh, -c, 'env | sort | grep -E \"^(C_|V)\"; echo $(V01) \"$@\"', sh, $(V03), $$(V03)]\n";
+    let output = home.run(text, &[]);
+    let found: Vec<&str> =
+        Vec::from_iter(std::str::from_utf8(&output.stdout).unwrap().lines().map(|l| &l[6..]));
+    assert_eq!(
+        found,
+        [
+            "C_K=one",
+            "C_L=mine",
+            "V01=p",
+            "V02=default",
+            "V03=web",
+            "V04=hi",
+            "V05=me",
+            "V06=1",
+            "V07=500",
+            "V08=250",
+            "V09=64",
+            "V10=p/one/mine/$(PATH)/$(NO)/$(V01)",
+            "p web $(V03)",
+        ],
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn replicas_of_a_deployment_are_pods_of_their_own() {
+    let home = Home::new();
+    let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      containers: [{name: a, image: \"busybox:1.36\", command: [sleep, \"1000\"]}]\n";
+    let output = home.run(text, &["-d"]);
+    assert_eq!(stdout(&output), "pod/web-0 started\npod/web-1 started\n", "{}", stderr(&output));
+    assert_eq!(home.pod("web-1")["metadata"]["labels"]["app"], "web");
+}
+
+fn job(script: &str, more: &str) -> String {
+    format!(
+        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n{more}  completionMode: Indexed\n  template:\n    spec:\n      restartPolicy: Never\n      containers: [{{name: a, image: \"busybox:1.36\", command: [sh, -c, '{script}'], volumeMounts: [{{name: v, mountPath: /v}}]}}]\n      volumes: [{{name: v, persistentVolumeClaim: {{claimName: j}}}}]\n"
+    )
+}
+
+#[test]
+fn a_job_runs_its_pods_one_after_another_until_all_have_succeeded() {
+    let home = Home::new();
+    let text = job(
+        "mkdir /v/busy || exit 1; echo $JOB_COMPLETION_INDEX >> /v/order; rmdir /v/busy; cat /v/order | tr \"\\n\" \" \"; echo",
+        "  completions: 3\n",
+    );
+    let output = home.run(&text, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("0 1 2"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_job_tries_failed_pods_again_as_often_as_its_backoff_limit_says() {
+    let home = Home::new();
+    let text = job("echo x >> /v/tries; test $(wc -l < /v/tries) -ge 3", "  backoffLimit: 2\n");
+    let output = home.run(&text, &[]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = home.run(&job("exit 7", "  backoffLimit: 1\n"), &["--replace"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    assert!(stderr(&output).contains("BackoffLimitExceeded"), "{}", stderr(&output));
+}

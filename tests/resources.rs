@@ -1,0 +1,76 @@
+//! R-RES-1 on real cgroups, of whichever version this user may write; a user who may write none gets the warning.
+
+mod common;
+
+use common::{Home, stderr, stdout};
+
+fn pod(script: &str, resources: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 0\n  containers:\n  - name: a\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n    resources: {resources}\n"
+    )
+}
+
+/// Whether limits are enforced here; where they are not, that is what the test tests.
+fn enforced(home: &Home) -> bool {
+    let output = home
+        .run(&pod("true", "{limits: {memory: 64Mi, cpu: 500m}}"), &["--network", "none", "--strict-limits"]);
+    if !output.status.success() {
+        let words = stderr(&output);
+        assert!(words.contains("limits are not enforced"), "{words}");
+        eprintln!("skipped: {words}");
+    }
+    output.status.success()
+}
+
+#[test]
+fn r_res_1_a_container_beyond_its_memory_is_oom_killed() {
+    let home = Home::new();
+    let text = pod("tail /dev/zero", "{limits: {memory: 32Mi}}");
+    if enforced(&home) {
+        let output = home.run(&text, &["--network", "none"]);
+        assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
+        let status = &home.pod("p")["status"];
+        assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["reason"], "OOMKilled");
+        assert_eq!(status["qosClass"], "Burstable");
+    }
+}
+
+#[test]
+fn r_res_1_a_limit_that_cannot_be_kept_is_a_warning_or_an_error() {
+    let home = Home::new();
+    if !enforced(&home) {
+        let output = home.run(&pod("echo runs", "{limits: {memory: 32Mi}}"), &["--network", "none"]);
+        assert!(stdout(&output).contains("runs"));
+        assert!(
+            stderr(&output).contains("warning: the pod's memory limits are not enforced"),
+            "{}",
+            stderr(&output)
+        );
+        let output = home.run(&pod("echo runs", "{}"), &["--network", "none", "--replace"]);
+        assert!(!stderr(&output).contains("not enforced"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn r_res_1_the_score_of_a_container_is_the_kubelets() {
+    let home = Home::new();
+    let score = |resources: &str| {
+        let output =
+            home.run(&pod("cat /proc/self/oom_score_adj", resources), &["--network", "none", "--replace"]);
+        stdout(&output).trim().trim_start_matches("a | ").to_owned()
+    };
+    assert_eq!(score("{}"), "1000");
+    assert_eq!(score("{limits: {cpu: 100m}}"), "999");
+}
+
+#[test]
+fn a_fork_bomb_stays_inside_its_pod() {
+    let home = Home::new();
+    if enforced(&home) {
+        let bomb = "f() { f | f & }; f; sleep 1; echo alive";
+        let output = home.run(&pod(bomb, "{limits: {memory: 64Mi, cpu: 500m}}"), &["-d", "--replace"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(home.podctl(&["delete", "p", "--now"]).status.success());
+        assert!(home.traces().is_empty(), "{:?}", home.traces());
+    }
+}

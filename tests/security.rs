@@ -1,0 +1,126 @@
+//! Who containers are and what they may (R-SEC-1), on real containers.
+
+mod common;
+
+use common::{Home, stderr, stdout, until};
+
+/// Runs a pod of one busybox container; gives its output. `pod` and `container` are further lines of either.
+fn said(home: &Home, pod: &str, container: &str, script: &str) -> String {
+    let output = home.run(&manifest(pod, container, script), &["--network", "none", "--replace"]);
+    stdout(&output) + &stderr(&output)
+}
+
+/// Why the container of such a pod is not started.
+fn refusal(home: &Home, pod: &str, container: &str) -> String {
+    let flags = ["--network", "none", "--replace", "-d", "--wait", "none"];
+    let output = home.run(&manifest(pod, container, "true"), &flags);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let waiting = || home.pod("p")["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    until("the container is refused", || waiting()["reason"] == "CreateContainerConfigError");
+    waiting()["message"].as_str().unwrap_or_default().to_owned()
+}
+
+fn manifest(pod: &str, container: &str, script: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  restartPolicy: Never\n{pod}  containers:\n  - name: a\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n{container}"
+    )
+}
+
+#[test]
+fn r_sec_1_users_and_groups_are_those_of_the_manifest() {
+    let home = Home::new();
+    let pod = "  securityContext: {runAsUser: 1000, runAsGroup: 5, fsGroup: 7, supplementalGroups: [9]}\n";
+    assert!(
+        said(&home, pod, "", "id").contains("uid=1000 gid=5 groups=7,9"),
+        "{}",
+        said(&home, pod, "", "id")
+    );
+    let own = "    securityContext: {runAsUser: 12}\n";
+    assert!(said(&home, pod, own, "id").contains("uid=12 gid=5"));
+    let refused = refusal(&home, "  securityContext: {runAsNonRoot: true}\n", "");
+    assert!(refused.contains("container has runAsNonRoot and image will run as root"), "{refused}");
+}
+
+#[test]
+fn r_sec_1_capabilities_follow_add_drop_and_privileged() {
+    let home = Home::new();
+    let script = "grep CapEff /proc/self/status";
+    let set = |context: &str| said(&home, "", &format!("    securityContext: {context}\n"), script);
+    assert!(set("{}").contains("00000000a80425fb"), "{}", set("{}"));
+    assert!(set("{capabilities: {drop: [ALL]}}").contains("0000000000000000"));
+    let one = set("{capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}");
+    assert!(one.contains("0000000000000400"), "{one}");
+    // All that this user has to give.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kind = if nix::unistd::geteuid().is_root() { "CapPrm:" } else { "CapBnd:" };
+    let own = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap().trim();
+    assert!(set("{privileged: true}").contains(own), "{} {own}", set("{privileged: true}"));
+}
+
+#[test]
+fn r_sec_1_seccomp_masks_and_no_new_privs() {
+    let home = Home::new();
+    let script =
+        "grep -E \"Seccomp:|NoNewPrivs\" /proc/self/status | tr -d \"\\t\\n\"; touch /x || echo read-only";
+    let context = "    securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true}\n";
+    let default = said(&home, "", context, script);
+    assert!(default.contains("NoNewPrivs:1Seccomp:2") && default.contains("read-only"), "{default}");
+    let context = "    securityContext: {seccompProfile: {type: Unconfined}}\n";
+    assert!(said(&home, "", context, script).contains("NoNewPrivs:0Seccomp:0"));
+}
+
+#[test]
+fn r_sec_1_a_localhost_profile_is_read_from_the_users_directory() {
+    let home = Home::new();
+    let profiles = home.path("data/seccomp");
+    std::fs::create_dir_all(&profiles).unwrap();
+    let text = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]}"#;
+    std::fs::write(profiles.join("no-mkdir.json"), text).unwrap();
+    let context = |name: &str| {
+        format!("    securityContext: {{seccompProfile: {{type: Localhost, localhostProfile: {name}}}}}\n")
+    };
+    let out = said(&home, "", &context("no-mkdir.json"), "mkdir /x || echo refused");
+    assert!(out.contains("refused"), "{out}");
+    assert!(refusal(&home, "", &context("absent.json")).contains("absent.json"));
+}
+
+#[test]
+fn a_shared_pid_namespace_has_a_first_process_that_shows_nothing() {
+    let home = Home::new();
+    let script = "cat /proc/1/cmdline | tr \"\\0\" \" \"; ls /proc/1/root/ /proc/1/fd/ | wc -l; test $$ != 1 && echo shared";
+    let out = said(&home, "  shareProcessNamespace: true\n", "", script);
+    assert!(out.contains("pause") && out.contains("shared"), "{out}");
+    assert!(home.podctl(&["delete", "p"]).status.success());
+    assert!(home.traces().is_empty(), "{:?}", home.traces());
+}
+
+#[test]
+fn the_hosts_namespaces_are_joined_when_asked_for() {
+    let home = Home::new();
+    let own = std::fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+    let ipc = std::fs::read_link("/proc/self/ns/ipc").unwrap().display().to_string();
+    let out = said(
+        &home,
+        "  hostPID: true\n  hostIPC: true\n",
+        "",
+        "for n in pid ipc; do readlink /proc/self/ns/$n; done",
+    );
+    assert!(out.contains(&own) && out.contains(&ipc), "{out}");
+}
+
+#[test]
+fn sysctls_are_the_pods() {
+    let home = Home::new();
+    let pod = "  securityContext: {sysctls: [{name: net.ipv4.ip_unprivileged_port_start, value: \"7\"}]}\n";
+    let out = said(&home, pod, "", "echo port $(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)");
+    assert!(out.contains("port 7"), "{out}");
+}
+
+#[test]
+fn names_are_written_as_the_kubelet_does() {
+    let home = Home::new();
+    let pod = "  hostname: web\n  subdomain: s\n  setHostnameAsFQDN: true\n  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1], options: [{name: ndots, value: \"2\"}]}\n  hostAliases: [{ip: 10.0.0.1, hostnames: [x, y]}]\n";
+    let out = said(&home, pod, "", "hostname; grep -c \"10.0.0.1.x.y\" /etc/hosts; cat /etc/resolv.conf");
+    assert!(out.contains("web.s.default.svc.cluster.local"), "{out}");
+    assert!(out.contains("nameserver 1.1.1.1") && out.contains("options ndots:2"), "{out}");
+}
