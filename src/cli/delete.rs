@@ -12,7 +12,7 @@ use nix::sys::{
 
 use super::{
     Error, io, objects,
-    run::{self, seconds},
+    run::seconds,
     wait::duration,
     which::{Which, not_found},
 };
@@ -31,9 +31,6 @@ pub(super) struct Args {
     /// Every pod of the namespace.
     #[arg(long)]
     all: bool,
-    /// The pods of these manifest files.
-    #[arg(short, long = "filename")]
-    filename: Vec<String>,
     /// Seconds to end in; the pod's own terminationGracePeriodSeconds else. 0 needs --force.
     #[arg(long, value_parser = seconds)]
     grace_period: Option<Duration>,
@@ -52,6 +49,12 @@ pub(super) struct Args {
     /// How long to wait for that, such as `30s`; without end else.
     #[arg(long, default_value = "0s", value_parser = duration)]
     timeout: Duration,
+    /// `client` or `server`: say what would be deleted, and delete nothing.
+    #[arg(long, default_value = "none", value_parser = ["none", "client", "server"])]
+    dry_run: String,
+    /// Has no meaning here: nothing depends on a pod.
+    #[arg(long, hide = true)]
+    cascade: Option<String>,
     /// `name` prints `pod/NAME`.
     #[arg(short, long, value_parser = ["name"])]
     output: Option<String>,
@@ -86,22 +89,16 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     };
     let mut dirs = Vec::new();
-    let stored = objects::stored(home, namespace, &[])?;
-    for pod in run::read(&args.filename, &stored)?.pods {
-        let own = pod.metadata.namespace.filter(|n| n != "default");
-        dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &pod.metadata.name.unwrap_or_default()));
-    }
-    let names = args.which.plain_names()?;
     let selected = args.which.selector.is_some() || args.which.field_selector.is_some();
-    if !names.is_empty() && !selected {
+    if args.which.names_pods() && !selected {
         // A pod whose file is damaged can be named, if not read.
-        dirs.extend(names.iter().map(|n| home.pod(namespace, n)));
+        dirs = args.which.named(home, namespace)?;
     } else if args.all && !selected {
         let all = home.pods()?.into_iter();
         dirs.extend(all.filter(|d| args.which.all_namespaces || d.namespace == namespace));
     } else if selected {
         dirs.extend(args.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
-    } else if args.filename.is_empty() {
+    } else {
         let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
         return Err(Error::Said(what.into()));
     }
@@ -117,13 +114,20 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             }
             continue;
         }
-        let socket = request(home, &dir, grace)?;
-        match (&args.output, args.force) {
-            (Some(_), _) => println!("pod/{}", dir.name),
-            (None, true) => println!("pod \"{}\" force deleted", dir.name),
-            (None, false) => println!("pod \"{}\" deleted", dir.name),
+        let dry = match args.dry_run.as_str() {
+            "none" => "",
+            "server" => " (server dry run)",
+            _ => " (dry run)",
+        };
+        if dry.is_empty() {
+            let socket = request(home, &dir, grace)?;
+            asked.push((dir.clone(), socket));
         }
-        asked.push((dir, socket));
+        let how = if args.force { "force deleted" } else { "deleted" };
+        match &args.output {
+            Some(_) => println!("pod/{}", dir.name),
+            None => println!("pod \"{}\" {how}{dry}", dir.name),
+        }
     }
     let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
     if args.wait {

@@ -75,9 +75,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let all = args.which.all_namespaces;
         return events::get(home, namespace, all, names, args.output.as_deref(), args.no_headers, args.watch);
     }
+    if (args.watch || args.watch_only) && args.which.filename.iter().any(|f| f == "-") {
+        return Err(Error::Said(
+            "standard input can be read once only; name a file to watch its pods".into(),
+        ));
+    }
     let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
     let chosen = args.which.choose(home, namespace)?;
-    let named = !args.which.plain_names()?.is_empty();
+    let named = args.which.names_pods();
     let mut code = 0;
     for name in &chosen.missing {
         if !args.ignore_not_found && !args.watch {
@@ -116,7 +121,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let rows = shown.iter().map(|p| pods::row(p, &show.columns, now));
         super::print(&tabs::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
     } else if !(named && shown.is_empty()) {
-        let alone = named && args.which.plain_names()?.len() == 1;
+        let alone = named && args.which.named(home, namespace)?.len() == 1;
         super::print(&show.output.print(
             &shown,
             alone,

@@ -125,8 +125,8 @@ impl Condition {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     let condition = Condition::parse(&args.condition)?;
-    let names = args.which.plain_names()?;
-    if names.is_empty() && !args.all && args.which.selector.is_none() && args.which.field_selector.is_none() {
+    let named = args.which.named(home, namespace)?;
+    if named.is_empty() && !args.all && args.which.selector.is_none() && args.which.field_selector.is_none() {
         return Err(Error::Said("you must specify pods by name, label selector (-l) or --all".into()));
     }
     let deadline = Instant::now() + args.timeout;
@@ -135,7 +135,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let mut dirs: Vec<PodDir> = chosen.found.into_iter().map(|f| f.dir).collect();
     match condition {
         Condition::Create => {
-            dirs = names.iter().map(|n| home.pod(namespace, n)).collect();
+            dirs = named;
             if dirs.is_empty() {
                 return Err(Error::Said("--for=create needs the pods' names".into()));
             }

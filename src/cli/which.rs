@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::Error;
+use super::{Error, objects, run};
 use crate::{
     state::{self, Home, Liveness, PodDir},
     view::select::{Fields, Labels},
@@ -22,6 +22,9 @@ pub(super) struct Which {
     /// Pods of every namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+    /// The pods of these manifest files.
+    #[arg(short, long)]
+    pub filename: Vec<String>,
 }
 
 /// A pod and where its state lies.
@@ -50,6 +53,30 @@ impl Which {
         names.map(|name| plain(name).map(str::to_owned)).collect()
     }
 
+    /// The places of the pods that are named, or that files hold; whether or not there are such pods.
+    ///
+    /// # Errors
+    /// A kind that is not known here, a file that cannot be read.
+    pub(super) fn named(&self, home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
+        let names = self.plain_names()?;
+        let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
+        if self.filename.is_empty() {
+            return Ok(dirs);
+        }
+        let stored = objects::stored(home, namespace, &[])?;
+        for pod in run::read(&self.filename, &stored)?.pods {
+            let own = pod.metadata.namespace.filter(|n| n != "default");
+            let name = pod.metadata.name.unwrap_or_default();
+            dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &name));
+        }
+        Ok(dirs)
+    }
+
+    /// Whether pods are named rather than listed.
+    pub(super) fn names_pods(&self) -> bool {
+        !self.filename.is_empty() || self.plain_names().map_or(true, |names| !names.is_empty())
+    }
+
     /// Reads what is asked for, ordered by namespace and name unless it was named.
     ///
     /// # Errors
@@ -58,18 +85,16 @@ impl Which {
         let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
         let fields =
             Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
-        let names = self.plain_names()?;
-        if !names.is_empty() && (self.selector.is_some() || self.all_namespaces) {
+        let named = self.names_pods();
+        if named && (self.selector.is_some() || self.all_namespaces) {
             let what = "name cannot be provided when a selector or --all-namespaces is specified";
             return Err(Error::Said(what.into()));
         }
-        let dirs = match names.is_empty() {
-            true => {
-                let all = home.pods()?.into_iter();
-                all.filter(|d| self.all_namespaces || d.namespace == namespace).collect()
-            }
-            false => names.iter().map(|n| home.pod(namespace, n)).collect::<Vec<_>>(),
-        };
+        let mut dirs = self.named(home, namespace)?;
+        if !named {
+            let all = home.pods()?.into_iter();
+            dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == namespace));
+        }
         let mut chosen = Chosen { found: Vec::new(), missing: Vec::new() };
         for dir in dirs {
             match read(&dir) {
@@ -78,7 +103,7 @@ impl Which {
                 }
                 Ok(_) => {}
                 Err(Error::State(state::Error::NotFound { name, .. })) => {
-                    if !names.is_empty() {
+                    if named {
                         chosen.missing.push(name);
                     }
                 }

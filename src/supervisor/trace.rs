@@ -64,10 +64,10 @@ impl Trace {
                     if result.is_ok() { "" } else { "failed" },
                 );
             }
-            Event::ProbeEnded { run, probe, result: Ok(()) } => {
-                if self.probes.insert((run.clone(), *probe), true) == Some(false) {
-                    self.end(&run.container, of_probe(*probe), true, "");
-                }
+            Event::ProbeEnded { run, probe, result: Ok(()) }
+                if self.probes.insert((run.clone(), *probe), true) == Some(false) =>
+            {
+                self.end(&run.container, of_probe(*probe), true, "");
             }
             _ => {}
         }

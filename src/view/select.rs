@@ -91,8 +91,11 @@ fn requirement(text: &str) -> Option<Requirement> {
     }
 }
 
+/// How a field is read.
+type Field = fn(&Pod) -> String;
+
 /// The fields of a pod that the API server selects by.
-const FIELDS: [(&str, fn(&Pod) -> String); 9] = [
+const FIELDS: [(&str, Field); 9] = [
     ("metadata.name", |p| p.metadata.name.clone().unwrap_or_default()),
     ("metadata.namespace", |p| p.metadata.namespace.clone().unwrap_or_default()),
     ("spec.nodeName", |p| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default()),

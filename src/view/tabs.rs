@@ -3,9 +3,9 @@
 /// Aligns cells that end in a tab. A column is a run of adjacent lines that have such a cell at its
 /// place; it is `padding` wider than its widest cell, and at least `least` wide.
 ///
-/// What a container wrote must not command the terminal: escape characters become `^[`.
+/// What a container wrote must not command the terminal: control characters become `^[` and their kin.
 pub fn align(text: &str, least: usize, padding: usize) -> String {
-    let text = text.replace('\x1b', "^[");
+    let text = caret(text);
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     // The last piece of a line ends in no tab and so stands in no column.
     let cells = |line: usize| lines[line].len() - 1;
@@ -33,6 +33,17 @@ pub fn align(text: &str, least: usize, padding: usize) -> String {
     out
 }
 
+fn caret(text: &str) -> String {
+    let shown = |c: char| match c {
+        '\t' | '\n' => [Some(c), None],
+        '\0'..' ' => [Some('^'), char::from_u32(u32::from(c) + 0x40)],
+        // DEL and the second set of control characters have no such name.
+        c if c.is_control() => [Some('?'), None],
+        c => [Some(c), None],
+    };
+    text.chars().flat_map(shown).flatten().collect()
+}
+
 /// Rows as `kubectl get` aligns them.
 pub fn table(rows: &[Vec<String>]) -> String {
     let text: String = rows.iter().map(|row| row.join("\t") + "\n").collect();
@@ -49,6 +60,11 @@ mod tests {
         let expected =
             "Name:       p\nNamespace:  default\nContainers:\n  app:\n    Image:  x\n    Port:   y\n";
         assert_eq!(align(text, 0, 2), expected);
+    }
+
+    #[test]
+    fn control_characters_are_shown_not_sent() {
+        assert_eq!(align("a\x1b[31m\x07\u{9b}b\n", 0, 2), "a^[[31m^G?b\n");
     }
 
     #[test]

@@ -85,11 +85,7 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
                 }
                 nodes.push(Node::Recursive);
                 // `..name` goes on as `.name` would.
-                rest = if rest[2..].starts_with(|c: char| c == '[' || c == '.') {
-                    &rest[2..]
-                } else {
-                    &rest[1..]
-                };
+                rest = if rest[2..].starts_with(['[', '.']) { &rest[2..] } else { &rest[1..] };
             }
             '.' => {
                 let (name, after) = name(&rest[1..]);

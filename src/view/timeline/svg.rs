@@ -6,7 +6,7 @@ use super::{Bar, Kind, Row, Timeline, ticks, worded};
 
 const WIDTH: f64 = 960.0;
 const LABELS: f64 = 190.0;
-const RIGHT: f64 = 40.0;
+const RIGHT: f64 = 110.0;
 const TOP: f64 = 64.0;
 /// Height of a container's row, and of a part of it.
 const TALL: f64 = 30.0;
@@ -14,7 +14,10 @@ const SMALL: f64 = 20.0;
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}.part{font-size:11px;fill:#57606a}\
 .tick{font-size:11px;fill:#8c959f}.title{font-size:16px;font-weight:600}.name{font-weight:600}\
-.note{font-size:11px;fill:#57606a}.bar.failed{fill:#cf222e}";
+.note{font-size:11px;fill:#57606a}";
+
+/// Of what ended badly.
+const FAILED: &str = "#cf222e";
 
 /// The whole document.
 pub fn svg(timeline: &Timeline) -> String {
@@ -31,10 +34,10 @@ pub fn svg(timeline: &Timeline) -> String {
     // A String takes everything that is written to it.
     for tick in ticks(timeline.seconds, 8) {
         let (at, bottom) = (x(tick), TOP + heights);
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\" stroke=\"#eaeef2\"/>\
-             <text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
+             <text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
             bottom + 16.0,
             worded(tick)
         );
@@ -74,7 +77,7 @@ fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f6
             "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{thick}\" rx=\"3\" fill=\"{}\"><title>{}</title></rect>",
             y + (tall - thick) / 2.0,
             (right - left).max(2.0),
-            colour(row.kind),
+            if *failed { FAILED } else { colour(row.kind) },
             escaped(&format!("{} {} {note}", row.container, row.part))
         );
         let next = row.bars.get(at + 1).map_or(WIDTH, |n| x(n.from));
@@ -103,13 +106,13 @@ fn legend(out: &mut String, y: f64) {
         (Kind::Hook, "hook"),
         (Kind::Probe, "probe until it passes"),
     ];
+    let kinds = kinds.map(|(kind, text)| (colour(kind), text));
     let mut x = LABELS;
-    for (kind, text) in kinds {
+    for (colour, text) in kinds.into_iter().chain([(FAILED, "failed")]) {
         let _ = writeln!(
             out,
-            "<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{}\"/><text class=\"part\" x=\"{}\" y=\"{y:.1}\">{text}</text>",
+            "<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{colour}\"/><text class=\"part\" x=\"{}\" y=\"{y:.1}\">{text}</text>",
             y - 9.0,
-            colour(kind),
             x + 15.0
         );
         x += 34.0 + text.len() as f64 * 6.0;

@@ -18,7 +18,7 @@ pub fn terminal(timeline: &Timeline, width: usize) -> String {
         let mut cells = vec![(' ', Style::new()); axis];
         for bar in &row.bars {
             let from = column(bar.from).min(axis - 1);
-            let to = bar.to.map_or(axis, |to| column(to)).max(from + 1);
+            let to = bar.to.map_or(axis, column).max(from + 1);
             let style = if bar.failed { AnsiColor::Red.on_default() } else { style };
             cells[from..to].fill((fill(row.kind), style));
             if bar.failed {
