@@ -159,7 +159,7 @@ fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, E
     if let Some(pause) = &sandbox.pid_namespace {
         let shared = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(pause.clone());
         namespaces.push(built(shared.build())?);
-    } else if !spec.is_some_and(|s| s.host_pid == Some(true)) {
+    } else if spec.is_none_or(|s| s.host_pid != Some(true)) {
         namespaces.push(own(LinuxNamespaceType::Pid)?);
     }
     let linux = LinuxBuilder::default().namespaces(namespaces).resources(resources::of_container(container)?);

@@ -1,5 +1,8 @@
 //! One line of set-up for the end-to-end tests: a podctl with a home of its own.
 
+// Each suite uses its part.
+#![allow(dead_code)]
+
 use std::{
     fs,
     path::PathBuf,
