@@ -50,10 +50,12 @@ fn r_sec_1_capabilities_follow_add_drop_and_privileged() {
     assert!(set("{capabilities: {drop: [ALL]}}").contains("0000000000000000"));
     let one = set("{capabilities: {drop: [ALL], add: [NET_BIND_SERVICE]}}");
     assert!(one.contains("0000000000000400"), "{one}");
-    // All that this user has to give.
+    // All that root has; in a user namespace all that there is.
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let kind = if nix::unistd::geteuid().is_root() { "CapPrm:" } else { "CapBnd:" };
-    let own = status.lines().find_map(|line| line.strip_prefix(kind)).unwrap().trim();
+    let held = status.lines().find_map(|line| line.strip_prefix("CapPrm:")).unwrap().trim();
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap();
+    let every = format!("{:016x}", (2u64 << last.trim().parse::<u32>().unwrap()) - 1);
+    let own = if nix::unistd::geteuid().is_root() { held } else { &every };
     assert!(set("{privileged: true}").contains(own), "{} {own}", set("{privileged: true}"));
 }
 
@@ -123,4 +125,52 @@ fn names_are_written_as_the_kubelet_does() {
     let out = said(&home, pod, "", "hostname; grep -c \"10.0.0.1.x.y\" /etc/hosts; cat /etc/resolv.conf");
     assert!(out.contains("web.s.default.svc.cluster.local"), "{out}");
     assert!(out.contains("nameserver 1.1.1.1") && out.contains("options ndots:2"), "{out}");
+}
+
+#[test]
+fn without_cgroups_too_a_fork_bomb_has_an_end() {
+    let home = Home::new();
+    if !nix::unistd::geteuid().is_root() {
+        let out = said(&home, "", "", "echo at most $(sed -n \"s/Max processes *//p\" /proc/self/limits)");
+        let most: u64 =
+            out.split("at most ").nth(1).and_then(|n| n.split_whitespace().next()?.parse().ok()).unwrap();
+        assert!(most <= 4096, "{out}");
+    }
+}
+
+#[test]
+fn a_dry_run_starts_nothing_and_says_what_cannot_be_had() {
+    let home = Home::new();
+    let pod = "  initContainers: [{name: i, image: \"busybox:1.36\", restartPolicy: Always}]\n";
+    let file = home.file("pod.yaml", &manifest(pod, "    resources: {limits: {cpu: 500m}}\n", "true"));
+    let output = home.podctl(&["explain-file", &file]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let out = stdout(&output);
+    for words in [
+        "1. i (sidecar",
+        "2. a (app)",
+        "QoS class Burstable",
+        "limits cpu 500m; oom_score_adj 999",
+        "not present",
+    ] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+    let dry = home.podctl(&["run", "--dry-run", &file]);
+    assert_eq!(stdout(&dry), out);
+    let wrong = home.file("wrong.yaml", &manifest("  hostPID: 3\n", "", "true"));
+    let (run, explain) = (home.podctl(&["run", &wrong]), home.podctl(&["explain-file", &wrong]));
+    assert_eq!((run.status.code(), stderr(&run)), (explain.status.code(), stderr(&explain)));
+    assert!(home.traces().is_empty(), "{:?}", home.traces());
+}
+
+#[test]
+fn doctor_finds_nothing_broken_where_pods_run() {
+    let home = Home::new();
+    let output = home.podctl(&["doctor", "-o", "json"]);
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let broken = checks.as_array().unwrap().iter().filter(|c| c["state"] == "broken").count();
+    assert_eq!((broken, output.status.code()), (0, Some(0)), "{checks:#}");
+    let unmended =
+        checks.as_array().unwrap().iter().filter(|c| c["state"] != "ok" && c["mend"].is_null()).count();
+    assert_eq!(unmended, 0, "{checks:#}");
 }

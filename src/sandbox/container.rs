@@ -10,13 +10,17 @@ use std::{
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Linux, LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Linux, LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 use podctl_images::Image;
 use podctl_runtime::defaults;
 
-use super::{Error, Sandbox, env, mounts, resources, security::Security};
+use super::{
+    Error, Sandbox, env, mounts, resources,
+    security::{self, Security},
+};
 use crate::lifecycle::resources::oom_score_adj;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -53,6 +57,10 @@ pub fn container_spec(
         super::field::memory_of_machine() as u64,
     )));
     let mut linux = linux(pod, container, sandbox)?;
+    linux.set_devices(Some(security.devices()));
+    if security::in_user_namespace() {
+        process.set_rlimits(Some(vec![most_processes()?]));
+    }
     if !security.unmasked {
         linux.set_masked_paths(Some(defaults::MASKED_PATHS.iter().map(|p| p.to_string()).collect()));
         linux.set_readonly_paths(Some(defaults::READONLY_PATHS.iter().map(|p| p.to_string()).collect()));
@@ -121,6 +129,14 @@ fn process(
     )
 }
 
+/// What bounds a fork bomb where there is no cgroup to do it: the kernel counts a user's processes by user namespace.
+fn most_processes() -> Result<PosixRlimit, Error> {
+    use nix::sys::resource::{Resource, getrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap_or((u64::MAX, u64::MAX));
+    let most = hard.min(resources::PIDS as u64);
+    built(PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNproc).soft(most).hard(most).build())
+}
+
 /// `command` replaces the image's entrypoint and its arguments; `args` only the arguments.
 fn arguments(
     container: &Container,
@@ -152,7 +168,7 @@ fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, E
     if let Some(pause) = &sandbox.pid_namespace {
         let shared = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(pause.clone());
         namespaces.push(built(shared.build())?);
-    } else if !spec.is_some_and(|s| s.host_pid == Some(true)) {
+    } else if spec.is_none_or(|s| s.host_pid != Some(true)) {
         namespaces.push(own(LinuxNamespaceType::Pid)?);
     }
     let linux = LinuxBuilder::default().namespaces(namespaces).resources(resources::of_container(container)?);

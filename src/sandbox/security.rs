@@ -1,9 +1,17 @@
 //! The pod's and the container's securityContext as one, in the runtime spec's words (R-SEC-1).
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
+};
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
-use oci_spec::runtime::{Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxSeccomp};
+use oci_spec::runtime::{
+    Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
+    LinuxDeviceType, LinuxSeccomp,
+};
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
@@ -128,6 +136,21 @@ impl<'a> Security<'a> {
         }
     }
 
+    /// The machine's devices, for a privileged container of root's; in a user namespace the kernel opens none of them.
+    pub(super) fn devices(&self) -> Vec<LinuxDevice> {
+        if !self.privileged || !nix::unistd::geteuid().is_root() || in_user_namespace() {
+            return Vec::new();
+        }
+        let standard = |name: &str| {
+            defaults::DEVICES.iter().any(|(known, ..)| *known == name) || matches!(name, "console" | "ptmx")
+        };
+        let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
+        entries
+            .filter(|e| !standard(&e.file_name().to_string_lossy()))
+            .filter_map(|e| device(&e.path()))
+            .collect()
+    }
+
     /// The AppArmor profile to change to; it must have been loaded by the machine's owner.
     pub(super) fn apparmor(&self) -> Result<Option<String>, Error> {
         let asked = self
@@ -144,6 +167,30 @@ impl<'a> Security<'a> {
         }
         Ok(asked.localhost_profile.clone())
     }
+}
+
+fn device(path: &Path) -> Option<LinuxDevice> {
+    let found = fs::symlink_metadata(path).ok()?;
+    let kind = match found.file_type() {
+        kind if kind.is_char_device() => LinuxDeviceType::C,
+        kind if kind.is_block_device() => LinuxDeviceType::B,
+        _ => return None,
+    };
+    let device = LinuxDeviceBuilder::default()
+        .path(path)
+        .typ(kind)
+        .major(i64::from(libc::major(found.rdev())))
+        .minor(i64::from(libc::minor(found.rdev())))
+        .file_mode(found.mode() & 0o7777)
+        .uid(found.uid())
+        .gid(found.gid());
+    device.build().ok()
+}
+
+/// Whether this process is in a user namespace of an ordinary user's.
+pub(super) fn in_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
 /// Every capability that this process can give.
