@@ -6,6 +6,7 @@
 //! [`launch`] starts it, [`control`] is how commands reach it.
 
 mod act;
+pub mod bars;
 pub mod control;
 mod execs;
 pub mod handler;
