@@ -25,8 +25,22 @@ pub enum Error {
         /// The image asked for.
         reference: String,
     },
+    /// Images of several ids begin like that.
+    #[error("{text}: several images begin like that; give more of the id")]
+    Ambiguous {
+        /// What was given.
+        text: String,
+    },
+    /// An id that is to be removed has several names.
+    #[error("{text} has several names ({names}); remove them by name, or all of them with --force")]
+    SeveralNames {
+        /// What was given.
+        text: String,
+        /// The references.
+        names: String,
+    },
     /// Some process holds a lease on the image.
-    #[error("image {reference} is in use")]
+    #[error("image {reference} is in use; what runs from it must end first")]
     InUse {
         /// The image to be removed.
         reference: String,
@@ -47,6 +61,12 @@ pub enum Error {
     NoCertificates {
         /// The image asked for.
         reference: String,
+    },
+    /// A client's own certificate is configured, and cannot be shown.
+    #[error("{}: client certificates are not supported; take the file away where the registry does without", .path.display())]
+    ClientCertificate {
+        /// The certificate.
+        path: PathBuf,
     },
     /// registries.conf forbids this registry.
     #[error("{reference}: registry is blocked by {}", .conf.display())]
@@ -73,6 +93,14 @@ pub enum Error {
         wanted: String,
         /// What there is instead.
         offered: String,
+    },
+    /// The text is no platform.
+    #[error(
+        "invalid platform {text:?}: expected os/architecture or os/architecture/variant, as in linux/arm64"
+    )]
+    PlatformName {
+        /// What was given.
+        text: String,
     },
     /// Manifest or configuration is malformed.
     #[error("{reference}: invalid {what}: {reason}")]
@@ -164,6 +192,45 @@ impl Error {
         matches!(self, Self::Registry { source: RequestError(_) | ServerError { code: 400, .. }, .. })
     }
 
+    /// Whether the registry wants someone else.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        use OciDistributionError as Oci;
+        use oci_client::errors::OciErrorCode::{Denied, Unauthorized};
+        let Self::Registry { source, .. } = self else { return false };
+        match source {
+            Oci::UnauthorizedError { .. } | Oci::AuthenticationFailure(_) => true,
+            Oci::ServerError { code, .. } => matches!(code, 401 | 403),
+            Oci::RegistryError { envelope, .. } => {
+                envelope.errors.iter().any(|e| matches!(e.code, Denied | Unauthorized))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the same request may well succeed in a moment: the registry is busy or a transfer broke off.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            // Nobody listening, or an unknown certificate, is a matter for the next endpoint.
+            Self::Registry { source: OciDistributionError::RequestError(error), .. } => !error.is_connect(),
+            Self::Registry { .. } => !self.is_permanent(),
+            Self::Size { expected, actual, .. } => actual < expected,
+            _ => false,
+        }
+    }
+
+    /// Whether the registry itself asks for patience.
+    pub(crate) fn is_busy(&self) -> bool {
+        use OciDistributionError as Oci;
+        use oci_client::errors::OciErrorCode::Toomanyrequests;
+        match self {
+            Self::Registry { source: Oci::ServerError { code, .. }, .. } => *code == 429 || *code >= 500,
+            Self::Registry { source: Oci::RegistryError { envelope, .. }, .. } => {
+                envelope.errors.iter().any(|e| matches!(e.code, Toomanyrequests))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
@@ -181,7 +248,15 @@ fn words(error: &OciDistributionError) -> String {
             said.collect::<Vec<_>>().join("; ")
         }
         Oci::ImageManifestNotFoundError(_) => "manifest unknown".to_owned(),
-        Oci::UnauthorizedError { url } => format!("unauthorized: {url}"),
+        Oci::UnauthorizedError { url } => {
+            format!(
+                "unauthorized: {url} wants other credentials (an imagePullSecret, or `podman login` or `docker login`)"
+            )
+        }
+        Oci::ServerError { code, message, .. } if message.trim().is_empty() => {
+            let reason = http_reason(*code);
+            format!("the registry answered {code} {reason}")
+        }
         Oci::ServerError { code: 429, message, .. } => format!("429 too many requests: {message}"),
         Oci::RequestError(error) => {
             // reqwest's own text stops at "error sending request"; the cause is at the end of the chain.
@@ -194,5 +269,18 @@ fn words(error: &OciDistributionError) -> String {
             text
         }
         other => other.to_string(),
+    }
+}
+
+fn http_reason(code: u16) -> &'static str {
+    match code {
+        403 => "forbidden",
+        404 => "not found",
+        429 => "too many requests",
+        500 => "internal server error",
+        502 => "bad gateway",
+        503 => "service unavailable",
+        504 => "gateway timeout",
+        _ => "",
     }
 }

@@ -1,13 +1,19 @@
-//! One layer, from compressed bytes to a directory in the store, in a single pass.
+//! One layer, from compressed bytes to a directory in the store, in a single pass over two threads:
+//! one hashes the blob and inflates it, the other hashes what comes out and unpacks it.
 
 use std::fs;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest, Sha256};
 
-use crate::unpack::unpack;
+use crate::unpack::{UnpackError, unpack};
 use crate::{Error, Store};
+
+/// Inflated bytes that go from thread to thread at a time, and how many such pieces may wait.
+const PIECE: usize = 256 << 10;
+const PIECES: usize = 8;
 
 /// What a layer is promised to be.
 #[derive(Clone, Debug)]
@@ -18,7 +24,12 @@ pub(crate) struct Layer {
 }
 
 /// Unpacks `blob` into the store, and lets it be seen only if it is what `layer` promises.
-pub(crate) fn ingest(store: &Store, reference: &str, layer: &Layer, blob: impl Read) -> Result<(), Error> {
+pub(crate) fn ingest(
+    store: &Store,
+    reference: &str,
+    layer: &Layer,
+    blob: impl Read + Send,
+) -> Result<(), Error> {
     let scratch = store.scratch()?;
     let root = scratch.path.join("layer");
     fs::create_dir(&root).map_err(Error::io("create", &root))?;
@@ -27,12 +38,19 @@ pub(crate) fn ingest(store: &Store, reference: &str, layer: &Layer, blob: impl R
     // One byte more than promised is enough to see that there is more.
     let limit = layer.blob.as_ref().map_or(u64::MAX, |(_, size)| size.saturating_add(1));
     let mut compressed = Hashed::new(blob.take(limit));
-    let unpacked = decompress(&mut compressed).map_err(crate::UnpackError::Archive).and_then(|plain| {
-        let mut plain = Hashed::new(plain);
-        unpack(&mut plain, &root)?;
+    let unpacked = std::thread::scope(|scope| {
+        let (full, pieces) = sync_channel(PIECES);
+        let (spare, spares) = sync_channel(PIECES);
+        let inflating = scope.spawn(|| inflate(&mut compressed, full, spares));
+        let mut plain = Pieces { pieces, spare, piece: Vec::new(), at: 0, hash: Sha256::new() };
         // Padding after the archive's end belongs to the digests.
-        io::copy(&mut plain, &mut io::sink()).map_err(crate::UnpackError::Archive)?;
-        Ok(plain.digest())
+        let unpacked = unpack(&mut plain, &root)
+            .and_then(|()| io::copy(&mut plain, &mut io::sink()).map_err(UnpackError::Archive));
+        let digest = text(plain.hash.finalize().as_ref());
+        drop(plain.pieces); // an inflater that is not listened to any more ends
+        let inflated = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // An archive that breaks off does so because inflating failed.
+        inflated.map_err(UnpackError::Archive).and(unpacked).map(|_| digest)
     });
     // A wrong blob explains a broken archive, never the other way round.
     io::copy(&mut compressed, &mut io::sink()).ok();
@@ -78,8 +96,35 @@ fn text(digest: &[u8]) -> String {
     digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
+/// Sends the blob's content on, in buffers that come back to be filled again.
+fn inflate(blob: impl Read, full: SyncSender<Vec<u8>>, spares: Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut plain = decompress(blob)?;
+    loop {
+        let mut piece = spares.try_recv().unwrap_or_default();
+        piece.resize(PIECE, 0);
+        let mut filled = 0;
+        while filled < PIECE {
+            match plain.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let last = filled < PIECE;
+        piece.truncate(filled);
+        if full.send(piece).is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+pub(crate) fn is_compressed(magic: &[u8]) -> bool {
+    magic.starts_with(&[0x1f, 0x8b]) || magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
+}
+
 /// Media types lie, magic numbers seldom.
-fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(4);
     blob.by_ref().take(4).read_to_end(&mut magic)?;
     let kind = magic.clone();
@@ -89,6 +134,31 @@ fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
         [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(blob)?),
         _ => Box::new(blob),
     })
+}
+
+/// The receiving end of [`inflate`]: hashes each piece as it comes.
+struct Pieces {
+    pieces: Receiver<Vec<u8>>,
+    spare: SyncSender<Vec<u8>>,
+    piece: Vec<u8>,
+    at: usize,
+    hash: Sha256,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.piece.len() {
+            let Ok(next) = self.pieces.recv() else { return Ok(0) };
+            self.hash.update(&next);
+            // More spares than can be used are let go.
+            let _ = self.spare.try_send(std::mem::replace(&mut self.piece, next));
+            self.at = 0;
+        }
+        let n = buffer.len().min(self.piece.len() - self.at);
+        buffer[..n].copy_from_slice(&self.piece[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
 }
 
 /// Counts and hashes what is read through it.

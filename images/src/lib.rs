@@ -11,11 +11,13 @@
 //!     fn layer(&self, _: &str, _: LayerState) {}
 //! }
 //! let store = Store::open("/var/lib/podctl/images".as_ref())?;
-//! let pulled = pull(&store, &"busybox:1.36".parse()?, &Quiet)?;
+//! let pulled = pull(&store, &"busybox:1.36".parse()?, &Options::default(), &Quiet)?;
 //! println!("{:?}", pulled.image.layers);
 //! # Ok::<(), Error>(())
 //! ```
 
+mod certs;
+mod credentials;
 mod error;
 mod layer;
 mod load;
@@ -23,13 +25,16 @@ mod manifest;
 mod pull;
 mod reference;
 mod registries;
+mod source;
 mod store;
 mod unpack;
 
+pub use credentials::AuthFile;
 pub use error::Error;
 pub use load::load;
-pub use pull::{LayerState, Progress, Pulled, pull};
+pub use manifest::Platform;
+pub use pull::{LayerState, Options, Progress, Pulled, pull};
 pub use reference::Reference;
-pub use registries::registries_conf;
+pub use registries::configured;
 pub use store::{Image, Removed, Store};
 pub use unpack::UnpackError;

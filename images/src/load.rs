@@ -9,13 +9,15 @@ use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Deserialize;
 
 use crate::layer::{self, Layer};
-use crate::manifest::{self, Document, MAX_DOCUMENT};
+use crate::manifest::{self, Document, MAX_DOCUMENT, Platform};
 use crate::unpack::clean;
 use crate::{Error, Image, LayerState, Progress, Reference, Store};
 
-/// Loads every image in the archive or OCI layout at `path`.
+/// Loads every image in the archive or OCI layout at `path`; `-` is standard input.
 pub fn load(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
     store.sweep()?;
+    let scratch = store.scratch()?;
+    let path = &seekable(path, &scratch.path)?;
     let files = Files::open(path)?;
     let loader = Loader { store, files, progress };
     if loader.files.has("manifest.json") && !loader.files.has("index.json") {
@@ -25,6 +27,30 @@ pub fn load(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<I
     } else {
         Err(loader.files.invalid("neither index.json nor manifest.json: not an image archive"))
     }
+}
+
+/// An archive's parts are read in the order they are needed, so a stream or a compressed archive is
+/// written out plain first.
+fn seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let stream = path == Path::new("-");
+    let mut input: Box<dyn Read> = match stream {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(File::open(path).map_err(Error::io("open", path))?),
+    };
+    let mut magic = Vec::new();
+    input.by_ref().take(4).read_to_end(&mut magic).map_err(Error::io("read", path))?;
+    if !stream && !layer::is_compressed(&magic) && path.is_file() {
+        return Ok(path.to_owned());
+    }
+    let plain = scratch.join(path.file_stem().filter(|_| !stream).unwrap_or("stdin".as_ref()));
+    let mut file = File::create(&plain).map_err(Error::io("create", &plain))?;
+    layer::decompress(std::io::Cursor::new(magic).chain(input))
+        .and_then(|mut from| std::io::copy(&mut from, &mut file))
+        .map_err(Error::io("decompress", path))?;
+    Ok(plain)
 }
 
 struct Loader<'a> {
@@ -96,7 +122,7 @@ impl Loader<'_> {
         let mut digest = manifest::digest(&reference, entry.digest())?;
         let manifest = loop {
             let bytes = self.blob(&reference, "manifest", &digest)?;
-            match manifest::document(&reference, &bytes)? {
+            match manifest::document(&reference, &bytes, &Platform::default())? {
                 Document::Manifest(manifest) => break manifest,
                 Document::Platform { digest: inner } => digest = inner,
             }

@@ -1,12 +1,13 @@
-//! Which hosts to ask for an image: containers' `registries.conf` (version 2), and who to be there.
+//! Which hosts to ask for an image: containers' `registries.conf` (version 2) and its drop-ins.
+//!
+//! A name without a host is docker.io's here, as in Kubernetes; search lists and aliases, which would
+//! make one manifest mean different images on different machines, are not consulted.
 
 use std::env;
-use std::fs::{self, File};
-use std::io::{self, BufReader};
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use docker_credential::DockerCredential;
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
 use crate::{Error, Reference};
@@ -24,12 +25,14 @@ pub(crate) struct Endpoint {
 struct Conf {
     #[serde(default)]
     registry: Vec<Registry>,
-    #[serde(skip)]
-    path: PathBuf,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Registry {
+    /// Where this is written.
+    #[serde(skip)]
+    path: PathBuf,
     prefix: Option<String>,
     location: Option<String>,
     #[serde(default)]
@@ -38,10 +41,15 @@ struct Registry {
     blocked: bool,
     #[serde(default)]
     mirror: Vec<Mirror>,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct Mirror {
+    /// `all`, `digest-only` or `tag-only`.
+    pull_from_mirror: Option<String>,
     location: String,
     #[serde(default)]
     insecure: bool,
@@ -52,58 +60,94 @@ pub(crate) fn endpoints(reference: &Reference) -> Result<Vec<Endpoint>, Error> {
     read()?.endpoints(reference)
 }
 
-/// Whether the user's `registries.conf` can be read; its path, when there is one.
+/// How many registries the user's configuration names.
 ///
 /// # Errors
 /// [`Error::Conf`] with the place in the file, [`Error::Io`].
-pub fn registries_conf() -> Result<Option<PathBuf>, Error> {
-    Ok(Some(read()?.path).filter(|path| !path.as_os_str().is_empty()))
+pub fn configured() -> Result<usize, Error> {
+    Ok(read()?.registry.len())
 }
 
+/// The named file alone, or the user's file or else the machine's, and then the drop-ins of both.
 fn read() -> Result<Conf, Error> {
-    let config_home = || {
-        let xdg = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-        xdg.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".config")))
+    if let Some(named) = env::var_os("CONTAINERS_REGISTRIES_CONF") {
+        return Ok(file(Path::new(&named))?.unwrap_or_default());
+    }
+    let xdg = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let own = xdg.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".config")));
+    let own = own.map(|dir| dir.join("containers"));
+    merged(own.as_deref(), Path::new("/etc/containers"))
+}
+
+fn merged(own: Option<&Path>, machine: &Path) -> Result<Conf, Error> {
+    let mut conf = match own.map(|dir| file(&dir.join("registries.conf"))).transpose()?.flatten() {
+        Some(conf) => conf,
+        None => file(&machine.join("registries.conf"))?.unwrap_or_default(),
     };
-    let named = env::var_os("CONTAINERS_REGISTRIES_CONF").map(PathBuf::from);
-    let candidates = match named {
-        Some(path) => vec![path],
-        None => {
-            let own = config_home().map(|dir| dir.join("containers/registries.conf"));
-            own.into_iter().chain(["/etc/containers/registries.conf".into()]).collect()
-        }
-    };
-    for path in candidates {
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                let conf = toml::from_str(&text);
-                let conf: Conf = conf.map_err(|e| Error::Conf { path: path.clone(), source: Box::new(e) })?;
-                return Ok(Conf { path, ..conf });
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::io("read", &path)(error)),
+    for dir in [Some(machine), own].into_iter().flatten() {
+        for path in drop_ins(&dir.join("registries.conf.d"))? {
+            let later = file(&path)?.unwrap_or_default();
+            // A later word about the same prefix replaces the earlier one.
+            conf.registry.retain(|old| later.registry.iter().all(|new| new.prefix() != old.prefix()));
+            conf.registry.extend(later.registry);
         }
     }
-    Ok(Conf::default())
+    Ok(conf)
+}
+
+fn drop_ins(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries.flatten(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("list", dir)(error)),
+    };
+    let mut paths: Vec<_> =
+        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn file(path: &Path) -> Result<Option<Conf>, Error> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read", path)(error)),
+    };
+    let parsed: Result<Conf, _> = toml::from_str(&text);
+    let mut conf = parsed.map_err(|e| Error::Conf { path: path.to_owned(), source: Box::new(e) })?;
+    conf.registry.iter_mut().for_each(|registry| registry.path = path.to_owned());
+    Ok(Some(conf))
+}
+
+impl Registry {
+    fn prefix(&self) -> &str {
+        self.prefix.as_deref().or(self.location.as_deref()).unwrap_or_default()
+    }
 }
 
 impl Conf {
     fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
         let name = format!("{}/{}", reference.registry(), reference.repository());
-        let prefix = |r: &Registry| r.prefix.clone().or(r.location.clone()).unwrap_or_default();
         let matching = self.registry.iter().filter_map(|r| {
-            let prefix = prefix(r);
-            let length = matched(&prefix, &name, reference.registry())?;
+            let prefix = r.prefix();
+            let length = matched(prefix, &name, reference.registry())?;
             Some((prefix.len(), length, r))
         });
         let Some((_, length, registry)) = matching.max_by_key(|(specific, ..)| *specific) else {
             return Ok(vec![endpoint(&name, is_loopback(reference.registry()))]);
         };
         if registry.blocked {
-            return Err(Error::Blocked { reference: reference.to_string(), conf: self.path.clone() });
+            return Err(Error::Blocked { reference: reference.to_string(), conf: registry.path.clone() });
         }
         let at = |location: &str, insecure| endpoint(&format!("{location}{}", &name[length..]), insecure);
-        let mirrors = registry.mirror.iter().map(|mirror| at(&mirror.location, mirror.insecure));
+        let pinned = reference.digest().is_some();
+        let serves = |mirror: &&Mirror| match mirror.pull_from_mirror.as_deref() {
+            Some("digest-only") => pinned,
+            Some("tag-only") => !pinned,
+            _ => pinned || !registry.mirror_by_digest_only,
+        };
+        let mirrors =
+            registry.mirror.iter().filter(serves).map(|mirror| at(&mirror.location, mirror.insecure));
         let own = registry.location.as_deref().unwrap_or(&name[..length]);
         let own = at(own, registry.insecure || is_loopback(own.split('/').next().unwrap_or_default()));
         Ok(mirrors.chain([own]).collect())
@@ -128,26 +172,6 @@ fn endpoint(name: &str, insecure: bool) -> Endpoint {
 pub(crate) fn is_loopback(registry: &str) -> bool {
     let host = registry.rsplit_once(':').map(|(host, _)| host);
     host.is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127."))
-}
-
-/// Credentials from containers' auth.json or Docker's config.json; none configured is anonymous.
-pub(crate) fn credentials(registry: &str) -> RegistryAuth {
-    let server = if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry };
-    let auth_file = env::var_os("REGISTRY_AUTH_FILE")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(env::var_os("XDG_RUNTIME_DIR")?).join("containers/auth.json")));
-    let from_file = auth_file.and_then(|path| File::open(path).ok()).and_then(|file| {
-        let names = [registry, server];
-        let text = io::read_to_string(BufReader::new(file)).ok()?;
-        names
-            .iter()
-            .find_map(|name| docker_credential::get_credential_from_reader(text.as_bytes(), name).ok())
-    });
-    match from_file.or_else(|| docker_credential::get_credential(server).ok()) {
-        Some(DockerCredential::UsernamePassword(user, password)) => RegistryAuth::Basic(user, password),
-        Some(DockerCredential::IdentityToken(token)) => RegistryAuth::Bearer(token),
-        None => RegistryAuth::Anonymous,
-    }
 }
 
 #[cfg(test)]
@@ -182,5 +206,43 @@ mod tests {
         assert!(ask("", "localhost:5000/x").unwrap()[0].insecure);
         assert!(!ask("", "localhost/x").unwrap()[0].insecure);
         assert!(!ask("", "example.com:5000/x").unwrap()[0].insecure);
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_every_subdomain() {
+        let conf = "[[registry]]\nprefix = \"*.example.com\"\nlocation = \"proxy.example:5000/all\"";
+        assert_eq!(ask(conf, "a.b.example.com/x:1").unwrap()[0], endpoint("proxy.example:5000/all/x", false));
+        assert_eq!(ask(conf, "example.com/x").unwrap()[0], endpoint("example.com/x", false));
+    }
+
+    #[test]
+    fn drop_ins_override_the_main_file_by_prefix_and_the_users_come_last() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, machine) = (dir.path().join("own"), dir.path().join("machine"));
+        let write = |path: PathBuf, prefix: &str, location: &str| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("[[registry]]\nprefix = {prefix:?}\nlocation = {location:?}")).unwrap();
+        };
+        write(machine.join("registries.conf"), "a.example", "main.example");
+        write(machine.join("registries.conf.d/10.conf"), "b.example", "machine.example");
+        write(machine.join("registries.conf.d/20.conf"), "a.example", "later.example");
+        write(own.join("registries.conf.d/05.conf"), "b.example", "own.example");
+        let conf = merged(Some(&own), &machine).unwrap();
+        let first = |name: &str| conf.endpoints(&name.parse().unwrap()).unwrap()[0].registry.clone();
+        assert_eq!((&*first("a.example/x"), &*first("b.example/x")), ("later.example", "own.example"));
+    }
+
+    #[test]
+    fn mirrors_may_serve_digests_only() {
+        let conf = r#"
+            [[registry]]
+            location = "r.example"
+            [[registry.mirror]]
+            location = "m.example"
+            pull-from-mirror = "digest-only"
+        "#;
+        assert_eq!(ask(conf, "r.example/x:1").unwrap().len(), 1);
+        let pinned = format!("r.example/x@sha256:{:064}", 0);
+        assert_eq!(ask(conf, &pinned).unwrap()[0].registry, "m.example");
     }
 }

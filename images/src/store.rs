@@ -21,6 +21,9 @@ pub struct Image {
     pub reference: String,
     /// The manifest's digest.
     pub digest: String,
+    /// Digest of what the registry has under the reference: the manifest, or the index it was chosen from.
+    #[serde(default)]
+    pub source: String,
     /// The configuration's digest.
     pub id: String,
     /// Absolute overlay lower directories, lowest first.
@@ -73,6 +76,11 @@ impl Store {
         }
     }
 
+    /// Whether all of the image's layers are there.
+    pub(crate) fn is_whole(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| layer.is_dir())
+    }
+
     /// All images, by reference.
     pub fn list(&self) -> Result<Vec<Image>, Error> {
         let mut images = Vec::<Image>::new();
@@ -85,6 +93,33 @@ impl Store {
         }
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
+    }
+
+    /// The references that `text` means: a name, or what an id or a digest of the store begins with.
+    pub fn resolve(&self, text: &str) -> Result<Vec<Reference>, Error> {
+        let named = text.parse::<Reference>();
+        if let Ok(reference) = &named
+            && self.find(reference)?.is_some()
+        {
+            return Ok(vec![reference.clone()]);
+        }
+        let bare = hex(text);
+        let is_id = bare.len() >= 4 && bare.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let images = if is_id { self.list()? } else { Vec::new() };
+        let meant: Vec<_> = images
+            .iter()
+            .filter(|image| [&image.id, &image.digest].iter().any(|id| hex(id).starts_with(bare)))
+            .collect();
+        if meant.windows(2).any(|pair| pair[0].id != pair[1].id) {
+            return Err(Error::Ambiguous { text: text.to_owned() });
+        }
+        let references: Result<Vec<_>, _> = meant.iter().map(|image| image.reference.parse()).collect();
+        match references? {
+            none if none.is_empty() => {
+                Err(Error::NotFound { reference: named.map_or(text.to_owned(), |r| r.to_string()) })
+            }
+            some => Ok(some),
+        }
     }
 
     /// Forgets `reference` and removes the layers that no other image and no lease needs.
@@ -105,7 +140,7 @@ impl Store {
     pub fn lease(&self, image: &Image) -> Result<OwnedFd, Error> {
         let lock = self.lock()?;
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
-        if !image.layers.iter().all(|layer| layer.is_dir()) {
+        if !self.is_whole(image) {
             return Err(Error::NotFound { reference: image.reference.clone() });
         }
         let path = self.lease_path(image);
@@ -126,7 +161,7 @@ impl Store {
     pub(crate) fn publish(&self, image: &Image) -> Result<bool, Error> {
         let lock = self.lock()?;
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
-        if !image.layers.iter().all(|layer| layer.is_dir()) {
+        if !self.is_whole(image) {
             return Ok(false);
         }
         let path = self.root.join("refs").join(escape(&image.reference));

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 
-use podctl_images::{Error, LayerState, Progress, Reference, Store, load, pull};
+use podctl_images::{Error, LayerState, Options, Progress, Reference, Store, load, pull};
 use sha2::{Digest, Sha256};
 
 struct Quiet;
@@ -109,10 +109,10 @@ fn is_empty(dir: &tempfile::TempDir, name: &str) -> bool {
 fn a_pulled_image_is_found_leased_and_removed() {
     let (dir, store) = store();
     let reference = serve(build());
-    let pulled = pull(&store, &reference, &Quiet).unwrap();
+    let pulled = pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     assert!(pulled.bytes > 0);
     assert_eq!(fs::read_to_string(pulled.image.layers[0].join("etc/motd")).unwrap(), "hello");
-    assert_eq!(pull(&store, &reference, &Quiet).unwrap().bytes, 0);
+    assert_eq!(pull(&store, &reference, &Options::default(), &Quiet).unwrap().bytes, 0);
 
     let image = store.find(&reference).unwrap().unwrap();
     assert_eq!(image.config.cmd().as_deref(), Some(&["sh".to_owned()][..]));
@@ -129,7 +129,7 @@ fn content_that_is_not_its_digest_leaves_nothing() {
     let (dir, store) = store();
     let mut built = build();
     built.blobs.get_mut(&built.layer).unwrap()[20] ^= 1;
-    let error = pull(&store, &serve(built), &Quiet).unwrap_err();
+    let error = pull(&store, &serve(built), &Options::default(), &Quiet).unwrap_err();
     assert!(matches!(error, Error::Digest { .. }), "{error}");
     assert!(is_empty(&dir, "layers") && is_empty(&dir, "tmp") && is_empty(&dir, "refs"));
 }
@@ -139,7 +139,7 @@ fn a_truncated_layer_leaves_nothing() {
     let (dir, store) = store();
     let mut built = build();
     built.blobs.get_mut(&built.layer).unwrap().truncate(40);
-    let error = pull(&store, &serve(built), &Quiet).unwrap_err();
+    let error = pull(&store, &serve(built), &Options::default(), &Quiet).unwrap_err();
     assert!(!error.is_permanent() || error.to_string().contains("igest"), "{error}");
     assert!(is_empty(&dir, "layers") && is_empty(&dir, "tmp") && is_empty(&dir, "refs"));
 }
@@ -148,7 +148,7 @@ fn a_truncated_layer_leaves_nothing() {
 fn the_registrys_words_and_the_reference_are_in_the_error() {
     let (_dir, store) = store();
     let reference: Reference = serve(build()).to_string().replace("/app:1", "/app:2").parse().unwrap();
-    let error = pull(&store, &reference, &Quiet).unwrap_err();
+    let error = pull(&store, &reference, &Options::default(), &Quiet).unwrap_err();
     assert!(error.is_permanent());
     let text = error.to_string();
     assert!(text.contains(&reference.to_string()) && text.contains("manifest unknown"), "{text}");
@@ -159,7 +159,8 @@ fn two_pulls_at_once_agree() {
     let (dir, store) = store();
     let reference = serve(build());
     let inodes: Vec<_> = std::thread::scope(|scope| {
-        let pulls = [(); 2].map(|()| scope.spawn(|| pull(&store, &reference, &Quiet).unwrap().image));
+        let pulls = [(); 2]
+            .map(|()| scope.spawn(|| pull(&store, &reference, &Options::default(), &Quiet).unwrap().image));
         pulls.map(|pull| fs::metadata(&pull.join().unwrap().layers[0]).unwrap().ino()).to_vec()
     });
     assert_eq!(inodes[0], inodes[1]);

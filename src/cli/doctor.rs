@@ -383,9 +383,9 @@ fn space(home: &Home) -> Check {
 
 fn registries() -> Check {
     const NAME: &str = "registries.conf";
-    match podctl_images::registries_conf() {
-        Ok(Some(path)) => ok(NAME, path.display().to_string()),
-        Ok(None) => ok(NAME, "there is none; short names mean Docker Hub"),
+    match podctl_images::configured() {
+        Ok(0) => ok(NAME, "names no registry; short names mean Docker Hub"),
+        Ok(named) => ok(NAME, format!("{named} named")),
         Err(e) => {
             broken(NAME, e.to_string(), "correct the file, or point CONTAINERS_REGISTRIES_CONF to another")
         }

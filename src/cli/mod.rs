@@ -106,7 +106,7 @@ enum Command {
     /// Fetch images.
     Pull(images::PullArgs),
     /// List images.
-    Images,
+    Images(images::ListArgs),
     /// Remove images.
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
@@ -196,7 +196,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Top(args) => top::run(&args, &home, namespace),
         Command::Stats(args) => top::stats(&args, &home, namespace),
         Command::Pull(args) => images::pull(&args, &home),
-        Command::Images => images::list(&home),
+        Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
         Command::Internal { .. } => unreachable!("handled in main"),

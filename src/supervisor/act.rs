@@ -78,6 +78,7 @@ impl Supervisor {
             image: c.image.clone().unwrap_or_default(),
             policy: launch::image_policy(c).to_owned(),
             store: self.home.images(),
+            secrets: pull::secrets(&self.pod, &self.sandbox.objects),
         });
         let sent = match (&self.puller, &request) {
             (Some(puller), Some(request)) => super::control::send(puller, request, &[]).is_ok(),

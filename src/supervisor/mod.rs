@@ -7,6 +7,7 @@
 
 mod act;
 mod attach;
+pub mod bars;
 mod cgroups;
 mod client;
 pub mod control;

@@ -5,18 +5,21 @@
 
 use std::{
     collections::HashMap,
-    io::IsTerminal,
     os::fd::AsFd,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use podctl_images::{Image, LayerState, Progress, Pulled, Reference, Store};
+use k8s_openapi::api::core::v1::Pod;
+use podctl_images::{AuthFile, Image, Options, Progress, Pulled, Reference, Store};
 use serde::{Deserialize, Serialize};
 
-use super::launch::{PULLER, take};
+use super::{
+    bars::LayerBars,
+    launch::{PULLER, take},
+};
+use crate::sandbox::Objects;
 
 /// What the supervisor asks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -27,6 +30,29 @@ pub(super) struct Request {
     pub policy: String,
     /// The image store's directory.
     pub store: PathBuf,
+    /// What the pod's imagePullSecrets hold.
+    pub secrets: Vec<AuthFile>,
+}
+
+/// What the pod's imagePullSecrets hold. As in a kubelet, a Secret that is missing or of another type
+/// is passed over: the image may be public.
+pub(super) fn secrets(pod: &Pod, objects: &Objects) -> Vec<AuthFile> {
+    let named = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+    let found = named.filter_map(|r| objects.secret(&r.name, Some(true)).ok().flatten());
+    found
+        .filter_map(|secret| {
+            let text = |key: &str| {
+                let data = secret.data.as_ref().and_then(|all| all.get(key)).map(|bytes| bytes.0.clone());
+                let plain = secret.string_data.as_ref().and_then(|all| all.get(key)).cloned();
+                plain.or_else(|| String::from_utf8(data?).ok())
+            };
+            match secret.type_.as_deref() {
+                Some("kubernetes.io/dockerconfigjson") => text(".dockerconfigjson").map(AuthFile::new),
+                Some("kubernetes.io/dockercfg") => text(".dockercfg").map(|t| AuthFile::from_dockercfg(&t)),
+                _ => None,
+            }
+        })
+        .collect()
 }
 
 /// What the puller answers.
@@ -115,51 +141,9 @@ fn fetch(request: &Request, progress: &dyn Progress) -> Outcome {
             Err(e) => return Outcome::Failed(e.to_string()),
         }
     }
-    match podctl_images::pull(&store, &reference, progress) {
+    let options = Options { secrets: request.secrets.clone(), ..Options::default() };
+    match podctl_images::pull(&store, &reference, &options, progress) {
         Ok(Pulled { image, bytes, took }) => Outcome::Pulled { image: Box::new(image), took, bytes },
         Err(e) => Outcome::Failed(e.to_string()),
-    }
-}
-
-/// A bar a layer on a terminal; elsewhere a line a layer.
-pub struct LayerBars {
-    bars: Option<MultiProgress>,
-    known: Mutex<HashMap<String, ProgressBar>>,
-}
-
-impl LayerBars {
-    /// Draws on standard error.
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> LayerBars {
-        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        LayerBars { bars, known: Mutex::default() }
-    }
-}
-
-impl Progress for LayerBars {
-    fn layer(&self, digest: &str, state: LayerState) {
-        let short = digest.trim_start_matches("sha256:").get(..12).unwrap_or(digest).to_owned();
-        let Some(bars) = &self.bars else {
-            if matches!(state, LayerState::Done) {
-                anstream::eprintln!("{short}: pulled");
-            }
-            return;
-        };
-        let mut known = self.known.lock().expect("never poisoned: nothing below panics");
-        let bar = known.entry(short.clone()).or_insert_with(|| {
-            let style = ProgressStyle::with_template("{prefix}  {bar:30} {bytes:>10}/{total_bytes:10} {msg}")
-                .expect("the template is constant and valid");
-            bars.add(ProgressBar::new(0).with_style(style).with_prefix(short))
-        });
-        match state {
-            LayerState::Waiting => bar.set_message("waiting"),
-            LayerState::Downloading { done, total } => {
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message("");
-            }
-            LayerState::Done => bar.finish_with_message("done"),
-            LayerState::AlreadyPresent => bar.finish_with_message("already present"),
-        }
     }
 }

@@ -1,0 +1,52 @@
+//! Who vouches for a registry: containers' `certs.d` directories, beside the machine's own certificates.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use oci_client::client::{Certificate, CertificateEncoding};
+
+use crate::Error;
+
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+/// The CA certificates (`*.crt`) of the first directory that has some for this registry.
+pub(crate) fn authorities(registry: &str) -> Result<Vec<Certificate>, Error> {
+    let own = env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
+    let shared = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+    let mut places = own.into_iter().chain(shared).map(|dir| dir.join(registry));
+    places.find(|dir| dir.is_dir()).map_or(Ok(Vec::new()), |dir| read(&dir))
+}
+
+fn read(dir: &Path) -> Result<Vec<Certificate>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
+        let path = entry.map_err(Error::io("list", dir))?.path();
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("crt") => {
+                let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+                // A file may hold several; the client takes one at a time.
+                let each = text.split(BEGIN).skip(1).map(|rest| format!("{BEGIN}{rest}").into_bytes());
+                found.extend(each.map(|data| Certificate { encoding: CertificateEncoding::Pem, data }));
+            }
+            Some("cert") => return Err(Error::ClientCertificate { path }),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_certificate_of_a_bundle_counts_and_a_clients_own_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n");
+        fs::write(dir.path().join("ca.crt"), one.repeat(2)).unwrap();
+        assert_eq!(read(dir.path()).unwrap().len(), 2);
+        fs::write(dir.path().join("client.cert"), one).unwrap();
+        assert!(matches!(read(dir.path()), Err(Error::ClientCertificate { .. })));
+    }
+}

@@ -1,0 +1,133 @@
+//! Who to be at a registry: the pod's pull secrets, containers' auth.json, Docker's config.json.
+//!
+//! A registry may know several answers; they are tried in this order until one is let in. Nothing here
+//! is ever printed.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+
+use docker_credential::{DockerCredential, get_credential_from_reader};
+use oci_client::secrets::RegistryAuth;
+use serde::{Deserialize, Serialize};
+
+/// The text of a Docker `config.json`: what a Secret of type kubernetes.io/dockerconfigjson holds.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthFile(String);
+
+impl AuthFile {
+    /// Takes the text of a `config.json`.
+    pub fn new(config_json: String) -> Self {
+        Self(config_json)
+    }
+
+    /// Takes the text of a `.dockercfg`, which is the inner part of the newer file.
+    pub fn from_dockercfg(text: &str) -> Self {
+        Self(format!("{{\"auths\":{text}}}"))
+    }
+
+    /// What it says about `repository` of `registry`: the longest key that matches wins.
+    fn credential(&self, registry: &str, repository: &str) -> Option<RegistryAuth> {
+        #[derive(Deserialize)]
+        struct Auths {
+            #[serde(default)]
+            auths: serde_json::Map<String, serde_json::Value>,
+        }
+        let file: Auths = serde_json::from_str(&self.0).ok()?;
+        let name = format!("{registry}/{repository}");
+        let mut keys: Vec<_> = file.auths.keys().filter(|key| fits(key, registry, &name)).collect();
+        keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
+        // A credential helper is asked by the host's name, which need not stand in the file.
+        let hosts = [registry, if registry == "docker.io" { DOCKER_HUB } else { registry }];
+        let asked = keys.into_iter().map(String::as_str).chain(hosts);
+        let found = asked.filter_map(|key| get_credential_from_reader(self.0.as_bytes(), key).ok()).next()?;
+        Some(match found {
+            DockerCredential::UsernamePassword(user, password) => RegistryAuth::Basic(user, password),
+            DockerCredential::IdentityToken(token) => RegistryAuth::Bearer(token),
+        })
+    }
+}
+
+impl fmt::Debug for AuthFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthFile(…)")
+    }
+}
+
+/// How Docker's files call docker.io.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// Keys are hosts, hosts with a path, or URLs of old; Kubernetes lets a part of the host be `*`.
+fn fits(key: &str, registry: &str, name: &str) -> bool {
+    let bare = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
+    let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
+    let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
+    let host = if host == "index.docker.io" { "docker.io" } else { host };
+    let same = host.split('.').count() == registry.split('.').count()
+        && host.split('.').zip(registry.split('.')).all(|(key, part)| key == "*" || key == part);
+    let rest = name.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+    let below =
+        rest.strip_prefix(path).is_some_and(|r| path.is_empty() || r.is_empty() || r.starts_with('/'));
+    same && below
+}
+
+/// Everyone to be at this registry, best first, at last nobody.
+pub(crate) fn candidates(secrets: &[AuthFile], registry: &str, repository: &str) -> Vec<RegistryAuth> {
+    let files = files().into_iter().filter_map(|path| fs::read_to_string(path).ok()).map(AuthFile);
+    let asked = secrets.iter().cloned().chain(files);
+    let mut found: Vec<_> = asked.filter_map(|file| file.credential(registry, repository)).collect();
+    found.push(RegistryAuth::Anonymous);
+    found
+}
+
+/// As containers' tools look: a named file alone, else the usual places.
+fn files() -> Vec<PathBuf> {
+    if let Some(named) = env::var_os("REGISTRY_AUTH_FILE") {
+        return vec![named.into()];
+    }
+    let below = |variable: &str, rest: &str| Some(PathBuf::from(env::var_os(variable)?).join(rest));
+    [
+        below("XDG_RUNTIME_DIR", "containers/auth.json"),
+        below("XDG_CONFIG_HOME", "containers/auth.json")
+            .or_else(|| below("HOME", ".config/containers/auth.json")),
+        below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r_img_1_the_most_specific_key_is_used() {
+        let file = AuthFile::new(
+            r#"{"auths":{"r.example":{"auth":"YTpi"},"r.example/team/app":{"auth":"Yzpk"},"*.w.example":{"auth":"ZTpm"}}}"#
+                .into(),
+        );
+        let user = |registry: &str, repository: &str| match file.credential(registry, repository) {
+            Some(RegistryAuth::Basic(user, _)) => user,
+            other => format!("{}", other.is_some()),
+        };
+        assert_eq!(user("r.example", "other"), "a");
+        assert_eq!(user("r.example", "team/app"), "c");
+        assert_eq!(user("r.example", "team/application"), "a");
+        assert_eq!(user("x.w.example", "y"), "e");
+        assert_eq!(user("elsewhere.example", "y"), "false");
+    }
+
+    #[test]
+    fn docker_hub_has_old_names() {
+        for key in [DOCKER_HUB, "docker.io", "index.docker.io", "https://index.docker.io/v1"] {
+            assert!(fits(key, "docker.io", "docker.io/library/busybox"), "{key}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", AuthFile::new("password".into())), "AuthFile(…)");
+    }
+}
