@@ -1,6 +1,5 @@
 //! A pod's life as a kubelet lives it, on real containers.
 
-#[allow(dead_code)]
 mod common;
 
 use std::fs;

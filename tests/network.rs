@@ -1,6 +1,5 @@
 //! The network of a user's pods, on real containers: names, Services, published ports.
 
-#[allow(dead_code)]
 mod common;
 
 use std::{

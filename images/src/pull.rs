@@ -88,7 +88,7 @@ pub fn pull(
         return Err(Error::NoCertificates { reference: reference.to_string() });
     }
     let job = Job { store, reference: reference.to_string(), present, options, progress };
-    let (image, bytes) = runtime.block_on(job.from_anywhere(reference))?;
+    let (image, bytes) = runtime.block_on(job.try_each(reference))?;
     Ok(Pulled { image, bytes, took: start.elapsed() })
 }
 
@@ -104,7 +104,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Endpoint after endpoint, protocol after protocol, credential after credential.
-    async fn from_anywhere(&self, reference: &Reference) -> Result<(Image, u64), Error> {
+    async fn try_each(&self, reference: &Reference) -> Result<(Image, u64), Error> {
         let mut failure: Option<Error> = None;
         for endpoint in registries::endpoints(reference)? {
             let who =

@@ -79,15 +79,6 @@ mod tests {
     }
 
     #[test]
-    fn dns_config_is_merged_as_the_kubelet_does() {
-        let config = serde_json::json!({"nameservers": ["1.1.1.1", "9.9.9.9"], "searches": ["a", "b"],
-            "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]});
-        let host = "# c\nnameserver 9.9.9.9\nsearch a c\noptions ndots:5 rotate\n";
-        let expected = "nameserver 9.9.9.9\nnameserver 1.1.1.1\nsearch a c b\noptions rotate ndots:2 edns0\n";
-        assert_eq!(merged(&pod(serde_json::json!({"dnsConfig": config})), host), expected);
-    }
-
-    #[test]
     fn a_subdomain_gives_the_pod_a_qualified_name() {
         let spec = serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true,
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["x", "y"]}]});

@@ -1,8 +1,6 @@
 //! One line of set-up for the end-to-end tests: a podctl with a home of its own.
 // Each suite uses a part of it.
 #![allow(dead_code)]
-// Each suite uses its part.
-#![allow(dead_code)]
 
 use std::{
     fs,
