@@ -1,6 +1,5 @@
 //! What commands say of pods, in kubectl's words, on real containers.
 
-#[allow(dead_code, reason = "every test file uses its own part")]
 mod common;
 
 use std::{
