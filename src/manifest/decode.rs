@@ -11,7 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report,
+    Manifest, Report, support,
     tree::{Kind, Node},
     typed::{join, read},
     validate,
@@ -115,6 +115,8 @@ pub(super) fn object(
         "PersistentVolumeClaim" => {
             if let Some(claim) = read::<PersistentVolumeClaim>(node, path, report) {
                 validate::claim(&claim, path, report);
+                let spec = serde_json::to_value(&claim.spec).unwrap_or_default();
+                support::object("PersistentVolumeClaimSpec", &spec, &join(path, "spec"), report);
                 manifest.claims.push(claim);
             }
         }

@@ -25,6 +25,8 @@ type Rest = &'static [(&'static str, Support, &'static str)];
 
 const SCHEDULED: &str = "chooses among machines, of which there is one";
 const CLOUD: &str = "is a volume of a cluster's or a cloud's";
+const SERVERS: &str = "is an API server's to write";
+const LOCAL: &str = "the volume is a local directory";
 const NEW: &str = "is not supported yet";
 
 /// A type, its honoured fields, and all others with the reason.
@@ -92,6 +94,7 @@ const TABLE: &[(&str, &str, Rest)] = &[
     ("EnvFromSource", "configMapRef prefix secretRef", &[]),
     ("EnvVar", "name value valueFrom", &[]),
     ("EnvVarSource", "configMapKeyRef fieldRef resourceFieldRef secretKeyRef", &[("fileKeyRef", Refused, "mount the volume, and let the command read the file")]),
+    ("EphemeralVolumeSource", "volumeClaimTemplate", &[]),
     ("ExecAction", "command", &[]),
     ("GRPCAction", "port service", &[("mode", Refused, NEW)]),
     ("HTTPGetAction", "host httpHeaders path port scheme", &[("protocol", Refused, NEW)]),
@@ -104,6 +107,19 @@ const TABLE: &[(&str, &str, Rest)] = &[
     ("LifecycleHandler", "exec httpGet sleep tcpSocket", &[]),
     ("LocalObjectReference", "name", &[]),
     ("ObjectFieldSelector", "apiVersion fieldPath", &[]),
+    ("ObjectMeta", "annotations generateName labels name namespace", &[
+        ("creationTimestamp", NoMeaning, SERVERS), ("deletionGracePeriodSeconds", NoMeaning, SERVERS),
+        ("deletionTimestamp", NoMeaning, SERVERS), ("finalizers", NoMeaning, SERVERS), ("generation", NoMeaning, SERVERS),
+        ("managedFields", NoMeaning, SERVERS), ("ownerReferences", NoMeaning, SERVERS),
+        ("resourceVersion", NoMeaning, SERVERS), ("selfLink", NoMeaning, SERVERS), ("uid", NoMeaning, SERVERS),
+    ]),
+    ("PersistentVolumeClaimSpec", "accessModes resources volumeMode", &[
+        ("dataSource", Refused, "a local volume begins empty"),
+        ("dataSourceRef", Refused, "a local volume begins empty"),
+        ("selector", NoMeaning, LOCAL), ("storageClassName", NoMeaning, LOCAL),
+        ("volumeAttributesClassName", NoMeaning, LOCAL), ("volumeName", NoMeaning, LOCAL),
+    ]),
+    ("PersistentVolumeClaimTemplate", "metadata spec", &[]),
     ("PersistentVolumeClaimVolumeSource", "claimName readOnly", &[]),
     ("PodDNSConfig", "nameservers options searches", &[]),
     ("PodDNSConfigOption", "name value", &[]),
@@ -121,6 +137,7 @@ const TABLE: &[(&str, &str, Rest)] = &[
     ("Sysctl", "name value", &[]),
     ("TCPSocketAction", "host port", &[]),
     ("VolumeMount", "mountPath mountPropagation name readOnly recursiveReadOnly subPath subPathExpr", &[("bindMountOptions", Refused, NEW)]),
+    ("VolumeResourceRequirements", "limits requests", &[]),
     ("VolumeProjection", "configMap downwardAPI secret", &[
         ("clusterTrustBundle", Refused, "there is no cluster to trust"),
         ("podCertificate", Refused, "there is no API server to sign it"),
@@ -145,7 +162,8 @@ pub(super) fn check(spec: &Value, path: &str, report: &mut Report<'_>) {
     object("PodSpec", spec, path, report);
 }
 
-fn object(kind: &str, value: &Value, path: &str, report: &mut Report<'_>) {
+/// Complains about every field of an object of that type that is not honoured.
+pub(super) fn object(kind: &str, value: &Value, path: &str, report: &mut Report<'_>) {
     let fields = TYPES.get(kind).map(Vec::as_slice).unwrap_or_default();
     for (name, value) in value.as_object().into_iter().flatten() {
         // An empty list or a false asks for nothing.

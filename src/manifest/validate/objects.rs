@@ -116,21 +116,4 @@ pub(in super::super) fn claim(claim: &PersistentVolumeClaim, path: &str, report:
             "Block is not supported: a local volume is a directory; use Filesystem",
         );
     }
-    for (field, present) in [
-        ("storageClassName", spec.storage_class_name.is_some()),
-        ("volumeName", spec.volume_name.is_some()),
-        ("selector", spec.selector.is_some()),
-        ("volumeAttributesClassName", spec.volume_attributes_class_name.is_some()),
-    ] {
-        if present {
-            report.warn(&at(field), "has no meaning on one machine: the volume is a local directory");
-        }
-    }
-    for (field, present) in
-        [("dataSource", spec.data_source.is_some()), ("dataSourceRef", spec.data_source_ref.is_some())]
-    {
-        if present {
-            report.error(&at(field), "is not supported: a local volume begins empty");
-        }
-    }
 }
