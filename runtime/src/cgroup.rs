@@ -115,18 +115,20 @@ impl Cgroup {
                 _ => Ok(path),
             }
         };
-        match parent {
-            CgroupParent::V2(dir) => {
-                let path = make(dir)?;
-                let file = File::open(&path).map_err(|error| Error::file("open cgroup", &path, error))?;
-                Ok(Cgroup { place: CgroupParent::V2(path), directory: Some(file.into()) })
-            }
+        let place = match parent {
+            CgroupParent::V2(dir) => CgroupParent::V2(make(dir)?),
             CgroupParent::V1(places) => {
-                let places =
-                    places.iter().map(|(name, dir)| Ok((*name, make(dir)?))).collect::<Result<_, Error>>()?;
-                Ok(Cgroup { place: CgroupParent::V1(places), directory: None })
+                let made = places.iter().map(|(name, dir)| Ok((*name, make(dir)?)));
+                CgroupParent::V1(made.collect::<Result<_, Error>>()?)
             }
-        }
+        };
+        let born_in = match &place {
+            CgroupParent::V2(path) => Some(path),
+            CgroupParent::V1(places) => places.iter().find(|(name, _)| *name == "unified").map(|(_, dir)| dir),
+        };
+        let open = |path| File::open(path).map_err(|error| Error::file("open cgroup", path, error));
+        let directory = born_in.map(open).transpose()?.map(OwnedFd::from);
+        Ok(Cgroup { place, directory })
     }
 
     /// Lets cgroups be made in it. With version 2 its controllers are handed on, and it can hold no process itself.
@@ -250,7 +252,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The directory a process is to be born in (version 2).
+    /// The directory a process is to be born in, of version 2 or of a hybrid host's unified tree.
     pub(crate) fn clone_into(&self) -> Option<&OwnedFd> {
         self.directory.as_ref()
     }
@@ -264,7 +266,7 @@ impl Cgroup {
             let file = OpenOptions::new().write(true).open(&path);
             file.map(OwnedFd::from).map_err(|error| Error::file("open", path, error))
         };
-        places.iter().map(open).collect()
+        places.iter().filter(|(name, _)| *name != "unified").map(open).collect()
     }
 
     fn pids(&self) -> Result<Vec<i32>, Error> {
