@@ -35,7 +35,7 @@ use std::{
     cell::OnceCell,
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -44,7 +44,10 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod, PodStatus},
     jiff::Timestamp,
 };
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::{
+    socket::{Shutdown, shutdown},
+    wait::{WaitPidFlag, WaitStatus, waitpid},
+};
 use podctl_images::{Image, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program};
 
@@ -144,6 +147,9 @@ pub fn main() -> i32 {
         }
         Err(failure) => {
             let _ = nix::unistd::write(&client, failure.to_string().as_bytes());
+            // A socket that closes with something unread would take the answer back.
+            let _ = shutdown(client.as_raw_fd(), Shutdown::Read);
+            while nix::unistd::read(&client, &mut [0; 16]).is_ok_and(|read| read > 0) {}
             1
         }
     }
