@@ -109,30 +109,28 @@ impl Job<'_> {
         for endpoint in registries::endpoints(reference)? {
             let who =
                 credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
-            let ways = protocols(&endpoint).into_iter().flat_map(|p| who.iter().map(move |w| (p.clone(), w)));
-            let mut unreachable = None;
-            for (protocol, auth) in ways {
-                if unreachable.as_ref() == Some(&protocol) {
-                    continue;
+            'protocols: for protocol in protocols(&endpoint) {
+                for auth in &who {
+                    let (protocol, stall) = (protocol.clone(), self.options.stall);
+                    let source = Source::new(reference, &endpoint, protocol, auth.clone(), stall)?;
+                    let error = match self.from(&source).await {
+                        Ok(pulled) => return Ok(pulled),
+                        Err(error) => error,
+                    };
+                    let (silent, refused) = (error.is_unreachable(), error.is_unauthorized());
+                    // A registry that answered says more than a host that did not, and the first refusal,
+                    // which was of the best credential, more than the later ones.
+                    let better = !failure.as_ref().is_some_and(Error::is_unauthorized) || !refused;
+                    if (!silent && better) || failure.as_ref().is_none_or(Error::is_unreachable) {
+                        failure = Some(error);
+                    }
+                    match (silent, refused) {
+                        (true, _) => continue 'protocols,
+                        (false, true) => {}
+                        (false, false) => break 'protocols, // to the next endpoint
+                    }
                 }
-                let source =
-                    Source::new(reference, &endpoint, protocol.clone(), auth.clone(), self.options.stall)?;
-                let error = match self.from(&source).await {
-                    Ok(pulled) => return Ok(pulled),
-                    Err(error) => error,
-                };
-                let (silent, refused) = (error.is_unreachable(), error.is_unauthorized());
-                // A registry that answered says more than a host that did not, and the first refusal,
-                // which was of the best credential, more than the later ones.
-                let better = !failure.as_ref().is_some_and(Error::is_unauthorized) || !refused;
-                if (!silent && better) || failure.as_ref().is_none_or(Error::is_unreachable) {
-                    failure = Some(error);
-                }
-                match (silent, refused) {
-                    (true, _) => unreachable = Some(protocol),
-                    (_, true) => {}
-                    _ => break, // to the next endpoint: this one understands the protocol
-                }
+                break; // this endpoint understands the protocol, and lets nobody in
             }
         }
         Err(failure.expect("there is always an endpoint"))
