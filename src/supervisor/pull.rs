@@ -102,7 +102,10 @@ pub fn main() -> i32 {
 
 /// Fetches under way, by image and policy.
 #[derive(Default)]
-struct Fetches(Mutex<HashMap<(String, String), Arc<OnceLock<Outcome>>>>);
+struct Fetches(Mutex<HashMap<(String, String), Fetch>>);
+
+/// One fetch, whose outcome all that wait for it see.
+type Fetch = Arc<OnceLock<Outcome>>;
 
 impl Fetches {
     /// Containers that want the same image at the same time share one fetch; a later one is made anew.
