@@ -63,6 +63,7 @@ impl Supervisor {
             image: c.image.clone().unwrap_or_default(),
             policy: launch::image_policy(c).to_owned(),
             store: self.home.images(),
+            alone: self.images.is_empty(),
             secrets: pull::secrets(&self.pod, &self.sandbox.objects),
         });
         let sent = match (&self.puller, &request) {

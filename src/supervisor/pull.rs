@@ -30,6 +30,8 @@ pub(super) struct Request {
     pub policy: String,
     /// The image store's directory.
     pub store: PathBuf,
+    /// No container can have started, so that nobody else writes on the terminal.
+    pub alone: bool,
     /// What the pod's imagePullSecrets hold.
     pub secrets: Vec<AuthFile>,
 }
@@ -89,9 +91,13 @@ pub fn main() -> i32 {
                 },
             };
             let (socket, progress, fetches) = (socket.as_fd(), &progress, &fetches);
+            if !request.alone {
+                progress.settle();
+            }
             scope.spawn(move || {
                 let answer =
                     Answer { outcome: fetches.shared(&request, progress), container: request.container };
+                progress.settle();
                 let text = serde_json::to_vec(&answer).expect("plain data");
                 // A supervisor that has gone needs no answer.
                 let _ = nix::unistd::write(socket, &text);
