@@ -359,6 +359,10 @@ impl Metadata {
         for extension in entry.pax_extensions()?.into_iter().flatten() {
             let extension = extension?;
             let (key, value) = (extension.key_bytes(), extension.value_bytes());
+            if key.starts_with(b"GNU.sparse.") {
+                // Taken for an ordinary file it would hold its own map.
+                return Err(io::Error::other("sparse files in the PAX form are not supported"));
+            }
             if key == b"mtime" {
                 mtime = pax_time(value).unwrap_or(mtime);
             } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")

@@ -74,13 +74,16 @@ pub(super) enum Outcome {
     InvalidName(String),
 }
 
+/// The longest request; secrets are most of it.
+pub(super) const LONGEST: usize = 128 << 10;
+
 /// The puller's life.
 pub fn main() -> i32 {
     // SAFETY: this process was started by launch with that descriptor.
     let socket = unsafe { take(PULLER) };
     let progress = LayerBars::new();
     let fetches = Fetches::default();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; LONGEST];
     std::thread::scope(|scope| {
         loop {
             let request: Request = match nix::unistd::read(&socket, &mut buffer) {

@@ -132,6 +132,14 @@ fn headers_cannot_fill_the_memory() {
 }
 
 #[test]
+fn a_sparse_file_that_would_come_out_wrong_is_refused() {
+    let (_outer, root, result) =
+        Archive::new().add(EntryType::XHeader, "pax", "", "22 GNU.sparse.major=1\n").file("f", "x").unpack();
+    assert!(format!("{:?}", result.unwrap_err()).contains("sparse"));
+    assert!(!root.join("f").exists());
+}
+
+#[test]
 fn more_than_the_limit_is_refused_before_it_is_written() {
     let (_outer, root, result) = Archive::new().file("f", &"x".repeat(2 << 20)).unpack();
     assert!(matches!(result, Err(UnpackError::TooLarge { .. })), "{result:?}");
