@@ -214,7 +214,12 @@ impl Files {
             }
             Ok(())
         });
-        listed.map_err(|error| files.invalid(&format!("not a tar archive: {error}")))?;
+        listed.map_err(|error| {
+            files.invalid(match error.raw_os_error() {
+                Some(_) => &error.to_string(),
+                None => "not a tar archive, nor a directory with an OCI layout",
+            })
+        })?;
         files.entries = Some(entries);
         Ok(files)
     }
