@@ -214,11 +214,9 @@ impl Files {
             }
             Ok(())
         });
-        listed.map_err(|error| {
-            files.invalid(match error.raw_os_error() {
-                Some(_) => &error.to_string(),
-                None => "not a tar archive, nor a directory with an OCI layout",
-            })
+        listed.map_err(|error| match error.raw_os_error() {
+            Some(_) => files.invalid(&error.to_string()),
+            None => files.invalid("not a tar archive, nor a directory with an OCI layout"),
         })?;
         files.entries = Some(entries);
         Ok(files)

@@ -9,7 +9,7 @@ use crate::layer::{self, Layer};
 use crate::manifest::{self, Document, Platform};
 use crate::registries::{self, Endpoint};
 use crate::source::{Source, protocols};
-use crate::{Error, Image, Reference, Store};
+use crate::{Error, Image, Reference, Store, certs};
 
 /// Layers fetched at the same time.
 const PARALLEL: usize = 4;
@@ -84,7 +84,7 @@ pub fn pull(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
     // The client ends the process where there are none, even for plain HTTP.
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
+    if !certs::machine_has_some() {
         return Err(Error::NoCertificates { reference: reference.to_string() });
     }
     let job = Job { store, reference: reference.to_string(), present, options, progress };
