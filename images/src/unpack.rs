@@ -278,7 +278,7 @@ impl Layer {
         let dir = self.parent(path)?;
         match make(dir) {
             Err(Errno::EEXIST) => {
-                remove(dir, path.file_name().unwrap_or_default()).map_err(at("replace", path))?;
+                remove(dir, path.file_name().unwrap_or_default(), 0).map_err(at("replace", path))?;
                 let made = make(dir).map_err(at(action, path));
                 self.parent = None; // what was replaced may have been part of the way there
                 made
@@ -456,10 +456,16 @@ fn chmod(dir: &OwnedFd, name: &OsStr, mode: Mode) -> nix::Result<()> {
     stat::fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
 }
 
-fn remove(dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+/// How deep a directory that a later entry replaces may nest.
+const MAX_DEPTH: u32 = 400;
+
+fn remove(dir: &OwnedFd, name: &OsStr, depth: u32) -> nix::Result<()> {
     match unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {}
         done => return done,
+    }
+    if depth == MAX_DEPTH {
+        return Err(Errno::ENAMETOOLONG);
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let inner = openat(dir, name, flags, Mode::empty())?;
@@ -470,7 +476,7 @@ fn remove(dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
         })
         .filter(|name| name != "." && name != "..")
         .collect();
-    names.iter().try_for_each(|name| remove(&inner, name))?;
+    names.iter().try_for_each(|name| remove(&inner, name, depth + 1))?;
     unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
 

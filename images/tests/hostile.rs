@@ -195,3 +195,32 @@ fn a_second_pull_is_one_request_and_a_pinned_one_none() {
     counted(&pinned);
     assert_eq!(counted(&pinned), 0);
 }
+
+#[test]
+fn a_layer_nested_deeper_than_descriptors_go_can_be_removed() {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |kind, name: &str, link: &str| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(0);
+        match link {
+            "" => tar.append_data(&mut header, name, std::io::empty()).unwrap(),
+            link => tar.append_link(&mut header, name, link).unwrap(),
+        }
+    };
+    // Each link begins where the last one's directories end.
+    let deep = "d/".repeat(1000);
+    for n in 0..4 {
+        let under = if n == 0 { String::new() } else { format!("l{}/", n - 1) };
+        add(tar::EntryType::Directory, &format!("{under}{deep}"), "");
+        add(tar::EntryType::Symlink, &format!("l{n}"), &format!("{under}{deep}"));
+    }
+    let reference = served::serve(served::built_of(tar.into_inner().unwrap()));
+    let (dir, store) = store();
+    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
+    store.remove(&reference).unwrap();
+    assert!(is_empty(&dir, "layers") && is_empty(&dir, "tmp"));
+}

@@ -52,7 +52,10 @@ pub struct Built {
 }
 
 pub fn build() -> Built {
-    let plain = layer();
+    built_of(layer())
+}
+
+pub fn built_of(plain: Vec<u8>) -> Built {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gzip.write_all(&plain).unwrap();
     let blob = gzip.finish().unwrap();
