@@ -54,7 +54,7 @@ pub enum Error {
         source: OciDistributionError,
     },
     /// Neither the registry nor its mirrors had it.
-    #[error("{source} (and of the other places that registries.conf names: {others})")]
+    #[error("{source} (also tried: {others})")]
     Everywhere {
         /// What says most.
         source: Box<Error>,

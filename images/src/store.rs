@@ -70,6 +70,7 @@ impl Store {
     pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
         let path = self.ref_path(reference);
         match fs::read(&path) {
+            Ok(json) if json.is_empty() => Ok(None), // what a power cut leaves of a reference just written
             Ok(json) => Ok(Some(parse(&path, &json)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
@@ -86,6 +87,7 @@ impl Store {
         let mut images = Vec::<Image>::new();
         for path in entries(&self.root.join("refs"))? {
             match fs::read(&path) {
+                Ok(json) if json.is_empty() => {}
                 Ok(json) => images.push(parse(&path, &json)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => return Err(Error::io("read", &path)(error)),

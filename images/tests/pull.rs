@@ -5,7 +5,7 @@ mod served;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use podctl_images::{Error, Options, Reference, load, pull};
+use podctl_images::{Error, Options, Platform, Reference, load, pull};
 use served::{Quiet, build, is_empty, serve, sha256, store};
 
 #[test]
@@ -98,4 +98,26 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
         assert!(images[0].layers[0].join("etc/motd").is_file());
         assert_eq!(store.list().unwrap().len(), 1);
     }
+}
+
+#[test]
+fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
+    let (dir, store) = store();
+    let reference = serve(build());
+    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
+    let written = fs::read_dir(dir.path().join("refs")).unwrap().next().unwrap().unwrap().path();
+    fs::write(written, "").unwrap();
+    assert!(store.list().unwrap().is_empty() && store.find(&reference).unwrap().is_none());
+    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
+    assert_eq!(store.list().unwrap().len(), 1);
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused_by_both_names() {
+    let (dir, store) = store();
+    let options = Options { platform: "linux/s390x".parse().unwrap(), ..Options::default() };
+    let error = pull(&store, &serve(build()), &options, &Quiet).unwrap_err().to_string();
+    let here = Platform::default().to_string();
+    assert!(error.contains("no image for linux/s390x") && error.contains(&here), "{error}");
+    assert!(is_empty(&dir, "layers") && is_empty(&dir, "refs"));
 }
