@@ -53,6 +53,14 @@ pub enum Error {
         /// The registry's answer.
         source: OciDistributionError,
     },
+    /// Neither the registry nor its mirrors had it.
+    #[error("{source} (also tried: {others})")]
+    Everywhere {
+        /// What says most.
+        source: Box<Error>,
+        /// What the others said.
+        others: String,
+    },
     /// There is nothing on this machine to know a registry by.
     #[error(
         "{reference}: this machine has no CA certificates, and registries are reached with none but those; \
@@ -84,8 +92,8 @@ pub enum Error {
         /// The parser's words.
         source: Box<toml::de::Error>,
     },
-    /// No image for this machine in the index.
-    #[error("{reference}: no image for {wanted}; the index offers {offered}")]
+    /// No image for this machine.
+    #[error("{reference}: no image for {wanted}; there is {offered}")]
     Platform {
         /// The image asked for.
         reference: String,
@@ -182,6 +190,7 @@ impl Error {
             },
             Self::InUse { .. } | Self::Size { .. } | Self::Digest { .. } | Self::Io { .. } => false,
             Self::Unpack { source, .. } => source.is_permanent(),
+            Self::Everywhere { source, .. } => source.is_permanent(),
             _ => true,
         }
     }
@@ -190,6 +199,14 @@ impl Error {
     pub(crate) fn is_unreachable(&self) -> bool {
         use OciDistributionError::{RequestError, ServerError};
         matches!(self, Self::Registry { source: RequestError(_) | ServerError { code: 400, .. }, .. })
+    }
+
+    /// What was said, without the reference.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Registry { source, .. } => words(source),
+            other => other.to_string(),
+        }
     }
 
     /// Whether the registry wants someone else.

@@ -214,7 +214,10 @@ impl Files {
             }
             Ok(())
         });
-        listed.map_err(|error| files.invalid(&format!("not a tar archive: {error}")))?;
+        listed.map_err(|error| match error.raw_os_error() {
+            Some(_) => files.invalid(&error.to_string()),
+            None => files.invalid("not a tar archive, nor a directory with an OCI layout"),
+        })?;
         files.entries = Some(entries);
         Ok(files)
     }

@@ -52,6 +52,16 @@ impl fmt::Display for Platform {
 }
 
 impl Platform {
+    /// An image that is no index's is for one platform; is it this one?
+    pub(crate) fn check(&self, reference: &str, config: &ImageConfiguration) -> Result<(), Error> {
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        if (&os, &architecture) == (&self.os, &self.architecture) {
+            return Ok(());
+        }
+        let (reference, wanted) = (reference.to_owned(), self.to_string());
+        Err(Error::Platform { reference, wanted, offered: format!("{os}/{architecture}") })
+    }
+
     /// Whether `image` is for it, as far as an image tells.
     pub(crate) fn is_of(&self, image: &Image) -> bool {
         self.variant.is_none() && self.os == image.os && self.architecture == image.architecture
@@ -229,7 +239,7 @@ mod tests {
             assert_eq!(choose(wanted, offered).as_deref(), Ok(chosen), "{wanted} of {offered:?}");
         }
         let error = choose("linux/riscv64", &["linux/arm/v7", "unknown/unknown"]).unwrap_err();
-        assert!(error.contains("linux/riscv64; the index offers linux/arm/v7"), "{error}");
+        assert!(error.contains("linux/riscv64; there is linux/arm/v7"), "{error}");
         assert!(!error.contains("unknown"));
     }
 

@@ -7,9 +7,9 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::credentials::{self, AuthFile};
 use crate::layer::{self, Layer};
 use crate::manifest::{self, Document, Platform};
-use crate::registries;
+use crate::registries::{self, Endpoint};
 use crate::source::{Source, protocols};
-use crate::{Error, Image, Reference, Store};
+use crate::{Error, Image, Reference, Store, certs};
 
 /// Layers fetched at the same time.
 const PARALLEL: usize = 4;
@@ -84,11 +84,11 @@ pub fn pull(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
     // The client ends the process where there are none, even for plain HTTP.
-    if rustls_native_certs::load_native_certs().certs.is_empty() {
+    if !certs::machine_has_some() {
         return Err(Error::NoCertificates { reference: reference.to_string() });
     }
     let job = Job { store, reference: reference.to_string(), present, options, progress };
-    let (image, bytes) = runtime.block_on(job.try_each(reference))?;
+    let (image, bytes) = runtime.block_on(job.fetch(reference))?;
     Ok(Pulled { image, bytes, took: start.elapsed() })
 }
 
@@ -104,20 +104,32 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// Endpoint after endpoint, protocol after protocol, credential after credential.
-    async fn try_each(&self, reference: &Reference) -> Result<(Image, u64), Error> {
-        let mut failure: Option<Error> = None;
+    async fn fetch(&self, reference: &Reference) -> Result<(Image, u64), Error> {
+        let mut failures = Vec::new();
         for endpoint in registries::endpoints(reference)? {
-            let who =
-                credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
-            let ways = protocols(&endpoint).into_iter().flat_map(|p| who.iter().map(move |w| (p.clone(), w)));
-            let mut unreachable = None;
-            for (protocol, auth) in ways {
-                if unreachable.as_ref() == Some(&protocol) {
-                    continue;
-                }
-                let source =
-                    Source::new(reference, &endpoint, protocol.clone(), auth.clone(), self.options.stall)?;
-                let error = match self.from(&source).await {
+            match self.fetch_from(reference, &endpoint).await {
+                Ok(pulled) => return Ok(pulled),
+                Err(error) => failures.push((endpoint.registry, error)),
+            }
+        }
+        // The registry itself comes last; a mirror that answered says more than a registry that did not.
+        let spoke = failures.iter().rposition(|(_, error)| !error.is_unreachable());
+        let (_, last) = failures.remove(spoke.unwrap_or(failures.len() - 1));
+        if failures.is_empty() {
+            return Err(last);
+        }
+        let others = failures.iter().map(|(registry, error)| format!("{registry}: {}", error.words()));
+        Err(Error::Everywhere { source: Box::new(last), others: others.collect::<Vec<_>>().join("; ") })
+    }
+
+    async fn fetch_from(&self, reference: &Reference, endpoint: &Endpoint) -> Result<(Image, u64), Error> {
+        let mut failure: Option<Error> = None;
+        let who = credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
+        'protocols: for protocol in protocols(endpoint) {
+            for auth in &who {
+                let (protocol, stall) = (protocol.clone(), self.options.stall);
+                let source = Source::new(reference, endpoint, protocol, auth.clone(), stall)?;
+                let error = match self.fetch_through(&source).await {
                     Ok(pulled) => return Ok(pulled),
                     Err(error) => error,
                 };
@@ -129,16 +141,17 @@ impl Job<'_> {
                     failure = Some(error);
                 }
                 match (silent, refused) {
-                    (true, _) => unreachable = Some(protocol),
-                    (_, true) => {}
-                    _ => break, // to the next endpoint: this one understands the protocol
+                    (true, _) => continue 'protocols,
+                    (false, true) => {}
+                    (false, false) => break 'protocols, // to the next endpoint
                 }
             }
+            break; // this endpoint understands the protocol, and lets nobody in
         }
-        Err(failure.expect("there is always an endpoint"))
+        Err(failure.expect("there is always a protocol, and someone to be"))
     }
 
-    async fn from(&self, source: &Source) -> Result<(Image, u64), Error> {
+    async fn fetch_through(&self, source: &Source) -> Result<(Image, u64), Error> {
         let named = source.document(None).await?;
         let source_digest = layer::sha256(&named);
         if let Some(image) = self.present.as_ref().filter(|image| image.source == source_digest) {
@@ -161,6 +174,7 @@ impl Job<'_> {
         let id = manifest::digest(&self.reference, manifest.config().digest())?;
         let config = source.configuration(&id, manifest.config().size()).await?;
         let config = manifest::configuration(&self.reference, &config)?;
+        wanted.check(&self.reference, &config)?;
         let layers = manifest::layers(&self.reference, &manifest, &config)?;
         let size = manifest.layers().iter().map(|layer| layer.size()).sum();
         let image = manifest::image(self.store, &self.reference, digest, id, &config, size);

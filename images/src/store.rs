@@ -70,6 +70,7 @@ impl Store {
     pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
         let path = self.ref_path(reference);
         match fs::read(&path) {
+            Ok(json) if json.is_empty() => Ok(None), // what a power cut leaves of a reference just written
             Ok(json) => Ok(Some(parse(&path, &json)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
@@ -86,6 +87,7 @@ impl Store {
         let mut images = Vec::<Image>::new();
         for path in entries(&self.root.join("refs"))? {
             match fs::read(&path) {
+                Ok(json) if json.is_empty() => {}
                 Ok(json) => images.push(parse(&path, &json)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => return Err(Error::io("read", &path)(error)),
@@ -192,7 +194,7 @@ impl Store {
         for path in entries(&self.root.join("tmp"))? {
             let Ok(file) = File::open(&path) else { continue };
             if try_lock(&file, &path)?.is_some() {
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
+                if path.is_dir() { remove_tree(&path) } else { fs::remove_file(&path) }
                     .map_err(Error::io("remove", &path))?;
             }
         }
@@ -216,7 +218,7 @@ impl Store {
                 // First out of sight: a removal cut short must not leave half a layer behind.
                 let gone = self.root.join("tmp").join(unique());
                 fs::rename(&path, &gone).map_err(Error::io("remove", &path))?;
-                fs::remove_dir_all(&gone).map_err(Error::io("remove", &gone))?;
+                remove_tree(&gone).map_err(Error::io("remove", &gone))?;
                 removed += 1;
             }
         }
@@ -251,8 +253,39 @@ pub(crate) struct Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        let _ = remove_tree(&self.path);
     }
+}
+
+/// Removes a directory of `tmp/`. An image may nest directories deeper than descriptors or a stack go,
+/// so none is entered: each is moved up beside `path` and emptied there.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let tmp = path.parent().unwrap_or(path);
+    // A sweep elsewhere may be at the same work.
+    let gone = |done: io::Result<()>| match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    };
+    let mut left = vec![path.to_owned()];
+    while let Some(dir) = left.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => {
+                    let up = tmp.join(unique());
+                    gone(fs::rename(entry.path(), &up))?;
+                    left.push(up);
+                }
+                false => gone(fs::remove_file(entry.path()))?,
+            }
+        }
+        gone(fs::remove_dir(&dir))?;
+    }
+    Ok(())
 }
 
 /// The lock was free, and is now held by `file`.

@@ -3,9 +3,10 @@
 //! The archive is hostile until proven otherwise: every name is resolved by the kernel beneath the layer's
 //! root (`RESOLVE_IN_ROOT`), and the last component is never followed. Whiteouts become overlayfs's own.
 
+use std::cell::Cell;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
@@ -47,6 +48,14 @@ pub enum UnpackError {
         /// Its group id.
         gid: u64,
     },
+    /// It unpacks to more than any honest layer of its size.
+    #[error("it unpacks to more than {limit} {unit}; a layer of this size holds less")]
+    TooLarge {
+        /// What is let through.
+        limit: u64,
+        /// Of what.
+        unit: &'static str,
+    },
     /// The name cannot be a file's.
     #[error("invalid entry name {0:?}")]
     Name(PathBuf),
@@ -59,16 +68,51 @@ impl UnpackError {
     }
 }
 
-/// Unpacks the tar `archive` into the directory `root`.
-pub(crate) fn unpack(archive: impl Read, root: &Path) -> Result<(), UnpackError> {
+/// Files, directories and links in one layer.
+const MAX_ENTRIES: u64 = 5_000_000;
+/// Long names and extended headers before one entry; they are held in memory.
+const MAX_HEADERS: u64 = 4 << 20;
+
+/// Unpacks the tar `archive`, which may hold `limit` bytes of files, into the directory `root`.
+pub(crate) fn unpack(archive: impl Read, root: &Path, limit: u64) -> Result<(), UnpackError> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let fd = openat(AT_FDCWD, root, flags, Mode::empty()).map_err(at("open", Path::new("")))?;
-    let mut layer = Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattr() };
-    let mut archive = tar::Archive::new(archive);
+    let buffer = vec![0; 256 << 10];
+    let mut layer = Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattr(), buffer };
+    let allowance = Cell::new(MAX_HEADERS);
+    let mut archive = tar::Archive::new(Metered { archive, allowance: &allowance });
+    let (mut bytes, mut entries) = (0_u64, 0);
     for entry in archive.entries().map_err(UnpackError::Archive)? {
-        layer.entry(entry.map_err(UnpackError::Archive)?)?;
+        let entry = entry.map_err(UnpackError::Archive)?;
+        allowance.set(entry.size().saturating_add(MAX_HEADERS));
+        bytes = bytes.saturating_add(entry.size());
+        entries += 1;
+        if bytes > limit {
+            return Err(UnpackError::TooLarge { limit, unit: "bytes" });
+        }
+        if entries > MAX_ENTRIES {
+            return Err(UnpackError::TooLarge { limit: MAX_ENTRIES, unit: "files" });
+        }
+        layer.entry(entry)?;
     }
     layer.finish()
+}
+
+/// An archive of which no more can be read than one entry and the next one's headers.
+struct Metered<'a, R> {
+    archive: R,
+    allowance: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.archive.read(buffer)?;
+        match self.allowance.get().checked_sub(n as u64) {
+            Some(left) => self.allowance.set(left),
+            None => return Err(io::Error::other(format!("headers of more than {MAX_HEADERS} bytes"))),
+        }
+        Ok(n)
+    }
 }
 
 /// Overlayfs reads `trusted.*` for the machine's root, `user.*` (mount option userxattr) for anyone else.
@@ -85,6 +129,8 @@ struct Layer {
     /// Directories' times are set last, since filling a directory changes them.
     directories: Vec<(PathBuf, TimeSpec)>,
     opaque: &'static str,
+    /// What goes from archive to file at a time.
+    buffer: Vec<u8>,
 }
 
 /// Owner, mode, times and extended attributes of one entry.
@@ -118,10 +164,7 @@ impl Layer {
                     OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let fd = self.place(&path, "create", |dir| openat(dir, &*name, flags, Mode::S_IRUSR))?;
                 let mut file = File::from(fd);
-                io::copy(&mut entry, &mut file).map_err(|error| match error.raw_os_error() {
-                    Some(errno) => at("write", &path)(Errno::from_raw(errno)),
-                    None => UnpackError::Archive(error),
-                })?;
+                self.fill(&mut file, &mut entry, &path)?;
                 return metadata.apply_to(&file, &path);
             }
             EntryType::Link => {
@@ -166,6 +209,18 @@ impl Layer {
         }
         let dir = self.parent(&path)?;
         metadata.apply_at(dir, &name, &path, kind == EntryType::Symlink)
+    }
+
+    fn fill(&mut self, file: &mut File, entry: &mut impl Read, path: &Path) -> Result<(), UnpackError> {
+        loop {
+            let n = entry.read(&mut self.buffer).map_err(UnpackError::Archive)?;
+            if n == 0 {
+                return Ok(());
+            }
+            file.write_all(&self.buffer[..n]).map_err(|error| {
+                at("write", path)(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+            })?;
+        }
     }
 
     /// `.wh.X` hides the lower layers' X; `.wh..wh..opq` hides all that lower layers have in the directory.
@@ -223,7 +278,7 @@ impl Layer {
         let dir = self.parent(path)?;
         match make(dir) {
             Err(Errno::EEXIST) => {
-                remove(dir, path.file_name().unwrap_or_default()).map_err(at("replace", path))?;
+                remove(dir, path.file_name().unwrap_or_default(), 0).map_err(at("replace", path))?;
                 let made = make(dir).map_err(at(action, path));
                 self.parent = None; // what was replaced may have been part of the way there
                 made
@@ -304,6 +359,10 @@ impl Metadata {
         for extension in entry.pax_extensions()?.into_iter().flatten() {
             let extension = extension?;
             let (key, value) = (extension.key_bytes(), extension.value_bytes());
+            if key.starts_with(b"GNU.sparse.") {
+                // Taken for an ordinary file it would hold its own map.
+                return Err(io::Error::other("sparse files in the PAX form are not supported"));
+            }
             if key == b"mtime" {
                 mtime = pax_time(value).unwrap_or(mtime);
             } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
@@ -397,10 +456,16 @@ fn chmod(dir: &OwnedFd, name: &OsStr, mode: Mode) -> nix::Result<()> {
     stat::fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
 }
 
-fn remove(dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+/// How deep a directory that a later entry replaces may nest.
+const MAX_DEPTH: u32 = 400;
+
+fn remove(dir: &OwnedFd, name: &OsStr, depth: u32) -> nix::Result<()> {
     match unistd::unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Err(Errno::EISDIR) => {}
         done => return done,
+    }
+    if depth == MAX_DEPTH {
+        return Err(Errno::ENAMETOOLONG);
     }
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let inner = openat(dir, name, flags, Mode::empty())?;
@@ -411,7 +476,7 @@ fn remove(dir: &OwnedFd, name: &OsStr) -> nix::Result<()> {
         })
         .filter(|name| name != "." && name != "..")
         .collect();
-    names.iter().try_for_each(|name| remove(&inner, name))?;
+    names.iter().try_for_each(|name| remove(&inner, name, depth + 1))?;
     unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
 }
 

@@ -1,109 +1,12 @@
 //! Pulling from a registry that serves what the test says, over plain HTTP on loopback.
 
-use std::collections::HashMap;
+mod served;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 
-use podctl_images::{Error, LayerState, Options, Progress, Reference, Store, load, pull};
-use sha2::{Digest, Sha256};
-
-struct Quiet;
-
-impl Progress for Quiet {
-    fn layer(&self, _: &str, _: LayerState) {}
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-fn layer() -> Vec<u8> {
-    let mut tar = tar::Builder::new(Vec::new());
-    let mut header = tar::Header::new_gnu();
-    header.set_size(5);
-    header.set_mode(0o644);
-    header.set_uid(0);
-    header.set_gid(0);
-    tar.append_data(&mut header, "etc/motd", &b"hello"[..]).unwrap();
-    tar.into_inner().unwrap()
-}
-
-/// An image of one layer: its files as an OCI layout, blobs by digest.
-struct Built {
-    manifest: Vec<u8>,
-    blobs: HashMap<String, Vec<u8>>,
-    layer: String,
-}
-
-fn build() -> Built {
-    let plain = layer();
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&plain).unwrap();
-    let blob = gzip.finish().unwrap();
-    let arch = oci_spec::image::Arch::default();
-    let config = format!(
-        r#"{{"os":"linux","architecture":"{arch}","config":{{"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-        sha256(&plain)
-    )
-    .into_bytes();
-    let manifest = format!(
-        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",
-        "config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},
-        "layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"{}","size":{}}}]}}"#,
-        sha256(&config),
-        config.len(),
-        sha256(&blob),
-        blob.len()
-    )
-    .into_bytes();
-    let layer = sha256(&blob);
-    let blobs = [config, blob].into_iter().map(|bytes| (sha256(&bytes), bytes)).collect();
-    Built { manifest, blobs, layer }
-}
-
-/// Serves the image as `127.0.0.1:PORT/app:1` for as long as the test runs.
-fn serve(built: Built) -> Reference {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-            let request = lines.next().unwrap_or_default();
-            lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let path = request.split(' ').nth(1).unwrap_or_default();
-            let digest = path.rsplit('/').next().unwrap_or_default();
-            let unknown = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown to us"}]}"#;
-            let (status, kind, body) = match path {
-                "/v2/" => ("200 OK", "application/json", &b"{}"[..]),
-                "/v2/app/manifests/1" => {
-                    ("200 OK", "application/vnd.oci.image.manifest.v1+json", &*built.manifest)
-                }
-                _ => match built.blobs.get(digest) {
-                    Some(blob) => ("200 OK", "application/octet-stream", &**blob),
-                    None => ("404 Not Found", "application/json", &unknown[..]),
-                },
-            };
-            let head = format!(
-                "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        }
-    });
-    format!("127.0.0.1:{port}/app:1").parse().unwrap()
-}
-
-fn store() -> (tempfile::TempDir, Store) {
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(dir.path()).unwrap();
-    (dir, store)
-}
-
-fn is_empty(dir: &tempfile::TempDir, name: &str) -> bool {
-    fs::read_dir(dir.path().join(name)).unwrap().next().is_none()
-}
+use podctl_images::{Error, Options, Platform, Reference, load, pull};
+use served::{Quiet, build, is_empty, serve, sha256, store};
 
 #[test]
 fn a_pulled_image_is_found_leased_and_removed() {
@@ -195,4 +98,26 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
         assert!(images[0].layers[0].join("etc/motd").is_file());
         assert_eq!(store.list().unwrap().len(), 1);
     }
+}
+
+#[test]
+fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
+    let (dir, store) = store();
+    let reference = serve(build());
+    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
+    let written = fs::read_dir(dir.path().join("refs")).unwrap().next().unwrap().unwrap().path();
+    fs::write(written, "").unwrap();
+    assert!(store.list().unwrap().is_empty() && store.find(&reference).unwrap().is_none());
+    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
+    assert_eq!(store.list().unwrap().len(), 1);
+}
+
+#[test]
+fn an_image_for_another_machine_is_refused_by_both_names() {
+    let (dir, store) = store();
+    let options = Options { platform: "linux/s390x".parse().unwrap(), ..Options::default() };
+    let error = pull(&store, &serve(build()), &options, &Quiet).unwrap_err().to_string();
+    let here = Platform::default().to_string();
+    assert!(error.contains("no image for linux/s390x") && error.contains(&here), "{error}");
+    assert!(is_empty(&dir, "layers") && is_empty(&dir, "refs"));
 }

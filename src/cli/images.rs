@@ -152,6 +152,8 @@ fn changing(home: &Home, work: Work, quiet: bool) -> Result<i32, Error> {
 
 /// The role.
 pub(super) fn inside() -> i32 {
+    // Who ends the command means its work. A parent that is gone already is the same race as a late kill.
+    let _ = nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL));
     let task = std::env::var(TASK).unwrap_or_default();
     serde_json::from_str(&task).map_or(2, |task| carry_out(&task))
 }

@@ -78,17 +78,24 @@ impl Supervisor {
             image: c.image.clone().unwrap_or_default(),
             policy: launch::image_policy(c).to_owned(),
             store: self.home.images(),
+            alone: self.images.is_empty(),
             secrets: pull::secrets(&self.pod, &self.sandbox.objects),
         });
+        let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
         let sent = match (&self.puller, &request) {
-            (Some(puller), Some(request)) => super::control::send(puller, request, &[]).is_ok(),
+            (Some(puller), Some(request)) if length <= pull::LONGEST => {
+                super::control::send(puller, request, &[]).is_ok()
+            }
             _ => false,
         };
         if sent && request.is_some_and(|r| r.policy != "Never") {
             self.pending.push_back(Event::ImagePulling { container: container.into() });
         }
         if !sent {
-            let message = "the process that pulls images has ended; start the pod again".to_owned();
+            let message = match length > pull::LONGEST {
+                true => "the pod's imagePullSecrets are too long together; name fewer of them".to_owned(),
+                false => "the process that pulls images has ended; start the pod again".to_owned(),
+            };
             self.pending.push_back(Event::ImageFailed {
                 container: container.into(),
                 reason: ImageFailure::Pull,

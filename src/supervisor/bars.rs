@@ -1,6 +1,13 @@
 //! How pulls look: on a terminal a bar a layer, elsewhere a line a layer.
 
-use std::{collections::HashMap, io::IsTerminal, sync::Mutex};
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use podctl_images::{LayerState, Progress};
@@ -9,6 +16,8 @@ use podctl_images::{LayerState, Progress};
 pub struct LayerBars {
     bars: Option<MultiProgress>,
     quiet: bool,
+    /// Others write on this terminal now.
+    settled: AtomicBool,
     known: Mutex<HashMap<String, ProgressBar>>,
 }
 
@@ -18,19 +27,29 @@ impl LayerBars {
     pub fn new() -> LayerBars {
         let bars = || MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let bars = std::io::stderr().is_terminal().then(bars);
-        LayerBars { bars, quiet: false, known: Mutex::default() }
+        LayerBars { bars, quiet: false, settled: AtomicBool::new(false), known: Mutex::default() }
+    }
+
+    /// From now on lines only: a bar redrawn would wipe out what others write meanwhile.
+    pub fn settle(&self) {
+        if let Some(bars) = &self.bars
+            && !self.settled.swap(true, Ordering::Relaxed)
+        {
+            let _ = bars.clear();
+            bars.set_draw_target(ProgressDrawTarget::hidden());
+        }
     }
 
     /// Nothing at all.
     pub fn quiet() -> LayerBars {
-        LayerBars { bars: None, quiet: true, known: Mutex::default() }
+        LayerBars { bars: None, quiet: true, settled: AtomicBool::new(false), known: Mutex::default() }
     }
 }
 
 impl Progress for LayerBars {
     fn layer(&self, digest: &str, state: LayerState) {
         let short = digest.trim_start_matches("sha256:").get(..12).unwrap_or(digest).to_owned();
-        let Some(bars) = &self.bars else {
+        let Some(bars) = self.bars.as_ref().filter(|_| !self.settled.load(Ordering::Relaxed)) else {
             if matches!(state, LayerState::Done) && !self.quiet {
                 anstream::eprintln!("{short}: pulled");
             }
@@ -41,14 +60,15 @@ impl Progress for LayerBars {
         }
         let mut known = self.known.lock().expect("never poisoned: nothing below panics");
         let bar = known.entry(short.clone()).or_insert_with(|| {
-            // `wide_msg` gives way first, so that a line never wraps in a narrow window.
-            let template = "{prefix} {bar:24} {bytes:>10}/{total_bytes:<10} {wide_msg}";
-            let style = ProgressStyle::with_template(template).expect("the template is constant and valid");
-            bars.add(ProgressBar::new(0).with_style(style).with_prefix(short.clone()))
+            bars.add(ProgressBar::new(0).with_style(style("{prefix} {msg}")).with_prefix(short.clone()))
         });
         match state {
             LayerState::Downloading { done, total } => {
-                bar.set_length(total);
+                if bar.length() != Some(total) {
+                    // `wide_msg` gives way first, so that a line seldom wraps.
+                    bar.set_style(style("{prefix} {bar:24} {bytes:>10}/{total_bytes:<10} {wide_msg}"));
+                    bar.set_length(total);
+                }
                 bar.set_position(done);
                 bar.set_message(if done == total { "unpacking" } else { "" });
             }
@@ -60,6 +80,10 @@ impl Progress for LayerBars {
             }
         }
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are constant and valid")
 }
 
 impl Drop for LayerBars {

@@ -30,6 +30,8 @@ pub(super) struct Request {
     pub policy: String,
     /// The image store's directory.
     pub store: PathBuf,
+    /// No container can have started, so that nobody else writes on the terminal.
+    pub alone: bool,
     /// What the pod's imagePullSecrets hold.
     pub secrets: Vec<AuthFile>,
 }
@@ -72,13 +74,16 @@ pub(super) enum Outcome {
     InvalidName(String),
 }
 
+/// The longest request; secrets are most of it.
+pub(super) const LONGEST: usize = 128 << 10;
+
 /// The puller's life.
 pub fn main() -> i32 {
     // SAFETY: this process was started by launch with that descriptor.
     let socket = unsafe { take(PULLER) };
     let progress = LayerBars::new();
     let fetches = Fetches::default();
-    let mut buffer = vec![0; 64 << 10];
+    let mut buffer = vec![0; LONGEST];
     std::thread::scope(|scope| {
         loop {
             let request: Request = match nix::unistd::read(&socket, &mut buffer) {
@@ -89,9 +94,13 @@ pub fn main() -> i32 {
                 },
             };
             let (socket, progress, fetches) = (socket.as_fd(), &progress, &fetches);
+            if !request.alone {
+                progress.settle();
+            }
             scope.spawn(move || {
                 let answer =
                     Answer { outcome: fetches.shared(&request, progress), container: request.container };
+                progress.settle();
                 let text = serde_json::to_vec(&answer).expect("plain data");
                 // A supervisor that has gone needs no answer.
                 let _ = nix::unistd::write(socket, &text);
@@ -102,10 +111,10 @@ pub fn main() -> i32 {
 
 /// Fetches under way, by image and policy.
 #[derive(Default)]
-struct Fetches(Mutex<HashMap<(String, String), Shared>>);
+struct Fetches(Mutex<HashMap<(String, String), Fetch>>);
 
-/// What a fetch will come to, for all who wait for it.
-type Shared = Arc<OnceLock<Outcome>>;
+/// One fetch, whose outcome all that wait for it see.
+type Fetch = Arc<OnceLock<Outcome>>;
 
 impl Fetches {
     /// Containers that want the same image at the same time share one fetch; a later one is made anew.

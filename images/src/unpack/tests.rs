@@ -47,7 +47,7 @@ impl Archive {
         fs::write(outer.path().join("secret"), "secret").unwrap();
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
-        let result = unpack(&*self.0.into_inner().unwrap(), &root);
+        let result = unpack(&*self.0.into_inner().unwrap(), &root, 1 << 20);
         (outer, root, result)
     }
 }
@@ -121,4 +121,59 @@ fn owner_mode_and_times_are_kept() {
     let su = fs::metadata(root.join("d/su")).unwrap();
     assert_eq!((su.uid(), su.gid(), su.mode() & 0o7777, su.mtime()), (7, 8, 0o4755, 1_000_000));
     assert_eq!(fs::metadata(root.join("d")).unwrap().mtime(), 1_000_000);
+}
+
+#[test]
+fn headers_cannot_fill_the_memory() {
+    let (_outer, root, result) =
+        Archive::new().add(EntryType::GNULongName, "n", "", &"x".repeat(8 << 20)).file("f", "x").unpack();
+    assert!(matches!(result, Err(UnpackError::Archive(_))), "{result:?}");
+    assert_eq!(fs::read_dir(root).unwrap().count(), 0);
+}
+
+#[test]
+fn a_sparse_file_that_would_come_out_wrong_is_refused() {
+    let (_outer, root, result) =
+        Archive::new().add(EntryType::XHeader, "pax", "", "22 GNU.sparse.major=1\n").file("f", "x").unpack();
+    assert!(format!("{:?}", result.unwrap_err()).contains("sparse"));
+    assert!(!root.join("f").exists());
+}
+
+#[test]
+fn more_than_the_limit_is_refused_before_it_is_written() {
+    let (_outer, root, result) = Archive::new().file("f", &"x".repeat(2 << 20)).unpack();
+    assert!(matches!(result, Err(UnpackError::TooLarge { .. })), "{result:?}");
+    assert!(!root.join("f").exists());
+}
+
+#[test]
+fn overlayfs_marks_in_an_archive_are_not_overlayfs_marks() {
+    let pax = |key: &str, value: &str| {
+        let length = key.len() + value.len() + 3;
+        let digits = (length + 2).to_string().len();
+        format!("{} {key}={value}\n", length + digits)
+    };
+    let marks = pax("SCHILY.xattr.user.overlay.opaque", "y")
+        + &pax("SCHILY.xattr.user.overlay.redirect", "/etc")
+        + &pax("SCHILY.xattr.trusted.overlay.metacopy", "")
+        + &pax("SCHILY.xattr.user.kept", "1");
+    let (_outer, root, result) = Archive::new().add(EntryType::XHeader, "pax", "", &marks).dir("d").unpack();
+    result.unwrap();
+    let mut names = [0_u8; 256];
+    let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
+    // SAFETY: the path ends in NUL, and the buffer is as long as said.
+    let n = unsafe { libc::listxattr(path.as_ptr(), names.as_mut_ptr().cast(), names.len()) };
+    let names = String::from_utf8_lossy(&names[..usize::try_from(n).unwrap()]).into_owned();
+    assert!(!names.contains("overlay"), "{names}");
+}
+
+#[test]
+fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
+    let (_outer, root, result) = Archive::new().file(".wh.d", "").dir("d").file("d/new", "x").unpack();
+    result.unwrap();
+    let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
+    let name = CString::new(opaque_xattr()).unwrap();
+    // SAFETY: both strings end in NUL; no value is read.
+    let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    assert_eq!(n, 1);
 }
