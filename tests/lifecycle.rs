@@ -78,7 +78,7 @@ fn r_side_4_a_whole_pod_starts_and_stops_in_the_rules_order() {
 #[test]
 fn r_probe_1_a_server_that_fails_its_http_liveness_probe_is_restarted() {
     let home = Home::new();
-    let script = "mkdir -p /w; echo ok > /w/health; httpd -p 8080 -h /w; trap \"exit 0\" TERM; while :; do sleep 0.1; done";
+    let script = "mkdir -p /w; trap \"exit 0\" TERM; echo ok > /w/health; httpd -p 8080 -h /w; while :; do sleep 0.1; done";
     let ports = "    ports: [{name: web, containerPort: 8080}]\n    livenessProbe: {httpGet: {path: /health, port: web}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 1, initialDelaySeconds: 1}\n";
     let text = format!("  containers:\n{}{ports}", shell("a", script));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
@@ -191,7 +191,7 @@ fn a_stopped_pod_keeps_its_logs_and_starts_again_with_its_secrets() {
     let home = Home::new();
     let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {word: hidden}\n";
     let env = "    env: [{name: W, valueFrom: {secretKeyRef: {name: s, key: word}}}]\n";
-    let script = "echo word $W; trap \"echo asked; exit 0\" TERM; while :; do sleep 0.1; done";
+    let script = "trap \"echo asked; exit 0\" TERM; echo word $W; while :; do sleep 0.1; done";
     let text = format!("  containers:\n{}{env}{secret}", shell("a", script));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     let said = |words: &str| stdout(&home.podctl(&["logs", "p"])).contains(words);

@@ -16,6 +16,12 @@ fn shell(name: &str, script: &str) -> String {
     format!("  - name: {name}\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n")
 }
 
+/// Ends when it is asked to; ready once that is so. Before, the kernel drops the signal: it is a PID 1.
+fn obedient(name: &str) -> String {
+    let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+    shell(name, "trap \"exit 0\" TERM; touch /up; while :; do sleep 0.1; done") + probe
+}
+
 const VOLUME: &str = "    volumeMounts: [{name: v, mountPath: /v}]\n";
 const EMPTY_DIR: &str = "  volumes: [{name: v, emptyDir: {}}]\n";
 
@@ -114,16 +120,16 @@ fn r_side_4_sidecars_are_stopped_in_reverse_order_after_the_apps() {
 #[test]
 fn r_term_1_ctrl_c_and_delete_leave_nothing_behind() {
     let home = Home::new();
-    let text = format!("  containers:\n{}", shell("a", "trap \"exit 0\" TERM; while :; do sleep 0.1; done"));
+    let text = format!("  containers:\n{}", obedient("a"));
     let mut client = home.run_in_background(&pod(&text));
-    until("the pod runs", || home.pod("p")["status"]["phase"] == "Running");
+    until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
     assert!(!home.traces().is_empty(), "a running pod must leave traces, else this test sees none");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(client.id() as i32), nix::sys::signal::Signal::SIGINT)
         .unwrap();
     client.wait().unwrap();
     until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 
-    assert!(home.run(&pod(&text), &["-d"]).status.success());
+    assert!(home.run(&pod(&text), &["-d", "--wait", "ready"]).status.success());
     assert!(home.podctl(&["delete", "p"]).status.success());
     until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 }
@@ -144,7 +150,7 @@ fn a_killed_supervisor_takes_its_containers_along_and_is_swept() {
 #[test]
 fn exec_passes_input_output_and_exit_code() {
     let home = Home::new();
-    let text = format!("  containers:\n{}", shell("a", "trap \"exit 0\" TERM; while :; do sleep 0.1; done"));
+    let text = format!("  containers:\n{}", obedient("a"));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     let output = home.podctl(&["exec", "p", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((stdout(&output).as_str(), output.status.code()), ("out\n", Some(7)));
@@ -162,7 +168,7 @@ fn r_probe_1_a_failed_liveness_probe_restarts_the_container() {
     let home = Home::new();
     let probe =
         "    livenessProbe: {exec: {command: [test, -e, /alive]}, periodSeconds: 1, failureThreshold: 1}\n";
-    let script = "touch /alive; trap \"exit 0\" TERM; while :; do sleep 0.1; done";
+    let script = "trap \"exit 0\" TERM; touch /alive; while :; do sleep 0.1; done";
     let text = format!("  containers:\n{}{probe}", shell("a", script));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     assert!(home.podctl(&["exec", "p", "--", "rm", "/alive"]).status.success());

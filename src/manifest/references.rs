@@ -24,6 +24,10 @@ pub fn references(pod: &Pod) -> Vec<Reference<'_>> {
     let mut add = |kind, name, optional: Option<bool>, path| {
         all.push(Reference { kind, name, optional: optional == Some(true), path });
     };
+    for (i, secret) in spec.image_pull_secrets.iter().flatten().enumerate() {
+        // As on a cluster, the pull is tried without a missing one.
+        add("Secret", &secret.name, Some(true), format!("spec.imagePullSecrets[{i}].name"));
+    }
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
         let at = format!("spec.volumes[{i}]");
         if let Some(v) = &volume.config_map {

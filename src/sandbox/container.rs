@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
@@ -171,7 +171,9 @@ fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, E
     } else if spec.is_none_or(|s| s.host_pid != Some(true)) {
         namespaces.push(own(LinuxNamespaceType::Pid)?);
     }
-    let linux = LinuxBuilder::default().namespaces(namespaces).resources(resources::of_container(container)?);
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .resources(resources::of_container(pod.spec.as_ref().unwrap_or(&PodSpec::default()), container)?);
     built(linux.build())
 }
 

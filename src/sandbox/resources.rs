@@ -12,13 +12,24 @@ use crate::lifecycle::resources::{Amounts, effective_limits, effective_requests,
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.
 pub const PIDS: i64 = 4096;
 
+/// Of the cpu a container without a request gets next to nothing where others of its pod have requests, as on a
+/// cluster. A pod without any keeps the weight of every process: on a cluster all else is accounted for, on one
+/// machine it would starve beside whatever its user does.
+fn shares(milli: u64) -> u64 {
+    (milli * 1024 / 1000).clamp(2, 262_144)
+}
+
 /// A container's own.
 ///
 /// # Errors
 /// [`Error::Config`], which a checked pod never gives.
-pub fn of_container(container: &Container) -> Result<LinuxResources, Error> {
+pub fn of_container(spec: &PodSpec, container: &Container) -> Result<LinuxResources, Error> {
     let resources = container.resources.as_ref();
-    words(requests(resources), limits(resources), None)
+    let mut own = requests(resources);
+    if effective_requests(spec).cpu.is_some() {
+        own.cpu.get_or_insert(0);
+    }
+    words(own, limits(resources), None)
 }
 
 /// The pod's: what all of its containers may use together.
@@ -49,8 +60,10 @@ fn words(requests: Amounts, limits: Amounts, pids: Option<i64>) -> Result<LinuxR
     if let Some(request) = requests.memory {
         memory = memory.reservation(bytes(request));
     }
-    let milli = requests.cpu.unwrap_or(0);
-    let mut cpu = LinuxCpuBuilder::default().shares((milli * 1024 / 1000).clamp(2, 262_144));
+    let mut cpu = LinuxCpuBuilder::default();
+    if let Some(milli) = requests.cpu {
+        cpu = cpu.shares(shares(milli));
+    }
     if let Some(milli) = limits.cpu.filter(|milli| *milli > 0) {
         cpu = cpu.period(100_000u64).quota(bytes(milli.saturating_mul(100)).max(1000));
     }
