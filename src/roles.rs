@@ -12,10 +12,11 @@ use crate::{cli::doctor, engine, network::keeper, supervisor};
 /// A role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
-const ROLES: [Role; 8] = [
+const ROLES: [Role; 9] = [
     ("supervise", supervisor::main),
     ("pause", supervisor::pause::main),
     ("pull-agent", supervisor::pull::main),
+    ("pull-quietly", supervisor::pull::quiet),
     ("network", keeper::main),
     ("sweep", supervisor::sweep::main),
     ("images", engine::images::main),

@@ -320,6 +320,7 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
         strict_limits: args.strict_limits,
         network: args.network != Network::None,
         publish_all: args.publish_all,
+        progress: true,
     };
     if args.stdin {
         let annotations = pod.metadata.annotations.as_ref();

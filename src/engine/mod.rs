@@ -176,28 +176,28 @@ impl Engine {
     /// As [`Engine::run`]; what the pod refers to is taken from the first that has it.
     pub(crate) fn start(&self, pod: Pod, from: [&Manifest; 2], options: &Options) -> Result<Started, Error> {
         let warnings = unmet(&pod)?;
-        let objects = self.gather(&pod, from)?;
+        let objects = self.gather(&pod, from, options.progress)?;
         let mut started = supervisor::start(&self.home, pod, objects, options)?;
         started.warnings.splice(0..0, warnings);
         Ok(started)
     }
 
     /// What the pod refers to; the images of its volumes are pulled where their policy says so.
-    fn gather(&self, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
+    fn gather(&self, pod: &Pod, from: [&Manifest; 2], progress: bool) -> Result<Objects, Error> {
         for volume in gather::image_volumes(pod) {
             let failed =
                 |source| Error::Volume { volume: volume.volume, image: volume.image.clone(), source };
-            if let Err(e) = self.have(&volume.image, &volume.policy) {
+            if let Err(e) = self.have(&volume.image, &volume.policy, progress) {
                 return Err(failed(e));
             }
         }
         Ok(gather::gather(&self.home, pod, from)?)
     }
 
-    fn have(&self, image: &str, policy: &str) -> Result<(), ImageError> {
+    fn have(&self, image: &str, policy: &str, progress: bool) -> Result<(), ImageError> {
         let present = Store::open(&self.home.images())?.find(&image.parse()?)?.is_some();
         if policy == "Always" || (policy != "Never" && !present) {
-            self.pull(image, &PullOptions { progress: true, ..PullOptions::default() }).map(drop)
+            self.pull(image, &PullOptions { progress, ..PullOptions::default() }).map(drop)
         } else {
             Ok(())
         }

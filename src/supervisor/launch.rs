@@ -84,6 +84,9 @@ pub struct Options {
     pub network: bool,
     /// Every container port without a hostPort gets a free one.
     pub publish_all: bool,
+    /// Pulls show their progress on standard error.
+    #[serde(default)]
+    pub progress: bool,
 }
 
 impl Default for Options {
@@ -97,6 +100,7 @@ impl Default for Options {
             strict_limits: false,
             network: true,
             publish_all: false,
+            progress: false,
         }
     }
 }
@@ -317,7 +321,8 @@ fn launch(
                 false => CloneFlags::empty(),
             };
             let fds = [(pullers_end.as_fd(), PULLER)];
-            Some(role("pull-agent", namespaces, mappings.as_ref(), join, &fds)?)
+            let name = if options.progress { "pull-agent" } else { "pull-quietly" };
+            Some(role(name, namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);

@@ -74,9 +74,17 @@ pub(super) enum Outcome {
 
 /// The puller's life.
 pub fn main() -> i32 {
+    serve(&LayerBars::new())
+}
+
+/// The same, of one that shows nothing.
+pub fn quiet() -> i32 {
+    serve(&LayerBars::quiet())
+}
+
+fn serve(progress: &LayerBars) -> i32 {
     // SAFETY: this process was started by launch with that descriptor.
     let socket = unsafe { take(PULLER) };
-    let progress = LayerBars::new();
     let fetches = Fetches::default();
     let mut buffer = vec![0; 64 << 10];
     std::thread::scope(|scope| {
@@ -88,7 +96,7 @@ pub fn main() -> i32 {
                     Err(_) => return 1,
                 },
             };
-            let (socket, progress, fetches) = (socket.as_fd(), &progress, &fetches);
+            let (socket, fetches) = (socket.as_fd(), &fetches);
             scope.spawn(move || {
                 let answer =
                     Answer { outcome: fetches.shared(&request, progress), container: request.container };
