@@ -1,16 +1,59 @@
-//! podctl runs a Kubernetes Pod on one Linux machine: without root, daemon or cluster.
+//! Runs Kubernetes pods on one Linux machine, without root, daemon or cluster: podctl as a library.
 //!
-//! The flow goes one way: [`manifest`] reads files into checked pods, [`supervisor::start`] starts a
-//! pod's supervisor, which drives [`lifecycle`] and has [`sandbox`] say what the runtime crate is to
-//! do; [`state`] is what every command reads.
+//! A program that embeds podctl calls [`init`] first, for the processes that keep a pod are that same
+//! program, started anew. Everything else begins with an [`Engine`]:
+//!
+//! ```no_run
+//! use podctl::{Engine, LogOptions, Options, manifest::Source};
+//!
+//! fn main() -> Result<(), podctl::Error> {
+//!     podctl::init();
+//!     let engine = Engine::of_user()?;
+//!     let text = "
+//!         apiVersion: v1
+//!         kind: Pod
+//!         metadata: {name: hello}
+//!         spec:
+//!           restartPolicy: Never
+//!           containers:
+//!           - {name: app, image: 'busybox:1.36', command: [echo, hello]}
+//!     ";
+//!     let manifest = engine.load("default", &[Source { name: "hello".into(), text: text.into() }])?;
+//!     let pod = engine.run(&manifest.pods[0], &manifest, &Options::default())?;
+//!     println!("{:?}", pod.wait()?.status.and_then(|status| status.phase));
+//!     for entry in pod.logs(&LogOptions::default())? {
+//!         println!("{}", String::from_utf8_lossy(&entry.text));
+//!     }
+//!     pod.delete(None)
+//! }
+//! ```
+//!
+//! A [`PodHandle`] is one pod, whoever started it: the `podctl` command and every program of the same user
+//! see the same pods. A pod outlives the program that started it, unless that program deletes it. The
+//! Kubernetes types are those of [`k8s_openapi`], which is the version to build objects with.
 
-pub mod archive;
+mod archive;
+#[doc(hidden)]
 pub mod cli;
-pub mod lifecycle;
-pub mod logs;
+mod engine;
+mod lifecycle;
+mod logs;
 pub mod manifest;
-pub mod network;
-pub mod sandbox;
-pub mod state;
-pub mod supervisor;
-pub mod view;
+mod network;
+mod roles;
+mod sandbox;
+mod state;
+mod supervisor;
+mod view;
+
+pub use engine::{
+    Engine, Error, Exec, ImageError, ImageErrorKind, LogOptions, Logs, Output, PodHandle, PullOptions,
+    Streams, Watch,
+};
+pub use k8s_openapi;
+pub use logs::Entry;
+pub use network::ports::{HostPort, Target};
+pub use podctl_images::Image;
+pub use roles::init;
+pub use state::Error as StateError;
+pub use supervisor::{Error as StartError, LogLimits, Options};

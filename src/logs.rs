@@ -60,6 +60,12 @@ pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
+/// The number of the container's last start, if it was ever started.
+pub(crate) fn last_start(home: &Home, dir: &PodDir, uid: &str, container: &str) -> Option<u32> {
+    let files = listed(&home.logs(&dir.namespace, &dir.name, uid).join(container));
+    files.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).max()
+}
+
 /// The files that were put aside of a log, oldest first: `0.log.TIME` beside `0.log`.
 pub(crate) fn rotated(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -98,7 +104,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn new(dir: &PodDir) -> Result<Watch, Error> {
+    pub(crate) fn new(dir: &PodDir) -> Result<Watch, Error> {
         let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::io("watch", &dir.path)(e.into()))?;
         let watch = Watch(watch);
@@ -110,7 +116,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn of_all(home: &Home) -> Result<Watch, Error> {
+    pub(crate) fn of_all(home: &Home) -> Result<Watch, Error> {
         let all = home.runtime.join("pods");
         let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::io("watch", &all)(e.into()))?;
@@ -120,7 +126,7 @@ impl Watch {
     }
 
     /// Watches the pods that have been made since.
-    pub fn refresh(&self, home: &Home) {
+    pub(crate) fn refresh(&self, home: &Home) {
         for dir in home.pods().unwrap_or_default() {
             self.add(&dir.path);
         }

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    podctl::init();
     podctl::cli::main()
 }

@@ -398,7 +398,7 @@ fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> 
     if args.replace {
         super::delete::delete(home, dir, None, true)?;
     }
-    let started = supervisor::start(home, copy, objects, &Options::default())?;
+    let started = supervisor::start(home, copy, objects, &Options { progress: true, ..Options::default() })?;
     started.warnings.iter().for_each(|w| warn(w));
     match container.filter(|_| args.attach.unwrap_or(args.stdin)) {
         Some(container) => session(args, &started.dir, &container, None),

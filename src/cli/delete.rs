@@ -1,27 +1,17 @@
 //! `podctl delete`: ends pods and forgets them.
 
-use std::{
-    os::fd::OwnedFd,
-    time::{Duration, Instant},
-};
-
-use nix::sys::{
-    socket::{setsockopt, sockopt::ReceiveTimeout},
-    time::{TimeVal, TimeValLike},
-};
+use std::time::{Duration, Instant};
 
 use super::{
-    Error, io, objects,
+    Error, objects,
     run::seconds,
     wait::duration,
     which::{Which, not_found},
 };
+pub(super) use crate::engine::ask;
 use crate::{
+    engine::{gone, request},
     state::{Home, Liveness, PodDir},
-    supervisor::{
-        control::{self, Reply, Request},
-        sweep,
-    },
 };
 
 #[derive(clap::Args)]
@@ -156,59 +146,4 @@ pub(super) fn delete(
         gone(home, dir, socket, None)?;
     }
     Ok(())
-}
-
-/// Asks a living supervisor for the end; a pod that has none is forgotten at once.
-fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Option<OwnedFd>, Error> {
-    if dir.liveness() != Liveness::Alive {
-        sweep::remove(home, dir)?;
-        return Ok(None);
-    }
-    let failed = || io(format!("cannot reach the supervisor of pod {:?}", dir.name));
-    let socket = match control::dial(&dir.control_socket()) {
-        Ok(socket) => socket,
-        // It has just ended by itself.
-        Err(_) if dir.liveness() != Liveness::Alive => {
-            sweep::remove(home, dir)?;
-            return Ok(None);
-        }
-        Err(e) => return Err(failed()(e)),
-    };
-    control::send(&socket, &Request::Delete { grace_period }, &[]).map_err(failed())?;
-    Ok(Some(socket))
-}
-
-/// Waits until nothing is left of it; whether that came in time.
-fn gone(
-    home: &Home,
-    dir: &PodDir,
-    socket: Option<OwnedFd>,
-    deadline: Option<Instant>,
-) -> Result<bool, Error> {
-    if let Some(socket) = socket {
-        if let Some(deadline) = deadline {
-            // Zero would be without end.
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let left = TimeVal::microseconds(left.as_micros() as i64);
-            setsockopt(&socket, ReceiveTimeout, &left)
-                .map_err(|e| io("cannot wait for the pod's end")(e.into()))?;
-        }
-        // Nothing comes: the connection ends with the supervisor.
-        while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
-        if deadline.is_some_and(|d| d <= Instant::now()) && dir.liveness() == Liveness::Alive {
-            return Ok(false);
-        }
-    }
-    // The supervisor has forgotten the pod itself, unless it was killed.
-    if dir.liveness() == Liveness::Ended {
-        sweep::remove(home, dir)?;
-    }
-    Ok(true)
-}
-
-/// Asks for the end and does not wait; a pod that is gone already needs no asking.
-pub(super) fn ask(dir: &PodDir, grace_period: Option<Duration>) {
-    if let Ok(socket) = control::dial(&dir.control_socket()) {
-        let _ = control::send(&socket, &Request::Delete { grace_period }, &[]);
-    }
 }

@@ -249,7 +249,7 @@ fn overlay(home: &Home, rootless: bool) -> Check {
 }
 
 /// The role that tries: in namespaces of its own, over the directory at descriptor 3.
-pub(super) fn try_overlay() -> i32 {
+pub(crate) fn try_overlay() -> i32 {
     let none = None::<&str>;
     let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
     // By its name: the descriptor leads into the mount namespace in which it was opened.
@@ -264,7 +264,7 @@ pub(super) fn try_overlay() -> i32 {
 }
 
 /// The role that tries whether a user namespace gives what it should: mounts.
-pub(super) fn try_namespaces() -> i32 {
+pub(crate) fn try_namespaces() -> i32 {
     let none = None::<&str>;
     let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
     let done = private.and_then(|()| mount(Some("try"), "/tmp", Some("tmpfs"), MsFlags::empty(), none));

@@ -10,7 +10,6 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
 };
-use serde::Deserialize;
 
 use super::{
     Error, io, pod_dir,
@@ -18,7 +17,8 @@ use super::{
     terminal,
 };
 use crate::{
-    state::{Error as StateError, Home, Liveness, PodDir},
+    engine,
+    state::{Home, PodDir},
     supervisor::control::{self, Reply, Request},
 };
 
@@ -70,29 +70,6 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
 }
 
-/// What of a pod has to be known to choose a container; the rest of it is not looked at.
-#[derive(Deserialize)]
-struct Outline {
-    metadata: Metadata,
-    spec: Spec,
-}
-
-#[derive(Deserialize)]
-struct Metadata {
-    #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct Spec {
-    containers: Vec<Named>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
 /// The container that is meant, and a connection to its pod's supervisor.
 pub(super) fn reach(dir: &PodDir, container: Option<&str>, quiet: bool) -> Result<(String, OwnedFd), Error> {
     let container = match container {
@@ -104,38 +81,20 @@ pub(super) fn reach(dir: &PodDir, container: Option<&str>, quiet: bool) -> Resul
 
 /// A connection to the pod's supervisor.
 pub(super) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
-    control::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
-        Liveness::Absent => {
-            Error::State(StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() })
-        }
-        Liveness::Ended => Error::Said(format!("pod {:?} has ended; nothing can be done in it", dir.name)),
-        Liveness::Alive => unreachable_pod(dir)(e),
-    })
+    Ok(engine::dial(dir)?)
 }
 
 pub(super) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
-    io(format!("cannot reach the supervisor of pod {:?}", dir.name))
+    let failed = engine::unreachable_pod(dir);
+    move |source| failed(source).into()
 }
 
 pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Error> {
-    let path = dir.pod_file();
-    let missing =
-        || Error::State(StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() });
-    let text = std::fs::read(&path).map_err(|_| missing())?;
-    let outline: Outline = serde_json::from_slice(&text).map_err(|source| StateError::Damaged {
-        path,
-        pod: dir.name.clone(),
-        source,
-    })?;
-    let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
-    let annotated = outline.metadata.annotations.get("kubectl.kubernetes.io/default-container");
-    if let Some(name) = annotated.filter(|n| names.contains(n)) {
-        return Ok(name.clone());
+    let (name, out_of) = engine::default_container(dir)?;
+    if out_of.len() > 1 && !quiet {
+        eprintln!("Defaulted container {name:?} out of: {}", out_of.join(", "));
     }
-    if names.len() > 1 && !quiet {
-        eprintln!("Defaulted container {:?} out of: {}", names[0], names.join(", "));
-    }
-    names.into_iter().next().ok_or_else(missing)
+    Ok(name)
 }
 
 fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {

@@ -1,19 +1,14 @@
 //! `podctl pull`, `images`, `rmi`, `load`: the image store.
-//!
-//! Without root, files of an image belong to subordinate ids: what changes the store runs in a
-//! user namespace that has them, as this same program in another role.
 
 use std::path::PathBuf;
 
-use nix::sched::CloneFlags;
-use podctl_images::{Error as ImageError, Image, Options, Platform, Reference, Store};
-use podctl_runtime::{ExitStatus, IdMappings};
-use serde::{Deserialize, Serialize};
+use podctl_images::{Image, Reference};
+use podctl_runtime::IdMappings;
 
-use super::{Error, red, warn};
+use super::{Error, complain, warn};
 use crate::{
+    engine::{Engine, ImageError, ImageErrorKind, PullOptions},
     state::Home,
-    supervisor::{bars::LayerBars, role},
 };
 
 #[derive(clap::Args)]
@@ -70,167 +65,80 @@ pub(super) struct LoadArgs {
     quiet: bool,
 }
 
-/// What the role is told to do.
-#[derive(Serialize, Deserialize)]
-struct Task {
-    store: PathBuf,
-    work: Work,
-    quiet: bool,
+/// The user's store; without subordinate ids it says what that means for images.
+fn engine(home: &Home) -> Result<Engine, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        IdMappings::of_user()?.1.iter().for_each(|warning| warn(warning));
+    }
+    Ok(Engine::over(home))
 }
 
-#[derive(Serialize, Deserialize)]
-enum Work {
-    Pull {
-        images: Vec<String>,
-        platform: Option<String>,
-    },
-    /// A pull that says nothing of its result.
-    Fetch {
-        image: String,
-    },
-    Remove {
-        images: Vec<String>,
-        force: bool,
-        all: bool,
-    },
-    Load {
-        paths: Vec<PathBuf>,
-    },
+/// Does all that can be done; what fails is said, image by image. Gives the exit code.
+fn each<T>(all: &[T], mut one: impl FnMut(&T) -> Result<(), ImageError>) -> i32 {
+    let mut code = 0;
+    for item in all {
+        if let Err(e) = one(item) {
+            complain(&e.into());
+            code = 1;
+        }
+    }
+    code
 }
-
-/// The variable that carries it.
-const TASK: &str = "PODCTL_IMAGES_TASK";
 
 pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
-    let (images, platform) = (args.images.clone(), args.platform.clone());
-    changing(home, Work::Pull { images, platform }, args.quiet)
+    let engine = engine(home)?;
+    let options = PullOptions { platform: args.platform.clone(), progress: !args.quiet };
+    Ok(each(&args.images, |image| {
+        let image = engine.pull(image, &options)?;
+        println!("{}@{}", split(&image).0, image.digest);
+        Ok(())
+    }))
 }
 
 /// Fetches one image; gives the exit code.
 pub(super) fn fetch(home: &Home, image: &str) -> Result<i32, Error> {
-    changing(home, Work::Fetch { image: image.to_owned() }, false)
+    let engine = engine(home)?;
+    let options = PullOptions { progress: true, ..PullOptions::default() };
+    Ok(each(&[image], |image| engine.pull(image, &options).map(drop)))
 }
 
 pub(super) fn remove(args: &RemoveArgs, home: &Home) -> Result<i32, Error> {
-    changing(home, Work::Remove { images: args.images.clone(), force: args.force, all: args.all }, true)
+    let engine = engine(home)?;
+    let remove =
+        |image: &str, force, passed_over: Option<ImageErrorKind>| match engine.remove_image(image, force) {
+            Ok(gone) => {
+                gone.iter().for_each(|image| println!("removed {}", image.reference));
+                Ok(())
+            }
+            Err(e) if Some(e.kind) == passed_over => Ok(()),
+            Err(e) => Err(e),
+        };
+    if args.all {
+        let in_use = Some(ImageErrorKind::InUse);
+        return Ok(each(&engine.images()?, |image| remove(&image.reference, true, in_use)));
+    }
+    let missing = args.force.then_some(ImageErrorKind::NotFound);
+    Ok(each(&args.images, |image| remove(image, args.force, missing)))
 }
 
 pub(super) fn load(args: &LoadArgs, home: &Home) -> Result<i32, Error> {
-    let mut paths = Vec::new();
-    for path in &args.input {
-        paths.push(match path.to_str() {
-            Some("-") => path.clone(),
-            _ => path.canonicalize().map_err(super::io(format!("cannot load {}", path.display())))?,
-        });
-    }
+    let mut paths = args.input.clone();
     if paths.is_empty() {
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
             return Err(Error::Said("name what to load with -i FILE, or give it on standard input".into()));
         }
         paths.push("-".into());
     }
-    changing(home, Work::Load { paths }, args.quiet)
-}
-
-fn changing(home: &Home, work: Work, quiet: bool) -> Result<i32, Error> {
-    let task = Task { store: home.images(), work, quiet };
-    if nix::unistd::geteuid().is_root() {
-        return Ok(carry_out(&task));
-    }
-    let (mappings, warning) = IdMappings::of_user()?;
-    warning.iter().for_each(|w| warn(w));
-    let text = serde_json::to_string(&task).expect("plain data");
-    // SAFETY: this process has one thread.
-    unsafe { std::env::set_var(TASK, text) };
-    let process =
-        role("images", CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, Some(&mappings), &[], &[])?;
-    match process.wait()? {
-        ExitStatus::Code(code) => Ok(code),
-        ExitStatus::Signal(signal) => Ok(128 + signal),
-    }
-}
-
-/// The role.
-pub(super) fn inside() -> i32 {
-    // Who ends the command means its work. A parent that is gone already is the same race as a late kill.
-    let _ = nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL));
-    let task = std::env::var(TASK).unwrap_or_default();
-    serde_json::from_str(&task).map_or(2, |task| carry_out(&task))
-}
-
-/// Does all that can be done; what fails is said, image by image.
-fn carry_out(task: &Task) -> i32 {
-    let mut code = 0;
-    let mut done = |result: Result<(), ImageError>| {
-        if let Err(e) = result {
-            anstream::eprintln!("{}: {e}", red("error"));
-            code = 1;
-        }
-    };
-    let store = match Store::open(&task.store) {
-        Ok(store) => store,
-        Err(e) => {
-            done(Err(e));
-            return 1;
-        }
-    };
-    let progress = || if task.quiet { LayerBars::quiet() } else { LayerBars::new() };
-    match &task.work {
-        Work::Pull { images, platform } => images.iter().for_each(|image| {
-            let pulled = pull_one(&store, image, platform.as_deref(), &progress());
-            done(pulled.map(|image| println!("{}@{}", split(&image).0, image.digest)));
-        }),
-        Work::Fetch { image } => done(pull_one(&store, image, None, &progress()).map(drop)),
-        Work::Load { paths } => paths.iter().for_each(|path| {
-            let loaded = podctl_images::load(&store, path, &progress());
-            done(loaded.map(|images| images.iter().for_each(|image| println!("loaded {}", image.reference))));
-        }),
-        Work::Remove { all: true, .. } => match store.list() {
-            Ok(images) => images.iter().for_each(|image| match remove_one(&store, &image.reference, true) {
-                Err(ImageError::InUse { .. }) => {}
-                other => done(other),
-            }),
-            Err(e) => done(Err(e)),
-        },
-        Work::Remove { images, force, .. } => {
-            images.iter().for_each(|image| match remove_one(&store, image, *force) {
-                Err(ImageError::NotFound { .. }) if *force => {}
-                other => done(other),
-            });
-        }
-    }
-    code
-}
-
-fn pull_one(
-    store: &Store,
-    image: &str,
-    platform: Option<&str>,
-    progress: &LayerBars,
-) -> Result<Image, ImageError> {
-    let platform = platform.map(str::parse::<Platform>).transpose()?.unwrap_or_default();
-    let options = Options { platform, ..Options::default() };
-    let pulled = podctl_images::pull(store, &image.parse::<Reference>()?, &options, progress)?;
-    Ok(pulled.image)
-}
-
-fn remove_one(store: &Store, text: &str, force: bool) -> Result<(), ImageError> {
-    let references = store.resolve(text)?;
-    if references.len() > 1 && !force {
-        return Err(ImageError::SeveralNames {
-            text: text.to_owned(),
-            names: references.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        });
-    }
-    for reference in references {
-        store.remove(&reference)?;
-        println!("removed {reference}");
-    }
-    Ok(())
+    let engine = engine(home)?;
+    Ok(each(&paths, |path| {
+        let loaded = engine.load_image(path, !args.quiet)?;
+        loaded.iter().for_each(|image| println!("loaded {}", image.reference));
+        Ok(())
+    }))
 }
 
 pub(super) fn list(args: &ListArgs, home: &Home) -> Result<i32, Error> {
-    let images = Store::open(&home.images())?.list()?;
+    let images = Engine::over(home).images()?;
     let wanted: Option<Reference> = args.filter.as_deref().map(str::parse).transpose()?;
     let tagged = args
         .filter

@@ -14,7 +14,7 @@ use super::{
     which::{Which, not_found},
 };
 use crate::{
-    logs::{Entry, Follow, read},
+    logs::{Entry, Follow, last_start, read},
     state::{Home, Liveness, PodDir},
 };
 
@@ -179,7 +179,7 @@ fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Er
         follow = Some(new);
     } else {
         for container in containers {
-            let last = last_start(home, &dir.namespace, &dir.name, &uid, container);
+            let last = last_start(home, dir, &uid, container);
             match (
                 if args.previous { last.and_then(|n| n.checked_sub(1)) } else { last },
                 args.all_containers,
@@ -260,13 +260,6 @@ fn limited(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
         }
     }
     all
-}
-
-/// The number of the container's last start, if it was ever started.
-fn last_start(home: &Home, namespace: &str, name: &str, uid: &str, container: &str) -> Option<u32> {
-    let dir = home.logs(namespace, name, uid).join(container);
-    let files = std::fs::read_dir(dir).ok()?.flatten();
-    files.filter_map(|e| e.path().file_stem()?.to_str()?.parse().ok()).max()
 }
 
 fn show(args: &Args, source: &Source, entries: &[Entry]) {

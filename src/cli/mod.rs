@@ -8,7 +8,7 @@ mod create;
 mod debug;
 mod delete;
 mod describe;
-mod doctor;
+pub(crate) mod doctor;
 mod events;
 mod exec;
 mod explain;
@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::{
+    engine::{self, PodHandle},
     state::{self, Home, PodDir},
     supervisor,
 };
@@ -111,17 +112,15 @@ enum Command {
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
-    /// Not for people.
-    #[command(hide = true)]
-    Internal {
-        /// Which role this process is to play.
-        role: String,
-    },
 }
 
 /// What goes wrong in a command; shown once, here.
 #[derive(Debug, thiserror::Error)]
 enum Error {
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Image(#[from] engine::ImageError),
     #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
@@ -145,21 +144,8 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 /// The program's life.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::Internal { role } = &cli.command {
-        return exit_code(match role.as_str() {
-            "supervise" => supervisor::main(),
-            "try-namespaces" => doctor::try_namespaces(),
-            "try-overlay" => doctor::try_overlay(),
-            "pause" => supervisor::pause::main(),
-            "pull-agent" => supervisor::pull::main(),
-            "network" => crate::network::keeper::main(),
-            "sweep" => supervisor::sweep::main(),
-            "images" => images::inside(),
-            _ => 2,
-        });
-    }
     match command(cli) {
-        Ok(code) => exit_code(code),
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(e) => {
             complain(&e);
             ExitCode::FAILURE
@@ -199,17 +185,17 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
-        Command::Internal { .. } => unreachable!("handled in main"),
     }
-}
-
-fn exit_code(code: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
 fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
     Ok(home.pod(namespace, which::plain(name)?))
+}
+
+/// The pod of that name, which need not exist.
+fn pod_handle(home: &Home, namespace: &str, name: &str) -> Result<PodHandle, Error> {
+    Ok(PodHandle::of(home, &pod_dir(home, namespace, name)?))
 }
 
 /// Shows an error after which the command goes on.

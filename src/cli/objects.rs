@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use crate::{
+    engine::Engine,
     manifest::{self, Manifest, Source},
     state::{self, Home, Kept},
     supervisor::sweep,
@@ -171,12 +172,7 @@ pub(super) fn remove_volume(home: &Home, namespace: &str, name: &str) -> Result<
 
 /// What pods may refer to beside their own files: the local store, and files that hold nothing else.
 pub(super) fn stored(home: &Home, namespace: &str, files: &[(Kind, &String)]) -> Result<Manifest, Error> {
-    let mut stored = Manifest {
-        config_maps: home.objects(namespace)?,
-        secrets: home.objects(namespace)?,
-        claims: claims(home, namespace)?,
-        ..Manifest::default()
-    };
+    let mut stored = Engine::over(home).kept(namespace)?;
     for (kind, file) in files {
         let source = super::run::source(file)?;
         let found = manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[(*file).clone()]))?;

@@ -18,20 +18,20 @@ use nix::{
 };
 
 use super::{
-    Error, attach, delete, exec, images, io, jobs,
+    Error, attach, delete, exec, io, jobs,
     objects::{self, Kind},
     red,
     session::End,
     warn,
 };
 use crate::{
+    engine::{self, Engine},
     lifecycle,
     logs::{Follow, Prefixes},
     manifest::{self, Diagnostic, Manifest, Source},
     network::ports::{self, HostPort, Target},
-    sandbox::Objects,
     state::{Home, Liveness, PodDir},
-    supervisor::{self, LogLimits, Options, Started, gather},
+    supervisor::{LogLimits, Options, Started},
 };
 
 #[derive(clap::Args)]
@@ -276,22 +276,6 @@ pub(super) fn read(files: &[String], stored: &Manifest) -> Result<Manifest, Erro
     Ok(manifest)
 }
 
-/// What the pod refers to; the images of its volumes are pulled where their policy says so.
-fn gathered(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
-    let store = podctl_images::Store::open(&home.images())?;
-    for volume in gather::image_volumes(pod) {
-        let present = store.find(&volume.image.parse()?)?.is_some();
-        let pull = volume.policy == "Always" || (volume.policy != "Never" && !present);
-        if pull && images::fetch(home, &volume.image)? != 0 {
-            return Err(Error::Said(format!(
-                "volume {:?}: image {:?} could not be pulled",
-                volume.volume, volume.image
-            )));
-        }
-    }
-    Ok(gather::gather(home, pod, from)?)
-}
-
 /// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
 fn publish(pod: &mut Pod, ports: &[HostPort]) {
     let Some(spec) = &mut pod.spec else { return };
@@ -321,22 +305,10 @@ fn publish(pod: &mut Pod, ports: &[HostPort]) {
 
 /// Nothing is started when this machine cannot give what a pod asks for.
 fn met(manifest: &Manifest) -> Result<(), Error> {
-    for pod in &manifest.pods {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        for (field, severity, why) in crate::sandbox::host::unmet(pod) {
-            match severity {
-                manifest::Severity::Error => {
-                    return Err(Error::Said(format!("pod \"{name}\": {field}: {why}")));
-                }
-                manifest::Severity::Warning => warn(&format!("{field}: {why}")),
-            }
-        }
-    }
-    Ok(())
+    Ok(manifest.pods.iter().try_for_each(|pod| engine::unmet(pod).map(drop))?)
 }
 
 pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]) -> Result<Started, Error> {
-    let objects = gathered(home, &pod, from)?;
     let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
     let restart_pod =
         args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
@@ -348,6 +320,7 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
         strict_limits: args.strict_limits,
         network: args.network != Network::None,
         publish_all: args.publish_all,
+        progress: true,
     };
     if args.stdin {
         let annotations = pod.metadata.annotations.as_ref();
@@ -373,7 +346,7 @@ pub(super) fn start(args: &Args, home: &Home, mut pod: Pod, from: [&Manifest; 2]
             delete::delete(home, &dir, None, true)?;
         }
     }
-    let started = supervisor::start(home, pod, objects, &options)?;
+    let started = Engine::over(home).start(pod, from, &options)?;
     for warning in &started.warnings {
         warn(warning);
     }

@@ -1,10 +1,7 @@
 //! `podctl start`: starts pods that were stopped, or have ended, anew.
 
-use super::{Error, pod_dir, warn};
-use crate::{
-    state::{Home, PodDir},
-    supervisor,
-};
+use super::{Error, pod_handle, warn};
+use crate::state::Home;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -15,16 +12,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     for name in &args.names {
-        let dir = pod_dir(home, namespace, name)?;
-        start(home, &dir)?;
-        println!("pod \"{}\" started", dir.name);
+        let pod = pod_handle(home, namespace, name)?.start()?;
+        pod.warnings().iter().for_each(|warning| warn(warning));
+        println!("pod \"{}\" started", pod.name());
     }
     Ok(0)
-}
-
-/// Starts an ended pod anew.
-pub(super) fn start(home: &Home, dir: &PodDir) -> Result<(), Error> {
-    let started = supervisor::start_again(home, dir)?;
-    started.warnings.iter().for_each(|warning| warn(warning));
-    Ok(())
 }

@@ -2,11 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Error, io, pod_dir, run::seconds};
-use crate::{
-    state::{Home, Liveness},
-    supervisor::control::{self, Reply, Request},
-};
+use super::{Error, pod_handle, run::seconds};
+use crate::state::Home;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -20,15 +17,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     for name in &args.names {
-        let dir = pod_dir(home, namespace, name)?;
-        dir.read()?;
-        if let (Ok(socket), Liveness::Alive) = (control::dial(&dir.control_socket()), dir.liveness()) {
-            control::send(&socket, &Request::Stop { grace_period: args.grace_period }, &[])
-                .map_err(io(format!("cannot reach the supervisor of pod {:?}", dir.name)))?;
-            // Nothing comes: the connection ends with the supervisor.
-            while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
-        }
-        println!("pod \"{}\" stopped", dir.name);
+        let pod = pod_handle(home, namespace, name)?;
+        pod.stop(args.grace_period)?;
+        println!("pod \"{}\" stopped", pod.name());
     }
     Ok(0)
 }

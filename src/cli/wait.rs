@@ -9,6 +9,7 @@ use super::{
     which::{Which, not_found, read},
 };
 use crate::{
+    engine,
     logs::Watch,
     state::{Home, PodDir},
     view::jsonpath::{self, Template},
@@ -186,7 +187,8 @@ fn until(
         watch.refresh(home);
         let holds = match read(dir) {
             Ok(pod) => condition.holds(&pod)?,
-            Err(Error::State(crate::state::Error::NotFound { .. })) => match condition {
+            Err(Error::Engine(engine::Error::State(crate::state::Error::NotFound { .. }))) => match condition
+            {
                 Condition::Delete => true,
                 Condition::Create => false,
                 // It will not come to be so any more.

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Error, objects, run};
 use crate::{
-    state::{self, Home, Liveness, PodDir},
+    engine,
+    state::{self, Home, PodDir},
     view::select::{Fields, Labels},
 };
 
@@ -102,7 +103,7 @@ impl Which {
                     chosen.found.push(Found { dir, pod });
                 }
                 Ok(_) => {}
-                Err(Error::State(state::Error::NotFound { name, .. })) => {
+                Err(Error::Engine(engine::Error::State(state::Error::NotFound { name, .. }))) => {
                     if named {
                         chosen.missing.push(name);
                     }
@@ -132,27 +133,9 @@ pub(super) fn plain(name: &str) -> Result<&str, Error> {
     }
 }
 
-/// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
+/// The pod as it is to be shown.
 pub(super) fn read(dir: &PodDir) -> Result<Pod, Error> {
-    let mut pod = dir.read()?;
-    let spec = pod.spec.get_or_insert_default();
-    if spec.node_name.is_none() {
-        spec.node_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
-    }
-    if dir.liveness() == Liveness::Ended {
-        lost(&mut pod);
-    }
-    Ok(pod)
-}
-
-/// A pod whose supervisor was killed ended with it; its last written status does not say so.
-fn lost(pod: &mut Pod) {
-    let status = pod.status.get_or_insert_default();
-    if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-        status.phase = Some("Failed".into());
-        status.reason = Some("SupervisorLost".into());
-        status.message = Some("the pod's supervisor was killed, and its containers with it".into());
-    }
+    Ok(engine::shown(dir)?)
 }
 
 /// Flags of kubectl that choose a cluster. They are known here to be answered well.

@@ -30,7 +30,6 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
         Event::SandboxReady { pod_ips, host_ip } => {
             (state.sandbox, state.pod_ips, state.host_ip) = (true, pod_ips, host_ip);
         }
-        Event::SandboxFailed { message } => fail(state, "CreatePodSandboxError", message, now.monotonic),
         Event::ImagePulling { container } => {
             let Some(at) = by_name(&container) else { return };
             let asked = spec.container(at).image.clone().unwrap_or_default();

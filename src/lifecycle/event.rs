@@ -26,11 +26,6 @@ pub enum Event {
         /// `status.hostIP`.
         host_ip: Option<String>,
     },
-    /// The sandbox could not be made; the pod cannot run.
-    SandboxFailed {
-        /// The whole cause, ready to be shown.
-        message: String,
-    },
     /// The image has to be fetched, and its registry is being asked.
     ImagePulling {
         /// The container that asked.

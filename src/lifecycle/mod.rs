@@ -22,8 +22,8 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
-pub use printed::{Printed, printed, printed_status};
-pub use spec::{Kind, RestartPolicy, Spec};
+pub use printed::{printed, printed_status};
+pub use spec::Spec;
 pub use state::State;
 
 use std::time::Duration;

@@ -42,6 +42,7 @@ use self::{netlink::Netlink, ports::HostPort};
 use crate::{
     state::Home,
     supervisor::{
+        children,
         control::{dial, receive, send},
         role,
     },
@@ -221,7 +222,7 @@ fn start(path: &Path, lock: &File, mappings: Option<&IdMappings>) -> Result<(), 
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
     let fds = [(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
-    role("network", namespaces, mappings, &[], &fds).map(drop).map_err(|e| {
+    role("network", namespaces, mappings, &[], &fds).map(|keeper| children::leave(&keeper)).map_err(|e| {
         let _ = fs::remove_file(path);
         e.into()
     })

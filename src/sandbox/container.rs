@@ -31,7 +31,7 @@ pub struct Prepared {
     /// What the runtime carries out.
     pub spec: Spec,
     /// Sources of subPath mounts, which the spec names through their descriptors.
-    pub held: Vec<OwnedFd>,
+    _held: Vec<OwnedFd>,
 }
 
 /// The runtime spec of one container of the pod.
@@ -78,7 +78,7 @@ pub fn container_spec(
             .linux(linux)
             .build(),
     )?;
-    Ok(Prepared { spec, held })
+    Ok(Prepared { spec, _held: held })
 }
 
 /// The process of an `exec` into a container of that spec: same identity, other command.

@@ -20,7 +20,7 @@ pub struct Home {
 impl Home {
     /// The directories of the user who runs this process, made where they are missing.
     ///
-    /// `PODCTL_RUNTIME_DIR` and `PODCTL_DATA_DIR` override them, for tests and for embedding.
+    /// `PODCTL_RUNTIME_DIR` and `PODCTL_DATA_DIR` override them.
     ///
     /// # Errors
     /// [`Error::NoHome`] when the environment names no place, [`Error::Io`] when one cannot be made.
@@ -44,7 +44,16 @@ impl Home {
                 .ok_or(Error::NoHome)?
                 .join("podctl"),
         };
-        let home = Home { runtime, data };
+        Home::at(&runtime, &data)
+    }
+
+    /// These directories, made where they are missing; for nobody but the user who runs this process.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when one cannot be made.
+    pub fn at(runtime: &Path, data: &Path) -> Result<Home, Error> {
+        let absolute = |dir: &Path| std::path::absolute(dir).map_err(Error::io("find", dir));
+        let home = Home { runtime: absolute(runtime)?, data: absolute(data)? };
         private_dir(&home.runtime)?;
         private_dir(&home.runtime.join("pods"))?;
         private_dir(&home.data)?;

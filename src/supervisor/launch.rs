@@ -30,7 +30,7 @@ use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::log::Limits as LogLimits;
+use super::{children, log::Limits as LogLimits};
 use crate::{
     lifecycle,
     network::{
@@ -84,6 +84,9 @@ pub struct Options {
     pub network: bool,
     /// Every container port without a hostPort gets a free one.
     pub publish_all: bool,
+    /// Pulls show their progress on standard error.
+    #[serde(default)]
+    pub progress: bool,
 }
 
 impl Default for Options {
@@ -97,6 +100,7 @@ impl Default for Options {
             strict_limits: false,
             network: true,
             publish_all: false,
+            progress: false,
         }
     }
 }
@@ -154,8 +158,6 @@ fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error 
 pub struct Started {
     /// Where its state lies.
     pub dir: PodDir,
-    /// The pod's uid.
-    pub uid: String,
     /// What the user should know: what will not work here and why.
     pub warnings: Vec<String>,
     /// Ports of the host that were chosen for it or its Services.
@@ -185,7 +187,7 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     let lock = dir.lock()?.ok_or_else(|| Error::Exists(name.clone()))?;
     let uid = uuid::Uuid::new_v4().to_string();
     let manifest = pod.clone();
-    pod.metadata.uid = Some(uid.clone());
+    pod.metadata.uid = Some(uid);
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
@@ -197,7 +199,7 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
     if started.is_err() {
         let _ = dir.remove();
     }
-    started.map(|(supervisor, warnings, published)| Started { dir, uid, warnings, published, supervisor })
+    started.map(|(supervisor, warnings, published)| Started { dir, warnings, published, supervisor })
 }
 
 /// What starts a pod again.
@@ -283,7 +285,7 @@ fn launch(
         .map_err(step("hand the pod to its supervisor"))?;
 
     let (client, supervisors_end) = pair()?;
-    let (puller, pullers_end) = pair()?;
+    let (pullers_socket, pullers_end) = pair()?;
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     if !host_pid {
         namespaces |= CloneFlags::CLONE_NEWPID;
@@ -303,14 +305,14 @@ fn launch(
     }
     let mut fds = vec![(lock.as_fd(), LOCK), (document.as_fd(), LAUNCH), (supervisors_end.as_fd(), CLIENT)];
     if !all_present {
-        fds.push((puller.as_fd(), PULLER));
+        fds.push((pullers_socket.as_fd(), PULLER));
     }
     if let Some(network) = &network {
         fds.push((network.socket.as_fd(), NETWORK));
     }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
     let scope = super::scope::ask(&uid, &supervisor);
-    let _puller = match all_present {
+    let puller = match all_present {
         true => None,
         false => {
             let namespaces = match rootless {
@@ -319,10 +321,12 @@ fn launch(
                 false => CloneFlags::empty(),
             };
             let fds = [(pullers_end.as_fd(), PULLER)];
-            Some(role("pull-agent", namespaces, mappings.as_ref(), join, &fds)?)
+            let name = if options.progress { "pull-agent" } else { "pull-quietly" };
+            Some(role(name, namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
-    drop((supervisors_end, puller, pullers_end, lock, network));
+    std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
+    drop((supervisors_end, pullers_socket, pullers_end, lock, network));
 
     if let Some(scope) = scope {
         scope.settle();

@@ -9,6 +9,7 @@ mod act;
 mod attach;
 pub mod bars;
 mod cgroups;
+pub(crate) mod children;
 mod client;
 pub mod control;
 mod ephemeral;

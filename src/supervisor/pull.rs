@@ -79,9 +79,17 @@ pub(super) const LONGEST: usize = 128 << 10;
 
 /// The puller's life.
 pub fn main() -> i32 {
+    serve(&LayerBars::new())
+}
+
+/// The same, of one that shows nothing.
+pub fn quiet() -> i32 {
+    serve(&LayerBars::quiet())
+}
+
+fn serve(progress: &LayerBars) -> i32 {
     // SAFETY: this process was started by launch with that descriptor.
     let socket = unsafe { take(PULLER) };
-    let progress = LayerBars::new();
     let fetches = Fetches::default();
     let mut buffer = vec![0; LONGEST];
     std::thread::scope(|scope| {
@@ -93,7 +101,7 @@ pub fn main() -> i32 {
                     Err(_) => return 1,
                 },
             };
-            let (socket, progress, fetches) = (socket.as_fd(), &progress, &fetches);
+            let (socket, fetches) = (socket.as_fd(), &fetches);
             if !request.alone {
                 progress.settle();
             }

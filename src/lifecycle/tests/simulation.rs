@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::{api::core::v1::PodStatus, jiff::SignedDuration};
 use serde_json::{Value, json};
 
-use super::*;
+use super::{super::spec::Kind, *};
 
 /// splitmix64.
 struct Random(u64);
@@ -182,10 +182,7 @@ impl Life {
     }
 
     fn live(mut self) {
-        let sandbox = match self.random.chance(2) {
-            true => Event::SandboxFailed { message: "no".into() },
-            false => Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ip: None },
-        };
+        let sandbox = Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ip: None };
         let after = self.random.below(2000);
         self.plan(after, Plan::Report(sandbox));
         // Somebody ends every pod some time.

@@ -1,0 +1,163 @@
+//! A command in a container. Its bytes flow between it and the caller directly.
+
+use std::{
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    thread,
+};
+
+use serde::Deserialize;
+
+use super::{Error, PodHandle, io};
+use crate::{
+    state::{Error as StateError, Liveness, PodDir},
+    supervisor::control::{self, Reply, Request},
+};
+
+/// The three streams of a command. They go into the container as they are: a terminal should not,
+/// whatever runs there could read from it and set it up.
+#[derive(Debug)]
+pub struct Streams {
+    /// What it reads.
+    pub stdin: OwnedFd,
+    /// What it writes.
+    pub stdout: OwnedFd,
+    /// What it complains to.
+    pub stderr: OwnedFd,
+}
+
+/// What a command wrote and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; 128 + n when signal n ended it.
+    pub exit_code: i32,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+/// A command that runs in a container. Dropping it hangs the command up (SIGHUP), as a closed terminal
+/// would.
+#[derive(Debug)]
+pub struct Exec {
+    dir: PodDir,
+    socket: OwnedFd,
+}
+
+impl Exec {
+    /// Waits for the command's end; gives its exit code, 128 + n when signal n ended it.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when the pod ended, and the command with it.
+    pub fn wait(self) -> Result<i32, Error> {
+        match control::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
+            Some((Reply::Ended(code), _)) => Ok(code),
+            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
+            Some(_) | None => Err(Error::Ended(self.dir.name)),
+        }
+    }
+}
+
+impl PodHandle {
+    /// Starts a command in a container: by default the one that the annotation
+    /// `kubectl.kubernetes.io/default-container` names, or the first.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it cannot be started: 126 and 127 mean what they mean to a shell.
+    /// [`Error::Ended`], [`Error::State`], [`Error::Unreachable`].
+    pub fn exec(&self, container: Option<&str>, command: &[&str], streams: Streams) -> Result<Exec, Error> {
+        let dir = &self.dir;
+        let container = match container {
+            Some(name) => name.to_owned(),
+            None => default_container(dir)?.0,
+        };
+        let socket = dial(dir)?;
+        let command = command.iter().map(ToString::to_string).collect();
+        let request = Request::Exec { container, command, terminal: false, size: None };
+        let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
+        control::send(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
+        match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
+            Some(_) => Ok(Exec { dir: dir.clone(), socket }),
+            None => Err(Error::Ended(dir.name.clone())),
+        }
+    }
+
+    /// Runs a command to its end without input, and collects what it writes.
+    ///
+    /// # Errors
+    /// As [`PodHandle::exec`].
+    pub fn output(&self, container: Option<&str>, command: &[&str]) -> Result<Output, Error> {
+        let pipe = || std::io::pipe().map_err(io("make a pipe"));
+        let null = std::fs::File::open("/dev/null").map_err(io("open /dev/null"))?;
+        let ((mut out, stdout), (mut err, stderr)) = (pipe()?, pipe()?);
+        let streams = Streams { stdin: null.into(), stdout: stdout.into(), stderr: stderr.into() };
+        let exec = self.exec(container, command, streams)?;
+        let reader = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            err.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let mut stdout = Vec::new();
+        out.read_to_end(&mut stdout).map_err(io("read a command's output"))?;
+        let stderr = reader.join().expect("reading does not panic").map_err(io("read a command's output"))?;
+        Ok(Output { exit_code: exec.wait()?, stdout, stderr })
+    }
+}
+
+/// What of a pod has to be known to choose a container; the rest of it is not looked at.
+#[derive(Deserialize)]
+struct Outline {
+    metadata: Metadata,
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    containers: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+/// The container that is meant when none is named; beside it all there are, when nothing but their order
+/// chose it.
+pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), Error> {
+    let path = dir.pod_file();
+    let text = std::fs::read(&path).map_err(|_| missing(dir))?;
+    let damaged = |source| StateError::Damaged { path, pod: dir.name.clone(), source };
+    let outline: Outline = serde_json::from_slice(&text).map_err(damaged)?;
+    let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
+    let annotated = outline.metadata.annotations.get("kubectl.kubernetes.io/default-container");
+    if let Some(name) = annotated.filter(|n| names.contains(n)) {
+        return Ok((name.clone(), Vec::new()));
+    }
+    let first = names.first().cloned().ok_or_else(|| missing(dir))?;
+    Ok((first, names))
+}
+
+/// A connection to the pod's supervisor.
+pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
+    control::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
+        Liveness::Absent => missing(dir),
+        Liveness::Ended => Error::Ended(dir.name.clone()),
+        Liveness::Alive => unreachable_pod(dir)(e),
+    })
+}
+
+pub(crate) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
+    let pod = dir.name.clone();
+    move |source| Error::Unreachable { pod, source }
+}
+
+fn missing(dir: &PodDir) -> Error {
+    StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() }.into()
+}

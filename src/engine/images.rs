@@ -1,0 +1,191 @@
+//! The image store, for whoever may change it: without root, files of an image belong to subordinate
+//! ids, so the work is done in a user namespace that has them, by this same program in another role.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, Write},
+    os::fd::{AsFd, FromRawFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    sched::CloneFlags,
+    sys::memfd::{MFdFlags, memfd_create},
+};
+use podctl_images::{Error as StoreError, Image, Options, Platform, Reference, Store};
+use podctl_runtime::IdMappings;
+use serde::{Deserialize, Serialize};
+
+use super::Engine;
+use crate::supervisor::{bars::LayerBars, role};
+
+/// How to pull.
+#[derive(Clone, Debug, Default)]
+pub struct PullOptions {
+    /// Such as `linux/arm64`; this machine's own else.
+    pub platform: Option<String>,
+    /// Show progress on standard error.
+    pub progress: bool,
+}
+
+/// Why something about an image could not be done; it may have happened in another process.
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct ImageError {
+    /// What sort of failure.
+    pub kind: ImageErrorKind,
+    /// The whole sentence.
+    pub message: String,
+}
+
+/// The failures that a caller may want to tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageErrorKind {
+    /// There is no such image.
+    NotFound,
+    /// A pod uses it.
+    InUse,
+    /// Anything else.
+    Other,
+}
+
+impl From<StoreError> for ImageError {
+    fn from(e: StoreError) -> ImageError {
+        let kind = match e {
+            StoreError::NotFound { .. } => ImageErrorKind::NotFound,
+            StoreError::InUse { .. } => ImageErrorKind::InUse,
+            _ => ImageErrorKind::Other,
+        };
+        ImageError { kind, message: e.to_string() }
+    }
+}
+
+fn other(message: impl ToString) -> ImageError {
+    ImageError { kind: ImageErrorKind::Other, message: message.to_string() }
+}
+
+/// What the role is told to do.
+#[derive(Serialize, Deserialize)]
+struct Task {
+    store: PathBuf,
+    work: Work,
+    progress: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Work {
+    Pull { image: String, platform: Option<String> },
+    Remove { image: String, force: bool },
+    Load { path: PathBuf },
+}
+
+/// The images that were pulled or loaded, or are gone.
+type Answer = Result<Vec<Image>, ImageError>;
+
+/// Descriptors of the role: the task, and where the answer goes.
+const TASK: i32 = 3;
+const ANSWER: i32 = 4;
+
+impl Engine {
+    /// Fetches an image, such as `busybox:1.36`; layers that are there already are not fetched again.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn pull(&self, image: &str, options: &PullOptions) -> Result<Image, ImageError> {
+        let work = Work::Pull { image: image.to_owned(), platform: options.platform.clone() };
+        self.change(work, options.progress)?.pop().ok_or_else(|| other("the pull gave no image"))
+    }
+
+    /// The images there are.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn images(&self) -> Result<Vec<Image>, ImageError> {
+        Ok(Store::open(&self.home.images())?.list()?)
+    }
+
+    /// Removes an image by a reference or the beginning of its id; with `force` also one of several
+    /// names. Gives what is gone, one entry a name.
+    ///
+    /// # Errors
+    /// [`ImageError`]; its kind tells an image that is missing and one that a pod uses.
+    pub fn remove_image(&self, image: &str, force: bool) -> Result<Vec<Image>, ImageError> {
+        self.change(Work::Remove { image: image.to_owned(), force }, false)
+    }
+
+    /// Loads the images of a docker-archive, an oci-archive or an OCI layout directory; `-` is standard
+    /// input.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn load_image(&self, path: &Path, progress: bool) -> Result<Vec<Image>, ImageError> {
+        let stream = path == Path::new("-");
+        let whole = || path.canonicalize().map_err(|e| other(format!("cannot load {}: {e}", path.display())));
+        let path = if stream { path.to_owned() } else { whole()? };
+        self.change(Work::Load { path }, progress)
+    }
+
+    fn change(&self, work: Work, progress: bool) -> Answer {
+        let task = Task { store: self.home.images(), work, progress };
+        if nix::unistd::geteuid().is_root() {
+            return carry_out(&task);
+        }
+        let (mappings, _) = IdMappings::of_user().map_err(other)?;
+        let mut document = memfd().map_err(other)?;
+        let mut answer = memfd().map_err(other)?;
+        let text = serde_json::to_vec(&task).expect("plain data");
+        document.write_all(&text).and_then(|()| document.rewind()).map_err(other)?;
+        let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+        let fds = [(document.as_fd(), TASK), (answer.as_fd(), ANSWER)];
+        let ended = role("images", namespaces, Some(&mappings), &[], &fds).and_then(|p| p.wait());
+        let ended = ended.map_err(other)?;
+        let mut text = Vec::new();
+        answer.rewind().and_then(|()| answer.read_to_end(&mut text)).map_err(other)?;
+        let lost = |_| other(format!("the process that changes the image store ended early ({ended:?})"));
+        serde_json::from_slice::<Answer>(&text).map_err(lost)?
+    }
+}
+
+fn memfd() -> std::io::Result<File> {
+    Ok(File::from(memfd_create(c"podctl-images", MFdFlags::MFD_CLOEXEC)?))
+}
+
+/// The role's life.
+pub(crate) fn main() -> i32 {
+    // Who ends the command means its work. A parent that is gone already is the same race as a late kill.
+    let _ = nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL));
+    // SAFETY: this process was started by `Engine::change` with these descriptors, for nobody else.
+    let (task, mut answer) = unsafe { (File::from_raw_fd(TASK), File::from_raw_fd(ANSWER)) };
+    let Ok(task) = serde_json::from_reader(task) else { return 2 };
+    let text = serde_json::to_vec(&carry_out(&task)).expect("plain data");
+    i32::from(answer.write_all(&text).is_err())
+}
+
+fn carry_out(task: &Task) -> Answer {
+    let store = Store::open(&task.store)?;
+    let progress = if task.progress { LayerBars::new() } else { LayerBars::quiet() };
+    match &task.work {
+        Work::Pull { image, platform } => {
+            let platform = platform.as_deref().map(str::parse::<Platform>).transpose()?.unwrap_or_default();
+            let options = Options { platform, ..Options::default() };
+            let pulled = podctl_images::pull(&store, &image.parse()?, &options, &progress)?;
+            Ok(vec![pulled.image])
+        }
+        Work::Load { path } => Ok(podctl_images::load(&store, path, &progress)?),
+        Work::Remove { image, force } => remove(&store, image, *force),
+    }
+}
+
+fn remove(store: &Store, text: &str, force: bool) -> Answer {
+    let references: Vec<Reference> = store.resolve(text)?;
+    if references.len() > 1 && !force {
+        let names = references.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(StoreError::SeveralNames { text: text.to_owned(), names }.into());
+    }
+    let mut gone = Vec::new();
+    for reference in references {
+        gone.extend(store.find(&reference)?);
+        store.remove(&reference)?;
+    }
+    Ok(gone)
+}

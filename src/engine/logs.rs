@@ -1,0 +1,91 @@
+//! A pod's logs as an iterator.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::{Error, PodHandle};
+use crate::{
+    logs::{Entry, Follow, last_start, read},
+    state::{Liveness, PodDir},
+};
+
+/// Which of a pod's logs.
+#[derive(Clone, Debug, Default)]
+pub struct LogOptions {
+    /// Of one container; of all else.
+    pub container: Option<String>,
+    /// Go on as they grow, over restarts, until the pod ends.
+    pub follow: bool,
+    /// Of the start before the last one; not together with `follow`.
+    pub previous: bool,
+}
+
+/// Entries in the order in which they were written. When following, `next` waits for one.
+#[derive(Debug)]
+pub struct Logs {
+    dir: PodDir,
+    container: Option<String>,
+    ready: VecDeque<Entry>,
+    follow: Option<Follow>,
+}
+
+impl PodHandle {
+    /// What the containers wrote. A container that was never started has written nothing.
+    ///
+    /// # Errors
+    /// [`Error::NoContainer`], [`Error::State`].
+    pub fn logs(&self, options: &LogOptions) -> Result<Logs, Error> {
+        let dir = self.dir.clone();
+        let pod = dir.read()?;
+        let spec = pod.spec.unwrap_or_default();
+        let init = spec.init_containers.into_iter().flatten().map(|c| c.name);
+        let apps = spec.containers.into_iter().map(|c| c.name);
+        let ephemeral = spec.ephemeral_containers.into_iter().flatten().map(|c| c.name);
+        let mut containers: Vec<String> = init.chain(apps).chain(ephemeral).collect();
+        let container = options.container.clone();
+        if let Some(wanted) = &container {
+            containers.retain(|c| c == wanted);
+            if containers.is_empty() {
+                return Err(Error::NoContainer { pod: dir.name, container: wanted.clone() });
+            }
+        }
+        if options.follow && !options.previous {
+            let follow = Some(Follow::new(&self.home, &dir)?);
+            return Ok(Logs { dir, container, ready: VecDeque::new(), follow });
+        }
+        let uid = pod.metadata.uid.unwrap_or_default();
+        let mut entries = Vec::new();
+        for container in containers {
+            let last = last_start(&self.home, &dir, &uid, &container);
+            let start = if options.previous { last.and_then(|n| n.checked_sub(1)) } else { last };
+            if let Some(start) = start {
+                let path = self.home.log(&dir.namespace, &dir.name, &uid, &container, start);
+                entries.extend(read(&container, &path)?);
+            }
+        }
+        entries.sort_by(|a, b| a.time.cmp(&b.time));
+        Ok(Logs { dir, container, ready: entries.into(), follow: None })
+    }
+}
+
+impl Iterator for Logs {
+    type Item = Entry;
+
+    fn next(&mut self) -> Option<Entry> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                return Some(entry);
+            }
+            let follow = self.follow.as_mut()?;
+            // Asked before the log is read: what was written before the end is then given.
+            let alive = self.dir.liveness() == Liveness::Alive;
+            let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
+            self.ready.extend(follow.drain().into_iter().filter(wanted));
+            if !alive && !follow.behind() {
+                self.follow = None;
+            } else if self.ready.is_empty() {
+                // A killed supervisor changes no file: its lock is looked at now and then.
+                follow.wait(Duration::from_millis(500));
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What a program that embeds podctl calls: a user's pods and images, and one pod of them.
+//!
+//! Promises: no call needs another process of podctl to be there before; what is started outlives the
+//! program that started it. Stands above everything else; the command line is one of its callers.
+
+mod end;
+mod exec;
+pub(crate) mod images;
+mod logs;
+mod pod;
+
+pub(crate) use end::{ask, gone, request};
+pub use exec::{Exec, Output, Streams};
+pub(crate) use exec::{default_container, dial, unreachable_pod};
+pub use images::{ImageError, ImageErrorKind, PullOptions};
+pub use logs::{LogOptions, Logs};
+pub(crate) use pod::shown;
+pub use pod::{PodHandle, Watch};
+
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use podctl_images::Store;
+
+use crate::{
+    manifest::{self, Diagnostic, Manifest, Severity, Source},
+    sandbox::{Objects, host},
+    state::{self, Home, Liveness},
+    supervisor::{self, Options, Started, gather},
+};
+
+/// One user's podctl: the pods and images below two directories.
+///
+/// Any number of programs and of `podctl` commands may use the same directories at the same time.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    home: Home,
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// [`crate::init`] has not been called.
+    #[error("podctl::init() must be called first in main: pods are kept by this program, started anew")]
+    NotInitialised,
+    /// The manifest's errors, all of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Manifest(Vec<Diagnostic>),
+    /// State on disk; among it that there is no such pod.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// A pod could not be started, or what is left of it not cleared away.
+    #[error(transparent)]
+    Start(#[from] supervisor::Error),
+    /// Something about an image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// This machine cannot give what the pod asks for.
+    #[error("pod \"{pod}\": {field}: {why}")]
+    Unmet {
+        /// The pod's name.
+        pod: String,
+        /// Which field asks for it.
+        field: String,
+        /// What is missing.
+        why: String,
+    },
+    /// An image volume's image could not be had.
+    #[error("volume {volume:?}: image {image:?} could not be pulled: {source}")]
+    Volume {
+        /// The volume's name.
+        volume: String,
+        /// The image's reference.
+        image: String,
+        /// Why not.
+        source: ImageError,
+    },
+    /// Nothing can be done in a pod that has ended.
+    #[error("pod {0:?} has ended; nothing can be done in it")]
+    Ended(String),
+    /// The pod has no container of that name.
+    #[error("container {container} is not valid for pod {pod}")]
+    NoContainer {
+        /// The pod's name.
+        pod: String,
+        /// The name asked for.
+        container: String,
+    },
+    /// The supervisor says why not.
+    #[error("{message}")]
+    Refused {
+        /// The whole sentence.
+        message: String,
+        /// As a shell has it: 126, 127, else 1.
+        exit_code: i32,
+    },
+    /// It did not come to be so in time.
+    #[error("timed out waiting for the condition on pods/{0}")]
+    TimedOut(String),
+    /// The supervisor lives and does not answer.
+    #[error("cannot reach the supervisor of pod {pod:?}: {source}")]
+    Unreachable {
+        /// The pod's name.
+        pod: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A stream or memory file could not be made or used.
+    #[error("cannot {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+fn io<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Io { step, source: source.into() }
+}
+
+impl Engine {
+    /// The user's own, which the `podctl` command uses as well.
+    ///
+    /// # Errors
+    /// [`Error::NotInitialised`]; [`Error::State`] when there is no place for state, or it cannot be made.
+    pub fn of_user() -> Result<Engine, Error> {
+        initialised()?;
+        Ok(Engine { home: Home::of_user()? })
+    }
+
+    /// One of its own. `runtime_dir` holds what a reboot ends, `data_dir` images, logs and volumes; both
+    /// are made where they are missing, and nobody else may enter them.
+    ///
+    /// # Errors
+    /// As [`Engine::of_user`].
+    pub fn at(runtime_dir: impl AsRef<Path>, data_dir: impl AsRef<Path>) -> Result<Engine, Error> {
+        initialised()?;
+        Ok(Engine { home: Home::at(runtime_dir.as_ref(), data_dir.as_ref())? })
+    }
+
+    pub(crate) fn over(home: &Home) -> Engine {
+        Engine { home: home.clone() }
+    }
+
+    /// Reads manifests into checked and defaulted pods. A pod that names no namespace gets this one; what
+    /// pods refer to is in the sources, or kept by `podctl apply` in that namespace.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] has everything that is wrong; [`Error::State`].
+    pub fn load(&self, namespace: &str, sources: &[Source]) -> Result<Manifest, Error> {
+        let stored = self.kept(namespace)?;
+        let mut manifest = manifest::load_beside(sources, &stored).map_err(Error::Manifest)?;
+        let in_jobs = manifest.jobs.iter_mut().flat_map(|job| &mut job.pods);
+        for pod in manifest.pods.iter_mut().chain(in_jobs) {
+            let own = &mut pod.metadata.namespace;
+            if own.as_deref().is_none_or(|n| n == "default") {
+                *own = Some(namespace.to_owned());
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Starts a pod of a manifest that [`Engine::load`] gave. Returns as soon as the pod's sandbox
+    /// stands: images are pulled and containers started meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Unmet`], [`Error::Volume`], [`Error::Start`], [`Error::State`]; nothing of the pod is left
+    /// behind then.
+    pub fn run(&self, pod: &Pod, manifest: &Manifest, options: &Options) -> Result<PodHandle, Error> {
+        let stored = self.kept(pod.metadata.namespace.as_deref().unwrap_or("default"))?;
+        let started = self.start(pod.clone(), [manifest, &stored], options)?;
+        Ok(PodHandle::started(&self.home, started))
+    }
+
+    /// As [`Engine::run`]; what the pod refers to is taken from the first that has it.
+    pub(crate) fn start(&self, pod: Pod, from: [&Manifest; 2], options: &Options) -> Result<Started, Error> {
+        let warnings = unmet(&pod)?;
+        let objects = self.gather(&pod, from, options.progress)?;
+        let mut started = supervisor::start(&self.home, pod, objects, options)?;
+        started.warnings.splice(0..0, warnings);
+        Ok(started)
+    }
+
+    /// What the pod refers to; the images of its volumes are pulled where their policy says so.
+    fn gather(&self, pod: &Pod, from: [&Manifest; 2], progress: bool) -> Result<Objects, Error> {
+        for volume in gather::image_volumes(pod) {
+            let failed =
+                |source| Error::Volume { volume: volume.volume, image: volume.image.clone(), source };
+            if let Err(e) = self.have(&volume.image, &volume.policy, progress) {
+                return Err(failed(e));
+            }
+        }
+        Ok(gather::gather(&self.home, pod, from)?)
+    }
+
+    fn have(&self, image: &str, policy: &str, progress: bool) -> Result<(), ImageError> {
+        let present = Store::open(&self.home.images())?.find(&image.parse()?)?.is_some();
+        if policy == "Always" || (policy != "Never" && !present) {
+            self.pull(image, &PullOptions { progress, ..PullOptions::default() }).map(drop)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The pods there are, alive or ended, ordered by namespace and name: of one namespace, or of all.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn pods(&self, namespace: Option<&str>) -> Result<Vec<PodHandle>, Error> {
+        let dirs = self.home.pods()?.into_iter();
+        let wanted = dirs.filter(|dir| namespace.is_none_or(|n| dir.namespace == n));
+        Ok(wanted.map(|dir| PodHandle::of(&self.home, &dir)).collect())
+    }
+
+    /// One pod, alive or ended.
+    ///
+    /// # Errors
+    /// [`Error::State`] when there is none.
+    pub fn pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
+        let dir = self.home.pod(namespace, name);
+        match dir.liveness() {
+            Liveness::Absent => {
+                Err(state::Error::NotFound { namespace: dir.namespace, name: dir.name }.into())
+            }
+            _ => Ok(PodHandle::of(&self.home, &dir)),
+        }
+    }
+
+    /// What `create` and `apply` keep in a namespace for pods to refer to.
+    pub(crate) fn kept(&self, namespace: &str) -> Result<Manifest, Error> {
+        let volumes = self.home.volumes()?.into_iter().filter(|v| v.namespace == namespace);
+        let claims = volumes.filter_map(|v| v.claim().transpose()).collect::<Result<_, _>>()?;
+        Ok(Manifest {
+            config_maps: self.home.objects(namespace)?,
+            secrets: self.home.objects(namespace)?,
+            claims,
+            ..Manifest::default()
+        })
+    }
+}
+
+fn initialised() -> Result<(), Error> {
+    if crate::roles::initialised() { Ok(()) } else { Err(Error::NotInitialised) }
+}
+
+/// Whether this machine can give what the pod asks for; what it can give in part only is a warning.
+pub(crate) fn unmet(pod: &Pod) -> Result<Vec<String>, Error> {
+    let mut warnings = Vec::new();
+    for (field, severity, why) in host::unmet(pod) {
+        match severity {
+            Severity::Error => {
+                let pod = pod.metadata.name.clone().unwrap_or_default();
+                return Err(Error::Unmet { pod, field: field.to_string(), why: why.to_string() });
+            }
+            Severity::Warning => warnings.push(format!("{field}: {why}")),
+        }
+    }
+    Ok(warnings)
+}

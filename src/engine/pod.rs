@@ -1,0 +1,217 @@
+//! One pod, for those who did not start it as well.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::{Event, Pod};
+
+use super::{Error, dial, gone, request, unreachable_pod};
+pub use crate::logs::Watch;
+use crate::{
+    network::ports::HostPort,
+    state::{Home, Liveness, PodDir},
+    supervisor::{
+        self, Started,
+        control::{self, Reply, Request},
+    },
+};
+
+/// Looked at so often without a change: a supervisor that is killed may change no file.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// One pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
+///
+/// The supervisor of a pod that [`Engine::run`](super::Engine::run) started is a child of this process.
+/// Ended, it is reaped by [`PodHandle::wait`], [`PodHandle::stop`] and [`PodHandle::delete`] of the handle
+/// that `run` gave, or when the next pod is started.
+#[derive(Clone, Debug)]
+pub struct PodHandle {
+    pub(super) home: Home,
+    pub(super) dir: PodDir,
+    started: Option<Arc<Started>>,
+}
+
+impl PodHandle {
+    pub(crate) fn of(home: &Home, dir: &PodDir) -> PodHandle {
+        PodHandle { home: home.clone(), dir: dir.clone(), started: None }
+    }
+
+    pub(super) fn started(home: &Home, started: Started) -> PodHandle {
+        PodHandle { home: home.clone(), dir: started.dir.clone(), started: Some(Arc::new(started)) }
+    }
+
+    /// `metadata.namespace`
+    pub fn namespace(&self) -> &str {
+        &self.dir.namespace
+    }
+
+    /// `metadata.name`
+    pub fn name(&self) -> &str {
+        &self.dir.name
+    }
+
+    /// What will not work as the manifest says, and why; known to the handle that started the pod.
+    pub fn warnings(&self) -> &[String] {
+        self.started.as_ref().map_or(&[], |s| &s.warnings)
+    }
+
+    /// The ports of this machine that were chosen for it; known to the handle that started the pod.
+    pub fn published(&self) -> &[HostPort] {
+        self.started.as_ref().map_or(&[], |s| &s.published)
+    }
+
+    /// The pod with its status, as `podctl get -o json` has it.
+    ///
+    /// # Errors
+    /// [`Error::State`]; among it that the pod was deleted.
+    pub fn pod(&self) -> Result<Pod, Error> {
+        shown(&self.dir)
+    }
+
+    /// What happened to it, oldest first; an event that came again has a `count`.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn events(&self) -> Result<Vec<Event>, Error> {
+        Ok(self.dir.events()?)
+    }
+
+    /// Whether it has a supervisor, and so may run.
+    pub fn is_alive(&self) -> bool {
+        self.dir.liveness() == Liveness::Alive
+    }
+
+    /// Something to wait with for changes of the pod, its events and its logs.
+    ///
+    /// # Errors
+    /// [`Error::State`].
+    pub fn watch(&self) -> Result<Watch, Error> {
+        Ok(Watch::new(&self.dir)?)
+    }
+
+    /// Waits until the pod is as it should be; gives it as it then is.
+    ///
+    /// # Errors
+    /// [`Error::TimedOut`]; [`Error::Ended`] when it ended otherwise; [`Error::State`] when it was deleted.
+    pub fn wait_until(
+        &self,
+        mut condition: impl FnMut(&Pod) -> bool,
+        timeout: Option<Duration>,
+    ) -> Result<Pod, Error> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let watch = self.watch()?;
+        loop {
+            // Asked before the pod is read: nothing changes after the end.
+            let alive = self.is_alive();
+            let pod = self.pod()?;
+            if condition(&pod) {
+                return Ok(pod);
+            }
+            if !alive {
+                return Err(Error::Ended(self.dir.name.clone()));
+            }
+            let left = deadline.map_or(LOOK, |d| d.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Err(Error::TimedOut(self.dir.name.clone()));
+            }
+            watch.wait(Some(left.min(LOOK)));
+        }
+    }
+
+    /// Waits for the pod's end; gives the pod as it ended, `Succeeded` or `Failed`.
+    ///
+    /// # Errors
+    /// [`Error::State`]; among it that the pod was deleted.
+    pub fn wait(&self) -> Result<Pod, Error> {
+        let watch = self.watch()?;
+        while self.is_alive() {
+            watch.wait(Some(LOOK));
+        }
+        self.reap();
+        self.pod()
+    }
+
+    /// Ends the pod and keeps its record and logs, so that [`PodHandle::start`] can start it anew.
+    /// Without a grace period its own terminationGracePeriodSeconds counts.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Unreachable`].
+    pub fn stop(&self, grace_period: Option<Duration>) -> Result<(), Error> {
+        self.dir.read()?;
+        if let (Ok(socket), true) = (control::dial(&self.dir.control_socket()), self.is_alive()) {
+            let request = Request::Stop { grace_period };
+            control::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+            // Nothing comes: the connection ends with the supervisor.
+            while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
+        }
+        self.reap();
+        Ok(())
+    }
+
+    /// Ends the pod, if it lives, and forgets it: its record, its logs, what it wrote.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`]; [`Error::Start`] when something of it cannot be removed.
+    pub fn delete(&self, grace_period: Option<Duration>) -> Result<(), Error> {
+        let socket = request(&self.home, &self.dir, grace_period)?;
+        gone(&self.home, &self.dir, socket, None)?;
+        self.reap();
+        Ok(())
+    }
+
+    /// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs. Gives
+    /// the handle of the new pod, which may have warnings.
+    ///
+    /// # Errors
+    /// [`Error::Start`].
+    pub fn start(&self) -> Result<PodHandle, Error> {
+        Ok(PodHandle::started(&self.home, supervisor::start_again(&self.home, &self.dir)?))
+    }
+
+    /// Starts every container anew, init containers first (R-INIT-3); an ended pod as
+    /// [`PodHandle::start`] does. Gives the handle to go on with.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Start`], [`Error::Unreachable`].
+    pub fn restart(&self) -> Result<PodHandle, Error> {
+        self.dir.read()?;
+        if !self.is_alive() {
+            return self.start();
+        }
+        let socket = dial(&self.dir)?;
+        control::send(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
+        control::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
+        Ok(self.clone())
+    }
+
+    fn reap(&self) {
+        if let Some(started) = &self.started {
+            started.wait();
+        }
+    }
+}
+
+/// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
+pub(crate) fn shown(dir: &PodDir) -> Result<Pod, Error> {
+    let mut pod = dir.read()?;
+    let spec = pod.spec.get_or_insert_default();
+    if spec.node_name.is_none() {
+        spec.node_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    }
+    if dir.liveness() == Liveness::Ended {
+        lost(&mut pod);
+    }
+    Ok(pod)
+}
+
+/// A pod whose supervisor was killed ended with it; its last written status does not say so.
+fn lost(pod: &mut Pod) {
+    let status = pod.status.get_or_insert_default();
+    if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        status.phase = Some("Failed".into());
+        status.reason = Some("SupervisorLost".into());
+        status.message = Some("the pod's supervisor was killed, and its containers with it".into());
+    }
+}

@@ -1,0 +1,50 @@
+//! The processes that podctl consists of: this same executable, started again by another name.
+//!
+//! There is no second program to be installed or found: a supervisor is the program that started it.
+
+use std::{
+    ffi::OsStr,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{cli::doctor, engine, network::keeper, supervisor};
+
+/// A role's name, and its life, which gives the exit code.
+type Role = (&'static str, fn() -> i32);
+
+const ROLES: [Role; 9] = [
+    ("supervise", supervisor::main),
+    ("pause", supervisor::pause::main),
+    ("pull-agent", supervisor::pull::main),
+    ("pull-quietly", supervisor::pull::quiet),
+    ("network", keeper::main),
+    ("sweep", supervisor::sweep::main),
+    ("images", engine::images::main),
+    ("try-namespaces", doctor::try_namespaces),
+    ("try-overlay", doctor::try_overlay),
+];
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// Must be the first thing in `main` of every program that uses this library.
+///
+/// A pod's supervisor, the process that pulls its images and the one that keeps the network are this
+/// program, started anew as `podctl internal ROLE`. In such a process this function plays the role and
+/// exits; in any other it returns at once. No thread may have been started before.
+pub fn init() {
+    INITIALISED.store(true, Ordering::Relaxed);
+    let mut args = std::env::args_os();
+    let called = [args.next(), args.next()];
+    if called.iter().map(Option::as_deref).ne(["podctl", "internal"].map(OsStr::new).map(Some)) {
+        return;
+    }
+    let name = args.next();
+    if let Some((_, main)) = ROLES.iter().find(|(role, _)| name.as_deref() == Some(OsStr::new(role))) {
+        std::process::exit(main());
+    }
+}
+
+/// Whether [`init`] was called: without it a role would be this program's own `main`, over and over.
+pub(crate) fn initialised() -> bool {
+    INITIALISED.load(Ordering::Relaxed)
+}

@@ -1,0 +1,223 @@
+//! Programs that embed podctl. This suite is one: its own `main` comes first, and its pods' supervisors
+//! are this test program, started anew.
+
+use std::{io::Write, os::fd::OwnedFd, time::Duration};
+
+use podctl::{
+    Engine, Error, ImageErrorKind, LogOptions, Options, PodHandle, PullOptions, StartError, StateError,
+    Streams, k8s_openapi::api::core::v1::Pod, manifest::Source,
+};
+
+const TIMEOUT: Option<Duration> = Some(Duration::from_secs(60));
+const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
+
+type Test = fn(&Engine);
+
+const TESTS: [(&str, Test); 10] = [
+    ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
+    ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
+    ("a_pod_is_found_by_whoever_did_not_start_it", a_pod_is_found_by_whoever_did_not_start_it),
+    (
+        "a_command_gets_its_streams_and_gives_its_exit_code",
+        a_command_gets_its_streams_and_gives_its_exit_code,
+    ),
+    ("logs_are_followed_to_the_pods_end", logs_are_followed_to_the_pods_end),
+    ("a_wait_ends_with_the_pod_or_its_time", a_wait_ends_with_the_pod_or_its_time),
+    ("zombies_do_not_gather_where_nobody_waits", zombies_do_not_gather_where_nobody_waits),
+    ("a_stopped_pod_is_started_anew", a_stopped_pod_is_started_anew),
+    ("a_restart_starts_every_container_anew", a_restart_starts_every_container_anew),
+    ("images_are_pulled_listed_and_removed", images_are_pulled_listed_and_removed),
+];
+
+fn main() {
+    let early = Engine::at("/nowhere/run", "/nowhere/data");
+    podctl::init();
+    assert!(matches!(early, Err(Error::NotInitialised)), "without init() a supervisor would be this test");
+    assert!(
+        std::env::var_os("CONTAINERS_REGISTRIES_CONF").is_some(),
+        "these tests need the test registry; run them with scripts/test"
+    );
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    for (name, test) in
+        TESTS.iter().filter(|(n, _)| wanted.is_empty() || wanted.iter().any(|w| n.contains(w)))
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = Engine::at(dir.path().join("run"), dir.path().join("data")).unwrap();
+        let result = std::panic::catch_unwind(|| test(&engine));
+        for pod in engine.pods(None).unwrap() {
+            pod.delete(AT_ONCE).unwrap();
+        }
+        for image in engine.images().unwrap() {
+            engine.remove_image(&image.reference, true).unwrap();
+        }
+        println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
+        if result.is_err() {
+            std::process::exit(101);
+        }
+    }
+}
+
+fn source(text: &str) -> [Source; 1] {
+    [Source { name: "test".into(), text: text.into() }]
+}
+
+/// Runs a pod `p` whose only container runs this in a shell.
+fn run(engine: &Engine, namespace: &str, script: &str) -> PodHandle {
+    let text = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{restartPolicy: Never, containers: \
+         [{{name: app, image: 'busybox:1.36', command: [sh, -c, {script:?}]}}]}}}}"
+    );
+    let manifest = engine.load(namespace, &source(&text)).unwrap();
+    engine.run(&manifest.pods[0], &manifest, &Options::default()).unwrap()
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
+}
+
+fn running(pod: &Pod) -> bool {
+    let statuses = pod.status.iter().flat_map(|s| s.container_statuses.iter().flatten());
+    statuses.into_iter().any(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()))
+}
+
+fn logged(pod: &PodHandle, options: &LogOptions) -> Vec<String> {
+    let entries = pod.logs(options).unwrap();
+    entries.map(|e| format!("{}: {}", e.container, String::from_utf8_lossy(&e.text))).collect()
+}
+
+/// The children of this process that have ended and were not waited for.
+fn zombies() -> Vec<String> {
+    let me = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap();
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    children.split_whitespace().map(stat).filter(|s| s.contains(") Z ")).collect()
+}
+
+fn a_pod_is_run_waited_for_read_and_deleted(engine: &Engine) {
+    let pod = run(engine, "default", "echo out; echo err >&2; exit 3");
+    let ended = pod.wait().unwrap();
+    assert_eq!(phase(&ended), "Failed");
+    assert!(!pod.is_alive());
+    let mut lines = logged(&pod, &LogOptions::default());
+    lines.sort();
+    assert_eq!(lines, ["app: err", "app: out"]);
+    let reasons: Vec<_> = pod.events().unwrap().into_iter().filter_map(|e| e.reason).collect();
+    assert!(reasons.contains(&"Started".to_owned()), "{reasons:?}");
+    pod.delete(None).unwrap();
+    assert!(matches!(pod.pod(), Err(Error::State(StateError::NotFound { .. }))));
+    assert!(engine.pods(None).unwrap().is_empty());
+}
+
+fn what_is_wrong_with_a_manifest_is_data(engine: &Engine) {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{nmae: a}]}}";
+    let Err(Error::Manifest(found)) = engine.load("default", &source(text)) else { panic!("not refused") };
+    assert!(found.iter().any(|d| d.path == "spec.containers[0].nmae" && d.line == 1), "{found:?}");
+}
+
+fn a_pod_is_found_by_whoever_did_not_start_it(engine: &Engine) {
+    let pod = run(engine, "other", "exec sleep 1000");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    let all: Vec<_> = engine.pods(None).unwrap().iter().map(|p| p.name().to_owned()).collect();
+    assert_eq!(all, ["p"]);
+    assert!(engine.pods(Some("default")).unwrap().is_empty());
+    assert!(matches!(engine.pod("default", "p"), Err(Error::State(StateError::NotFound { .. }))));
+    let found = engine.pod("other", "p").unwrap();
+    assert!(found.is_alive());
+    let manifest = engine.load("other", &source("{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: a, image: busybox}]}}"));
+    let manifest = manifest.unwrap();
+    let second = engine.run(&manifest.pods[0], &manifest, &Options::default());
+    assert!(matches!(second, Err(Error::Start(StartError::Exists(_)))), "{second:?}");
+    found.delete(AT_ONCE).unwrap();
+    assert!(!pod.is_alive());
+}
+
+fn a_command_gets_its_streams_and_gives_its_exit_code(engine: &Engine) {
+    let pod = run(engine, "default", "exec sleep 1000");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    let output = pod.output(None, &["sh", "-c", "echo out; echo err >&2; exit 7"]).unwrap();
+    assert_eq!((output.exit_code, &output.stdout[..], &output.stderr[..]), (7, &b"out\n"[..], &b"err\n"[..]));
+
+    let ((stdin, mut writer), (mut reader, stdout)) = (std::io::pipe().unwrap(), std::io::pipe().unwrap());
+    let stderr: OwnedFd = stdout.try_clone().unwrap().into();
+    let streams = Streams { stdin: stdin.into(), stdout: stdout.into(), stderr };
+    let exec = pod.exec(Some("app"), &["wc", "-c"], streams).unwrap();
+    writer.write_all(b"12345").unwrap();
+    drop(writer);
+    assert_eq!(std::io::read_to_string(&mut reader).unwrap().trim(), "5");
+    assert_eq!(exec.wait().unwrap(), 0);
+
+    let absent = pod.output(None, &["no-such-program"]);
+    assert!(matches!(absent, Err(Error::Refused { exit_code: 127, .. })), "{absent:?}");
+    let nowhere = pod.output(Some("nowhere"), &["true"]);
+    assert!(matches!(nowhere, Err(Error::Refused { exit_code: 1, .. })), "{nowhere:?}");
+    pod.stop(AT_ONCE).unwrap();
+    assert!(matches!(pod.output(None, &["true"]), Err(Error::Ended(_))));
+}
+
+fn logs_are_followed_to_the_pods_end(engine: &Engine) {
+    let pod = run(engine, "default", "echo one; while ! test -e /go; do sleep 0.1; done; echo two");
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let mut logs = pod.logs(&follow).unwrap();
+    assert_eq!(logs.next().unwrap().text, b"one");
+    pod.output(None, &["touch", "/go"]).unwrap();
+    assert_eq!(logs.next().unwrap().text, b"two");
+    assert_eq!(logs.next(), None);
+    let other = LogOptions { container: Some("other".into()), ..LogOptions::default() };
+    assert!(matches!(pod.logs(&other), Err(Error::NoContainer { .. })));
+}
+
+fn a_wait_ends_with_the_pod_or_its_time(engine: &Engine) {
+    let pod = run(engine, "default", "while ! test -e /go; do sleep 0.1; done");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    let never = |pod: &Pod| phase(pod) == "Never";
+    assert!(matches!(pod.wait_until(never, AT_ONCE), Err(Error::TimedOut(_))));
+    pod.output(None, &["touch", "/go"]).unwrap();
+    assert!(matches!(pod.wait_until(never, TIMEOUT), Err(Error::Ended(_))));
+    assert_eq!(phase(&pod.wait().unwrap()), "Succeeded");
+}
+
+fn zombies_do_not_gather_where_nobody_waits(engine: &Engine) {
+    for _ in 0..6 {
+        drop(run(engine, "default", "true"));
+        engine.pod("default", "p").unwrap().wait().unwrap();
+    }
+    // The last pod's supervisor and puller, and the network's keeper.
+    assert!(zombies().len() <= 3, "{:#?}", zombies());
+}
+
+fn a_stopped_pod_is_started_anew(engine: &Engine) {
+    let pod = run(engine, "default", "echo here; exec sleep 1000");
+    let first = pod.wait_until(running, TIMEOUT).unwrap();
+    pod.stop(AT_ONCE).unwrap();
+    assert_eq!(phase(&pod.pod().unwrap()), "Failed");
+    assert_eq!(logged(&pod, &LogOptions::default()), ["app: here"]);
+    let again = pod.start().unwrap();
+    let second = again.wait_until(running, TIMEOUT).unwrap();
+    assert_ne!(first.metadata.uid, second.metadata.uid);
+}
+
+fn a_restart_starts_every_container_anew(engine: &Engine) {
+    let pod = run(engine, "default", "echo start; exec sleep 1000");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    let restarts =
+        |pod: &Pod| pod.status.as_ref().unwrap().container_statuses.as_ref().unwrap()[0].restart_count;
+    let pod = pod.restart().unwrap();
+    let again = pod.wait_until(|pod| running(pod) && restarts(pod) == 1, TIMEOUT).unwrap();
+    assert_eq!(phase(&again), "Running");
+    let previous = LogOptions { previous: true, ..LogOptions::default() };
+    assert_eq!(logged(&pod, &previous), ["app: start"]);
+}
+
+fn images_are_pulled_listed_and_removed(engine: &Engine) {
+    let image = engine.pull("busybox:1.36", &PullOptions::default()).unwrap();
+    assert_eq!(image.reference, "docker.io/library/busybox:1.36");
+    assert_eq!(engine.images().unwrap().len(), 1);
+    let pod = run(engine, "default", "exec sleep 1000");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    assert_eq!(engine.remove_image("busybox:1.36", false).unwrap_err().kind, ImageErrorKind::InUse);
+    pod.delete(AT_ONCE).unwrap();
+    assert_eq!(engine.remove_image("busybox:1.36", false).unwrap()[0].digest, image.digest);
+    assert_eq!(engine.remove_image("busybox:1.36", false).unwrap_err().kind, ImageErrorKind::NotFound);
+    let unknown = engine.pull("busybox:no-such-tag", &PullOptions::default());
+    assert_eq!(unknown.unwrap_err().kind, ImageErrorKind::Other);
+}
