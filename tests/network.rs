@@ -261,3 +261,72 @@ fn a_killed_keeper_is_followed_by_one_that_knows_every_pod() {
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
 }
+
+#[test]
+fn a_pod_cannot_speak_as_another() {
+    let home = Home::new();
+    home.up(&pod("victim", "sleep 600", ""), &[]);
+    let listen = "apiVersion: v1
+kind: Pod
+metadata: {name: listener}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: python:3.11
+    command:
+    - python3
+    - -c
+    - |
+      import socket
+      s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+      s.bind((\"\", 9000))
+      heard = set()
+      while len(heard) < 2:
+          text, peer = s.recvfrom(99)
+          heard.add(peer[0])
+          print(text.decode(), peer[0], flush=True)
+";
+    home.up(listen, &[]);
+    let speak = "import socket, sys
+OPTION = {socket.AF_INET: (0, 19), socket.AF_INET6: (41, 75)}  # IP_TRANSPARENT, IPV6_TRANSPARENT
+while True:
+    for word, own, to in (sys.argv[i:i + 3] for i in range(1, len(sys.argv), 3)):
+        family = socket.AF_INET6 if \":\" in own else socket.AF_INET
+        s = socket.socket(family, socket.SOCK_DGRAM)
+        s.setsockopt(*OPTION[family], 1)
+        s.bind((own, 0))
+        s.sendto(word.encode(), (to, 9000))
+";
+    let addresses = |name: &str| -> Vec<String> {
+        let all = home.pod(name)["status"]["podIPs"].clone();
+        all.as_array().unwrap().iter().map(|ip| ip["ip"].as_str().unwrap().to_owned()).collect()
+    };
+    let (victim, listener) = (addresses("victim"), addresses("listener"));
+    let text = "apiVersion: v1
+kind: Pod
+metadata: {name: evil}
+spec:
+  containers:
+  - name: c
+    image: python:3.11
+    command: [sleep, '600']
+    securityContext: {capabilities: {add: [NET_ADMIN]}}
+";
+    home.up(text, &[]);
+    let mut args = vec!["exec", "evil", "--", "timeout", "60", "python3", "-c", speak];
+    let own = addresses("evil");
+    for (at, to) in listener.iter().enumerate() {
+        args.extend(["pretended", &victim[at], to, "true", &own[at], to]);
+    }
+    let mut speaker = home.command(&args).spawn().unwrap();
+    let families = listener.len();
+    until("the listener has heard of both families", || {
+        home.pod("listener")["status"]["phase"] == "Succeeded" || families == 1
+    });
+    let heard = stdout(&home.podctl(&["logs", "listener"]));
+    assert!(heard.contains("true") && !heard.contains("pretended"), "{heard}");
+    let _ = (speaker.kill(), speaker.wait());
+    home.podctl(&["delete", "--all", "--now"]);
+    home.podctl(&["rmi", "python:3.11"]);
+}

@@ -17,10 +17,8 @@ use nix::{
 
 use super::{
     netlink::Netlink,
-    range::{LINK_GATEWAY, Range},
+    range::{LINK, LINK_GATEWAY, Range},
 };
-
-const LINK: &str = "pod";
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -113,6 +111,8 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
 /// Sets up a new namespace. Gives whether it has IPv6.
 fn make(range: Range) -> io::Result<bool> {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    // A pod's packets come from the pod's own address: strict reverse path filtering (RFC 3704), links to come included.
+    std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
     let v6 = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").is_ok();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let loopback = if_nametoindex("lo")?;
@@ -144,11 +144,6 @@ fn found() -> io::Result<(Range, bool)> {
     let range = range.ok_or_else(|| io::Error::other("the namespace is none of a pods' network"))?;
     let v6 = range.gateway(true).v6.is_some_and(|v6| own.contains(&v6.into()));
     Ok((range, v6))
-}
-
-/// What the network's end of a pod's link is called.
-pub fn link_name(number: u16) -> String {
-    format!("{LINK}{number}")
 }
 
 /// Brings up the network's end of a pod's link.

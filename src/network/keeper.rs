@@ -32,12 +32,12 @@ use tokio::{
 
 use super::{
     Joined, Reply, Request,
-    inside::{self, Inside, Opened, link_name},
+    inside::{self, Inside, Opened},
     names::{Member, Registration, Registry, has_address, key},
     netlink::Netlink,
     nft,
     ports::{HostPort, Taken, Target},
-    range::{Addresses, Pool, Range},
+    range::{Addresses, Pool, Range, link_name},
     relay, resolver, uplink,
 };
 use crate::supervisor::{

@@ -34,6 +34,14 @@ impl Addresses {
     }
 }
 
+/// How the network's ends of pods' links begin.
+pub const LINK: &str = "pod";
+
+/// What the network's end of a pod's link is called.
+pub fn link_name(number: u16) -> String {
+    format!("{LINK}{number}")
+}
+
 /// What every pod's link has as the other side.
 pub const LINK_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
