@@ -7,17 +7,24 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::{cli::doctor, engine, network::keeper, supervisor};
+use crate::{
+    cli::doctor,
+    engine,
+    network::{guard, keeper},
+    supervisor,
+};
 
 /// A role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
-const ROLES: [Role; 9] = [
+const ROLES: [Role; 11] = [
     ("supervise", supervisor::main),
     ("pause", supervisor::pause::main),
     ("pull-agent", supervisor::pull::main),
     ("pull-quietly", supervisor::pull::quiet),
     ("network", keeper::main),
+    ("network-again", keeper::again),
+    ("network-guard", guard::main),
     ("sweep", supervisor::sweep::main),
     ("images", engine::images::main),
     ("try-namespaces", doctor::try_namespaces),

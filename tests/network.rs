@@ -53,9 +53,17 @@ impl Home {
         stdout(&self.podctl(&["exec", pod, "--", "sh", "-c", script]))
     }
 
-    /// The processes that hold this home's network.
-    fn keepers(&self) -> usize {
-        self.traces().iter().filter(|t| t.contains("internal network")).count()
+    /// This home's processes of one of the network's roles: `network`, `network-again`, `network-guard`.
+    fn of_network(&self, role: &str) -> Vec<i32> {
+        let end = format!(": podctl internal {role} ");
+        let traces = self.traces();
+        let found =
+            traces.iter().filter_map(|t| t.strip_prefix("process ")?.strip_suffix(&end)?.parse().ok());
+        found.collect()
+    }
+
+    fn kill(&self, pid: i32) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 }
 
@@ -198,7 +206,7 @@ fn twenty_pods_at_once_have_twenty_addresses_and_leave_nothing() {
         .map(|n| home.pod(&format!("p{n}"))["status"]["podIP"].as_str().unwrap_or("none").to_owned())
         .collect();
     assert_eq!(addresses.len(), 20, "{addresses:?}");
-    assert_eq!(home.keepers(), 1);
+    assert_eq!(home.of_network("network").len(), 1);
     assert!(home.in_pod("p0", "nslookup p19").contains("p19.default.svc.cluster.local"));
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
@@ -211,13 +219,11 @@ fn a_killed_supervisors_name_and_ports_are_free_at_once() {
     home.up(&pod("web", SERVER, ""), &["-p", &format!("{port}:8080")]);
     home.up(&pod("client", "sleep 600", ""), &[]);
     until("the server listens", || get(port).is_ok());
-    let supervisor = home.supervisor("web").unwrap();
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGKILL)
-        .unwrap();
+    home.kill(home.supervisor("web").unwrap());
     until("its name is gone", || home.in_pod("client", "nslookup web").contains("NXDOMAIN"));
     until("its port is closed", || TcpStream::connect(("127.0.0.1", port)).is_err());
     home.podctl(&["delete", "client", "--now"]);
-    until("the network is gone", || home.keepers() == 0);
+    until("the network is gone", || home.of_network("network").is_empty());
 }
 
 #[test]
@@ -225,5 +231,102 @@ fn without_a_network_there_is_loopback_alone() {
     let home = Home::new();
     let output = home.run(&pod("p", "cat /proc/net/dev; ls /sys/class/net", ""), &["--network", "none"]);
     assert!(!stdout(&output).contains("eth0"), "{}", stdout(&output));
-    assert_eq!(home.keepers(), 0);
+    assert_eq!(home.of_network("network"), Vec::<i32>::new());
+}
+
+#[test]
+fn a_killed_keeper_is_followed_by_one_that_knows_every_pod() {
+    let home = Home::new();
+    let port = free_port();
+    let spec = "  ports: [{port: 80, targetPort: 8080}]\n";
+    home.up(&(pod("web", SERVER, PORT) + &service("shop", "web", spec)), &["-p", &format!("{port}:8080")]);
+    home.up(&pod("client", "sleep 600", ""), &[]);
+    let reached = || {
+        home.in_pod("client", "wget -qO- http://shop") == "hello\n"
+            && home.in_pod("web", "nslookup client").contains("client.default.svc.cluster.local")
+            && get(port).is_ok_and(|text| text.contains("hello"))
+    };
+    until("the pods reach each other", reached);
+    let address = home.pod("client")["status"]["podIP"].clone();
+    home.kill(home.of_network("network")[0]);
+    until("they do so again", reached);
+    assert_eq!(home.in_pod("client", "hostname -i | cut -d\" \" -f1").trim(), address.as_str().unwrap());
+    // Without a guard the next run does its work.
+    home.kill(home.of_network("network-guard")[0]);
+    home.kill(home.of_network("network-again")[0]);
+    home.up(&pod("third", "sleep 600", ""), &[]);
+    until("they do so once more", reached);
+    assert_eq!(home.in_pod("third", "wget -qO- http://shop"), "hello\n");
+    assert_ne!(home.pod("third")["status"]["podIP"], address);
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn a_pod_cannot_speak_as_another() {
+    let home = Home::new();
+    home.up(&pod("victim", "sleep 600", ""), &[]);
+    let listen = "apiVersion: v1
+kind: Pod
+metadata: {name: listener}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: python:3.11
+    command:
+    - python3
+    - -c
+    - |
+      import socket
+      s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+      s.bind((\"\", 9000))
+      heard = set()
+      while len(heard) < 2:
+          text, peer = s.recvfrom(99)
+          heard.add(peer[0])
+          print(text.decode(), peer[0], flush=True)
+";
+    home.up(listen, &[]);
+    let speak = "import socket, sys
+OPTION = {socket.AF_INET: (0, 19), socket.AF_INET6: (41, 75)}  # IP_TRANSPARENT, IPV6_TRANSPARENT
+while True:
+    for word, own, to in (sys.argv[i:i + 3] for i in range(1, len(sys.argv), 3)):
+        family = socket.AF_INET6 if \":\" in own else socket.AF_INET
+        s = socket.socket(family, socket.SOCK_DGRAM)
+        s.setsockopt(*OPTION[family], 1)
+        s.bind((own, 0))
+        s.sendto(word.encode(), (to, 9000))
+";
+    let addresses = |name: &str| -> Vec<String> {
+        let all = home.pod(name)["status"]["podIPs"].clone();
+        all.as_array().unwrap().iter().map(|ip| ip["ip"].as_str().unwrap().to_owned()).collect()
+    };
+    let (victim, listener) = (addresses("victim"), addresses("listener"));
+    let text = "apiVersion: v1
+kind: Pod
+metadata: {name: evil}
+spec:
+  containers:
+  - name: c
+    image: python:3.11
+    command: [sleep, '600']
+    securityContext: {capabilities: {add: [NET_ADMIN]}}
+";
+    home.up(text, &[]);
+    let mut args = vec!["exec", "evil", "--", "timeout", "60", "python3", "-c", speak];
+    let own = addresses("evil");
+    for (at, to) in listener.iter().enumerate() {
+        args.extend(["pretended", &victim[at], to, "true", &own[at], to]);
+    }
+    let mut speaker = home.command(&args).spawn().unwrap();
+    let families = listener.len();
+    until("the listener has heard of both families", || {
+        home.pod("listener")["status"]["phase"] == "Succeeded" || families == 1
+    });
+    let heard = stdout(&home.podctl(&["logs", "listener"]));
+    assert!(heard.contains("true") && !heard.contains("pretended"), "{heard}");
+    let _ = (speaker.kill(), speaker.wait());
+    home.podctl(&["delete", "--all", "--now"]);
+    home.podctl(&["rmi", "python:3.11"]);
 }

@@ -251,4 +251,34 @@ mod tests {
         assert_eq!(question(&pointing), None);
         assert_eq!(addresses(&[0; 5]), None);
     }
+
+    #[test]
+    fn hostile_messages_are_survived() {
+        // xorshift64: the same bytes each time.
+        let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            seed
+        };
+        for round in 0..200_000 {
+            let mut message = match round % 3 {
+                0 => query(7, "Web.default.svc.cluster.local", kind::SRV),
+                _ => (0..random() % 64).map(|_| random() as u8).collect(),
+            };
+            for _ in 0..random() % 4 {
+                let length = message.len().max(1) as u64;
+                if let Some(byte) = message.get_mut((random() % length) as usize) {
+                    *byte = random() as u8;
+                }
+            }
+            if let Some(question) = question(&message) {
+                let record = Record { name: question.name.clone(), data: Data::Alias(question.name.clone()) };
+                let answer = response(&message, &question, Code::Fine, &[record], &[], question.longest);
+                let _ = addresses(&answer);
+            }
+            let _ = (refusal(&message, Code::NotImplemented), addresses(&message));
+        }
+    }
 }

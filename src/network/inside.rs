@@ -1,4 +1,4 @@
-//! A thread in the network's own namespace, which it has made: sockets are opened there through it.
+//! A thread in the network's own namespace, which it has made or found: sockets are opened there through it.
 
 use std::{
     fs::File,
@@ -9,14 +9,15 @@ use std::{
 };
 
 use nix::{
-    net::if_::if_nametoindex,
-    sched::{CloneFlags, unshare},
+    ifaddrs::getifaddrs,
+    net::if_::{if_nameindex, if_nametoindex},
+    sched::{CloneFlags, setns, unshare},
     sys::socket::SockProtocol,
 };
 
 use super::{
     netlink::Netlink,
-    range::{LINK_GATEWAY, Range},
+    range::{LINK, LINK_GATEWAY, Range},
 };
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -36,22 +37,26 @@ pub struct Opened {
     pub route: Netlink,
     /// For nftables.
     pub filter: Netlink,
+    /// The network's addresses.
+    pub range: Range,
     /// Whether there is IPv6.
     pub v6: bool,
+    /// Numbers of the pods whose links are there already.
+    pub links: Vec<u16>,
     /// The resolver's sockets.
     pub resolver: Vec<(UdpSocket, TcpListener)>,
 }
 
 impl Inside {
-    /// Makes the namespace and what belongs to it whoever is on the network.
+    /// Makes the namespace and what belongs to it whoever is on the network, or goes into one that was left.
     ///
     /// # Errors
     /// Those of the system calls.
-    pub fn new(range: Range) -> io::Result<(Inside, Opened)> {
+    pub fn new(left: Option<OwnedFd>) -> io::Result<(Inside, Opened)> {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::channel();
         std::thread::Builder::new().name("inside".into()).spawn(move || {
-            let _ = tell.send(open(range));
+            let _ = tell.send(open(left));
             queue.into_iter().for_each(|job| job());
         })?;
         let opened = told.recv().map_err(io::Error::other)??;
@@ -73,23 +78,23 @@ impl Inside {
     }
 }
 
-fn open(range: Range) -> io::Result<Opened> {
-    unshare(CloneFlags::CLONE_NEWNET)?;
-    let namespace = File::open("/proc/thread-self/ns/net")?.into();
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
-    let v6 = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").is_ok();
+fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
+    let (namespace, (range, v6)) = match left {
+        Some(namespace) => {
+            setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+            (namespace, found()?)
+        }
+        None => {
+            let range = Range::beside(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            (File::open("/proc/thread-self/ns/net")?.into(), (range, make(range)?))
+        }
+    };
+    let links = if_nameindex()?;
+    let number = |name: &str| name.strip_prefix(LINK)?.parse().ok();
+    let links = links.iter().filter_map(|link| number(link.name().to_str().ok()?)).collect();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;
-    let loopback = if_nametoindex("lo")?;
-    route.up(loopback)?;
-    let [services, services_v6] = range.services();
-    route.local_range(services, loopback)?;
-    // Where IPv6 is compiled in but switched off, only using it tells.
-    let gateway = range.gateway(v6);
-    route.address(loopback, gateway.v4.into())?;
-    let v6 = gateway.v6.is_some_and(|own| {
-        route.address(loopback, own.into()).is_ok() && route.local_range(services_v6, loopback).is_ok()
-    });
     let resolver = range
         .gateway(v6)
         .all()
@@ -100,10 +105,48 @@ fn open(range: Range) -> io::Result<Opened> {
             Ok((udp, tcp))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Opened { namespace, route, filter, v6, resolver })
+    Ok(Opened { namespace, route, filter, range, v6, links, resolver })
 }
 
-/// The network's end of a pod's link.
+/// Sets up a new namespace. Gives whether it has IPv6.
+fn make(range: Range) -> io::Result<bool> {
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    // A pod's packets come from the pod's own address: strict reverse path filtering (RFC 3704), links to come included.
+    std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
+    let v6 = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").is_ok();
+    let route = Netlink::open(SockProtocol::NetlinkRoute)?;
+    let loopback = if_nametoindex("lo")?;
+    route.up(loopback)?;
+    let [services, services_v6] = range.services();
+    route.local_range(services, loopback)?;
+    // Where IPv6 is compiled in but switched off, only using it tells.
+    let gateway = range.gateway(v6);
+    route.address(loopback, gateway.v4.into())?;
+    Ok(gateway.v6.is_some_and(|own| {
+        route.address(loopback, own.into()).is_ok() && route.local_range(services_v6, loopback).is_ok()
+    }))
+}
+
+/// What a namespace that was left was set up with.
+fn found() -> io::Result<(Range, bool)> {
+    let own: Vec<IpAddr> = getifaddrs()?
+        .filter(|i| i.interface_name == "lo")
+        .filter_map(|i| {
+            let address = i.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())))
+        })
+        .collect();
+    let range = own.iter().find_map(|address| match address {
+        IpAddr::V4(v4) => Range::of_gateway(*v4),
+        IpAddr::V6(_) => None,
+    });
+    let range = range.ok_or_else(|| io::Error::other("the namespace is none of a pods' network"))?;
+    let v6 = range.gateway(true).v6.is_some_and(|v6| own.contains(&v6.into()));
+    Ok((range, v6))
+}
+
+/// Brings up the network's end of a pod's link.
 ///
 /// # Errors
 /// The kernel's.

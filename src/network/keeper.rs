@@ -4,21 +4,25 @@
 //! them, so twenty pods that come and go at once cannot get into each other's way. A pod is on the
 //! network as long as its supervisor holds its connection; the kernel closes that of a killed one.
 //! With the last connection the keeper ends, and namespaces, rules, links and the helper with it.
+//! When it is killed, links and rules stay, and the next one goes on with them (see [`super::guard`]).
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
 use nix::{
-    fcntl::{FcntlArg, OFlag, fcntl},
     net::if_::if_nametoindex,
-    sys::socket::{SockFlag, UnixAddr, accept4, getsockname},
+    sys::{
+        socket::{SockFlag, UnixAddr, accept4, getsockname},
+        stat::fstat,
+    },
 };
 use tokio::{
     io::unix::AsyncFd,
@@ -33,7 +37,7 @@ use super::{
     netlink::Netlink,
     nft,
     ports::{HostPort, Taken, Target},
-    range::{Pool, Range},
+    range::{Addresses, Pool, Range, link_name},
     relay, resolver, uplink,
 };
 use crate::supervisor::{
@@ -45,6 +49,8 @@ use crate::supervisor::{
 pub const LISTENER: RawFd = 3;
 /// Descriptor of the lock under which a keeper starts and ends.
 pub const LOCK: RawFd = 4;
+/// Descriptor of the network namespace that a keeper which was killed has left.
+pub const NAMESPACE: RawFd = 5;
 
 const TABLE: &str = "podctl";
 
@@ -58,28 +64,42 @@ type Published = HashMap<(String, i32), Vec<(HostPort, Relay)>>;
 pub(super) struct State {
     pub registry: RefCell<Registry>,
     inside: Rc<Inside>,
+    namespace: Arc<OwnedFd>,
     route: Netlink,
     filter: Netlink,
     range: Range,
     v6: bool,
     pool: RefCell<Pool>,
+    /// Numbers of pods that a keeper before this one had let in.
+    left: RefCell<HashSet<u16>>,
     services: RefCell<Published>,
     uplink: watch::Receiver<uplink::Known>,
     /// What does not work was said.
     warned: Cell<bool>,
     filter_error: RefCell<Option<io::Error>>,
     connections: Cell<usize>,
-    left: Notify,
+    gone: Notify,
 }
 
-/// The keeper's life. Gives its exit code.
+/// The first keeper's life. Gives its exit code.
 pub fn main() -> i32 {
+    live(false)
+}
+
+/// The life of one that takes over what a killed keeper left.
+pub fn again() -> i32 {
+    live(true)
+}
+
+fn live(follows: bool) -> i32 {
     let _ = nix::unistd::setsid();
     detach_from_terminal();
     // SAFETY: this process was started with these descriptors, and nobody else has taken them.
     let (listener, lock) = unsafe { (OwnedFd::from_raw_fd(LISTENER), File::from_raw_fd(LOCK)) };
+    // SAFETY: as above; a keeper that follows another has this one, too.
+    let left = follows.then(|| unsafe { OwnedFd::from_raw_fd(NAMESPACE) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock)));
+    let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left)));
     if done.is_err() {
         // The next command starts another one.
         end(&listener, &lock);
@@ -88,31 +108,37 @@ pub fn main() -> i32 {
     0
 }
 
-async fn keep(listener: &OwnedFd, lock: &File) -> io::Result<()> {
-    let range = Range::beside(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
-    let (inside, opened) = Inside::new(range)?;
-    let Opened { namespace, route, filter, v6, resolver } = opened;
+async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
+    let follows = left.is_some();
+    let (inside, opened) = Inside::new(left)?;
+    let Opened { namespace, route, filter, range, v6, links, resolver } = opened;
+    let namespace = Arc::new(namespace);
+    let outside = namespace.clone();
     let (tell, uplink) = watch::channel(None);
-    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&namespace, &tell))?;
+    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&outside, &tell))?;
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),
+        namespace,
         route,
         filter,
         range,
         v6,
-        pool: RefCell::new(Pool::new(range, v6)),
+        pool: RefCell::new(Pool::new(range, v6, &links)),
+        left: RefCell::new(links.into_iter().collect()),
         services: RefCell::default(),
         uplink,
         warned: Cell::new(false),
         filter_error: RefCell::default(),
         connections: Cell::new(0),
-        left: Notify::new(),
+        gone: Notify::new(),
     });
     for (udp, tcp) in resolver {
         spawn_local(resolver::serve(state.clone(), udp, tcp));
     }
-    state.apply();
+    if !follows {
+        state.apply();
+    }
     // SAFETY: the listener is borrowed for longer than it is watched.
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
     loop {
@@ -126,7 +152,7 @@ async fn keep(listener: &OwnedFd, lock: &File) -> io::Result<()> {
                     None => ready.clear_ready(),
                 }
             }
-            () = state.left.notified() => {}
+            () = state.gone.notified() => {}
             () = idle => {}
         }
         if state.connections.get() == 0 {
@@ -173,7 +199,7 @@ impl State {
             let _ = state.converse(connection, &mut pod).await;
             state.leave(&pod);
             state.connections.set(state.connections.get() - 1);
-            state.left.notify_one();
+            state.gone.notify_one();
         });
     }
 
@@ -190,16 +216,29 @@ impl State {
             let Some((request, fds)) = message? else { return Ok(()) };
             let fd = fds.into_iter().next();
             match (request, fd) {
-                (Request::Publish(port), Some(fd)) => self.publish(port, fd, pod),
+                (Request::Publish(port), Some(fd)) => {
+                    pod.ports.push((port.clone(), fd.try_clone()?));
+                    self.publish(port, fd, pod);
+                }
                 (Request::Join(registration), Some(namespace)) => {
-                    let reply = match self.join(*registration, &namespace, pod) {
-                        Ok(mut joined) => {
-                            joined.warning = self.warning().await;
-                            Reply::Joined(joined)
+                    let mut joined = match self.join(*registration, &namespace, pod) {
+                        Ok(joined) => joined,
+                        Err(e) => {
+                            send(connection.get_ref(), &Reply::Refused(e.to_string()), &[])?;
+                            continue;
                         }
-                        Err(e) => Reply::Refused(e.to_string()),
                     };
-                    send(connection.get_ref(), &reply, &[])?;
+                    joined.warning = self.warning().await;
+                    let ports = std::mem::take(&mut pod.ports);
+                    let reply = Reply::Joined { joined, keep: ports.len() };
+                    send(connection.get_ref(), &reply, &[self.namespace.as_fd()])?;
+                    for (port, fd) in ports {
+                        send(connection.get_ref(), &Reply::Keep(port), &[fd.as_fd()])?;
+                    }
+                }
+                (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
+                    pod.ports.clear();
+                    self.rejoin(*registration, addresses, ready, &namespace, pod)?;
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
                 _ => return Err(io::ErrorKind::InvalidData.into()),
@@ -232,14 +271,40 @@ impl State {
         let taken = self.pool.borrow_mut().pod();
         let (number, addresses) = taken.ok_or_else(|| io::Error::other("every address is in use"))?;
         on.number = Some(number);
-        let name = format!("pod{number}");
+        let name = link_name(number);
         self.route.veth(&name, super::POD_LINK, namespace.as_fd())?;
         let index = self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?;
         on.link = Some(index);
         inside::link_up(&self.route, index, addresses.all())?;
-        on.address.set(Some(addresses.v4.into()));
-        for service in pod.services.iter().filter(|s| has_address(s)) {
-            let mut registry = self.registry.borrow_mut();
+        self.admit(number, Member { pod, addresses, ready: false }, on);
+        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
+    }
+
+    /// A pod whose link the keeper before this one has made.
+    fn rejoin(
+        &self,
+        pod: Registration,
+        addresses: Addresses,
+        ready: bool,
+        namespace: &OwnedFd,
+        on: &mut OnNetwork,
+    ) -> io::Result<()> {
+        let same = fstat(namespace)?.st_ino == fstat(&*self.namespace)?.st_ino;
+        let number = addresses.number();
+        if !same || !self.left.borrow_mut().remove(&number) {
+            return Err(io::Error::other("it is not of this network"));
+        }
+        on.number = Some(number);
+        let name = link_name(number);
+        on.link = Some(self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?);
+        self.admit(number, Member { pod, addresses, ready }, on);
+        Ok(())
+    }
+
+    fn admit(&self, number: u16, member: Member, on: &OnNetwork) {
+        on.address.set(Some(member.addresses.v4.into()));
+        let mut registry = self.registry.borrow_mut();
+        for service in member.pod.services.iter().filter(|s| has_address(s)) {
             let key = key(service);
             if !registry.virtual_addresses.contains_key(&key)
                 && let Some(own) = self.pool.borrow_mut().service(&key)
@@ -247,9 +312,9 @@ impl State {
                 registry.virtual_addresses.insert(key, own);
             }
         }
-        self.registry.borrow_mut().members.insert(number, Member { pod, addresses, ready: false });
+        registry.members.insert(number, member);
+        drop(registry);
         self.apply();
-        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
     }
 
     fn set_ready(&self, pod: &OnNetwork, ready: bool) {
@@ -314,9 +379,6 @@ struct OnNetwork {
     link: Option<u32>,
     address: Rc<Cell<Option<std::net::IpAddr>>>,
     relays: Vec<Relay>,
-}
-
-/// Nothing that is written there waits.
-pub(super) fn nonblocking(fd: &OwnedFd) -> nix::Result<()> {
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+    /// What was published, until the supervisor has it.
+    ports: Vec<(HostPort, OwnedFd)>,
 }

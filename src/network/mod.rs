@@ -2,12 +2,14 @@
 //!
 //! The [`keeper`] holds it and is started by the first pod; this file is what the others say to it:
 //! the client that starts a pod [`connect`]s and hands the connection to the supervisor, which
-//! [`join`]s with its own namespace. The network is routed: a pod's link leads to the keeper's
-//! namespace alone, where Services' addresses are translated.
+//! becomes a [`Member`] with its own namespace. The network is routed: a pod's link leads to the
+//! keeper's namespace alone, where Services' addresses are translated.
 
 pub mod dns;
+pub mod guard;
 mod inside;
 pub mod keeper;
+mod member;
 mod names;
 mod netlink;
 mod nft;
@@ -20,31 +22,25 @@ mod uplink;
 use std::{
     fs::{self, File},
     io,
-    net::Ipv4Addr,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
     time::Duration,
 };
 
-use nix::{
-    net::if_::if_nametoindex,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sched::CloneFlags,
-    sys::socket::{AddressFamily, Backlog, SockFlag, SockProtocol, SockType, UnixAddr, bind, listen, socket},
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
+pub use member::{Member, join, joined};
 pub use names::Registration;
 pub use range::Addresses;
 
-use self::{netlink::Netlink, ports::HostPort};
+use self::ports::HostPort;
 use crate::{
     state::Home,
     supervisor::{
         children,
         control::{dial, receive, send},
-        role,
     },
 };
 
@@ -114,6 +110,8 @@ enum Request {
     Publish(HostPort),
     /// A pod that wants to be on the network; its namespace comes beside it.
     Join(Box<Registration>),
+    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it.
+    Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Whether the pod is ready.
     Ready(bool),
 }
@@ -126,7 +124,13 @@ enum Reply {
         /// Ports that Services have already.
         published: Vec<HostPort>,
     },
-    Joined(Joined),
+    /// The network's namespace comes beside it, and after it so many [`Reply::Keep`].
+    Joined {
+        joined: Joined,
+        keep: usize,
+    },
+    /// A port that was published for the pod, so that it outlives the keeper; its descriptor comes beside it.
+    Keep(HostPort),
     Refused(String),
 }
 
@@ -163,25 +167,35 @@ impl Connection {
     }
 }
 
+/// Where the keeper listens, and the lock under which one starts and ends.
+fn socket_path(home: &Home) -> PathBuf {
+    home.runtime.join("network/keeper.sock")
+}
+
+fn open_lock(home: &Home) -> Result<File, Error> {
+    let path = home.runtime.join("network/lock");
+    File::options().create(true).append(true).open(path).map_err(step("open the network's lock"))
+}
+
 /// Connects to the user's network; the first one starts it. `mappings` are the ids of a rootless network.
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::Step`].
 pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection, Error> {
-    let dir = home.runtime.join("network");
-    fs::create_dir_all(&dir).map_err(step("make the network's directory"))?;
-    let path = dir.join("keeper.sock");
+    let path = socket_path(home);
+    fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
     // A keeper that ends just now is followed by another; that twice in a row is not likely.
     for _ in 0..10 {
         if let Some(connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
             return Ok(connection);
         }
-        let open = || File::options().create(true).append(true).open(dir.join("lock"));
-        let lock = open().map_err(step("open the network's lock"))?;
+        let lock = open_lock(home)?;
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
-            let keepers = open().map_err(step("open the network's lock"))?;
-            start(&path, &keepers, mappings)?;
+            let survivors = guard::survivors(home);
+            let keeper = guard::start(home, survivors.as_ref(), mappings)?;
+            guard::watch(&keeper)?;
+            children::leave(&keeper);
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
@@ -206,72 +220,4 @@ fn hear(socket: &OwnedFd) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
         0 => Err(io::ErrorKind::TimedOut.into()),
         _ => receive(socket),
     }
-}
-
-/// The socket is there before the keeper is: whoever connects meanwhile waits for it.
-fn start(path: &Path, lock: &File, mappings: Option<&IdMappings>) -> Result<(), Error> {
-    let _ = fs::remove_file(path);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
-        .and_then(|fd| bind(fd.as_raw_fd(), &UnixAddr::new(path)?).map(|()| fd))
-        .and_then(|fd| listen(&fd, Backlog::new(512)?).map(|()| fd))
-        .map_err(step("make the network's socket"))?;
-    // PID 1 of a PID namespace: what it starts ends with it.
-    let mut namespaces = CloneFlags::CLONE_NEWPID;
-    if mappings.is_some() {
-        namespaces |= CloneFlags::CLONE_NEWUSER;
-    }
-    let fds = [(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
-    role("network", namespaces, mappings, &[], &fds).map(|keeper| children::leave(&keeper)).map_err(|e| {
-        let _ = fs::remove_file(path);
-        e.into()
-    })
-}
-
-/// Asks to be on the network with the calling process's namespace; [`joined`] has the answer.
-///
-/// # Errors
-/// [`Error::Step`].
-pub fn join(socket: &OwnedFd, registration: Registration) -> Result<(), Error> {
-    let namespace = File::open("/proc/self/ns/net").map_err(step("open the pod's network namespace"))?;
-    let request = Request::Join(Box::new(registration));
-    send(socket, &request, &[namespace.as_fd()]).map_err(step("join the pods' network"))
-}
-
-/// Waits for the answer to [`join`] and sets up the pod's end.
-///
-/// # Errors
-/// [`Error::Step`] and [`Error::Refused`].
-pub fn joined(socket: &OwnedFd) -> Result<Joined, Error> {
-    let joined = match hear(socket).map_err(step("hear from the pods' network"))? {
-        Some((Reply::Joined(joined), _)) => joined,
-        Some((Reply::Refused(words), _)) => return Err(Error::Refused(words)),
-        _ => return Err(Error::Refused("it has ended; try again".into())),
-    };
-    set_up(&joined).map_err(step("set up the pod's link to the network"))?;
-    // A keeper that hangs must not make the supervisor hang.
-    keeper::nonblocking(socket).map_err(step("join the pods' network"))?;
-    Ok(joined)
-}
-
-fn set_up(joined: &Joined) -> io::Result<()> {
-    let route = Netlink::open(SockProtocol::NetlinkRoute)?;
-    let link = if_nametoindex(POD_LINK)?;
-    route.up(link)?;
-    for address in joined.addresses.all() {
-        route.address(link, address)?;
-    }
-    let gateway = joined.gateway.v4.into();
-    route.route((gateway, 32), None, link)?;
-    route.route((Ipv4Addr::UNSPECIFIED.into(), 0), Some(gateway), link)?;
-    if joined.addresses.v6.is_some() {
-        let everywhere = std::net::Ipv6Addr::UNSPECIFIED.into();
-        route.route((everywhere, 0), Some(range::LINK_GATEWAY.into()), link)?;
-    }
-    Ok(())
-}
-
-/// Tells the network whether the pod is ready. A network that is gone needs no telling.
-pub fn tell_ready(socket: &OwnedFd, ready: bool) {
-    let _ = send(socket, &Request::Ready(ready), &[]);
 }

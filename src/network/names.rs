@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     nft::{Hook, Part},
-    range::Addresses,
+    range::{Addresses, link_name},
 };
 
 const ZONE: [&str; 2] = ["cluster", "local"];
@@ -190,7 +190,12 @@ impl Registry {
                 }
             }
         }
-        for member in self.members.values() {
+        for (number, member) in &self.members {
+            // The routes tell of IPv4 (see inside.rs).
+            if let Some(own) = member.addresses.v6 {
+                rules
+                    .push((Hook::Entry, vec![Part::In(link_name(*number)), Part::Pretends(own), Part::Drop]));
+            }
             for own in member.addresses.all() {
                 // A pod that reaches itself through a Service must not get packets from itself.
                 let parts = vec![Part::From(own), Part::To(own), Part::Masquerade];

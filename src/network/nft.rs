@@ -2,7 +2,7 @@
 //!
 //! Knows the kernel's encoding and nothing of pods. Numbers are those of `linux/netfilter/nf_tables.h`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::netlink::{Message, attribute, bytes, text};
 
@@ -14,11 +14,15 @@ const NEW_RULE: u16 = 6;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const INET: u8 = 1;
+const EQUALS: u32 = 0;
+const DIFFERS: u32 = 1;
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
 
 /// Where a chain of the table meets packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
+    /// As they come in, before anything else: they may be dropped.
+    Entry,
     /// As they come in: the destination may be changed.
     Prerouting,
     /// As they leave: the source may be changed.
@@ -28,13 +32,19 @@ pub enum Hook {
 impl Hook {
     fn name(self) -> &'static str {
         match self {
+            Hook::Entry => "entry",
             Hook::Prerouting => "prerouting",
             Hook::Postrouting => "postrouting",
         }
     }
 
+    fn kind(self) -> &'static str {
+        if self == Hook::Entry { "filter" } else { "nat" }
+    }
+
     fn number_and_priority(self) -> (u32, i32) {
         match self {
+            Hook::Entry => (0, -300),
             Hook::Prerouting => (0, -100),
             Hook::Postrouting => (4, 100),
         }
@@ -52,6 +62,12 @@ pub enum Part {
     Port(i32, u16),
     /// It leaves by this interface.
     Out(&'static str),
+    /// It comes in by this interface.
+    In(String),
+    /// It is IPv6 from another address than this, and from none that is good for one link only.
+    Pretends(Ipv6Addr),
+    /// It goes no further.
+    Drop,
     /// Holds for one connection in so many.
     OneIn(u32),
     /// Its source becomes the outgoing interface's address.
@@ -67,7 +83,7 @@ pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
     let new_table = || message(NEW_TABLE, create).attribute(1, &name);
     // Made before it is deleted: a table that is not there cannot be deleted.
     let mut messages = vec![new_table(), message(DELETE_TABLE, 0).attribute(1, &name), new_table()];
-    for hook in [Hook::Prerouting, Hook::Postrouting] {
+    for hook in [Hook::Entry, Hook::Prerouting, Hook::Postrouting] {
         let (number, priority) = hook.number_and_priority();
         let chain = message(NEW_CHAIN, create)
             .attribute(1, &name)
@@ -76,7 +92,7 @@ pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
                 attribute(b, 1, |b| b.extend(number.to_be_bytes()));
                 attribute(b, 2, |b| b.extend(priority.to_be_bytes()));
             })
-            .attribute(7, &text("nat"));
+            .attribute(7, &text(hook.kind()));
         messages.push(chain);
     }
     for (hook, parts) in rules {
@@ -115,6 +131,7 @@ fn data(b: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 fn expressions(b: &mut Vec<u8>, part: &Part) {
+    const META_IIFNAME: u32 = 6;
     const META_OIFNAME: u32 = 7;
     const META_NFPROTO: u32 = 15;
     const META_L4PROTO: u32 = 16;
@@ -140,11 +157,28 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
         }
         Part::Out(interface) => {
             meta(b, META_OIFNAME);
-            // As long as a register has it, so that no longer name matches.
-            let mut name = interface.as_bytes().to_vec();
-            name.resize(libc::IFNAMSIZ, 0);
-            equals(b, &name);
+            equals(b, &interface_name(interface));
         }
+        Part::In(interface) => {
+            meta(b, META_IIFNAME);
+            equals(b, &interface_name(interface));
+        }
+        Part::Pretends(own) => {
+            const LINK_LOCAL: u8 = 0xfe;
+            meta(b, META_NFPROTO);
+            equals(b, &[libc::NFPROTO_IPV6 as u8]);
+            payload(b, 1, 8, 1);
+            compare(b, DIFFERS, &[LINK_LOCAL]);
+            payload(b, 1, 8, 16);
+            compare(b, DIFFERS, &own.octets());
+        }
+        Part::Drop => expression(b, "immediate", |b| {
+            const VERDICT: u32 = 0;
+            number(b, 1, VERDICT);
+            attribute(b, 2 | NESTED, |b| {
+                attribute(b, 2 | NESTED, |b| number(b, 1, libc::NF_DROP as u32));
+            });
+        }),
         Part::OneIn(count) => {
             expression(b, "numgen", |b| {
                 number(b, 1, 1);
@@ -188,10 +222,21 @@ fn payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {
     });
 }
 
+/// As long as a register has it, so that no longer name matches.
+fn interface_name(name: &str) -> Vec<u8> {
+    let mut name = name.as_bytes().to_vec();
+    name.resize(libc::IFNAMSIZ, 0);
+    name
+}
+
 fn equals(b: &mut Vec<u8>, value: &[u8]) {
+    compare(b, EQUALS, value);
+}
+
+fn compare(b: &mut Vec<u8>, how: u32, value: &[u8]) {
     expression(b, "cmp", |b| {
         number(b, 1, 1);
-        number(b, 2, 0);
+        number(b, 2, how);
         data(b, 3, value);
     });
 }

@@ -22,10 +22,24 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Which pod or Service of the range it is.
+    pub fn number(&self) -> u16 {
+        let [_, _, high, low] = self.v4.octets();
+        u16::from_be_bytes([high, low])
+    }
+
     /// Both, IPv4 first.
     pub fn all(&self) -> impl Iterator<Item = IpAddr> {
         [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)].into_iter().flatten()
     }
+}
+
+/// How the network's ends of pods' links begin.
+pub const LINK: &str = "pod";
+
+/// What the network's end of a pod's link is called.
+pub fn link_name(number: u16) -> String {
+    format!("{LINK}{number}")
 }
 
 /// What every pod's link has as the other side.
@@ -60,6 +74,14 @@ impl Range {
         Range((213..=254).chain(100..=212).find(free).unwrap_or(213))
     }
 
+    /// The range whose gateway has that address.
+    pub fn of_gateway(address: Ipv4Addr) -> Option<Range> {
+        match address.octets() {
+            [10, own, 0, 1] => Some(Range(own)),
+            _ => None,
+        }
+    }
+
     fn address(self, number: u16, v6: bool) -> Addresses {
         let [high, low] = number.to_be_bytes();
         Addresses {
@@ -90,9 +112,9 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// All of the range is free.
-    pub fn new(range: Range, v6: bool) -> Pool {
-        Pool { range, v6, next: FIRST_POD, taken: HashSet::new() }
+    /// All of the range is free but for these.
+    pub fn new(range: Range, v6: bool, taken: &[u16]) -> Pool {
+        Pool { range, v6, next: FIRST_POD, taken: taken.iter().copied().collect() }
     }
 
     /// The pod's addresses and their number. One that was given back is not used again soon: somebody may still
@@ -145,8 +167,8 @@ mod tests {
 
     #[test]
     fn a_services_address_is_the_same_each_time_and_a_pods_is_not_reused_at_once() {
-        let mut one = Pool::new(Range(213), true);
-        let mut two = Pool::new(Range(213), false);
+        let mut one = Pool::new(Range(213), true, &[]);
+        let mut two = Pool::new(Range(213), false, &[]);
         assert_eq!(one.service("default/web").unwrap().v4, two.service("default/web").unwrap().v4);
         assert_ne!(one.service("default/db"), one.service("default/db"));
         let (number, first) = one.pod().unwrap();

@@ -55,6 +55,16 @@ impl Supervisor {
                 self.answer(id, &Reply::Usage(self.usage()), &[]);
                 Ok(())
             }
+            Request::Network => {
+                let user = fs::File::open("/proc/self/ns/user").map(OwnedFd::from);
+                match (&self.network, &user) {
+                    (Some(network), Ok(user)) => {
+                        self.answer(id, &Reply::Started, &[user.as_fd(), network.namespace.as_fd()]);
+                        Ok(())
+                    }
+                    _ => Err(("the pod is not on a network".into(), 1)),
+                }
+            }
             Request::Delete { .. } | Request::Stop { .. } | Request::Restart => Ok(()),
         };
         if let Err((message, exit_code)) = done {

@@ -86,6 +86,8 @@ pub enum Request {
     },
     /// What each container uses now.
     Usage,
+    /// The user and network namespaces of the network that the pod is on; they come back.
+    Network,
 }
 
 /// What a container uses.

@@ -127,8 +127,8 @@ struct Supervisor {
     /// Something beside the status has changed and is to be written.
     changed: bool,
     finished: bool,
-    /// The connection that keeps the pod on the network.
-    network: Option<OwnedFd>,
+    /// The pod's place on the network.
+    network: Option<network::Member>,
     _lock: OwnedFd,
 }
 
@@ -168,10 +168,13 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         .then(|| unsafe { take(PULLER) });
     // SAFETY: as in main; launch passes the connection exactly when the pod is to be on the network.
     let network = launch.on_network.then(|| unsafe { take(NETWORK) });
-    if let Some(network) = &network {
-        // The network makes its end while the sandbox is made.
-        network::join(network, network::Registration::of(&launch.pod, &launch.objects.services))?;
-    }
+    let network = network
+        .map(|socket| {
+            // The network makes its end while the sandbox is made.
+            let registration = network::Registration::of(&launch.pod, &launch.objects.services);
+            network::join(&socket, &registration).map(|()| (socket, registration))
+        })
+        .transpose()?;
     let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
     let meta = &launch.pod.metadata;
     let dir =
@@ -190,9 +193,15 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         let _ = nix::sys::prctl::set_child_subreaper(true);
     }
 
-    let poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
-    let joined =
-        network.as_ref().map(network::joined).transpose().inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
+    let network = network
+        .map(|(socket, registration)| network::joined(socket, registration))
+        .transpose()
+        .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    if let Some(socket) = network.as_ref().and_then(|n| n.socket.as_ref()) {
+        poll.add(socket, Source::Network)?;
+    }
+    let joined = network.as_ref().map(|n| n.joined.clone());
     let pod_ips = match &joined {
         Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
@@ -269,9 +278,12 @@ impl Supervisor {
             let deadlines =
                 [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
-            for source in self.poll.wait(next.map(|at| at.saturating_sub(self.began.elapsed()))) {
+            let next = next.map(|at| at.saturating_sub(self.began.elapsed()));
+            let rejoin = self.network.as_ref().and_then(network::Member::next);
+            for source in self.poll.wait(next.into_iter().chain(rejoin).min()) {
                 self.serve(source);
             }
+            self.rejoin_network();
             self.end_late_execs();
             let broken = self.quotas.look(self.began.elapsed());
             self.pending.extend(broken.map(|message| Event::Evict { message }));
@@ -293,10 +305,10 @@ impl Supervisor {
         }
         let status = self.state.status(&self.spec);
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
-            if let Some(network) = &self.network
+            if let Some(network) = &mut self.network
                 && ready(Some(&status)) != ready(self.pod.status.as_ref())
             {
-                network::tell_ready(network, ready(Some(&status)));
+                network.tell_ready(ready(Some(&status)));
             }
             self.pod.status = Some(status);
             // A full disk must not end the pod; the next change is written again.
@@ -309,6 +321,10 @@ impl Supervisor {
             Source::Children => self.reap(),
             Source::Terminate => self.pending.push_back(Event::Delete { grace_period: None }),
             Source::Puller => self.hear_puller(),
+            Source::Network => {
+                let over = self.network.as_mut().and_then(network::Member::hear);
+                over.iter().for_each(|socket| self.poll.forget(socket));
+            }
             Source::Listener => {
                 if let Some((id, socket)) = self.poll.accept() {
                     self.connections.insert(id, socket);
@@ -316,6 +332,16 @@ impl Supervisor {
             }
             Source::Connection(id) => self.serve_connection(id),
             Source::Output(run, stream) => self.read_output(&run, stream),
+        }
+    }
+
+    /// A network whose keeper was killed gets another one.
+    fn rejoin_network(&mut self) {
+        if let Some(network) = &mut self.network
+            && network.rejoin(&self.home)
+            && let Some(socket) = &network.socket
+        {
+            let _ = self.poll.add(socket, Source::Network);
         }
     }
 

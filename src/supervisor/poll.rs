@@ -27,6 +27,8 @@ pub(super) enum Source {
     Terminate,
     /// The puller answers.
     Puller,
+    /// The network's keeper speaks, or is gone.
+    Network,
     /// A command connects.
     Listener,
     /// A command speaks.

@@ -1,0 +1,157 @@
+//! Starting the keeper, and starting it again when it was killed.
+//!
+//! The network's namespaces outlive their keeper, for every supervisor on the network holds them. A
+//! keeper that was killed is followed by one that goes into them. That must be started from the
+//! host's network, where no supervisor is: the guard waits there for the keeper's end. Where both
+//! were killed, the next `run` does what the guard would have done.
+
+use std::{
+    fs::{self, File},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::CloneFlags,
+    sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+};
+use podctl_runtime::{IdMappings, Process};
+
+use super::{Error, keeper, open_lock, socket_path, step};
+use crate::{
+    state::{Home, Liveness},
+    supervisor::{
+        children,
+        control::{self, Reply, Request, dial, receive, send},
+        detach_from_terminal, role,
+    },
+};
+
+/// Descriptor of the guarded keeper.
+const KEEPER: RawFd = 3;
+
+/// How long a supervisor may take to hand out the namespaces.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The namespaces of a network whose keeper is gone.
+#[derive(Debug)]
+pub(super) struct Survivors {
+    user: OwnedFd,
+    network: OwnedFd,
+}
+
+/// Asks the living supervisors for the network's namespaces; the first that has them is enough.
+pub(super) fn survivors(home: &Home) -> Option<Survivors> {
+    let pods = home.pods().unwrap_or_default();
+    let living = pods.iter().filter(|pod| pod.liveness() == Liveness::Alive);
+    let mut asked: Vec<OwnedFd> = living
+        .filter_map(|pod| dial(&pod.control_socket()).ok())
+        .filter(|socket| send(socket, &Request::Network, &[]).is_ok())
+        .collect();
+    let deadline = Instant::now() + PATIENCE;
+    while !asked.is_empty() {
+        let mut fds: Vec<_> = asked.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || poll(&mut fds, PollTimeout::try_from(left).ok()?).is_err() {
+            return None;
+        }
+        let spoke: Vec<bool> = fds.iter().map(|fd| fd.any() != Some(false)).collect();
+        let mut spoke = spoke.into_iter();
+        let (heard, waiting) = asked.into_iter().partition(|_| spoke.next() == Some(true));
+        asked = waiting;
+        for socket in Vec::from_iter::<Vec<OwnedFd>>(heard) {
+            if let Ok(Some((control::Reply::Started, fds))) = receive::<Reply>(&socket)
+                && let Ok([user, network]) = <[OwnedFd; 2]>::try_from(fds)
+            {
+                return Some(Survivors { user, network });
+            }
+        }
+    }
+    None
+}
+
+/// Starts a keeper, of the survivors' namespaces if there are any. The caller has the network's lock.
+///
+/// The socket is there before the keeper is: whoever connects meanwhile waits for it.
+pub(super) fn start(
+    home: &Home,
+    survivors: Option<&Survivors>,
+    mappings: Option<&IdMappings>,
+) -> Result<Process, Error> {
+    let path = socket_path(home);
+    let _ = fs::remove_file(&path);
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
+        .and_then(|fd| bind(fd.as_raw_fd(), &UnixAddr::new(&path)?).map(|()| fd))
+        .and_then(|fd| listen(&fd, Backlog::new(512)?).map(|()| fd))
+        .map_err(step("make the network's socket"))?;
+    let lock = open_lock(home)?;
+    // PID 1 of a PID namespace: what it starts ends with it.
+    let mut namespaces = CloneFlags::CLONE_NEWPID;
+    let mut fds = vec![(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
+    let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
+    let name = if let Some(survivors) = survivors {
+        fds.push((survivors.network.as_fd(), keeper::NAMESPACE));
+        if !nix::unistd::geteuid().is_root() {
+            join.push((survivors.user.as_fd(), CloneFlags::CLONE_NEWUSER));
+        }
+        "network-again"
+    } else {
+        if mappings.is_some() {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
+        }
+        "network"
+    };
+    role(name, namespaces, mappings, &join, &fds).map_err(|e| {
+        let _ = fs::remove_file(&path);
+        e.into()
+    })
+}
+
+/// Starts the keeper's guard.
+pub(super) fn watch(keeper: &Process) -> Result<(), Error> {
+    let guard = role("network-guard", CloneFlags::empty(), None, &[], &[(keeper.pidfd.as_fd(), KEEPER)])?;
+    children::leave(&guard);
+    Ok(())
+}
+
+/// The guard's life. Gives its exit code.
+pub fn main() -> i32 {
+    let _ = nix::unistd::setsid();
+    detach_from_terminal();
+    // SAFETY: this process was started with this descriptor, and nobody else has taken it.
+    let mut keeper = unsafe { OwnedFd::from_raw_fd(KEEPER) };
+    let Ok(home) = Home::of_user() else { return 1 };
+    let Ok(lock) = open_lock(&home) else { return 1 };
+    loop {
+        let ended = poll(&mut [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        match ended.map(|_| succeed(&home, &lock)) {
+            Ok(Ok(Some(next))) => keeper = next.pidfd,
+            Ok(Ok(None)) => return 0,
+            Ok(Err(_)) => return 1,
+            Err(_) => {}
+        }
+    }
+}
+
+/// The keeper that follows one that has ended; none when it was its time, or another has followed already.
+fn succeed(home: &Home, lock: &File) -> Result<Option<Process>, Error> {
+    lock.lock().map_err(step("take the network's lock"))?;
+    let next = follow(home);
+    lock.unlock().map_err(step("leave the network's lock"))?;
+    next
+}
+
+fn follow(home: &Home) -> Result<Option<Process>, Error> {
+    let path = socket_path(home);
+    if !path.exists() || dial(&path).is_ok() {
+        return Ok(None);
+    }
+    let survivors = survivors(home);
+    if survivors.is_none() {
+        let _ = fs::remove_file(&path);
+        return Ok(None);
+    }
+    start(home, survivors.as_ref(), None).map(Some)
+}

@@ -1,0 +1,168 @@
+//! A supervisor's side of the network: joining it, and joining the next keeper when one was killed.
+
+use std::{
+    fs::File,
+    io,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    net::if_::if_nametoindex,
+    sys::socket::SockProtocol,
+};
+
+use super::{
+    Error, Joined, POD_LINK, Registration, Reply, Request, hear, netlink::Netlink, ports::HostPort, range,
+    socket_path, step,
+};
+use crate::{
+    state::Home,
+    supervisor::control::{dial, receive, send},
+};
+
+/// First and longest wait for the next keeper.
+const RETRY: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)];
+
+/// A pod's place on the network, whoever keeps it.
+#[derive(Debug)]
+pub struct Member {
+    /// None while the network has no keeper.
+    pub socket: Option<OwnedFd>,
+    /// Where the pod is.
+    pub joined: Joined,
+    /// The network's namespace.
+    pub namespace: OwnedFd,
+    pod: Registration,
+    ports: Vec<(HostPort, OwnedFd)>,
+    ready: bool,
+    retry: Option<Instant>,
+    wait: Duration,
+}
+
+/// Asks to be on the network with the calling process's namespace; [`joined`] has the answer.
+///
+/// # Errors
+/// [`Error::Step`].
+pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
+    let namespace = File::open("/proc/self/ns/net").map_err(step("open the pod's network namespace"))?;
+    let request = Request::Join(Box::new(pod.clone()));
+    send(socket, &request, &[namespace.as_fd()]).map_err(step("join the pods' network"))
+}
+
+/// Waits for the answer to [`join`] and sets up the pod's end.
+///
+/// # Errors
+/// [`Error::Step`] and [`Error::Refused`].
+pub fn joined(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
+    let next = || hear(&socket).map_err(step("hear from the pods' network"));
+    let gone = || Error::Refused("it has ended; try again".into());
+    let (joined, keep, namespace) = match next()? {
+        Some((Reply::Joined { joined, keep }, fds)) => {
+            (joined, keep, fds.into_iter().next().ok_or_else(gone)?)
+        }
+        Some((Reply::Refused(words), _)) => return Err(Error::Refused(words)),
+        _ => return Err(gone()),
+    };
+    let mut ports = Vec::new();
+    for _ in 0..keep {
+        let Some((Reply::Keep(port), fds)) = next()? else { return Err(gone()) };
+        ports.extend(fds.into_iter().next().map(|fd| (port, fd)));
+    }
+    set_up(&joined).map_err(step("set up the pod's link to the network"))?;
+    // A keeper that hangs must not make the supervisor hang.
+    nonblocking(&socket).map_err(step("join the pods' network"))?;
+    let socket = Some(socket);
+    Ok(Member { socket, joined, namespace, pod, ports, ready: false, retry: None, wait: RETRY[0] })
+}
+
+fn set_up(joined: &Joined) -> io::Result<()> {
+    let route = Netlink::open(SockProtocol::NetlinkRoute)?;
+    let link = if_nametoindex(POD_LINK)?;
+    route.up(link)?;
+    for address in joined.addresses.all() {
+        route.address(link, address)?;
+    }
+    let gateway = joined.gateway.v4.into();
+    route.route((gateway, 32), None, link)?;
+    route.route((Ipv4Addr::UNSPECIFIED.into(), 0), Some(gateway), link)?;
+    if joined.addresses.v6.is_some() {
+        route.route((Ipv6Addr::UNSPECIFIED.into(), 0), Some(range::LINK_GATEWAY.into()), link)?;
+    }
+    Ok(())
+}
+
+/// Nothing that is written there waits.
+fn nonblocking(fd: &OwnedFd) -> nix::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}
+
+impl Member {
+    /// Tells the network whether the pod is ready; the next keeper is told when it comes.
+    pub fn tell_ready(&mut self, ready: bool) {
+        self.ready = ready;
+        if let Some(socket) = &self.socket {
+            let _ = send(socket, &Request::Ready(ready), &[]);
+        }
+    }
+
+    /// Reads what the keeper says, which is of no interest any more. Gives the connection back when it is over.
+    pub fn hear(&mut self) -> Option<OwnedFd> {
+        match receive::<Reply>(self.socket.as_ref()?) {
+            Ok(Some(_)) => {
+                self.wait = RETRY[0];
+                None
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
+            Ok(None) | Err(_) => {
+                self.put_off();
+                self.socket.take()
+            }
+        }
+    }
+
+    fn put_off(&mut self) {
+        self.retry = Some(Instant::now() + self.wait);
+        self.wait = (self.wait * 2).min(RETRY[1]);
+    }
+
+    /// How long until [`Member::rejoin`] is wanted, if it is.
+    pub fn next(&self) -> Option<Duration> {
+        Some(self.retry?.saturating_duration_since(Instant::now()))
+    }
+
+    /// Joins the next keeper, if it is time. True when the connection is a new one.
+    pub fn rejoin(&mut self, home: &Home) -> bool {
+        if self.next().is_none_or(|wait| !wait.is_zero()) {
+            return false;
+        }
+        match self.try_rejoin(home) {
+            Ok(socket) => {
+                self.socket = Some(socket);
+                self.retry = None;
+                true
+            }
+            Err(_) => {
+                self.put_off();
+                false
+            }
+        }
+    }
+
+    fn try_rejoin(&self, home: &Home) -> io::Result<OwnedFd> {
+        let socket = dial(&socket_path(home))?;
+        nonblocking(&socket)?;
+        for (port, fd) in &self.ports {
+            send(&socket, &Request::Publish(port.clone()), &[fd.as_fd()])?;
+        }
+        let request = Request::Rejoin {
+            pod: Box::new(self.pod.clone()),
+            addresses: self.joined.addresses,
+            ready: self.ready,
+        };
+        send(&socket, &request, &[self.namespace.as_fd()])?;
+        Ok(socket)
+    }
+}
