@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bars::LayerBars,
-    launch::{PULLER, take},
+    detach_from_terminal,
+    launch::{PULLER, SCREEN, take},
 };
 use crate::sandbox::Objects;
 
@@ -74,8 +75,13 @@ pub(super) enum Outcome {
 
 /// The puller's life.
 pub fn main() -> i32 {
-    // SAFETY: this process was started by launch with that descriptor.
-    let socket = unsafe { take(PULLER) };
+    // SAFETY: this process was started by launch with these descriptors.
+    let (socket, screen) = unsafe { (take(PULLER), take(SCREEN)) };
+    // Progress is for the client; when that has gone, its terminal and pipes are not to be kept.
+    std::thread::spawn(move || {
+        let _ = nix::unistd::read(&screen, &mut [0]);
+        detach_from_terminal();
+    });
     let progress = LayerBars::new();
     let fetches = Fetches::default();
     let mut buffer = vec![0; 64 << 10];
