@@ -77,6 +77,8 @@ pub(super) enum Outcome {
 pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (socket, screen) = unsafe { (take(PULLER), take(SCREEN)) };
+    // A Ctrl-C in the terminal is the client's business.
+    let _ = nix::unistd::setsid();
     // Progress is for the client; when that has gone, its terminal and pipes are not to be kept.
     std::thread::spawn(move || {
         let _ = nix::unistd::read(&screen, &mut [0]);

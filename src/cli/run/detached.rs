@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{
-    super::{Error, delete},
+    super::{Error, delete, warn},
     Args, Wait,
-    notes::hopeless,
+    notes::{Notes, hopeless},
 };
 use crate::{
     state::{Home, Liveness},
@@ -16,7 +16,9 @@ use crate::{
 
 /// Waits until the pods are as far as `--wait` says.
 pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
+    let mut code = 0;
     for pod in started {
+        let mut notes = Notes::of_warnings();
         let watch = crate::logs::Watch::new(&pod.dir)?;
         loop {
             let now = pod.dir.read()?;
@@ -27,6 +29,15 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32,
                 let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
                 return Err(Error::Said(message));
             }
+            notes.show(&now, &pod.dir, started.len() > 1);
+            if let Some(why) = crash_loop(&now) {
+                warn(&format!(
+                    "{why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0}` say more",
+                    pod.dir.name
+                ));
+                code = 1;
+                break;
+            }
             let status = now.status.unwrap_or_default();
             let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
             if over || reached(&status, args.wait) || pod.dir.liveness() != Liveness::Alive {
@@ -36,7 +47,7 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32,
         }
         println!("pod/{} started", pod.dir.name);
     }
-    Ok(0)
+    Ok(code)
 }
 
 fn reached(status: &PodStatus, wait: Wait) -> bool {
@@ -46,4 +57,12 @@ fn reached(status: &PodStatus, wait: Wait) -> bool {
             Wait::Ready => c.ready,
             _ => c.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
         })
+}
+
+/// An app container that ends again and again may never run.
+fn crash_loop(pod: &Pod) -> Option<String> {
+    let all = pod.status.as_ref()?.container_statuses.iter().flatten();
+    all.filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)))
+        .find(|(_, w)| w.reason.as_deref() == Some("CrashLoopBackOff"))
+        .map(|(c, w)| format!("container {}: {}", c.name, w.message.as_deref().unwrap_or_default()))
 }

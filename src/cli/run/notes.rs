@@ -32,15 +32,30 @@ pub(super) fn hopeless(pod: &Pod) -> Option<String> {
 pub(super) struct Notes {
     seen: HashSet<(String, i32)>,
     ended: bool,
+    warnings_only: bool,
 }
 
 impl Notes {
+    /// For a run that shows nothing else.
+    pub(super) fn of_warnings() -> Notes {
+        Notes { ended: true, warnings_only: true, ..Notes::default() }
+    }
+
+    /// The end is somebody's doing, and needs no note.
+    pub(super) fn end_is_known(&mut self) {
+        self.ended = true;
+    }
+
     /// What is new; where there are several pods, each note names its own.
     pub(super) fn show(&mut self, pod: &Pod, dir: &PodDir, several: bool) {
         for event in dir.events().unwrap_or_default() {
             let key = (event.metadata.name.clone().unwrap_or_default(), event.count.unwrap_or(1));
-            // What is created is started in the same moment.
-            if self.seen.insert(key) && event.reason.as_deref() != Some("Created") {
+            let told = match self.warnings_only {
+                true => event.type_.as_deref() == Some("Warning"),
+                // What is created is started in the same moment.
+                false => event.reason.as_deref() != Some("Created"),
+            };
+            if self.seen.insert(key) && told {
                 anstream::eprintln!("{}", note(&event, several.then_some(dir.name.as_str())));
             }
         }
