@@ -18,6 +18,10 @@ pub(super) fn pod(args: &Args, home: &Home, original: &Pod) -> Result<(Pod, Opti
     let mut spec = original.spec.clone().unwrap_or_default();
     spec.ephemeral_containers = None;
     spec.node_name = None;
+    // The host's processes are shared already.
+    if spec.host_pid != Some(true) {
+        spec.share_process_namespace = Some(args.share_processes != Some(false));
+    }
     if !args.keep_init_containers {
         spec.init_containers = None;
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     Error,
-    attach::{DETACH_KEYS, Wanted, attach, attached},
+    attach::{DETACH_KEYS, Wanted, attached},
     copied,
     exec::{dial, refused, unreachable_pod},
     images, io, pod_dir,
@@ -53,8 +53,8 @@ pub(super) struct Args {
     /// With --copy-to: delete the original.
     #[arg(long, requires = "copy_to")]
     pub replace: bool,
-    /// With --copy-to: containers of the copy see each other's processes.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    /// With --copy-to: containers of the copy see each other's processes; the default there.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub share_processes: Option<bool>,
     /// There is one node.
     #[arg(long)]
@@ -187,16 +187,12 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some(_) | None => return Err(Error::Said(format!("pod {:?} has ended meanwhile", dir.name))),
     }
-    if wants { session(args, dir, &container.name, Some(&socket)) } else { Ok(0) }
+    if wants { session(args, dir, &container.name, &socket) } else { Ok(0) }
 }
 
-fn session(args: &Args, dir: &PodDir, container: &str, socket: Option<&OwnedFd>) -> Result<i32, Error> {
+fn session(args: &Args, dir: &PodDir, container: &str, socket: &OwnedFd) -> Result<i32, Error> {
     let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: DETACH_KEYS };
-    let end = match socket {
-        Some(socket) => attached(dir, container, &wanted, socket)?,
-        None => attach(dir, container, &wanted)?,
-    };
-    match end {
+    match attached(dir, container, &wanted, socket)? {
         End::Exited(code) => Ok(code),
         End::Refused(message, code) => Ok(refused(&message, code)),
         End::Signal(signal) => Ok(128 + signal),
@@ -388,20 +384,17 @@ fn restrictions(args: &Args, pod: &Pod, target: &str) {
 
 fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> {
     let (copy, container) = copied::pod(args, home, &pod)?;
-    if args.share_processes != Some(false) {
-        say(
-            args,
-            "Processes are not shared between the copy's containers, since shareProcessNamespace is not supported yet; `podctl debug COPY --target=CONTAINER` shows a container's.",
-        );
-    }
     let objects = supervisor::objects(dir)?;
     if args.replace {
         super::delete::delete(home, dir, None, true)?;
     }
-    let started = supervisor::start(home, copy, objects, &Options { progress: true, ..Options::default() })?;
+    let container = container.filter(|_| args.attach.unwrap_or(args.stdin));
+    let first = container.clone().map(|container| Request::Attach { container, input: args.stdin });
+    let options = Options { progress: true, ..Options::default() };
+    let started = supervisor::start(home, copy, objects, &options, first.as_ref())?;
     started.warnings.iter().for_each(|w| warn(w));
-    match container.filter(|_| args.attach.unwrap_or(args.stdin)) {
-        Some(container) => session(args, &started.dir, &container, None),
-        None => Ok(0),
+    match (container, &started.first) {
+        (Some(container), Some(socket)) => session(args, &started.dir, &container, socket),
+        _ => Ok(0),
     }
 }

@@ -169,15 +169,21 @@ impl Engine {
     /// behind then.
     pub fn run(&self, pod: &Pod, manifest: &Manifest, options: &Options) -> Result<PodHandle, Error> {
         let stored = self.kept(pod.metadata.namespace.as_deref().unwrap_or("default"))?;
-        let started = self.start(pod.clone(), [manifest, &stored], options)?;
+        let started = self.start(pod.clone(), [manifest, &stored], options, None)?;
         Ok(PodHandle::started(&self.home, started))
     }
 
     /// As [`Engine::run`]; what the pod refers to is taken from the first that has it.
-    pub(crate) fn start(&self, pod: Pod, from: [&Manifest; 2], options: &Options) -> Result<Started, Error> {
+    pub(crate) fn start(
+        &self,
+        pod: Pod,
+        from: [&Manifest; 2],
+        options: &Options,
+        first: Option<&supervisor::control::Request>,
+    ) -> Result<Started, Error> {
         let warnings = unmet(&pod)?;
         let objects = self.gather(&pod, from, options.progress)?;
-        let mut started = supervisor::start(&self.home, pod, objects, options)?;
+        let mut started = supervisor::start(&self.home, pod, objects, options, first)?;
         started.warnings.splice(0..0, warnings);
         Ok(started)
     }

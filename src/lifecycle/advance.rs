@@ -17,6 +17,14 @@ fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at:
     Action::Record(Record { warning, reason, message, container: Some(spec.container(at).name.clone()) })
 }
 
+fn created(spec: &Spec, at: usize) -> String {
+    format!("Created container: {}", spec.container(at).name)
+}
+
+fn started(spec: &Spec, at: usize) -> String {
+    format!("Started container {}", spec.container(at).name)
+}
+
 /// Asks for a container's image.
 pub(super) fn pull(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<Action>) {
     state.all[at].phase = Phase::Pulling;
@@ -63,8 +71,8 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             one.phase = Phase::Running;
             one.container_id = Some(container_id);
             one.started_at = Some((now.monotonic, now.wall));
-            actions.push(record(false, "Created", "Container created".into(), spec, at));
-            actions.push(record(false, "Started", "Container started".into(), spec, at));
+            actions.push(record(false, "Created", created(spec, at), spec, at));
+            actions.push(record(false, "Started", started(spec, at), spec, at));
             let hook = spec.container(at).lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
             if hook {
                 actions.push(Action::RunHook { run, hook: Hook::PostStart, timeout: None });
@@ -162,7 +170,7 @@ fn start_failed(
 ) {
     let Some(at) = state.find(spec, run, Phase::Starting) else { return };
     if let StartFailure::Start { .. } = reason {
-        actions.push(record(false, "Created", "Container created".into(), spec, at));
+        actions.push(record(false, "Created", created(spec, at), spec, at));
     }
     actions.push(record(true, "Failed", format!("Error: {message}"), spec, at));
     let waiting = match reason {

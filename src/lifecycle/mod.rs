@@ -22,7 +22,7 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
-pub use printed::{printed, printed_status};
+pub use printed::printed;
 pub use spec::Spec;
 pub use state::State;
 

@@ -20,11 +20,6 @@ pub struct Printed {
     pub last_restart: Option<Timestamp>,
 }
 
-/// kubectl's STATUS word.
-pub fn printed_status(pod: &Pod) -> String {
-    printed(pod).status
-}
-
 /// What kubectl's table says of this pod.
 pub fn printed(pod: &Pod) -> Printed {
     let status = pod.status.clone().unwrap_or_default();

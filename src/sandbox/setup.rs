@@ -106,9 +106,10 @@ impl Sandbox {
         &mut self,
         pod: &Pod,
         pod_ips: Vec<String>,
+        host_ip: Option<String>,
         resolver: Option<IpAddr>,
     ) -> Result<(), Error> {
-        self.facts.host_ip = pod_ips.first().cloned().unwrap_or_default();
+        self.facts.host_ip = host_ip.unwrap_or_default();
         self.facts.pod_ips = pod_ips;
         let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
         texts.into_iter().try_for_each(|(name, text)| {

@@ -79,7 +79,10 @@ impl Home {
         let mut pods = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
-            if let Some((namespace, name)) = entry.file_name().to_str().and_then(|n| n.split_once('_')) {
+            let name = entry.file_name();
+            // One with a dot in front is a record set aside.
+            let named = name.to_str().filter(|n| !n.starts_with('.'));
+            if let Some((namespace, name)) = named.and_then(|n| n.split_once('_')) {
                 pods.push(self.pod(namespace, name));
             }
         }

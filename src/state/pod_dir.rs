@@ -186,6 +186,26 @@ impl PodDir {
         options.open(&path).and_then(|mut file| file.write_all(text)).map_err(Error::io("write", path))
     }
 
+    /// Puts the record of an ended pod aside, to make room for a new pod of that name.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_aside(&self) -> Result<PodDir, Error> {
+        let name = format!(".{}_{}", self.namespace, self.name);
+        let aside = PodDir { path: self.path.with_file_name(name), ..self.clone() };
+        aside.remove()?;
+        fs::rename(&self.path, &aside.path).map_err(Error::io("put aside", &self.path))?;
+        Ok(aside)
+    }
+
+    /// Brings a record back that was [set aside](PodDir::set_aside), unless its place is taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn bring_back(&self, aside: &PodDir) -> Result<(), Error> {
+        fs::rename(&aside.path, &self.path).map_err(Error::io("bring back", &self.path))
+    }
+
     /// Takes the pod's directory away.
     ///
     /// # Errors

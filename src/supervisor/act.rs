@@ -11,14 +11,12 @@ use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create};
 use super::{
     Live, Supervisor,
     control::Reply,
-    launch,
     log::{Log, Stream},
     poll::Source,
-    pull,
     record::Happened,
 };
 use crate::{
-    lifecycle::{Action, Event, ImageFailure, Run, StartFailure},
+    lifecycle::{Action, Event, Run, StartFailure},
     sandbox,
 };
 
@@ -58,49 +56,6 @@ impl Supervisor {
                 Action::Record(record) => self.recorder.write(Happened::now(record)),
                 Action::Finish => self.finished = true,
             }
-        }
-    }
-
-    fn pull(&mut self, container: &str) {
-        if let Some(image) = self.images.get(container).cloned() {
-            let event = self.image_ready(container, image, None);
-            self.pending.push_back(event);
-            return;
-        }
-        if let Some(found) = self.spec.ephemeral(container) {
-            // Whoever asked for it has pulled its image.
-            let event = self.local_image(&found.name.clone(), found.image.clone().unwrap_or_default());
-            return self.pending.push_back(event);
-        }
-        let found = self.container(container);
-        let request = found.map(|c| pull::Request {
-            container: container.into(),
-            image: c.image.clone().unwrap_or_default(),
-            policy: launch::image_policy(c).to_owned(),
-            store: self.home.images(),
-            alone: self.images.is_empty(),
-            secrets: pull::secrets(&self.pod, &self.sandbox.objects),
-        });
-        let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
-        let sent = match (&self.puller, &request) {
-            (Some(puller), Some(request)) if length <= pull::LONGEST => {
-                super::control::send(puller, request, &[]).is_ok()
-            }
-            _ => false,
-        };
-        if sent && request.is_some_and(|r| r.policy != "Never") {
-            self.pending.push_back(Event::ImagePulling { container: container.into() });
-        }
-        if !sent {
-            let message = match length > pull::LONGEST {
-                true => "the pod's imagePullSecrets are too long together; name fewer of them".to_owned(),
-                false => "the process that pulls images has ended; start the pod again".to_owned(),
-            };
-            self.pending.push_back(Event::ImageFailed {
-                container: container.into(),
-                reason: ImageFailure::Pull,
-                message,
-            });
         }
     }
 

@@ -20,22 +20,29 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use nix::{
+    fcntl::OFlag,
     sched::CloneFlags,
     sys::{
         memfd::{MFdFlags, memfd_create},
         socket::{AddressFamily, SockFlag, SockType, socketpair},
     },
+    unistd::pipe2,
 };
 use podctl_images::{Image, Reference, Store};
 use podctl_runtime::{IdMappings, Process, Spawn, spawn};
 use serde::{Deserialize, Serialize};
 
-use super::{children, log::Limits as LogLimits};
+use super::{
+    children,
+    control::{Request, send},
+    log::Limits as LogLimits,
+    publish,
+};
 use crate::{
     lifecycle,
     network::{
         self,
-        ports::{self, HostPort, Target},
+        ports::{self, HostPort},
     },
     sandbox::Objects,
     state::{self, Home, Liveness, PodDir},
@@ -51,6 +58,10 @@ pub(super) const CLIENT: RawFd = 5;
 pub(super) const PULLER: RawFd = 6;
 /// Descriptor of the connection to the pods' network.
 pub(super) const NETWORK: RawFd = 7;
+/// Descriptor of a command's connection that is there from the start.
+pub(super) const FIRST: RawFd = 8;
+/// Descriptor, in the puller, of the pipe that ends with the client whose terminal it writes to.
+pub(super) const SCREEN: RawFd = 9;
 
 /// What a supervisor is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +76,10 @@ pub(super) struct Launch {
     pub own_network: bool,
     /// The pod is to be on the network of the user's pods.
     pub on_network: bool,
+    /// A command's connection is there from the start, with its request in it.
+    pub first: bool,
+    /// `status.hostIP`; the client alone can know it, being in the host's network.
+    pub host_ip: Option<String>,
 }
 
 /// What a user may choose beside the manifest.
@@ -162,7 +177,11 @@ pub struct Started {
     pub warnings: Vec<String>,
     /// Ports of the host that were chosen for it or its Services.
     pub published: Vec<HostPort>,
+    /// The connection of the request that was to be served before anything starts.
+    pub first: Option<OwnedFd>,
     supervisor: Process,
+    /// Open as long as the puller may write to this process's terminal.
+    _screen: OwnedFd,
 }
 
 impl Started {
@@ -172,34 +191,50 @@ impl Started {
     }
 }
 
-/// Starts the pod. Returns as soon as its supervisor has its sandbox; containers start meanwhile.
+/// Starts the pod. Returns as soon as its supervisor has its sandbox; containers start meanwhile. The
+/// supervisor serves `first` before it starts anything, so that an attached terminal misses nothing.
 ///
 /// # Errors
 /// [`Error`]; nothing of the pod is left behind then.
-pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> Result<Started, Error> {
+pub fn start(
+    home: &Home,
+    mut pod: Pod,
+    objects: Objects,
+    options: &Options,
+    first: Option<&Request>,
+) -> Result<Started, Error> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
     let dir = home.pod(&namespace, &name);
-    if dir.liveness() == Liveness::Ended {
-        // An ended pod's record makes room for the new pod of that name.
-        super::sweep::remove(home, &dir)?;
-    }
-    let lock = dir.lock()?.ok_or_else(|| Error::Exists(name.clone()))?;
+    // An ended pod's record makes room for the new pod of that name, and comes back if there will be none.
+    let before = (dir.liveness() == Liveness::Ended).then(|| dir.set_aside()).transpose()?;
     let uid = uuid::Uuid::new_v4().to_string();
     let manifest = pod.clone();
     pod.metadata.uid = Some(uid);
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
-    dir.write(&pod)?;
-
     let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
-    dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
-    let started = launch(home, &dir, lock, pod, objects, options);
-    if started.is_err() {
-        let _ = dir.remove();
+
+    let started = match dir.lock()? {
+        None => Err(Error::Exists(name)),
+        Some(lock) => {
+            let started = dir.write(&pod).map_err(Error::from).and_then(|()| {
+                dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
+                launch(home, &dir, lock, pod, objects, options, first)
+            });
+            if started.is_err() {
+                let _ = dir.remove();
+            }
+            started
+        }
+    };
+    match (&started, before) {
+        (Err(_), Some(before)) if dir.bring_back(&before).is_ok() => {}
+        (_, Some(before)) => super::sweep::remove(home, &before)?,
+        (_, None) => {}
     }
-    started.map(|(supervisor, warnings, published)| Started { dir, warnings, published, supervisor })
+    started
 }
 
 /// What starts a pod again.
@@ -232,7 +267,7 @@ fn again(dir: &PodDir) -> Result<Again, Error> {
 /// [`Error`]; one of a pod that lives is [`Error::Exists`].
 pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
     let Again { pod, objects, options } = again(dir)?;
-    start(home, pod, objects, &options)
+    start(home, pod, objects, &options, None)
 }
 
 fn launch(
@@ -242,7 +277,8 @@ fn launch(
     mut pod: Pod,
     objects: Objects,
     options: &Options,
-) -> Result<(Process, Vec<String>, Vec<HostPort>), Error> {
+    first: Option<&Request>,
+) -> Result<Started, Error> {
     let rootless = !nix::unistd::geteuid().is_root();
     let mut warnings = Vec::new();
     let (mappings, warning) = match rootless {
@@ -260,7 +296,7 @@ fn launch(
     let on_network = own_network && options.network;
     let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
     let published = match &network {
-        Some(network) => publish(home, dir, network, &mut pod, &objects, options)?,
+        Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)?,
         None => Vec::new(),
     };
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
@@ -276,6 +312,8 @@ fn launch(
         data_dir: home.data.clone(),
         own_network,
         on_network,
+        first: first.is_some(),
+        host_ip: host_ip().map(|ip| ip.to_string()),
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -286,6 +324,15 @@ fn launch(
 
     let (client, supervisors_end) = pair()?;
     let (pullers_socket, pullers_end) = pair()?;
+    let (pullers_screen, screen) = pipe2(OFlag::O_CLOEXEC).map_err(step("make a pipe"))?;
+    let first = match first {
+        Some(request) => {
+            let (ours, theirs) = pair()?;
+            send(&ours, request, &[]).map_err(step("ask the pod's supervisor"))?;
+            Some((ours, theirs))
+        }
+        None => None,
+    };
     let mut namespaces = CloneFlags::CLONE_NEWNS;
     if !host_pid {
         namespaces |= CloneFlags::CLONE_NEWPID;
@@ -310,6 +357,9 @@ fn launch(
     if let Some(network) = &network {
         fds.push((network.socket.as_fd(), NETWORK));
     }
+    if let Some((_, theirs)) = &first {
+        fds.push((theirs.as_fd(), FIRST));
+    }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
@@ -320,13 +370,14 @@ fn launch(
                 true => CloneFlags::CLONE_NEWNS,
                 false => CloneFlags::empty(),
             };
-            let fds = [(pullers_end.as_fd(), PULLER)];
+            let fds = [(pullers_end.as_fd(), PULLER), (pullers_screen.as_fd(), SCREEN)];
             let name = if options.progress { "pull-agent" } else { "pull-quietly" };
             Some(role(name, namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
-    drop((supervisors_end, pullers_socket, pullers_end, lock, network));
+    drop((supervisors_end, pullers_socket, pullers_end, pullers_screen, lock, network));
+    let first = first.map(|(ours, _)| ours);
 
     if let Some(scope) = scope {
         scope.settle();
@@ -337,52 +388,13 @@ fn launch(
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         warnings.extend(ready.warnings);
-        return Ok((supervisor, warnings, published));
+        return Ok(Started { dir: dir.clone(), warnings, published, first, supervisor, _screen: screen });
     }
     let message = match &answer[..read] {
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
         words => String::from_utf8_lossy(words).into_owned(),
     };
     Err(Error::Sandbox { pod: dir.name.clone(), message })
-}
-
-/// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
-/// Gives those whose numbers were chosen here.
-fn publish(
-    home: &Home,
-    dir: &PodDir,
-    network: &network::Connection,
-    pod: &mut Pod,
-    objects: &Objects,
-    options: &Options,
-) -> Result<Vec<HostPort>, Error> {
-    let mut chosen = Vec::new();
-    let known =
-        |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);
-    let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
-    for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
-        let any = port.host == 0;
-        let fd = ports::take(&mut port, home, dir)?;
-        network.publish(&port, &fd)?;
-        chosen.extend(any.then_some(port));
-    }
-    if options.publish_all {
-        let spec = pod.spec.iter_mut();
-        let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
-        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
-            let Ok(number) = u16::try_from(port.container_port) else { continue };
-            if port.host_port.is_some_and(|p| p > 0) {
-                continue;
-            }
-            let udp = port.protocol.as_deref() == Some("UDP");
-            let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
-            let fd = ports::take(&mut free, home, dir)?;
-            network.publish(&free, &fd)?;
-            port.host_port = Some(free.host.into());
-            chosen.push(free);
-        }
-    }
-    Ok(chosen)
 }
 
 /// Starts this program again in another role.
@@ -455,6 +467,17 @@ pub(super) fn image_policy(container: &Container) -> &str {
 /// Init and app containers, in file order.
 pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers))
+}
+
+/// The address from which this machine would reach the outside. Nothing is sent.
+fn host_ip() -> Option<std::net::IpAddr> {
+    let route = |from: &str, to: &str| {
+        let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
+        // Addresses of documentation: any that the default route leads to would do.
+        socket.connect((to, 9)).ok()?;
+        socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_unspecified())
+    };
+    route("0.0.0.0", "192.0.2.1").or_else(|| route("::", "2001:db8::1"))
 }
 
 fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {

@@ -17,10 +17,12 @@ mod eviction;
 mod execs;
 pub mod gather;
 pub mod handler;
+mod images;
 mod launch;
 mod log;
 pub mod pause;
 mod poll;
+mod publish;
 pub mod pull;
 mod record;
 mod scope;
@@ -56,13 +58,13 @@ use self::{
     attach::Attachment,
     control::{Reply, Request},
     execs::Exec,
-    launch::{CLIENT, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
+    launch::{CLIENT, FIRST, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
 };
 use crate::{
-    lifecycle::{self, Event, Exit, ImageFailure, Now, Pulled, Run},
+    lifecycle::{self, Event, Exit, Now, Run},
     network,
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
@@ -202,13 +204,17 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         poll.add(socket, Source::Network)?;
     }
     let joined = network.as_ref().map(|n| n.joined.clone());
+    // SAFETY: as in main; launch passes a first connection exactly when it says so.
+    let first = launch.first.then(|| unsafe { take(FIRST) });
+    let first = first.map(|socket| poll.connection(socket)).transpose()?;
     let pod_ips = match &joined {
         Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
         None => addresses(),
     };
     let resolver = joined.as_ref().map(|j| j.gateway.v4.into());
-    sandbox.set_addresses(&launch.pod, pod_ips.clone(), resolver)?;
+    let host_ip = launch.host_ip.or_else(|| pod_ips.first().cloned());
+    sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
     let mut word = [0; 16];
     nix::unistd::read(client, &mut word)?;
     let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
@@ -229,8 +235,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
-    let pending = VecDeque::from([Event::SandboxReady { host_ip: pod_ips.first().cloned(), pod_ips }]);
-    let supervisor = Supervisor {
+    let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
+    let first_id = first.as_ref().map(|(id, _)| *id);
+    let mut supervisor = Supervisor {
         poll,
         began,
         home,
@@ -248,7 +255,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         live: HashMap::new(),
         execs: HashMap::new(),
         sleeps: Vec::new(),
-        connections: HashMap::new(),
+        connections: first.into_iter().collect(),
         attachments: Vec::new(),
         recorder,
         log_limits: launch.options.log_limits,
@@ -261,6 +268,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         network,
         _lock: lock,
     };
+    if let Some(id) = first_id {
+        supervisor.serve_connection(id);
+    }
     Ok((supervisor, joined.and_then(|j| j.warning).into_iter().chain(warning).collect()))
 }
 
@@ -397,77 +407,6 @@ impl Supervisor {
             meta.deletion_grace_period_seconds = Some(seconds);
             self.changed = true;
         }
-    }
-
-    fn hear_puller(&mut self) {
-        let Some(socket) = &self.puller else { return };
-        let event = match control::receive::<pull::Answer>(socket) {
-            Ok(Some((answer, _))) => self.pulled(answer),
-            Ok(None) | Err(_) => {
-                self.poll.forget(socket);
-                self.puller = None;
-                return self.puller_lost();
-            }
-        };
-        self.pending.push_back(event);
-        let all = launch::containers(&self.pod).all(|c| self.images.contains_key(&c.name));
-        if all && let Some(socket) = self.puller.take() {
-            self.poll.forget(&socket);
-        }
-    }
-
-    fn puller_lost(&mut self) {
-        let missing = launch::containers(&self.pod).filter(|c| !self.images.contains_key(&c.name));
-        self.pending.extend(missing.map(|c| Event::ImageFailed {
-            container: c.name.clone(),
-            reason: ImageFailure::Pull,
-            message: "the process that pulls images was killed; delete the pod and run it again".into(),
-        }));
-    }
-
-    fn pulled(&mut self, answer: pull::Answer) -> Event {
-        let container = answer.container;
-        let failed = |reason, message| Event::ImageFailed { container: container.clone(), reason, message };
-        let (image, pulled) = match answer.outcome {
-            pull::Outcome::Present(image) => (*image, None),
-            pull::Outcome::Pulled { image, took, bytes } => {
-                let size = if bytes > 0 { bytes } else { image.size };
-                (*image, Some(Pulled { took, size }))
-            }
-            pull::Outcome::Failed(words) => return failed(ImageFailure::Pull, words),
-            pull::Outcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
-            pull::Outcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
-        };
-        self.image_ready(&container, image, pulled)
-    }
-
-    /// Keeps the image from being removed while the pod lives, and says that it is here.
-    fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
-        match self.store.lease(&image) {
-            Ok(lease) => self.leases.push(lease),
-            Err(e) => {
-                let message = e.to_string();
-                return Event::ImageFailed {
-                    container: container.into(),
-                    reason: ImageFailure::Pull,
-                    message,
-                };
-            }
-        }
-        let name = image.reference.rsplit_once('@').map_or(image.reference.as_str(), |(name, _)| name);
-        let repository = match name.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => repository,
-            _ => name,
-        };
-        let event = Event::ImageReady {
-            container: container.into(),
-            image: image.reference.clone(),
-            image_id: format!("{repository}@{}", image.digest),
-            stop_signal: image.config.stop_signal().clone(),
-            pulled,
-        };
-        self.images.insert(container.into(), image);
-        event
     }
 
     /// Reaps every child that has ended: containers, execs, and orphans of either.

@@ -136,9 +136,14 @@ impl Poll {
         let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?;
         // SAFETY: the kernel has just made it for us.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        self.connection(socket).ok()
+    }
+
+    /// Gives a command's connection its number.
+    pub(super) fn connection(&mut self, socket: OwnedFd) -> io::Result<(u64, OwnedFd)> {
         self.next_connection += 1;
         let id = self.next_connection;
-        self.add(&socket, Source::Connection(id)).ok()?;
-        Some((id, socket))
+        self.add(&socket, Source::Connection(id))?;
+        Ok((id, socket))
     }
 }

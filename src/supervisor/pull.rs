@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     bars::LayerBars,
-    launch::{PULLER, take},
+    detach_from_terminal,
+    launch::{PULLER, SCREEN, take},
 };
 use crate::sandbox::Objects;
 
@@ -88,8 +89,15 @@ pub fn quiet() -> i32 {
 }
 
 fn serve(progress: &LayerBars) -> i32 {
-    // SAFETY: this process was started by launch with that descriptor.
-    let socket = unsafe { take(PULLER) };
+    // SAFETY: this process was started by launch with these descriptors.
+    let (socket, screen) = unsafe { (take(PULLER), take(SCREEN)) };
+    // A Ctrl-C in the terminal is the client's business.
+    let _ = nix::unistd::setsid();
+    // Progress is for the client; when that has gone, its terminal and pipes are not to be kept.
+    std::thread::spawn(move || {
+        let _ = nix::unistd::read(&screen, &mut [0]);
+        detach_from_terminal();
+    });
     let fetches = Fetches::default();
     let mut buffer = vec![0; LONGEST];
     std::thread::scope(|scope| {

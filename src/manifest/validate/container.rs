@@ -11,6 +11,10 @@ use super::{
     names::{dns_label, inner_path, one_of, port_name, within},
 };
 
+/// As the API server counts.
+const MOST_RULES: usize = 20;
+const MOST_CODES: usize = 255;
+
 /// Host ports in use: address, port, protocol.
 pub(super) type HostPorts = HashSet<(String, i32, String)>;
 
@@ -74,6 +78,9 @@ pub(super) fn container(
         report,
     );
     one_of(c.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], &at("restartPolicy"), report);
+    if c.restart_policy_rules.as_ref().is_some_and(|rules| rules.len() > MOST_RULES) {
+        report.error(&at("restartPolicyRules"), format!("Too many: must have at most {MOST_RULES} items"));
+    }
     for (i, rule) in c.restart_policy_rules.iter().flatten().enumerate() {
         let at = |field: &str| at(&format!("restartPolicyRules[{i}].{field}"));
         one_of(Some(&rule.action), &["Restart", "RestartAllContainers"], &at("action"), report);
@@ -83,6 +90,10 @@ pub(super) fn container(
                 one_of(Some(&codes.operator), &["In", "NotIn"], &at("exitCodes.operator"), report);
                 if codes.values.as_ref().is_none_or(Vec::is_empty) {
                     report.error(&at("exitCodes.values"), "Required value: must specify at least one value");
+                }
+                if codes.values.as_ref().is_some_and(|codes| codes.len() > MOST_CODES) {
+                    let message = format!("Too many: must have at most {MOST_CODES} items");
+                    report.error(&at("exitCodes.values"), message);
                 }
             }
         }

@@ -1,0 +1,59 @@
+//! `run -it` and `run --attach`: this terminal is one container's.
+
+use std::{os::fd::AsFd, time::Duration};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{signal::SigSet, signalfd::SignalFd},
+};
+
+use super::{
+    super::{Error, attach, delete, exec, session::End},
+    Args,
+    foreground::exit_code,
+    notes::{Notes, hopeless},
+    start::default_container,
+};
+use crate::{state::Home, supervisor::Started};
+
+/// This terminal is the container's until it ends, and the pod then ends with it.
+pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &SignalFd) -> Result<i32, Error> {
+    let container = default_container(&pod.dir.read()?).unwrap_or_default();
+    let Some(socket) = pod.first.take() else { return Ok(1) };
+    let mut notes = Notes::default();
+    loop {
+        if let Ok(now) = pod.dir.read() {
+            notes.show(&now, &pod.dir, false);
+            if let Some(why) = hopeless(&now) {
+                delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
+                return Err(Error::Said(why));
+            }
+        }
+        let mut fds =
+            [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(200u16));
+        let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
+        if ready(&fds[1]) {
+            delete::delete(home, &pod.dir, None, true)?;
+            return Ok(130);
+        }
+        if ready(&fds[0]) {
+            break;
+        }
+    }
+    // From here on a Ctrl-C is the attached container's, or ends this command.
+    let _ = SigSet::all().thread_unblock();
+    let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
+    let code = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
+        End::Detached => {
+            eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
+            return Ok(0);
+        }
+        End::Exited(code) => code,
+        End::Signal(signal) => 128 + signal,
+        End::Refused(message, code) => exec::refused(&message, code),
+        End::Lost => pod.dir.read().map_or(137, |ended| exit_code(&ended)),
+    };
+    delete::delete(home, &pod.dir, None, true)?;
+    Ok(code)
+}

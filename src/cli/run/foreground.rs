@@ -1,0 +1,138 @@
+//! A run in the foreground: logs and notes until every pod has ended.
+
+use std::{io::Write, os::fd::AsFd, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::{
+    super::{Error, delete, io, jobs},
+    notes::{Notes, hopeless},
+};
+use crate::{
+    logs::{Follow, Prefixes},
+    state::{Home, Liveness},
+    supervisor::Started,
+};
+
+/// SIGINT and SIGTERM as something to wait for.
+pub(super) fn signals() -> Result<SignalFd, Error> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGINT);
+    set.add(Signal::SIGTERM);
+    set.thread_block().map_err(|e| io("cannot block signals")(e.into()))?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .map_err(|e| io("cannot wait for signals")(e.into()))
+}
+
+/// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
+/// second kills.
+pub(super) fn foreground(
+    started: Vec<Started>,
+    mut jobs: jobs::Queue,
+    start: &dyn Fn(Pod) -> Result<Started, Error>,
+    home: &Home,
+    signals: &SignalFd,
+) -> Result<i32, Error> {
+    let mut follows = Vec::new();
+    let mut new = started;
+    new.extend(jobs.advance(exit_code, start)?);
+    let mut prefixes = Prefixes::of(new.iter().filter_map(|p| p.dir.read().ok()), new.len() > 1);
+    let mut interrupts = 0;
+    let mut failure = None;
+    loop {
+        if !new.is_empty() {
+            for pod in new.drain(..) {
+                let follow = Follow::new(home, &pod.dir)?;
+                follows.push((pod, follow, Notes::default()));
+            }
+            let pods = follows.iter().filter_map(|(p, ..)| p.dir.read().ok());
+            prefixes = Prefixes::of(pods, follows.len() > 1);
+        }
+        let several = follows.len() > 1;
+        let mut alive = false;
+        for (pod, follow, notes) in &mut follows {
+            // Asked before the logs are drained: what was written before the end is then shown.
+            let lives = pod.dir.liveness() == Liveness::Alive;
+            alive |= lives;
+            if let Ok(now) = pod.dir.read() {
+                if interrupts == 0 && failure.is_none() {
+                    failure = hopeless(&now);
+                    if failure.is_some() {
+                        notes.end_is_known();
+                        delete::ask(&pod.dir, Some(Duration::ZERO));
+                    }
+                }
+                notes.show(&now, &pod.dir, several);
+            }
+            let mut out = anstream::stdout().lock();
+            for entry in follow.drain() {
+                let _ = writeln!(
+                    out,
+                    "{}{}",
+                    prefixes.of_entry(&pod.dir.name, &entry),
+                    String::from_utf8_lossy(&entry.text)
+                );
+            }
+        }
+        new.extend(jobs.advance(exit_code, start)?);
+        if !new.is_empty() {
+            continue;
+        }
+        if !alive && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
+            break;
+        }
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
+        // A killed supervisor changes no file: its lock is looked at now and then.
+        let behind = follows.iter().any(|(_, f, _)| f.behind());
+        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
+        while let Ok(Some(_)) = signals.read_signal() {
+            interrupts += 1;
+            jobs.stop();
+            let grace = (interrupts > 1).then_some(Duration::ZERO);
+            if interrupts == 1 {
+                anstream::eprintln!("ending the pod gracefully; Ctrl-C again kills it");
+            }
+            for (pod, ..) in &follows {
+                delete::ask(&pod.dir, grace);
+            }
+        }
+    }
+    let mut code = jobs.exit_code();
+    for (pod, ..) in &follows {
+        pod.wait();
+        // Of a pod that was deleted there is nothing more to say.
+        if let Ok(ended) = pod.dir.read()
+            && code == 0
+            && !jobs.answers_for(&ended)
+        {
+            code = exit_code(&ended);
+        }
+    }
+    match failure {
+        Some(message) => Err(Error::Said(message)),
+        None if interrupts > 0 => Ok(130),
+        None => Ok(code),
+    }
+}
+
+/// 0 when the pod succeeded, else the code of the first app container that failed.
+pub(super) fn exit_code(pod: &Pod) -> i32 {
+    let status = pod.status.clone().unwrap_or_default();
+    if status.phase.as_deref() == Some("Succeeded") {
+        return 0;
+    }
+    let ended =
+        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
+    ended
+        .filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code))
+        .find(|code| *code != 0)
+        .unwrap_or(1)
+}

@@ -1,0 +1,242 @@
+//! `podctl run`: starts the pods of manifest files; in the foreground it shows their logs.
+
+mod attached;
+mod detached;
+mod foreground;
+mod notes;
+mod start;
+
+use std::{fs, io::Read, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+
+pub(super) use self::start::start;
+use super::{
+    Error, attach, delete, io, jobs,
+    objects::{self, Kind},
+};
+use crate::{
+    manifest::{self, Diagnostic, Manifest, Source},
+    network::ports::{self, HostPort},
+    state::Home,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Manifest files, `-` for standard input.
+    #[arg(required = true)]
+    files: Vec<String>,
+    /// A file of ConfigMaps that the pods may refer to.
+    #[arg(long, value_name = "FILE")]
+    configmap: Vec<String>,
+    /// A file of Secrets that the pods may refer to.
+    #[arg(long, value_name = "FILE")]
+    secret: Vec<String>,
+    /// Leave the pods running and return.
+    #[arg(short, long)]
+    detach: bool,
+    /// With --detach: wait until the pods are this far.
+    #[arg(long, value_enum, default_value = "running")]
+    wait: Wait,
+    /// End running pods of the same names first.
+    #[arg(long)]
+    replace: bool,
+    /// Attach to the pod's first (or annotated default) container and pass standard input on.
+    #[arg(short = 'i', long, conflicts_with = "detach")]
+    stdin: bool,
+    /// Give that container a terminal.
+    #[arg(short = 't', long, requires = "stdin")]
+    tty: bool,
+    /// Attach to that container alone instead of showing every log.
+    #[arg(long, conflicts_with = "detach")]
+    attach: bool,
+    /// Keys that leave an attached container running.
+    #[arg(long, default_value = attach::DETACH_KEYS)]
+    detach_keys: String,
+    /// No colours.
+    #[arg(long)]
+    no_color: bool,
+    /// What a failed init container does: retry alone, or restart the whole pod.
+    #[arg(long, value_enum, default_value = "retry")]
+    init_failure: InitFailure,
+    /// First wait before a container is restarted, in seconds.
+    #[arg(long, default_value = "10", value_parser = seconds)]
+    backoff_initial: Duration,
+    /// Longest wait before a container is restarted, in seconds.
+    #[arg(long, default_value = "300", value_parser = seconds)]
+    backoff_max: Duration,
+    /// A container's log file that has grown so large is put aside.
+    #[arg(long, default_value = "10Mi", value_parser = size)]
+    log_max_size: u64,
+    /// So many log files of a container are kept.
+    #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
+    log_max_files: u16,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Stop when a limit of a pod cannot be enforced here.
+    #[arg(long)]
+    strict_limits: bool,
+    /// `none` is loopback alone.
+    #[arg(long, value_enum, default_value = "podctl")]
+    network: Network,
+    /// Publish a port of the pod on this machine, beside its hostPorts.
+    #[arg(short, long, value_name = "[IP:]HOST:POD[/udp]", value_parser = ports::parse)]
+    publish: Vec<HostPort>,
+    /// Publish every containerPort on a free port of this machine.
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Wait {
+    /// Every app container is ready.
+    Ready,
+    /// Every app container has been started.
+    Running,
+    /// Return at once.
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum InitFailure {
+    Retry,
+    RestartPod,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Network {
+    Podctl,
+    Host,
+    None,
+}
+
+/// `10`, `0.5` or `10s`.
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches('s');
+    let value: f64 = number.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
+}
+
+/// `10Mi`, `1000000`.
+fn size(text: &str) -> Result<u64, String> {
+    match manifest::quantity_bytes(text)? {
+        0 => Err("must be greater than 0".into()),
+        bytes => Ok(bytes),
+    }
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.no_color {
+        anstream::ColorChoice::Never.write_global();
+    }
+    let maps = args.configmap.iter().map(|file| (Kind::ConfigMap, file));
+    let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
+    let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
+    let mut manifest = read(&args.files, &stored)?;
+    let mut jobs = std::mem::take(&mut manifest.jobs);
+    if manifest.pods.is_empty() && jobs.is_empty() {
+        return Err(Error::Said(
+            "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
+        ));
+    }
+    if args.detach {
+        if let Some(job) = jobs.iter().find(|job| job.pods.len() > job.parallelism) {
+            return Err(Error::Said(format!(
+                "job {:?} runs {} pods, {} at a time: somebody has to see to it; run it without --detach",
+                job.name,
+                job.pods.len(),
+                job.parallelism
+            )));
+        }
+        manifest.pods.extend(jobs.drain(..).flat_map(|job| job.pods));
+    }
+    if (args.stdin || args.attach) && manifest.pods.len() > 1 {
+        return Err(Error::Said(
+            "one terminal can be attached to one pod only; run the others with -d".into(),
+        ));
+    }
+    if args.dry_run {
+        return super::explain::explain(&manifest, home);
+    }
+    start::met(&manifest)?;
+    if manifest.pods.len() > 1 && !args.publish.is_empty() {
+        let words = "--publish is for one pod, and the files hold several: give them hostPorts";
+        return Err(Error::Said(words.into()));
+    }
+    let mut started = Vec::new();
+    // From here on a Ctrl-C ends what has been started.
+    let signals = foreground::signals()?;
+    let from = [&manifest, &stored];
+    for pod in &manifest.pods {
+        match start(args, home, in_namespace(pod.clone(), namespace), from) {
+            Ok(pod) => started.push(pod),
+            Err(e) => {
+                for pod in &started {
+                    let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
+                }
+                return Err(e);
+            }
+        }
+    }
+    if args.detach {
+        return detached::wait(args, &started, home);
+    }
+    if args.stdin || args.attach {
+        return started.pop().map_or(Ok(0), |pod| attached::attached(args, home, pod, &signals));
+    }
+    let start = |pod: Pod| start(args, home, in_namespace(pod, namespace), from);
+    foreground::foreground(started, jobs::Queue::new(jobs), &start, home, &signals)
+}
+
+impl Args {
+    /// As for `run --detach`, without a wait.
+    pub(super) fn detached() -> Args {
+        #[derive(clap::Parser)]
+        struct Run {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Run as clap::Parser>::parse_from(["run", "--detach", "--wait=none", "-"]).args
+    }
+}
+
+/// The pod in the command's namespace, unless it names its own.
+pub(super) fn in_namespace(mut pod: Pod, namespace: &str) -> Pod {
+    if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
+        pod.metadata.namespace = Some(namespace.to_owned());
+    }
+    pod
+}
+
+/// A file's name and text; `-` is standard input.
+pub(super) fn source(file: &str) -> Result<Source, Error> {
+    let mut text = String::new();
+    let (name, done) = match file {
+        "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
+        path => (path, fs::read_to_string(path).map(|t| text = t)),
+    };
+    done.map_err(io(format!("cannot read {name}")))?;
+    Ok(Source { name: name.to_owned(), text })
+}
+
+/// Shows what is wrong with the files; gives the error that says so.
+pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
+    for diagnostic in all {
+        anstream::eprintln!("{diagnostic}");
+    }
+    let (errors, files) = (all.len(), files.join(", "));
+    Error::Said(format!(
+        "{files}: nothing was started because of {errors} error{}",
+        if errors == 1 { "" } else { "s" }
+    ))
+}
+
+pub(super) fn read(files: &[String], stored: &Manifest) -> Result<Manifest, Error> {
+    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
+    let manifest = manifest::load_beside(&sources, stored).map_err(|all| refused(&all, files))?;
+    for warning in &manifest.warnings {
+        anstream::eprintln!("{warning}");
+    }
+    Ok(manifest)
+}

@@ -1,0 +1,113 @@
+//! From a pod of the files to one that runs: what it refers to, what the flags change.
+
+use k8s_openapi::api::core::v1::{ContainerPort, Pod};
+
+use super::{
+    super::{Error, delete, warn},
+    Args, InitFailure, Network,
+};
+use crate::{
+    engine::{self, Engine},
+    manifest::Manifest,
+    network::ports::{HostPort, Target},
+    state::{Home, Liveness},
+    supervisor::{LogLimits, Options, Started, control::Request},
+};
+
+/// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
+fn publish(pod: &mut Pod, ports: &[HostPort]) {
+    let Some(spec) = &mut pod.spec else { return };
+    for port in ports {
+        let Target::Pod(number) = port.target else { continue };
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let has = |p: &ContainerPort| {
+            p.container_port == i32::from(number)
+                && p.protocol.as_deref().unwrap_or("TCP") == protocol
+                && p.host_port.is_none()
+        };
+        let published = ContainerPort {
+            container_port: number.into(),
+            host_port: Some(port.host.into()),
+            host_ip: port.ip.map(|ip| ip.to_string()),
+            protocol: Some(protocol.into()),
+            ..ContainerPort::default()
+        };
+        let known = spec.containers.iter_mut().flat_map(|c| c.ports.iter_mut().flatten()).find(|p| has(p));
+        if let Some(known) = known {
+            *known = ContainerPort { name: known.name.take(), ..published };
+        } else if let Some(first) = spec.containers.first_mut() {
+            first.ports.get_or_insert_default().push(published);
+        }
+    }
+}
+
+/// Nothing is started when this machine cannot give what a pod asks for.
+pub(super) fn met(manifest: &Manifest) -> Result<(), Error> {
+    Ok(manifest.pods.iter().try_for_each(|pod| engine::unmet(pod).map(drop))?)
+}
+
+pub(in super::super) fn start(
+    args: &Args,
+    home: &Home,
+    mut pod: Pod,
+    from: [&Manifest; 2],
+) -> Result<Started, Error> {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
+    let restart_pod =
+        args.init_failure == InitFailure::RestartPod || annotation.is_some_and(|v| v == "RestartPod");
+    let options = Options {
+        backoff_initial: args.backoff_initial,
+        backoff_max: args.backoff_max,
+        restart_pod_on_init_failure: restart_pod,
+        log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
+        strict_limits: args.strict_limits,
+        network: args.network != Network::None,
+        publish_all: args.publish_all,
+        progress: true,
+    };
+    let container = default_container(&pod);
+    if args.stdin {
+        let containers = pod.spec.iter_mut().flat_map(|s| &mut s.containers);
+        for container in containers.filter(|c| Some(&c.name) == container.as_ref()) {
+            (container.stdin, container.stdin_once) = (Some(true), Some(true));
+            container.tty = container.tty.filter(|t| *t).or(args.tty.then_some(true));
+        }
+    }
+    let first = container
+        .filter(|_| args.stdin || args.attach)
+        .map(|container| Request::Attach { container, input: args.stdin });
+    if args.network == Network::Host
+        && let Some(spec) = &mut pod.spec
+    {
+        spec.host_network = Some(true);
+    }
+    publish(&mut pod, &args.publish);
+    if args.replace {
+        let meta = &pod.metadata;
+        let name = meta.name.as_deref().unwrap_or_default();
+        let dir = home.pod(meta.namespace.as_deref().unwrap_or("default"), name);
+        if dir.liveness() != Liveness::Absent {
+            delete::delete(home, &dir, None, true)?;
+        }
+    }
+    let started = Engine::over(home).start(pod, from, &options, first.as_ref())?;
+    for warning in &started.warnings {
+        warn(warning);
+    }
+    for port in &started.published {
+        let protocol = if port.udp { "UDP" } else { "TCP" };
+        let target = match &port.target {
+            Target::Pod(number) => format!("port {number} of pod {}", started.dir.name),
+            Target::Service(service, number) => format!("port {number} of service {service}"),
+        };
+        anstream::eprintln!("published on port {}/{protocol}: {target}", port.host);
+    }
+    Ok(started)
+}
+
+/// The container that a terminal is for: the annotated default, else the first.
+pub(super) fn default_container(pod: &Pod) -> Option<String> {
+    let annotations = pod.metadata.annotations.as_ref();
+    let named = annotations.and_then(|a| a.get("kubectl.kubernetes.io/default-container")).cloned();
+    named.or_else(|| Some(pod.spec.as_ref()?.containers.first()?.name.clone()))
+}

@@ -1,0 +1,122 @@
+//! A pod's images: asking the puller, hearing it, keeping what is in use.
+
+use podctl_images::Image;
+
+use super::{Supervisor, control, launch, pull};
+use crate::lifecycle::{Event, ImageFailure, Pulled};
+
+impl Supervisor {
+    pub(super) fn pull(&mut self, container: &str) {
+        if let Some(image) = self.images.get(container).cloned() {
+            let event = self.image_ready(container, image, None);
+            self.pending.push_back(event);
+            return;
+        }
+        if let Some(found) = self.spec.ephemeral(container) {
+            // Whoever asked for it has pulled its image.
+            let event = self.local_image(&found.name.clone(), found.image.clone().unwrap_or_default());
+            return self.pending.push_back(event);
+        }
+        let found = self.container(container);
+        let request = found.map(|c| pull::Request {
+            container: container.into(),
+            image: c.image.clone().unwrap_or_default(),
+            policy: launch::image_policy(c).to_owned(),
+            store: self.home.images(),
+            alone: self.images.is_empty(),
+            secrets: pull::secrets(&self.pod, &self.sandbox.objects),
+        });
+        let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
+        let sent = match (&self.puller, &request) {
+            (Some(puller), Some(request)) if length <= pull::LONGEST => {
+                control::send(puller, request, &[]).is_ok()
+            }
+            _ => false,
+        };
+        if sent && request.is_some_and(|r| r.policy != "Never") {
+            self.pending.push_back(Event::ImagePulling { container: container.into() });
+        }
+        if !sent {
+            let message = match length > pull::LONGEST {
+                true => "the pod's imagePullSecrets are too long together; name fewer of them".to_owned(),
+                false => "the process that pulls images has ended; start the pod again".to_owned(),
+            };
+            self.pending.push_back(Event::ImageFailed {
+                container: container.into(),
+                reason: ImageFailure::Pull,
+                message,
+            });
+        }
+    }
+
+    pub(super) fn hear_puller(&mut self) {
+        let Some(socket) = &self.puller else { return };
+        let event = match control::receive::<pull::Answer>(socket) {
+            Ok(Some((answer, _))) => self.pulled(answer),
+            Ok(None) | Err(_) => {
+                self.poll.forget(socket);
+                self.puller = None;
+                return self.puller_lost();
+            }
+        };
+        self.pending.push_back(event);
+        let all = launch::containers(&self.pod).all(|c| self.images.contains_key(&c.name));
+        if all && let Some(socket) = self.puller.take() {
+            self.poll.forget(&socket);
+        }
+    }
+
+    fn puller_lost(&mut self) {
+        let missing = launch::containers(&self.pod).filter(|c| !self.images.contains_key(&c.name));
+        self.pending.extend(missing.map(|c| Event::ImageFailed {
+            container: c.name.clone(),
+            reason: ImageFailure::Pull,
+            message: "the process that pulls images was killed; delete the pod and run it again".into(),
+        }));
+    }
+
+    fn pulled(&mut self, answer: pull::Answer) -> Event {
+        let container = answer.container;
+        let failed = |reason, message| Event::ImageFailed { container: container.clone(), reason, message };
+        let (image, pulled) = match answer.outcome {
+            pull::Outcome::Present(image) => (*image, None),
+            pull::Outcome::Pulled { image, took, bytes } => {
+                let size = if bytes > 0 { bytes } else { image.size };
+                (*image, Some(Pulled { took, size }))
+            }
+            pull::Outcome::Failed(words) => return failed(ImageFailure::Pull, words),
+            pull::Outcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
+            pull::Outcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
+        };
+        self.image_ready(&container, image, pulled)
+    }
+
+    /// Keeps the image from being removed while the pod lives, and says that it is here.
+    pub(super) fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
+        match self.store.lease(&image) {
+            Ok(lease) => self.leases.push(lease),
+            Err(e) => {
+                let message = e.to_string();
+                return Event::ImageFailed {
+                    container: container.into(),
+                    reason: ImageFailure::Pull,
+                    message,
+                };
+            }
+        }
+        let name = image.reference.rsplit_once('@').map_or(image.reference.as_str(), |(name, _)| name);
+        let repository = match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => repository,
+            _ => name,
+        };
+        let event = Event::ImageReady {
+            container: container.into(),
+            image: image.reference.clone(),
+            image_id: format!("{repository}@{}", image.digest),
+            stop_signal: image.config.stop_signal().clone(),
+            pulled,
+        };
+        self.images.insert(container.into(), image);
+        event
+    }
+}

@@ -1,0 +1,52 @@
+//! The ports of the host that a pod and its Services publish, taken before anything starts.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::launch::Error;
+use crate::{
+    network::{
+        Connection,
+        ports::{self, HostPort, Target},
+    },
+    sandbox::Objects,
+    state::{Home, PodDir},
+};
+
+/// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
+/// Gives those whose numbers were chosen here.
+pub(super) fn publish(
+    home: &Home,
+    dir: &PodDir,
+    network: &Connection,
+    pod: &mut Pod,
+    objects: &Objects,
+    all: bool,
+) -> Result<Vec<HostPort>, Error> {
+    let mut chosen = Vec::new();
+    let known =
+        |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);
+    let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
+    for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
+        let any = port.host == 0;
+        let fd = ports::take(&mut port, home, dir)?;
+        network.publish(&port, &fd)?;
+        chosen.extend(any.then_some(port));
+    }
+    if all {
+        let spec = pod.spec.iter_mut();
+        let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
+        for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
+            let Ok(number) = u16::try_from(port.container_port) else { continue };
+            if port.host_port.is_some_and(|p| p > 0) {
+                continue;
+            }
+            let udp = port.protocol.as_deref() == Some("UDP");
+            let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
+            let fd = ports::take(&mut free, home, dir)?;
+            network.publish(&free, &fd)?;
+            port.host_port = Some(free.host.into());
+            chosen.push(free);
+        }
+    }
+    Ok(chosen)
+}
