@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod completion;
 mod copied;
 mod cp;
 mod create;
@@ -111,6 +112,8 @@ enum Command {
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
+    /// Print a script that completes podctl's commands and flags in a shell.
+    Completion(completion::Args),
     /// Not for people.
     #[command(hide = true)]
     Internal {
@@ -169,6 +172,10 @@ pub fn main() -> ExitCode {
 
 fn command(cli: Cli) -> Result<i32, Error> {
     cli.cluster.refuse()?;
+    if let Command::Completion(args) = &cli.command {
+        completion::print(args);
+        return Ok(0);
+    }
     let home = Home::of_user()?;
     let namespace = &cli.namespace;
     match cli.command {
@@ -199,7 +206,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
-        Command::Internal { .. } => unreachable!("handled in main"),
+        Command::Completion(_) | Command::Internal { .. } => unreachable!("handled before"),
     }
 }
 
