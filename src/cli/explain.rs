@@ -54,12 +54,17 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
         amounts(effective_requests(spec)),
         amounts(effective_limits(spec))
     );
-    for (name, on) in [("process namespace", spec.share_process_namespace)] {
-        if on == Some(true) {
-            text += &format!("  shares one {name} among its containers\n");
-        }
+    if spec.share_process_namespace == Some(true) {
+        text += "  shares one process namespace among its containers\n";
     }
-    for (name, on) in [("network", spec.host_network), ("processes", spec.host_pid), ("IPC", spec.host_ipc)] {
+    text += match spec.host_network {
+        Some(true) => "  network: the host's own\n",
+        _ => "  network: an address of its own among this user's pods, found by its name\n",
+    };
+    if spec.init_containers.iter().flatten().any(|c| c.restart_policy.as_deref() != Some("Always")) {
+        text += &format!("  a failed init container {}\n", init_failure(pod, restart));
+    }
+    for (name, on) in [("processes", spec.host_pid), ("IPC", spec.host_ipc)] {
         if on == Some(true) {
             text += &format!("  uses the host's {name}\n");
         }
@@ -79,6 +84,16 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
         text += &details(spec, container, store);
     }
     text
+}
+
+/// R-INIT-2, R-INIT-4.
+fn init_failure(pod: &Pod, restart: &str) -> &'static str {
+    let annotation = pod.metadata.annotations.as_ref().and_then(|a| a.get("podctl.dev/init-failure"));
+    match (restart, annotation.map(String::as_str)) {
+        ("Never", _) => "fails the pod",
+        (_, Some("RestartPod")) => "restarts the pod: every init container runs again, from the first",
+        _ => "is retried alone, with back-off; `run --init-failure=restart-pod` runs all of them again",
+    }
 }
 
 /// What the next container waits for.
@@ -118,7 +133,8 @@ fn details(spec: &PodSpec, container: &Container, store: &Store) -> String {
         lines.push(format!("mount {}{sub} at {}{how}", mount.name, mount.mount_path));
     }
     lines.extend(environment(container));
-    let identity = identity(spec, container);
+    let user = found.as_ref().and_then(|i| i.config.user().clone());
+    let identity = identity(spec, container, found.is_some().then(|| user.unwrap_or_default()));
     lines.push(format!("runs as {identity}"));
     let resources = container.resources.as_ref();
     lines.push(format!(
@@ -157,11 +173,16 @@ fn environment(container: &Container) -> Vec<String> {
     lines
 }
 
-fn identity(spec: &PodSpec, container: &Container) -> String {
+fn identity(spec: &PodSpec, container: &Container, of_image: Option<String>) -> String {
     let (pod, own) = (spec.security_context.as_ref(), container.security_context.as_ref());
     let user = own.and_then(|c| c.run_as_user).or(pod.and_then(|c| c.run_as_user));
     let group = own.and_then(|c| c.run_as_group).or(pod.and_then(|c| c.run_as_group));
-    let mut words = vec![user.map_or("the image's user".to_owned(), |id| format!("user {id}"))];
+    let of_image = match of_image.as_deref() {
+        None => "the image's user".to_owned(),
+        Some("") => "root (the image names no user)".to_owned(),
+        Some(name) => format!("user {name} (of the image)"),
+    };
+    let mut words = vec![user.map_or(of_image, |id| format!("user {id}"))];
     words.extend(group.map(|id| format!("group {id}")));
     words.extend(pod.and_then(|c| c.fs_group).map(|id| format!("fsGroup {id}")));
     let on = |flag: Option<bool>, word: &str| (flag == Some(true)).then(|| word.to_owned());

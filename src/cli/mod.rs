@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod completion;
 mod copied;
 mod cp;
 mod create;
@@ -112,6 +113,8 @@ enum Command {
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
+    /// Print a script that completes podctl's commands and flags in a shell.
+    Completion(completion::Args),
 }
 
 /// What goes wrong in a command; shown once, here.
@@ -155,6 +158,10 @@ pub fn main() -> ExitCode {
 
 fn command(cli: Cli) -> Result<i32, Error> {
     cli.cluster.refuse()?;
+    if let Command::Completion(args) = &cli.command {
+        completion::print(args);
+        return Ok(0);
+    }
     let home = Home::of_user()?;
     let namespace = &cli.namespace;
     match cli.command {
@@ -185,6 +192,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
+        Command::Completion(_) => unreachable!("handled before"),
     }
 }
 

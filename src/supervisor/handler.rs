@@ -110,10 +110,12 @@ async fn http_get(
         let request = client.get(&url).headers(headers(action)?);
         let mut response = request.send().await.map_err(failed)?;
         let mut read = 0;
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            read += chunk.len();
-            if read >= MAX_BODY {
-                break;
+        while read < MAX_BODY {
+            match response.chunk().await {
+                Ok(Some(chunk)) => read += chunk.len(),
+                Ok(None) => break,
+                Err(error) if ends_without_notice(&error) => break,
+                Err(error) => return Err(failed(error)),
             }
         }
         match response.status().as_u16() {
@@ -155,12 +157,23 @@ fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// The innermost cause: what the kernel, TLS or HTTP said.
-fn http_error(address: &str, error: &reqwest::Error) -> String {
+fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
+    cause
+}
+
+/// Many servers close without TLS's close_notify; a kubelet takes that for the body's end.
+fn ends_without_notice(error: &reqwest::Error) -> bool {
+    let cause = innermost(error).downcast_ref::<io::Error>();
+    cause.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// What the kernel, TLS or HTTP said.
+fn http_error(address: &str, error: &reqwest::Error) -> String {
+    let cause = innermost(error);
     match cause.downcast_ref::<io::Error>() {
         Some(io) if error.is_connect() => dial_error(address, io),
         _ => cause.to_string(),
