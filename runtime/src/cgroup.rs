@@ -124,7 +124,9 @@ impl Cgroup {
         };
         let born_in = match &place {
             CgroupParent::V2(path) => Some(path),
-            CgroupParent::V1(places) => places.iter().find(|(name, _)| *name == "unified").map(|(_, dir)| dir),
+            CgroupParent::V1(places) => {
+                places.iter().find(|(name, _)| *name == "unified").map(|(_, dir)| dir)
+            }
         };
         let open = |path| File::open(path).map_err(|error| Error::file("open cgroup", path, error));
         let directory = born_in.map(open).transpose()?.map(OwnedFd::from);

@@ -111,12 +111,6 @@ enum Command {
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
-    /// Not for people.
-    #[command(hide = true)]
-    Internal {
-        /// Which role this process is to play.
-        role: String,
-    },
 }
 
 /// What goes wrong in a command; shown once, here.
@@ -144,26 +138,31 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 
 /// The program's life.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Command::Internal { role } = &cli.command {
-        return exit_code(match role.as_str() {
-            "supervise" => supervisor::main(),
-            "try-namespaces" => doctor::try_namespaces(),
-            "try-overlay" => doctor::try_overlay(),
-            "pause" => supervisor::pause::main(),
-            "pull-agent" => supervisor::pull::main(),
-            "network" => crate::network::keeper::main(),
-            "sweep" => supervisor::sweep::main(),
-            "images" => images::inside(),
-            _ => 2,
-        });
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some("internal") {
+        return exit_code(internal(&words.next().unwrap_or_default()));
     }
-    match command(cli) {
+    match command(Cli::parse()) {
         Ok(code) => exit_code(code),
         Err(e) => {
             complain(&e);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A role in which this program starts itself; not for people, and without the cost of a command line.
+fn internal(role: &str) -> i32 {
+    match role {
+        "supervise" => supervisor::main(),
+        "try-namespaces" => doctor::try_namespaces(),
+        "try-overlay" => doctor::try_overlay(),
+        "pause" => supervisor::pause::main(),
+        "pull-agent" => supervisor::pull::main(),
+        "network" => crate::network::keeper::main(),
+        "sweep" => supervisor::sweep::main(),
+        "images" => images::inside(),
+        _ => 2,
     }
 }
 
@@ -199,7 +198,6 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
-        Command::Internal { .. } => unreachable!("handled in main"),
     }
 }
 

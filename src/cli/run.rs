@@ -17,6 +17,8 @@ use nix::{
     },
 };
 
+use podctl_runtime::trace;
+
 use super::{
     Error, attach, delete, exec, images, io, jobs,
     objects::{self, Kind},
@@ -99,6 +101,9 @@ pub(super) struct Args {
     /// Publish every containerPort on a free port of this machine.
     #[arg(short = 'P', long)]
     publish_all: bool,
+    /// Print each step of the start with its microseconds on standard error.
+    #[arg(long)]
+    trace_start: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -140,6 +145,9 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.trace_start {
+        trace::begin(trace::now());
+    }
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
@@ -148,6 +156,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored)?;
     let mut jobs = std::mem::take(&mut manifest.jobs);
+    trace::mark("client", "read the manifest");
     if manifest.pods.is_empty() && jobs.is_empty() {
         return Err(Error::Said(
             "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
@@ -400,23 +409,21 @@ fn signals() -> Result<SignalFd, Error> {
 
 fn detached(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
     for pod in started {
-        let watch = crate::logs::Watch::new(&pod.dir)?;
-        loop {
+        while args.wait != Wait::None {
+            let lives = pod.lives();
             let now = pod.dir.read()?;
-            if args.wait == Wait::None {
-                break;
-            }
             if let Some(message) = image_failure(&now) {
                 let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
                 return Err(Error::Said(message));
             }
             let status = now.status.unwrap_or_default();
             let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-            if over || reached(&status, args.wait) || pod.dir.liveness() != Liveness::Alive {
+            if over || reached(&status, args.wait) || !lives {
                 break;
             }
-            watch.wait(Some(Duration::from_secs(1)));
+            let _ = poll(&mut [PollFd::new(pod.fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         }
+        trace::mark("client", "see the containers running");
         println!("pod/{} started", pod.dir.name);
     }
     Ok(0)
@@ -465,17 +472,16 @@ fn foreground(
     loop {
         if !new.is_empty() {
             for pod in new.drain(..) {
-                let follow = Follow::new(home, &pod.dir)?;
+                let follow = Follow::unwatched(home, &pod.dir, &pod.uid);
                 follows.push((pod, follow, Notes::default()));
             }
             let pods = follows.iter().filter_map(|(p, ..)| p.dir.read().ok());
             prefixes = Prefixes::of(pods, follows.len() > 1);
         }
-        let mut alive = false;
+        let mut living = Vec::new();
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
-            let lives = pod.dir.liveness() == Liveness::Alive;
-            alive |= lives;
+            living.push(pod.lives());
             if let Ok(now) = pod.dir.read() {
                 if interrupts == 0 && failure.is_none() {
                     failure = image_failure(&now);
@@ -499,14 +505,15 @@ fn foreground(
         if !new.is_empty() {
             continue;
         }
-        if !alive && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
+        if !living.contains(&true) && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
-        // A killed supervisor changes no file: its lock is looked at now and then.
+        // One that has ended has nothing more to say, and would wake us at once.
+        let living = follows.iter().zip(living).filter(|(_, lives)| *lives);
+        fds.extend(living.map(|((pod, ..), _)| PollFd::new(pod.fd(), PollFlags::POLLIN)));
         let behind = follows.iter().any(|(_, f, _)| f.behind());
-        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
+        let _ = poll(&mut fds, if behind { PollTimeout::ZERO } else { PollTimeout::NONE });
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
             jobs.stop();

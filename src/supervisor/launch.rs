@@ -9,7 +9,7 @@ use std::{
     ffi::CString,
     fs::File,
     io::{Seek, Write},
-    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
     time::Duration,
 };
@@ -20,14 +20,15 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use nix::{
+    errno::Errno,
     sched::CloneFlags,
     sys::{
         memfd::{MFdFlags, memfd_create},
-        socket::{AddressFamily, SockFlag, SockType, socketpair},
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair},
     },
 };
 use podctl_images::{Image, Reference, Store};
-use podctl_runtime::{IdMappings, Process, Spawn, spawn};
+use podctl_runtime::{IdMappings, Process, Spawn, spawn, trace};
 use serde::{Deserialize, Serialize};
 
 use super::log::Limits as LogLimits;
@@ -65,6 +66,8 @@ pub(super) struct Launch {
     pub own_network: bool,
     /// The pod is to be on the network of the user's pods.
     pub on_network: bool,
+    /// Steps are traced, from this zero on.
+    pub trace: Option<u64>,
 }
 
 /// What a user may choose beside the manifest.
@@ -161,9 +164,32 @@ pub struct Started {
     /// Ports of the host that were chosen for it or its Services.
     pub published: Vec<HostPort>,
     supervisor: Process,
+    /// The supervisor says here when there is something new to see.
+    client: OwnedFd,
 }
 
 impl Started {
+    /// Readable when there may be something new about the pod, and when its supervisor has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// Takes what the supervisor has said so far; `false` when it has ended.
+    pub fn lives(&self) -> bool {
+        let mut word = [0; 16];
+        loop {
+            match recv(self.client.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => {
+                    // Its lock is free only when it is gone altogether.
+                    self.wait();
+                    return false;
+                }
+                Err(Errno::EAGAIN) => return true,
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until the supervisor has ended; its pod has then ended, too.
     pub fn wait(&self) {
         let _ = self.supervisor.wait();
@@ -193,11 +219,13 @@ pub fn start(home: &Home, mut pod: Pod, objects: Objects, options: &Options) -> 
 
     let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
     dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
+    trace::mark("client", "take the pod's lock, write its record");
     let started = launch(home, &dir, lock, pod, objects, options);
     if started.is_err() {
         let _ = dir.remove();
     }
-    started.map(|(supervisor, warnings, published)| Started { dir, uid, warnings, published, supervisor })
+    let (supervisor, client, warnings, published) = started?;
+    Ok(Started { dir, uid, warnings, published, supervisor, client })
 }
 
 /// What starts a pod again.
@@ -240,7 +268,7 @@ fn launch(
     mut pod: Pod,
     objects: Objects,
     options: &Options,
-) -> Result<(Process, Vec<String>, Vec<HostPort>), Error> {
+) -> Result<(Process, OwnedFd, Vec<String>, Vec<HostPort>), Error> {
     let rootless = !nix::unistd::geteuid().is_root();
     let mut warnings = Vec::new();
     let (mappings, warning) = match rootless {
@@ -250,6 +278,7 @@ fn launch(
     warnings.extend(warning);
 
     let (images, all_present) = present_images(home, &pod)?;
+    trace::mark("client", "look the images up");
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
     let host = |asked: Option<bool>| asked == Some(true);
     let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
@@ -261,6 +290,7 @@ fn launch(
         Some(network) => publish(home, dir, network, &mut pod, &objects, options)?,
         None => Vec::new(),
     };
+    trace::mark("client", "connect to the network, take ports");
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
         warnings.push("without a network the pod's hostPorts are not published".into());
     }
@@ -274,6 +304,7 @@ fn launch(
         data_dir: home.data.clone(),
         own_network,
         on_network,
+        trace: trace::zero(),
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -309,6 +340,7 @@ fn launch(
         fds.push((network.socket.as_fd(), NETWORK));
     }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
+    trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let _puller = match all_present {
         true => None,
@@ -331,9 +363,10 @@ fn launch(
     let _ = nix::unistd::write(&client, b"go");
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
+    trace::mark("client", "hear that the sandbox stands");
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         warnings.extend(ready.warnings);
-        return Ok((supervisor, warnings, published));
+        return Ok((supervisor, client, warnings, published));
     }
     let message = match &answer[..read] {
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
@@ -389,8 +422,8 @@ pub(crate) fn role(
     name: &str,
     namespaces: CloneFlags,
     mappings: Option<&IdMappings>,
-    join: &[(std::os::fd::BorrowedFd<'_>, CloneFlags)],
-    fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
+    join: &[(BorrowedFd<'_>, CloneFlags)],
+    fds: &[(BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
     // A supervisor runs from a mount without a place, which has no name but this one.
     let program = std::env::current_exe().ok().filter(|path| path.is_file());
