@@ -160,7 +160,7 @@ impl Watch {
 /// All containers' logs of one pod as they grow.
 #[derive(Debug)]
 pub struct Follow {
-    watch: Watch,
+    watch: Option<Watch>,
     logs: PathBuf,
     /// By container and inode: a rotation changes a file's name, not what it is.
     files: HashMap<(String, u64), Growing>,
@@ -184,16 +184,25 @@ impl Follow {
     /// [`Error`] when the pod is unknown or cannot be watched.
     pub fn new(home: &Home, dir: &PodDir) -> Result<Follow, Error> {
         let pod = dir.read()?;
-        let logs = home.logs(&dir.namespace, &dir.name, pod.metadata.uid.as_deref().unwrap_or_default());
-        fs::create_dir_all(&logs).map_err(Error::io("make directory", &logs))?;
         let watch = Watch::new(dir)?;
-        watch.add(&logs);
-        Ok(Follow { watch, logs, files: HashMap::new(), behind: false })
+        let mut follow = Follow::unwatched(home, dir, pod.metadata.uid.as_deref().unwrap_or_default());
+        // Made here when the pod has logged nothing yet, so that it can be watched.
+        fs::create_dir_all(&follow.logs).map_err(Error::io("make directory", &follow.logs))?;
+        watch.add(&follow.logs);
+        follow.watch = Some(watch);
+        Ok(follow)
     }
 
-    /// Readable when [`Follow::drain`] may have more.
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.watch.0.as_fd()
+    /// Readable when [`Follow::drain`] may have more, if that is watched.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.watch.as_ref().map(|watch| watch.0.as_fd())
+    }
+
+    /// From the beginning, for somebody who learns otherwise when there is more: to give up a watch costs a
+    /// process more than ten milliseconds, which the kernel spends waiting for all processors.
+    pub fn unwatched(home: &Home, dir: &PodDir, uid: &str) -> Follow {
+        let logs = home.logs(&dir.namespace, &dir.name, uid);
+        Follow { watch: None, logs, files: HashMap::new(), behind: false }
     }
 
     /// The last [`Follow::drain`] left something.
@@ -203,11 +212,15 @@ impl Follow {
 
     /// What has come since the last call, at most some megabytes of it.
     pub fn drain(&mut self) -> Vec<Entry> {
-        self.watch.swallow();
+        if let Some(watch) = &self.watch {
+            watch.swallow();
+        }
         let mut entries = Vec::new();
         self.behind = false;
         for container in listed(&self.logs) {
-            self.watch.add(&container);
+            if let Some(watch) = &self.watch {
+                watch.add(&container);
+            }
             let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
             let mut left = AT_ONCE;
             let files = stable(|| in_order(&container));
@@ -238,10 +251,9 @@ impl Follow {
 
     /// Waits until there may be more, at most so long.
     pub fn wait(&self, timeout: Duration) {
-        if self.behind {
-            return;
+        if let (false, Some(watch)) = (self.behind, &self.watch) {
+            watch.wait(Some(timeout));
         }
-        self.watch.wait(Some(timeout));
     }
 }
 

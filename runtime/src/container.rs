@@ -253,6 +253,9 @@ fn overlay_options<'a>(
         options.extend_from_slice(key.as_bytes());
         push_escaped(&mut options, path);
     }
+    // The layer ends with the container: nothing in it needs to reach the disk, least of all before the unmount, which
+    // would sync the whole file system of `upper`.
+    options.extend_from_slice(b",volatile");
     if userns {
         // trusted.* is not ours to write there.
         options.extend_from_slice(b",userxattr");
@@ -370,6 +373,6 @@ mod tests {
         let lower = ["/layers/a/fs", "/layers/b:1/fs"].map(PathBuf::from);
         let (dir, options) = overlay_options(&lower, Path::new("/u"), Path::new("/w"), true);
         assert_eq!(dir, Some(Path::new("/layers")));
-        assert_eq!(options, br"lowerdir=b\:1/fs:a/fs,upperdir=/u,workdir=/w,userxattr");
+        assert_eq!(options, br"lowerdir=b\:1/fs:a/fs,upperdir=/u,workdir=/w,volatile,userxattr");
     }
 }

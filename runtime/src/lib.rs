@@ -20,6 +20,7 @@ pub mod seccomp;
 mod spawn;
 mod steps;
 mod sys;
+pub mod trace;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
 pub use container::{Container, Rootfs, Stdio, create, exec, exec_compiled};

@@ -12,6 +12,7 @@ use crate::process::Process;
 use crate::spawn::{pipe, read_pair};
 use crate::steps;
 use crate::sys;
+use crate::trace;
 
 /// What must be there for something to be mounted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,13 +95,22 @@ impl Plan {
         drop(report_write);
         let process =
             Process { pid: nix::unistd::Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
-        match read_pair(&report_read)? {
-            None => Ok(process),
-            Some((index, errno)) => {
-                // It has reported and is about to exit by itself; what remains is to reap it.
-                process.wait()?;
-                Err(self.failure(index as usize, Errno::from_raw(errno)))
+        loop {
+            match read_pair(&report_read)? {
+                None => return Ok(process),
+                Some((index, at)) if index & steps::DONE != 0 => self.trace(index & !steps::DONE, at),
+                Some((index, errno)) => {
+                    // It has reported and is about to exit by itself; what remains is to reap it.
+                    process.wait()?;
+                    return Err(self.failure(index as usize, Errno::from_raw(errno)));
+                }
             }
+        }
+    }
+
+    fn trace(&self, index: u32, at: i32) {
+        if let (Some(step), Some(zero)) = (self.0.get(index as usize), trace::zero()) {
+            trace::mark_at("container", &step.what, zero + u64::from(at.cast_unsigned()) * 1000);
         }
     }
 

@@ -112,8 +112,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             alive || follow.behind()
         });
         if !behind {
-            let mut fds: Vec<_> =
-                follows.iter().map(|(follow, _)| PollFd::new(follow.fd(), PollFlags::POLLIN)).collect();
+            let mut fds: Vec<_> = follows
+                .iter()
+                .filter_map(|(follow, _)| Some(PollFd::new(follow.fd()?, PollFlags::POLLIN)))
+                .collect();
             // A killed supervisor changes no file: its lock is looked at now and then.
             let _ = poll(&mut fds, PollTimeout::from(500u16));
         }

@@ -6,10 +6,10 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
 };
-use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create};
+use podctl_runtime::{Cgroup, Rootfs, StartError, Stdio, create, trace as steps};
 
 use super::{
-    Live, Supervisor,
+    Live, Supervisor, TRACED,
     control::Reply,
     log::{Log, Stream},
     poll::Source,
@@ -53,7 +53,10 @@ impl Supervisor {
                 }
                 Action::RunHook { run, hook, timeout } => self.run_hook(run, hook, timeout),
                 Action::RunProbe { run, probe } => self.run_probe(run, probe),
-                Action::Record(record) => self.recorder.write(Happened::now(record)),
+                Action::Record(record) => {
+                    self.recorder.write(Happened::now(record));
+                    self.news = true;
+                }
                 Action::Finish => self.finished = true,
             }
         }
@@ -131,6 +134,7 @@ impl Supervisor {
             upper: layer.join("upper"),
             work: layer.join("work"),
         };
+        steps::mark(TRACED, &format!("prepare container {}: its spec, layer, log, cgroup", run.container));
         let created = create(&prepared.spec, &rootfs, stdio, cgroup.as_ref());
         let created = match created {
             Ok(created) => created,
@@ -142,6 +146,7 @@ impl Supervisor {
                 return Err(start_failure(&e));
             }
         };
+        steps::mark(TRACED, &format!("see container {} executed", run.container));
         if let Some(terminal) = created.terminal {
             nonblocking(&terminal).map_err(|e| broken("read the terminal", &e))?;
             streams.insert(Stream::Stdout, terminal);

@@ -9,7 +9,7 @@ use std::{
     ffi::CString,
     fs::File,
     io::{Seek, Write},
-    os::fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
     time::Duration,
 };
@@ -20,16 +20,17 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     sched::CloneFlags,
     sys::{
         memfd::{MFdFlags, memfd_create},
-        socket::{AddressFamily, SockFlag, SockType, socketpair},
+        socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, socketpair},
     },
     unistd::pipe2,
 };
 use podctl_images::{Image, Reference, Store};
-use podctl_runtime::{IdMappings, Process, Spawn, spawn};
+use podctl_runtime::{IdMappings, Process, Spawn, spawn, trace};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -80,6 +81,8 @@ pub(super) struct Launch {
     pub first: bool,
     /// `status.hostIP`; the client alone can know it, being in the host's network.
     pub host_ip: Option<String>,
+    /// Steps are traced, from this zero on.
+    pub trace: Option<u64>,
 }
 
 /// What a user may choose beside the manifest.
@@ -173,6 +176,8 @@ fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error 
 pub struct Started {
     /// Where its state lies.
     pub dir: PodDir,
+    /// The pod's uid.
+    pub uid: String,
     /// What the user should know: what will not work here and why.
     pub warnings: Vec<String>,
     /// Ports of the host that were chosen for it or its Services.
@@ -182,9 +187,32 @@ pub struct Started {
     supervisor: Process,
     /// Open as long as the puller may write to this process's terminal.
     _screen: OwnedFd,
+    /// The supervisor says here when there is something new to see.
+    client: OwnedFd,
 }
 
 impl Started {
+    /// Readable when there may be something new about the pod, and when its supervisor has ended.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.client.as_fd()
+    }
+
+    /// Takes what the supervisor has said so far; `false` when it has ended.
+    pub fn lives(&self) -> bool {
+        let mut word = [0; 16];
+        loop {
+            match recv(self.client.as_raw_fd(), &mut word, MsgFlags::MSG_DONTWAIT) {
+                Ok(0) | Err(Errno::ECONNRESET) => {
+                    // Its lock is free only when it is gone altogether.
+                    self.wait();
+                    return false;
+                }
+                Err(Errno::EAGAIN) => return true,
+                _ => {}
+            }
+        }
+    }
+
     /// Waits until the supervisor has ended; its pod has then ended, too.
     pub fn wait(&self) {
         let _ = self.supervisor.wait();
@@ -215,12 +243,14 @@ pub fn start(
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
+    trace::mark("client", "set an ended pod's record aside");
 
     let started = match dir.lock()? {
         None => Err(Error::Exists(name)),
         Some(lock) => {
             let started = dir.write(&pod).map_err(Error::from).and_then(|()| {
                 dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
+                trace::mark("client", "take the pod's lock, write its record");
                 launch(home, &dir, lock, pod, objects, options, first)
             });
             if started.is_err() {
@@ -288,6 +318,7 @@ fn launch(
     warnings.extend(warning);
 
     let (images, all_present) = present_images(home, &pod)?;
+    trace::mark("client", "look the images up");
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
     let host = |asked: Option<bool>| asked == Some(true);
     let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
@@ -299,6 +330,7 @@ fn launch(
         Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)?,
         None => Vec::new(),
     };
+    trace::mark("client", "connect to the network, take ports");
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
         warnings.push("without a network the pod's hostPorts are not published".into());
     }
@@ -314,6 +346,7 @@ fn launch(
         on_network,
         first: first.is_some(),
         host_ip: host_ip().map(|ip| ip.to_string()),
+        trace: trace::zero(),
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -361,6 +394,7 @@ fn launch(
         fds.push((theirs.as_fd(), FIRST));
     }
     let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
+    trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
         true => None,
@@ -386,9 +420,19 @@ fn launch(
     let _ = nix::unistd::write(&client, b"go");
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
+    trace::mark("client", "hear that the sandbox stands");
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         warnings.extend(ready.warnings);
-        return Ok(Started { dir: dir.clone(), warnings, published, first, supervisor, _screen: screen });
+        return Ok(Started {
+            dir: dir.clone(),
+            uid,
+            warnings,
+            published,
+            first,
+            supervisor,
+            _screen: screen,
+            client,
+        });
     }
     let message = match &answer[..read] {
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
@@ -405,8 +449,8 @@ pub(crate) fn role(
     name: &str,
     namespaces: CloneFlags,
     mappings: Option<&IdMappings>,
-    join: &[(std::os::fd::BorrowedFd<'_>, CloneFlags)],
-    fds: &[(std::os::fd::BorrowedFd<'_>, RawFd)],
+    join: &[(BorrowedFd<'_>, CloneFlags)],
+    fds: &[(BorrowedFd<'_>, RawFd)],
 ) -> Result<Process, podctl_runtime::Error> {
     // A supervisor runs from a mount without a place, which has no name but this one.
     let program = std::env::current_exe().ok().filter(|path| path.is_file());

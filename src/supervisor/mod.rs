@@ -47,12 +47,15 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod, PodStatus},
     jiff::Timestamp,
 };
-use nix::sys::{
-    socket::{Shutdown, shutdown},
-    wait::{WaitPidFlag, WaitStatus, waitpid},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{MsgFlags, Shutdown, send, shutdown},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
 };
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, Process, seccomp::Program};
+use podctl_runtime::{Cgroup, Process, seccomp::Program, trace as steps};
 
 use self::{
     attach::Attachment,
@@ -69,6 +72,9 @@ use crate::{
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
 };
+
+/// Whose steps these are when a start is traced.
+const TRACED: &str = "supervisor";
 
 /// Something in the supervisor's own work failed; shown by the client that started the pod.
 type Failure = Box<dyn std::error::Error>;
@@ -128,6 +134,10 @@ struct Supervisor {
     delete_requested: bool,
     /// Something beside the status has changed and is to be written.
     changed: bool,
+    /// The client that started the pod, while it stays.
+    client: Option<OwnedFd>,
+    /// Something has happened that it can see.
+    news: bool,
     finished: bool,
     /// The pod's place on the network.
     network: Option<network::Member>,
@@ -142,7 +152,7 @@ pub fn main() -> i32 {
         Ok((mut supervisor, warnings)) => {
             let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
             let _ = nix::unistd::write(&client, &answer);
-            drop(client);
+            supervisor.client = Some(client);
             detach_from_terminal();
             supervisor.run();
             supervisor.leave();
@@ -160,11 +170,17 @@ pub fn main() -> i32 {
 
 /// The supervisor, and what the user should know about its sandbox.
 fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
+    let entered = steps::now();
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
     // SAFETY: as in main.
     let document = fs::File::from(unsafe { take(LAUNCH) });
     let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;
+    if let Some(zero) = launch.trace {
+        steps::begin(zero);
+        steps::mark_at(TRACED, "begin", entered);
+        steps::mark(TRACED, "read what to launch");
+    }
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())
         // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
         .then(|| unsafe { take(PULLER) });
@@ -185,6 +201,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
+    steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
     sandbox.profiles = home.data.join("seccomp");
     let spec = launch.pod.spec.as_ref();
     if spec.and_then(|s| s.share_process_namespace) == Some(true) {
@@ -207,6 +224,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     // SAFETY: as in main; launch passes a first connection exactly when it says so.
     let first = launch.first.then(|| unsafe { take(FIRST) });
     let first = first.map(|socket| poll.connection(socket)).transpose()?;
+    steps::mark(TRACED, "join the network");
     let pod_ips = match &joined {
         Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
@@ -220,6 +238,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| sweep::clear(&data))?;
 
+    steps::mark(TRACED, "make the pod's cgroup");
     let options = lifecycle::Options {
         backoff_initial: launch.options.backoff_initial,
         backoff_max: launch.options.backoff_max,
@@ -264,6 +283,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         pending,
         delete_requested: false,
         changed: false,
+        client: None,
+        news: false,
         finished: false,
         network,
         _lock: lock,
@@ -323,6 +344,21 @@ impl Supervisor {
             self.pod.status = Some(status);
             // A full disk must not end the pod; the next change is written again.
             let _ = self.dir.write(&self.pod);
+            steps::mark(TRACED, "write the status");
+            self.news = true;
+        }
+        self.tell_client();
+    }
+
+    /// One message says that there is something new to see; one that is still unread says it as well.
+    fn tell_client(&mut self) {
+        if !std::mem::take(&mut self.news) {
+            return;
+        }
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let told = self.client.as_ref().map(|client| send(client.as_raw_fd(), b"n", flags));
+        if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) {
+            self.client = None;
         }
     }
 
@@ -360,6 +396,7 @@ impl Supervisor {
         let Some(fd) = live.streams.get(&stream) else { return };
         let attachments = &mut self.attachments;
         let mut slow = Vec::new();
+        self.news = true;
         let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
         if !pump(fd, &mut live.log, stream, &mut self.buffer, copy) {
             let _ = live.log.end(stream);

@@ -76,12 +76,14 @@ pub(super) fn clear(data: &Path) {
     let _ = fs::remove_dir_all(data);
 }
 
-/// Unmounts everything beneath a directory, deepest first.
+/// Unmounts everything beneath a directory. What is mounted on a mount goes with it: each call waits for all processors.
 fn unmount_below(directory: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let targets =
-        table.lines().filter_map(|l| l.split(' ').nth(4)).filter(|t| Path::new(t).starts_with(directory));
-    for target in targets.collect::<Vec<_>>().into_iter().rev() {
-        let _ = umount2(target, MntFlags::MNT_DETACH);
+    let mut gone: Option<&Path> = None;
+    for target in table.lines().filter_map(|l| l.split(' ').nth(4)).map(Path::new) {
+        if target.starts_with(directory) && !gone.is_some_and(|above| target.starts_with(above)) {
+            let _ = umount2(target, MntFlags::MNT_DETACH);
+            gone = Some(target);
+        }
     }
 }

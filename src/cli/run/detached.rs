@@ -4,27 +4,24 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podctl_runtime::trace;
+
 use super::{
     super::{Error, delete, warn},
     Args, Wait,
     notes::{Notes, hopeless},
 };
-use crate::{
-    state::{Home, Liveness},
-    supervisor::Started,
-};
+use crate::{state::Home, supervisor::Started};
 
 /// Waits until the pods are as far as `--wait` says.
 pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
     let mut code = 0;
     for pod in started {
         let mut notes = Notes::of_warnings();
-        let watch = crate::logs::Watch::new(&pod.dir)?;
-        loop {
+        while args.wait != Wait::None {
+            let lives = pod.lives();
             let now = pod.dir.read()?;
-            if args.wait == Wait::None {
-                break;
-            }
             if let Some(message) = hopeless(&now) {
                 let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
                 return Err(Error::Said(message));
@@ -40,11 +37,12 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32,
             }
             let status = now.status.unwrap_or_default();
             let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-            if over || reached(&status, args.wait) || pod.dir.liveness() != Liveness::Alive {
+            if over || reached(&status, args.wait) || !lives {
                 break;
             }
-            watch.wait(Some(Duration::from_secs(1)));
+            let _ = poll(&mut [PollFd::new(pod.fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         }
+        trace::mark("client", "see the containers running");
         println!("pod/{} started", pod.dir.name);
     }
     Ok(code)

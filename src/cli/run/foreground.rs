@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     logs::{Follow, Prefixes},
-    state::{Home, Liveness},
+    state::Home,
     supervisor::Started,
 };
 
@@ -49,18 +49,17 @@ pub(super) fn foreground(
     loop {
         if !new.is_empty() {
             for pod in new.drain(..) {
-                let follow = Follow::new(home, &pod.dir)?;
+                let follow = Follow::unwatched(home, &pod.dir, &pod.uid);
                 follows.push((pod, follow, Notes::default()));
             }
             let pods = follows.iter().filter_map(|(p, ..)| p.dir.read().ok());
             prefixes = Prefixes::of(pods, follows.len() > 1);
         }
         let several = follows.len() > 1;
-        let mut alive = false;
+        let mut living = Vec::new();
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
-            let lives = pod.dir.liveness() == Liveness::Alive;
-            alive |= lives;
+            living.push(pod.lives());
             if let Ok(now) = pod.dir.read() {
                 if interrupts == 0 && failure.is_none() {
                     failure = hopeless(&now);
@@ -85,14 +84,15 @@ pub(super) fn foreground(
         if !new.is_empty() {
             continue;
         }
-        if !alive && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
+        if !living.contains(&true) && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        fds.extend(follows.iter().map(|(_, f, _)| PollFd::new(f.fd(), PollFlags::POLLIN)));
-        // A killed supervisor changes no file: its lock is looked at now and then.
+        // One that has ended has nothing more to say, and would wake us at once.
+        let living = follows.iter().zip(living).filter(|(_, lives)| *lives);
+        fds.extend(living.map(|((pod, ..), _)| PollFd::new(pod.fd(), PollFlags::POLLIN)));
         let behind = follows.iter().any(|(_, f, _)| f.behind());
-        let _ = poll(&mut fds, PollTimeout::from(if behind { 0 } else { 500u16 }));
+        let _ = poll(&mut fds, if behind { PollTimeout::ZERO } else { PollTimeout::NONE });
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
             jobs.stop();

@@ -9,6 +9,7 @@ mod start;
 use std::{fs, io::Read, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
+use podctl_runtime::trace;
 
 pub(super) use self::start::start;
 use super::{
@@ -86,6 +87,9 @@ pub(super) struct Args {
     /// Publish every containerPort on a free port of this machine.
     #[arg(short = 'P', long)]
     publish_all: bool,
+    /// Print each step of the start with its microseconds on standard error.
+    #[arg(long)]
+    trace_start: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -127,6 +131,9 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.trace_start {
+        trace::begin(trace::now());
+    }
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
@@ -135,6 +142,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored)?;
     let mut jobs = std::mem::take(&mut manifest.jobs);
+    trace::mark("client", "read the manifest");
     if manifest.pods.is_empty() && jobs.is_empty() {
         return Err(Error::Said(
             "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
