@@ -19,7 +19,10 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32,
     let mut code = 0;
     for pod in started {
         let mut notes = Notes::of_warnings();
-        while args.wait != Wait::None {
+        loop {
+            if args.wait == Wait::None {
+                break;
+            }
             let lives = pod.lives();
             let now = pod.dir.read()?;
             if let Some(message) = hopeless(&now) {
