@@ -89,7 +89,7 @@ fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
 #[test]
 fn a_pod_that_waits_for_a_service_is_served_by_one_that_starts_later() {
     let home = Home::new();
-    let wait = "until nslookup postgres >/dev/null; do sleep 0.1; done; until nc postgres 5432 </dev/null; do sleep 0.1; done; echo found";
+    let wait = "until nslookup postgres >/dev/null; do sleep 0.1; done; until nc -w1 postgres 5432 </dev/null; do sleep 0.1; done; echo found";
     home.up(&pod("waiter", wait, ""), &[]);
     assert_eq!(home.pod("waiter")["status"]["phase"], "Running");
     home.up(&pod("postgres", "while :; do echo | nc -l -p 5432; done", ""), &[]);
@@ -370,10 +370,11 @@ fn a_pod_reaches_this_machines_own_address() {
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         while let Ok((mut stream, _)) = listener.accept() {
-            let _ = stream.write_all(b"outside\n");
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside\n");
         }
     });
     let home = Home::new();
-    let client = home.run(&pod("client", &format!("nc {address} {port} </dev/null"), ""), &[]);
+    let client = home.run(&pod("client", &format!("wget -qO- http://{address}:{port}"), ""), &[]);
     assert!(stdout(&client).contains("outside"), "{}", stderr(&client));
 }
