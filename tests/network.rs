@@ -89,7 +89,7 @@ fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
 #[test]
 fn a_pod_that_waits_for_a_service_is_served_by_one_that_starts_later() {
     let home = Home::new();
-    let wait = "until nslookup postgres >/dev/null; do sleep 0.1; done; until nc postgres 5432 </dev/null; do sleep 0.1; done; echo found";
+    let wait = "until nslookup postgres >/dev/null; do sleep 0.1; done; until nc -w1 postgres 5432 </dev/null; do sleep 0.1; done; echo found";
     home.up(&pod("waiter", wait, ""), &[]);
     assert_eq!(home.pod("waiter")["status"]["phase"], "Running");
     home.up(&pod("postgres", "while :; do echo | nc -l -p 5432; done", ""), &[]);
@@ -213,6 +213,35 @@ fn twenty_pods_at_once_have_twenty_addresses_and_leave_nothing() {
 }
 
 #[test]
+fn pods_that_are_killed_while_others_start_leave_nothing() {
+    let home = Home::new();
+    home.up(&pod("first", "sleep 600", ""), &[]);
+    let mut runs: Vec<_> = (0..12)
+        .map(|n| {
+            let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600", ""));
+            let mut run = home.command(&["run", "-d", &file]);
+            run.stdout(fs::File::create("/dev/null").unwrap()).stderr(fs::File::create("/dev/null").unwrap());
+            run.spawn().unwrap()
+        })
+        .collect();
+    for (n, run) in runs.iter_mut().enumerate() {
+        assert!(run.wait().unwrap().success());
+        if n % 3 == 0 {
+            home.kill(home.supervisor(&format!("p{n}")).unwrap());
+        }
+    }
+    for n in (0..12).filter(|n| n % 3 != 0) {
+        let name = format!("p{n}.default.svc.cluster.local");
+        until("the name is known", || home.in_pod("first", &format!("nslookup p{n}")).contains(&name));
+    }
+    until("the dead are not", || home.in_pod("first", "nslookup p3").contains("NXDOMAIN"));
+    let links = "ip -o link | grep -c eth0";
+    assert_eq!(home.in_pod("p1", links), "1\n");
+    home.podctl(&["delete", "--all", "--force"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
 fn a_killed_supervisors_name_and_ports_are_free_at_once() {
     let home = Home::new();
     let port = free_port();
@@ -329,4 +358,23 @@ spec:
     let _ = (speaker.kill(), speaker.wait());
     home.podctl(&["delete", "--all", "--now"]);
     home.podctl(&["rmi", "python:3.11"]);
+}
+
+#[test]
+fn a_pod_reaches_this_machines_own_address() {
+    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent; a machine without a network has no outside.
+    let Ok(()) = probe.connect("192.0.2.1:9") else { return };
+    let address = probe.local_addr().unwrap().ip();
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside\n");
+        }
+    });
+    let home = Home::new();
+    let client = home.run(&pod("client", &format!("wget -qO- http://{address}:{port}"), ""), &[]);
+    assert!(stdout(&client).contains("outside"), "{}", stderr(&client));
 }

@@ -23,7 +23,7 @@ use crate::{
     state::{Home, Liveness},
     supervisor::{
         children,
-        control::{self, Reply, Request, dial, receive, send},
+        control::{Reply, Request, dial, receive, send},
         detach_from_terminal, role,
     },
 };
@@ -56,12 +56,11 @@ pub(super) fn survivors(home: &Home) -> Option<Survivors> {
         if left.is_zero() || poll(&mut fds, PollTimeout::try_from(left).ok()?).is_err() {
             return None;
         }
-        let spoke: Vec<bool> = fds.iter().map(|fd| fd.any() != Some(false)).collect();
-        let mut spoke = spoke.into_iter();
-        let (heard, waiting) = asked.into_iter().partition(|_| spoke.next() == Some(true));
+        let mut spoke = fds.iter().map(|fd| fd.any() != Some(false)).collect::<Vec<_>>().into_iter();
+        let (heard, waiting): (Vec<_>, Vec<_>) = asked.into_iter().partition(|_| spoke.next() == Some(true));
         asked = waiting;
-        for socket in Vec::from_iter::<Vec<OwnedFd>>(heard) {
-            if let Ok(Some((control::Reply::Started, fds))) = receive::<Reply>(&socket)
+        for socket in heard {
+            if let Ok(Some((Reply::Started, fds))) = receive(&socket)
                 && let Ok([user, network]) = <[OwnedFd; 2]>::try_from(fds)
             {
                 return Some(Survivors { user, network });

@@ -115,7 +115,7 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     let namespace = Arc::new(namespace);
     let outside = namespace.clone();
     let (tell, uplink) = watch::channel(None);
-    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&outside, &tell))?;
+    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&outside, range, &tell))?;
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),

@@ -46,7 +46,9 @@ pub fn link_name(number: u16) -> String {
 pub const LINK_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 const FIRST_POD: u16 = 2;
-const LAST_POD: u16 = 0x7ffe;
+const LAST_POD: u16 = 0x7ffb;
+/// The uplink's two: a network of 30 bits.
+const UPLINK: [u16; 2] = [0x7ffd, 0x7ffe];
 const FIRST_SERVICE: u16 = 0x8001;
 const LAST_SERVICE: u16 = 0xfffe;
 
@@ -93,6 +95,11 @@ impl Range {
     /// Where pods send what is not for themselves, and where their resolver answers.
     pub fn gateway(self, v6: bool) -> Addresses {
         self.address(1, v6)
+    }
+
+    /// The other side of the uplink, and this side of it.
+    pub fn uplink(self) -> [Ipv4Addr; 2] {
+        UPLINK.map(|number| self.address(number, false).v4)
     }
 
     /// The Services' ranges with their prefixes.

@@ -14,6 +14,8 @@ use std::{
 use nix::sys::wait::{WaitStatus, waitpid};
 use tokio::sync::watch;
 
+use super::range::Range;
+
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
 
@@ -23,9 +25,9 @@ pub type Known = Option<Result<(), String>>;
 const WITHOUT: &str = "no network beyond the pods";
 
 /// Starts the helper and starts it again whenever it ends. Returns only when there is no helper to start.
-pub fn keep(namespace: &OwnedFd, tell: &watch::Sender<Known>) {
+pub fn keep(namespace: &OwnedFd, range: Range, tell: &watch::Sender<Known>) {
     loop {
-        let outcome = pasta(namespace).or_else(|e| match e.kind() {
+        let outcome = pasta(namespace, range).or_else(|e| match e.kind() {
             ErrorKind::NotFound => slirp4netns(namespace),
             _ => Err(e),
         });
@@ -52,11 +54,14 @@ pub fn keep(namespace: &OwnedFd, tell: &watch::Sender<Known>) {
 }
 
 /// pasta leaves the foreground once the link stands.
-fn pasta(namespace: &OwnedFd) -> Result<(), Error> {
+fn pasta(namespace: &OwnedFd, range: Range) -> Result<(), Error> {
     let fd = namespace.as_raw_fd();
     let mut pasta = Command::new("pasta");
     pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit", "--no-map-gw"]);
     pasta.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
+    // Left to itself it takes the host's own address, which no pod could reach then.
+    let [gateway, own] = range.uplink().map(|a| a.to_string());
+    pasta.args(["--address", &own, "--netmask", "30", "--gateway", &gateway]);
     // The keeper is root of the namespaces already, and they have no name that pasta could open later.
     pasta.args(["--runas", "0", "--netns-only", "--netns", &format!("/proc/self/fd/{fd}")]);
     inherit(&mut pasta, fd);
