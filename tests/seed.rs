@@ -27,10 +27,7 @@ fn notes_say_which_container_and_the_end_says_why() {
     let output = home.run(&pod("noted", "exit 4"), &[]);
     let notes = stderr(&output);
     assert!(notes.contains("app: Started container app"), "{notes}");
-    assert!(
-        notes.contains("pod noted has failed: container app ended with exit code 4 (Error)"),
-        "{notes}"
-    );
+    assert!(notes.contains("pod noted has failed: container app ended with exit code 4 (Error)"), "{notes}");
 }
 
 #[test]
@@ -78,7 +75,11 @@ fn a_start_that_fails_keeps_the_stopped_pods_record() {
     until("the output is in the log", || stdout(&home.podctl(&["logs", "kept"])) == "up\n");
     assert!(home.podctl(&["stop", "kept"]).status.success());
 
-    let taken = TcpListener::bind(("0.0.0.0", port)).unwrap();
+    let mut taken = None;
+    until("the pod's port is free", || {
+        taken = TcpListener::bind(("0.0.0.0", port)).ok();
+        taken.is_some()
+    });
     let output = home.podctl(&["start", "kept"]);
     assert!(!output.status.success() && stderr(&output).contains("in use"), "{}", stderr(&output));
     assert_eq!(stdout(&home.podctl(&["logs", "kept"])), "up\n");

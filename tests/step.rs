@@ -252,13 +252,13 @@ fn r_eph_1_debug_sees_the_targets_processes_files_and_network() {
 #[test]
 fn r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes() {
     let home = started();
-    let custom = "volumeMounts: [{name: v, mountPath: /seen}]\nenv: [{name: X, value: y}]\n";
+    let custom = "volumeMounts: [{name: v, mountPath: /seen}]\nenv: [{name: X, value: z}]\n";
     let custom = home.file("custom.yaml", custom);
     let write = ["exec", "-q", "p", "-c", "side", "--", "sh", "-c", "echo kept > /v/file"];
     assert!(home.podctl(&write).status.success());
     let flags = ["debug", "p", "--attach", "-q", "--image=busybox:1.36", "--custom", &custom];
     let output = home.podctl(&[&flags[..], &["--", "sh", "-c", "cat /seen/file; echo $X"]].concat());
-    assert_eq!(stdout(&output), "kept\ny\n", "{}", stderr(&output));
+    assert_eq!(stdout(&output), "kept\nz\n", "{}", stderr(&output));
     let bad = home.file("bad.yaml", "volumeMounts: [{name: v, mountPath: /seen, subPath: x}]\n");
     let refused = home.podctl(&["debug", "p", "--image=busybox:1.36", "--custom", &bad]);
     assert!(stderr(&refused).contains("subPath cannot be set"), "{}", stderr(&refused));
