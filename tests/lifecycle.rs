@@ -290,12 +290,12 @@ fn r_hook_1_sleep_holds_the_stop_signal_back_and_ends_with_its_container() {
     let home = Home::new();
     let hook = "    lifecycle: {preStop: {sleep: {seconds: 60}}}\n";
     let text = format!(
-        "  terminationGracePeriodSeconds: 60\n  containers:\n{}{hook}",
+        "  terminationGracePeriodSeconds: 600\n  containers:\n{}{hook}",
         shell("a", "until test -e /end; do sleep 0.1; done")
     );
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     assert!(home.podctl(&["delete", "p", "--wait=false"]).status.success());
-    until("it is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 60);
+    until("it is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 600);
     assert!(home.podctl(&["exec", "p", "--", "touch", "/end"]).status.success());
     until("the pod is gone", || home.pod("p").is_null());
 }

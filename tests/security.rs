@@ -121,8 +121,8 @@ fn sysctls_are_the_pods() {
 #[test]
 fn names_are_written_as_the_kubelet_does() {
     let home = Home::new();
-    let pod = "  hostname: web\n  subdomain: s\n  setHostnameAsFQDN: true\n  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1], options: [{name: ndots, value: \"2\"}]}\n  hostAliases: [{ip: 10.0.0.1, hostnames: [\"x\", \"y\"]}]\n";
-    let out = said(&home, pod, "", "hostname; grep -c \"10.0.0.1.x.y\" /etc/hosts; cat /etc/resolv.conf");
+    let pod = "  hostname: web\n  subdomain: s\n  setHostnameAsFQDN: true\n  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1], options: [{name: ndots, value: \"2\"}]}\n  hostAliases: [{ip: 10.0.0.1, hostnames: [x, z]}]\n";
+    let out = said(&home, pod, "", "hostname; grep -c \"10.0.0.1.x.z\" /etc/hosts; cat /etc/resolv.conf");
     assert!(out.contains("web.s.default.svc.cluster.local"), "{out}");
     assert!(out.contains("nameserver 1.1.1.1") && out.contains("options ndots:2"), "{out}");
 }

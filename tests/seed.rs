@@ -75,7 +75,11 @@ fn a_start_that_fails_keeps_the_stopped_pods_record() {
     until("the output is in the log", || stdout(&home.podctl(&["logs", "kept"])) == "up\n");
     assert!(home.podctl(&["stop", "kept"]).status.success());
 
-    let taken = TcpListener::bind(("0.0.0.0", port)).unwrap();
+    let mut taken = None;
+    until("the pod's port is free", || {
+        taken = TcpListener::bind(("0.0.0.0", port)).ok();
+        taken.is_some()
+    });
     let output = home.podctl(&["start", "kept"]);
     assert!(!output.status.success() && stderr(&output).contains("in use"), "{}", stderr(&output));
     assert_eq!(stdout(&home.podctl(&["logs", "kept"])), "up\n");

@@ -20,7 +20,7 @@ pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 pub(super) struct Args {
     /// `NAME` or `pod/NAME`.
     pod: String,
-    /// To which container; as with exec else.
+    /// To which container; the annotated default or the first without.
     #[arg(short, long)]
     container: Option<String>,
     /// Pass standard input on.

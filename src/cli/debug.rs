@@ -25,8 +25,13 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl debug -it web --image=busybox                  # beside the pod's containers: localhost is theirs
+  podctl debug -it web --image=busybox --target=app     # sees app's processes; /proc/1/root is its root
+  podctl debug -it web --image=busybox --copy-to=web2   # in a copy of the pod, without its probes
+  podctl debug -it web --copy-to=web2 -c app -- sh      # the copy's app runs a shell instead")]
 pub(super) struct Args {
-    /// `NAME` or `pod/NAME`.
+    /// The pod to debug, `NAME` or `pod/NAME`.
     #[arg(required_unless_present = "filename")]
     pod: Option<String>,
     /// A file with the pod to debug.
@@ -38,10 +43,10 @@ pub(super) struct Args {
     /// See the processes of this container.
     #[arg(long, conflicts_with = "copy_to")]
     target: Option<String>,
-    /// Pass standard input on.
+    /// Pass standard input on to the debug container.
     #[arg(short = 'i', long)]
     pub stdin: bool,
-    /// Give it a terminal.
+    /// Give the debug container a terminal.
     #[arg(short = 't', long)]
     pub tty: bool,
     /// Name of the debug container; with --copy-to also of one that is to be changed.
@@ -56,7 +61,7 @@ pub(super) struct Args {
     /// With --copy-to: containers of the copy see each other's processes; the default there.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub share_processes: Option<bool>,
-    /// There is one node.
+    /// Accepted, and without effect: there is one node.
     #[arg(long)]
     same_node: bool,
     /// With --copy-to: NAME=IMAGE, `*` for every container.
@@ -71,7 +76,7 @@ pub(super) struct Args {
     /// Attach to it; the default with -i.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     attach: Option<bool>,
-    /// No remarks.
+    /// Print nothing but the container's own output.
     #[arg(short, long)]
     quiet: bool,
     /// What the debug container may do.
@@ -101,7 +106,7 @@ pub(super) struct Args {
     /// With --copy-to: run the init containers.
     #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub keep_init_containers: bool,
-    /// The command.
+    /// What the debug container runs instead of its image's command.
     #[arg(last = true)]
     command: Vec<String>,
 }

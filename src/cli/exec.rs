@@ -23,6 +23,10 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl exec web -- date
+  podctl exec -it web -c app -- sh
+  podctl exec -i web -- tar xf - <files.tar")]
 pub(super) struct Args {
     /// `NAME` or `pod/NAME`.
     pod: String,

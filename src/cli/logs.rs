@@ -25,6 +25,10 @@ const SELECTED_TAIL: i64 = 10;
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl logs web -c init          # of an init container, also while it is tried again
+  podctl logs web --previous       # of the start before this one
+  podctl logs -f web --all-containers --prefix")]
 pub(super) struct Args {
     /// `NAME [CONTAINER]` or `pod/NAME`.
     #[arg(required_unless_present = "selector", num_args = 0..=3)]

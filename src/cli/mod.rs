@@ -47,7 +47,7 @@ use crate::{
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {
-    /// Namespaces are only names here.
+    /// Whose pods are meant; a namespace is no more than a part of a pod's name here.
     #[arg(short, long, global = true, default_value = "default")]
     namespace: String,
     #[command(flatten)]

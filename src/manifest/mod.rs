@@ -106,6 +106,10 @@ impl Report<'_> {
     fn say(&mut self, severity: Severity, path: &str, message: impl Into<String>, help: Option<String>) {
         let (line, column) = self.root.position(path);
         let (file, path, message) = (self.file.to_owned(), path.to_owned(), message.into());
+        // What could not be read is not missing as well.
+        if message.starts_with("Required value") && self.found.iter().any(|d| d.path == path) {
+            return;
+        }
         self.found.push(Diagnostic { severity, file, line, column, path, message, help });
     }
 

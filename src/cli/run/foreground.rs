@@ -98,7 +98,8 @@ pub(super) fn foreground(
             jobs.stop();
             let grace = (interrupts > 1).then_some(Duration::ZERO);
             if interrupts == 1 {
-                anstream::eprintln!("ending the pod gracefully; Ctrl-C again kills it");
+                let (what, it) = if follows.len() > 1 { ("pods", "them") } else { ("pod", "it") };
+                anstream::eprintln!("ending the {what} gracefully; Ctrl-C again kills {it}");
             }
             for (pod, ..) in &follows {
                 delete::ask(&pod.dir, grace);

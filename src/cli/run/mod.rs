@@ -23,6 +23,11 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl run pod.yaml                       # its logs are shown; Ctrl-C ends it gracefully
+  podctl run -d --wait ready -p 8080:80 web.yaml
+  podctl run -it shell.yaml                 # this terminal is its first container's
+  podctl run --configmap cm.yaml pod.yaml   # what the pod refers to, from another file")]
 pub(super) struct Args {
     /// Manifest files, `-` for standard input.
     #[arg(required = true)]
@@ -78,7 +83,7 @@ pub(super) struct Args {
     /// Stop when a limit of a pod cannot be enforced here.
     #[arg(long)]
     strict_limits: bool,
-    /// `none` is loopback alone.
+    /// What the pods are on: the network of this user's pods, the host's own, or loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
     /// Publish a port of the pod on this machine, beside its hostPorts.
