@@ -27,6 +27,8 @@ pub(super) enum Source {
     Terminate,
     /// The puller answers.
     Puller,
+    /// The client that started the pod has left.
+    Client,
     /// A command connects.
     Listener,
     /// A command speaks.
