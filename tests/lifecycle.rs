@@ -288,7 +288,7 @@ fn r_app_4_the_termination_message_is_what_was_written_or_the_logs_end() {
 #[test]
 fn r_hook_1_sleep_holds_the_stop_signal_back_and_ends_with_its_container() {
     let home = Home::new();
-    let hook = "    lifecycle: {preStop: {sleep: {seconds: 60}}}\n";
+    let hook = "    lifecycle: {preStop: {sleep: {seconds: 500}}}\n";
     let text = format!(
         "  terminationGracePeriodSeconds: 600\n  containers:\n{}{hook}",
         shell("a", "until test -e /end; do sleep 0.1; done")

@@ -70,7 +70,7 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
         nix::unistd::sethostname(&facts.hostname)
             .map_err(Error::step("set the host name to", &facts.hostname))?;
     }
-    for part in ["", "volumes", "containers", "memory"] {
+    for part in ["", "containers", "memory"] {
         let dir = data.join(part);
         fs::create_dir_all(&dir).map_err(Error::step("make directory", &dir))?;
     }

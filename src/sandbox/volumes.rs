@@ -173,6 +173,9 @@ fn empty_dir(name: &str, source: &EmptyDirVolumeSource, places: &Places<'_>) -> 
     };
     let path = if in_memory { places.memory } else { places.disk }.join(name);
     let failed = |e: io::Error| format!("{}: {e}", path.display());
+    if !in_memory {
+        fs::create_dir_all(places.disk).map_err(failed)?;
+    }
     fs::create_dir(&path).map_err(failed)?;
     if in_memory {
         let mut options = "mode=0777".to_owned();

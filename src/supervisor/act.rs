@@ -77,9 +77,9 @@ impl Supervisor {
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
         let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
 
-        let layer = self.sandbox.containers.join(&run.container).join(run.attempt.to_string());
-        for part in ["upper", "work"] {
-            fs::create_dir_all(layer.join(part)).map_err(|e| broken("make the writable layer", &e))?;
+        let layer = self.sandbox.containers.join(format!("{}.{}", run.container, run.attempt));
+        for part in ["", "upper", "work"] {
+            fs::create_dir(layer.join(part)).map_err(|e| broken("make the writable layer", &e))?;
         }
         let termination_log = layer.join("termination-log");
         fs::write(&termination_log, "").map_err(|e| broken("make the termination log", &e))?;

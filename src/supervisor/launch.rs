@@ -334,7 +334,9 @@ fn launch(
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
         warnings.push("without a network the pod's hostPorts are not published".into());
     }
-    dir.write(&pod)?;
+    if !published.is_empty() {
+        dir.write(&pod)?;
+    }
     let launch = Launch {
         pod,
         objects,

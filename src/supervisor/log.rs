@@ -75,7 +75,7 @@ impl Log {
         let mut rest = bytes;
         let partial = &mut self.partial[stream as usize];
         loop {
-            let end = rest.iter().position(|b| *b == b'\n');
+            let end = memchr::memchr(b'\n', rest);
             let mut text = &rest[..end.unwrap_or(rest.len())];
             while partial.len() + text.len() >= LONGEST_PART {
                 let (now, later) = text.split_at(LONGEST_PART - partial.len());

@@ -26,8 +26,10 @@ mod publish;
 pub mod pull;
 mod record;
 mod scope;
+mod starter;
 pub mod sweep;
 mod trace;
+mod trim;
 mod usage;
 
 pub(crate) use launch::role;
@@ -47,12 +49,9 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod, PodStatus},
     jiff::Timestamp,
 };
-use nix::{
-    errno::Errno,
-    sys::{
-        socket::{MsgFlags, Shutdown, send, shutdown},
-        wait::{WaitPidFlag, WaitStatus, waitpid},
-    },
+use nix::sys::{
+    socket::{Shutdown, shutdown},
+    wait::{WaitPidFlag, WaitStatus, waitpid},
 };
 use podctl_images::{Image, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program, trace as steps};
@@ -134,10 +133,14 @@ struct Supervisor {
     delete_requested: bool,
     /// Something beside the status has changed and is to be written.
     changed: bool,
+    /// Layers of containers that have ended, to be removed when nothing waits for it.
+    garbage: Vec<PathBuf>,
     /// The client that started the pod, while it stays.
     client: Option<OwnedFd>,
     /// Something has happened that it can see.
     news: bool,
+    /// When output was last read.
+    last_output: Instant,
     finished: bool,
     /// The pod's place on the network.
     network: Option<network::Member>,
@@ -152,7 +155,7 @@ pub fn main() -> i32 {
         Ok((mut supervisor, warnings)) => {
             let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
             let _ = nix::unistd::write(&client, &answer);
-            supervisor.client = Some(client);
+            supervisor.keep_client(client);
             detach_from_terminal();
             supervisor.run();
             supervisor.leave();
@@ -283,8 +286,10 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         pending,
         delete_requested: false,
         changed: false,
+        garbage: Vec::new(),
         client: None,
         news: false,
+        last_output: began,
         finished: false,
         network,
         _lock: lock,
@@ -306,15 +311,26 @@ impl Supervisor {
         self.act(actions);
         self.settle();
         while !self.finished {
+            for layer in self.garbage.drain(..) {
+                let _ = fs::remove_dir_all(layer);
+            }
             let deadlines =
                 [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
-            let next = next.map(|at| at.saturating_sub(self.began.elapsed()));
             let rejoin = self.network.as_ref().and_then(network::Member::next);
-            for source in self.poll.wait(next.into_iter().chain(rejoin).min()) {
-                self.serve(source);
+            let wait = next.map(|at| at.saturating_sub(self.began.elapsed())).into_iter().chain(rejoin).min();
+            let sources = self.poll.wait(wait);
+            let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
+            if only_output {
+                self.pace();
             }
+            sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
+            if only_output && self.pending.is_empty() && next.is_none_or(|at| at > self.began.elapsed()) {
+                // The lifecycle has no interest in it, and a container that floods its log none in waiting.
+                self.tell_client();
+                continue;
+            }
             self.end_late_execs();
             let broken = self.quotas.look(self.began.elapsed());
             self.pending.extend(broken.map(|message| Event::Evict { message }));
@@ -350,18 +366,6 @@ impl Supervisor {
         self.tell_client();
     }
 
-    /// One message says that there is something new to see; one that is still unread says it as well.
-    fn tell_client(&mut self) {
-        if !std::mem::take(&mut self.news) {
-            return;
-        }
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        let told = self.client.as_ref().map(|client| send(client.as_raw_fd(), b"n", flags));
-        if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) {
-            self.client = None;
-        }
-    }
-
     fn serve(&mut self, source: Source) {
         match source {
             Source::Children => self.reap(),
@@ -371,6 +375,7 @@ impl Supervisor {
                 let over = self.network.as_mut().and_then(network::Member::hear);
                 over.iter().for_each(|socket| self.poll.forget(socket));
             }
+            Source::Client => self.client_gone(),
             Source::Listener => {
                 if let Some((id, socket)) = self.poll.accept() {
                     self.connections.insert(id, socket);
@@ -488,7 +493,7 @@ impl Supervisor {
         let message = self
             .container(&run.container)
             .map(|c| record::termination_message(c, exit, &live.layer, &live.log_path));
-        let _ = fs::remove_dir_all(&live.layer);
+        self.garbage.push(live.layer);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
     }
 

@@ -29,6 +29,8 @@ pub(super) enum Source {
     Puller,
     /// The network's keeper speaks, or is gone.
     Network,
+    /// The client that started the pod has left.
+    Client,
     /// A command connects.
     Listener,
     /// A command speaks.
