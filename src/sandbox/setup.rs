@@ -90,7 +90,10 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     write("hostname", format!("{}\n", facts.hostname))?;
     write("hosts", hosts(pod, &facts))?;
     write("resolv.conf", resolv_conf(pod, None))?;
-    let places = volumes::Places { disk: &data.join("volumes"), memory: &memory };
+    // A volume may be called as one of the files above.
+    let in_memory = memory.join("volumes");
+    fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
+    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let containers = data.join("containers");
     let (profiles, pid_namespace) = (PathBuf::new(), None);
