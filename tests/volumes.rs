@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use common::{Home, stderr, stdout, until};
+use common::{Home, stderr, stdout};
 
 /// A pod named `p` with one busybox container that runs a line of shell; `rest` is more of its spec.
 fn pod(script: &str, mounts: &str, rest: &str) -> String {
