@@ -4,14 +4,15 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Process as ProcessSpec, Spec};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
-use crate::plan::{Action, Plan, cstring};
+use crate::plan::{Action, Plan, Running, cstring};
 use crate::process::Process;
-use crate::seccomp::{self, Program};
-use crate::{credentials, devices, mounts, pty, sys};
+use crate::seccomp::Program;
+use crate::{credentials, devices, mounts, pty, spawn, sys};
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub enum Stdio {
     Terminal,
 }
 
-/// A process in a container: its first one, or one of an exec.
+/// Another process in a container, of an exec.
 #[derive(Debug)]
 pub struct Container {
     /// The process; a child of the caller.
@@ -54,16 +55,66 @@ pub struct Container {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Builds the container of `spec` and runs its process. Returns once that is executing.
+/// A container that is being made. Its process builds it by itself and then waits to be told to [`start`](Created::start).
+#[derive(Debug)]
+pub struct Created {
+    /// What becomes the container's first process; a child of the caller.
+    pub process: Process,
+    running: Running,
+    turn: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Created {
+    /// Lets the program start as soon as the container is made. Whether that worked, [`outcome`](Created::outcome) says.
+    pub fn start(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            // A process that is gone already has said why.
+            let _ = sys::write(turn.as_raw_fd(), &[1]);
+        }
+    }
+
+    /// The process of a program that is executing.
+    pub fn into_process(self) -> Process {
+        self.process
+    }
+
+    /// Whether it was told to start.
+    pub fn is_started(&self) -> bool {
+        self.turn.is_none()
+    }
+
+    /// Readable when [`outcome`](Created::outcome) may have something new to say.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.running.report
+    }
+
+    /// Without waiting: `None` as long as the program is not executing, then the master of its terminal, if it has one.
+    ///
+    /// # Errors
+    /// The step that failed; the process is gone then.
+    pub fn outcome(&self) -> Result<Option<Option<OwnedFd>>, StartError> {
+        if !self.running.executed(&self.process)? {
+            return Ok(None);
+        }
+        finish(&self.process, self.terminal.as_ref()).map(Some)
+    }
+}
+
+/// Builds the container of `spec`, under the filter that was compiled of its profile; its program waits for
+/// [`Created::start`]. Returns while the container's process is still at work.
+///
+/// # Errors
+/// [`StartError`] when there is something in the spec that cannot be had, or no process.
 pub fn create(
     spec: &Spec,
+    filter: Option<&Program>,
     rootfs: &Rootfs,
     stdio: Stdio,
     cgroup: Option<&Cgroup>,
-) -> Result<Container, StartError> {
+) -> Result<Created, StartError> {
     let process = process_of(spec)?;
     let linux = spec.linux().as_ref();
-    let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
     let namespaces = Namespaces::of(spec)?;
     let mut plan = Plan::default();
     begin(&mut plan, process, cgroup)?;
@@ -92,10 +143,14 @@ pub fn create(
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on /dev/pts");
     }
-    credentials::plan(&mut plan, process, filter.as_ref())?;
+    let (its_turn, turn) = spawn::pipe()?;
+    plan.push(Action::AwaitTurn(its_turn), "wait for its turn");
+    credentials::plan(&mut plan, process, filter)?;
     let pid_namespace = namespaces.pid.as_ref().map(|fd| fd.as_fd());
-    let process = in_pid_namespace(pid_namespace, || plan.start(namespaces.flags, cgroup))?;
-    finish(process, terminal.socket)
+    let (process, running) = in_pid_namespace(pid_namespace, || plan.start(namespaces.flags, cgroup))?;
+    fcntl(&running.report, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(|errno| Error::sys("watch the container's process", errno))?;
+    Ok(Created { process, running, turn: Some(turn), terminal: terminal.socket })
 }
 
 /// Runs another process in the container whose first process `target` is. It gets the container's namespaces (all but the
@@ -103,19 +158,7 @@ pub fn create(
 pub fn exec(
     target: BorrowedFd<'_>,
     process: &ProcessSpec,
-    seccomp: Option<&LinuxSeccomp>,
-    stdio: Stdio,
-    cgroup: Option<&Cgroup>,
-) -> Result<Container, StartError> {
-    let filter = seccomp.map(seccomp::compile).transpose()?;
-    exec_compiled(target, process, filter.as_ref(), stdio, cgroup)
-}
-
-/// [`exec`] with a filter that was compiled before, by [`seccomp::compile`].
-pub fn exec_compiled(
-    target: BorrowedFd<'_>,
-    process: &ProcessSpec,
-    seccomp: Option<&Program>,
+    filter: Option<&Program>,
     stdio: Stdio,
     cgroup: Option<&Cgroup>,
 ) -> Result<Container, StartError> {
@@ -133,21 +176,20 @@ pub fn exec_compiled(
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on the container's /dev/pts");
     }
-    credentials::plan(&mut plan, process, seccomp)?;
-    let process = in_pid_namespace(Some(target), || plan.start(0, cgroup))?;
-    finish(process, terminal.socket)
+    credentials::plan(&mut plan, process, filter)?;
+    let (process, running) = in_pid_namespace(Some(target), || plan.start(0, cgroup))?;
+    running.executed(&process)?;
+    let terminal = finish(&process, terminal.socket.as_ref())?;
+    Ok(Container { process, terminal })
 }
 
-fn finish(process: Process, socket: Option<OwnedFd>) -> Result<Container, StartError> {
-    let terminal = socket.as_ref().map(pty::receive).transpose();
-    match terminal {
-        Ok(terminal) => Ok(Container { process, terminal }),
-        Err(error) => {
-            let _ = process.signal(libc::SIGKILL);
-            process.wait()?;
-            Err(error.into())
-        }
-    }
+/// The terminal of a process that is executing.
+fn finish(process: &Process, socket: Option<&OwnedFd>) -> Result<Option<OwnedFd>, StartError> {
+    socket.map(pty::receive).transpose().map_err(|error| {
+        let _ = process.signal(libc::SIGKILL);
+        let _ = process.wait();
+        error.into()
+    })
 }
 
 /// Makes children in another PID namespace while `start` runs; `None` is the caller's own.

@@ -23,7 +23,7 @@ mod sys;
 pub mod trace;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
-pub use container::{Container, Rootfs, Stdio, create, exec, exec_compiled};
+pub use container::{Container, Created, Rootfs, Stdio, create, exec};
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings};
 pub use process::{ExitStatus, Process};

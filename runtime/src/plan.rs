@@ -25,32 +25,76 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) enum Action {
     JoinCgroup(Vec<OwnedFd>),
-    Setns { fd: OwnedFd, flags: i32 },
+    Setns {
+        fd: OwnedFd,
+        flags: i32,
+    },
     Unshare(i32),
     NewSession,
+    /// Waits until the caller lets the program start; ends the process when it never will.
+    AwaitTurn(OwnedFd),
     Streams([OwnedFd; 3]),
     CloseOthers,
-    WriteHost { path: CString, value: CString, optional: bool },
+    WriteHost {
+        path: CString,
+        value: CString,
+        optional: bool,
+    },
     Propagation(u64),
-    Overlay { dir: Option<CString>, mountpoint: CString, options: CString },
+    Overlay {
+        dir: Option<CString>,
+        mountpoint: CString,
+        options: CString,
+    },
     BindRoot(CString),
     OpenRoot(CString),
-    MountTree { tree: OwnedFd, path: CString, kind: Kind },
-    MountNew { fstype: CString, options: Vec<(CString, Option<CString>)>, attr: u64, path: CString },
-    MountSysfs { attr: u64, path: CString },
+    MountTree {
+        tree: OwnedFd,
+        path: CString,
+        kind: Kind,
+    },
+    MountNew {
+        fstype: CString,
+        options: Vec<(CString, Option<CString>)>,
+        attr: u64,
+        path: CString,
+    },
+    MountSysfs {
+        attr: u64,
+        path: CString,
+    },
     MakeDirectory(CString),
-    MakeNode { path: CString, mode: u32, device: u64, owner: (u32, u32) },
-    MakeLink { path: CString, target: CString },
+    MakeNode {
+        path: CString,
+        mode: u32,
+        device: u64,
+        owner: (u32, u32),
+    },
+    MakeLink {
+        path: CString,
+        target: CString,
+    },
     OpenNull,
     Mask(CString),
     ReadOnly(CString),
     ReadOnlyRoot,
-    WriteInRoot { path: CString, value: CString },
+    WriteInRoot {
+        path: CString,
+        value: CString,
+    },
     Pivot,
     Hostname(CString),
     Domainname(CString),
-    Rlimit { resource: u32, soft: u64, hard: u64 },
-    Terminal { socket: OwnedFd, size: Option<(u16, u16)>, console: bool },
+    Rlimit {
+        resource: u32,
+        soft: u64,
+        hard: u64,
+    },
+    Terminal {
+        socket: OwnedFd,
+        size: Option<(u16, u16)>,
+        console: bool,
+    },
     OwnStreams(u32),
     Umask(u32),
     WorkingDirectory(CString),
@@ -59,10 +103,22 @@ pub(crate) enum Action {
     Groups(Vec<u32>),
     Gid(u32),
     Uid(u32),
-    Capabilities { effective: u64, permitted: u64, inheritable: u64, ambient: u64 },
-    Seccomp { filter: Vec<libc::sock_filter>, flags: u64 },
+    Capabilities {
+        effective: u64,
+        permitted: u64,
+        inheritable: u64,
+        ambient: u64,
+    },
+    Seccomp {
+        filter: Vec<libc::sock_filter>,
+        flags: u64,
+    },
     DieWithParent,
-    Execute { candidates: Vec<CString>, args: Vec<CString>, env: Vec<CString> },
+    Execute {
+        candidates: Vec<CString>,
+        args: Vec<CString>,
+        env: Vec<CString>,
+    },
 }
 
 #[derive(Debug)]
@@ -81,7 +137,7 @@ impl Plan {
     }
 
     /// Makes a process in the given new namespaces and a v2 cgroup, which carries out the plan and ends up as its program.
-    pub(crate) fn start(&self, flags: u64, cgroup: Option<&Cgroup>) -> Result<Process, StartError> {
+    pub(crate) fn start(self, flags: u64, cgroup: Option<&Cgroup>) -> Result<(Process, Running), StartError> {
         let (report_read, report_write) = pipe()?;
         let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
         let (exec_args, exec_env) = self.pointers();
@@ -92,20 +148,10 @@ impl Plan {
             drop(report_read);
             steps::carry_out(&self.0, &exec_args, &exec_env, report_write.as_raw_fd())
         };
-        drop(report_write);
+        drop((exec_args, exec_env));
         let process =
             Process { pid: nix::unistd::Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
-        loop {
-            match read_pair(&report_read)? {
-                None => return Ok(process),
-                Some((index, at)) if index & steps::DONE != 0 => self.trace(index & !steps::DONE, at),
-                Some((index, errno)) => {
-                    // It has reported and is about to exit by itself; what remains is to reap it.
-                    process.wait()?;
-                    return Err(self.failure(index as usize, Errno::from_raw(errno)));
-                }
-            }
-        }
+        Ok((process, Running { plan: self, report: report_read }))
     }
 
     fn trace(&self, index: u32, at: i32) {
@@ -131,6 +177,36 @@ impl Plan {
             Action::Execute { .. } => StartError::Exec { program: step.what.clone(), errno },
             Action::WorkingDirectory(_) => StartError::WorkingDirectory { path: step.what.clone(), errno },
             _ => StartError::Create { step: step.what.clone(), errno },
+        }
+    }
+}
+
+/// A plan that is being carried out. It owns all that the child was given, until that has its own.
+#[derive(Debug)]
+pub(crate) struct Running {
+    plan: Plan,
+    /// Ends when the program is executed.
+    pub(crate) report: OwnedFd,
+}
+
+impl Running {
+    /// Takes what the child has reported so far: `true` once its program is executing. Waits for that, unless the
+    /// reports are read without blocking.
+    pub(crate) fn executed(&self, process: &Process) -> Result<bool, StartError> {
+        loop {
+            match read_pair(&self.report) {
+                Ok(None) => return Ok(true),
+                Ok(Some((index, at))) if index & steps::DONE != 0 => {
+                    self.plan.trace(index & !steps::DONE, at);
+                }
+                Ok(Some((index, errno))) => {
+                    // It has reported and is about to exit by itself; what remains is to reap it, if nobody has yet.
+                    let _ = process.wait();
+                    return Err(self.plan.failure(index as usize, Errno::from_raw(errno)));
+                }
+                Err(Error::Sys { errno: Errno::EAGAIN, .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }

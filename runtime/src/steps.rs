@@ -42,6 +42,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::Setns { fd, flags } => sys::setns(fd.as_raw_fd(), *flags),
         Action::Unshare(flags) => sys::unshare(*flags),
         Action::NewSession => sys::setsid(),
+        Action::AwaitTurn(turn) => await_turn(turn.as_raw_fd(), progress),
         Action::Streams(streams) => redirect(streams, progress),
         Action::CloseOthers => sys::cloexec_range(3, libc::c_uint::MAX),
         Action::WriteHost { path, value, optional } => {
@@ -107,15 +108,32 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
             raise_ambient(*ambient)
         }
         Action::Seccomp { filter, flags } => sys::seccomp_filter(filter, *flags),
-        Action::DieWithParent => {
-            sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
-            // Too late for a parent that died before: its end of the pipe is closed then.
-            if sys::peer_gone(progress.report) { sys::exit(127) } else { Ok(()) }
-        }
+        Action::DieWithParent => die_with_parent(progress),
         Action::Execute { candidates, .. } => {
             sys::reset_signals();
             Err(execute(candidates, args, env))
         }
+    }
+}
+
+fn die_with_parent(progress: &Progress) -> Sys<()> {
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+    // Too late for a parent that died before: its end of the pipe is closed then.
+    if sys::peer_gone(progress.report) { sys::exit(127) } else { Ok(()) }
+}
+
+/// It may take long, so nothing of the parent's stays open meanwhile. A change of identity makes the kernel forget whom to
+/// die with: this is said here and later again.
+fn await_turn(turn: RawFd, progress: &mut Progress) -> Sys<()> {
+    let high = [sys::dup_from(progress.report, 5)?, sys::dup_from(turn, 5)?];
+    (3..).zip(high).try_for_each(|(number, fd)| sys::dup3(fd, number))?;
+    sys::cloexec_range(3, 4)?;
+    sys::close_range(5)?;
+    progress.report = 3;
+    die_with_parent(progress)?;
+    match sys::read(4, &mut [0])? {
+        1 => Ok(()),
+        _ => sys::exit(127),
     }
 }
 

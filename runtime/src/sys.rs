@@ -131,6 +131,10 @@ pub(crate) fn cloexec_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> 
     call!(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC).map(drop)
 }
 
+pub(crate) fn close_range(first: libc::c_uint) -> Sys<()> {
+    call!(libc::SYS_close_range, first, libc::c_uint::MAX, 0).map(drop)
+}
+
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> Sys<usize> {
     loop {
         match call!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) {

@@ -9,11 +9,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use podctl_runtime::{
-    Cgroup, Container, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError, Stdio,
-    create, defaults, exec, spawn,
+    Cgroup, Container, Created, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError,
+    Stdio, create, defaults, exec, spawn,
 };
 use serde_json::{Value, json};
 
@@ -31,6 +33,7 @@ const CASES: &[Case] = &[
     ("a_terminal_comes_from_the_containers_devpts", terminal),
     ("a_failed_mount_names_the_step", failed_mount),
     ("a_cgroup_limits_counts_and_kills", cgroup),
+    ("a_container_waits_for_its_turn", turn),
     ("containers_die_with_the_supervisor", death),
     ("seccomp_denies_what_the_default_profile_denies", seccomp),
 ];
@@ -186,7 +189,30 @@ fn captured() -> (Stdio, File) {
 
 fn start(dir: &Path, spec: Value) -> Result<(Container, File), StartError> {
     let (stdio, output) = captured();
-    create(&parse(spec), &rootfs(dir), stdio, None).map(|container| (container, output))
+    created(&parse(spec), &rootfs(dir), stdio, None).map(|container| (container, output))
+}
+
+/// A container whose program is executing.
+fn created(
+    spec: &oci_spec::runtime::Spec,
+    rootfs: &Rootfs,
+    stdio: Stdio,
+    cgroup: Option<&Cgroup>,
+) -> Result<Container, StartError> {
+    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let filter = profile.map(podctl_runtime::seccomp::compile).transpose()?;
+    executed(create(spec, filter.as_ref(), rootfs, stdio, cgroup)?)
+}
+
+fn executed(mut created: Created) -> Result<Container, StartError> {
+    created.start();
+    loop {
+        let mut fds = [PollFd::new(created.fd().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        if let Some(terminal) = created.outcome()? {
+            return Ok(Container { process: created.into_process(), terminal });
+        }
+    }
 }
 
 /// Runs a container to its end: how it ended, what it wrote.
@@ -239,7 +265,7 @@ fn hostile_symlink(dir: &Path) {
     let mount = json!({ "destination": "/data/file", "source": source, "options": ["bind", "ro"] });
     spec["mounts"].as_array_mut().unwrap().push(mount);
     let (stdio, mut output) = captured();
-    let container = create(&parse(spec), &rootfs, stdio, None).unwrap_or_else(|error| panic!("{error}"));
+    let container = created(&parse(spec), &rootfs, stdio, None).unwrap_or_else(|error| panic!("{error}"));
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!((container.process.wait().unwrap(), text.as_str()), (ExitStatus::Code(0), "mounted"));
@@ -285,7 +311,7 @@ fn command_errors(dir: &Path) {
 }
 
 fn terminal(dir: &Path) {
-    let container = create(&parse(spec("tty; tty < /dev/console")), &rootfs(dir), Stdio::Terminal, None)
+    let container = created(&parse(spec("tty; tty < /dev/console")), &rootfs(dir), Stdio::Terminal, None)
         .unwrap_or_else(|error| panic!("{error}"));
     let mut text = Vec::new();
     // A master whose other end is closed answers EIO, after all output.
@@ -318,7 +344,7 @@ fn cgroup(dir: &Path) {
     let missing = cgroup.apply(&limits).unwrap();
     let (stdio, mut output) = captured();
     let container =
-        create(&parse(spec("sleep 1000 & echo up; wait")), &rootfs(dir), stdio, Some(&cgroup)).unwrap();
+        created(&parse(spec("sleep 1000 & echo up; wait")), &rootfs(dir), stdio, Some(&cgroup)).unwrap();
     output.read_exact(&mut [0; 3]).unwrap();
     if missing.is_empty() {
         assert_eq!(cgroup.stats().pids, Some(2));
@@ -329,6 +355,36 @@ fn cgroup(dir: &Path) {
     cgroup.remove().unwrap();
 }
 
+/// One that waits for its turn has nothing open of its parent's, and goes when it is given up.
+fn turn(dir: &Path) {
+    let (stdio, mut output) = captured();
+    let created = create(&parse(spec("echo up")), None, &rootfs(dir), stdio, None).unwrap();
+    // The one of this PID namespace.
+    let proc = dir.join("proc");
+    fs::create_dir(&proc).unwrap();
+    let none: Option<&str> = None;
+    nix::mount::mount(Some("proc"), &proc, Some("proc"), nix::mount::MsFlags::empty(), none).unwrap();
+    let open = || {
+        let fds = fs::read_dir(proc.join(format!("{}/fd", created.process.pid))).unwrap();
+        fds.flatten().filter_map(|fd| fd.file_name().to_str()?.parse::<u32>().ok()).max()
+    };
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while open() != Some(4) {
+        assert!(Instant::now() < deadline, "it keeps what its parent had open");
+        std::thread::yield_now();
+    }
+    assert!(created.outcome().unwrap().is_none(), "it does not run before its turn");
+    let container = executed(created).unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!((container.process.wait().unwrap(), text.as_str()), (ExitStatus::Code(0), "up\n"));
+
+    let (stdio, mut output) = captured();
+    drop(create(&parse(spec("echo up")), None, &rootfs(&dir.join("second")), stdio, None).unwrap());
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "up\n", "what is never told to start never does");
+}
+
 /// A supervisor that ends without a word takes its containers along: their output is closed.
 fn death(dir: &Path) {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
@@ -336,7 +392,7 @@ fn death(dir: &Path) {
     if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
         let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
         let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
-        let container = create(&parse(spec("echo up; sleep 1000")), &rootfs(dir), stdio, None).unwrap();
+        let container = created(&parse(spec("echo up; sleep 1000")), &rootfs(dir), stdio, None).unwrap();
         std::process::exit(i32::from(container.terminal.is_some()));
     }
     drop(write);

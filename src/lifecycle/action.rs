@@ -12,7 +12,13 @@ pub enum Action {
         /// The container that asks; its `image` and `imagePullPolicy` say what and how.
         container: String,
     },
-    /// Make and start the container; answered by `Started` and later `Exited`, or by `StartFailed`.
+    /// Make the container, for its turn may come soon; nothing of it runs. Nothing answers: what cannot be made is
+    /// left to `StartContainer`. Comes at most once for a run.
+    CreateContainer {
+        /// Which start.
+        run: Run,
+    },
+    /// Start the container, and make it unless it is made; answered by `Started` and later `Exited`, or by `StartFailed`.
     StartContainer {
         /// Which start.
         run: Run,

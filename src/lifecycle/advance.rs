@@ -13,6 +13,9 @@ use super::{
 /// First and longest wait between two pulls of an image, as the kubelet's.
 const IMAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
+/// So many containers are made before their turn: more would only take the processors from the one whose turn it is.
+const MADE_AHEAD: usize = 2;
+
 fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at: usize) -> Action {
     Action::Record(Record { warning, reason, message, container: Some(spec.container(at).name.clone()) })
 }
@@ -302,9 +305,26 @@ fn start_next(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action
             start(spec, state, at, actions);
         }
         if !lets_the_next_one_start(spec, state, at) {
-            return;
+            return create_ahead(spec, state, at, actions);
         }
     }
+}
+
+/// While a container holds the later ones up, the next of them are made.
+fn create_ahead(spec: &Spec, state: &mut State, behind: usize, actions: &mut Vec<Action>) {
+    let later = behind + 1..state.all.len();
+    let next = later.filter(|at| spec.kind(*at) != Kind::Ephemeral && spec.may_be_made_ahead(*at));
+    for at in next.take(MADE_AHEAD) {
+        let one = &mut state.all[at];
+        if one.phase == Phase::Waiting && !one.made {
+            one.made = true;
+            actions.push(Action::CreateContainer { run: run(spec, state, at) });
+        }
+    }
+}
+
+fn run(spec: &Spec, state: &State, at: usize) -> Run {
+    Run { container: spec.container(at).name.clone(), attempt: state.all[at].attempt }
 }
 
 /// Asks for a container's start.
@@ -313,9 +333,8 @@ pub(super) fn start(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec
     if matches!(one.phase, Phase::BackOff { .. }) {
         restart::next_attempt(one);
     }
-    (one.phase, one.begun) = (Phase::Starting, true);
-    let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
-    actions.push(Action::StartContainer { run });
+    (one.phase, one.begun, one.made) = (Phase::Starting, true, false);
+    actions.push(Action::StartContainer { run: run(spec, state, at) });
 }
 
 fn lets_the_next_one_start(spec: &Spec, state: &State, at: usize) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 
 use super::Options;
 
@@ -43,6 +43,8 @@ pub struct Spec {
     pub(super) active_deadline: Option<Duration>,
     pub(super) qos_class: &'static str,
     pub(super) options: Options,
+    /// Names of containers that may be made before their turn.
+    ahead: Vec<String>,
 }
 
 impl Spec {
@@ -52,6 +54,7 @@ impl Spec {
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
         let qos_class = super::resources::qos_class(&spec);
+        let ahead = may_be_made_ahead(&spec);
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
             let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
             (kind, c)
@@ -65,7 +68,13 @@ impl Spec {
             grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
             active_deadline: spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
             options: options.clone(),
+            ahead,
         }
+    }
+
+    /// Whether it comes out the same when it is made before the containers that start before it have run.
+    pub(super) fn may_be_made_ahead(&self, at: usize) -> bool {
+        self.ahead.contains(&self.container(at).name)
     }
 
     pub(super) fn kind(&self, at: usize) -> Kind {
@@ -93,6 +102,20 @@ impl Spec {
         let rules = self.containers.iter().flat_map(|(_, c)| c.restart_policy_rules.iter().flatten());
         rules.into_iter().any(|rule| rule.action == "RestartAllContainers")
     }
+}
+
+/// Those that mount whole volumes of the pod. What is at a subPath, or mounted within a directory of the host, can be the
+/// work of an earlier container.
+fn may_be_made_ahead(spec: &PodSpec) -> Vec<String> {
+    let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
+    let mounts = |c: &Container| c.volume_mounts.clone().unwrap_or_default();
+    let shares_mounts = |m: &VolumeMount| m.mount_propagation.as_deref().is_some_and(|p| p != "None");
+    if all().flat_map(mounts).any(|m| shares_mounts(&m)) {
+        return Vec::new();
+    }
+    let of_host = |name: &str| spec.volumes.iter().flatten().any(|v| v.name == name && v.host_path.is_some());
+    let whole = |m: &VolumeMount| m.sub_path.is_none() && m.sub_path_expr.is_none() && !of_host(&m.name);
+    all().filter(|c| mounts(c).iter().all(whole)).map(|c| c.name.clone()).collect()
 }
 
 fn policy(name: Option<&str>) -> RestartPolicy {

@@ -100,6 +100,8 @@ pub(super) struct One {
     /// R-SIDE-1: process running, postStart done, startupProbe passed.
     pub started: bool,
     pub ready: bool,
+    /// It was made before its turn.
+    pub made: bool,
     /// Its turn has come since the pod began, or began anew.
     pub begun: bool,
     pub stopping: Option<Stopping>,
@@ -164,6 +166,7 @@ impl State {
             post_start: false,
             started: false,
             ready: false,
+            made: false,
             begun: false,
             stopping: None,
             probes: BTreeMap::new(),

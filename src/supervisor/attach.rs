@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::{errno::Errno, fcntl::OFlag, unistd::pipe2};
 
-use super::{Live, Supervisor, act::nonblocking, control::Reply, log::Stream};
+use super::{Live, Supervisor, control::Reply, create::nonblocking, log::Stream};
 
 /// So far behind a client may be.
 const BEHIND: i32 = 1 << 20;

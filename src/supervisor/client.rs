@@ -19,7 +19,7 @@ use nix::{
     unistd::Pid,
 };
 use oci_spec::runtime::BoxBuilder;
-use podctl_runtime::{Container, Process, Stdio, exec_compiled, seccomp::compile};
+use podctl_runtime::{Container, Process, Stdio, exec};
 
 use super::{
     Live, Supervisor,
@@ -107,14 +107,7 @@ impl Supervisor {
         if let Some((rows, columns)) = size {
             process.set_console_size(BoxBuilder::default().height(rows).width(columns).build().ok());
         }
-        // Compiling takes longer than all the rest of an exec.
-        if live.filter.get().is_none() {
-            let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-            let compiled = seccomp.map(compile).transpose().map_err(|e| (e.to_string(), 1))?;
-            let _ = live.filter.set(compiled);
-        }
-        let filter = live.filter.get().and_then(Option::as_ref);
-        exec_compiled(live.process.pidfd.as_fd(), &process, filter, stdio, live.cgroup.as_ref())
+        exec(live.process.pidfd.as_fd(), &process, live.filter.as_deref(), stdio, live.cgroup.as_ref())
             .map_err(|e| (e.to_string(), e.exit_code().unwrap_or(1)))
     }
 

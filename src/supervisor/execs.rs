@@ -13,8 +13,8 @@ use podctl_runtime::{Process, Stdio, exec};
 
 use super::{
     Supervisor,
-    act::nonblocking,
     control::{self, Reply},
+    create::nonblocking,
     handler::{Check, check},
 };
 use crate::{
@@ -106,13 +106,18 @@ impl Supervisor {
                 let live = self.live.get(run).ok_or("the container is not running")?;
                 let command = action.command.unwrap_or_default();
                 let process = sandbox::exec_process(&live.spec, command, false);
-                let seccomp = live.spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
                 let stdin = fs::File::open("/dev/null").map_err(|e| e.to_string())?.into();
                 let stderr = theirs.try_clone().map_err(|e| e.to_string())?;
                 let stdio = Stdio::Streams { stdin, stdout: theirs, stderr };
-                exec(live.process.pidfd.as_fd(), &process, seccomp, stdio, live.cgroup.as_ref())
-                    .map_err(|e| e.to_string())?
-                    .process
+                exec(
+                    live.process.pidfd.as_fd(),
+                    &process,
+                    live.filter.as_deref(),
+                    stdio,
+                    live.cgroup.as_ref(),
+                )
+                .map_err(|e| e.to_string())?
+                .process
             }
             Task::Check(wanted) => {
                 let container = self.container(&run.container);

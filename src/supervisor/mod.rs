@@ -12,6 +12,7 @@ mod cgroups;
 pub(crate) mod children;
 mod client;
 pub mod control;
+mod create;
 mod ephemeral;
 mod eviction;
 mod execs;
@@ -37,11 +38,11 @@ pub use launch::{Error, Options, Started, objects, start, start_again};
 pub use log::Limits as LogLimits;
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -97,8 +98,8 @@ struct Live {
     input_once: bool,
     /// The writing end of its standard input, kept for those who attach.
     input: Option<OwnedFd>,
-    /// Its seccomp filter, compiled for the first exec.
-    filter: OnceCell<Option<Program>>,
+    /// Its seccomp filter, which an exec has as well.
+    filter: Option<Rc<Program>>,
 }
 
 struct Supervisor {
@@ -118,6 +119,9 @@ struct Supervisor {
     quotas: eviction::Quotas,
     cgroups: Option<cgroups::PodCgroup>,
     live: HashMap<Run, Live>,
+    /// Containers that do not run yet.
+    making: HashMap<Run, create::Making>,
+    filters: create::Filters,
     execs: HashMap<i32, Exec>,
     /// Hooks that only wait, and until when.
     sleeps: Vec<(Duration, Run, lifecycle::Hook)>,
@@ -275,6 +279,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         puller,
         cgroups,
         live: HashMap::new(),
+        making: HashMap::new(),
+        filters: Vec::new(),
         execs: HashMap::new(),
         sleeps: Vec::new(),
         connections: first.into_iter().collect(),
@@ -382,6 +388,7 @@ impl Supervisor {
                 }
             }
             Source::Connection(id) => self.serve_connection(id),
+            Source::Making(run) => self.look_at(&run),
             Source::Output(run, stream) => self.read_output(&run, stream),
         }
     }
@@ -459,6 +466,7 @@ impl Supervisor {
                 WaitStatus::Signaled(pid, signal, _) => (pid, Exit::Signal(signal as i32)),
                 _ => return,
             };
+            self.making_ended(pid);
             if let Some(exec) = self.execs.remove(&pid.as_raw()) {
                 self.exec_ended(exec, exit);
             } else if let Some(run) =

@@ -35,6 +35,8 @@ pub(super) enum Source {
     Listener,
     /// A command speaks.
     Connection(u64),
+    /// A container is being made.
+    Making(Run),
     /// A container writes.
     Output(Run, Stream),
 }

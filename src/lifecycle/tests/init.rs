@@ -15,6 +15,36 @@ fn r_init_1_one_at_a_time_in_file_order_then_the_apps() {
 }
 
 #[test]
+fn r_init_1_while_one_runs_the_next_two_are_made() {
+    let all = list![named("a"), named("b"), named("c")];
+    let mut s = Simulation::of(pod("Always", list![named("i"), named("j")], all));
+    assert_eq!(s.made, ["j", "a"]);
+    s.exit("i", 0);
+    assert_eq!(s.made, ["j", "a", "b"]);
+    s.exit("j", 0);
+    assert_eq!(s.made, ["j", "a", "b", "c"], "while a starts");
+    assert_eq!(s.done(), ["start i/0", "start j/0", "start a/0", "start b/0", "start c/0"]);
+}
+
+#[test]
+fn r_init_1_what_an_earlier_one_can_still_change_is_not_made_before_its_turn() {
+    let with = |mount: serde_json::Value| {
+        let mut one = named("a");
+        one["volumeMounts"] = list![mount];
+        let volumes =
+            serde_json::json!([{"name": "v", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/h"}}]);
+        let mut pod = pod("Always", list![named("i")], list![one, named("b")]);
+        pod["volumes"] = volumes;
+        Simulation::of(pod).made
+    };
+    assert_eq!(with(serde_json::json!({"name": "v", "mountPath": "/v"})), ["a", "b"]);
+    assert_eq!(with(serde_json::json!({"name": "v", "mountPath": "/v", "subPath": "s"})), ["b"]);
+    assert_eq!(with(serde_json::json!({"name": "h", "mountPath": "/v"})), ["b"]);
+    let shared = serde_json::json!({"name": "h", "mountPath": "/v", "mountPropagation": "Bidirectional"});
+    assert_eq!(with(shared), Vec::<String>::new());
+}
+
+#[test]
 fn r_init_2_a_failed_one_is_retried_or_fails_the_pod() {
     let mut s = Simulation::of(pod("OnFailure", list![named("i")], list![named("a")]));
     s.exit("i", 1);

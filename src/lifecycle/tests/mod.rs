@@ -31,6 +31,8 @@ struct Simulation {
     records: Vec<String>,
     /// Everything that was to be done, `start a/0`, `kill 15 a/0`, `finish`.
     done: Vec<String>,
+    /// Containers made before their turn.
+    made: Vec<String>,
 }
 
 impl Simulation {
@@ -55,6 +57,7 @@ impl Simulation {
             broken_starts: Vec::new(),
             records: Vec::new(),
             done: Vec::new(),
+            made: Vec::new(),
         };
         let actions = begin(&simulation.spec, &mut simulation.state, now);
         simulation.take(actions);
@@ -92,6 +95,7 @@ impl Simulation {
                     stop_signal: None,
                     pulled: None,
                 }),
+                Action::CreateContainer { run } => self.made.push(run.container),
                 Action::StartContainer { run } => {
                     self.done.push(format!("start {}", name(&run)));
                     let broken = self.broken_starts.iter().find(|(name, _)| *name == run.container);

@@ -100,6 +100,8 @@ struct Life {
     live: BTreeSet<Run>,
     /// Every run that was ever asked for.
     asked: BTreeSet<Run>,
+    /// Every run that was made before its turn.
+    made: BTreeSet<Run>,
     ended: BTreeSet<Run>,
     /// Containers whose turn has come since the pod began, or began anew.
     begun: BTreeSet<usize>,
@@ -156,6 +158,7 @@ impl Life {
             verbose,
             live: BTreeSet::new(),
             asked: BTreeSet::new(),
+            made: BTreeSet::new(),
             ended: BTreeSet::new(),
             begun: BTreeSet::new(),
             outstanding: BTreeSet::new(),
@@ -390,6 +393,10 @@ impl Life {
                     let after = self.random.below(5000);
                     self.plan(after, Plan::Report(event));
                 }
+                Action::CreateContainer { run } => {
+                    assert!(!self.asked.contains(&run), "{run:?} is made after its start");
+                    assert!(self.made.insert(run.clone()), "{run:?} is made twice");
+                }
                 Action::StartContainer { run } => self.start(run),
                 Action::Signal { run, signal } => self.signal(run, signal),
                 Action::RunHook { run, hook, timeout } => {
@@ -461,7 +468,7 @@ impl Life {
         // A container that was not created did not use up its attempt.
         match event {
             Some(StartFailure::Start { .. }) | None => {}
-            _ => drop(self.asked.remove(&run)),
+            _ => drop((self.asked.remove(&run), self.made.remove(&run))),
         }
         let event = match event {
             Some(reason) => Event::StartFailed { run, reason, message: "no".into() },

@@ -1,0 +1,277 @@
+//! Making containers and starting them. The supervisor does not wait for either: the new process reports.
+
+use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf, rc::Rc};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    unistd::pipe2,
+};
+use oci_spec::runtime::{LinuxSeccomp, Spec};
+use podctl_runtime::{
+    Cgroup, Created, Rootfs, StartError, Stdio, create,
+    seccomp::{Program, compile},
+    trace as steps,
+};
+
+use super::{
+    Live, Supervisor, TRACED,
+    control::Reply,
+    log::{Log, Stream},
+    poll::Source,
+};
+use crate::{
+    lifecycle::{Event, Run, StartFailure},
+    sandbox,
+};
+
+/// A container that is made, or being made, and does not run yet.
+pub(super) struct Making {
+    pub created: Created,
+    cgroup: Option<Cgroup>,
+    spec: Spec,
+    filter: Option<Rc<Program>>,
+    streams: HashMap<Stream, OwnedFd>,
+    input: Option<OwnedFd>,
+    log: Log,
+    log_path: PathBuf,
+    layer: PathBuf,
+}
+
+impl Making {
+    /// Nothing of it is left; its log, which has nothing in it, is the next one's.
+    fn give_up(self) {
+        let _ = self.created.process.signal(libc::SIGKILL);
+        let _ = self.created.process.wait();
+        let _ = self.cgroup.as_ref().map(Cgroup::remove);
+        let _ = fs::remove_dir_all(self.layer);
+    }
+}
+
+/// Compiled filters, by their profiles: most containers of a pod have the same.
+pub(super) type Filters = Vec<(LinuxSeccomp, Rc<Program>)>;
+
+/// The lifecycle's word for it, and the user's.
+type Failure = (StartFailure, String);
+
+fn broken(what: &str, e: &dyn std::fmt::Display) -> Failure {
+    (StartFailure::CreateContainer, format!("cannot {what}: {e}"))
+}
+
+impl Supervisor {
+    /// Made now, it can start at once when its turn comes. One that cannot be made is tried again then, and says why.
+    pub(super) fn create_ahead(&mut self, run: &Run) {
+        self.give_up_made(|made| made.container == run.container);
+        let _ = self.make(run);
+    }
+
+    pub(super) fn start(&mut self, run: Run) {
+        self.give_up_made(|made| made.container == run.container && *made != run);
+        let known = if self.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
+        match (known, self.making.get_mut(&run)) {
+            (Ok(()), Some(making)) => making.created.start(),
+            (Err(failure), _) => self.start_failed(run, failure),
+            (Ok(()), None) => {}
+        }
+    }
+
+    fn make(&mut self, run: &Run) -> Result<(), Failure> {
+        let layer = self.sandbox.containers.join(format!("{}.{}", run.container, run.attempt));
+        let making =
+            self.begin_to_make(run, layer.clone()).inspect_err(|_| drop(fs::remove_dir_all(layer)))?;
+        // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
+        let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
+        self.making.insert(run.clone(), making);
+        Ok(())
+    }
+
+    fn start_failed(&mut self, run: Run, (reason, message): Failure) {
+        let refused = Reply::Refused { message: message.clone(), exit_code: 1 };
+        self.attached_ended(&run.container, &refused);
+        self.pending.push_back(Event::StartFailed { run, reason, message });
+    }
+
+    /// Looks how far a container is: it runs, it cannot be made, or it is still at it.
+    pub(super) fn look_at(&mut self, run: &Run) {
+        let Some(making) = self.making.get(run) else { return };
+        let asked = making.created.is_started();
+        let outcome = making.created.outcome();
+        if matches!(outcome, Ok(None)) {
+            return;
+        }
+        let Some(making) = self.making.remove(run) else { return };
+        self.poll.forget(making.created.fd());
+        match outcome {
+            Ok(terminal) if asked => self.started(run, making, terminal.flatten()),
+            // Made ahead, it ended before its turn: then it is made anew, and says what is wrong.
+            Ok(_) => making.give_up(),
+            Err(e) => {
+                making.give_up();
+                if asked {
+                    self.start_failed(run.clone(), start_failure(&e));
+                }
+            }
+        }
+    }
+
+    fn started(&mut self, run: &Run, making: Making, terminal: Option<OwnedFd>) {
+        steps::mark(TRACED, &format!("see container {} executed", run.container));
+        let Making { created, cgroup, spec, filter, mut streams, input, log, log_path, layer } = making;
+        if let Some(terminal) = terminal.filter(|t| nonblocking(t).is_ok()) {
+            streams.insert(Stream::Stdout, terminal);
+        }
+        for (stream, fd) in &streams {
+            // An unwatched stream would only lose output; it cannot happen with an open descriptor.
+            let _ = self.poll.add(fd, Source::Output(run.clone(), *stream));
+        }
+        let container = self.container(&run.container);
+        let says = |field: fn(&k8s_openapi::api::core::v1::Container) -> Option<bool>| {
+            container.and_then(field) == Some(true)
+        };
+        let live = Live {
+            terminal: says(|c| c.tty),
+            input_wanted: says(|c| c.stdin),
+            input_once: says(|c| c.stdin_once),
+            process: created.into_process(),
+            cgroup,
+            spec,
+            streams,
+            log,
+            log_path,
+            layer,
+            input,
+            filter,
+        };
+        self.live.insert(run.clone(), live);
+        self.attach_waiting(&run.container);
+        let container_id = self.container_id(run);
+        self.pending.push_back(Event::Started { run: run.clone(), container_id });
+    }
+
+    /// A child that has ended before it was seen to run: it had started and ended already, or could not.
+    pub(super) fn making_ended(&mut self, pid: nix::unistd::Pid) {
+        let run = self.making.iter().find(|(_, m)| m.created.process.pid == pid).map(|(run, _)| run.clone());
+        run.iter().for_each(|run| self.look_at(run));
+    }
+
+    /// What was made ahead is not needed any more.
+    pub(super) fn give_up_the_made(&mut self) {
+        self.give_up_made(|_| true);
+    }
+
+    fn give_up_made(&mut self, which: impl Fn(&Run) -> bool) {
+        let given_up: Vec<Run> = self.making.keys().filter(|run| which(run)).cloned().collect();
+        for making in given_up.iter().filter_map(|run| self.making.remove(run)) {
+            self.poll.forget(making.created.fd());
+            making.give_up();
+        }
+    }
+
+    fn compiled(&mut self, spec: &Spec) -> Result<Option<Rc<Program>>, podctl_runtime::Error> {
+        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
+        let Some(profile) = profile else { return Ok(None) };
+        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == profile) {
+            return Ok(Some(program.clone()));
+        }
+        let program = Rc::new(compile(profile)?);
+        self.filters.push((profile.clone(), program.clone()));
+        Ok(Some(program))
+    }
+
+    fn begin_to_make(&mut self, run: &Run, layer: PathBuf) -> Result<Making, Failure> {
+        let config = |e: sandbox::Error| (StartFailure::CreateContainerConfig, e.to_string());
+        let missing =
+            || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
+        let container = self.container(&run.container).cloned().ok_or_else(missing)?;
+        let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
+
+        for part in ["", "upper", "work"] {
+            fs::create_dir(layer.join(part)).map_err(|e| broken("make the writable layer", &e))?;
+        }
+        let termination_log = layer.join("termination-log");
+        fs::write(&termination_log, "").map_err(|e| broken("make the termination log", &e))?;
+        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        fs::set_permissions(&termination_log, writable)
+            .map_err(|e| broken("open the termination log", &e))?;
+
+        let prepared =
+            sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
+                .map_err(config)?;
+        let prepared =
+            self.join_target(&run.container, prepared).map_err(|e| broken("join its target", &e))?;
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
+        let log = Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e))?;
+
+        let cgroup = match &self.cgroups {
+            Some(pod) => {
+                let cgroup = Cgroup::create(&pod.parent, &format!("{}-{}", run.container, run.attempt))
+                    .map_err(|e| broken("make a cgroup", &e))?;
+                cgroup.kill_as_a_group().map_err(|e| broken("set resource limits", &e))?;
+                if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
+                    cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
+                }
+                Some(cgroup)
+            }
+            None => None,
+        };
+
+        let mut streams = std::collections::HashMap::new();
+        let mut input = None;
+        let wants_input = container.stdin == Some(true);
+        let stdio = if container.tty == Some(true) {
+            Stdio::Terminal
+        } else {
+            let (stdout, theirs_out) = output_pipe().map_err(|e| broken("make a pipe", &e))?;
+            let (stderr, theirs_err) = output_pipe().map_err(|e| broken("make a pipe", &e))?;
+            streams.insert(Stream::Stdout, stdout);
+            streams.insert(Stream::Stderr, stderr);
+            let stdin = if wants_input {
+                let (theirs, ours) = pipe2(OFlag::O_CLOEXEC).map_err(|e| broken("make a pipe", &e))?;
+                nonblocking(&ours).map_err(|e| broken("make a pipe", &e))?;
+                input = Some(ours);
+                theirs
+            } else {
+                fs::File::open("/dev/null").map_err(|e| broken("open /dev/null", &e))?.into()
+            };
+            Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
+        };
+        let rootfs = Rootfs::Overlay {
+            lower: image.layers.clone(),
+            upper: layer.join("upper"),
+            work: layer.join("work"),
+        };
+        steps::mark(TRACED, &format!("prepare container {}: its spec, layer, log, cgroup", run.container));
+        let filter = self.compiled(&prepared.spec).map_err(|e| broken("compile the seccomp profile", &e))?;
+        match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
+            Ok(created) => {
+                let spec = prepared.spec;
+                Ok(Making { created, cgroup, spec, filter, streams, input, log, log_path, layer })
+            }
+            Err(e) => {
+                let _ = cgroup.as_ref().map(Cgroup::remove);
+                Err(start_failure(&e))
+            }
+        }
+    }
+}
+
+fn start_failure(e: &StartError) -> (StartFailure, String) {
+    let reason = match e.exit_code() {
+        Some(exit_code) => StartFailure::Start { exit_code },
+        None => StartFailure::CreateContainer,
+    };
+    (reason, e.to_string())
+}
+
+/// A pipe whose reading end, ours, never blocks.
+fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    // A larger pipe saves turns; a user who may have no more of them has the usual one.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(256 << 10));
+    nonblocking(&ours)?;
+    Ok((ours, theirs))
+}
+
+pub(super) fn nonblocking(fd: &OwnedFd) -> nix::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop)
+}
