@@ -349,7 +349,7 @@ spec:
     terminal.expect("again");
     terminal.write("\x18");
     assert_eq!(terminal.end(), Some(0));
-    assert!(stdout(&home.podctl(&["logs", "p"])).contains("again"));
+    until("the log has it as well", || stdout(&home.podctl(&["logs", "p"])).contains("again"));
 }
 
 #[test]
