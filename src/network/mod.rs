@@ -6,7 +6,9 @@
 //! keeper's namespace alone, where Services' addresses are translated.
 
 pub mod dns;
+mod forwarding;
 pub mod guard;
+mod host;
 mod inside;
 pub mod keeper;
 mod member;
@@ -48,6 +50,8 @@ use crate::{
 const POD_LINK: &str = "eth0";
 /// How long the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Beside the keeper's socket: what there is on the host of it.
+const RECORD: &str = "host";
 
 /// Why a pod cannot be on the network.
 #[derive(Debug, thiserror::Error)]
