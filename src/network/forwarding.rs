@@ -6,10 +6,7 @@
 
 use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
-use nix::{
-    ifaddrs::getifaddrs,
-    net::if_::InterfaceFlags,
-};
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 use super::host::LINK;
 
@@ -74,7 +71,11 @@ fn is_on(path: &str) -> bool {
 
 /// Whether the host forwards everything.
 pub fn everywhere(v6: bool) -> bool {
-    is_on(if v6 { "/proc/sys/net/ipv6/conf/all/forwarding" } else { "/proc/sys/net/ipv4/conf/all/forwarding" })
+    is_on(if v6 {
+        "/proc/sys/net/ipv6/conf/all/forwarding"
+    } else {
+        "/proc/sys/net/ipv4/conf/all/forwarding"
+    })
 }
 
 /// Whether IPv6 can be forwarded for pods without making the host a router.

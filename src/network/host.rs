@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeSet,
     fs::File,
-    io,
+    io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
@@ -55,8 +55,8 @@ pub struct Host {
     range: Range,
     /// The pods' namespace.
     namespace: OwnedFd,
-    /// Where what there is to sweep is written down.
-    record: PathBuf,
+    /// Where what there is to sweep is written down; locked as long as this process lives.
+    record: (PathBuf, File),
     gone: AtomicBool,
 }
 
@@ -104,7 +104,10 @@ impl Host {
     pub fn found(range: Range, namespace: OwnedFd, record: PathBuf) -> Option<Host> {
         let name = name(range);
         let index = if_nametoindex(name.as_str()).ok()?;
-        let _ = std::fs::write(&record, format!("{name} {index}"));
+        let mut file = File::options().create(true).truncate(true).write(true).open(&record).ok()?;
+        file.write_all(format!("{name} {index}").as_bytes()).ok()?;
+        file.lock().ok()?;
+        let record = (record, file);
         Some(Host { name, index, range, namespace, record, gone: AtomicBool::new(false) })
     }
 
@@ -116,7 +119,7 @@ impl Host {
     pub fn set_up(&self, v6: bool) -> Result<Option<String>, String> {
         let route = Netlink::open(SockProtocol::NetlinkRoute).map_err(words("netlink"))?;
         let v6 = v6 && self.links(&route, v6).map_err(words("the link to the host"))?;
-        self.refresh(v6)?;
+        self.refresh(v6, true)?;
         let missing = v6 && !forwarding::can_v6();
         if v6 && !missing {
             self.v6_inside().map_err(words("the route for IPv6"))?;
@@ -163,11 +166,12 @@ impl Host {
         })
     }
 
-    /// Makes the table and the forwarding what they should be now, and tries whether packets pass.
+    /// Makes the table and the forwarding what they should be now, and tries whether packets pass. `anew` is for a
+    /// table that somebody else may have made.
     ///
     /// # Errors
     /// Why pods do not reach the outside this way.
-    fn refresh(&self, v6: bool) -> Result<(), String> {
+    fn refresh(&self, v6: bool, anew: bool) -> Result<(), String> {
         let filter = Netlink::open(SockProtocol::NetlinkNetFilter).map_err(words("netlink"))?;
         {
             let _lock = lock().map_err(words("the lock of the host's network"))?;
@@ -175,9 +179,12 @@ impl Host {
                 return Err("the link to the host is gone".into());
             }
             let tables = Tables::of_podctl(&filter).map_err(words("nftables"))?;
+            for table in tables.left().filter(|table| *table != self.name) {
+                filter.send(&nft::remove(table)).map_err(words("nftables"))?;
+            }
             let switches = forwarding::wanted(v6 && forwarding::can_v6(), &tables.noted)
                 .map_err(words("the host's links"))?;
-            if !tables.has(&self.name, &switches) {
+            if anew || !tables.has(&self.name, &switches) {
                 let notes: Vec<String> = switches.iter().map(Switch::note).collect();
                 let rules = rules(&self.name, self.range, &switches);
                 filter.send(&nft::replace(&self.name, &notes, &rules)).map_err(words("nftables"))?;
@@ -231,7 +238,7 @@ impl Host {
             // Changes come in swarms.
             thread::sleep(Duration::from_millis(50));
             sockets.iter().for_each(drain);
-            if let Err(why) = self.refresh(v6) {
+            if let Err(why) = self.refresh(v6, false) {
                 return why;
             }
         }
@@ -242,23 +249,19 @@ impl Host {
         let Ok(_lock) = lock() else { return };
         self.gone.store(true, Ordering::Relaxed);
         let _ = remove(&self.name, Some(self.index));
-        let _ = std::fs::remove_file(&self.record);
+        let _ = std::fs::remove_file(&self.record.0);
     }
 }
 
-/// Takes away what the network of that record has left, and what others have that are gone with their links.
+/// Takes away what the network of that record has left, if there is one.
 pub fn sweep(record: &Path) {
-    let Ok(_lock) = lock() else { return };
-    if let Ok(text) = std::fs::read_to_string(record) {
+    if let Ok(text) = std::fs::read_to_string(record)
+        && let Ok(_lock) = lock()
+    {
         if let Some((name, index)) = text.split_once(' ') {
             let _ = remove(name, index.parse().ok());
         }
         let _ = std::fs::remove_file(record);
-    }
-    let Ok(filter) = Netlink::open(SockProtocol::NetlinkNetFilter) else { return };
-    let tables = Tables::of_podctl(&filter).unwrap_or_default();
-    for (name, _) in tables.all.iter().filter(|(name, _)| if_nametoindex(name.as_str()).is_err()) {
-        let _ = remove(name, None);
     }
 }
 
@@ -294,13 +297,19 @@ struct Tables {
 impl Tables {
     fn of_podctl(filter: &Netlink) -> io::Result<Tables> {
         let mut tables = Tables::default();
-        for (table, chain) in filter.list(nft::list_chains())?.iter().filter_map(|answer| nft::chain(answer)) {
+        for (table, chain) in filter.list(nft::list_chains())?.iter().filter_map(|answer| nft::chain(answer))
+        {
             if table.strip_prefix(LINK).is_some_and(|n| n.parse::<u8>().is_ok()) {
                 tables.noted.extend(Switch::of_note(&chain));
                 tables.all.entry(table).or_default().insert(chain);
             }
         }
         Ok(tables)
+    }
+
+    /// Those whose link is gone: their networks were killed with their directories.
+    fn left(&self) -> impl Iterator<Item = &str> {
+        self.all.keys().map(String::as_str).filter(|name| if_nametoindex(*name).is_err())
     }
 
     /// Whether the table is there, with these notes and no others.
@@ -335,9 +344,9 @@ fn rules(link: &str, range: Range, switches: &BTreeSet<Switch>) -> Vec<(Hook, Ve
         ));
     }
     for switch in switches {
-        let family =
-            if switch.v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
-        let parts = vec![Part::In(switch.link.clone()), Part::Like(family), Part::OutByNone(LINK), Part::Drop];
+        let family = if switch.v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let parts =
+            vec![Part::In(switch.link.clone()), Part::Like(family), Part::OutByNone(LINK), Part::Drop];
         rules.push((Hook::Forward, parts));
     }
     rules
@@ -351,7 +360,9 @@ fn knock() -> io::Result<()> {
     let to = SockaddrIn::from(std::net::SocketAddrV4::new(NOBODY, 443));
     match connect(fd.as_raw_fd(), &to) {
         // A firewall may say so at once.
-        Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Ok(()),
+        Ok(()) | Err(Errno::EINPROGRESS | Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) => {
+            Ok(())
+        }
         Err(e) => Err(e.into()),
     }
 }

@@ -98,6 +98,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The keeper was killed before it had let the pod in; another one will.
+    #[error("the pods' network has ended while the pod was on its way there; try again")]
+    Gone,
     /// The keeper could not let the pod in.
     #[error("the pods' network cannot take the pod: {0}")]
     Refused(String),
@@ -161,6 +164,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether the keeper is gone.
+    pub fn lost(&self) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Hands over a port that was taken.
     ///
     /// # Errors
@@ -197,8 +206,11 @@ pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection,
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
             let survivors = guard::survivors(home);
+            if survivors.is_none() {
+                guard::bury(home);
+            }
             let keeper = guard::start(home, survivors.as_ref(), mappings)?;
-            guard::watch(&keeper)?;
+            guard::watch(home, &keeper)?;
             children::leave(&keeper);
         }
     }
