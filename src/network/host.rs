@@ -12,7 +12,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -57,6 +60,8 @@ pub struct Host {
     namespace: OwnedFd,
     /// Where what there is to sweep is written down; locked as long as this process lives.
     record: (PathBuf, File),
+    /// What was noted last: somebody may empty the whole packet filter.
+    noted: Mutex<BTreeSet<Switch>>,
     gone: AtomicBool,
 }
 
@@ -108,7 +113,7 @@ impl Host {
         file.write_all(format!("{name} {index}").as_bytes()).ok()?;
         file.lock().ok()?;
         let record = (record, file);
-        Some(Host { name, index, range, namespace, record, gone: AtomicBool::new(false) })
+        Some(Host { name, index, range, namespace, record, noted: Mutex::default(), gone: AtomicBool::new(false) })
     }
 
     /// Sets up the host's end and tries whether packets pass. `v6` says whether the pods have IPv6. Gives what does
@@ -182,8 +187,11 @@ impl Host {
             for table in tables.left().filter(|table| *table != self.name) {
                 filter.send(&nft::remove(table)).map_err(words("nftables"))?;
             }
-            let switches = forwarding::wanted(v6 && forwarding::can_v6(), &tables.noted)
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = &tables.noted | &*noted;
+            let switches = forwarding::wanted(v6 && forwarding::can_v6(), &known)
                 .map_err(words("the host's links"))?;
+            noted.clone_from(&switches);
             if anew || !tables.has(&self.name, &switches) {
                 let notes: Vec<String> = switches.iter().map(Switch::note).collect();
                 let rules = rules(&self.name, self.range, &switches);
@@ -248,7 +256,8 @@ impl Host {
     pub fn leave(&self) {
         let Ok(_lock) = lock() else { return };
         self.gone.store(true, Ordering::Relaxed);
-        let _ = remove(&self.name, Some(self.index));
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = remove(&self.name, Some(self.index), &noted);
         let _ = std::fs::remove_file(&self.record.0);
     }
 }
@@ -259,14 +268,15 @@ pub fn sweep(record: &Path) {
         && let Ok(_lock) = lock()
     {
         if let Some((name, index)) = text.split_once(' ') {
-            let _ = remove(name, index.parse().ok());
+            let _ = remove(name, index.parse().ok(), &BTreeSet::new());
         }
         let _ = std::fs::remove_file(record);
     }
 }
 
-/// Removes a link, unless it is another one, and its table; with the last table, forwarding is as it was.
-fn remove(name: &str, index: Option<u32>) -> io::Result<()> {
+/// Removes a link, unless it is another one, and its table; with the last table, forwarding is as it was. What its
+/// notes say is `noted` as well.
+fn remove(name: &str, index: Option<u32>, noted: &BTreeSet<Switch>) -> io::Result<()> {
     let there = if_nametoindex(name).ok();
     if there.is_some() && there != index {
         return Ok(());
@@ -277,7 +287,7 @@ fn remove(name: &str, index: Option<u32>) -> io::Result<()> {
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     let tables = Tables::of_podctl(&filter)?;
     if tables.all.iter().all(|(other, _)| other == name) {
-        tables.noted.iter().for_each(Switch::turn_off);
+        (&tables.noted | noted).iter().for_each(Switch::turn_off);
     }
     if tables.all.iter().any(|(other, _)| other == name) {
         filter.send(&nft::remove(name))?;
