@@ -83,8 +83,8 @@ pub fn can_v6() -> bool {
     everywhere(true) || fs::exists("/proc/sys/net/ipv6/conf/all/force_forwarding").unwrap_or(false)
 }
 
-/// The switches which answers from the outside need, and that a pods' network has turned on or must turn on: those of
-/// links with an address, but for those that forward already. `noted` are those that were turned on before.
+/// The switches that pods' networks have turned on, and those that must be on for answers from the outside: of all
+/// links with an address. `noted` are those that were turned on before.
 pub fn wanted(v6: bool, noted: &BTreeSet<Switch>) -> io::Result<BTreeSet<Switch>> {
     let links = getifaddrs()?.filter_map(|link| {
         let address = link.address?;
@@ -95,8 +95,9 @@ pub fn wanted(v6: bool, noted: &BTreeSet<Switch>) -> io::Result<BTreeSet<Switch>
         (!narrow && !own).then_some(Switch { link: link.interface_name, v6: address.is_ipv6() })
     });
     Ok(links
-        .filter(|s| (v6 || !s.v6) && !everywhere(s.v6))
-        .filter(|s| noted.contains(s) || !s.is_on())
+        .filter(|s| (v6 || !s.v6) && !s.is_on())
+        .chain(noted.iter().filter(|s| s.is_on()).cloned())
+        .filter(|s| !everywhere(s.v6))
         .collect())
 }
 

@@ -100,6 +100,7 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     route.unreachable(pods)?;
     if route.address(link, INNER_LINK_LOCAL.into()).is_ok() {
         let _ = route.unreachable(pods_v6);
+        let _ = route.route((range.host_v6(), 128), Some(LINK_GATEWAY.into()), link);
     }
     Ok(())
 }
@@ -149,6 +150,8 @@ impl Host {
         if !v6 || there(route.address(self.index, LINK_GATEWAY.into())).is_err() {
             return Ok(false);
         }
+        // Else what the host says of a packet for nowhere would have no sender.
+        there(route.address(self.index, self.range.host_v6()))?;
         there(route.route(whole_v6, Some(INNER_LINK_LOCAL.into()), self.index))?;
         let _ = Switch { v6: true, ..own }.turn_on();
         Ok(true)

@@ -115,6 +115,11 @@ impl Range {
         UPLINK.map(|number| self.address(number, false).v4)
     }
 
+    /// The host's own address on a link to it, beside the other side of the uplink.
+    pub fn host_v6(self) -> IpAddr {
+        self.address(UPLINK[0], true).v6.expect("asked for").into()
+    }
+
     /// The Services' ranges with their prefixes.
     pub fn services(self) -> [(IpAddr, u8); 2] {
         let base = self.address(0x8000, true);
