@@ -114,7 +114,15 @@ impl Host {
         file.write_all(format!("{name} {index}").as_bytes()).ok()?;
         file.lock().ok()?;
         let record = (record, file);
-        Some(Host { name, index, range, namespace, record, noted: Mutex::default(), gone: AtomicBool::new(false) })
+        Some(Host {
+            name,
+            index,
+            range,
+            namespace,
+            record,
+            noted: Mutex::default(),
+            gone: AtomicBool::new(false),
+        })
     }
 
     /// Sets up the host's end and tries whether packets pass. `v6` says whether the pods have IPv6. Gives what does
@@ -192,8 +200,8 @@ impl Host {
             }
             let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
             let known = &tables.noted | &*noted;
-            let switches = forwarding::wanted(v6 && forwarding::can_v6(), &known)
-                .map_err(words("the host's links"))?;
+            let switches =
+                forwarding::wanted(v6 && forwarding::can_v6(), &known).map_err(words("the host's links"))?;
             noted.clone_from(&switches);
             if anew || !tables.has(&self.name, &switches) {
                 let notes: Vec<String> = switches.iter().map(Switch::note).collect();
