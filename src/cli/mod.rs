@@ -39,6 +39,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     engine::{self, PodHandle},
+    network,
     state::{self, Home, PodDir},
     supervisor,
 };
@@ -163,6 +164,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         return Ok(0);
     }
     let home = Home::of_user()?;
+    network::guard::sweep(&home);
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),

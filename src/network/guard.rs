@@ -8,6 +8,7 @@
 use std::{
     fs::{self, File},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -18,7 +19,7 @@ use nix::{
 };
 use podctl_runtime::{IdMappings, Process};
 
-use super::{Error, keeper, open_lock, socket_path, step};
+use super::{Error, RECORD, host, keeper, open_lock, socket_path, step};
 use crate::{
     state::{Home, Liveness},
     supervisor::{
@@ -30,6 +31,8 @@ use crate::{
 
 /// Descriptor of the guarded keeper.
 const KEEPER: RawFd = 3;
+/// Descriptors of the user's two directories; the environment may name others.
+const HOME: [RawFd; 2] = [4, 5];
 
 /// How long a supervisor may take to hand out the namespaces.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -109,8 +112,11 @@ pub(super) fn start(
 }
 
 /// Starts the keeper's guard.
-pub(super) fn watch(keeper: &Process) -> Result<(), Error> {
-    let guard = role("network-guard", CloneFlags::empty(), None, &[], &[(keeper.pidfd.as_fd(), KEEPER)])?;
+pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
+    let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
+    let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
+    let fds = [(keeper.pidfd.as_fd(), KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1])];
+    let guard = role("network-guard", CloneFlags::empty(), None, &[], &fds)?;
     children::leave(&guard);
     Ok(())
 }
@@ -121,7 +127,9 @@ pub fn main() -> i32 {
     detach_from_terminal();
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
     let mut keeper = unsafe { OwnedFd::from_raw_fd(KEEPER) };
-    let Ok(home) = Home::of_user() else { return 1 };
+    let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
+    let (Ok(runtime), Ok(data)) = (runtime, data) else { return 1 };
+    let home = Home { runtime, data };
     let Ok(lock) = open_lock(&home) else { return 1 };
     loop {
         let ended = poll(&mut [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
@@ -149,8 +157,28 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
     }
     let survivors = survivors(home);
     if survivors.is_none() {
-        let _ = fs::remove_file(&path);
+        bury(home);
         return Ok(None);
     }
     start(home, survivors.as_ref(), None).map(Some)
+}
+
+/// Takes away what a keeper that was killed has left where no pod needs it. The caller has the network's lock.
+pub(super) fn bury(home: &Home) {
+    host::sweep(&home.runtime.join("network").join(RECORD));
+    let _ = fs::remove_file(socket_path(home));
+}
+
+/// The same, where a keeper and its guard were killed; any command may find it so.
+pub(crate) fn sweep(home: &Home) {
+    let record = home.runtime.join("network").join(RECORD);
+    // A keeper that lives holds its record.
+    let Ok(Ok(())) = File::open(&record).map(|record| record.try_lock()) else { return };
+    if let Ok(lock) = open_lock(home)
+        && lock.lock().is_ok()
+        && dial(&socket_path(home)).is_err()
+        && survivors(home).is_none()
+    {
+        bury(home);
+    }
 }

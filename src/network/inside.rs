@@ -16,6 +16,7 @@ use nix::{
 };
 
 use super::{
+    host,
     netlink::Netlink,
     range::{LINK, LINK_GATEWAY, Range},
 };
@@ -41,6 +42,8 @@ pub struct Opened {
     pub range: Range,
     /// Whether there is IPv6.
     pub v6: bool,
+    /// Whether there is a link to the host.
+    pub host: bool,
     /// Numbers of the pods whose links are there already.
     pub links: Vec<u16>,
     /// The resolver's sockets.
@@ -85,11 +88,22 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             (namespace, found()?)
         }
         None => {
-            let range = Range::beside(&std::fs::read_to_string("/proc/net/route").unwrap_or_default());
+            let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+            let outside = Netlink::open(SockProtocol::NetlinkRoute)?;
             unshare(CloneFlags::CLONE_NEWNET)?;
-            (File::open("/proc/thread-self/ns/net")?.into(), (range, make(range)?))
+            let namespace = File::open("/proc/thread-self/ns/net")?.into();
+            // Ordinary users may not; they have their helper.
+            let claimed = host::claim(&outside, Range::beside(&routes), &namespace).ok();
+            let range = claimed.or_else(|| Range::beside(&routes).next());
+            let range = range.ok_or(io::ErrorKind::AddrNotAvailable)?;
+            let v6 = make(range)?;
+            if claimed.is_some() && host::set_up_inside(range).is_err() {
+                Netlink::open(SockProtocol::NetlinkRoute)?.delete(if_nametoindex(host::INNER)?)?;
+            }
+            (namespace, (range, v6))
         }
     };
+    let host = if_nametoindex(host::INNER).is_ok();
     let links = if_nameindex()?;
     let number = |name: &str| name.strip_prefix(LINK)?.parse().ok();
     let links = links.iter().filter_map(|link| number(link.name().to_str().ok()?)).collect();
@@ -105,7 +119,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             Ok((udp, tcp))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Opened { namespace, route, filter, range, v6, links, resolver })
+    Ok(Opened { namespace, route, filter, range, v6, host, links, resolver })
 }
 
 /// Sets up a new namespace. Gives whether it has IPv6.

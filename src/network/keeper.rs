@@ -12,6 +12,7 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -31,7 +32,8 @@ use tokio::{
 };
 
 use super::{
-    Joined, Reply, Request,
+    Joined, RECORD, Reply, Request,
+    host::Host,
     inside::{self, Inside, Opened},
     names::{Member, Registration, Registry, has_address, key},
     netlink::Netlink,
@@ -111,11 +113,15 @@ fn live(follows: bool) -> i32 {
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
     let follows = left.is_some();
     let (inside, opened) = Inside::new(left)?;
-    let Opened { namespace, route, filter, range, v6, links, resolver } = opened;
+    let Opened { namespace, route, filter, range, v6, host, links, resolver } = opened;
     let namespace = Arc::new(namespace);
-    let outside = namespace.clone();
+    let record = socket_path(listener).with_file_name(RECORD);
+    let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
+    let (outside, linked) = (namespace.clone(), host.clone());
     let (tell, uplink) = watch::channel(None);
-    std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&outside, range, &tell))?;
+    std::thread::Builder::new()
+        .name("uplink".into())
+        .spawn(move || uplink::keep(&outside, range, v6, linked.as_deref(), &tell))?;
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),
@@ -158,21 +164,27 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
         if state.connections.get() == 0 {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
-                None => return Ok(()),
+                None => {
+                    host.iter().for_each(|host| host.leave());
+                    return Ok(());
+                }
             }
         }
     }
+}
+
+/// Where it listens.
+fn socket_path(listener: &OwnedFd) -> PathBuf {
+    let name = getsockname::<UnixAddr>(listener.as_raw_fd()).ok();
+    name.and_then(|name| name.path().map(Path::to_path_buf)).unwrap_or_default()
 }
 
 /// Under the lock nobody starts another keeper: whoever connects now is served, later ones find nobody.
 fn end(listener: &OwnedFd, lock: &File) -> Option<OwnedFd> {
     let held = lock.lock();
     let last = accept(listener);
-    if last.is_none()
-        && let Ok(name) = getsockname::<UnixAddr>(listener.as_raw_fd())
-        && let Some(path) = name.path()
-    {
-        let _ = std::fs::remove_file(path);
+    if last.is_none() {
+        let _ = std::fs::remove_file(socket_path(listener));
         // The lock goes with the process.
         return None;
     }
@@ -367,7 +379,7 @@ impl State {
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
         let rules = self.registry.borrow().rules(uplink::NAME);
-        let done = self.filter.send(&nft::replace(TABLE, &rules));
+        let done = self.filter.send(&nft::replace(TABLE, &[], &rules));
         *self.filter_error.borrow_mut() = done.err();
     }
 }

@@ -58,7 +58,7 @@ pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
 /// [`Error::Step`] and [`Error::Refused`].
 pub fn joined(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
     let next = || hear(&socket).map_err(step("hear from the pods' network"));
-    let gone = || Error::Refused("it has ended; try again".into());
+    let gone = || Error::Gone;
     let (joined, keep, namespace) = match next()? {
         Some((Reply::Joined { joined, keep }, fds)) => {
             (joined, keep, fds.into_iter().next().ok_or_else(gone)?)

@@ -6,7 +6,9 @@
 //! keeper's namespace alone, where Services' addresses are translated.
 
 pub mod dns;
+mod forwarding;
 pub mod guard;
+mod host;
 mod inside;
 pub mod keeper;
 mod member;
@@ -48,6 +50,8 @@ use crate::{
 const POD_LINK: &str = "eth0";
 /// How long the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Beside the keeper's socket: what there is on the host of it.
+const RECORD: &str = "host";
 
 /// Why a pod cannot be on the network.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +98,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The keeper was killed before it had let the pod in; another one will.
+    #[error("the pods' network has ended while the pod was on its way there; try again")]
+    Gone,
     /// The keeper could not let the pod in.
     #[error("the pods' network cannot take the pod: {0}")]
     Refused(String),
@@ -157,6 +164,12 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether the keeper is gone.
+    pub fn lost(&self) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Hands over a port that was taken.
     ///
     /// # Errors
@@ -193,8 +206,11 @@ pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection,
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
             let survivors = guard::survivors(home);
+            if survivors.is_none() {
+                guard::bury(home);
+            }
             let keeper = guard::start(home, survivors.as_ref(), mappings)?;
-            guard::watch(&keeper)?;
+            guard::watch(home, &keeper)?;
             children::leave(&keeper);
         }
     }

@@ -63,6 +63,20 @@ pub fn attribute(bytes: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
+/// Without the two flags of an attribute's kind.
+const TYPE_MASK: u16 = 0x3fff;
+
+/// The attributes that these bytes consist of: what each is, and its value.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [a, b, c, d] = *bytes.first_chunk::<4>()?;
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & TYPE_MASK, value))
+    })
+}
+
 /// An attribute that is a text with its NUL.
 pub fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
@@ -105,6 +119,42 @@ impl Netlink {
             }
         }
         first.map_or(Ok(()), |code| Err(Error::from_raw_os_error(code)))
+    }
+
+    /// Opens one that hears of changes, in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn listen(protocol: SockProtocol, groups: u32) -> io::Result<OwnedFd> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+        Ok(fd)
+    }
+
+    /// Asks for a list; gives what the kernel has to say of each of its parts.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn list(&self, message: Message) -> io::Result<Vec<Vec<u8>>> {
+        send(self.0.as_raw_fd(), &message.finish(1), MsgFlags::empty())?;
+        let mut answer = vec![0; 64 << 10];
+        let mut parts = Vec::new();
+        loop {
+            let read = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            let mut rest = &answer[..read];
+            while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
+                let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else { break };
+                let code = message.get(16..20).map_or(0, |c| i32::from_ne_bytes([c[0], c[1], c[2], c[3]]));
+                match i32::from(u16::from_ne_bytes([message[4], message[5]])) {
+                    libc::NLMSG_DONE => return Ok(parts),
+                    libc::NLMSG_ERROR if code == 0 => return Ok(parts),
+                    libc::NLMSG_ERROR => return Err(Error::from_raw_os_error(-code)),
+                    _ => parts.push(message[16..].to_vec()),
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
     }
 
     fn request(&self, message: Message) -> io::Result<()> {
@@ -177,6 +227,15 @@ impl Netlink {
         self.add_route(to, via, index, libc::RTN_UNICAST, libc::RT_TABLE_MAIN, scope)
     }
 
+    /// Makes a range unreachable where no narrower route says otherwise.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unreachable(&self, range: (IpAddr, u8)) -> io::Result<()> {
+        let scope = libc::RT_SCOPE_UNIVERSE;
+        self.add_route(range, None, 0, libc::RTN_UNREACHABLE, libc::RT_TABLE_MAIN, scope)
+    }
+
     /// Makes every address of a range one of this namespace itself.
     ///
     /// # Errors
@@ -203,7 +262,10 @@ impl Netlink {
         if let Some(via) = via {
             message = message.attribute(libc::RTA_GATEWAY, &bytes(via));
         }
-        self.request(message.attribute(libc::RTA_OIF, &index.to_ne_bytes()))
+        if index > 0 {
+            message = message.attribute(libc::RTA_OIF, &index.to_ne_bytes());
+        }
+        self.request(message)
     }
 }
 

@@ -4,13 +4,15 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::netlink::{Message, attribute, bytes, text};
+use super::netlink::{Message, attribute, attributes, bytes, text};
 
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const INET: u8 = 1;
@@ -25,27 +27,40 @@ pub enum Hook {
     Entry,
     /// As they come in: the destination may be changed.
     Prerouting,
+    /// On their way through: they may be dropped.
+    Forward,
+    /// As they leave, before anything else: they may be dropped.
+    Exit,
     /// As they leave: the source may be changed.
     Postrouting,
 }
 
 impl Hook {
+    const ALL: [Hook; 5] = [Hook::Entry, Hook::Prerouting, Hook::Forward, Hook::Exit, Hook::Postrouting];
+
     fn name(self) -> &'static str {
         match self {
             Hook::Entry => "entry",
             Hook::Prerouting => "prerouting",
+            Hook::Forward => "forward",
+            Hook::Exit => "exit",
             Hook::Postrouting => "postrouting",
         }
     }
 
     fn kind(self) -> &'static str {
-        if self == Hook::Entry { "filter" } else { "nat" }
+        match self {
+            Hook::Entry | Hook::Forward | Hook::Exit => "filter",
+            Hook::Prerouting | Hook::Postrouting => "nat",
+        }
     }
 
     fn number_and_priority(self) -> (u32, i32) {
         match self {
             Hook::Entry => (0, -300),
             Hook::Prerouting => (0, -100),
+            Hook::Forward => (2, 0),
+            Hook::Exit => (4, -300),
             Hook::Postrouting => (4, 100),
         }
     }
@@ -62,12 +77,36 @@ pub enum Part {
     Port(i32, u16),
     /// It leaves by this interface.
     Out(&'static str),
+    /// It leaves by this interface, too.
+    OutBy(String),
+    /// It leaves by none whose name begins so.
+    OutByNone(&'static str),
     /// It comes in by this interface.
     In(String),
+    /// It comes in by none whose name begins so.
+    InByNone(&'static str),
+    /// It is of that address' family, and the source's first so many bytes are the address'.
+    FromRange(IpAddr, usize),
+    /// It is of that address' family, and the source's first so many bytes are others.
+    FromElsewhere(IpAddr, usize),
+    /// It is of that address' family.
+    Like(IpAddr),
+    /// It is for this machine.
+    Local,
+    /// Its connection exists already.
+    Known,
+    /// Its connection was redirected.
+    Redirected,
     /// It is IPv6 from another address than this, and from none that is good for one link only.
     Pretends(Ipv6Addr),
     /// It goes no further.
     Drop,
+    /// It goes on, past the rest of the chain.
+    Accept,
+    /// It is counted.
+    Count,
+    /// A TCP connection that it opens has no longer segments than its way takes.
+    Clamp,
     /// Holds for one connection in so many.
     OneIn(u32),
     /// Its source becomes the outgoing interface's address.
@@ -76,14 +115,18 @@ pub enum Part {
     Redirect(IpAddr, u16),
 }
 
-/// The transaction that makes `table` hold these rules and nothing else.
-pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
+/// The transaction that makes `table` hold these rules and nothing else but notes: empty chains whose names say
+/// something to whoever lists the table.
+pub fn replace(table: &str, notes: &[String], rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
     let name = text(table);
     let create = libc::NLM_F_CREATE as u16;
     let new_table = || message(NEW_TABLE, create).attribute(1, &name);
     // Made before it is deleted: a table that is not there cannot be deleted.
     let mut messages = vec![new_table(), message(DELETE_TABLE, 0).attribute(1, &name), new_table()];
-    for hook in [Hook::Entry, Hook::Prerouting, Hook::Postrouting] {
+    for note in notes {
+        messages.push(message(NEW_CHAIN, create).attribute(1, &name).attribute(3, &text(note)));
+    }
+    for hook in Hook::ALL.into_iter().filter(|hook| rules.iter().any(|(used, _)| used == hook)) {
         let (number, priority) = hook.number_and_priority();
         let chain = message(NEW_CHAIN, create)
             .attribute(1, &name)
@@ -103,6 +146,44 @@ pub fn replace(table: &str, rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
         messages.push(rule);
     }
     batch(messages)
+}
+
+/// The transaction that removes a table, which need not be there.
+pub fn remove(table: &str) -> Vec<u8> {
+    let name = text(table);
+    let create = libc::NLM_F_CREATE as u16;
+    batch(vec![message(NEW_TABLE, create).attribute(1, &name), message(DELETE_TABLE, 0).attribute(1, &name)])
+}
+
+/// Asks for the chains of all tables.
+pub fn list_chains() -> Message {
+    message(GET_CHAIN, libc::NLM_F_DUMP as u16)
+}
+
+/// The table and the name of a chain that was listed.
+pub fn chain(answer: &[u8]) -> Option<(String, String)> {
+    let named = |kind| {
+        let (_, value) = attributes(answer.get(4..)?).find(|(known, _)| *known == kind)?;
+        Some(std::str::from_utf8(value).ok()?.trim_end_matches('\0').to_owned())
+    };
+    Some((named(1)?, named(3)?))
+}
+
+/// Asks for the rules that a table has at a hook.
+pub fn list_rules(table: &str, hook: Hook) -> Message {
+    let dump = libc::NLM_F_DUMP as u16;
+    message(GET_RULE, dump).attribute(1, &text(table)).attribute(2, &text(hook.name()))
+}
+
+/// How many packets a rule that was listed has counted.
+pub fn counted(answer: &[u8]) -> Option<u64> {
+    let inner = |bytes, kind| attributes(bytes).find(|(known, _)| *known == kind).map(|(_, value)| value);
+    let expressions = inner(answer.get(4..)?, 4)?;
+    attributes(expressions).find_map(|(_, expression)| {
+        let counter = inner(expression, 1).is_some_and(|name| name == text("counter"));
+        let packets = inner(inner(expression, 2).filter(|_| counter)?, 2)?;
+        Some(u64::from_be_bytes(packets.try_into().ok()?))
+    })
 }
 
 fn batch(messages: Vec<Message>) -> Vec<u8> {
@@ -149,6 +230,17 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             payload(b, 1, offset, length);
             equals(b, &bytes(*address));
         }
+        Part::FromRange(address, length) | Part::FromElsewhere(address, length) => {
+            meta(b, META_NFPROTO);
+            equals(b, &[family(*address)]);
+            payload(b, 1, if address.is_ipv4() { 12 } else { 8 }, *length as u32);
+            let how = if matches!(part, Part::FromRange(..)) { EQUALS } else { DIFFERS };
+            compare(b, how, &bytes(*address)[..*length]);
+        }
+        Part::Like(address) => {
+            meta(b, META_NFPROTO);
+            equals(b, &[family(*address)]);
+        }
         Part::Port(protocol, port) => {
             meta(b, META_L4PROTO);
             equals(b, &[*protocol as u8]);
@@ -159,9 +251,41 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             meta(b, META_OIFNAME);
             equals(b, &interface_name(interface));
         }
+        Part::OutBy(interface) => {
+            meta(b, META_OIFNAME);
+            equals(b, &interface_name(interface));
+        }
         Part::In(interface) => {
             meta(b, META_IIFNAME);
             equals(b, &interface_name(interface));
+        }
+        Part::OutByNone(begin) => {
+            meta(b, META_OIFNAME);
+            compare(b, DIFFERS, begin.as_bytes());
+        }
+        Part::InByNone(begin) => {
+            meta(b, META_IIFNAME);
+            compare(b, DIFFERS, begin.as_bytes());
+        }
+        Part::Local => {
+            expression(b, "fib", |b| {
+                const TYPE: u32 = 3;
+                const DESTINATION: u32 = 2;
+                number(b, 1, 1);
+                number(b, 2, TYPE);
+                number(b, 3, DESTINATION);
+            });
+            equals(b, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        }
+        Part::Known => {
+            const STATE: u32 = 0;
+            const ESTABLISHED_OR_RELATED: u32 = 6;
+            connection(b, STATE, ESTABLISHED_OR_RELATED);
+        }
+        Part::Redirected => {
+            const STATUS: u32 = 2;
+            const DESTINATION_CHANGED: u32 = 0x20;
+            connection(b, STATUS, DESTINATION_CHANGED);
         }
         Part::Pretends(own) => {
             const LINK_LOCAL: u8 = 0xfe;
@@ -172,13 +296,36 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             payload(b, 1, 8, 16);
             compare(b, DIFFERS, &own.octets());
         }
-        Part::Drop => expression(b, "immediate", |b| {
-            const VERDICT: u32 = 0;
-            number(b, 1, VERDICT);
-            attribute(b, 2 | NESTED, |b| {
-                attribute(b, 2 | NESTED, |b| number(b, 1, libc::NF_DROP as u32));
+        Part::Drop => verdict(b, libc::NF_DROP),
+        Part::Accept => verdict(b, libc::NF_ACCEPT),
+        Part::Count => expression(b, "counter", |_| {}),
+        Part::Clamp => {
+            const FLAGS: u32 = 13;
+            const SYN: u8 = 2;
+            meta(b, META_L4PROTO);
+            equals(b, &[libc::IPPROTO_TCP as u8]);
+            payload(b, 2, FLAGS, 1);
+            any_of(b, &[SYN]);
+            expression(b, "rt", |b| {
+                const SEGMENT: u32 = 3;
+                number(b, 1, 1);
+                number(b, 2, SEGMENT);
             });
-        }),
+            expression(b, "byteorder", |b| {
+                const TO_NETWORK: u32 = 1;
+                for (kind, value) in [(1, 1), (2, 1), (3, TO_NETWORK), (4, 2), (5, 2)] {
+                    number(b, kind, value);
+                }
+            });
+            expression(b, "exthdr", |b| {
+                const LONGEST_SEGMENT: u8 = 2;
+                const TCP_OPTION: u32 = 1;
+                attribute(b, 2, |b| b.push(LONGEST_SEGMENT));
+                for (kind, value) in [(3, 2), (4, 2), (6, TCP_OPTION), (7, 1)] {
+                    number(b, kind, value);
+                }
+            });
+        }
         Part::OneIn(count) => {
             expression(b, "numgen", |b| {
                 number(b, 1, 1);
@@ -205,6 +352,37 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
 
 fn family(address: IpAddr) -> u8 {
     (if address.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }) as u8
+}
+
+fn verdict(b: &mut Vec<u8>, code: i32) {
+    expression(b, "immediate", |b| {
+        const VERDICT: u32 = 0;
+        number(b, 1, VERDICT);
+        attribute(b, 2 | NESTED, |b| {
+            attribute(b, 2 | NESTED, |b| number(b, 1, code as u32));
+        });
+    });
+}
+
+/// One of these bits of what connection tracking knows of the packet.
+fn connection(b: &mut Vec<u8>, key: u32, bits: u32) {
+    expression(b, "ct", |b| {
+        number(b, 1, 1);
+        number(b, 2, key);
+    });
+    any_of(b, &bits.to_ne_bytes());
+}
+
+/// The register has one of these bits.
+fn any_of(b: &mut Vec<u8>, bits: &[u8]) {
+    expression(b, "bitwise", |b| {
+        number(b, 1, 1);
+        number(b, 2, 1);
+        number(b, 3, bits.len() as u32);
+        data(b, 4, bits);
+        data(b, 5, &vec![0; bits.len()]);
+    });
+    compare(b, DIFFERS, &vec![0; bits.len()]);
 }
 
 fn meta(b: &mut Vec<u8>, key: u32) {

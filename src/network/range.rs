@@ -53,8 +53,8 @@ const FIRST_SERVICE: u16 = 0x8001;
 const LAST_SERVICE: u16 = 0xfffe;
 
 impl Range {
-    /// The first range that no route of the host touches. `routes` is `/proc/net/route`.
-    pub fn beside(routes: &str) -> Range {
+    /// The ranges that no route of the host touches, the best first. `routes` is `/proc/net/route`.
+    pub fn beside(routes: &str) -> impl Iterator<Item = Range> {
         let taken: Vec<(u32, u32)> = routes
             .lines()
             .skip(1)
@@ -65,7 +65,7 @@ impl Range {
             })
             .filter(|(_, mask)| *mask != 0)
             .collect();
-        let free = |n: &u8| {
+        let free = move |n: &u8| {
             let base = u32::from(Ipv4Addr::new(10, *n, 0, 0));
             taken.iter().all(|(to, mask)| {
                 let common = mask & 0xffff_0000;
@@ -73,7 +73,20 @@ impl Range {
             })
         };
         // Away from what Docker, Podman, Kubernetes and home routers use.
-        Range((213..=254).chain(100..=212).find(free).unwrap_or(213))
+        let all = || (213..=254).chain(100..=212);
+        let any = all().any(|n| free(&n));
+        all().filter(move |n| !any || free(n)).map(Range)
+    }
+
+    /// Which of the ranges it is.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// All of its addresses, with their prefixes.
+    pub fn whole(self) -> [(IpAddr, u8); 2] {
+        let base = self.address(0, true);
+        [(base.v4.into(), 16), (base.v6.expect("asked for").into(), 64)]
     }
 
     /// The range whose gateway has that address.
@@ -100,6 +113,11 @@ impl Range {
     /// The other side of the uplink, and this side of it.
     pub fn uplink(self) -> [Ipv4Addr; 2] {
         UPLINK.map(|number| self.address(number, false).v4)
+    }
+
+    /// The host's own address on a link to it, beside the other side of the uplink.
+    pub fn host_v6(self) -> IpAddr {
+        self.address(UPLINK[0], true).v6.expect("asked for").into()
     }
 
     /// The Services' ranges with their prefixes.
@@ -164,12 +182,13 @@ mod tests {
 
     #[test]
     fn the_range_keeps_clear_of_the_hosts_routes() {
+        let first = |routes: String| Range::beside(&routes).next();
         let route = |to: &str, mask: &str| format!("eth0\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
-        assert_eq!(Range::beside(&format!("{HEADER}{}", route("00000000", "00000000"))), Range(213));
+        assert_eq!(first(format!("{HEADER}{}", route("00000000", "00000000"))), Some(Range(213)));
         let vpn = format!("{HEADER}{}{}", route("0000D50A", "0000FFFF"), route("0010D60A", "00F0FFFF"));
-        assert_eq!(Range::beside(&vpn), Range(215));
+        assert_eq!(first(vpn), Some(Range(215)));
         // A network as wide as all candidates leaves no choice.
-        assert_eq!(Range::beside(&format!("{HEADER}{}", route("0000000A", "000000FF"))), Range(213));
+        assert_eq!(first(format!("{HEADER}{}", route("0000000A", "000000FF"))), Some(Range(213)));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The network's way to the outside: pasta, else slirp4netns, kept running by a thread of the keeper.
+//! The network's way to the outside, kept by a thread of the keeper: root's is a link to the host's
+//! namespace; where that does not work, and for ordinary users, it is pasta, else slirp4netns.
 //!
 //! The keeper is PID 1 of a PID namespace: a daemon that ends is its child then, and ends with it.
 
@@ -14,7 +15,7 @@ use std::{
 use nix::sys::wait::{WaitStatus, waitpid};
 use tokio::sync::watch;
 
-use super::range::Range;
+use super::{host::Host, range::Range};
 
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
@@ -24,8 +25,26 @@ pub type Known = Option<Result<(), String>>;
 
 const WITHOUT: &str = "no network beyond the pods";
 
-/// Starts the helper and starts it again whenever it ends. Returns only when there is no helper to start.
-pub fn keep(namespace: &OwnedFd, range: Range, tell: &watch::Sender<Known>) {
+/// Keeps a way open. Returns only when there is none to be had.
+pub fn keep(namespace: &OwnedFd, range: Range, v6: bool, host: Option<&Host>, tell: &watch::Sender<Known>) {
+    let why = host.map(|host| {
+        let why = match host.set_up(v6) {
+            Ok(warning) => {
+                tell.send_replace(Some(warning.map_or(Ok(()), Err)));
+                host.watch(v6)
+            }
+            Err(why) => why,
+        };
+        host.leave();
+        why
+    });
+    help(namespace, range, why.as_deref(), tell);
+}
+
+/// Starts the helper and starts it again whenever it ends; returns only when there is none to start. `why` says what
+/// the host has against a link.
+fn help(namespace: &OwnedFd, range: Range, why: Option<&str>, tell: &watch::Sender<Known>) {
+    let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     loop {
         let outcome = pasta(namespace, range).or_else(|e| match e.kind() {
             ErrorKind::NotFound => slirp4netns(namespace),
@@ -40,12 +59,12 @@ pub fn keep(namespace: &OwnedFd, range: Range, tell: &watch::Sender<Known>) {
                 }
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                let words = format!("{WITHOUT}: neither pasta (package passt) nor slirp4netns is installed");
-                tell.send_replace(Some(Err(words)));
+                let words = "neither pasta (package passt) nor slirp4netns is installed";
+                tell.send_replace(Some(Err(format!("{WITHOUT}: {words}{why}"))));
                 return;
             }
             Err(e) => {
-                tell.send_replace(Some(Err(format!("{WITHOUT}: {e}"))));
+                tell.send_replace(Some(Err(format!("{WITHOUT}: {e}{why}"))));
             }
         }
         // One that fails each time must not keep the machine busy.

@@ -248,11 +248,16 @@ pub fn start(
     let started = match dir.lock()? {
         None => Err(Error::Exists(name)),
         Some(lock) => {
-            let started = dir.write(&pod).map_err(Error::from).and_then(|()| {
+            let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
                 dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
                 trace::mark("client", "take the pod's lock, write its record");
-                launch(home, &dir, lock, pod, objects, options, first)
+                launch(home, &dir, lock, pod.clone(), objects.clone(), options, first)
             });
+            if matches!(started, Err(Error::Network(network::Error::Gone)))
+                && let Some(lock) = dir.lock()?
+            {
+                started = launch(home, &dir, lock, pod, objects, options, first);
+            }
             if started.is_err() {
                 let _ = dir.remove();
             }
@@ -327,7 +332,8 @@ fn launch(
     let on_network = own_network && options.network;
     let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
     let published = match &network {
-        Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)?,
+        Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)
+            .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
         None => Vec::new(),
     };
     trace::mark("client", "connect to the network, take ports");
@@ -412,7 +418,7 @@ fn launch(
         }
     };
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
-    drop((supervisors_end, pullers_socket, pullers_end, pullers_screen, lock, network));
+    drop((supervisors_end, pullers_socket, pullers_end, pullers_screen, lock));
     let first = first.map(|(ours, _)| ours);
 
     if let Some(scope) = scope {
@@ -435,6 +441,10 @@ fn launch(
             _screen: screen,
             client,
         });
+    }
+    if network.is_some_and(|network| network.lost()) {
+        supervisor.wait()?;
+        return Err(network::Error::Gone.into());
     }
     let message = match &answer[..read] {
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
