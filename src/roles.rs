@@ -17,8 +17,9 @@ use crate::{
 /// A role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
-const ROLES: [Role; 11] = [
+const ROLES: [Role; 12] = [
     ("supervise", supervisor::main),
+    ("userns", supervisor::userns::main),
     ("pause", supervisor::pause::main),
     ("pull-agent", supervisor::pull::main),
     ("pull-quietly", supervisor::pull::quiet),

@@ -64,6 +64,16 @@ impl IdMappings {
         single(&self.uids) && single(&self.gids)
     }
 
+    /// Whether the namespace of that process has these ids, as the caller sees them.
+    pub fn are_of(&self, pid: i32) -> bool {
+        let same = |name: &str, ids: &[IdMapping]| {
+            let text = fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+            let numbers = text.split_whitespace().map(|n| n.parse().ok());
+            numbers.eq(ids.iter().flat_map(|m| [m.container_id, m.host_id, m.size]).map(Some))
+        };
+        same("uid_map", &self.uids) && same("gid_map", &self.gids)
+    }
+
     /// Gives the namespace of `pid` its ids: by itself where it may, else through `newuidmap` and `newgidmap`, both at once.
     pub(crate) fn apply(&self, pid: Pid) -> Result<(), Error> {
         let proc = PathBuf::from(format!("/proc/{pid}"));

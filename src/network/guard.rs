@@ -17,7 +17,7 @@ use nix::{
     sched::CloneFlags,
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
 };
-use podctl_runtime::{IdMappings, Process};
+use podctl_runtime::Process;
 
 use super::{Error, RECORD, host, keeper, open_lock, socket_path, step};
 use crate::{
@@ -79,7 +79,7 @@ pub(super) fn survivors(home: &Home) -> Option<Survivors> {
 pub(super) fn start(
     home: &Home,
     survivors: Option<&Survivors>,
-    mappings: Option<&IdMappings>,
+    users: Option<BorrowedFd<'_>>,
 ) -> Result<Process, Error> {
     let path = socket_path(home);
     let _ = fs::remove_file(&path);
@@ -90,7 +90,7 @@ pub(super) fn start(
         .map_err(step("make the network's socket"))?;
     let lock = open_lock(home)?;
     // PID 1 of a PID namespace: what it starts ends with it.
-    let mut namespaces = CloneFlags::CLONE_NEWPID;
+    let namespaces = CloneFlags::CLONE_NEWPID;
     let mut fds = vec![(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
     let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
     let name = if let Some(survivors) = survivors {
@@ -100,12 +100,10 @@ pub(super) fn start(
         }
         "network-again"
     } else {
-        if mappings.is_some() {
-            namespaces |= CloneFlags::CLONE_NEWUSER;
-        }
+        join.extend(users.map(|users| (users, CloneFlags::CLONE_NEWUSER)));
         "network"
     };
-    role(name, namespaces, mappings, &join, &fds).map_err(|e| {
+    role(name, namespaces, None, &join, &fds).map_err(|e| {
         let _ = fs::remove_file(&path);
         e.into()
     })

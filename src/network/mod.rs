@@ -24,13 +24,12 @@ mod uplink;
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
     time::Duration,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
 pub use member::{Member, join, joined};
@@ -190,11 +189,12 @@ fn open_lock(home: &Home) -> Result<File, Error> {
     File::options().create(true).append(true).open(path).map_err(step("open the network's lock"))
 }
 
-/// Connects to the user's network; the first one starts it. `mappings` are the ids of a rootless network.
+/// Connects to the user's network; the first one starts it. An ordinary user's is made in
+/// the user namespace `users`.
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::Step`].
-pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection, Error> {
+pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
     // A keeper that ends just now is followed by another; that twice in a row is not likely.
@@ -209,7 +209,7 @@ pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection,
             if survivors.is_none() {
                 guard::bury(home);
             }
-            let keeper = guard::start(home, survivors.as_ref(), mappings)?;
+            let keeper = guard::start(home, survivors.as_ref(), users)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
         }

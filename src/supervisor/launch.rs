@@ -37,7 +37,7 @@ use super::{
     children,
     control::{Request, send},
     log::Limits as LogLimits,
-    publish,
+    publish, userns,
 };
 use crate::{
     lifecycle,
@@ -63,6 +63,8 @@ pub(super) const NETWORK: RawFd = 7;
 pub(super) const FIRST: RawFd = 8;
 /// Descriptor, in the puller, of the pipe that ends with the client whose terminal it writes to.
 pub(super) const SCREEN: RawFd = 9;
+/// Keeps the user namespace for later pods; it only has to be open.
+const USERS: RawFd = 10;
 
 /// What a supervisor is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -167,7 +169,7 @@ pub enum Error {
     },
 }
 
-fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+pub(super) fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
     move |source| Error::Step { step, source: source.into() }
 }
 
@@ -330,7 +332,10 @@ fn launch(
     let host_ipc = host(pod.spec.as_ref().and_then(|s| s.host_ipc));
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let on_network = own_network && options.network;
-    let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
+    let users = mappings.as_ref().map(|mappings| userns::shared(home, mappings)).transpose()?;
+    trace::mark("client", "find or make the user namespace");
+    let users_namespace = users.as_ref().map(|users| users.namespace.as_fd());
+    let network = on_network.then(|| network::connect(home, users_namespace)).transpose()?;
     let published = match &network {
         Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)
             .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
@@ -381,13 +386,10 @@ fn launch(
     if !host_ipc {
         namespaces |= CloneFlags::CLONE_NEWIPC;
     }
-    // The network's pods share its user namespace: the step of mapping ids is saved, too.
-    let shared =
-        network.as_ref().filter(|_| rootless).map(|n| (n.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
-    let join = shared.as_slice();
-    if rootless && join.is_empty() {
-        namespaces |= CloneFlags::CLONE_NEWUSER;
-    }
+    // Mostly the same one; a network that is there already may have another.
+    let networks = network.as_ref().map(|n| n.user_namespace.as_fd()).filter(|_| rootless);
+    let join = networks.or(users_namespace).map(|namespace| (namespace, CloneFlags::CLONE_NEWUSER));
+    let join = join.as_slice();
     if own_network {
         namespaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
@@ -398,23 +400,22 @@ fn launch(
     if let Some(network) = &network {
         fds.push((network.socket.as_fd(), NETWORK));
     }
+    if let Some(users) = &users {
+        fds.push((users.tie.as_fd(), USERS));
+    }
     if let Some((_, theirs)) = &first {
         fds.push((theirs.as_fd(), FIRST));
     }
-    let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
+    let supervisor = role("supervise", namespaces, None, join, &fds)?;
     trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
         true => None,
         false => {
-            let namespaces = match rootless {
-                true if join.is_empty() => CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
-                true => CloneFlags::CLONE_NEWNS,
-                false => CloneFlags::empty(),
-            };
+            let namespaces = if rootless { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
             let fds = [(pullers_end.as_fd(), PULLER), (pullers_screen.as_fd(), SCREEN)];
             let name = if options.progress { "pull-agent" } else { "pull-quietly" };
-            Some(role(name, namespaces, mappings.as_ref(), join, &fds)?)
+            Some(role(name, namespaces, None, join, &fds)?)
         }
     };
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);

@@ -32,6 +32,7 @@ pub mod sweep;
 mod trace;
 mod trim;
 mod usage;
+pub mod userns;
 
 pub(crate) use launch::role;
 pub use launch::{Error, Options, Started, objects, start, start_again};
