@@ -38,6 +38,8 @@ pub struct Opened {
     pub route: Netlink,
     /// For nftables.
     pub filter: Netlink,
+    /// Hears of new IPv4 routes.
+    pub routes: OwnedFd,
     /// The network's addresses.
     pub range: Range,
     /// Whether there is IPv6.
@@ -109,6 +111,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
     let links = links.iter().filter_map(|link| number(link.name().to_str().ok()?)).collect();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;
+    let routes = Netlink::listen(SockProtocol::NetlinkRoute, libc::RTMGRP_IPV4_ROUTE as u32)?;
     let resolver = range
         .gateway(v6)
         .all()
@@ -119,7 +122,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             Ok((udp, tcp))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Opened { namespace, route, filter, range, v6, host, links, resolver })
+    Ok(Opened { namespace, route, filter, routes, range, v6, host, links, resolver })
 }
 
 /// Sets up a new namespace. Gives whether it has IPv6.

@@ -113,15 +113,15 @@ fn live(follows: bool) -> i32 {
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
     let follows = left.is_some();
     let (inside, opened) = Inside::new(left)?;
-    let Opened { namespace, route, filter, range, v6, host, links, resolver } = opened;
+    let Opened { namespace, route, filter, routes, range, v6, host, links, resolver } = opened;
     let namespace = Arc::new(namespace);
     let record = socket_path(listener).with_file_name(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
-    let (outside, linked) = (namespace.clone(), host.clone());
+    let (within, linked) = (uplink::Within { namespace: namespace.clone(), routes, range, v6 }, host.clone());
     let (tell, uplink) = watch::channel(None);
     std::thread::Builder::new()
         .name("uplink".into())
-        .spawn(move || uplink::keep(&outside, range, v6, linked.as_deref(), &tell))?;
+        .spawn(move || uplink::keep(&within, linked.as_deref(), &tell))?;
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),

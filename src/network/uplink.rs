@@ -6,13 +6,21 @@
 use std::{
     fs::File,
     io::{Error, ErrorKind, Read},
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     os::unix::process::CommandExt,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        socket::{MsgFlags, recv},
+        wait::{WaitStatus, waitpid},
+    },
+};
 use tokio::sync::watch;
 
 use super::{host::Host, range::Range};
@@ -25,8 +33,22 @@ pub type Known = Option<Result<(), String>>;
 
 const WITHOUT: &str = "no network beyond the pods";
 
+/// What is to be joined to the outside.
+#[derive(Debug)]
+pub struct Within {
+    /// The network's namespace.
+    pub namespace: Arc<OwnedFd>,
+    /// Hears of the IPv4 routes that are made in it.
+    pub routes: OwnedFd,
+    /// The network's addresses.
+    pub range: Range,
+    /// Whether it has IPv6.
+    pub v6: bool,
+}
+
 /// Keeps a way open. Returns only when there is none to be had.
-pub fn keep(namespace: &OwnedFd, range: Range, v6: bool, host: Option<&Host>, tell: &watch::Sender<Known>) {
+pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
+    let v6 = within.v6;
     let why = host.map(|host| {
         let why = match host.set_up(v6) {
             Ok(warning) => {
@@ -38,16 +60,17 @@ pub fn keep(namespace: &OwnedFd, range: Range, v6: bool, host: Option<&Host>, te
         host.leave();
         why
     });
-    help(namespace, range, why.as_deref(), tell);
+    help(within, why.as_deref(), tell);
 }
 
 /// Starts the helper and starts it again whenever it ends; returns only when there is none to start. `why` says what
 /// the host has against a link.
-fn help(namespace: &OwnedFd, range: Range, why: Option<&str>, tell: &watch::Sender<Known>) {
+fn help(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     loop {
-        let outcome = pasta(namespace, range).or_else(|e| match e.kind() {
-            ErrorKind::NotFound => slirp4netns(namespace),
+        let works = || drop(tell.send_replace(Some(Ok(()))));
+        let outcome = pasta(within, works).or_else(|e| match e.kind() {
+            ErrorKind::NotFound => slirp4netns(&within.namespace),
             _ => Err(e),
         });
         match outcome {
@@ -72,19 +95,25 @@ fn help(namespace: &OwnedFd, range: Range, why: Option<&str>, tell: &watch::Send
     }
 }
 
-/// pasta leaves the foreground once the link stands.
-fn pasta(namespace: &OwnedFd, range: Range) -> Result<(), Error> {
-    let fd = namespace.as_raw_fd();
+/// pasta leaves the foreground when it is ready. The link `works` before: what is sent meanwhile waits in its queue.
+fn pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
+    let fd = within.namespace.as_raw_fd();
     let mut pasta = Command::new("pasta");
     pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit", "--no-map-gw"]);
     pasta.args(["-t", "none", "-u", "none", "-T", "none", "-U", "none"]);
     // Left to itself it takes the host's own address, which no pod could reach then.
-    let [gateway, own] = range.uplink().map(|a| a.to_string());
+    let [gateway, own] = within.range.uplink().map(|a| a.to_string());
     pasta.args(["--address", &own, "--netmask", "30", "--gateway", &gateway]);
     // The keeper is root of the namespaces already, and they have no name that pasta could open later.
     pasta.args(["--runas", "0", "--netns-only", "--netns", &format!("/proc/self/fd/{fd}")]);
     inherit(&mut pasta, fd);
-    let output = pasta.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output()?;
+    let mut pasta = pasta.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    if let Some(stderr) = &mut pasta.stderr
+        && default_route(&within.routes, stderr)
+    {
+        works();
+    }
+    let output = pasta.wait_with_output()?;
     if output.status.success() {
         return Ok(());
     }
@@ -93,6 +122,25 @@ fn pasta(namespace: &OwnedFd, range: Range) -> Result<(), Error> {
     let tun = File::options().read(true).write(true).open("/dev/net/tun").err();
     let tun = tun.map(|e| format!(" (/dev/net/tun cannot be opened: {e}; its usual mode is 0666)"));
     Err(Error::other(format!("pasta: {}{}", words.join("; "), tun.unwrap_or_default())))
+}
+
+/// Waits for a default route; `false` when the helper lets go of its error output before there is one.
+fn default_route(routes: &OwnedFd, stderr: &impl AsFd) -> bool {
+    let mut message = [0; 4096];
+    loop {
+        let mut fds =
+            [PollFd::new(routes.as_fd(), PollFlags::POLLIN), PollFd::new(stderr.as_fd(), PollFlags::empty())];
+        if poll(&mut fds, PollTimeout::NONE).is_err_and(|e| e != Errno::EINTR) || fds[1].any() == Some(true) {
+            return false;
+        }
+        while let Ok(read) = recv(routes.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT) {
+            // After the message's header its route's: the address family, then how long its destination is.
+            let kind = message.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]]));
+            if read > 17 && kind == Some(libc::RTM_NEWROUTE) && message[17] == 0 {
+                return true;
+            }
+        }
+    }
 }
 
 /// slirp4netns stays a child and says through a pipe that the link stands.
