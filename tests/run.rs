@@ -4,17 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Home, stderr, stdout, until};
-
-/// A pod named `p`, its spec from `body`.
-fn pod(body: &str) -> String {
-    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n{body}")
-}
-
-/// A busybox container that runs a line of shell, as an entry of a list.
-fn shell(name: &str, script: &str) -> String {
-    format!("  - name: {name}\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n")
-}
+use common::{Home, pod, shell, stderr, stdout, until};
 
 /// Ends when it is asked to; ready once that is so. Before, the kernel drops the signal: it is a PID 1.
 fn obedient(name: &str) -> String {
