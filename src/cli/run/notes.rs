@@ -82,7 +82,7 @@ fn note(event: &Event, pod: Option<&str>) -> String {
 }
 
 /// How it ended, once it has.
-fn end(pod: &Pod) -> Option<String> {
+pub(super) fn end(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     match status.phase.as_deref()? {
         "Succeeded" => Some("has succeeded".into()),
