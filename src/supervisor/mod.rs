@@ -20,6 +20,7 @@ pub mod handler;
 mod images;
 mod launch;
 mod log;
+mod pace;
 pub mod pause;
 mod poll;
 mod publish;
@@ -139,8 +140,8 @@ struct Supervisor {
     client: Option<OwnedFd>,
     /// Something has happened that it can see.
     news: bool,
-    /// When output was last read.
-    last_output: Instant,
+    /// How often output is looked at.
+    pace: pace::Pace,
     finished: bool,
     /// The pod's place on the network.
     network: Option<network::Member>,
@@ -289,7 +290,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         garbage: Vec::new(),
         client: None,
         news: false,
-        last_output: began,
+        pace: pace::Pace::new(began),
         finished: false,
         network,
         _lock: lock,
@@ -322,7 +323,7 @@ impl Supervisor {
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {
-                self.pace();
+                self.pace.keep();
             }
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
@@ -403,7 +404,9 @@ impl Supervisor {
         let mut slow = Vec::new();
         self.news = true;
         let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
-        if !pump(fd, &mut live.log, stream, &mut self.buffer, copy) {
+        let pumped = pump(fd, &mut live.log, stream, &mut self.buffer, copy);
+        self.pace.pumped(fd, pumped.bytes);
+        if pumped.ended {
             let _ = live.log.end(stream);
             self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
         }

@@ -64,7 +64,10 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
     let mut said = None;
     let mut known = None;
     let mut since = Instant::now();
-    while args.wait != Wait::None {
+    if args.wait == Wait::None {
+        return Ok(Outcome::AsWished);
+    }
+    loop {
         let lives = pod.lives();
         let now = pod.dir.read()?;
         if let Some(message) = hopeless(&now) {
@@ -81,7 +84,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
         }
         let status = now.status.clone().unwrap_or_default();
         if reached(&status, args.wait) || status.phase.as_deref() == Some("Succeeded") {
-            break;
+            return Ok(Outcome::AsWished);
         }
         if status.phase.as_deref() == Some("Failed") || !lives {
             let how = end(&now).unwrap_or_else(|| "has ended".into());
@@ -110,7 +113,6 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
             return Ok(Outcome::Interrupted);
         }
     }
-    Ok(Outcome::AsWished)
 }
 
 fn reached(status: &PodStatus, wait: Wait) -> bool {
