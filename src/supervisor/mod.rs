@@ -419,18 +419,6 @@ impl Supervisor {
     fn serve_connection(&mut self, id: u64) {
         let Some(socket) = self.connections.get(&id) else { return };
         match control::receive::<Request>(socket) {
-            Ok(Some((Request::Delete { grace_period }, _))) => {
-                self.delete_requested = true;
-                self.mark_deleted(grace_period);
-                self.pending.push_back(Event::Delete { grace_period });
-            }
-            Ok(Some((Request::Stop { grace_period }, _))) => {
-                self.pending.push_back(Event::Delete { grace_period });
-            }
-            Ok(Some((Request::Restart, _))) => {
-                self.pending.push_back(Event::Restart);
-                let _ = control::send(socket, &Reply::Started, &[]);
-            }
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {
@@ -478,11 +466,7 @@ impl Supervisor {
         }
         let Some(mut live) = self.live.remove(&run) else { return };
         self.end_execs_of(&run);
-        let code = match exit {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        };
-        self.attached_ended(&run.container, &Reply::Ended(code));
+        self.attached_ended(&run.container, &Reply::Ended(exit.code()));
         for (stream, fd) in live.streams.drain() {
             let _ = live.log.end(stream);
             self.poll.forget(&fd);
