@@ -125,6 +125,30 @@ fn r_term_1_ctrl_c_and_delete_leave_nothing_behind() {
 }
 
 #[test]
+fn r_term_1_a_second_ctrl_c_kills() {
+    let home = Home::new();
+    let script = "trap \"\" TERM; touch /up; while :; do sleep 0.1; done";
+    let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+    let stubborn =
+        format!("  terminationGracePeriodSeconds: 600\n  containers:\n{}{probe}", shell("a", script));
+    let mut client = home.run_in_background(&pod(&stubborn));
+    until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
+    let interrupt = || {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(client.id() as i32),
+            nix::sys::signal::Signal::SIGINT,
+        )
+        .unwrap();
+    };
+    interrupt();
+    until("the pod is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 600);
+    interrupt();
+    until("the pod is gone", || home.pod("p").is_null());
+    assert_eq!(client.wait().unwrap().code(), Some(130));
+    until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
+}
+
+#[test]
 fn a_killed_supervisor_takes_its_containers_along_and_is_swept() {
     let home = Home::new();
     let text = format!("  containers:\n{}", shell("a", "while :; do sleep 0.1; done"));
