@@ -23,7 +23,8 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
     let mut notes = Notes::default();
     loop {
         if let Ok(now) = pod.dir.read() {
-            notes.show(&now, &pod.dir, false);
+            notes.show(&pod.dir, false);
+            notes.show_end(&now, &pod.dir);
             if let Some(why) = hopeless(&now) {
                 delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
                 return Err(Error::Said(why));

@@ -74,7 +74,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
             let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
             return Err(Error::Said(message));
         }
-        notes.show(&now, &pod.dir, several);
+        notes.show(&pod.dir, several);
         if let Some((container, why)) = crash_loop(&now) {
             warn(&format!(
                 "container {container}: {why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0} -c {container}` say more",
