@@ -37,7 +37,7 @@ static INITIALISED: AtomicBool = AtomicBool::new(false);
 /// Must be the first thing in `main` of every program that uses this library.
 ///
 /// A pod's supervisor, the process that pulls its images and the one that keeps the network are this
-/// program, started anew as `podctl internal ROLE`. In such a process this function plays the role and
+/// program, started anew as `podctl internal ROLE`, and for `ps` of which pod. In such a process this function plays the role and
 /// exits; in any other it returns at once. No thread may have been started before.
 pub fn init() {
     INITIALISED.store(true, Ordering::Relaxed);

@@ -4,27 +4,11 @@ mod common;
 
 use std::fs;
 
-use common::{Home, stderr, stdout, until};
-
-/// A pod named `p`, its spec from `body`.
-fn pod(body: &str) -> String {
-    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n{body}")
-}
-
-/// A busybox container that runs a line of shell, as an entry of a list.
-fn shell(name: &str, script: &str) -> String {
-    format!("  - name: {name}\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n")
-}
+use common::{Home, events, pod, shell, stderr, stdout, until};
 
 /// Runs until it is asked to end, and then does so with that code.
 fn server(name: &str, code: i32) -> String {
     shell(name, &format!("trap \"exit {code}\" TERM; while :; do sleep 0.1; done"))
-}
-
-fn reasons(home: &Home) -> Vec<String> {
-    let text = fs::read_to_string(home.path("run/pods/default_p/events.jsonl")).unwrap_or_default();
-    let events = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
-    events.map(|e| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
 }
 
 #[test]
@@ -86,7 +70,7 @@ fn r_probe_1_a_server_that_fails_its_http_liveness_probe_is_restarted() {
     until("the server is restarted", || {
         home.pod("p")["status"]["containerStatuses"][0]["restartCount"].as_i64() >= Some(1)
     });
-    let events = reasons(&home);
+    let events = events(&home, "p");
     assert!(
         events
             .contains(&"Unhealthy: Liveness probe failed: HTTP probe failed with statuscode: 404".to_owned())
@@ -102,7 +86,7 @@ fn r_hook_1_a_failed_post_start_hook_kills_the_container() {
     let text = format!("  restartPolicy: Never\n  containers:\n{}{hook}", server("a", 5));
     let output = home.run(&pod(&text), &[]);
     assert_ne!(output.status.code(), Some(0));
-    let events = reasons(&home);
+    let events = events(&home, "p");
     assert!(
         events.iter().any(|e| e.starts_with("FailedPostStartHook: ") && e.contains("no luck")),
         "{events:?}"
@@ -263,7 +247,7 @@ fn r_probe_1_a_probe_that_times_out_leaves_no_process_behind() {
     let text = format!("  containers:\n{}{probe}", server("a", 0));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     until("the probe has timed out", || {
-        reasons(&home).iter().any(|e| e.starts_with("Unhealthy: Readiness probe failed: "))
+        events(&home, "p").iter().any(|e| e.starts_with("Unhealthy: Readiness probe failed: "))
     });
     until("its processes are gone", || {
         !stdout(&home.podctl(&["exec", "p", "--", "ps"])).contains("sleep 77")
@@ -296,6 +280,7 @@ fn r_hook_1_sleep_holds_the_stop_signal_back_and_ends_with_its_container() {
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     assert!(home.podctl(&["delete", "p", "--wait=false"]).status.success());
     until("it is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 600);
-    assert!(home.podctl(&["exec", "p", "--", "touch", "/end"]).status.success());
+    // The container may take the exec with it.
+    home.podctl(&["exec", "p", "--", "touch", "/end"]);
     until("the pod is gone", || home.pod("p").is_null());
 }

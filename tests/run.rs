@@ -4,17 +4,7 @@ mod common;
 
 use std::fs;
 
-use common::{Home, stderr, stdout, until};
-
-/// A pod named `p`, its spec from `body`.
-fn pod(body: &str) -> String {
-    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n{body}")
-}
-
-/// A busybox container that runs a line of shell, as an entry of a list.
-fn shell(name: &str, script: &str) -> String {
-    format!("  - name: {name}\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n")
-}
+use common::{Home, pod, shell, stderr, stdout, until};
 
 /// Ends when it is asked to; ready once that is so. Before, the kernel drops the signal: it is a PID 1.
 fn obedient(name: &str) -> String {
@@ -131,6 +121,30 @@ fn r_term_1_ctrl_c_and_delete_leave_nothing_behind() {
 
     assert!(home.run(&pod(&text), &["-d", "--wait", "ready"]).status.success());
     assert!(home.podctl(&["delete", "p"]).status.success());
+    until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
+}
+
+#[test]
+fn r_term_1_a_second_ctrl_c_kills() {
+    let home = Home::new();
+    let script = "trap \"\" TERM; touch /up; while :; do sleep 0.1; done";
+    let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+    let stubborn =
+        format!("  terminationGracePeriodSeconds: 600\n  containers:\n{}{probe}", shell("a", script));
+    let mut client = home.run_in_background(&pod(&stubborn));
+    until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
+    let interrupt = || {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(client.id() as i32),
+            nix::sys::signal::Signal::SIGINT,
+        )
+        .unwrap();
+    };
+    interrupt();
+    until("the pod is ending", || home.pod("p")["metadata"]["deletionGracePeriodSeconds"] == 600);
+    interrupt();
+    until("the pod is gone", || home.pod("p").is_null());
+    assert_eq!(client.wait().unwrap().code(), Some(130));
     until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 }
 

@@ -31,6 +31,20 @@ fn notes_say_which_container_and_the_end_says_why() {
 }
 
 #[test]
+fn the_end_is_told_after_the_last_line_of_output() {
+    let home = Home::new();
+    let file = home.file("pod.yaml", &pod("last", "echo first; echo words; exit 4"));
+    let both = home.file("both", "");
+    let out = std::fs::File::options().append(true).open(&both).unwrap();
+    let mut run = home.command(&["run", &file]);
+    run.stdout(out.try_clone().unwrap()).stderr(out);
+    assert_eq!(run.status().unwrap().code(), Some(4));
+    let text = std::fs::read_to_string(&both).unwrap();
+    let at = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words:?} in {text}"));
+    assert!(at("words") < at("pod last has failed"), "{text}");
+}
+
+#[test]
 fn r_app_4_what_cannot_be_configured_ends_a_run_that_somebody_waits_for() {
     let home = Home::new();
     let text = pod("cfg", "true") + "    securityContext: {runAsNonRoot: true}\n";

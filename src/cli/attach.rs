@@ -4,7 +4,7 @@ use std::{io::IsTerminal, os::fd::OwnedFd};
 
 use super::{
     Error,
-    exec::{dial, nonblocking, reach, refused, unreachable_pod},
+    exec::{Target, dial, nonblocking, reach, unreachable_pod},
     pod_dir,
     session::{End, Session, detach_keys},
 };
@@ -18,41 +18,23 @@ pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `NAME` or `pod/NAME`.
-    pod: String,
-    /// To which container; the annotated default or the first without.
-    #[arg(short, long)]
-    container: Option<String>,
-    /// Pass standard input on.
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// Standard input is a terminal.
-    #[arg(short = 't', long)]
-    tty: bool,
-    /// Only the container's own output.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    of: Target,
     /// Keys that leave the container running.
     #[arg(long, default_value = DETACH_KEYS)]
     detach_keys: String,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let dir = pod_dir(home, namespace, &args.pod)?;
-    let (container, _) = reach(&dir, args.container.as_deref(), args.quiet)?;
-    let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: &args.detach_keys };
-    match attach(&dir, &container, &wanted)? {
-        End::Exited(code) => Ok(code),
-        End::Refused(message, code) => Ok(refused(&message, code)),
-        End::Signal(signal) => Ok(128 + signal),
-        End::Lost => Ok(137),
-        End::Detached => {
-            if !args.quiet {
-                eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", dir.name);
-            }
-            Ok(0)
-        }
+    let Target { stdin, tty, quiet, .. } = args.of;
+    let dir = pod_dir(home, namespace, &args.of.pod)?;
+    let (container, _) = reach(&dir, args.of.container.as_deref(), quiet)?;
+    let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
+    let ended = attach(&dir, &container, &wanted)?.code();
+    if ended.is_none() && !quiet {
+        eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", dir.name);
     }
+    Ok(ended.unwrap_or(0))
 }
 
 /// How to attach.

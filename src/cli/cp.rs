@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     Error,
-    exec::{pipe, reach, refused, unreachable_pod},
+    exec::{pipe, reach, unreachable_pod},
     io, pod_dir,
+    session::refused,
 };
 use crate::{
     archive::{self, Destination},

@@ -10,10 +10,10 @@ use super::{
     Error,
     attach::{DETACH_KEYS, Wanted, attached},
     copied,
-    exec::{dial, refused, unreachable_pod},
+    exec::{dial, unreachable_pod},
     images, io, pod_dir,
     profile::{self, Profile},
-    session::End,
+    session::refused,
     warn,
 };
 use crate::{
@@ -197,22 +197,17 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
 
 fn session(args: &Args, dir: &PodDir, container: &str, socket: &OwnedFd) -> Result<i32, Error> {
     let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: DETACH_KEYS };
-    match attached(dir, container, &wanted, socket)? {
-        End::Exited(code) => Ok(code),
-        End::Refused(message, code) => Ok(refused(&message, code)),
-        End::Signal(signal) => Ok(128 + signal),
-        End::Lost => Ok(137),
-        End::Detached => {
-            say(
-                args,
-                &format!(
-                    "Session ended, the debug container keeps running; resume using 'podctl attach {} -c {container} -i -t'",
-                    dir.name
-                ),
-            );
-            Ok(0)
-        }
+    let ended = attached(dir, container, &wanted, socket)?.code();
+    if ended.is_none() {
+        let name = &dir.name;
+        say(
+            args,
+            &format!(
+                "Session ended, the debug container keeps running; resume using 'podctl attach {name} -c {container} -i -t'"
+            ),
+        );
     }
+    Ok(ended.unwrap_or(0))
 }
 
 /// The debug container as flags, profile and --custom describe it.

@@ -6,7 +6,7 @@ use super::{
     Error, objects,
     run::seconds,
     wait::duration,
-    which::{Which, not_found},
+    which::{Told, not_found},
 };
 pub(super) use crate::engine::ask;
 use crate::{
@@ -17,10 +17,7 @@ use crate::{
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Which,
-    /// Every pod of the namespace.
-    #[arg(long)]
-    all: bool,
+    pods: Told,
     /// Seconds to end in; the pod's own terminationGracePeriodSeconds else. 0 needs --force.
     #[arg(long, value_parser = seconds)]
     grace_period: Option<Duration>,
@@ -67,8 +64,8 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    if let Some((kind, names)) = objects::asked(&args.which.names) {
-        return objects::delete(home, namespace, kind, &names, args.all, args.ignore_not_found);
+    if let Some((kind, names)) = objects::asked(&args.pods.which.names) {
+        return objects::delete(home, namespace, kind, &names, args.pods.all, args.ignore_not_found);
     }
     let grace = args.grace()?;
     let mut failed = false;
@@ -79,15 +76,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     };
     let mut dirs = Vec::new();
-    let selected = args.which.selector.is_some() || args.which.field_selector.is_some();
-    if args.which.names_pods() && !selected {
+    let selected = args.pods.which.selector.is_some() || args.pods.which.field_selector.is_some();
+    if args.pods.which.names_pods() && !selected {
         // A pod whose file is damaged can be named, if not read.
-        dirs = args.which.named(home, namespace)?;
-    } else if args.all && !selected {
+        dirs = args.pods.which.named(home, namespace)?;
+    } else if args.pods.all && !selected {
         let all = home.pods()?.into_iter();
-        dirs.extend(all.filter(|d| args.which.all_namespaces || d.namespace == namespace));
+        dirs.extend(all.filter(|d| args.pods.which.all_namespaces || d.namespace == namespace));
     } else if selected {
-        dirs.extend(args.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
+        dirs.extend(args.pods.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
     } else {
         let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
         return Err(Error::Said(what.into()));
@@ -99,7 +96,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let mut asked = Vec::new();
     for dir in dirs {
         if dir.liveness() == Liveness::Absent {
-            if !args.all {
+            if !args.pods.all {
                 missing(&dir.name);
             }
             continue;

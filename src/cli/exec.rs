@@ -13,7 +13,7 @@ use nix::{
 
 use super::{
     Error, io, pod_dir,
-    session::{End, Session},
+    session::{Session, refused},
     terminal,
 };
 use crate::{
@@ -28,26 +28,33 @@ use crate::{
   podctl exec -it web -c app -- sh
   podctl exec -i web -- tar xf - <files.tar")]
 pub(super) struct Args {
-    /// `NAME` or `pod/NAME`.
-    pod: String,
-    /// In which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.
-    #[arg(short, long)]
-    container: Option<String>,
-    /// Pass standard input on.
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// Give the command a terminal.
-    #[arg(short = 't', long)]
-    tty: bool,
-    /// Only the command's own output.
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    of: Target,
     /// Words before `--`.
     #[arg(hide = true)]
     undivided: Vec<String>,
     /// The command.
     #[arg(last = true)]
     command: Vec<String>,
+}
+
+/// A container, and what of this terminal goes there.
+#[derive(clap::Args)]
+pub(super) struct Target {
+    /// `NAME` or `pod/NAME`.
+    pub pod: String,
+    /// Which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// With a terminal.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Only the container's own output.
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
@@ -59,18 +66,19 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.command.is_empty() {
         return Err(Error::Said("you must specify at least one command for the container".into()));
     }
-    let dir = pod_dir(home, namespace, &args.pod)?;
-    let (container, socket) = reach(&dir, args.container.as_deref(), args.quiet)?;
-    let terminal = args.tty && std::io::stdin().is_terminal();
-    if args.tty && !terminal && !args.quiet {
+    let Target { stdin, tty, quiet, .. } = args.of;
+    let dir = pod_dir(home, namespace, &args.of.pod)?;
+    let (container, socket) = reach(&dir, args.of.container.as_deref(), quiet)?;
+    let terminal = tty && std::io::stdin().is_terminal();
+    if tty && !terminal && !quiet {
         eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
     let size = terminal.then(terminal::size).flatten();
     let command = args.command.clone();
     let request = Request::Exec { container, command, terminal, size };
     match terminal {
-        true => with_terminal(&dir, &socket, &request, args.stdin),
-        false => with_streams(&dir, &socket, &request, args.stdin),
+        true => with_terminal(&dir, &socket, &request, stdin),
+        false => with_streams(&dir, &socket, &request, stdin),
     }
 }
 
@@ -113,7 +121,7 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: 
     let input = pass_input.then(|| master.try_clone()).transpose().map_err(io("cannot use the terminal"))?;
     // Without -i our keys stay ours: Ctrl-C ends this command, and the other with it.
     let session = Session { socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
-    Ok(code(session.run()?))
+    Ok(session.run()?.code().unwrap_or(0))
 }
 
 /// A stream that is a terminal does not go into the container, which could read from it and set it
@@ -141,7 +149,7 @@ fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: b
         theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
     control::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
     drop(theirs);
-    Ok(code(session.run()?))
+    Ok(session.run()?.code().unwrap_or(0))
 }
 
 pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
@@ -151,20 +159,4 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
 pub(super) fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
     let failed = |e: nix::errno::Errno| io("cannot set up a stream")(e.into());
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop).map_err(failed)
-}
-
-pub(super) fn refused(message: &str, exit_code: i32) -> i32 {
-    anstream::eprintln!("{}: {message}", super::red("error"));
-    exit_code
-}
-
-fn code(end: End) -> i32 {
-    match end {
-        End::Exited(code) => code,
-        End::Refused(message, exit_code) => refused(&message, exit_code),
-        End::Signal(signal) => 128 + signal,
-        End::Detached => 0,
-        // The pod ended, and the command with it.
-        End::Lost => 137,
-    }
 }

@@ -69,9 +69,9 @@ pub(super) struct Args {
     /// Go on when the logs of one cannot be read.
     #[arg(long)]
     ignore_errors: bool,
-    /// Has no meaning here: files are read, no server is asked.
-    #[arg(long, hide = true)]
-    max_log_requests: Option<u32>,
+    /// With -f and -l: follow no more containers than that at once; as many as there are else.
+    #[arg(long, value_name = "N")]
+    max_log_requests: Option<usize>,
 }
 
 /// One pod's logs that are to be shown.
@@ -95,6 +95,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     for found in chosen.found {
         let containers = containers(args, container.as_deref(), &found.pod)?;
         sources.push(Source { dir: found.dir, pod: found.pod, containers });
+    }
+    let streams: usize = sources.iter().map(|s| s.containers.len()).sum();
+    if let Some(most) = args.max_log_requests.filter(|most| args.follow && streams > *most) {
+        return Err(Error::Said(format!(
+            "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
+        )));
     }
     let mut follows = Vec::new();
     for source in &sources {

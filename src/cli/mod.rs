@@ -1,5 +1,6 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+mod anew;
 mod apply;
 mod attach;
 mod completion;
@@ -21,10 +22,8 @@ mod objects;
 mod output;
 mod port_forward;
 mod profile;
-mod restart;
 mod run;
 mod session;
-mod start;
 mod stop;
 mod terminal;
 mod timeline;
@@ -89,9 +88,9 @@ enum Command {
     /// End pods and keep them, to be started again.
     Stop(stop::Args),
     /// Start pods that have ended, anew.
-    Start(start::Args),
+    Start(which::Named),
     /// Start every container of pods anew, init containers first.
-    Restart(restart::Args),
+    Restart(which::Named),
     /// Run a command in a container.
     Exec(exec::Args),
     /// Attach to a container's first process.
@@ -181,8 +180,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
         Command::Stop(args) => stop::run(&args, &home, namespace),
-        Command::Start(args) => start::run(&args, &home, namespace),
-        Command::Restart(args) => restart::run(&args, &home, namespace),
+        Command::Start(args) => anew::start(&args, &home, namespace),
+        Command::Restart(args) => anew::restart(&args, &home, namespace),
         Command::Exec(args) => exec::run(&args, &home, namespace),
         Command::Attach(args) => attach::run(&args, &home, namespace),
         Command::Debug(args) => debug::run(&args, &home, namespace),

@@ -16,7 +16,10 @@ use super::{
     Error, io,
     terminal::{self, Raw},
 };
-use crate::supervisor::control::{self, Reply};
+use crate::{
+    lifecycle::Exit,
+    supervisor::control::{self, Reply},
+};
 
 /// The streams of one process; all descriptors of the other side are non-blocking.
 pub(super) struct Session<'a> {
@@ -45,6 +48,26 @@ pub(super) enum End {
     Signal(i32),
     /// The pod has gone.
     Lost,
+}
+
+impl End {
+    /// The exit code that says so, `None` when the process goes on. A refusal is shown.
+    pub(super) fn code(self) -> Option<i32> {
+        match self {
+            End::Exited(code) => Some(code),
+            End::Refused(message, code) => Some(refused(&message, code)),
+            End::Signal(signal) => Some(Exit::Signal(signal).code()),
+            // The pod ended, and the process with it.
+            End::Lost => Some(137),
+            End::Detached => None,
+        }
+    }
+}
+
+/// Shows why the supervisor would not; gives the exit code that says so.
+pub(super) fn refused(message: &str, exit_code: i32) -> i32 {
+    anstream::eprintln!("{}: {message}", super::red("error"));
+    exit_code
 }
 
 impl Session<'_> {

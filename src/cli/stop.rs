@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use super::{Error, pod_handle, run::seconds};
+use super::{Error, pod_handle, run::seconds, which::Named};
 use crate::state::Home;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `NAME…` or `pod/NAME…`.
-    #[arg(required = true)]
-    names: Vec<String>,
+    #[command(flatten)]
+    pods: Named,
     /// Seconds to end in; the pod's own terminationGracePeriodSeconds else.
     #[arg(long, value_parser = seconds)]
     grace_period: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    for name in &args.names {
+    for name in &args.pods.names {
         let pod = pod_handle(home, namespace, name)?;
         pod.stop(args.grace_period)?;
         println!("pod \"{}\" stopped", pod.name());

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     Error,
-    which::{Which, not_found, read},
+    which::{Told, not_found, read},
 };
 use crate::{
     engine,
@@ -21,10 +21,7 @@ const WEEK: Duration = Duration::from_secs(7 * 86_400);
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    which: Which,
-    /// Every pod of the namespace.
-    #[arg(long)]
-    all: bool,
+    pods: Told,
     /// `create`, `delete`, `condition=NAME[=VALUE]` or `jsonpath='{PATH}'[=VALUE]`.
     #[arg(long = "for", required = true)]
     condition: String,
@@ -126,13 +123,17 @@ impl Condition {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     let condition = Condition::parse(&args.condition)?;
-    let named = args.which.named(home, namespace)?;
-    if named.is_empty() && !args.all && args.which.selector.is_none() && args.which.field_selector.is_none() {
+    let named = args.pods.which.named(home, namespace)?;
+    if named.is_empty()
+        && !args.pods.all
+        && args.pods.which.selector.is_none()
+        && args.pods.which.field_selector.is_none()
+    {
         return Err(Error::Said("you must specify pods by name, label selector (-l) or --all".into()));
     }
     let deadline = Instant::now() + args.timeout;
     let watch = Watch::of_all(home)?;
-    let chosen = args.which.choose(home, namespace)?;
+    let chosen = args.pods.which.choose(home, namespace)?;
     let mut dirs: Vec<PodDir> = chosen.found.into_iter().map(|f| f.dir).collect();
     match condition {
         Condition::Create => {

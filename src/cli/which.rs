@@ -28,6 +28,24 @@ pub(super) struct Which {
     pub filename: Vec<String>,
 }
 
+/// For commands that are told each pod they mean.
+#[derive(clap::Args)]
+pub(super) struct Named {
+    /// `NAME…` or `pod/NAME…`.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// For commands that must be told whom they mean, be it everybody.
+#[derive(clap::Args)]
+pub(super) struct Told {
+    #[command(flatten)]
+    pub which: Which,
+    /// Every pod of the namespace.
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// A pod and where its state lies.
 pub(super) struct Found {
     pub dir: PodDir,

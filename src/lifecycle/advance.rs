@@ -90,9 +90,10 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
         }
         Event::Exited { run, exit, oom_killed, message } => {
             let Some(at) = state.find(spec, &run, Phase::Running) else { return };
-            let (code, signal) = match exit {
-                Exit::Code(code) => (code, None),
-                Exit::Signal(signal) => (128 + signal, Some(signal)),
+            let code = exit.code();
+            let signal = match exit {
+                Exit::Code(_) => None,
+                Exit::Signal(signal) => Some(signal),
             };
             let reason = match (oom_killed, code) {
                 (true, code) if code != 0 => "OOMKilled",

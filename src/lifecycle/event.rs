@@ -136,6 +136,16 @@ pub enum Exit {
     Signal(i32),
 }
 
+impl Exit {
+    /// As a shell has it: 128 + n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
 /// Waiting reasons of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFailure {

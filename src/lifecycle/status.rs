@@ -60,14 +60,16 @@ impl State {
 
     fn container_status(&self, spec: &Spec, at: usize) -> ContainerStatus {
         let one = &self.all[at];
-        let init_done =
-            spec.kind(at) == Kind::Init && one.exit_code() == Some(0) && one.phase == Phase::Ended;
+        let ready = match spec.kind(at) {
+            Kind::Init => one.exit_code() == Some(0) && one.phase == Phase::Ended,
+            _ => one.ready && one.phase == Phase::Running,
+        };
         ContainerStatus {
             name: spec.container(at).name.clone(),
             image: one.image.clone(),
             image_id: one.image_id.clone(),
             container_id: one.container_id.clone(),
-            ready: init_done || one.ready && one.phase == Phase::Running,
+            ready,
             started: Some(one.started && one.phase == Phase::Running && spec.kind(at) != Kind::Init),
             restart_count: one.restarts,
             state: Some(self.container_state(spec, at)),

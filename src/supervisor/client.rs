@@ -1,4 +1,4 @@
-//! What commands ask of running containers: `exec`, `debug`, `cp`, `port-forward`, `top`.
+//! What commands ask of a pod and its containers: `delete`, `exec`, `debug`, `cp`, `port-forward`, `top` and their kin.
 //!
 //! Promises: only descriptors pass through here, never a command's bytes; what a client started
 //! ends with its connection.
@@ -33,9 +33,24 @@ use crate::{archive, lifecycle::Event, sandbox};
 type Refusal = (String, i32);
 
 impl Supervisor {
-    /// Carries out what a client asks of a container or of the pod's network.
+    /// Carries out what a client asks.
     pub(super) fn serve_client(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) {
         let done = match request {
+            Request::Delete { grace_period } => {
+                self.delete_requested = true;
+                self.mark_deleted(grace_period);
+                self.pending.push_back(Event::Delete { grace_period });
+                Ok(())
+            }
+            Request::Stop { grace_period } => {
+                self.pending.push_back(Event::Delete { grace_period });
+                Ok(())
+            }
+            Request::Restart => {
+                self.pending.push_back(Event::Restart);
+                self.answer(id, &Reply::Started, &[]);
+                Ok(())
+            }
             Request::Exec { container, command, terminal, size } => {
                 self.exec(id, &container, command, terminal, size, fds)
             }
@@ -65,7 +80,6 @@ impl Supervisor {
                     _ => Err(("the pod is not on a network".into(), 1)),
                 }
             }
-            Request::Delete { .. } | Request::Stop { .. } | Request::Restart => Ok(()),
         };
         if let Err((message, exit_code)) = done {
             self.answer(id, &Reply::Refused { message, exit_code }, &[]);

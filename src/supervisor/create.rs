@@ -266,8 +266,6 @@ fn start_failure(e: &StartError) -> (StartFailure, String) {
 /// A pipe whose reading end, ours, never blocks.
 fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-    // A larger pipe saves turns; a user who may have no more of them has the usual one.
-    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(256 << 10));
     nonblocking(&ours)?;
     Ok((ours, theirs))
 }

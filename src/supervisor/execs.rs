@@ -165,10 +165,7 @@ impl Supervisor {
     }
 
     pub(super) fn exec_ended(&mut self, exec: Exec, exit: Exit) {
-        let code = match exit {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        };
+        let code = exit.code();
         let words = exec.output.map(output).unwrap_or_default();
         let result = match (exec.timed_out, code) {
             (true, _) => Err("command timed out".to_owned()),

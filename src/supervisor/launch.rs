@@ -406,7 +406,8 @@ fn launch(
     if let Some((_, theirs)) = &first {
         fds.push((theirs.as_fd(), FIRST));
     }
-    let supervisor = role("supervise", namespaces, None, join, &fds)?;
+    let called = format!("supervise {}/{}", dir.namespace, dir.name);
+    let supervisor = role(&called, namespaces, None, join, &fds)?;
     trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
@@ -454,7 +455,7 @@ fn launch(
     Err(Error::Sandbox { pod: dir.name.clone(), message })
 }
 
-/// Starts this program again in another role.
+/// Starts this program again in another role, the first word of `name`; what follows is for `ps`.
 ///
 /// # Errors
 /// [`podctl_runtime::Error`].
@@ -468,8 +469,11 @@ pub(crate) fn role(
     // A supervisor runs from a mount without a place, which has no name but this one.
     let program = std::env::current_exe().ok().filter(|path| path.is_file());
     let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-    let args: Vec<CString> =
-        ["podctl", "internal", name].iter().map(|a| CString::new(*a).expect("no NUL in it")).collect();
+    let args: Vec<CString> = ["podctl", "internal"]
+        .into_iter()
+        .chain(name.split(' '))
+        .map(|a| CString::new(a).expect("no NUL in it"))
+        .collect();
     let env: Vec<CString> = std::env::vars_os()
         .filter_map(|(name, value)| {
             use std::os::unix::ffi::OsStrExt;

@@ -152,32 +152,41 @@ fn entry(out: &mut Vec<u8>, head: &[u8], partial: &mut Vec<u8>, text: &[u8]) {
     partial.clear();
 }
 
+/// What one look at a stream has brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pumped {
+    /// So many bytes.
+    pub bytes: usize,
+    /// There will be no more.
+    pub ended: bool,
+}
+
 /// Reads what is there, at most a megabyte, so that a flood leaves time for everything else, into the log
-/// and past `also`. `false` when the stream has ended.
+/// and past `also`.
 pub fn pump(
     fd: &OwnedFd,
     log: &mut Log,
     stream: Stream,
     buffer: &mut [u8],
     mut also: impl FnMut(&[u8]),
-) -> bool {
-    let mut left = 1_usize << 20;
-    while left > 0 {
+) -> Pumped {
+    let mut bytes = 0;
+    while bytes < 1 << 20 {
         match nix::unistd::read(fd, buffer) {
-            Ok(0) => return false,
+            Ok(0) => return Pumped { bytes, ended: true },
             Ok(n) => {
                 also(&buffer[..n]);
                 // A full disk loses output, but never stops the container.
                 let _ = log.write(stream, &buffer[..n]);
-                left = left.saturating_sub(n);
+                bytes += n;
             }
-            Err(nix::errno::Errno::EAGAIN) => return true,
+            Err(nix::errno::Errno::EAGAIN) => break,
             Err(nix::errno::Errno::EINTR) => {}
             // EIO: the last one who had the terminal open has closed it.
-            Err(_) => return false,
+            Err(_) => return Pumped { bytes, ended: true },
         }
     }
-    true
+    Pumped { bytes, ended: false }
 }
 
 #[cfg(test)]

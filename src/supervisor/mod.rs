@@ -21,6 +21,7 @@ pub mod handler;
 mod images;
 mod launch;
 mod log;
+mod pace;
 pub mod pause;
 mod poll;
 mod publish;
@@ -144,8 +145,8 @@ struct Supervisor {
     client: Option<OwnedFd>,
     /// Something has happened that it can see.
     news: bool,
-    /// When output was last read.
-    last_output: Instant,
+    /// How often output is looked at.
+    pace: pace::Pace,
     finished: bool,
     /// The pod's place on the network.
     network: Option<network::Member>,
@@ -296,7 +297,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         garbage: Vec::new(),
         client: None,
         news: false,
-        last_output: began,
+        pace: pace::Pace::new(began),
         finished: false,
         network,
         _lock: lock,
@@ -329,7 +330,7 @@ impl Supervisor {
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {
-                self.pace();
+                self.pace.keep();
             }
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
@@ -411,7 +412,9 @@ impl Supervisor {
         let mut slow = Vec::new();
         self.news = true;
         let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
-        if !pump(fd, &mut live.log, stream, &mut self.buffer, copy) {
+        let pumped = pump(fd, &mut live.log, stream, &mut self.buffer, copy);
+        self.pace.pumped(fd, pumped.bytes);
+        if pumped.ended {
             let _ = live.log.end(stream);
             self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
         }
@@ -424,18 +427,6 @@ impl Supervisor {
     fn serve_connection(&mut self, id: u64) {
         let Some(socket) = self.connections.get(&id) else { return };
         match control::receive::<Request>(socket) {
-            Ok(Some((Request::Delete { grace_period }, _))) => {
-                self.delete_requested = true;
-                self.mark_deleted(grace_period);
-                self.pending.push_back(Event::Delete { grace_period });
-            }
-            Ok(Some((Request::Stop { grace_period }, _))) => {
-                self.pending.push_back(Event::Delete { grace_period });
-            }
-            Ok(Some((Request::Restart, _))) => {
-                self.pending.push_back(Event::Restart);
-                let _ = control::send(socket, &Reply::Started, &[]);
-            }
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {
@@ -484,11 +475,7 @@ impl Supervisor {
         }
         let Some(mut live) = self.live.remove(&run) else { return };
         self.end_execs_of(&run);
-        let code = match exit {
-            Exit::Code(code) => code,
-            Exit::Signal(signal) => 128 + signal,
-        };
-        self.attached_ended(&run.container, &Reply::Ended(code));
+        self.attached_ended(&run.container, &Reply::Ended(exit.code()));
         for (stream, fd) in live.streams.drain() {
             let _ = live.log.end(stream);
             self.poll.forget(&fd);

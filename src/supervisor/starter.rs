@@ -1,9 +1,6 @@
-//! The client that started the pod, as long as it stays, and how often containers' output is looked at.
+//! The client that started the pod, as long as it stays.
 
-use std::{
-    os::fd::{AsRawFd, OwnedFd},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::{
     errno::Errno,
@@ -11,11 +8,6 @@ use nix::{
 };
 
 use super::{Supervisor, poll::Source, trim};
-
-/// Output that comes so soon after the last is a stream …
-const STREAM: Duration = Duration::from_micros(200);
-/// … and is left to gather for so long; a pipe of 256 KiB does not fill much faster.
-const GATHER: Duration = Duration::from_micros(400);
 
 impl Supervisor {
     /// It is told of changes from now on, and its end is noticed.
@@ -43,13 +35,5 @@ impl Supervisor {
         if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) {
             self.client_gone();
         }
-    }
-
-    /// Output that comes in a stream of small pieces is left to gather: a turn a piece would cost more than the piece.
-    pub(super) fn pace(&mut self) {
-        if self.last_output.elapsed() < STREAM {
-            std::thread::sleep(GATHER);
-        }
-        self.last_output = Instant::now();
     }
 }

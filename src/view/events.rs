@@ -47,13 +47,15 @@ fn one_line(text: &str) -> String {
     }
 }
 
-/// Below `describe`, with tabs to be aligned.
+/// Below `describe`, in the order of their last occurrence, with tabs to be aligned.
 pub fn described(events: &[Event], now: Timestamp) -> String {
     if events.is_empty() {
         return "Events:\t<none>\n".into();
     }
     let mut out =
         "Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------\n".to_owned();
+    let mut events: Vec<&Event> = events.iter().collect();
+    events.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
     for event in events {
         let source = event.source.as_ref().and_then(|s| s.component.clone());
         let text = |field: &Option<String>| field.clone().unwrap_or_default();

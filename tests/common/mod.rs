@@ -149,3 +149,21 @@ pub fn stdout(output: &Output) -> String {
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
+
+/// A pod named `p`, its spec from `body`.
+pub fn pod(body: &str) -> String {
+    format!("apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n{body}")
+}
+
+/// A busybox container that runs a line of shell, as an entry of a list.
+pub fn shell(name: &str, script: &str) -> String {
+    format!("  - name: {name}\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n")
+}
+
+/// A pod's events so far, `Killing: Stopping container a`.
+pub fn events(home: &Home, pod: &str) -> Vec<String> {
+    let path = home.path("run/pods").join(format!("default_{pod}/events.jsonl"));
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let events = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
+    events.map(|e| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
+}

@@ -8,7 +8,7 @@ use nix::{
 };
 
 use super::{
-    super::{Error, attach, delete, exec, session::End},
+    super::{Error, attach, delete, session::End},
     Args,
     foreground::exit_code,
     notes::{Notes, hopeless},
@@ -23,7 +23,8 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
     let mut notes = Notes::default();
     loop {
         if let Ok(now) = pod.dir.read() {
-            notes.show(&now, &pod.dir, false);
+            notes.show(&pod.dir, false);
+            notes.show_end(&now, &pod.dir);
             if let Some(why) = hopeless(&now) {
                 delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
                 return Err(Error::Said(why));
@@ -44,15 +45,13 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
     // From here on a Ctrl-C is the attached container's, or ends this command.
     let _ = SigSet::all().thread_unblock();
     let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
-    let code = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
-        End::Detached => {
-            eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
-            return Ok(0);
-        }
-        End::Exited(code) => code,
-        End::Signal(signal) => 128 + signal,
-        End::Refused(message, code) => exec::refused(&message, code),
-        End::Lost => pod.dir.read().map_or(137, |ended| exit_code(&ended)),
+    let ended = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
+        End::Lost => Some(pod.dir.read().map_or(137, |ended| exit_code(&ended))),
+        ended => ended.code(),
+    };
+    let Some(code) = ended else {
+        eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
+        return Ok(0);
     };
     delete::delete(home, &pod.dir, None, true)?;
     Ok(code)

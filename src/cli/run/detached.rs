@@ -1,54 +1,118 @@
 //! `run --detach`: the pods go on by themselves.
 
-use std::time::Duration;
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signalfd::SignalFd,
+};
 use podctl_runtime::trace;
 
 use super::{
-    super::{Error, delete, warn},
+    super::{Error, complain, delete, warn},
     Args, Wait,
-    notes::{Notes, hopeless},
+    awaited::awaited,
+    notes::{Notes, end, hopeless},
 };
 use crate::{state::Home, supervisor::Started};
 
-/// Waits until the pods are as far as `--wait` says.
-pub(super) fn wait(args: &Args, started: &[Started], home: &Home) -> Result<i32, Error> {
+/// A wait that lasts longer says what it is for.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Waits until the pods are as far as `--wait` says. A Ctrl-C ends the wait, not the pods.
+pub(super) fn wait(args: &Args, started: &[Started], home: &Home, signals: &SignalFd) -> Result<i32, Error> {
     let mut code = 0;
     for pod in started {
-        let mut notes = Notes::of_warnings();
-        loop {
-            if args.wait == Wait::None {
-                break;
-            }
-            let lives = pod.lives();
-            let now = pod.dir.read()?;
-            if let Some(message) = hopeless(&now) {
-                let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
-                return Err(Error::Said(message));
-            }
-            notes.show(&now, &pod.dir, started.len() > 1);
-            if let Some(why) = crash_loop(&now) {
-                warn(&format!(
-                    "{why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0}` say more",
-                    pod.dir.name
-                ));
+        match one(args, pod, started.len() > 1, home, signals)? {
+            Outcome::AsWished => println!("pod/{} started", pod.dir.name),
+            Outcome::Trying => {
+                println!("pod/{} started", pod.dir.name);
                 code = 1;
-                break;
             }
-            let status = now.status.unwrap_or_default();
-            let over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-            if over || reached(&status, args.wait) || !lives {
-                break;
+            Outcome::Failed => code = 1,
+            Outcome::Interrupted => {
+                for pod in started {
+                    let name = &pod.dir.name;
+                    eprintln!(
+                        "pod {name} goes on: `podctl get pod {name}` shows how far it is, `podctl delete pod {name}` ends it"
+                    );
+                }
+                return Ok(130);
             }
-            let _ = poll(&mut [PollFd::new(pod.fd(), PollFlags::POLLIN)], PollTimeout::NONE);
         }
         trace::mark("client", "see the containers running");
-        println!("pod/{} started", pod.dir.name);
     }
     Ok(code)
+}
+
+/// How a wait ended.
+enum Outcome {
+    AsWished,
+    /// It ends again and again; somebody has been told.
+    Trying,
+    /// It is over without having been where it was to be.
+    Failed,
+    Interrupted,
+}
+
+fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalFd) -> Result<Outcome, Error> {
+    let mut notes = Notes::of_warnings();
+    let mut said = None;
+    let mut known = None;
+    let mut since = Instant::now();
+    if args.wait == Wait::None {
+        return Ok(Outcome::AsWished);
+    }
+    loop {
+        let lives = pod.lives();
+        let now = pod.dir.read()?;
+        if let Some(message) = hopeless(&now) {
+            let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
+            return Err(Error::Said(message));
+        }
+        notes.show(&pod.dir, several);
+        if let Some((container, why)) = crash_loop(&now) {
+            warn(&format!(
+                "container {container}: {why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0} -c {container}` say more",
+                pod.dir.name
+            ));
+            return Ok(Outcome::Trying);
+        }
+        let status = now.status.clone().unwrap_or_default();
+        if reached(&status, args.wait) || status.phase.as_deref() == Some("Succeeded") {
+            return Ok(Outcome::AsWished);
+        }
+        if status.phase.as_deref() == Some("Failed") || !lives {
+            let how = end(&now).unwrap_or_else(|| "has ended".into());
+            complain(&Error::Said(format!("pod {} {how}", pod.dir.name)));
+            return Ok(Outcome::Failed);
+        }
+        let waits = awaited(&now, args.wait);
+        if waits != known {
+            (known, since) = (waits, Instant::now());
+        }
+        if let Some(what) = known.as_ref().filter(|_| said != known && since.elapsed() >= SILENCE) {
+            anstream::eprintln!(
+                "{0}pod {1} waits: {what}{0:#}",
+                anstyle::Style::new().dimmed(),
+                pod.dir.name
+            );
+            said = known.clone();
+        }
+        let silence =
+            (said != known).then(|| SILENCE.saturating_sub(since.elapsed()) + Duration::from_millis(1));
+        let timeout = silence.and_then(|s| PollTimeout::try_from(s).ok()).unwrap_or(PollTimeout::NONE);
+        let mut fds =
+            [PollFd::new(pod.fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, timeout);
+        if let Ok(Some(_)) = signals.read_signal() {
+            return Ok(Outcome::Interrupted);
+        }
+    }
 }
 
 fn reached(status: &PodStatus, wait: Wait) -> bool {
@@ -60,10 +124,12 @@ fn reached(status: &PodStatus, wait: Wait) -> bool {
         })
 }
 
-/// An app container that ends again and again may never run.
-fn crash_loop(pod: &Pod) -> Option<String> {
-    let all = pod.status.as_ref()?.container_statuses.iter().flatten();
-    all.filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)))
-        .find(|(_, w)| w.reason.as_deref() == Some("CrashLoopBackOff"))
-        .map(|(c, w)| format!("container {}: {}", c.name, w.message.as_deref().unwrap_or_default()))
+/// A container that ends again and again may never come to what is waited for.
+fn crash_loop(pod: &Pod) -> Option<(&str, &str)> {
+    let status = pod.status.as_ref()?;
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    let mut waiting =
+        all.into_iter().flatten().flatten().filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)));
+    let (container, waiting) = waiting.find(|(_, w)| w.reason.as_deref() == Some("CrashLoopBackOff"))?;
+    Some((&container.name, waiting.message.as_deref().unwrap_or_default()))
 }

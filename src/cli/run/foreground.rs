@@ -60,15 +60,16 @@ pub(super) fn foreground(
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
             living.push(pod.lives());
-            if let Ok(now) = pod.dir.read() {
+            let now = pod.dir.read().ok();
+            if let Some(now) = &now {
                 if interrupts == 0 && failure.is_none() {
-                    failure = hopeless(&now);
+                    failure = hopeless(now);
                     if failure.is_some() {
                         notes.end_is_known();
                         delete::ask(&pod.dir, Some(Duration::ZERO));
                     }
                 }
-                notes.show(&now, &pod.dir, several);
+                notes.show(&pod.dir, several);
             }
             let mut out = anstream::stdout().lock();
             for entry in follow.drain() {
@@ -78,6 +79,9 @@ pub(super) fn foreground(
                     prefixes.of_entry(&pod.dir.name, &entry),
                     String::from_utf8_lossy(&entry.text)
                 );
+            }
+            if let Some(now) = now.filter(|_| !follow.behind()) {
+                notes.show_end(&now, &pod.dir);
             }
         }
         new.extend(jobs.advance(exit_code, start)?);
@@ -101,7 +105,8 @@ pub(super) fn foreground(
                 let (what, it) = if follows.len() > 1 { ("pods", "them") } else { ("pod", "it") };
                 anstream::eprintln!("ending the {what} gracefully; Ctrl-C again kills {it}");
             }
-            for (pod, ..) in &follows {
+            for (pod, _, notes) in &mut follows {
+                notes.end_is_known();
                 delete::ask(&pod.dir, grace);
             }
         }

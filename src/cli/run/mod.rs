@@ -1,6 +1,7 @@
 //! `podctl run`: starts the pods of manifest files; in the foreground it shows their logs.
 
 mod attached;
+mod awaited;
 mod detached;
 mod foreground;
 mod notes;
@@ -193,7 +194,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         }
     }
     if args.detach {
-        return detached::wait(args, &started, home);
+        return detached::wait(args, &started, home, &signals);
     }
     if args.stdin || args.attach {
         return started.pop().map_or(Ok(0), |pod| attached::attached(args, home, pod, &signals));

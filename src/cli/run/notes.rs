@@ -38,7 +38,7 @@ pub(super) struct Notes {
 impl Notes {
     /// For a run that shows nothing else.
     pub(super) fn of_warnings() -> Notes {
-        Notes { ended: true, warnings_only: true, ..Notes::default() }
+        Notes { warnings_only: true, ..Notes::default() }
     }
 
     /// The end is somebody's doing, and needs no note.
@@ -47,7 +47,7 @@ impl Notes {
     }
 
     /// What is new; where there are several pods, each note names its own.
-    pub(super) fn show(&mut self, pod: &Pod, dir: &PodDir, several: bool) {
+    pub(super) fn show(&mut self, dir: &PodDir, several: bool) {
         for event in dir.events().unwrap_or_default() {
             let key = (event.metadata.name.clone().unwrap_or_default(), event.count.unwrap_or(1));
             let told = match self.warnings_only {
@@ -59,6 +59,10 @@ impl Notes {
                 anstream::eprintln!("{}", note(&event, several.then_some(dir.name.as_str())));
             }
         }
+    }
+
+    /// Its end, once; to be told after all else.
+    pub(super) fn show_end(&mut self, pod: &Pod, dir: &PodDir) {
         if !self.ended
             && let Some(end) = end(pod)
         {
@@ -82,7 +86,7 @@ fn note(event: &Event, pod: Option<&str>) -> String {
 }
 
 /// How it ended, once it has.
-fn end(pod: &Pod) -> Option<String> {
+pub(super) fn end(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     match status.phase.as_deref()? {
         "Succeeded" => Some("has succeeded".into()),

@@ -164,3 +164,48 @@ fn r_img_1_a_failed_pull_is_shown_as_such_then_as_a_back_off_and_tried_again() {
     s.pass(9);
     assert_eq!(s.status().phase.as_deref(), Some("Running"));
 }
+
+#[test]
+fn r_app_4_an_end_has_its_code_its_signal_its_reason_and_its_times() {
+    for (exit, oom_killed, code, signal, reason) in [
+        (Exit::Code(0), false, 0, None, "Completed"),
+        (Exit::Code(3), false, 3, None, "Error"),
+        (Exit::Signal(15), false, 143, Some(15), "Error"),
+        (Exit::Signal(9), true, 137, Some(9), "OOMKilled"),
+    ] {
+        let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+        s.pass(5);
+        let run = s.run("a");
+        s.event(Event::Exited { run, exit, oom_killed, message: "words".into() });
+        let one = s.container("a");
+        let ended = &one["lastState"]["terminated"];
+        assert_eq!(
+            (&ended["exitCode"], &ended["signal"], &ended["reason"], &ended["message"]),
+            (&code.into(), &signal.into(), &reason.into(), &"words".into())
+        );
+        assert_eq!(
+            (&ended["startedAt"], &ended["finishedAt"]),
+            (&"1970-01-01T00:00:00Z".into(), &"1970-01-01T00:00:05Z".into())
+        );
+        assert_eq!((&one["restartCount"], one["state"]["running"].is_object()), (&1.into(), true));
+    }
+}
+
+#[test]
+fn r_app_6_a_condition_keeps_the_time_at_which_it_became_so() {
+    let mut app = named("a");
+    app["readinessProbe"] = serde_json::json!({"exec": {}});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    let since = |s: &Simulation, name: &str| {
+        let all = s.status().conditions.unwrap();
+        let found = all.into_iter().find(|c| c.type_ == name).unwrap();
+        found.last_transition_time.unwrap().0.as_second()
+    };
+    s.pass(3);
+    s.probe("a", Probe::Readiness, true);
+    s.pass(4);
+    assert_eq!((since(&s, "Ready"), since(&s, "ContainersReady")), (3, 3));
+    for name in ["PodScheduled", "PodReadyToStartContainers", "Initialized"] {
+        assert_eq!((since(&s, name), s.condition(name).as_str()), (0, "True"), "{name}");
+    }
+}

@@ -38,3 +38,18 @@ fn r_eph_1_it_stays_while_the_pod_restarts() {
     s.exit("a", 0);
     assert_eq!(s.done(), ["start a/1"]);
 }
+
+#[test]
+fn r_eph_3_it_has_a_status_of_its_own_and_no_part_in_the_pods_readiness() {
+    let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+    assert!(s.status().ephemeral_container_statuses.is_none_or(|all| all.is_empty()));
+    let added = EphemeralContainer { name: "d".into(), ..Default::default() };
+    s.spec.add_ephemeral(&added);
+    s.event(Event::AddEphemeralContainer(Box::new(added)));
+    let status = s.status();
+    let one = &status.ephemeral_container_statuses.unwrap()[0];
+    assert!(one.name == "d" && one.state.as_ref().unwrap().running.is_some());
+    assert!(status.container_statuses.unwrap().iter().all(|c| c.name != "d"));
+    s.exit("d", 1);
+    assert_eq!(s.condition("Ready"), "True");
+}

@@ -52,3 +52,18 @@ fn r_hook_1_a_pre_stop_that_uses_the_grace_period_up_leaves_two_seconds() {
     s.pass(2);
     assert_eq!(s.done(), ["kill 9 a/0"]);
 }
+
+#[test]
+fn r_hook_2_the_stop_signal_is_the_containers_else_the_images_else_sigterm() {
+    for (own, image, number) in
+        [(Some("SIGUSR1"), Some("SIGQUIT"), 10), (None, Some("SIGQUIT"), 3), (None, None, 15)]
+    {
+        let mut app = named("a");
+        app["lifecycle"] = serde_json::json!({"stopSignal": own});
+        let mut s = Simulation::of(pod("Always", list![], list![app]));
+        s.state.all[0].image_stop_signal = image.map(str::to_owned);
+        s.delete();
+        s.pass(30);
+        assert_eq!(s.done(), ["start a/0".to_owned(), format!("kill {number} a/0"), "kill 9 a/0".into()]);
+    }
+}

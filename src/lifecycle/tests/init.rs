@@ -6,7 +6,9 @@ use super::*;
 fn r_init_1_one_at_a_time_in_file_order_then_the_apps() {
     let mut s = Simulation::of(pod("Always", list![named("i"), named("j")], list![named("a"), named("b")]));
     assert_eq!(s.done(), ["start i/0"]);
+    assert_eq!(s.container("i")["ready"], false, "its readiness is its success");
     s.exit("i", 0);
+    assert_eq!(s.container("i")["ready"], true);
     assert_eq!(s.done(), ["start j/0"]);
     assert_eq!(s.status().phase.as_deref(), Some("Pending"));
     s.exit("j", 0);

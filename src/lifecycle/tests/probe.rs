@@ -52,3 +52,35 @@ fn r_probe_2_only_readiness_goes_on_while_the_pod_ends() {
     s.pass(5);
     assert_eq!(s.done(), ["Readiness a/0"]);
 }
+
+#[test]
+fn r_probe_1_startup_gates_the_others_and_its_failure_restarts() {
+    let mut app = named("a");
+    app["startupProbe"] = serde_json::json!({"exec": {}, "failureThreshold": 2, "periodSeconds": 2});
+    app["livenessProbe"] = serde_json::json!({"exec": {}});
+    app["readinessProbe"] = serde_json::json!({"exec": {}});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    s.probe("a", Probe::Startup, false);
+    s.pass(2);
+    s.probe("a", Probe::Startup, false);
+    assert_eq!(s.done(), ["start a/0", "Startup a/0", "Startup a/0", "kill 15 a/0"]);
+    s.exit("a", 143);
+    s.probe("a", Probe::Startup, true);
+    assert_eq!(s.done(), ["start a/1", "Startup a/1", "Liveness a/1", "Readiness a/1"]);
+}
+
+#[test]
+fn r_probe_1_the_defaults_are_the_kubelets() {
+    let mut app = named("a");
+    app["livenessProbe"] = serde_json::json!({"exec": {}});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    for _ in 0..2 {
+        s.probe("a", Probe::Liveness, false);
+        s.pass(9);
+        s.done();
+        s.pass(1);
+        assert_eq!(s.done(), ["Liveness a/0"], "every ten seconds");
+    }
+    s.probe("a", Probe::Liveness, false);
+    assert_eq!(s.done(), ["kill 15 a/0"], "at the third failure in a row");
+}

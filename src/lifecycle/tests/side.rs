@@ -78,3 +78,19 @@ fn r_side_1_holds_again_when_the_pod_restarts() {
     s.probe("s", Probe::Startup, true);
     assert_eq!(s.done(), ["start i/1"]);
 }
+
+#[test]
+fn r_side_5_a_second_app_container_that_dies_is_restarted_alone() {
+    let mut s = Simulation::of(pod("Always", list![], list![named("a"), named("classic")]));
+    s.exit("classic", 1);
+    assert_eq!(s.done(), ["start a/0", "start classic/0", "start classic/1"]);
+    assert_eq!((&s.container("a")["restartCount"], &s.container("a")["ready"]), (&0.into(), &true.into()));
+    s.delete();
+    assert_eq!(s.done(), ["kill 15 a/0", "kill 15 classic/1"]);
+
+    let mut s = Simulation::of(pod("Never", list![], list![named("a"), named("classic")]));
+    s.exit("classic", 1);
+    s.pass(600);
+    assert_eq!(s.done(), ["start a/0", "start classic/0"]);
+    assert_eq!(s.status().phase.as_deref(), Some("Running"));
+}

@@ -1,0 +1,54 @@
+//! How often containers' output is looked at, and how much room it has until then.
+
+use std::{
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
+
+use nix::fcntl::{FcntlArg, fcntl};
+
+/// Output that comes so soon after the last is a stream …
+const STREAM: Duration = Duration::from_micros(200);
+/// … and is left to gather for so long: a turn a piece would cost more than the piece.
+const GATHER: Duration = Duration::from_micros(400);
+/// What a pipe holds as the kernel makes it …
+const USUAL: usize = 64 << 10;
+/// … and one that has been found full. Not all have this from the start: a user may have 64 MiB in pipes,
+/// and beyond that every new one, of whatever program, holds only two pages.
+const LARGE: usize = 256 << 10;
+
+/// The pace of one supervisor.
+pub(super) struct Pace {
+    /// When output was last looked at.
+    last: Instant,
+    /// A pipe was more than half full then, and its writer may soon have to wait.
+    pressing: bool,
+}
+
+impl Pace {
+    pub(super) fn new(now: Instant) -> Pace {
+        Pace { last: now, pressing: false }
+    }
+
+    /// Before a turn that is only about output: lets a stream of small pieces gather.
+    pub(super) fn keep(&mut self) {
+        if !std::mem::take(&mut self.pressing) && self.last.elapsed() < STREAM {
+            std::thread::sleep(GATHER);
+        }
+        self.last = Instant::now();
+    }
+
+    /// So much has come from a stream at once.
+    pub(super) fn pumped(&mut self, fd: &OwnedFd, bytes: usize) {
+        self.pressing |= bytes >= USUAL && bytes > enlarged(fd) / 2;
+    }
+}
+
+/// Gives a pipe more room if it can have it; gives what it holds then. A terminal's side is no pipe.
+fn enlarged(fd: &OwnedFd) -> usize {
+    let size = fcntl(fd, FcntlArg::F_GETPIPE_SZ).map_or(0, |size| size as usize);
+    match size == USUAL {
+        true => fcntl(fd, FcntlArg::F_SETPIPE_SZ(LARGE as i32)).map_or(size, |size| size as usize),
+        false => size,
+    }
+}
