@@ -5,10 +5,13 @@ use podctl_images::{Reference, Store};
 
 use super::{Error, objects, run};
 use crate::{
-    lifecycle::resources::{
-        Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+    lifecycle::{
+        job::Place,
+        resources::{
+            Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+        },
     },
-    manifest::Manifest,
+    manifest::{Job, Manifest},
     sandbox::{field::memory_of_machine, host},
     state::Home,
 };
@@ -29,8 +32,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
 pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let store = Store::open(&home.images())?;
     let mut refused = false;
-    for pod in &manifest.pods {
-        let Some(spec) = &pod.spec else { continue };
+    let mut print = |pod: &Pod| {
+        let Some(spec) = &pod.spec else { return };
         print!("{}", plan(pod, spec, &store));
         let unmet = host::unmet(pod);
         if !unmet.is_empty() {
@@ -40,8 +43,53 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
             refused |= severity == crate::manifest::Severity::Error;
             println!("  {field}: {why}");
         }
+    };
+    manifest.pods.iter().for_each(&mut print);
+    for job in &manifest.jobs {
+        print!("{}", self::job(job));
+        print(&job.pod(Place { index: 0, attempt: 0 }, 0, 0));
     }
     Ok(i32::from(refused))
+}
+
+/// What a job does with its pods; the first of them is shown after it.
+fn job(job: &Job) -> String {
+    let spec = &job.spec;
+    let (places, at_a_time) = (job.places(), job.parallelism().min(job.places()));
+    let mut text = format!("job {}\n", job.name);
+    text += &match (spec.completions, places) {
+        (None, _) => {
+            format!("  {at_a_time} pods at a time until one has succeeded and the others have ended\n")
+        }
+        (Some(_), 1) => "  one pod\n".to_owned(),
+        (Some(_), _) => format!("  {places} pods, {at_a_time} at a time\n"),
+    };
+    if job.indexed() {
+        text += "  each knows its number by JOB_COMPLETION_INDEX and its host name\n";
+    }
+    match spec.backoff_limit {
+        Some(i32::MAX) | None => {}
+        Some(limit) => text += &format!("  fails when more than {limit} of them have failed\n"),
+    }
+    if let Some(limit) = spec.backoff_limit_per_index {
+        text += &format!("  an index fails when more than {limit} of its pods have failed\n");
+    }
+    if let Some(limit) = spec.max_failed_indexes {
+        text += &format!("  fails when more than {limit} indexes have failed\n");
+    }
+    if let Some(seconds) = spec.active_deadline_seconds {
+        text += &format!("  fails after {seconds} s\n");
+    }
+    for (policy, what) in [
+        (spec.pod_failure_policy.as_ref().map(|p| p.rules.len()), "how a pod failed"),
+        (spec.success_policy.as_ref().map(|p| p.rules.len()), "when it is complete"),
+    ] {
+        if let Some(rules) = policy {
+            let s = if rules == 1 { "rule says" } else { "rules say" };
+            text += &format!("  {rules} {s} {what}\n");
+        }
+    }
+    text
 }
 
 fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {

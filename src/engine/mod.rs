@@ -151,7 +151,7 @@ impl Engine {
     pub fn load(&self, namespace: &str, sources: &[Source]) -> Result<Manifest, Error> {
         let stored = self.kept(namespace)?;
         let mut manifest = manifest::load_beside(sources, &stored).map_err(Error::Manifest)?;
-        let in_jobs = manifest.jobs.iter_mut().flat_map(|job| &mut job.pods);
+        let in_jobs = manifest.jobs.iter_mut().map(|job| &mut job.pod);
         for pod in manifest.pods.iter_mut().chain(in_jobs) {
             let own = &mut pod.metadata.namespace;
             if own.as_deref().is_none_or(|n| n == "default") {

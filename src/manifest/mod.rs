@@ -5,6 +5,7 @@
 
 mod decode;
 mod defaults;
+mod job;
 mod quantity;
 mod references;
 pub mod schema;
@@ -17,9 +18,9 @@ mod validate;
 mod workload;
 
 pub use defaults::pull_policy;
+pub use job::Job;
 pub use quantity::{quantity_bytes, quantity_millis};
 pub use references::{Reference, references};
-pub use workload::Job;
 
 use std::fmt;
 

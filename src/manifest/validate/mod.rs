@@ -11,7 +11,8 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use self::names::{dns_label, one_of, within};
+use self::names::dns_label;
+pub(super) use self::names::{one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
 use super::{Report, typed::join};
 
