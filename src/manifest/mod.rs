@@ -19,7 +19,7 @@ mod workload;
 
 pub use defaults::pull_policy;
 pub use job::Job;
-pub use quantity::{quantity_bytes, quantity_millis};
+pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
 pub use references::{Reference, references};
 
 use std::fmt;

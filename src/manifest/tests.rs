@@ -188,3 +188,12 @@ fn the_volume_that_an_api_server_adds_is_a_warning_only() {
     let manifest = load(&[Source { name: "p".into(), text }]).unwrap();
     assert!(manifest.warnings[0].path.ends_with("serviceAccountToken"), "{:?}", manifest.warnings);
 }
+
+#[test]
+fn r_res_1_a_pod_with_limits_of_its_own_asks_for_what_its_containers_do() {
+    let pod = one(
+        "  resources: {limits: {cpu: '2', memory: 1Gi}}\n  containers:\n  - {name: a, image: i, resources: {requests: {cpu: 500m}}}\n  - {name: b, image: i, resources: {requests: {cpu: '1'}}}\n",
+    );
+    let requests = pod.spec.unwrap().resources.unwrap().requests.unwrap();
+    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1500m", "1Gi"));
+}

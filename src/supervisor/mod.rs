@@ -256,7 +256,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let store = Store::open(&home.images())?;
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
-    let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
+    let uid = launch.pod.metadata.uid.as_deref().unwrap_or_default();
+    let quotas = eviction::Quotas::new(&launch.pod, &sandbox, home.logs(&dir.namespace, &dir.name, uid));
     let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
     let first_id = first.as_ref().map(|(id, _)| *id);
     let mut supervisor = Supervisor {
@@ -332,8 +333,7 @@ impl Supervisor {
                 continue;
             }
             self.end_late_execs();
-            let broken = self.quotas.look(self.began.elapsed());
-            self.pending.extend(broken.map(|message| Event::Evict { message }));
+            self.look_at_quotas();
             self.pending.push_back(Event::Tick);
             self.settle();
         }

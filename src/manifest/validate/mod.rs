@@ -5,6 +5,7 @@ mod env;
 mod handlers;
 mod names;
 mod objects;
+mod resources;
 mod volumes;
 
 use std::collections::HashSet;
@@ -79,6 +80,7 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
             names::dns_subdomain(name, &at(&format!("hostnames[{j}]")), report);
         }
     }
+    resources::pod(spec, &at("spec"), report);
     let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
     if spec.containers.is_empty() {
         report.error(&at("spec.containers"), "Required value");
