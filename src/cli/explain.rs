@@ -24,8 +24,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let stored = objects::stored(home, namespace, &[])?;
-    explain(&run::read(&args.files, &stored)?, home)
+    let stored = objects::stored(home, &[])?;
+    explain(&run::read(&args.files, &stored, namespace)?, home)
 }
 
 /// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.

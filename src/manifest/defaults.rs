@@ -7,9 +7,12 @@ use k8s_openapi::{
 
 use crate::lifecycle::resources::container_requests;
 
-/// Fills a pod's defaults in.
-pub(super) fn pod(pod: &mut Pod) {
-    pod.metadata.namespace.get_or_insert_with(|| "default".into());
+/// Fills a pod's defaults in; the namespace `default` is the one that was asked for.
+pub(super) fn pod(pod: &mut Pod, namespace: &str) {
+    let own = &mut pod.metadata.namespace;
+    if own.as_deref().is_none_or(|own| own == "default") {
+        *own = Some(namespace.to_owned());
+    }
     let Some(spec) = &mut pod.spec else { return };
     spec.restart_policy.get_or_insert_with(|| "Always".into());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());

@@ -70,6 +70,29 @@ pub fn prepare(
     Ok(made)
 }
 
+/// Writes a volume of podctl's own anew, all of its files at once.
+///
+/// # Errors
+/// As [`prepare`]; the old files are then still there.
+pub(super) fn rewrite(
+    volume: &Volume,
+    pod: &Pod,
+    objects: &Objects,
+    facts: &field::Facts,
+    path: &Path,
+) -> Result<(), Error> {
+    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
+    let give = |dir: &Path| match group {
+        Some(group) => Ok(ownership::give_to_group(dir, group as u32, ownership::Policy::ReadOnly)?),
+        None => Ok(()),
+    };
+    files.replace(path, mode.unwrap_or(0o644), give).map_err(|e| Error::Volume {
+        volume: volume.name.clone(),
+        message: format!("{}: {e}", path.display()),
+    })
+}
+
 /// Volumes that no container may write to.
 pub(super) fn written_by_podctl(v: &Volume) -> bool {
     v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some()

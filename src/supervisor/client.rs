@@ -65,7 +65,7 @@ impl Supervisor {
                     _ => Err(("the pod is not on a network".into(), 1)),
                 }
             }
-            Request::Delete { .. } | Request::Stop { .. } | Request::Restart => Ok(()),
+            Request::Delete { .. } | Request::Stop { .. } | Request::Restart | Request::Refresh => Ok(()),
         };
         if let Err((message, exit_code)) = done {
             self.answer(id, &Reply::Refused { message, exit_code }, &[]);

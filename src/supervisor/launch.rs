@@ -291,6 +291,12 @@ fn again(dir: &PodDir) -> Result<Again, Error> {
     Ok(serde_json::from_slice(&text).map_err(damaged)?)
 }
 
+/// What starts the pod again has these objects from now on.
+pub(super) fn keep_objects(dir: &PodDir, objects: &Objects) -> Result<(), Error> {
+    let again = Again { objects: objects.clone(), ..again(dir)? };
+    Ok(dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?)
+}
+
 /// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
 ///
 /// # Errors
@@ -526,7 +532,7 @@ fn host_ip() -> Option<std::net::IpAddr> {
     route("0.0.0.0", "192.0.2.1").or_else(|| route("::", "2001:db8::1"))
 }
 
-fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
+pub(super) fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
     memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from).map_err(step("make a memory file"))
 }
 

@@ -25,6 +25,7 @@ mod poll;
 mod publish;
 pub mod pull;
 mod record;
+pub mod refresh;
 mod scope;
 mod starter;
 pub mod sweep;
@@ -428,6 +429,7 @@ impl Supervisor {
                 self.pending.push_back(Event::Restart);
                 let _ = control::send(socket, &Reply::Started, &[]);
             }
+            Ok(Some((Request::Refresh, fds))) => self.refresh(fds),
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {

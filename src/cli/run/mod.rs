@@ -17,7 +17,7 @@ use super::{
     objects::{self, Kind},
 };
 use crate::{
-    manifest::{self, Diagnostic, Manifest, Source},
+    manifest::{self, Diagnostic, Manifest, Named, Source},
     network::ports::{self, HostPort},
     state::Home,
 };
@@ -144,8 +144,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
     let maps = args.configmap.iter().map(|file| (Kind::ConfigMap, file));
     let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
-    let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
-    let mut manifest = read(&args.files, &stored)?;
+    let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
+    let mut manifest = read(&args.files, &stored, namespace)?;
     trace::mark("client", "read the manifest");
     if manifest.pods.is_empty() && manifest.jobs.is_empty() {
         return Err(Error::Said(
@@ -182,7 +182,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let signals = foreground::signals()?;
     let from = [&manifest, &stored];
     for pod in &manifest.pods {
-        match start(args, home, in_namespace(pod.clone(), namespace), from) {
+        match start(args, home, pod.clone(), from) {
             Ok(pod) => started.push(pod),
             Err(e) => {
                 for pod in &started {
@@ -198,7 +198,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.stdin || args.attach {
         return started.pop().map_or(Ok(0), |pod| attached::attached(args, home, pod, &signals));
     }
-    let start = |pod: Pod| start(args, home, in_namespace(pod, namespace), from);
+    let start = |pod: Pod| start(args, home, pod, from);
     let backoff = (args.backoff_initial, args.backoff_max);
     foreground::foreground(started, jobs::Queue::new(jobs, backoff), &start, home, &signals)
 }
@@ -213,14 +213,6 @@ impl Args {
         }
         <Run as clap::Parser>::parse_from(["run", "--detach", "--wait=none", "-"]).args
     }
-}
-
-/// The pod in the command's namespace, unless it names its own.
-pub(super) fn in_namespace(mut pod: Pod, namespace: &str) -> Pod {
-    if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
-        pod.metadata.namespace = Some(namespace.to_owned());
-    }
-    pod
 }
 
 /// A file's name and text; `-` is standard input.
@@ -246,9 +238,15 @@ pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
     ))
 }
 
-pub(super) fn read(files: &[String], stored: &Manifest) -> Result<Manifest, Error> {
+/// The objects that files name; nothing else of the files has to be right.
+pub(super) fn names(files: &[String], namespace: &str) -> Result<Vec<Named>, Error> {
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
-    let manifest = manifest::load_beside(&sources, stored).map_err(|all| refused(&all, files))?;
+    manifest::names(&sources, namespace).map_err(|e| Error::Said(e.to_string()))
+}
+
+pub(super) fn read(files: &[String], stored: &Manifest, namespace: &str) -> Result<Manifest, Error> {
+    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
+    let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {
         anstream::eprintln!("{warning}");
     }
