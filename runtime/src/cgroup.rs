@@ -142,6 +142,27 @@ impl Cgroup {
         Ok(self.place.clone())
     }
 
+    /// Gives it to a user, who may then make cgroups in it, and moves a process of that user's into it.
+    pub fn lend(&self, owner: u32, pid: Pid) -> Result<(), Error> {
+        for dir in self.directories() {
+            Cgroup::lend_directory(dir, owner)?;
+            let path = dir.join("cgroup.procs");
+            fs::write(&path, pid.to_string()).map_err(|error| Error::file("write", path, error))?;
+        }
+        Ok(())
+    }
+
+    /// What a delegated cgroup's owner has to own; its limits stay those of the one who lends it.
+    pub fn lend_directory(dir: &Path, owner: u32) -> Result<(), Error> {
+        let files = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"];
+        let all = files.map(|name| dir.join(name)).into_iter().filter(|path| path.exists());
+        for path in std::iter::once(dir.to_owned()).chain(all) {
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner))
+                .map_err(|error| Error::file("give away", path, error))?;
+        }
+        Ok(())
+    }
+
     /// Its directories: one, or with version 1 one a controller.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         let (one, many) = match &self.place {

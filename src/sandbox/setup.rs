@@ -1,6 +1,7 @@
 //! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs,
     net::IpAddr,
@@ -43,11 +44,18 @@ pub struct Sandbox {
     pub pid_namespace: Option<PathBuf>,
 }
 
-/// Makes the sandbox beneath `data`, the pod's own directory on disk.
+/// Makes the sandbox beneath `data`, the pod's own directory on disk. `host_paths` has those hostPath volumes
+/// that are elsewhere than the manifest says, by name.
 ///
 /// # Errors
 /// [`Error`] naming the step.
-pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Result<Sandbox, Error> {
+pub fn set_up(
+    pod: &Pod,
+    data: &Path,
+    objects: Objects,
+    own_network: bool,
+    host_paths: &BTreeMap<String, PathBuf>,
+) -> Result<Sandbox, Error> {
     // No mount made here may reach the host.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(Error::step("keep to itself the mount tree at", "/"))?;
@@ -94,7 +102,7 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     // A volume may be called as one of the files above.
     let in_memory = memory.join("volumes");
     fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
-    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory };
+    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory, host: host_paths };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let containers = data.join("containers");
     let (profiles, pid_namespace) = (PathBuf::new(), None);

@@ -21,6 +21,8 @@ pub struct Places<'a> {
     pub disk: &'a Path,
     /// In memory, for everything that podctl writes itself, secrets among it.
     pub memory: &'a Path,
+    /// hostPath volumes that are mounted already, by name.
+    pub host: &'a BTreeMap<String, PathBuf>,
 }
 
 /// What was made.
@@ -112,7 +114,8 @@ fn one(
         move |e: io::Error| Error::Volume { volume: volume.name.clone(), message: format!("{path}: {e}") }
     };
     if let Some(host) = &volume.host_path {
-        return host_path(host).map_err(wrong);
+        let mounted = places.host.get(&volume.name).cloned();
+        return mounted.map_or_else(|| host_path(host), Ok).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
         return empty_dir(&volume.name, empty, places).map_err(wrong);
@@ -237,7 +240,10 @@ fn initial_user_namespace() -> bool {
 }
 
 /// Checks a hostPath against its type, and makes what `…OrCreate` asks for.
-fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// What is wrong, with the path.
+pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
     let path = PathBuf::from(&source.path);
     let kind = source.type_.as_deref().unwrap_or("");
     let failed = |e: io::Error| format!("hostPath {}: {e}", path.display());

@@ -34,7 +34,7 @@ use podctl_runtime::{IdMappings, Process, Spawn, spawn, trace};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    children,
+    children, contained,
     control::{Request, send},
     log::Limits as LogLimits,
     publish,
@@ -83,6 +83,8 @@ pub(super) struct Launch {
     pub host_ip: Option<String>,
     /// Steps are traced, from this zero on.
     pub trace: Option<u64>,
+    /// It is root's pod in a user namespace; these mounts come beside it.
+    pub contained: Option<contained::Mounts>,
 }
 
 /// What a user may choose beside the manifest.
@@ -167,7 +169,7 @@ pub enum Error {
     },
 }
 
-fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+pub(super) fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
     move |source| Error::Step { step, source: source.into() }
 }
 
@@ -216,6 +218,7 @@ impl Started {
     /// Waits until the supervisor has ended; its pod has then ended, too.
     pub fn wait(&self) {
         let _ = self.supervisor.wait();
+        contained::tidy(Duration::ZERO);
     }
 }
 
@@ -343,6 +346,7 @@ fn launch(
     if !published.is_empty() {
         dir.write(&pod)?;
     }
+    let contained = contained::prepare(home, &pod, &objects)?;
     let launch = Launch {
         pod,
         objects,
@@ -355,6 +359,7 @@ fn launch(
         first: first.is_some(),
         host_ip: host_ip().map(|ip| ip.to_string()),
         trace: trace::zero(),
+        contained: contained.as_ref().map(|c| c.mounts.clone()),
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -401,7 +406,10 @@ fn launch(
     if let Some((_, theirs)) = &first {
         fds.push((theirs.as_fd(), FIRST));
     }
-    let supervisor = role("supervise", namespaces, mappings.as_ref(), join, &fds)?;
+    fds.extend(contained.iter().flat_map(contained::Contained::fds));
+    let own = contained.as_ref().map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let into = if own.is_some() { own.as_slice() } else { join };
+    let supervisor = role("supervise", namespaces, mappings.as_ref(), into, &fds)?;
     trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
@@ -423,6 +431,9 @@ fn launch(
 
     if let Some(scope) = scope {
         scope.settle();
+    }
+    if let Some(contained) = contained {
+        contained.lend_cgroup(&uid, &supervisor);
     }
     // It waits with its cgroup until it is in the scope; one that is gone already says why below.
     let _ = nix::unistd::write(&client, b"go");

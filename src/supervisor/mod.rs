@@ -11,6 +11,7 @@ pub mod bars;
 mod cgroups;
 pub(crate) mod children;
 mod client;
+mod contained;
 pub mod control;
 mod ephemeral;
 mod eviction;
@@ -146,6 +147,8 @@ struct Supervisor {
     /// The pod's place on the network.
     network: Option<network::Member>,
     _lock: OwnedFd,
+    /// The lock on the ids of a pod with a user namespace of its own.
+    _ids: Option<OwnedFd>,
 }
 
 /// The supervisor's life, from exec to the pod's end. Gives its exit code.
@@ -202,7 +205,10 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let dir =
         home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
     let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
-    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
+    let contained = launch.contained.as_ref().map(|mounts| contained::enter(&home, mounts)).transpose()?;
+    let (ids, host_paths) = contained.unzip();
+    let host_paths = host_paths.unwrap_or_default();
+    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network, &host_paths)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
     steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
@@ -295,6 +301,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         finished: false,
         network,
         _lock: lock,
+        _ids: ids,
     };
     if let Some(id) = first_id {
         supervisor.serve_connection(id);
