@@ -132,32 +132,3 @@ fn replicas_of_a_deployment_are_pods_of_their_own() {
     assert_eq!(stdout(&output), "pod/web-0 started\npod/web-1 started\n", "{}", stderr(&output));
     assert_eq!(home.pod("web-1")["metadata"]["labels"]["app"], "web");
 }
-
-fn job(script: &str, more: &str) -> String {
-    format!(
-        "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: j}}\nspec:\n{more}  completionMode: Indexed\n  template:\n    spec:\n      restartPolicy: Never\n      containers: [{{name: a, image: \"busybox:1.36\", command: [sh, -c, '{script}'], volumeMounts: [{{name: v, mountPath: /v}}]}}]\n      volumes: [{{name: v, persistentVolumeClaim: {{claimName: j}}}}]\n"
-    )
-}
-
-#[test]
-fn a_job_runs_its_pods_one_after_another_until_all_have_succeeded() {
-    let home = Home::new();
-    let text = job(
-        "mkdir /v/busy || exit 1; echo $JOB_COMPLETION_INDEX >> /v/order; rmdir /v/busy; cat /v/order | tr \"\\n\" \" \"; echo",
-        "  completions: 3\n",
-    );
-    let output = home.run(&text, &[]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("0 1 2"), "{}", stdout(&output));
-}
-
-#[test]
-fn a_job_tries_failed_pods_again_as_often_as_its_backoff_limit_says() {
-    let home = Home::new();
-    let text = job("echo x >> /v/tries; test $(wc -l < /v/tries) -ge 3", "  backoffLimit: 2\n");
-    let output = home.run(&text, &[]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let output = home.run(&job("exit 7", "  backoffLimit: 1\n"), &["--replace"]);
-    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
-    assert!(stderr(&output).contains("BackoffLimitExceeded"), "{}", stderr(&output));
-}

@@ -78,7 +78,8 @@ pub(crate) fn unpack(archive: impl Read, root: &Path, limit: u64) -> Result<(), 
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let fd = openat(AT_FDCWD, root, flags, Mode::empty()).map_err(at("open", Path::new("")))?;
     let buffer = vec![0; 256 << 10];
-    let mut layer = Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattr(), buffer };
+    let mut layer =
+        Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattrs(), buffer };
     let allowance = Cell::new(MAX_HEADERS);
     let mut archive = tar::Archive::new(Metered { archive, allowance: &allowance });
     let (mut bytes, mut entries) = (0_u64, 0);
@@ -115,11 +116,13 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
-/// Overlayfs reads `trusted.*` for the machine's root, `user.*` (mount option userxattr) for anyone else.
-fn opaque_xattr() -> &'static str {
+/// Overlayfs reads `trusted.*` for the machine's root, `user.*` (mount option userxattr) for anyone else: also
+/// for root's containers in user namespaces.
+fn opaque_xattrs() -> &'static [&'static str] {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let initial = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    if initial { "trusted.overlay.opaque" } else { "user.overlay.opaque" }
+    let both = &["user.overlay.opaque", "trusted.overlay.opaque"];
+    if initial { both } else { &both[..1] }
 }
 
 struct Layer {
@@ -128,7 +131,7 @@ struct Layer {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories' times are set last, since filling a directory changes them.
     directories: Vec<(PathBuf, TimeSpec)>,
-    opaque: &'static str,
+    opaque: &'static [&'static str],
     /// What goes from archive to file at a time.
     buffer: Vec<u8>,
 }
@@ -333,8 +336,10 @@ impl Layer {
     fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
-        let name = CString::new(self.opaque).expect("a constant without NUL");
-        set_xattr(&dir, &name, b"y").map_err(at("make opaque", path))
+        self.opaque.iter().try_for_each(|name| {
+            let name = CString::new(*name).expect("a constant without NUL");
+            set_xattr(&dir, &name, b"y").map_err(at("make opaque", path))
+        })
     }
 
     fn finish(self) -> Result<(), UnpackError> {

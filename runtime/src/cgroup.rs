@@ -142,6 +142,27 @@ impl Cgroup {
         Ok(self.place.clone())
     }
 
+    /// Gives it to a user, who may then make cgroups in it, and moves a process of that user's into it.
+    pub fn lend(&self, owner: u32, pid: Pid) -> Result<(), Error> {
+        for dir in self.directories() {
+            Cgroup::lend_directory(dir, owner)?;
+            let path = dir.join("cgroup.procs");
+            fs::write(&path, pid.to_string()).map_err(|error| Error::file("write", path, error))?;
+        }
+        Ok(())
+    }
+
+    /// What a delegated cgroup's owner has to own; its limits stay those of the one who lends it.
+    pub fn lend_directory(dir: &Path, owner: u32) -> Result<(), Error> {
+        let files = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"];
+        let all = files.map(|name| dir.join(name)).into_iter().filter(|path| path.exists());
+        for path in std::iter::once(dir.to_owned()).chain(all) {
+            std::os::unix::fs::chown(&path, Some(owner), Some(owner))
+                .map_err(|error| Error::file("give away", path, error))?;
+        }
+        Ok(())
+    }
+
     /// Its directories: one, or with version 1 one a controller.
     pub fn directories(&self) -> impl Iterator<Item = &Path> {
         let (one, many) = match &self.place {
@@ -408,5 +429,48 @@ mod tests {
             ("pids.max", "max"),
         ];
         assert_eq!(written, expected.map(|(file, value)| (file, value.to_owned())));
+    }
+
+    /// What the kernel would make is made by hand: this is about which files are written, and with what.
+    #[test]
+    fn a_directory_of_version_2_is_divided_limited_and_killed() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |dir: &Path, names: &[&str]| {
+            names.iter().for_each(|name| fs::write(dir.join(name), "").unwrap());
+            fs::write(dir.join("cgroup.controllers"), "cpuset cpu io memory pids\n").unwrap();
+        };
+        let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+        make(dir.path(), &["cgroup.procs", "cgroup.subtree_control"]);
+        let parent = detect_v2(dir.path().to_owned()).unwrap();
+        assert_eq!(read(dir.path().join("cgroup.subtree_control")), "+cpu +memory +pids");
+
+        let pod = Cgroup::create(&parent, "pod").unwrap();
+        let own = dir.path().join("pod");
+        make(&own, &["memory.max", "memory.oom.group", "cpu.max", "cgroup.kill", "cgroup.subtree_control"]);
+        let resources: LinuxResources = serde_json::from_value(serde_json::json!({
+            "memory": {"limit": 1000, "swap": 1000}, "cpu": {"quota": 50_000, "period": 100_000}, "pids": {"limit": 7},
+        }))
+        .unwrap();
+        // Swap has nothing to limit where it is not accounted; pids.max is not there and is told.
+        assert_eq!(pod.apply(&resources).unwrap(), ["pids.limit"]);
+        assert_eq!(
+            (read(own.join("memory.max")), read(own.join("cpu.max"))),
+            ("1000".into(), "50000 100000".into())
+        );
+        pod.kill_as_a_group().unwrap();
+        pod.divide().unwrap();
+        pod.kill().unwrap();
+        assert_eq!(read(own.join("memory.oom.group")), "1");
+        assert_eq!(read(own.join("cgroup.subtree_control")), "+cpu +memory +pids");
+        assert_eq!(read(own.join("cgroup.kill")), "1");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_divided_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(detect_v2(dir.path().join("absent")).unwrap_err().contains("is not delegated to this user"));
+        fs::write(dir.path().join("cgroup.procs"), "").unwrap();
+        fs::create_dir(dir.path().join("cgroup.subtree_control")).unwrap();
+        assert!(detect_v2(dir.path().to_owned()).unwrap_err().contains("cannot be divided"));
     }
 }

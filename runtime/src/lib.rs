@@ -21,6 +21,7 @@ mod spawn;
 mod steps;
 mod sys;
 pub mod trace;
+mod userns;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
 pub use container::{Container, Created, Rootfs, Stdio, create, exec};
@@ -28,3 +29,4 @@ pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings};
 pub use process::{ExitStatus, Process};
 pub use spawn::{Spawn, SpawnStdio, spawn};
+pub use userns::{attach, idmapped, user_namespace};

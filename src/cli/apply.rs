@@ -10,6 +10,7 @@ use super::{
 use crate::{
     manifest::Manifest,
     state::{Home, Kept, Liveness},
+    supervisor::refresh,
 };
 
 #[derive(clap::Args)]
@@ -25,8 +26,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
 
 /// `fresh`: what is there already is an error, as for `create`.
 pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool) -> Result<i32, Error> {
-    let stored = objects::stored(home, namespace, &[])?;
-    let manifest = run::read(files, &stored)?;
+    let stored = objects::stored(home, &[])?;
+    let manifest = run::read(files, &stored, namespace)?;
     if let Some(job) = manifest.jobs.first() {
         return Err(Error::Said(format!(
             "job {:?} has an end that somebody has to see to: `podctl run` runs it and waits",
@@ -64,8 +65,10 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool)
             }
         }
     }
+    // What has just been kept is what the pods use: so they follow when it is applied anew.
+    let kept = objects::stored(home, &[])?;
     for pod in &manifest.pods {
-        self::pod(home, namespace, pod, [&manifest, &stored], fresh)?;
+        self::pod(home, pod, [&kept, &manifest], fresh)?;
     }
     Ok(0)
 }
@@ -76,29 +79,41 @@ fn keep<T: Kept>(
     object: T,
     kind: Kind,
     fresh: bool,
-    same: impl FnOnce(&T) -> bool,
+    same: impl Fn(&T) -> bool,
 ) -> Result<(), Error> {
     let name = object.metadata().name.clone().unwrap_or_default();
     let known = home.object::<T>(namespace, &name)?;
     let word = match &known {
         Some(_) if fresh => return Err(exists(kind, &name)),
         Some(known) if same(known) && known.metadata().labels == object.metadata().labels => "unchanged",
+        Some(known) if immutable(known) && !same(known) => {
+            let word = objects::singular(kind);
+            return Err(Error::Said(format!(
+                "{word} \"{name}\" is immutable: its data cannot be changed; delete it first, or give the new one another name"
+            )));
+        }
         Some(_) => "configured",
         None => "created",
     };
     if word != "unchanged" {
         home.keep(namespace, object)?;
+        if let Some(kept) = home.object::<T>(namespace, &name)? {
+            refresh::tell(home, namespace, kept);
+        }
     }
     println!("{}/{name} {word}", objects::singular(kind));
     Ok(())
+}
+
+fn immutable(object: &impl serde::Serialize) -> bool {
+    serde_json::to_value(object).is_ok_and(|object| object["immutable"] == true)
 }
 
 pub(super) fn exists(kind: Kind, name: &str) -> Error {
     Error::Said(format!("{}s \"{name}\" already exists", objects::singular(kind)))
 }
 
-fn pod(home: &Home, namespace: &str, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
-    let pod = run::in_namespace(pod.clone(), namespace);
+fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
     let name = pod.metadata.name.clone().unwrap_or_default();
     let dir = home.pod(pod.metadata.namespace.as_deref().unwrap_or("default"), &name);
     if dir.liveness() == Liveness::Alive {
@@ -111,7 +126,7 @@ fn pod(home: &Home, namespace: &str, pod: &Pod, from: [&Manifest; 2], fresh: boo
         println!("pod/{name} unchanged");
         return Ok(());
     }
-    run::start(&run::Args::detached(), home, pod, from)?;
+    run::start(&run::Args::detached(), home, pod.clone(), from)?;
     println!("pod/{name} created");
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Error, objects,
-    run::seconds,
+    run::{self, seconds},
     wait::duration,
     which::{Told, not_found},
 };
@@ -89,7 +89,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
         return Err(Error::Said(what.into()));
     }
-    if dirs.is_empty() {
+    let named = run::names(&args.which.filename, namespace)?;
+    let forgotten = objects::forget(home, &named, args.dry_run != "none")?;
+    if dirs.is_empty() && forgotten == 0 {
         println!("No resources found");
     }
     // All are asked before one is waited for: they end side by side.

@@ -5,10 +5,13 @@ use podctl_images::{Reference, Store};
 
 use super::{Error, objects, run};
 use crate::{
-    lifecycle::resources::{
-        Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+    lifecycle::{
+        job::Place,
+        resources::{
+            Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+        },
     },
-    manifest::Manifest,
+    manifest::{Job, Manifest},
     sandbox::{field::memory_of_machine, host},
     state::Home,
 };
@@ -21,16 +24,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let stored = objects::stored(home, namespace, &[])?;
-    explain(&run::read(&args.files, &stored)?, home)
+    let stored = objects::stored(home, &[])?;
+    explain(&run::read(&args.files, &stored, namespace)?, home)
 }
 
 /// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.
 pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let store = Store::open(&home.images())?;
     let mut refused = false;
-    for pod in &manifest.pods {
-        let Some(spec) = &pod.spec else { continue };
+    let mut print = |pod: &Pod| {
+        let Some(spec) = &pod.spec else { return };
         print!("{}", plan(pod, spec, &store));
         let unmet = host::unmet(pod);
         if !unmet.is_empty() {
@@ -40,8 +43,55 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
             refused |= severity == crate::manifest::Severity::Error;
             println!("  {field}: {why}");
         }
+    };
+    manifest.pods.iter().for_each(&mut print);
+    for job in &manifest.jobs {
+        print!("{}", self::job(job));
+        print(&job.pod(Place { index: 0, attempt: 0 }, 0, 0));
     }
     Ok(i32::from(refused))
+}
+
+/// What a job does with its pods; the first of them is shown after it.
+fn job(job: &Job) -> String {
+    let spec = &job.spec;
+    let (places, at_a_time) = (job.places(), job.parallelism().min(job.places()));
+    let mut text = format!("job {}\n", job.name);
+    text += &match (spec.completions, places) {
+        (None, _) => {
+            format!("  {at_a_time} pods at a time until one has succeeded and the others have ended\n")
+        }
+        (Some(_), 1) => "  one pod\n".to_owned(),
+        (Some(_), _) => format!("  {places} pods, {at_a_time} at a time\n"),
+    };
+    if job.indexed() {
+        text += "  each knows its number by JOB_COMPLETION_INDEX and its host name\n";
+    }
+    let policy = job.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
+    let restarts = if policy == Some("OnFailure") { ", restarts of their containers among them" } else { "" };
+    match spec.backoff_limit {
+        Some(i32::MAX) | None => {}
+        Some(limit) => text += &format!("  fails when more than {limit} pods have failed{restarts}\n"),
+    }
+    if let Some(limit) = spec.backoff_limit_per_index {
+        text += &format!("  an index fails when more than {limit} of its pods have failed\n");
+    }
+    if let Some(limit) = spec.max_failed_indexes {
+        text += &format!("  fails when more than {limit} indexes have failed\n");
+    }
+    if let Some(seconds) = spec.active_deadline_seconds {
+        text += &format!("  fails after {seconds} s\n");
+    }
+    for (policy, what) in [
+        (spec.pod_failure_policy.as_ref().map(|p| p.rules.len()), "what the failure of a pod means"),
+        (spec.success_policy.as_ref().map(|p| p.rules.len()), "when it is complete"),
+    ] {
+        if let Some(rules) = policy {
+            let s = if rules == 1 { "rule says" } else { "rules say" };
+            text += &format!("  {rules} {s} {what}\n");
+        }
+    }
+    text
 }
 
 fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
@@ -56,6 +106,9 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
     );
     if spec.share_process_namespace == Some(true) {
         text += "  shares one process namespace among its containers\n";
+    }
+    if spec.host_users == Some(false) {
+        text += "  has a user namespace of its own\n";
     }
     text += match spec.host_network {
         Some(true) => "  network: the host's own\n",
@@ -138,9 +191,10 @@ fn details(spec: &PodSpec, container: &Container, store: &Store) -> String {
     lines.push(format!("runs as {identity}"));
     let resources = container.resources.as_ref();
     lines.push(format!(
-        "requests {}; limits {}; oom_score_adj {}",
+        "requests {}; limits {}{}; oom_score_adj {}",
         amounts(requests(resources)),
         amounts(limits(resources)),
+        storage(container),
         oom_score_adj(spec, container, memory_of_machine().max(0) as u64)
     ));
     lines.iter().map(|line| format!("       {line}\n")).collect()
@@ -204,10 +258,22 @@ fn source(volume: &Volume) -> String {
     let secret =
         volume.secret.as_ref().and_then(|v| v.secret_name.as_ref()).map(|name| format!("secret {name}"));
     let claim = volume.persistent_volume_claim.as_ref().map(|v| format!("claim {}", v.claim_name));
+    let empty = volume.empty_dir.as_ref().map(|v| {
+        let place = if v.medium.as_deref() == Some("Memory") { " in memory" } else { "" };
+        let most = v.size_limit.as_ref().map(|q| format!(", at most {}", q.0)).unwrap_or_default();
+        format!("emptyDir{place}{most}")
+    });
     let written = || {
         serde_json::to_value(volume).ok().and_then(|v| v.as_object()?.keys().find(|k| *k != "name").cloned())
     };
-    host.or(map).or(secret).or(claim).or_else(written).unwrap_or_default()
+    host.or(map).or(secret).or(claim).or(empty).or_else(written).unwrap_or_default()
+}
+
+/// What of the disk is bounded; measured, not reserved.
+fn storage(container: &Container) -> String {
+    let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+    let limit = limits.and_then(|l| l.get("ephemeral-storage"));
+    limit.map(|q| format!(", ephemeral-storage {}", q.0)).unwrap_or_default()
 }
 
 fn amounts(amounts: Amounts) -> String {
@@ -218,4 +284,40 @@ fn amounts(amounts: Amounts) -> String {
     });
     let all: Vec<String> = cpu.into_iter().chain(memory).collect();
     if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+    use crate::manifest::{Source, load};
+
+    /// Every file of tests/golden/dry-run with its plan; `PODCTL_BLESS=1` writes the plans anew.
+    #[test]
+    fn plans_are_as_before() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/dry-run");
+        let images = tempfile::tempdir().unwrap();
+        let store = Store::open(images.path()).unwrap();
+        let mut files: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "yaml")) {
+            let source = Source { name: file.display().to_string(), text: fs::read_to_string(file).unwrap() };
+            let manifest = load(&[source]).unwrap_or_else(|found| panic!("{found:#?}"));
+            let mut said = String::new();
+            for pod in &manifest.pods {
+                said += &plan(pod, pod.spec.as_ref().unwrap(), &store);
+            }
+            for job in &manifest.jobs {
+                said += &self::job(job);
+                said += &plan(&job.pod, job.pod.spec.as_ref().unwrap(), &store);
+            }
+            let golden = file.with_extension("txt");
+            if std::env::var_os("PODCTL_BLESS").is_some() {
+                fs::write(&golden, &said).unwrap();
+            }
+            let expected = fs::read_to_string(&golden).unwrap_or_default();
+            assert_eq!(said, expected, "{}; if this is better, bless it", file.display());
+        }
+    }
 }

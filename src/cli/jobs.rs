@@ -1,109 +1,160 @@
-//! Jobs of a foreground run: as many pods at a time as `parallelism` says, until all have succeeded
-//! or more than `backoffLimit` have failed.
+//! Jobs of a foreground run: carries out what `lifecycle::job` says of them.
+
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, delete};
+use super::{Error, delete, run::exit_code};
 use crate::{
+    engine::shown,
+    lifecycle::job::{self, Action, Place, State},
     manifest::Job,
-    state::{Liveness, PodDir},
+    state::{Home, Liveness},
     supervisor::Started,
 };
 
 /// The jobs of a run.
-#[derive(Default)]
-pub(super) struct Queue(Vec<Running>);
+pub(super) struct Queue {
+    began: Instant,
+    jobs: Vec<Running>,
+}
 
 struct Running {
     job: Job,
-    waiting: Vec<Pod>,
-    active: Vec<(Pod, PodDir)>,
-    failures: usize,
-    /// The exit code of the pod that was one too many.
+    spec: job::Spec,
+    state: State,
+    living: Vec<(Place, PodOf)>,
+    /// Every pod it has had.
+    all: Vec<PodOf>,
+    /// The exit code of the last pod that failed.
     failed: Option<i32>,
+    told: bool,
+}
+
+/// Which pod, though there may be another of its name by now.
+#[derive(Clone)]
+struct PodOf {
+    dir: crate::state::PodDir,
+    uid: String,
+}
+
+impl PodOf {
+    fn read(&self) -> Option<Pod> {
+        shown(&self.dir).ok().filter(|pod| pod.metadata.uid.as_ref() == Some(&self.uid))
+    }
 }
 
 impl Queue {
-    pub(super) fn new(jobs: Vec<Job>) -> Queue {
-        let running = |mut job: Job| {
-            let mut waiting = std::mem::take(&mut job.pods);
-            waiting.reverse();
-            Running { job, waiting, active: Vec::new(), failures: 0, failed: None }
+    /// `backoff` is the first and the longest wait before a failed pod is replaced.
+    pub(super) fn new(jobs: Vec<Job>, backoff: (Duration, Duration)) -> Queue {
+        let running = |job: Job| Running {
+            spec: job::Spec::new(&job.spec, &job.pod, backoff),
+            job,
+            state: State::new(Duration::ZERO),
+            living: Vec::new(),
+            all: Vec::new(),
+            failed: None,
+            told: false,
         };
-        Queue(jobs.into_iter().map(running).collect())
+        Queue { began: Instant::now(), jobs: jobs.into_iter().map(running).collect() }
     }
 
-    /// Looks after the pods that have ended, and starts those whose turn it is.
+    /// Looks after the pods, and starts those whose turn it is.
     pub(super) fn advance(
         &mut self,
-        exit_code: impl Fn(&Pod) -> i32,
         start: impl Fn(Pod) -> Result<Started, Error>,
     ) -> Result<Vec<Started>, Error> {
+        let now = self.began.elapsed();
         let mut started = Vec::new();
-        for running in &mut self.0 {
-            let (ended, active) = std::mem::take(&mut running.active)
-                .into_iter()
-                .partition(|(_, dir)| dir.liveness() != Liveness::Alive);
-            running.active = active;
-            for (template, dir) in ended {
-                running.ended(template, dir.read().map_or(1, |pod| exit_code(&pod)));
-            }
-            while running.active.len() < running.job.parallelism
-                && let Some(template) = running.waiting.pop()
-            {
-                let mut pod = template.clone();
-                if running.failures > 0 {
-                    // The pods that failed stay, to be looked at.
-                    let name = pod.metadata.name.unwrap_or_default();
-                    pod.metadata.name = Some(format!("{name}-retry-{}", running.failures));
+        for running in &mut self.jobs {
+            running.look(now);
+            for action in job::advance(&running.spec, &mut running.state, now) {
+                match action {
+                    Action::Start { place, failures, ignored } => {
+                        let pod = start(running.job.pod(place, failures, ignored))?;
+                        let known = PodOf { dir: pod.dir.clone(), uid: pod.uid.clone() };
+                        running.living.push((place, known.clone()));
+                        running.all.push(known);
+                        started.push(pod);
+                    }
+                    Action::End(place) => {
+                        let known = running.living.iter().find(|(at, _)| *at == place);
+                        known.iter().for_each(|(_, pod)| delete::ask(&pod.dir, None));
+                    }
                 }
-                let pod = start(pod)?;
-                running.active.push((template, pod.dir.clone()));
-                started.push(pod);
             }
+            running.tell();
         }
         Ok(started)
     }
 
-    /// Starts no more pods.
-    pub(super) fn stop(&mut self) {
-        self.0.iter_mut().for_each(|running| running.waiting.clear());
+    /// When to look again, though no pod has changed.
+    pub(super) fn next(&self) -> Option<Duration> {
+        let now = self.began.elapsed();
+        let next = self.jobs.iter().filter_map(|r| job::next_deadline(&r.spec, &r.state, now)).min();
+        next.map(|at| at.saturating_sub(now))
     }
 
-    /// Whether no pod is to be started any more.
+    /// Starts no more pods.
+    pub(super) fn stop(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// Whether every job has ended.
     pub(super) fn is_over(&self) -> bool {
-        self.0.iter().all(|r| r.active.is_empty() && (r.waiting.is_empty() || r.job.parallelism == 0))
+        self.jobs.iter().all(|r| r.state.is_over())
     }
 
     /// Whether the pod is one of a job; the job then answers for it.
-    pub(super) fn answers_for(&self, pod: &Pod) -> bool {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        let of = |r: &Running| {
-            name.strip_prefix(&r.job.name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-        };
-        self.0.iter().any(of)
+    pub(super) fn answers_for(&self, uid: &str) -> bool {
+        self.jobs.iter().any(|r| r.all.iter().any(|pod| pod.uid == uid))
     }
 
-    /// 0 when every job has succeeded.
+    /// 0 when every job is complete.
     pub(super) fn exit_code(&self) -> i32 {
-        self.0.iter().find_map(|running| running.failed).unwrap_or(0)
+        let failed = |r: &Running| r.state.outcome().is_some_and(|outcome| !outcome.complete);
+        self.jobs.iter().find(|r| failed(r)).map_or(0, |r| r.failed.unwrap_or(1))
+    }
+
+    /// Forgets the pods of jobs that are not to outlive their end (ttlSecondsAfterFinished: 0).
+    pub(super) fn forget(&self, home: &Home) -> Result<(), Error> {
+        let gone = |r: &&Running| r.job.spec.ttl_seconds_after_finished == Some(0);
+        for pod in self.jobs.iter().filter(gone).flat_map(|r| &r.all) {
+            if pod.read().is_some() {
+                delete::delete(home, &pod.dir, None, true)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Running {
-    fn ended(&mut self, template: Pod, code: i32) {
-        if code == 0 || self.failed.is_some() {
-            return;
+    fn look(&mut self, now: Duration) {
+        for (place, pod) in std::mem::take(&mut self.living) {
+            let lives = pod.dir.liveness() == Liveness::Alive;
+            match (pod.read(), lives) {
+                (Some(read), true) => {
+                    job::seen(&self.spec, &mut self.state, place, &read, now);
+                    self.living.push((place, pod));
+                }
+                (read, _) => {
+                    let code = read.as_ref().map_or(1, exit_code);
+                    if code != 0 && self.state.outcome().is_none() {
+                        self.failed = Some(code);
+                    }
+                    job::ended(&self.spec, &mut self.state, place, read.as_ref(), now);
+                }
+            }
         }
-        self.failures += 1;
-        if self.failures <= self.job.backoff_limit {
-            return self.waiting.push(template);
-        }
-        self.failed = Some(code);
-        self.waiting.clear();
-        anstream::eprintln!("job {} has failed: BackoffLimitExceeded", self.job.name);
-        for (_, dir) in &self.active {
-            delete::ask(dir, None);
-        }
+    }
+
+    fn tell(&mut self) {
+        let Some(outcome) = self.state.outcome().filter(|_| !self.told) else { return };
+        let why: Vec<&str> =
+            [outcome.reason, &outcome.message].into_iter().filter(|part| !part.is_empty()).collect();
+        let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(": ")) };
+        let how = if outcome.complete { "is complete" } else { "has failed" };
+        anstream::eprintln!("job {} {how}{why}", self.job.name);
+        self.told = true;
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::Error;
 use crate::{
     engine::Engine,
-    manifest::{self, Manifest, Source},
+    manifest::{self, Manifest, Named, Source},
     state::{self, Home, Kept},
     supervisor::sweep,
     view::{age, yaml},
@@ -154,6 +154,31 @@ pub(super) fn delete(
     Ok(0)
 }
 
+/// Forgets the ConfigMaps and Secrets among what files name; says how many there were. Claims stay: what is
+/// in their volumes is not in the files.
+pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, Error> {
+    let mut count = 0;
+    for Named { kind, namespace, name } in named {
+        let (kind, known) = match kind.as_str() {
+            "ConfigMap" => (Kind::ConfigMap, home.object::<ConfigMap>(namespace, name)?.is_some()),
+            "Secret" => (Kind::Secret, home.object::<Secret>(namespace, name)?.is_some()),
+            _ => continue,
+        };
+        if known && !dry {
+            match kind {
+                Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
+                _ => home.forget::<Secret>(namespace, name)?,
+            };
+        }
+        if known {
+            let how = if dry { " (dry run)" } else { "" };
+            println!("{} \"{name}\" deleted{how}", singular(kind));
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 /// Takes a local volume away with its files; says whether there was one.
 pub(super) fn remove_volume(home: &Home, namespace: &str, name: &str) -> Result<bool, Error> {
     let volume = home.volume(namespace, name);
@@ -171,8 +196,8 @@ pub(super) fn remove_volume(home: &Home, namespace: &str, name: &str) -> Result<
 }
 
 /// What pods may refer to beside their own files: the local store, and files that hold nothing else.
-pub(super) fn stored(home: &Home, namespace: &str, files: &[(Kind, &String)]) -> Result<Manifest, Error> {
-    let mut stored = Engine::over(home).kept(namespace)?;
+pub(super) fn stored(home: &Home, files: &[(Kind, &String)]) -> Result<Manifest, Error> {
+    let mut stored = Engine::over(home).kept()?;
     for (kind, file) in files {
         let source = super::run::source(file)?;
         let found = manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[(*file).clone()]))?;

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, objects, run};
+use super::{Error, run};
 use crate::{
     engine,
+    manifest::Named,
     state::{self, Home, PodDir},
     view::select::{Fields, Labels},
 };
@@ -82,11 +83,14 @@ impl Which {
         if self.filename.is_empty() {
             return Ok(dirs);
         }
-        let stored = objects::stored(home, namespace, &[])?;
-        for pod in run::read(&self.filename, &stored)?.pods {
-            let own = pod.metadata.namespace.filter(|n| n != "default");
-            let name = pod.metadata.name.unwrap_or_default();
-            dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &name));
+        for object in run::names(&self.filename, namespace)? {
+            let Named { kind, namespace, name } = &object;
+            if kind == "Pod" {
+                dirs.push(home.pod(namespace, name));
+            } else {
+                let all = home.pods()?.into_iter().filter(|dir| dir.namespace == *namespace);
+                dirs.extend(all.filter(|dir| is_of(kind, name, &dir.name)));
+            }
         }
         Ok(dirs)
     }
@@ -130,6 +134,23 @@ impl Which {
             }
         }
         Ok(chosen)
+    }
+}
+
+/// Whether a pod of that name is one that was made of the workload.
+fn is_of(kind: &str, workload: &str, pod: &str) -> bool {
+    let Some(rest) = pod.strip_prefix(workload) else { return false };
+    let mut parts = rest.strip_prefix('-').into_iter().flat_map(|rest| rest.split('-')).peekable();
+    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    match kind {
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" => {
+            parts.next_if(number);
+            if matches!(kind, "Job" | "CronJob") && parts.next_if_eq(&"retry").is_some() {
+                return parts.next().is_some_and(|part| number(&part)) && parts.next().is_none();
+            }
+            (rest.is_empty() || rest.starts_with('-') && rest.len() > 1) && parts.next().is_none()
+        }
+        _ => false,
     }
 }
 
@@ -195,6 +216,28 @@ impl Cluster {
                 "--{name} chooses a cluster, and podctl has none: its pods run on this machine; leave --{name} out, or use kubectl"
             ))),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of;
+
+    #[test]
+    fn pods_of_a_workload_are_known_by_their_names() {
+        for (kind, pod, is) in [
+            ("Deployment", "web", true),
+            ("Deployment", "web-0", true),
+            ("Deployment", "web-retry-1", false),
+            ("Deployment", "web-api", false),
+            ("Deployment", "website", false),
+            ("Job", "web-1-retry-2", true),
+            ("Job", "web-retry-2", true),
+            ("Job", "web-retry", false),
+            ("Service", "web", false),
+        ] {
+            assert_eq!(is_of(kind, "web", pod), is, "{kind} {pod}");
         }
     }
 }

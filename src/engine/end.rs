@@ -66,6 +66,7 @@ pub(crate) fn gone(
     if dir.liveness() == Liveness::Ended {
         sweep::remove(home, dir)?;
     }
+    sweep::tidy();
     Ok(true)
 }
 

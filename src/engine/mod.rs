@@ -149,16 +149,8 @@ impl Engine {
     /// # Errors
     /// [`Error::Manifest`] has everything that is wrong; [`Error::State`].
     pub fn load(&self, namespace: &str, sources: &[Source]) -> Result<Manifest, Error> {
-        let stored = self.kept(namespace)?;
-        let mut manifest = manifest::load_beside(sources, &stored).map_err(Error::Manifest)?;
-        let in_jobs = manifest.jobs.iter_mut().flat_map(|job| &mut job.pods);
-        for pod in manifest.pods.iter_mut().chain(in_jobs) {
-            let own = &mut pod.metadata.namespace;
-            if own.as_deref().is_none_or(|n| n == "default") {
-                *own = Some(namespace.to_owned());
-            }
-        }
-        Ok(manifest)
+        let stored = self.kept()?;
+        manifest::load_beside(sources, &stored, namespace).map_err(Error::Manifest)
     }
 
     /// Starts a pod of a manifest that [`Engine::load`] gave. Returns as soon as the pod's sandbox
@@ -168,7 +160,7 @@ impl Engine {
     /// [`Error::Unmet`], [`Error::Volume`], [`Error::Start`], [`Error::State`]; nothing of the pod is left
     /// behind then.
     pub fn run(&self, pod: &Pod, manifest: &Manifest, options: &Options) -> Result<PodHandle, Error> {
-        let stored = self.kept(pod.metadata.namespace.as_deref().unwrap_or("default"))?;
+        let stored = self.kept()?;
         let started = self.start(pod.clone(), [manifest, &stored], options, None)?;
         Ok(PodHandle::started(&self.home, started))
     }
@@ -233,16 +225,15 @@ impl Engine {
         }
     }
 
-    /// What `create` and `apply` keep in a namespace for pods to refer to.
-    pub(crate) fn kept(&self, namespace: &str) -> Result<Manifest, Error> {
-        let volumes = self.home.volumes()?.into_iter().filter(|v| v.namespace == namespace);
-        let claims = volumes.filter_map(|v| v.claim().transpose()).collect::<Result<_, _>>()?;
-        Ok(Manifest {
-            config_maps: self.home.objects(namespace)?,
-            secrets: self.home.objects(namespace)?,
-            claims,
-            ..Manifest::default()
-        })
+    /// What `create` and `apply` keep for pods to refer to, in every namespace.
+    pub(crate) fn kept(&self) -> Result<Manifest, Error> {
+        let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().transpose());
+        let mut kept = Manifest { claims: claims.collect::<Result<_, _>>()?, ..Manifest::default() };
+        for namespace in self.home.namespaces()? {
+            kept.config_maps.extend(self.home.objects(&namespace)?);
+            kept.secrets.extend(self.home.objects(&namespace)?);
+        }
+        Ok(kept)
     }
 }
 

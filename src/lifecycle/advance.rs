@@ -123,7 +123,16 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             state.restarting = Some(Restarting { by, source: None, hooks: true });
         }
         Event::Restart => {}
-        Event::Evict { message } => fail(state, "Evicted", message, now.monotonic),
+        Event::Evict { message } => {
+            let (reason, container) = ("Evicted", None);
+            actions.push(Action::Record(Record {
+                warning: true,
+                reason,
+                message: message.clone(),
+                container,
+            }));
+            fail(state, reason, message, now.monotonic);
+        }
         Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }

@@ -9,6 +9,7 @@ mod action;
 mod advance;
 mod ephemeral;
 mod event;
+pub mod job;
 mod printed;
 mod probes;
 pub mod resources;

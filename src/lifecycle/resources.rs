@@ -46,12 +46,16 @@ pub fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
 /// R-INIT-7: the larger of what runs together at the end and of the largest init step, with the sidecars started before
 /// it. What `spec.resources` says stands above both.
 pub fn effective_requests(spec: &PodSpec) -> Amounts {
+    requests(spec.resources.as_ref()).with(container_requests(spec), Option::or)
+}
+
+/// As [`effective_requests`], without what `spec.resources` says.
+pub fn container_requests(spec: &PodSpec) -> Amounts {
     let added = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (None, None) => None,
         (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
     };
-    let total = total(spec, requests, added, |a, b| a.max(b), Amounts::default());
-    requests(spec.resources.as_ref()).with(total, Option::or)
+    total(spec, requests, added, |a, b| a.max(b), Amounts::default())
 }
 
 /// As [`effective_requests`]; one container without a limit leaves the pod without it.
@@ -60,6 +64,26 @@ pub fn effective_limits(spec: &PodSpec) -> Amounts {
     let larger = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
     let total = total(spec, limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) });
     limits(spec.resources.as_ref()).with(total, Option::or)
+}
+
+/// Bytes of the disk that all containers may take together, as the kubelet adds them up: of those that have a limit.
+pub fn storage_limit(spec: &PodSpec) -> Option<u64> {
+    let of = |r: Option<&ResourceRequirements>| {
+        quantity_bytes(&r?.limits.as_ref()?.get("ephemeral-storage")?.0).ok().filter(|bytes| *bytes > 0)
+    };
+    let added = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.saturating_add(b)),
+        (a, b) => a.or(b),
+    };
+    let (mut sidecars, mut largest) = (None, None);
+    for container in spec.init_containers.iter().flatten() {
+        let step = added(sidecars, of(container.resources.as_ref()));
+        if is_sidecar(container) {
+            sidecars = step;
+        }
+        largest = largest.max(step);
+    }
+    spec.containers.iter().fold(sidecars, |sum, c| added(sum, of(c.resources.as_ref()))).max(largest)
 }
 
 fn total(
@@ -174,6 +198,18 @@ mod tests {
         let pod_level =
             spec(serde_json::json!({"resources": {"limits": {"cpu": "9"}}, "containers": [asks("a", "1")]}));
         assert_eq!(effective_limits(&pod_level).cpu, Some(9000));
+    }
+
+    #[test]
+    fn r_res_1_limits_of_storage_are_added_up_for_the_pod() {
+        let asks = |name: &str, storage: &str| serde_json::json!({"name": name, "resources": {"limits": {"ephemeral-storage": storage}}});
+        let apps =
+            spec(serde_json::json!({"containers": [asks("a", "1Ki"), asks("b", "2Ki"), {"name": "c"}]}));
+        assert_eq!(storage_limit(&apps), Some(3 << 10));
+        let init =
+            spec(serde_json::json!({"initContainers": [asks("i", "5Ki")], "containers": [asks("a", "1Ki")]}));
+        assert_eq!(storage_limit(&init), Some(5 << 10));
+        assert_eq!(storage_limit(&spec(serde_json::json!({"containers": [{"name": "c"}]}))), None);
     }
 
     #[test]

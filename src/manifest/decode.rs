@@ -11,7 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, support,
+    Manifest, Report, job, support,
     tree::{Kind, Node},
     typed::{join, read},
     validate,
@@ -130,8 +130,8 @@ pub(super) fn object(
         "ReplicaSet" => workload!(ReplicaSet, workload::replica_set),
         "DaemonSet" => workload!(DaemonSet, workload::daemon_set),
         "StatefulSet" => workload!(StatefulSet, workload::stateful_set),
-        "Job" => workload!(Job, workload::job),
-        "CronJob" => workload!(CronJob, workload::cron_job),
+        "Job" => workload!(Job, job::job),
+        "CronJob" => workload!(CronJob, job::cron_job),
         _ => match node.get("items").map(|n| &n.kind) {
             Some(Kind::List(items)) => {
                 for (at, item) in items.iter().enumerate() {

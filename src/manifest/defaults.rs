@@ -1,10 +1,18 @@
 //! What the API server fills in.
 
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodSpec, Probe},
+    apimachinery::pkg::api::resource::Quantity,
+};
 
-/// Fills a pod's defaults in.
-pub(super) fn pod(pod: &mut Pod) {
-    pod.metadata.namespace.get_or_insert_with(|| "default".into());
+use crate::lifecycle::resources::container_requests;
+
+/// Fills a pod's defaults in; the namespace `default` is the one that was asked for.
+pub(super) fn pod(pod: &mut Pod, namespace: &str) {
+    let own = &mut pod.metadata.namespace;
+    if own.as_deref().is_none_or(|own| own == "default") {
+        *own = Some(namespace.to_owned());
+    }
     let Some(spec) = &mut pod.spec else { return };
     spec.restart_policy.get_or_insert_with(|| "Always".into());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
@@ -13,6 +21,7 @@ pub(super) fn pod(pod: &mut Pod) {
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         self::container(container);
     }
+    resources(spec);
     for volume in spec.volumes.iter_mut().flatten() {
         if let Some(v) = &mut volume.config_map {
             v.default_mode.get_or_insert(0o644);
@@ -32,6 +41,21 @@ pub(super) fn pod(pod: &mut Pod) {
                 maps.for_each(|map| map.optional = Some(true));
             }
         }
+    }
+}
+
+/// What a pod with limits of its own asks for: what its containers do, else as much as it may use.
+fn resources(spec: &mut PodSpec) {
+    let of_containers = container_requests(spec);
+    let Some(resources) = &mut spec.resources else { return };
+    for (name, limit) in resources.limits.iter().flatten() {
+        let asked = match name.as_str() {
+            "cpu" => of_containers.cpu.map(|milli| Quantity(format!("{milli}m"))),
+            "memory" => of_containers.memory.map(|bytes| Quantity(bytes.to_string())),
+            _ => None,
+        };
+        let requests = resources.requests.get_or_insert_default();
+        requests.entry(name.clone()).or_insert_with(|| asked.unwrap_or_else(|| limit.clone()));
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod decode;
 mod defaults;
+mod job;
+mod names;
 mod quantity;
 mod references;
 pub mod schema;
@@ -17,9 +19,10 @@ mod validate;
 mod workload;
 
 pub use defaults::pull_policy;
-pub use quantity::{quantity_bytes, quantity_millis};
-pub use references::{Reference, references};
-pub use workload::Job;
+pub use job::Job;
+pub use names::{Named, names};
+pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
+pub use references::{Reference, named, references};
 
 use std::fmt;
 
@@ -127,14 +130,18 @@ impl Report<'_> {
 /// # Errors
 /// Every error of every file, in the order of their places.
 pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
-    load_beside(sources, &Manifest::default())
+    load_beside(sources, &Manifest::default(), "default")
 }
 
-/// As [`load`]; what pods refer to may also be in `stored`.
+/// As [`load`]; what pods refer to may also be in `stored`, and a pod that names no namespace gets this one.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Vec<Diagnostic>> {
+pub fn load_beside(
+    sources: &[Source],
+    stored: &Manifest,
+    namespace: &str,
+) -> Result<Manifest, Vec<Diagnostic>> {
     let mut manifest = Manifest::default();
     let mut found = Vec::new();
     let mut templates = Vec::new();
@@ -155,7 +162,7 @@ pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Ve
     // References are looked at when every file has been read: order does not matter.
     for decode::Template { file, document, path, mut pod, instances } in templates {
         let mut report = Report { file: &file, root: &document, found: Vec::new() };
-        defaults::pod(&mut pod);
+        defaults::pod(&mut pod, namespace);
         validate::pod(&pod, &path, &mut report);
         references::missing(&pod, &path, [&manifest, stored], &mut report);
         found.extend(report.found.iter().cloned());

@@ -69,6 +69,19 @@ fn parse(text: &str) -> Result<i128, String> {
     Ok(sign * ((scaled + divisor - 1) / divisor))
 }
 
+/// Bytes as Kubernetes prints them, such as `3Mi`.
+pub fn quantity_text(bytes: u64) -> String {
+    let mut units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].into_iter();
+    let (mut value, mut unit) = (bytes, units.next().unwrap_or_default());
+    while value > 0
+        && value % 1024 == 0
+        && let Some(next) = units.next()
+    {
+        (value, unit) = (value / 1024, next);
+    }
+    format!("{value}{unit}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
 //! Which ConfigMaps, Secrets and claims a pod refers to, and where (R-VOL-3). Pure.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{Manifest, Report, Severity, typed::join};
 
@@ -79,13 +79,25 @@ pub fn references(pod: &Pod) -> Vec<Reference<'_>> {
     all
 }
 
+/// The object that a pod of that namespace means by a name: one of its own namespace, else one of a file
+/// that says no namespace. What is kept says its namespace, and when it was made.
+pub fn named<'a, T: Metadata<Ty = ObjectMeta>>(all: &'a [T], namespace: &str, name: &str) -> Option<&'a T> {
+    let of_name = || all.iter().filter(|o| o.metadata().name.as_deref() == Some(name));
+    let anywhere = |meta: &ObjectMeta| match meta.namespace.as_deref() {
+        None => true,
+        Some(own) => own == "default" && meta.creation_timestamp.is_none(),
+    };
+    let own = of_name().find(|o| o.metadata().namespace.as_deref() == Some(namespace));
+    own.or_else(|| of_name().find(|o| anywhere(o.metadata())))
+}
+
 /// Reports what the pod needs and nobody has.
 pub(super) fn missing(pod: &Pod, prefix: &str, known: [&Manifest; 2], report: &mut Report<'_>) {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     for Reference { kind, name, path, .. } in references(pod).into_iter().filter(|r| !r.optional) {
-        let named = |found: Option<&String>| found.is_some_and(|n| n == name);
         let present = known.iter().any(|m| match kind {
-            "ConfigMap" => m.config_maps.iter().any(|o| named(o.metadata.name.as_ref())),
-            "Secret" => m.secrets.iter().any(|o| named(o.metadata.name.as_ref())),
+            "ConfigMap" => named(&m.config_maps, namespace, name).is_some(),
+            "Secret" => named(&m.secrets, namespace, name).is_some(),
             // A claim that nobody has made is made when the pod starts.
             _ => true,
         });

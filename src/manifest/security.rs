@@ -1,6 +1,6 @@
-//! What kube-apiserver refuses of identity, isolation and resources, and what a kubelet refuses (R-SEC-1, R-RES-1).
+//! What kube-apiserver refuses of identity and isolation, and what a kubelet refuses (R-SEC-1).
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, SecurityContext};
+use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 
 use super::{Report, Severity};
 
@@ -83,7 +83,6 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     let apps = spec.containers.iter().enumerate().map(|(i, c)| (format!("containers[{i}]"), c));
     for (name, container) in init.chain(apps) {
         let path = format!("{path}.{name}");
-        self::resources(container, &path, report);
         if let Some(context) = &container.security_context {
             self::container(context, &format!("{path}.securityContext"), report);
         }
@@ -167,32 +166,6 @@ fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn resources(container: &Container, path: &str, report: &mut Report<'_>) {
-    let Some(resources) = &container.resources else { return };
-    for (list, values) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-        for name in values.iter().flat_map(|v| v.keys()) {
-            let at = super::typed::entry(&format!("{path}.resources.{list}"), name);
-            match name.as_str() {
-                "cpu" | "memory" => {}
-                "ephemeral-storage" => {
-                    report.say(
-                        Severity::Warning,
-                        &at,
-                        "is not enforced: podctl does not measure a container's disk",
-                        None,
-                    );
-                }
-                name if name.starts_with("hugepages-") => {
-                    report.error(&at, "is not supported: podctl does not hand out huge pages");
-                }
-                name => {
-                    report.error(&at, format!("is not supported: this machine offers no resource {name:?}"))
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::manifest::{Source, load};
@@ -240,9 +213,6 @@ mod tests {
         for (field, words) in [
             ("securityContext: {privileged: true, allowPrivilegeEscalation: false}", "`privileged` to true"),
             ("securityContext: {procMount: X}", "supported values: \"Default\""),
-            ("resources: {limits: {hugepages-2Mi: 1Gi}}", "does not hand out huge pages"),
-            ("resources: {limits: {nvidia.com/gpu: 1}}", "offers no resource"),
-            ("resources: {limits: {ephemeral-storage: 1Gi}}", "warning"),
         ] {
             assert!(of_container(field).contains(words), "{field}: {}", of_container(field));
         }

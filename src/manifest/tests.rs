@@ -1,4 +1,5 @@
 use super::*;
+use crate::lifecycle::job::Place;
 
 fn errors(text: &str) -> Vec<String> {
     let source = Source { name: "pod.yaml".into(), text: text.into() };
@@ -149,10 +150,13 @@ fn a_job_has_a_pod_for_each_completion() {
         "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  completions: 3\n  parallelism: 2\n  backoffLimit: 1\n  completionMode: Indexed\n  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: i}]}\n",
     );
     let job = &manifest.jobs[0];
-    assert_eq!((job.pods.len(), job.parallelism, job.backoff_limit), (3, 2, 1));
-    assert_eq!(job.pods[2].metadata.name.as_deref(), Some("j-2"));
-    let env = job.pods[2].spec.as_ref().unwrap().containers[0].env.as_ref().unwrap();
-    assert_eq!(env[0].value.as_deref(), Some("2"));
+    assert_eq!((job.places(), job.parallelism(), job.spec.backoff_limit), (3, 2, Some(1)));
+    let pod = job.pod(Place { index: 2, attempt: 1 }, 0, 0);
+    assert_eq!(pod.metadata.name.as_deref(), Some("j-2-retry-1"));
+    assert_eq!(pod.metadata.labels.as_ref().unwrap()["batch.kubernetes.io/job-completion-index"], "2");
+    let spec = pod.spec.as_ref().unwrap();
+    assert_eq!(spec.hostname.as_deref(), Some("j-2"));
+    assert_eq!(spec.containers[0].env.as_ref().unwrap()[0].name, "JOB_COMPLETION_INDEX");
 }
 
 /// Every file of tests/manifests/bad with what is said about it; `PODCTL_BLESS=1` writes it anew.
@@ -183,4 +187,13 @@ fn the_volume_that_an_api_server_adds_is_a_warning_only() {
     );
     let manifest = load(&[Source { name: "p".into(), text }]).unwrap();
     assert!(manifest.warnings[0].path.ends_with("serviceAccountToken"), "{:?}", manifest.warnings);
+}
+
+#[test]
+fn r_res_1_a_pod_with_limits_of_its_own_asks_for_what_its_containers_do() {
+    let pod = one(
+        "  resources: {limits: {cpu: '2', memory: 1Gi}}\n  containers:\n  - {name: a, image: i, resources: {requests: {cpu: 500m}}}\n  - {name: b, image: i, resources: {requests: {cpu: '1'}}}\n",
+    );
+    let requests = pod.spec.unwrap().resources.unwrap().requests.unwrap();
+    assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1500m", "1Gi"));
 }

@@ -6,20 +6,17 @@
 use k8s_openapi::{
     api::{
         apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        batch::v1::{self as batch, CronJob, JobSpec},
-        core::v1::{
-            EnvVar, PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
-        },
+        batch::v1::JobSpec,
+        core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
     },
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use serde::Serialize;
 
-use super::{Manifest, Report, Severity, typed::join};
+use super::{Manifest, Report, Severity, job, typed::join};
 
 /// Most pods of one workload.
-const MOST: i32 = 1000;
-const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+pub(super) const MOST: i32 = 1000;
 
 /// How many pods are made of a template, and how they are named.
 pub(super) enum Instances {
@@ -28,23 +25,11 @@ pub(super) enum Instances {
     /// Pods of one workload, each with its name and the claims that are its own.
     Many(Vec<(String, Vec<PersistentVolumeClaim>)>),
     /// Pods that are run to their end.
-    Job { completions: i32, parallelism: i32, backoff_limit: i32, indexed: bool },
+    Job(Box<JobSpec>),
 }
 
-/// Pods that are run to their end.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// The job's name.
-    pub name: String,
-    /// One pod for each completion.
-    pub pods: Vec<Pod>,
-    /// How many of them run at a time.
-    pub parallelism: usize,
-    /// How many pods may fail before the job has failed.
-    pub backoff_limit: usize,
-}
-
-type Found = Option<(Pod, &'static str, Instances)>;
+/// A template's pod, where it stands, and what is made of it.
+pub(super) type Found = Option<(Pod, &'static str, Instances)>;
 
 pub(super) fn deployment(object: Deployment, path: &str, report: &mut Report<'_>) -> Found {
     let spec = object.spec;
@@ -122,95 +107,6 @@ pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<
     Some((pod, "spec.template", Instances::Many(instances.collect())))
 }
 
-pub(super) fn job(object: batch::Job, path: &str, report: &mut Report<'_>) -> Found {
-    let Some(spec) = object.spec else {
-        report.error(&join(path, "spec"), "Required value");
-        return None;
-    };
-    job_spec(&object.metadata, spec, &join(path, "spec"), "spec.template", report)
-}
-
-pub(super) fn cron_job(object: CronJob, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
-    report.warn(
-        &join(path, "spec.schedule"),
-        "is not kept: the job of this CronJob runs once, now; a timer of systemd or cron can run it again",
-    );
-    let template = spec.job_template.spec.unwrap_or_default();
-    let at = join(path, "spec.jobTemplate.spec");
-    job_spec(&object.metadata, template, &at, "spec.jobTemplate.spec.template", report)
-}
-
-fn job_spec(
-    metadata: &ObjectMeta,
-    spec: JobSpec,
-    path: &str,
-    template: &'static str,
-    report: &mut Report<'_>,
-) -> Found {
-    let at = |field: &str| join(path, field);
-    for (field, present) in [
-        ("podFailurePolicy", spec.pod_failure_policy.is_some()),
-        ("successPolicy", spec.success_policy.is_some()),
-        ("backoffLimitPerIndex", spec.backoff_limit_per_index.is_some()),
-        ("maxFailedIndexes", spec.max_failed_indexes.is_some()),
-    ] {
-        if present {
-            report.error(&at(field), "is not supported: podctl counts failed pods against backoffLimit only");
-        }
-    }
-    if spec.suspend == Some(true) {
-        report.error(&at("suspend"), "a suspended job would never start; leave the field out");
-    }
-    for (field, present) in [
-        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.is_some()),
-        ("selector", spec.selector.is_some()),
-        ("manualSelector", spec.manual_selector.is_some()),
-        ("podReplacementPolicy", spec.pod_replacement_policy.is_some()),
-    ] {
-        if present {
-            report.warn(&at(field), "has no meaning on one machine and changes nothing");
-        }
-    }
-    for (field, value) in [
-        ("completions", spec.completions),
-        ("parallelism", spec.parallelism),
-        ("backoffLimit", spec.backoff_limit),
-    ] {
-        if value.is_some_and(|v| v < 0) {
-            report.error(&at(field), "Invalid value: must be greater than or equal to 0");
-        } else if value.is_some_and(|v| v > MOST) && field != "backoffLimit" {
-            report.error(&at(field), format!("Invalid value: at most {MOST} pods on one machine"));
-        }
-    }
-    let mut pod = pod(metadata, spec.template);
-    let policy = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
-    match policy {
-        Some("OnFailure") => report.warn(
-            &at("backoffLimit"),
-            "is not counted while restartPolicy is OnFailure: containers restart until they succeed",
-        ),
-        Some("Never") => {}
-        _ => report.error(
-            &at("template.spec.restartPolicy"),
-            "Required value: valid values: \"OnFailure\", \"Never\"",
-        ),
-    }
-    if let Some(pod_spec) = &mut pod.spec
-        && pod_spec.active_deadline_seconds.is_none()
-    {
-        pod_spec.active_deadline_seconds = spec.active_deadline_seconds;
-    }
-    let parallelism = spec.parallelism.unwrap_or(1).clamp(0, MOST);
-    let instances = Instances::Job {
-        completions: spec.completions.unwrap_or(parallelism.max(1)).clamp(0, MOST),
-        parallelism,
-        backoff_limit: spec.backoff_limit.unwrap_or(6).max(0),
-        indexed: spec.completion_mode.as_deref() == Some("Indexed"),
-    };
-    Some((pod, template, instances))
-}
-
 /// Makes the pods of a checked template.
 pub(super) fn expand(pod: Pod, instances: Instances, manifest: &mut Manifest) {
     let named = |name: String| {
@@ -235,37 +131,7 @@ pub(super) fn expand(pod: Pod, instances: Instances, manifest: &mut Manifest) {
                 manifest.pods.push(pod);
             }
         }
-        Instances::Job { completions, parallelism, backoff_limit, indexed } => {
-            let name = pod.metadata.name.clone().unwrap_or_default();
-            let pods = (0..completions).map(|at| {
-                let own = if completions == 1 { name.clone() } else { format!("{name}-{at}") };
-                let mut pod = named(own);
-                if indexed {
-                    index(&mut pod, at);
-                }
-                pod
-            });
-            manifest.jobs.push(Job {
-                name: name.clone(),
-                pods: pods.collect(),
-                parallelism: parallelism as usize,
-                backoff_limit: backoff_limit as usize,
-            });
-        }
-    }
-}
-
-/// Tells a pod of an indexed job which one it is.
-fn index(pod: &mut Pod, at: i32) {
-    pod.metadata.annotations.get_or_insert_default().insert(INDEX.into(), at.to_string());
-    pod.metadata.labels.get_or_insert_default().insert(INDEX.into(), at.to_string());
-    let Some(spec) = &mut pod.spec else { return };
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        let env = container.env.get_or_insert_default();
-        if env.iter().all(|v| v.name != "JOB_COMPLETION_INDEX") {
-            let value = Some(at.to_string());
-            env.push(EnvVar { name: "JOB_COMPLETION_INDEX".into(), value, value_from: None });
-        }
+        Instances::Job(spec) => job::expand(pod, *spec, manifest),
     }
 }
 
@@ -275,7 +141,7 @@ fn claim_volume(volume: &str, claim: &str) -> Volume {
 }
 
 /// The template's pod under the workload's name.
-fn pod(owner: &ObjectMeta, template: PodTemplateSpec) -> Pod {
+pub(super) fn pod(owner: &ObjectMeta, template: PodTemplateSpec) -> Pod {
     let mut metadata = template.metadata.unwrap_or_default();
     metadata.name = owner.name.clone();
     metadata.namespace = owner.namespace.clone();
@@ -336,7 +202,7 @@ fn selector(selector: &LabelSelector, template: &PodTemplateSpec, path: &str, re
     }
 }
 
-fn without_meaning(spec: &impl Serialize, fields: &[&str], path: &str, report: &mut Report<'_>) {
+pub(super) fn without_meaning(spec: &impl Serialize, fields: &[&str], path: &str, report: &mut Report<'_>) {
     let written = serde_json::to_value(spec).unwrap_or_default();
     for field in fields.iter().filter(|f| written.get(f).is_some_and(|v| !v.is_null())) {
         report

@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret},
+    jiff::Timestamp,
+};
 
 use super::{Error, field};
 
@@ -84,18 +87,58 @@ impl Files {
     /// Kubernetes' layout: the files in a dated directory, `..data` pointing at it, and a link a
     /// name, so that all of them can be replaced at once.
     pub(super) fn write(&self, root: &Path, default_mode: i32) -> io::Result<()> {
-        let dated = "..2000_01_01_00_00_00.000000001";
-        let dir = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        dir(&root.join(dated))?;
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(root)?;
+        let dated = self.put(root, default_mode)?;
         symlink(dated, root.join("..data"))?;
+        self.link(root)
+    }
+
+    /// Puts these files in the place of those that are there: a reader finds all the old ones or all the
+    /// new ones. `prepare` gets the directory of the new ones before anybody sees them.
+    pub(super) fn replace(
+        &self,
+        root: &Path,
+        default_mode: i32,
+        prepare: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let old = fs::read_link(root.join("..data"))?;
+        let dated = self.put(root, default_mode)?;
+        prepare(&root.join(&dated))?;
+        let beside = root.join("..data_tmp");
+        let _ = fs::remove_file(&beside);
+        symlink(dated, &beside)?;
+        fs::rename(&beside, root.join("..data"))?;
+        self.link(root)?;
+        for entry in fs::read_dir(root)? {
+            let name = entry?.file_name();
+            let stale = name.to_str().is_some_and(|name| {
+                !name.starts_with("..") && !self.0.keys().any(|path| path.split('/').next() == Some(name))
+            });
+            if stale {
+                fs::remove_file(root.join(name))?;
+            }
+        }
+        fs::remove_dir_all(root.join(old))
+    }
+
+    /// Writes the files into a new directory in `root`; gives its name.
+    fn put(&self, root: &Path, default_mode: i32) -> io::Result<String> {
+        let dir = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+        let dated = Timestamp::now().strftime("..%Y_%m_%d_%H_%M_%S.%9N").to_string();
+        dir(&root.join(&dated))?;
         for (path, (content, mode)) in &self.0 {
-            let file = root.join(dated).join(path);
+            let file = root.join(&dated).join(path);
             dir(file.parent().expect("joined above"))?;
             let mode = mode.unwrap_or(default_mode) as u32 & 0o777;
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
             fs::write(&file, content)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
-            let first = path.split('/').next().expect("split gives one");
+        }
+        Ok(dated)
+    }
+
+    fn link(&self, root: &Path) -> io::Result<()> {
+        for first in self.0.keys().filter_map(|path| path.split('/').next()) {
             match symlink(format!("..data/{first}"), root.join(first)) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
                 _ => {}
@@ -128,5 +171,14 @@ mod tests {
         assert_eq!(fs::read_link(root.join("a")).unwrap(), Path::new("..data/a"));
         assert_eq!(fs::read(root.join("sub/b")).unwrap(), b"2");
         assert_eq!(fs::metadata(root.join("sub/b")).unwrap().permissions().mode() & 0o777, 0o400);
+        let old = fs::read_link(root.join("..data")).unwrap();
+        let mut files = Files::default();
+        files.0.insert("a".into(), (b"3".to_vec(), None));
+        files.0.insert("c".into(), (b"4".to_vec(), None));
+        files.replace(&root, 0o644, |_| Ok(())).unwrap();
+        assert_eq!(fs::read(root.join("a")).unwrap(), b"3");
+        assert_eq!(fs::read(root.join("c")).unwrap(), b"4");
+        assert!(!root.join("sub").is_symlink() && !root.join(old).exists());
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
     }
 }

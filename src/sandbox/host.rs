@@ -14,13 +14,6 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
     let mut found = Vec::new();
     let Some(spec) = &pod.spec else { return found };
     let root = nix::unistd::geteuid().is_root();
-    if root && spec.host_users == Some(false) {
-        found.push((
-            "spec.hostUsers".to_owned(),
-            Severity::Error,
-            "false is not supported for root, whose pods have no user namespace; run podctl as an ordinary user, whose pods always have one".to_owned(),
-        ));
-    }
     if !root && spec.host_users == Some(true) {
         found.push((
             "spec.hostUsers".to_owned(),
@@ -56,14 +49,18 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
             )),
             _ => {}
         }
-        if root && own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked") {
+        if root
+            && spec.host_users != Some(false)
+            && own.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked")
+        {
             found.push((
                 at("procMount"),
                 Severity::Error,
-                "Unmasked wants a user namespace (hostUsers: false); run podctl as an ordinary user, whose pods have one".to_owned(),
+                "Unmasked wants a user namespace: set hostUsers to false".to_owned(),
             ));
         }
-        if !root && own.and_then(|c| c.privileged) == Some(true) {
+        let contained = !root || spec.host_users == Some(false);
+        if contained && own.and_then(|c| c.privileged) == Some(true) {
             found.push((
                 at("privileged"),
                 Severity::Warning,

@@ -4,7 +4,7 @@ use std::fs;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::field::Facts;
+use super::{Error, field::Facts};
 
 /// Longest host name of the kernel's.
 const LONGEST: usize = 64;
@@ -14,16 +14,30 @@ const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1
     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
 
 /// The host name of a pod with a network of its own.
-pub(super) fn hostname(pod: &Pod) -> String {
+///
+/// # Errors
+/// [`Error::Config`], in the kubelet's words, for one that the kernel has no room for.
+pub(super) fn hostname(pod: &Pod) -> Result<String, Error> {
     let spec = pod.spec.as_ref();
-    if let Some(name) = spec.and_then(|s| s.hostname_override.clone()).filter(|n| !n.is_empty()) {
-        return name;
+    if let Some(name) = overridden(pod) {
+        return Ok(name.to_owned());
     }
     let short = short(pod);
-    match domain(pod).filter(|_| spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true)) {
-        Some(domain) => format!("{short}.{domain}").chars().take(LONGEST).collect(),
-        None => short,
+    let Some(domain) = domain(pod).filter(|_| spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true)) else {
+        return Ok(short);
+    };
+    let (fqdn, most) = (format!("{short}.{domain}"), LONGEST);
+    match fqdn.len() {
+        length if length > LONGEST => Err(Error::Config(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {fqdn} is too long ({most} characters is the max, {length} characters requested)"
+        ))),
+        _ => Ok(fqdn),
     }
+}
+
+/// It stands above all other names, also those of a Service's domain.
+fn overridden(pod: &Pod) -> Option<&str> {
+    pod.spec.as_ref()?.hostname_override.as_deref().filter(|name| !name.is_empty())
 }
 
 /// A label has 63 characters at most; the kubelet cuts a longer pod name.
@@ -35,6 +49,9 @@ fn short(pod: &Pod) -> String {
 
 /// `SUBDOMAIN.NAMESPACE.svc.cluster.local`
 fn domain(pod: &Pod) -> Option<String> {
+    if overridden(pod).is_some() {
+        return None;
+    }
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     Some(format!("{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"))
@@ -83,10 +100,35 @@ mod tests {
         let spec = serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true,
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["x", "y"]}]});
         let pod = pod(spec);
-        assert_eq!(hostname(&pod), "p.s.n.svc.cluster.local");
+        assert_eq!(hostname(&pod).unwrap(), "p.s.n.svc.cluster.local");
         let facts = Facts { pod_ips: vec!["10.1.1.1".into()], ..Facts::default() };
         let text = hosts(&pod, &facts);
         assert!(text.contains("10.1.1.1\tp.s.n.svc.cluster.local\tp\n"), "{text}");
         assert!(text.ends_with("# Entries added by HostAliases.\n10.0.0.1\tx\ty\n"), "{text}");
+    }
+
+    #[test]
+    fn a_qualified_name_that_the_kernel_has_no_room_for_is_refused() {
+        let named = |subdomain: usize, qualified: bool| {
+            let spec =
+                serde_json::json!({"subdomain": "s".repeat(subdomain), "setHostnameAsFQDN": qualified});
+            hostname(&pod(spec)).map_err(|e| e.to_string())
+        };
+        // p.….n.svc.cluster.local
+        assert_eq!(named(42, true).map(|name| name.len()), Ok(64));
+        let refused = named(43, true).unwrap_err();
+        assert!(
+            refused.ends_with("is too long (64 characters is the max, 65 characters requested)"),
+            "{refused}"
+        );
+        assert_eq!(named(43, false).unwrap(), "p");
+    }
+
+    #[test]
+    fn a_host_name_that_overrides_stands_above_the_domain() {
+        let pod = pod(serde_json::json!({"subdomain": "s", "hostnameOverride": "o.example"}));
+        let facts =
+            Facts { hostname: hostname(&pod).unwrap(), pod_ips: vec!["10.1.1.1".into()], ..Facts::default() };
+        assert!(hosts(&pod, &facts).contains("10.1.1.1\to.example\n"));
     }
 }

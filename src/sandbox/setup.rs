@@ -1,6 +1,7 @@
 //! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
 
 use std::{
+    collections::BTreeMap,
     ffi::CString,
     fs,
     net::IpAddr,
@@ -9,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use nix::{
     mount::{MsFlags, mount},
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
@@ -22,6 +23,7 @@ use super::{
     resolv::resolv_conf,
     volumes,
 };
+use crate::manifest::references;
 
 /// What containers of the pod share.
 #[derive(Debug)]
@@ -42,11 +44,18 @@ pub struct Sandbox {
     pub pid_namespace: Option<PathBuf>,
 }
 
-/// Makes the sandbox beneath `data`, the pod's own directory on disk.
+/// Makes the sandbox beneath `data`, the pod's own directory on disk. `host_paths` has those hostPath volumes
+/// that are elsewhere than the manifest says, by name.
 ///
 /// # Errors
 /// [`Error`] naming the step.
-pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Result<Sandbox, Error> {
+pub fn set_up(
+    pod: &Pod,
+    data: &Path,
+    objects: Objects,
+    own_network: bool,
+    host_paths: &BTreeMap<String, PathBuf>,
+) -> Result<Sandbox, Error> {
     // No mount made here may reach the host.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(Error::step("keep to itself the mount tree at", "/"))?;
@@ -65,7 +74,7 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
         loopback_up().map_err(Error::step("bring up", "lo"))?;
     }
 
-    let facts = facts(pod);
+    let facts = facts(pod)?;
     if own_network {
         nix::unistd::sethostname(&facts.hostname)
             .map_err(Error::step("set the host name to", &facts.hostname))?;
@@ -93,7 +102,7 @@ pub fn set_up(pod: &Pod, data: &Path, objects: Objects, own_network: bool) -> Re
     // A volume may be called as one of the files above.
     let in_memory = memory.join("volumes");
     fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
-    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory };
+    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory, host: host_paths };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let containers = data.join("containers");
     let (profiles, pid_namespace) = (PathBuf::new(), None);
@@ -122,14 +131,54 @@ impl Sandbox {
     }
 }
 
-fn facts(pod: &Pod) -> Facts {
+impl Sandbox {
+    /// ConfigMaps and Secrets have changed: containers that start have the new ones, and volumes show
+    /// them at once. Gives what could not be done; those volumes stay as they were.
+    pub fn refresh(&mut self, pod: &Pod, changed: &Objects) -> Vec<Error> {
+        let maps = changed.config_maps.iter().filter(|new| replace(&mut self.objects.config_maps, new));
+        let mut names: Vec<_> = maps.map(|map| ("ConfigMap", map.metadata.name.clone())).collect();
+        let secrets = changed.secrets.iter().filter(|new| replace(&mut self.objects.secrets, new));
+        names.extend(secrets.map(|secret| ("Secret", secret.metadata.name.clone())));
+        let mentions = |at: usize| {
+            let place = format!("spec.volumes[{at}].");
+            let all = references(pod);
+            all.iter().any(|r| {
+                let named = |(kind, name): &(&str, Option<String>)| {
+                    *kind == r.kind && name.as_deref() == Some(r.name)
+                };
+                r.path.starts_with(&place) && names.iter().any(named)
+            })
+        };
+        let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).enumerate();
+        let shown = all.filter(|(at, _)| mentions(*at));
+        let paths = &self.volumes.paths;
+        shown
+            .filter_map(|(_, volume)| {
+                let path = paths.get(&volume.name)?;
+                volumes::rewrite(volume, pod, &self.objects, &self.facts, path).err()
+            })
+            .collect()
+    }
+}
+
+/// Takes the new object for the one of its name; not for one of the pod's own file, which nobody keeps.
+fn replace<T: Metadata<Ty = ObjectMeta> + Clone>(all: &mut Vec<T>, new: &T) -> bool {
+    match all.iter_mut().find(|known| known.metadata().name == new.metadata().name) {
+        Some(known) if known.metadata().creation_timestamp.is_none() => return false,
+        Some(known) => *known = new.clone(),
+        None => all.push(new.clone()),
+    }
+    true
+}
+
+fn facts(pod: &Pod) -> Result<Facts, Error> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
     let name = meta.name.clone().unwrap_or_default();
     let node = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
     let host_network = spec.and_then(|s| s.host_network) == Some(true);
-    Facts {
-        hostname: if host_network { node.clone() } else { hostname(pod) },
+    Ok(Facts {
+        hostname: if host_network { node.clone() } else { hostname(pod)? },
         node,
         name,
         namespace: meta.namespace.clone().unwrap_or_default(),
@@ -140,7 +189,7 @@ fn facts(pod: &Pod) -> Facts {
             .and_then(|s| s.service_account_name.clone())
             .unwrap_or_else(|| "default".into()),
         ..Facts::default()
-    }
+    })
 }
 
 fn loopback_up() -> nix::Result<()> {

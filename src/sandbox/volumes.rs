@@ -21,6 +21,8 @@ pub struct Places<'a> {
     pub disk: &'a Path,
     /// In memory, for everything that podctl writes itself, secrets among it.
     pub memory: &'a Path,
+    /// hostPath volumes that are mounted already, by name.
+    pub host: &'a BTreeMap<String, PathBuf>,
 }
 
 /// What was made.
@@ -70,6 +72,29 @@ pub fn prepare(
     Ok(made)
 }
 
+/// Writes a volume of podctl's own anew, all of its files at once.
+///
+/// # Errors
+/// As [`prepare`]; the old files are then still there.
+pub(super) fn rewrite(
+    volume: &Volume,
+    pod: &Pod,
+    objects: &Objects,
+    facts: &field::Facts,
+    path: &Path,
+) -> Result<(), Error> {
+    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
+    let give = |dir: &Path| match group {
+        Some(group) => Ok(ownership::give_to_group(dir, group as u32, ownership::Policy::ReadOnly)?),
+        None => Ok(()),
+    };
+    files.replace(path, mode.unwrap_or(0o644), give).map_err(|e| Error::Volume {
+        volume: volume.name.clone(),
+        message: format!("{}: {e}", path.display()),
+    })
+}
+
 /// Volumes that no container may write to.
 pub(super) fn written_by_podctl(v: &Volume) -> bool {
     v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some()
@@ -89,7 +114,8 @@ fn one(
         move |e: io::Error| Error::Volume { volume: volume.name.clone(), message: format!("{path}: {e}") }
     };
     if let Some(host) = &volume.host_path {
-        return host_path(host).map_err(wrong);
+        let mounted = places.host.get(&volume.name).cloned();
+        return mounted.map_or_else(|| host_path(host), Ok).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
         return empty_dir(&volume.name, empty, places).map_err(wrong);
@@ -214,7 +240,10 @@ fn initial_user_namespace() -> bool {
 }
 
 /// Checks a hostPath against its type, and makes what `…OrCreate` asks for.
-fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
+///
+/// # Errors
+/// What is wrong, with the path.
+pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
     let path = PathBuf::from(&source.path);
     let kind = source.type_.as_deref().unwrap_or("");
     let failed = |e: io::Error| format!("hostPath {}: {e}", path.display());

@@ -51,6 +51,10 @@ impl Supervisor {
                 self.answer(id, &Reply::Started, &[]);
                 Ok(())
             }
+            Request::Refresh => {
+                self.refresh(fds);
+                Ok(())
+            }
             Request::Exec { container, command, terminal, size } => {
                 self.exec(id, &container, command, terminal, size, fds)
             }

@@ -36,6 +36,8 @@ pub enum Request {
     },
     /// Start every container anew, init containers first.
     Restart,
+    /// A ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
+    Refresh,
     /// Run a command in a container; standard input, output and error come beside it unless it is
     /// to have a terminal.
     Exec {

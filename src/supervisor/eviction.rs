@@ -1,85 +1,209 @@
-//! Watches the emptyDirs on disk that have a sizeLimit (R-VOL-1). Pods without one pay nothing.
+//! Watches what a pod takes of the disk: its emptyDirs with a sizeLimit (R-VOL-1) and the limits of
+//! ephemeral-storage, of a container and of all together. A pod without such a limit pays nothing; of one
+//! with, a child process counts, so that nothing waits for it.
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    path::PathBuf,
-    time::{Duration, Instant},
+    collections::HashSet,
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::{
+    api::core::v1::{Container, Pod},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use nix::{
     errno::Errno,
     fcntl::{OFlag, open},
-    sys::stat::Mode,
+    sys::stat::{Mode, SFlag, fstat},
 };
 
-use crate::{manifest::quantity_bytes, sandbox};
+use super::{
+    Supervisor,
+    execs::{Exec, Purpose, in_child, result_pipe},
+};
+use crate::{
+    manifest::{quantity_bytes, quantity_text},
+    sandbox::{self, Sandbox},
+};
 
 /// Least time between two looks.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A look may take one part in so many of the time.
+/// Looking may take one part in so many of the time.
 const SHARE: u32 = 50;
 
+/// So many bytes, and what is said of one who takes more.
+#[derive(Clone, Debug)]
 struct Limit {
-    volume: String,
-    path: PathBuf,
     bytes: u64,
-    text: String,
+    message: String,
+}
+
+/// The limits of one pod and where its files lie.
+#[derive(Clone, Debug, Default)]
+struct Limits {
+    /// emptyDirs on disk, all of them.
+    volumes: Vec<(PathBuf, Option<Limit>)>,
+    containers: Vec<(String, Option<Limit>)>,
+    total: Option<Limit>,
+    /// Writable layers, `NAME.ATTEMPT` each.
+    layers: PathBuf,
+    /// One directory a container.
+    logs: PathBuf,
 }
 
 /// The limits of one pod, and when to look next.
-#[derive(Default)]
 pub(super) struct Quotas {
-    limits: Vec<Limit>,
-    next: Duration,
+    limits: Limits,
+    /// None while somebody looks, and when there is nothing to look for.
+    next: Option<Duration>,
+    began: Duration,
 }
 
 impl Quotas {
-    pub(super) fn new(pod: &Pod, paths: &BTreeMap<String, PathBuf>) -> Quotas {
-        let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-        let limits = volumes.filter_map(|v| {
-            let empty = v.empty_dir.as_ref().filter(|e| e.medium.as_deref() != Some("Memory"))?;
-            let text = empty.size_limit.as_ref()?.0.clone();
-            let bytes = quantity_bytes(&text).ok().filter(|bytes| *bytes > 0)?;
-            Some(Limit { volume: v.name.clone(), path: paths.get(&v.name)?.clone(), bytes, text })
-        });
-        Quotas { limits: limits.collect(), next: Duration::ZERO }
+    pub(super) fn new(pod: &Pod, sandbox: &Sandbox, logs: PathBuf) -> Quotas {
+        let limits = Limits::of(pod, sandbox, logs);
+        let some = limits.total.is_some()
+            || limits.volumes.iter().any(|(_, limit)| limit.is_some())
+            || limits.containers.iter().any(|(_, limit)| limit.is_some());
+        Quotas { limits, next: some.then_some(PERIOD), began: Duration::ZERO }
     }
 
     /// When to look next; never when there is no limit.
     pub(super) fn next(&self) -> Option<Duration> {
-        (!self.limits.is_empty()).then_some(self.next)
+        self.next
     }
 
-    /// Looks, when it is time. Gives the message of an eviction.
-    pub(super) fn look(&mut self, now: Duration) -> Option<String> {
-        if self.limits.is_empty() || now < self.next {
-            return None;
-        }
-        let began = Instant::now();
-        let broken = self.limits.iter().find(|limit| exceeds(limit));
-        let message = broken
-            .map(|l| format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}.", l.volume, l.text));
-        self.next = now + PERIOD.max(began.elapsed() * SHARE);
-        if message.is_some() {
-            // Said once.
-            self.limits.clear();
-        }
-        message
+    /// A look is over; a limit that is broken is said once.
+    pub(super) fn looked(&mut self, now: Duration, broken: bool) {
+        let took = now.saturating_sub(self.began);
+        self.next = (!broken).then_some(now + PERIOD.max(took * SHARE));
     }
 }
 
-/// Whether the files take more of the disk; a file with several names counts once.
-fn exceeds(limit: &Limit) -> bool {
-    let Ok(root) = open(&limit.path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) else { return false };
-    let (mut used, mut seen) = (0u64, HashSet::new());
-    let end = sandbox::walk(&root, &mut |_, stat| {
-        if stat.st_nlink <= 1 || seen.insert(stat.st_ino) {
-            used += stat.st_blocks as u64 * 512;
+impl Supervisor {
+    /// Looks, when it is time.
+    pub(super) fn look_at_quotas(&mut self) {
+        let now = self.began.elapsed();
+        if self.quotas.next.is_none_or(|next| now < next) {
+            return;
         }
-        if used > limit.bytes { Err(Errno::EDQUOT) } else { Ok(()) }
-    });
-    end == Err(Errno::EDQUOT)
+        self.quotas.began = now;
+        let limits = &self.quotas.limits;
+        let started = result_pipe().and_then(|(ours, theirs)| {
+            let process = in_child(&theirs, || limits.broken().map_or(Ok(()), Err))?;
+            Ok(Exec { process, purpose: Purpose::Look, deadline: None, timed_out: false, output: Some(ours) })
+        });
+        match started {
+            Ok(exec) => {
+                self.quotas.next = None;
+                self.execs.insert(exec.process.pid.as_raw(), exec);
+            }
+            // For want of processes or descriptors; later there may be some.
+            Err(_) => self.quotas.looked(now, false),
+        }
+    }
+}
+
+impl Limits {
+    fn of(pod: &Pod, sandbox: &Sandbox, logs: PathBuf) -> Limits {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let volumes = spec.volumes.iter().flatten().filter_map(|v| {
+            let empty = v.empty_dir.as_ref().filter(|e| e.medium.as_deref() != Some("Memory"))?;
+            let message =
+                |text: &str| format!("Usage of EmptyDir volume {:?} exceeds the limit {text:?}.", v.name);
+            Some((sandbox.volumes.paths.get(&v.name)?.clone(), limit(empty.size_limit.as_ref(), message)))
+        });
+        let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
+        let containers = all().map(|c| {
+            let message = |text: &str| {
+                format!("Container {} exceeded its local ephemeral storage limit {text:?}.", c.name)
+            };
+            (c.name.clone(), limit(asked(c), message))
+        });
+        let total = crate::lifecycle::resources::storage_limit(&spec).map(|bytes| Limit {
+            bytes,
+            message: format!(
+                "Pod ephemeral local storage usage exceeds the total limit of containers {}.",
+                quantity_text(bytes)
+            ),
+        });
+        Limits {
+            volumes: volumes.collect(),
+            containers: containers.collect(),
+            total,
+            layers: sandbox.containers.clone(),
+            logs,
+        }
+    }
+
+    /// The message of the first limit that is broken, in the order in which the kubelet looks.
+    fn broken(&self) -> Option<String> {
+        let mut used = 0;
+        for (path, limit) in &self.volumes {
+            if limit.is_none() && self.total.is_none() {
+                continue;
+            }
+            let most = limit.as_ref().map_or(u64::MAX, |l| l.bytes);
+            let taken = usage(path, most);
+            if taken > most {
+                return limit.as_ref().map(|l| l.message.clone());
+            }
+            used += taken;
+        }
+        let layers: Vec<_> = fs::read_dir(&self.layers).into_iter().flatten().flatten().collect();
+        let mut broken = None;
+        for (name, limit) in &self.containers {
+            if limit.is_none() && self.total.is_none() {
+                continue;
+            }
+            let own = layers.iter().filter(|layer| {
+                let layer = layer.file_name();
+                layer.to_str().and_then(|l| l.rsplit_once('.')).is_some_and(|(of, _)| of == name)
+            });
+            let written: u64 = own.map(|layer| usage(&layer.path().join("upper"), u64::MAX)).sum();
+            let taken = written + usage(&self.logs.join(name), u64::MAX);
+            if broken.is_none() {
+                broken = limit.as_ref().filter(|l| taken > l.bytes);
+            }
+            used += taken;
+        }
+        self.total.as_ref().filter(|l| used > l.bytes).or(broken).map(|l| l.message.clone())
+    }
+}
+
+fn asked(container: &Container) -> Option<&Quantity> {
+    container.resources.as_ref()?.limits.as_ref()?.get("ephemeral-storage")
+}
+
+fn limit(quantity: Option<&Quantity>, message: impl FnOnce(&str) -> String) -> Option<Limit> {
+    let text = &quantity?.0;
+    let bytes = quantity_bytes(text).ok().filter(|bytes| *bytes > 0)?;
+    Some(Limit { bytes, message: message(text) })
+}
+
+/// What the files take of the disk; no more is counted than is enough to be too much. A file with several
+/// names counts once.
+fn usage(path: &Path, most: u64) -> u64 {
+    let Ok(root) = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) else {
+        return 0;
+    };
+    let (mut used, mut seen) = (0u64, HashSet::new());
+    let mut count = |_: &OwnedFd, stat: &nix::sys::stat::FileStat| {
+        let directory = stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFDIR.bits();
+        if directory || stat.st_nlink <= 1 || seen.insert(stat.st_ino) {
+            used = used.saturating_add(stat.st_blocks as u64 * 512);
+        }
+        if used > most { Err(Errno::EDQUOT) } else { Ok(()) }
+    };
+    if let Ok(stat) = fstat(&root) {
+        let _ = count(&root, &stat);
+    }
+    // What changes under the walk is counted at the next look.
+    let _ = sandbox::walk(&root, &mut count);
+    used
 }
 
 #[cfg(test)]
@@ -89,11 +213,39 @@ mod tests {
     #[test]
     fn r_vol_1_usage_counts_a_file_with_two_names_once() {
         let dir = tempfile::tempdir().unwrap();
-        let limit =
-            |bytes| Limit { volume: "v".into(), path: dir.path().to_owned(), bytes, text: bytes.to_string() };
-        std::fs::write(dir.path().join("a"), vec![1; 64 << 10]).unwrap();
-        std::fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
-        assert!(!exceeds(&limit(100 << 10)));
-        assert!(exceeds(&limit(32 << 10)));
+        fs::write(dir.path().join("a"), vec![1; 64 << 10]).unwrap();
+        fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
+        let used = usage(dir.path(), u64::MAX);
+        assert!((64 << 10..100 << 10).contains(&used), "{used}");
+        assert!(usage(dir.path(), 32 << 10) > 32 << 10);
+    }
+
+    #[test]
+    fn r_res_1_layers_logs_and_empty_dirs_count_as_ephemeral_storage() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |path: &str, size: usize| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![1; size]).unwrap();
+        };
+        make("layers/a.3/upper/f", 200 << 10);
+        make("logs/a/3.log", 200 << 10);
+        make("layers/ab.0/upper/f", 900 << 10);
+        make("v/f", 500 << 10);
+        let own = |bytes: u64, word: &str| Some(Limit { bytes: bytes << 10, message: word.into() });
+        let limits = |volume, container, total| {
+            let limits = Limits {
+                volumes: vec![(dir.path().join("v"), volume)],
+                containers: vec![("a".into(), container), ("ab".into(), None)],
+                total,
+                layers: dir.path().join("layers"),
+                logs: dir.path().join("logs"),
+            };
+            limits.broken()
+        };
+        assert_eq!(limits(own(800, "v"), own(600, "a"), own(2000, "total")), None);
+        assert_eq!(limits(None, own(300, "a"), None).as_deref(), Some("a"));
+        assert_eq!(limits(None, own(300, "a"), own(1500, "total")).as_deref(), Some("total"));
+        assert_eq!(limits(own(100, "v"), own(300, "a"), own(1500, "total")).as_deref(), Some("v"));
     }
 }

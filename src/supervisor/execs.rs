@@ -39,6 +39,8 @@ pub(super) enum Purpose {
     Client(u64),
     Hook(Run, Hook),
     Probe(Run, Probe),
+    /// At what the pod takes of the disk.
+    Look,
 }
 
 /// What a hook or a probe wants done.
@@ -92,9 +94,7 @@ impl Supervisor {
         timeout: Option<Duration>,
         purpose: Purpose,
     ) -> Result<(), String> {
-        let (ours, theirs) =
-            pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("cannot make a pipe: {e}"))?;
-        nonblocking(&ours).map_err(|e| format!("cannot make a pipe: {e}"))?;
+        let (ours, theirs) = result_pipe()?;
         let task = task.ok_or("there is no handler")?;
         // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
         let slack = match task {
@@ -181,8 +181,21 @@ impl Supervisor {
             }
             Purpose::Hook(run, hook) => self.pending.push_back(Event::HookEnded { run, hook, result }),
             Purpose::Probe(run, probe) => self.pending.push_back(Event::ProbeEnded { run, probe, result }),
+            Purpose::Look => {
+                let broken = result.err().filter(|_| code == 1);
+                self.quotas.looked(self.began.elapsed(), broken.is_some());
+                self.pending.extend(broken.map(|message| Event::Evict { message }));
+            }
         }
     }
+}
+
+/// Through which a child says what has failed; our end never blocks.
+pub(super) fn result_pipe() -> Result<(OwnedFd, OwnedFd), String> {
+    let failed = |e| format!("cannot make a pipe: {e}");
+    let (ours, theirs) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(failed)?;
+    nonblocking(&ours).map_err(failed)?;
+    Ok((ours, theirs))
 }
 
 fn hook_task(handler: LifecycleHandler) -> Option<Task> {

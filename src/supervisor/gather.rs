@@ -6,7 +6,7 @@ use podctl_images::{Reference, Store};
 
 use super::Error;
 use crate::{
-    manifest::{self, Manifest},
+    manifest::{self, Manifest, named},
     sandbox::Objects,
     state::Home,
 };
@@ -44,24 +44,23 @@ pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, E
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
     let mut objects = Objects::default();
     for reference in manifest::references(pod) {
-        let named = |name: Option<&String>| name.is_some_and(|n| n == reference.name);
-        match reference.kind {
-            "ConfigMap" if !objects.config_maps.iter().any(|o| named(o.metadata.name.as_ref())) => {
-                let mut known = from.iter().flat_map(|m| &m.config_maps);
-                objects.config_maps.extend(known.find(|o| named(o.metadata.name.as_ref())).cloned());
+        let (kind, name) = (reference.kind, reference.name);
+        match kind {
+            "ConfigMap" if objects.config_maps.iter().all(|o| o.metadata.name.as_deref() != Some(name)) => {
+                let known = from.iter().find_map(|m| named(&m.config_maps, namespace, name));
+                objects.config_maps.extend(known.cloned());
             }
-            "Secret" if !objects.secrets.iter().any(|o| named(o.metadata.name.as_ref())) => {
-                let mut known = from.iter().flat_map(|m| &m.secrets);
-                objects.secrets.extend(known.find(|o| named(o.metadata.name.as_ref())).cloned());
+            "Secret" if objects.secrets.iter().all(|o| o.metadata.name.as_deref() != Some(name)) => {
+                let known = from.iter().find_map(|m| named(&m.secrets, namespace, name));
+                objects.secrets.extend(known.cloned());
             }
             "PersistentVolumeClaim" => {
-                let volume = home.volume(namespace, reference.name);
-                let mut known = from.iter().flat_map(|m| &m.claims);
-                match known.find(|o| named(o.metadata.name.as_ref())) {
+                let volume = home.volume(namespace, name);
+                match from.iter().find_map(|m| named(&m.claims, namespace, name)) {
                     Some(claim) if volume.claim()?.is_none() => volume.make(claim)?,
                     _ => volume.make_if_missing()?,
                 }
-                objects.claims.insert(reference.name.to_owned(), volume);
+                objects.claims.insert(name.to_owned(), volume);
             }
             _ => {}
         }

@@ -34,7 +34,7 @@ use podctl_runtime::{IdMappings, Process, Spawn, spawn, trace};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    children,
+    children, contained,
     control::{Request, send},
     log::Limits as LogLimits,
     publish, userns,
@@ -85,6 +85,8 @@ pub(super) struct Launch {
     pub host_ip: Option<String>,
     /// Steps are traced, from this zero on.
     pub trace: Option<u64>,
+    /// It is root's pod in a user namespace; these mounts come beside it.
+    pub contained: Option<contained::Mounts>,
 }
 
 /// What a user may choose beside the manifest.
@@ -218,6 +220,7 @@ impl Started {
     /// Waits until the supervisor has ended; its pod has then ended, too.
     pub fn wait(&self) {
         let _ = self.supervisor.wait();
+        contained::tidy(Duration::ZERO);
     }
 }
 
@@ -298,6 +301,12 @@ fn again(dir: &PodDir) -> Result<Again, Error> {
     Ok(serde_json::from_slice(&text).map_err(damaged)?)
 }
 
+/// What starts the pod again has these objects from now on.
+pub(super) fn keep_objects(dir: &PodDir, objects: &Objects) -> Result<(), Error> {
+    let again = Again { objects: objects.clone(), ..again(dir)? };
+    Ok(dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?)
+}
+
 /// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
 ///
 /// # Errors
@@ -348,6 +357,7 @@ fn launch(
     if !published.is_empty() {
         dir.write(&pod)?;
     }
+    let contained = contained::prepare(home, &pod, &objects)?;
     let launch = Launch {
         pod,
         objects,
@@ -360,6 +370,7 @@ fn launch(
         first: first.is_some(),
         host_ip: host_ip().map(|ip| ip.to_string()),
         trace: trace::zero(),
+        contained: contained.as_ref().map(|c| c.mounts.clone()),
     };
     let mut document = memfd(c"podctl-launch")?;
     let text = serde_json::to_vec(&launch).expect("plain data");
@@ -407,7 +418,10 @@ fn launch(
         fds.push((theirs.as_fd(), FIRST));
     }
     let called = format!("supervise {}/{}", dir.namespace, dir.name);
-    let supervisor = role(&called, namespaces, None, join, &fds)?;
+    fds.extend(contained.iter().flat_map(contained::Contained::fds));
+    let own = contained.as_ref().map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let into = if own.is_some() { own.as_slice() } else { join };
+    let supervisor = role(&called, namespaces, None, into, &fds)?;
     trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
@@ -425,6 +439,9 @@ fn launch(
 
     if let Some(scope) = scope {
         scope.settle();
+    }
+    if let Some(contained) = contained {
+        contained.lend_cgroup(&uid, &supervisor);
     }
     // It waits with its cgroup until it is in the scope; one that is gone already says why below.
     let _ = nix::unistd::write(&client, b"go");
@@ -541,7 +558,7 @@ fn host_ip() -> Option<std::net::IpAddr> {
     route("0.0.0.0", "192.0.2.1").or_else(|| route("::", "2001:db8::1"))
 }
 
-fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
+pub(super) fn memfd(name: &std::ffi::CStr) -> Result<File, Error> {
     memfd_create(name, MFdFlags::MFD_CLOEXEC).map(File::from).map_err(step("make a memory file"))
 }
 

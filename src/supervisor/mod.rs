@@ -11,6 +11,7 @@ pub mod bars;
 mod cgroups;
 pub(crate) mod children;
 mod client;
+mod contained;
 pub mod control;
 mod create;
 mod ephemeral;
@@ -27,6 +28,7 @@ mod poll;
 mod publish;
 pub mod pull;
 mod record;
+pub mod refresh;
 mod scope;
 mod starter;
 pub mod sweep;
@@ -151,6 +153,8 @@ struct Supervisor {
     /// The pod's place on the network.
     network: Option<network::Member>,
     _lock: OwnedFd,
+    /// The lock on the ids of a pod with a user namespace of its own.
+    _ids: Option<OwnedFd>,
 }
 
 /// The supervisor's life, from exec to the pod's end. Gives its exit code.
@@ -207,7 +211,10 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let dir =
         home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
     let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
-    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network)
+    let contained = launch.contained.as_ref().map(|mounts| contained::enter(&home, mounts)).transpose()?;
+    let (ids, host_paths) = contained.unzip();
+    let host_paths = host_paths.unwrap_or_default();
+    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network, &host_paths)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
     steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
@@ -262,7 +269,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let store = Store::open(&home.images())?;
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
-    let quotas = eviction::Quotas::new(&launch.pod, &sandbox.volumes.paths);
+    let uid = launch.pod.metadata.uid.as_deref().unwrap_or_default();
+    let quotas = eviction::Quotas::new(&launch.pod, &sandbox, home.logs(&dir.namespace, &dir.name, uid));
     let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
     let first_id = first.as_ref().map(|(id, _)| *id);
     let mut supervisor = Supervisor {
@@ -301,6 +309,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         finished: false,
         network,
         _lock: lock,
+        _ids: ids,
     };
     if let Some(id) = first_id {
         supervisor.serve_connection(id);
@@ -340,8 +349,7 @@ impl Supervisor {
                 continue;
             }
             self.end_late_execs();
-            let broken = self.quotas.look(self.began.elapsed());
-            self.pending.extend(broken.map(|message| Event::Evict { message }));
+            self.look_at_quotas();
             self.pending.push_back(Event::Tick);
             self.settle();
         }

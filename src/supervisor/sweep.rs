@@ -3,7 +3,7 @@
 //! Files of a container belong to ids that only the pod's user namespace knows, so the sweep runs
 //! in one.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use nix::{
@@ -15,12 +15,16 @@ use podctl_runtime::IdMappings;
 use super::launch::{Error, role};
 use crate::state::{Home, PodDir};
 
+/// How long a supervisor that has let go of its clients takes to be gone.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Forgets an ended pod: its record, its logs, and what its supervisor could not clear away.
 ///
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
     super::cgroups::sweep(dir);
+    super::contained::tidy(Duration::ZERO);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
         let logs = home.logs(&dir.namespace, &dir.name, &uid);
@@ -33,6 +37,11 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
         }
     }
     Ok(dir.remove()?)
+}
+
+/// Takes away what an ended supervisor could not, being in it.
+pub fn tidy() {
+    super::contained::tidy(PATIENCE);
 }
 
 fn uid(pod: &Pod) -> String {

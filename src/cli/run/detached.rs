@@ -18,7 +18,34 @@ use super::{
     awaited::awaited,
     notes::{Notes, end, hopeless},
 };
-use crate::{state::Home, supervisor::Started};
+use crate::{lifecycle::job::Place, manifest::Job, state::Home, supervisor::Started};
+
+/// The pods of a job that nobody sees to: each is started once, all at once.
+pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {
+    let (name, places, at_a_time) = (&job.name, job.places(), job.parallelism());
+    if places > at_a_time {
+        return Err(Error::Said(format!(
+            "job {name:?} runs {places} pods, {at_a_time} at a time: somebody has to see to it; run it without --detach"
+        )));
+    }
+    if job.spec.backoff_limit != Some(0) {
+        warn(&format!(
+            "nobody sees to job {name:?} after --detach: a pod that fails is not replaced, and no limit or policy of the job is kept; run it without --detach"
+        ));
+    }
+    let pod = |index| job.pod(Place { index, attempt: 0 }, 0, 0);
+    Ok((0..places)
+        .map(pod)
+        .map(|mut pod| {
+            // All start now: the job's deadline is each pod's.
+            if let Some(spec) = &mut pod.spec {
+                let own = spec.active_deadline_seconds.into_iter();
+                spec.active_deadline_seconds = own.chain(job.spec.active_deadline_seconds).min();
+            }
+            pod
+        })
+        .collect())
+}
 
 /// A wait that lasts longer says what it is for.
 const SILENCE: Duration = Duration::from_secs(2);

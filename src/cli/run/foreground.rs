@@ -42,7 +42,7 @@ pub(super) fn foreground(
 ) -> Result<i32, Error> {
     let mut follows = Vec::new();
     let mut new = started;
-    new.extend(jobs.advance(exit_code, start)?);
+    new.extend(jobs.advance(start)?);
     let mut prefixes = Prefixes::of(new.iter().filter_map(|p| p.dir.read().ok()), new.len() > 1);
     let mut interrupts = 0;
     let mut failure = None;
@@ -84,7 +84,7 @@ pub(super) fn foreground(
                 notes.show_end(&now, &pod.dir);
             }
         }
-        new.extend(jobs.advance(exit_code, start)?);
+        new.extend(jobs.advance(start)?);
         if !new.is_empty() {
             continue;
         }
@@ -96,7 +96,10 @@ pub(super) fn foreground(
         let living = follows.iter().zip(living).filter(|(_, lives)| *lives);
         fds.extend(living.map(|((pod, ..), _)| PollFd::new(pod.fd(), PollFlags::POLLIN)));
         let behind = follows.iter().any(|(_, f, _)| f.behind());
-        let _ = poll(&mut fds, if behind { PollTimeout::ZERO } else { PollTimeout::NONE });
+        let wait = if behind { Some(Duration::ZERO) } else { jobs.next() };
+        // Rounded up, so that it is time when the wait is over.
+        let wait = wait.map(|t| PollTimeout::try_from(t + Duration::from_micros(999)));
+        let _ = poll(&mut fds, wait.map_or(PollTimeout::NONE, |t| t.unwrap_or(PollTimeout::MAX)));
         while let Ok(Some(_)) = signals.read_signal() {
             interrupts += 1;
             jobs.stop();
@@ -117,11 +120,12 @@ pub(super) fn foreground(
         // Of a pod that was deleted there is nothing more to say.
         if let Ok(ended) = pod.dir.read()
             && code == 0
-            && !jobs.answers_for(&ended)
+            && !jobs.answers_for(&pod.uid)
         {
             code = exit_code(&ended);
         }
     }
+    jobs.forget(home)?;
     match failure {
         Some(message) => Err(Error::Said(message)),
         None if interrupts > 0 => Ok(130),
@@ -130,7 +134,7 @@ pub(super) fn foreground(
 }
 
 /// 0 when the pod succeeded, else the code of the first app container that failed.
-pub(super) fn exit_code(pod: &Pod) -> i32 {
+pub(in super::super) fn exit_code(pod: &Pod) -> i32 {
     let status = pod.status.clone().unwrap_or_default();
     if status.phase.as_deref() == Some("Succeeded") {
         return 0;

@@ -12,13 +12,13 @@ use std::{fs, io::Read, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::trace;
 
-pub(super) use self::start::start;
+pub(super) use self::{foreground::exit_code, start::start};
 use super::{
     Error, attach, delete, io, jobs,
     objects::{self, Kind},
 };
 use crate::{
-    manifest::{self, Diagnostic, Manifest, Source},
+    manifest::{self, Diagnostic, Manifest, Named, Source},
     network::ports::{self, HostPort},
     state::Home,
 };
@@ -66,10 +66,10 @@ pub(super) struct Args {
     /// What a failed init container does: retry alone, or restart the whole pod.
     #[arg(long, value_enum, default_value = "retry")]
     init_failure: InitFailure,
-    /// First wait before a container is restarted, in seconds.
+    /// First wait before a container is restarted, or a job's pod replaced, in seconds.
     #[arg(long, default_value = "10", value_parser = seconds)]
     backoff_initial: Duration,
-    /// Longest wait before a container is restarted, in seconds.
+    /// Longest wait before a container is restarted, or a job's pod replaced, in seconds.
     #[arg(long, default_value = "300", value_parser = seconds)]
     backoff_max: Duration,
     /// A container's log file that has grown so large is put aside.
@@ -145,35 +145,35 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
     let maps = args.configmap.iter().map(|file| (Kind::ConfigMap, file));
     let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
-    let stored = objects::stored(home, namespace, &maps.chain(secrets).collect::<Vec<_>>())?;
-    let mut manifest = read(&args.files, &stored)?;
-    let mut jobs = std::mem::take(&mut manifest.jobs);
+    let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
+    let mut manifest = read(&args.files, &stored, namespace)?;
     trace::mark("client", "read the manifest");
-    if manifest.pods.is_empty() && jobs.is_empty() {
+    if manifest.pods.is_empty() && manifest.jobs.is_empty() {
         return Err(Error::Said(
             "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
         ));
     }
+    if args.dry_run {
+        return super::explain::explain(&manifest, home);
+    }
+    let mut jobs = std::mem::take(&mut manifest.jobs);
+    start::met(&manifest.pods, &jobs)?;
     if args.detach {
-        if let Some(job) = jobs.iter().find(|job| job.pods.len() > job.parallelism) {
-            return Err(Error::Said(format!(
-                "job {:?} runs {} pods, {} at a time: somebody has to see to it; run it without --detach",
-                job.name,
-                job.pods.len(),
-                job.parallelism
-            )));
+        for job in jobs.drain(..) {
+            manifest.pods.extend(detached::pods_of(&job)?);
         }
-        manifest.pods.extend(jobs.drain(..).flat_map(|job| job.pods));
+    }
+    if (args.stdin || args.attach) && !jobs.is_empty() {
+        return Err(Error::Said(
+            "a job's pods come and go, and a terminal is for one pod; run it without --stdin and --attach"
+                .into(),
+        ));
     }
     if (args.stdin || args.attach) && manifest.pods.len() > 1 {
         return Err(Error::Said(
             "one terminal can be attached to one pod only; run the others with -d".into(),
         ));
     }
-    if args.dry_run {
-        return super::explain::explain(&manifest, home);
-    }
-    start::met(&manifest)?;
     if manifest.pods.len() > 1 && !args.publish.is_empty() {
         let words = "--publish is for one pod, and the files hold several: give them hostPorts";
         return Err(Error::Said(words.into()));
@@ -183,7 +183,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let signals = foreground::signals()?;
     let from = [&manifest, &stored];
     for pod in &manifest.pods {
-        match start(args, home, in_namespace(pod.clone(), namespace), from) {
+        match start(args, home, pod.clone(), from) {
             Ok(pod) => started.push(pod),
             Err(e) => {
                 for pod in &started {
@@ -199,8 +199,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.stdin || args.attach {
         return started.pop().map_or(Ok(0), |pod| attached::attached(args, home, pod, &signals));
     }
-    let start = |pod: Pod| start(args, home, in_namespace(pod, namespace), from);
-    foreground::foreground(started, jobs::Queue::new(jobs), &start, home, &signals)
+    let start = |pod: Pod| start(args, home, pod, from);
+    let backoff = (args.backoff_initial, args.backoff_max);
+    foreground::foreground(started, jobs::Queue::new(jobs, backoff), &start, home, &signals)
 }
 
 impl Args {
@@ -213,14 +214,6 @@ impl Args {
         }
         <Run as clap::Parser>::parse_from(["run", "--detach", "--wait=none", "-"]).args
     }
-}
-
-/// The pod in the command's namespace, unless it names its own.
-pub(super) fn in_namespace(mut pod: Pod, namespace: &str) -> Pod {
-    if pod.metadata.namespace.as_deref().is_none_or(|n| n == "default") {
-        pod.metadata.namespace = Some(namespace.to_owned());
-    }
-    pod
 }
 
 /// A file's name and text; `-` is standard input.
@@ -246,9 +239,15 @@ pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
     ))
 }
 
-pub(super) fn read(files: &[String], stored: &Manifest) -> Result<Manifest, Error> {
+/// The objects that files name; nothing else of the files has to be right.
+pub(super) fn names(files: &[String], namespace: &str) -> Result<Vec<Named>, Error> {
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
-    let manifest = manifest::load_beside(&sources, stored).map_err(|all| refused(&all, files))?;
+    manifest::names(&sources, namespace).map_err(|e| Error::Said(e.to_string()))
+}
+
+pub(super) fn read(files: &[String], stored: &Manifest, namespace: &str) -> Result<Manifest, Error> {
+    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
+    let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {
         anstream::eprintln!("{warning}");
     }

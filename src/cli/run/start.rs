@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     engine::{self, Engine},
-    manifest::Manifest,
+    manifest::{Job, Manifest},
     network::ports::{HostPort, Target},
     state::{Home, Liveness},
     supervisor::{LogLimits, Options, Started, control::Request},
@@ -42,8 +42,9 @@ fn publish(pod: &mut Pod, ports: &[HostPort]) {
 }
 
 /// Nothing is started when this machine cannot give what a pod asks for.
-pub(super) fn met(manifest: &Manifest) -> Result<(), Error> {
-    Ok(manifest.pods.iter().try_for_each(|pod| engine::unmet(pod).map(drop))?)
+pub(super) fn met(pods: &[Pod], jobs: &[Job]) -> Result<(), Error> {
+    let all = pods.iter().chain(jobs.iter().map(|job| &job.pod));
+    Ok(all.into_iter().try_for_each(|pod| engine::unmet(pod).map(drop))?)
 }
 
 pub(in super::super) fn start(

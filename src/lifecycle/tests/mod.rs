@@ -13,6 +13,7 @@ mod app;
 mod eph;
 mod hook;
 mod init;
+mod job;
 mod probe;
 mod side;
 mod simulation;

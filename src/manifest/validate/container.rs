@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 
 use super::{
-    super::{Report, Severity, quantity_bytes, quantity_millis, typed::entry},
+    super::{Report, Severity},
     env,
     handlers::{hook, probe},
     names::{dns_label, inner_path, one_of, port_name, within},
+    resources,
 };
 
 /// As the API server counts.
@@ -107,7 +108,7 @@ pub(super) fn container(
     mounts(c, path, volumes, report);
     ports(c, spec, path, host_ports, report);
     env::environment(c, path, spec, report);
-    resources(c, path, report);
+    resources::container(c, path, report);
     for (name, found) in [
         ("startupProbe", &c.startup_probe),
         ("livenessProbe", &c.liveness_probe),
@@ -245,38 +246,6 @@ fn ports(c: &Container, spec: &PodSpec, path: &str, host_ports: &mut HostPorts, 
             && ip.parse::<std::net::IpAddr>().is_err()
         {
             report.error(&at("hostIP"), format!("Invalid value: {ip:?}: must be a valid IP address"));
-        }
-    }
-}
-
-fn resources(c: &Container, path: &str, report: &mut Report<'_>) {
-    let Some(resources) = &c.resources else { return };
-    let standard =
-        |name: &str| ["cpu", "memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-");
-    for (list, values) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-        for (name, quantity) in values.iter().flatten() {
-            let at = entry(&format!("{path}.resources.{list}"), name);
-            if !standard(name) && !name.contains('/') {
-                report.error(
-                    &at,
-                    format!("Invalid value: {name:?}: must be a standard resource type or fully qualified (cpu, memory, ephemeral-storage)"),
-                );
-            }
-            match (quantity_bytes(&quantity.0), resources.limits.as_ref().and_then(|l| l.get(name))) {
-                (Err(e), _) => report.error(&at, format!("Invalid value: {:?}: {e}", quantity.0)),
-                (Ok(_), Some(limit)) if list == "requests" => {
-                    if let (Ok(asked), Ok(most)) = (quantity_millis(&quantity.0), quantity_millis(&limit.0))
-                        && asked > most
-                    {
-                        let message = format!(
-                            "Invalid value: {:?}: must be less than or equal to {name} limit of {}",
-                            quantity.0, limit.0
-                        );
-                        report.error(&at, message);
-                    }
-                }
-                _ => {}
-            }
         }
     }
 }

@@ -5,13 +5,15 @@ mod env;
 mod handlers;
 mod names;
 mod objects;
+mod resources;
 mod volumes;
 
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use self::names::{dns_label, one_of, within};
+use self::names::dns_label;
+pub(super) use self::names::{one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
 use super::{Report, typed::join};
 
@@ -65,6 +67,20 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
             dns_label(name, &at(&format!("spec.{field}")), report);
         }
     }
+    if let Some(name) = spec.hostname_override.as_deref().filter(|n| !n.is_empty()) {
+        let path = at("spec.hostnameOverride");
+        names::dns_subdomain(name, &path, report);
+        if name.len() > 64 {
+            report.error(&path, format!("Invalid value: {name:?}: must be no more than 64 characters"));
+        }
+        for (field, on) in
+            [("hostNetwork", spec.host_network), ("setHostnameAsFQDN", spec.set_hostname_as_fqdn)]
+        {
+            if on == Some(true) {
+                report.error(&path, format!("Forbidden: may not be set when `{field}` is true"));
+            }
+        }
+    }
     for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
         let at = |field: &str| at(&format!("spec.hostAliases[{i}].{field}"));
         if alias.ip.parse::<std::net::IpAddr>().is_err() {
@@ -78,6 +94,7 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
             names::dns_subdomain(name, &at(&format!("hostnames[{j}]")), report);
         }
     }
+    resources::pod(spec, &at("spec"), report);
     let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
     if spec.containers.is_empty() {
         report.error(&at("spec.containers"), "Required value");

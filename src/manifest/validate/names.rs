@@ -10,7 +10,7 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name')";
 
-pub(super) fn one_of(value: Option<&str>, allowed: &[&str], path: &str, report: &mut Report<'_>) {
+pub(in super::super) fn one_of(value: Option<&str>, allowed: &[&str], path: &str, report: &mut Report<'_>) {
     if let Some(value) = value
         && !allowed.contains(&value)
     {
@@ -20,7 +20,13 @@ pub(super) fn one_of(value: Option<&str>, allowed: &[&str], path: &str, report: 
 }
 
 /// Between two bounds, both allowed.
-pub(super) fn within(value: Option<i64>, least: i64, most: i64, path: &str, report: &mut Report<'_>) {
+pub(in super::super) fn within(
+    value: Option<i64>,
+    least: i64,
+    most: i64,
+    path: &str,
+    report: &mut Report<'_>,
+) {
     let Some(value) = value.filter(|v| !(least..=most).contains(v)) else { return };
     let bounds = match most {
         i64::MAX => format!("must be greater than or equal to {least}"),

@@ -1,0 +1,75 @@
+//! `podctl doctor`: what this machine offers pods, and the command that mends what is missing.
+
+mod facts;
+mod judge;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use super::Error;
+use crate::state::Home;
+
+pub(crate) use facts::{try_namespaces, try_overlay};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// How to print.
+    #[arg(short, long, value_enum, default_value = "text")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Output {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    /// Pods run, without something.
+    Degraded,
+    /// Pods do not run.
+    Broken,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    state: State,
+    /// What was found; when it is not well, what will not work.
+    found: String,
+    /// The command that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+/// The exit code is 1 when something is broken.
+pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
+    let checks = judge::checks(&facts::gather(home));
+    match args.output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&checks).expect("plain data")),
+        Output::Text => anstream::print!("{}", text(&checks)),
+    }
+    Ok(i32::from(checks.iter().any(|check| check.state == State::Broken)))
+}
+
+fn text(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        let (word, colour) = match check.state {
+            State::Ok => ("ok", anstyle::AnsiColor::Green),
+            State::Degraded => ("degraded", anstyle::AnsiColor::Yellow),
+            State::Broken => ("broken", anstyle::AnsiColor::Red),
+        };
+        let style = anstyle::Style::new().fg_color(Some(colour.into()));
+        text += &format!("{style}{word:<9}{style:#} {:<17} {}\n", check.name, check.found);
+        if let Some(mend) = &check.mend {
+            text += &format!("{:<28}mend: {mend}\n", "");
+        }
+    }
+    text
+}

@@ -1,0 +1,156 @@
+//! doctor's words on machines that are made up; `PODCTL_BLESS=1` writes them anew.
+
+use std::path::Path;
+
+use super::{
+    facts::{Cgroups, Facts, Rootless},
+    judge::checks,
+    text,
+};
+
+/// A laptop on which nothing is missing.
+fn laptop() -> Facts {
+    Facts {
+        release: "6.12.9-amd64".into(),
+        seccomp: true,
+        user: "ann".into(),
+        rootless: Some(Rootless {
+            clone: Some(1),
+            namespaces: Some(28_633),
+            apparmor: false,
+            tried: Ok(true),
+            ids: Ok((65_537, None)),
+            mappers: ["newuidmap", "newgidmap"]
+                .map(|name| (name, Some((format!("/usr/bin/{name}").into(), true))))
+                .into(),
+        }),
+        data: "/home/ann/.local/share/podctl".into(),
+        overlay: Ok(true),
+        tun: true,
+        pasta: Some("/usr/bin/pasta".into()),
+        slirp4netns: true,
+        first_port: Some(80),
+        cgroups: Cgroups {
+            systemd: true,
+            unified: true,
+            delegated: Some(["cpu", "memory", "pids"].map(String::from).into()),
+            available: Err("cgroup / cannot be written by this user".into()),
+        },
+        inotify: Some(128),
+        space: Ok(20 << 30),
+        registries: Ok(0),
+    }
+}
+
+fn rootless(change: impl FnOnce(&mut Rootless)) -> Facts {
+    let mut facts = laptop();
+    change(facts.rootless.as_mut().expect("it is one"));
+    facts
+}
+
+fn with(change: impl FnOnce(&mut Facts)) -> Facts {
+    let mut facts = laptop();
+    change(&mut facts);
+    facts
+}
+
+fn cases() -> Vec<(&'static str, Facts)> {
+    let unwritable = || Err("no cgroup below /sys/fs/cgroup can be written by this user".to_owned());
+    vec![
+        ("a laptop", laptop()),
+        (
+            "root",
+            with(|f| {
+                f.rootless = None;
+                f.data = "/var/lib/podctl".into();
+                f.cgroups = Cgroups {
+                    systemd: false,
+                    unified: false,
+                    delegated: None,
+                    available: Ok(vec!["cpu", "memory", "pids"]),
+                };
+                f.registries = Ok(2);
+            }),
+        ),
+        (
+            "a fresh Debian",
+            with(|f| {
+                (f.pasta, f.slirp4netns, f.first_port) = (None, false, Some(1024));
+                f.cgroups.delegated = Some(["memory", "pids"].map(String::from).into());
+                let rootless = f.rootless.as_mut().expect("it is one");
+                rootless.mappers = vec![("newuidmap", None), ("newgidmap", None)];
+                rootless.ids = Ok((
+                    1,
+                    Some("only one user id is available: newuidmap and newgidmap are not installed".into()),
+                ));
+            }),
+        ),
+        (
+            "Ubuntu's restriction",
+            rootless(|r| {
+                r.apparmor = true;
+                r.tried = Ok(false);
+            }),
+        ),
+        ("no user namespaces for users", rootless(|r| r.clone = Some(0))),
+        ("no user namespaces", rootless(|r| r.namespaces = Some(0))),
+        ("a sandbox around podctl", rootless(|r| r.tried = Ok(false))),
+        (
+            "mappers without rights and few ids",
+            rootless(|r| {
+                r.mappers = vec![("newuidmap", Some(("/usr/bin/newuidmap".into(), false)))];
+                r.ids = Ok((1001, None));
+            }),
+        ),
+        ("su instead of a login", with(|f| f.cgroups.delegated = None)),
+        (
+            "version 1 without systemd",
+            with(|f| {
+                f.cgroups =
+                    Cgroups { systemd: false, unified: false, delegated: None, available: unwritable() };
+            }),
+        ),
+        (
+            "version 2 without systemd",
+            with(|f| {
+                f.cgroups =
+                    Cgroups { systemd: false, unified: true, delegated: None, available: unwritable() };
+            }),
+        ),
+        (
+            "slirp4netns alone, few watches, little space",
+            with(|f| {
+                (f.pasta, f.inotify, f.space) = (None, Some(16), Ok(1 << 30));
+            }),
+        ),
+        (
+            "an old kernel where much is missing",
+            with(|f| {
+                (f.release, f.seccomp, f.tun, f.inotify) = ("4.19.0-27-amd64".into(), false, false, None);
+                (f.overlay, f.space) = (Ok(false), Err("Permission denied".into()));
+                f.registries = Err("/etc/containers/registries.conf: expected a table".into());
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn doctors_words_are_as_before() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/doctor.txt");
+    let well = text(&checks(&laptop()));
+    let mut said = String::new();
+    for (name, facts) in cases() {
+        let plain = anstream::adapter::strip_str(&text(&checks(&facts))).to_string();
+        let well = anstream::adapter::strip_str(&well).to_string();
+        // Of all but the first only what differs from a machine on which all is well.
+        let lines: Vec<&str> =
+            plain.lines().filter(|line| name == "a laptop" || !well.lines().any(|w| w == *line)).collect();
+        said += &format!("== {name}\n{}\n\n", lines.join("\n"));
+    }
+    if std::env::var_os("PODCTL_BLESS").is_some() {
+        std::fs::create_dir_all(golden.parent().expect("joined above")).unwrap();
+        std::fs::write(&golden, &said).unwrap();
+    }
+    let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert_eq!(said, expected, "if this is better, run again with PODCTL_BLESS=1");
+}

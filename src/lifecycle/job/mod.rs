@@ -1,0 +1,349 @@
+//! The Job controller's rules: which pods of a job are to run, and how the job ends.
+//!
+//! Pure, as all of `lifecycle`: whoever runs the job tells what he sees of its pods with [`seen`] and
+//! [`ended`], then [`advance`] looks at the whole state and says what is to be done.
+
+mod policy;
+
+pub use policy::indexes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    batch::v1::{JobSpec, PodFailurePolicyRule},
+    core::v1::Pod,
+};
+
+/// Distilled from a checked Job; made once.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Without a number the first success is enough.
+    completions: Option<u32>,
+    parallelism: u32,
+    backoff_limit: u32,
+    /// Each index fails by itself: backoffLimitPerIndex and maxFailedIndexes.
+    per_index: Option<(u32, Option<u32>)>,
+    /// restartPolicy OnFailure: restarts of containers count, too.
+    restarts_count: bool,
+    deadline: Option<Duration>,
+    failure_rules: Vec<PodFailurePolicyRule>,
+    success_rules: Vec<SuccessRule>,
+    /// A pod that is being deleted has failed already, and is replaced at once (podReplacementPolicy).
+    replaces_terminating: bool,
+    /// First and longest wait before a failed pod is replaced.
+    backoff: (Duration, Duration),
+}
+
+#[derive(Clone, Debug)]
+struct SuccessRule {
+    indexes: Option<BTreeSet<u32>>,
+    count: Option<u32>,
+}
+
+/// One pod of a job: which place it fills, and how many have filled it before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The completion index; of a job without indexes, a number that is free.
+    pub index: u32,
+    /// 0 for the first pod of that index.
+    pub attempt: u32,
+}
+
+/// Something to do for the job, now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a pod.
+    Start {
+        /// Which one.
+        place: Place,
+        /// So many pods of its index have failed.
+        failures: u32,
+        /// So many more have failed and are ignored (podFailurePolicy).
+        ignored: u32,
+    },
+    /// Delete a pod that lives.
+    End(Place),
+}
+
+/// How the job ended; its conditions' words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// `Complete` rather than `Failed`.
+    pub complete: bool,
+    /// Such as `BackoffLimitExceeded`; empty when all pods succeeded.
+    pub reason: &'static str,
+    /// In the controller's words.
+    pub message: String,
+}
+
+/// All that is remembered of a job.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    began: Duration,
+    living: BTreeMap<Place, Living>,
+    indexes: BTreeMap<u32, Index>,
+    failed: u32,
+    backoff: Backoff,
+    /// A rule with the action FailJob has matched.
+    failing: Option<String>,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Living {
+    restarts: u32,
+    terminating: bool,
+    /// As a failure, though it lives.
+    counted: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Index {
+    attempts: u32,
+    failures: u32,
+    ignored: u32,
+    succeeded: bool,
+    failed: bool,
+    backoff: Backoff,
+}
+
+/// Failures in a row, and the last of them.
+#[derive(Clone, Debug, Default)]
+struct Backoff {
+    failures: u32,
+    last: Duration,
+}
+
+impl Backoff {
+    fn failed(&mut self, now: Duration) {
+        *self = Backoff { failures: self.failures + 1, last: now };
+    }
+
+    /// Before that time no replacement starts.
+    fn until(&self, (initial, longest): (Duration, Duration)) -> Duration {
+        match self.failures {
+            0 => Duration::ZERO,
+            n => self.last + initial.saturating_mul(1 << (n - 1).min(30)).min(longest),
+        }
+    }
+}
+
+impl Spec {
+    /// Distils a job with the API server's defaults.
+    pub fn new(job: &JobSpec, pod: &Pod, backoff: (Duration, Duration)) -> Spec {
+        let number = |n: Option<i32>| n.map(|n| n.max(0) as u32);
+        let completions = number(job.completions);
+        let rules = job.success_policy.iter().flat_map(|policy| &policy.rules);
+        let parse = |text: &String| indexes(text, completions.unwrap_or(0)).unwrap_or_default();
+        let success_rules = rules.map(|rule| SuccessRule {
+            indexes: rule.succeeded_indexes.as_ref().map(parse),
+            count: number(rule.succeeded_count),
+        });
+        let failure = job.pod_failure_policy.as_ref();
+        Spec {
+            completions,
+            parallelism: number(job.parallelism).unwrap_or(1),
+            backoff_limit: number(job.backoff_limit).unwrap_or(6),
+            per_index: number(job.backoff_limit_per_index).map(|n| (n, number(job.max_failed_indexes))),
+            restarts_count: pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure"),
+            deadline: job.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
+            failure_rules: failure.map(|policy| policy.rules.clone()).unwrap_or_default(),
+            success_rules: success_rules.collect(),
+            replaces_terminating: job.pod_replacement_policy.as_deref() == Some("TerminatingOrFailed"),
+            backoff,
+        }
+    }
+}
+
+impl State {
+    /// A job that begins now.
+    pub fn new(now: Duration) -> State {
+        State { began: now, ..State::default() }
+    }
+
+    /// How it ends, once that is decided; some pods may still have to.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.outcome.as_ref()
+    }
+
+    /// It has ended, and so have its pods.
+    pub fn is_over(&self) -> bool {
+        self.outcome.is_some() && self.living.is_empty()
+    }
+
+    fn succeeded(&self) -> u32 {
+        self.indexes.values().filter(|i| i.succeeded).count() as u32
+    }
+
+    fn failed_indexes(&self) -> u32 {
+        self.indexes.values().filter(|i| i.failed).count() as u32
+    }
+
+    fn active(&self) -> impl Iterator<Item = &Place> {
+        self.living.iter().filter(|(_, pod)| !pod.terminating).map(|(place, _)| place)
+    }
+}
+
+/// A pod that lives.
+pub fn seen(spec: &Spec, state: &mut State, place: Place, pod: &Pod, now: Duration) {
+    let Some(living) = state.living.get_mut(&place) else { return };
+    let status = pod.status.as_ref();
+    living.restarts = match status.and_then(|s| s.phase.as_deref()) {
+        Some("Running" | "Pending") => {
+            let all = [status.map(|s| &s.init_container_statuses), status.map(|s| &s.container_statuses)];
+            all.into_iter().flatten().flatten().flatten().map(|c| c.restart_count.max(0) as u32).sum()
+        }
+        _ => 0,
+    };
+    if pod.metadata.deletion_timestamp.is_some() && !living.terminating {
+        living.terminating = true;
+        if spec.replaces_terminating && state.outcome.is_none() {
+            living.counted = true;
+            failed(spec, state, place.index, None, now);
+        }
+    }
+}
+
+/// A pod has ended; none, when it was deleted and there is no more to know.
+pub fn ended(spec: &Spec, state: &mut State, place: Place, pod: Option<&Pod>, now: Duration) {
+    let Some(living) = state.living.remove(&place) else { return };
+    let phase = pod.and_then(|p| p.status.as_ref()?.phase.as_deref());
+    if phase == Some("Succeeded") {
+        let index = state.indexes.entry(place.index).or_default();
+        index.succeeded = true;
+        (index.backoff, state.backoff) = (Backoff::default(), Backoff::default());
+    } else if !living.counted && state.outcome.is_none() {
+        failed(spec, state, place.index, pod, now);
+    }
+}
+
+fn failed(spec: &Spec, state: &mut State, index: u32, pod: Option<&Pod>, now: Duration) {
+    let rule = pod.and_then(|pod| policy::matching(&spec.failure_rules, pod));
+    let index = state.indexes.entry(index).or_default();
+    state.backoff.failed(now);
+    index.backoff.failed(now);
+    match &rule {
+        Some(rule) if rule.action == "Ignore" => return index.ignored += 1,
+        Some(rule) if rule.action == "FailJob" => {
+            state.failing.get_or_insert(rule.message.clone());
+        }
+        Some(rule) if rule.action == "FailIndex" => index.failed = true,
+        _ => {}
+    }
+    state.failed += 1;
+    index.failures += 1;
+    index.failed |= spec.per_index.is_some_and(|(limit, _)| index.failures > limit);
+}
+
+/// Looks at the whole state and says what is to be done.
+pub fn advance(spec: &Spec, state: &mut State, now: Duration) -> Vec<Action> {
+    if state.outcome.is_some() {
+        return Vec::new();
+    }
+    state.outcome = verdict(spec, state, now);
+    if state.outcome.is_some() {
+        return state.active().copied().map(Action::End).collect();
+    }
+    let starts = starts(spec, state, now);
+    let mut actions = Vec::new();
+    for number in starts {
+        let index = state.indexes.entry(number).or_default();
+        let place = Place { index: number, attempt: index.attempts };
+        index.attempts += 1;
+        actions.push(Action::Start { place, failures: index.failures, ignored: index.ignored });
+        state.living.insert(place, Living::default());
+    }
+    let enough = match spec.completions {
+        None => state.succeeded() > 0,
+        Some(completions) => state.succeeded() >= completions,
+    };
+    if enough && state.active().next().is_none() {
+        state.outcome = Some(Outcome { complete: true, reason: "", message: String::new() });
+    }
+    actions
+}
+
+/// In the order in which the controller looks.
+fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
+    let failed =
+        |reason, message: &str| Some(Outcome { complete: false, reason, message: message.to_owned() });
+    if let Some(message) = &state.failing {
+        return failed("PodFailurePolicy", message);
+    }
+    let restarts: u32 = state.living.values().map(|pod| pod.restarts).sum();
+    let restarted = spec.restarts_count && restarts > 0 && restarts >= spec.backoff_limit;
+    if state.failed > spec.backoff_limit || restarted {
+        return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
+    }
+    if spec.deadline.is_some_and(|deadline| now >= state.began + deadline) {
+        return failed("DeadlineExceeded", "Job was active longer than specified deadline");
+    }
+    if let Some((_, most)) = spec.per_index {
+        let failures = state.failed_indexes();
+        if most.is_some_and(|most| failures > most) {
+            let message = "Job has exceeded the specified maximal number of failed indexes";
+            return failed("MaxFailedIndexesExceeded", message);
+        }
+        if failures > 0 && spec.completions.is_some_and(|all| failures + state.succeeded() >= all) {
+            return failed("FailedIndexes", "Job has failed indexes");
+        }
+    }
+    let succeeded: BTreeSet<u32> =
+        state.indexes.iter().filter(|(_, index)| index.succeeded).map(|(number, _)| *number).collect();
+    let met = spec.success_rules.iter().position(|rule| {
+        let within =
+            rule.indexes.as_ref().map_or(succeeded.len(), |all| all.intersection(&succeeded).count());
+        let wanted = rule.count.map(|n| n as usize).or(rule.indexes.as_ref().map(BTreeSet::len));
+        wanted.is_some_and(|wanted| within >= wanted)
+    });
+    met.map(|at| Outcome {
+        complete: true,
+        reason: "SuccessPolicy",
+        message: format!("Matched rules at index {at}"),
+    })
+}
+
+/// The indexes of which a pod is to start.
+fn starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
+    let active = state.active().count() as u32;
+    let wanted = match spec.completions {
+        None if state.succeeded() > 0 => active,
+        None => spec.parallelism,
+        Some(completions) => {
+            completions.saturating_sub(state.succeeded() + state.failed_indexes()).min(spec.parallelism)
+        }
+    };
+    let busy = if spec.replaces_terminating { active } else { state.living.len() as u32 };
+    if spec.per_index.is_none() && now < state.backoff.until(spec.backoff) {
+        return Vec::new();
+    }
+    let taken = |number: u32| {
+        let here = |place: &Place| place.index == number;
+        match spec.replaces_terminating {
+            true => state.active().any(here),
+            false => state.living.keys().any(here),
+        }
+    };
+    let free = (0..spec.completions.unwrap_or(spec.parallelism)).filter(|number| {
+        let waits = |index: &Index| spec.per_index.is_some() && now < index.backoff.until(spec.backoff);
+        let done = |index: &Index| index.succeeded || index.failed || waits(index);
+        !taken(*number) && !state.indexes.get(number).is_some_and(done)
+    });
+    free.take(wanted.saturating_sub(busy) as usize).collect()
+}
+
+/// When to look again, though no pod has changed.
+pub fn next_deadline(spec: &Spec, state: &State, now: Duration) -> Option<Duration> {
+    if state.outcome.is_some() {
+        return None;
+    }
+    let waits = match spec.per_index {
+        None => vec![state.backoff.until(spec.backoff)],
+        Some(_) => state.indexes.values().map(|index| index.backoff.until(spec.backoff)).collect(),
+    };
+    let deadline = spec.deadline.map(|deadline| state.began + deadline);
+    waits.into_iter().chain(deadline).filter(|at| *at > now).min()
+}

@@ -1,0 +1,258 @@
+//! A job's pods, one case a rule of the Job controller.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::lifecycle::job::{Action, Place, Spec, State, advance, ended, indexes, next_deadline, seen};
+
+struct Run {
+    spec: Spec,
+    state: State,
+    at: u64,
+}
+
+impl Run {
+    fn of(job: serde_json::Value) -> Run {
+        Run::with("Never", job)
+    }
+
+    /// `job` lacks its template, which nobody asks for here.
+    fn with(restart_policy: &str, mut job: serde_json::Value) -> Run {
+        job["template"] = serde_json::json!({});
+        let pod =
+            serde_json::json!({"metadata": {}, "spec": {"restartPolicy": restart_policy, "containers": []}});
+        let backoff = (Duration::from_secs(10), Duration::from_secs(300));
+        let spec =
+            Spec::new(&serde_json::from_value(job).unwrap(), &serde_json::from_value(pod).unwrap(), backoff);
+        Run { spec, state: State::new(Duration::ZERO), at: 0 }
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.at)
+    }
+
+    /// What is done now, such as `+0 +1/2 -1`: starts of index/attempt, and ends.
+    fn does(&mut self) -> String {
+        let name = |p: &Place| match p.attempt {
+            0 => p.index.to_string(),
+            attempt => format!("{}/{attempt}", p.index),
+        };
+        let now = self.now();
+        let actions = advance(&self.spec, &mut self.state, now);
+        let words = actions.iter().map(|action| match action {
+            Action::Start { place, .. } => format!("+{}", name(place)),
+            Action::End(place) => format!("-{}", name(place)),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn ends(&mut self, index: u32, attempt: u32, code: i32) -> &mut Run {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        let pod = pod(serde_json::json!({
+            "phase": phase,
+            "conditions": [{"type": "Ready", "status": "False"}],
+            "containerStatuses": [{
+                "name": "a", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": code}},
+            }],
+        }));
+        let now = self.now();
+        ended(&self.spec, &mut self.state, Place { index, attempt }, Some(&pod), now);
+        self
+    }
+
+    fn after(&mut self, seconds: u64) -> &mut Run {
+        self.at += seconds;
+        self
+    }
+
+    fn outcome(&self) -> String {
+        self.state.outcome().map_or("none".into(), |o| {
+            let how = if o.complete { "Complete" } else { "Failed" };
+            format!("{how} {} {}", o.reason, o.message).trim().to_owned()
+        })
+    }
+}
+
+fn pod(status: serde_json::Value) -> Pod {
+    serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "namespace": "n"}, "status": status}))
+        .unwrap()
+}
+
+#[test]
+fn completions_are_run_so_many_at_a_time() {
+    let mut job = Run::of(serde_json::json!({"completions": 3, "parallelism": 2}));
+    assert_eq!(job.does(), "+0 +1");
+    assert_eq!(job.does(), "");
+    assert_eq!(job.ends(1, 0, 0).does(), "+2");
+    assert_eq!(job.ends(0, 0, 0).ends(2, 0, 0).does(), "");
+    assert_eq!(job.outcome(), "Complete");
+    assert!(job.state.is_over());
+}
+
+#[test]
+fn without_completions_the_first_success_is_enough_and_the_others_are_waited_for() {
+    let mut job = Run::of(serde_json::json!({"parallelism": 3}));
+    assert_eq!(job.does(), "+0 +1 +2");
+    assert_eq!(job.ends(1, 0, 0).does(), "");
+    assert_eq!(job.outcome(), "none");
+    assert_eq!(job.ends(0, 0, 1).after(60).does(), "");
+    assert_eq!(job.ends(2, 0, 0).does(), "");
+    assert_eq!(job.outcome(), "Complete");
+}
+
+#[test]
+fn a_failed_pod_is_replaced_after_a_wait_that_doubles_until_the_backoff_limit() {
+    let mut job = Run::of(serde_json::json!({"completions": 1, "backoffLimit": 2}));
+    job.does();
+    assert_eq!(job.ends(0, 0, 1).after(9).does(), "");
+    assert_eq!(next_deadline(&job.spec, &job.state, job.now()), Some(Duration::from_secs(10)));
+    assert_eq!(job.after(1).does(), "+0/1");
+    assert_eq!(job.ends(0, 1, 1).after(19).does(), "");
+    assert_eq!(job.after(1).does(), "+0/2");
+    assert_eq!(job.ends(0, 2, 1).does(), "");
+    assert_eq!(job.outcome(), "Failed BackoffLimitExceeded Job has reached the specified backoff limit");
+}
+
+#[test]
+fn a_job_that_fails_ends_its_living_pods() {
+    let mut job = Run::of(serde_json::json!({"completions": 3, "parallelism": 3, "backoffLimit": 0}));
+    job.does();
+    assert_eq!(job.ends(1, 0, 1).does(), "-0 -2");
+    assert!(!job.state.is_over());
+    job.ends(0, 0, 143).ends(2, 0, 143);
+    assert!(job.state.is_over());
+}
+
+#[test]
+fn with_on_failure_the_restarts_of_living_pods_count() {
+    for (limit, restarts, fails) in [(2, 1, false), (2, 2, true), (0, 0, false), (0, 1, true)] {
+        let mut job = Run::with("OnFailure", serde_json::json!({"completions": 1, "backoffLimit": limit}));
+        job.does();
+        let status = serde_json::json!({"phase": "Running", "containerStatuses": [
+            {"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": restarts}]});
+        let place = Place { index: 0, attempt: 0 };
+        seen(&job.spec, &mut job.state, place, &pod(status), Duration::ZERO);
+        assert_eq!(job.does() == "-0", fails, "{limit} {restarts}");
+    }
+}
+
+#[test]
+fn the_deadline_is_the_jobs_and_not_each_pods() {
+    let mut job = Run::of(serde_json::json!({"completions": 3, "activeDeadlineSeconds": 30}));
+    job.does();
+    assert_eq!(job.after(20).ends(0, 0, 0).does(), "+1");
+    assert_eq!(next_deadline(&job.spec, &job.state, job.now()), Some(Duration::from_secs(30)));
+    assert_eq!(job.after(10).does(), "-1");
+    assert_eq!(job.outcome(), "Failed DeadlineExceeded Job was active longer than specified deadline");
+}
+
+#[test]
+fn a_deleted_pod_is_replaced_when_the_policy_says() {
+    for (policy, at_once) in [("TerminatingOrFailed", "+0/1"), ("Failed", "")] {
+        let mut job = Run::of(serde_json::json!({"completions": 1, "podReplacementPolicy": policy}));
+        job.does();
+        let mut pod = pod(serde_json::json!({"phase": "Running"}));
+        pod.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
+        let place = Place { index: 0, attempt: 0 };
+        seen(&job.spec, &mut job.state, place, &pod, Duration::ZERO);
+        assert_eq!(job.after(10).does(), at_once, "{policy}");
+        let now = job.now();
+        ended(&job.spec, &mut job.state, place, None, now);
+        job.after(10);
+        assert_eq!(job.does(), if at_once.is_empty() { "+0/1" } else { "" }, "{policy}");
+    }
+}
+
+#[test]
+fn with_a_limit_per_index_each_index_fails_by_itself() {
+    let mut job = Run::of(serde_json::json!({
+        "completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1,
+    }));
+    assert_eq!(job.does(), "+0 +1");
+    assert_eq!(job.ends(0, 0, 1).after(10).does(), "+0/1");
+    assert_eq!(job.ends(0, 1, 1).after(60).does(), "");
+    assert_eq!(job.outcome(), "none");
+    job.ends(1, 0, 0).does();
+    assert_eq!(job.outcome(), "Failed FailedIndexes Job has failed indexes");
+}
+
+#[test]
+fn an_index_that_waits_holds_no_other_up_and_too_many_failed_indexes_end_the_job() {
+    let mut job = Run::of(serde_json::json!({
+        "completions": 4, "parallelism": 1, "completionMode": "Indexed",
+        "backoffLimit": i32::MAX, "backoffLimitPerIndex": 0, "maxFailedIndexes": 1,
+    }));
+    assert_eq!(job.does(), "+0");
+    assert_eq!(job.ends(0, 0, 1).does(), "+1");
+    job.ends(1, 0, 1).does();
+    assert_eq!(
+        job.outcome(),
+        "Failed MaxFailedIndexesExceeded Job has exceeded the specified maximal number of failed indexes"
+    );
+}
+
+#[test]
+fn rules_say_what_a_failure_means() {
+    let rules = serde_json::json!({"rules": [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}},
+        {"action": "Ignore", "onExitCodes": {"containerName": "a", "operator": "In", "values": [43]}},
+        {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [44]}},
+        {"action": "Count", "onExitCodes": {"operator": "NotIn", "values": [45]}},
+        {"action": "FailJob", "onPodConditions": [{"type": "Ready", "status": "False"}]},
+    ]});
+    let job = || {
+        let mut job = Run::of(serde_json::json!({
+            "completions": 2, "completionMode": "Indexed", "backoffLimit": 1, "backoffLimitPerIndex": 5, "podFailurePolicy": rules,
+        }));
+        job.does();
+        job
+    };
+    let mut fails = job();
+    fails.ends(0, 0, 42).does();
+    assert_eq!(
+        fails.outcome(),
+        "Failed PodFailurePolicy Container a for pod n/p failed with exit code 42 matching FailJob rule at index 0"
+    );
+    let mut ignored = job();
+    for attempt in 0..4 {
+        let next = format!("+0/{}", attempt + 1);
+        assert_eq!(ignored.ends(0, attempt, 43).after(300).does(), next);
+    }
+    let mut index = job();
+    assert_eq!(index.ends(0, 0, 44).does(), "+1");
+    let mut counted = job();
+    assert_eq!(counted.ends(0, 0, 1).after(10).does(), "+0/1");
+    counted.ends(0, 1, 1).does();
+    assert!(counted.outcome().contains("BackoffLimitExceeded"));
+    let mut condition = job();
+    condition.ends(0, 0, 45).does();
+    assert!(condition.outcome().ends_with("Pod n/p has condition Ready matching FailJob rule at index 4"));
+}
+
+#[test]
+fn a_success_policy_completes_the_job_early() {
+    let job = |rule: serde_json::Value| {
+        let mut job = Run::of(serde_json::json!({
+            "completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": {"rules": [rule]},
+        }));
+        job.does();
+        job
+    };
+    let mut leader = job(serde_json::json!({"succeededIndexes": "0"}));
+    assert_eq!(leader.ends(1, 0, 0).does(), "");
+    assert_eq!(leader.ends(0, 0, 0).does(), "-2 -3");
+    assert_eq!(leader.outcome(), "Complete SuccessPolicy Matched rules at index 0");
+    let mut some = job(serde_json::json!({"succeededIndexes": "1-3", "succeededCount": 2}));
+    assert_eq!(some.ends(0, 0, 0).ends(1, 0, 0).does(), "");
+    assert_eq!(some.ends(3, 0, 0).does(), "-2");
+}
+
+#[test]
+fn indexes_are_numbers_and_ranges_in_order() {
+    assert_eq!(indexes("0,2-4", 5).unwrap().into_iter().collect::<Vec<_>>(), [0, 2, 3, 4]);
+    for wrong in ["5", "3-1", "2,1", "1-3,2", "a", "1,", "1-"] {
+        assert!(indexes(wrong, 5).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,62 @@
+//! Which objects files name, and nothing more: enough to find what was made of them, also when the files
+//! would not be accepted any more.
+
+use serde_json::Value;
+
+use super::{
+    Diagnostic, Source,
+    tree::{self, Kind, Node},
+};
+
+/// An object by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Such as `Pod`.
+    pub kind: String,
+    /// As it is written, or else the one that was asked for.
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+}
+
+/// The objects of files, in file order, those of a List among them. One without a kind or a name is
+/// passed over: there is nothing of it to be found.
+///
+/// # Errors
+/// The first file that is no YAML.
+pub fn names(sources: &[Source], namespace: &str) -> Result<Vec<Named>, Diagnostic> {
+    let mut all = Vec::new();
+    for source in sources {
+        let documents = tree::parse(source).map_err(|diagnostic| *diagnostic)?;
+        documents.iter().for_each(|document| add(document, namespace, &mut all));
+    }
+    Ok(all)
+}
+
+fn add(node: &Node, namespace: &str, all: &mut Vec<Named>) {
+    let text = |node: Option<&Node>| match node.map(|n| &n.kind) {
+        Some(Kind::Scalar(Value::String(text))) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let Some(kind) = text(node.get("kind")) else { return };
+    if let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind).filter(|_| kind.ends_with("List")) {
+        return items.iter().for_each(|item| add(item, namespace, all));
+    }
+    let meta = node.get("metadata");
+    let Some(name) = text(meta.and_then(|m| m.get("name"))) else { return };
+    let own = text(meta.and_then(|m| m.get("namespace"))).filter(|own| own != "default");
+    all.push(Named { kind, namespace: own.unwrap_or_else(|| namespace.to_owned()), name });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_are_found_in_files_that_would_be_refused() {
+        let text = "kind: Pod\nmetadata: {name: a}\nspec: {nonsense: 1}\n---\nkind: List\nitems:\n- {kind: Job, metadata: {name: b, namespace: ns}}\n- {kind: Job}\n---\n[1]\n";
+        let found = names(&[Source { name: "f".into(), text: text.into() }], "own").unwrap();
+        let words: Vec<_> = found.iter().map(|o| format!("{} {}/{}", o.kind, o.namespace, o.name)).collect();
+        assert_eq!(words, ["Pod own/a", "Job ns/b"]);
+    }
+}

@@ -1,0 +1,247 @@
+//! `hostUsers: false` of root's pods: a user namespace of the pod's own, whose ids no other living pod has, and
+//! the machine's files in it by id-mapped mounts. From there on it is as with an ordinary user's pods.
+//!
+//! The client, root of the machine, makes namespace and mounts; the supervisor, root of the pod only, puts
+//! the mounts where the files are named.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::core::v1::Pod;
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+    unistd::{AccessFlags, access},
+};
+use podctl_runtime::{Cgroup, IdMapping, IdMappings, Process, attach, idmapped, user_namespace};
+
+use serde::{Deserialize, Serialize};
+
+use super::launch::{Error, step, take};
+use crate::{
+    sandbox::{Objects, host_path},
+    state::{self, Home},
+};
+
+/// First descriptor of those that a supervisor gets for this: the range's lock, then the mounts.
+const FIRST: RawFd = 16;
+/// Ids of one pod, as a kubelet's.
+const SIZE: u32 = 65_536;
+/// Where no range is set aside for this: the upper half of the ids, which nobody hands out by himself.
+const UPPER_HALF: (u32, u32) = (1 << 31, (1 << 31) - SIZE);
+/// Whose ranges in /etc/subuid and /etc/subgid are for this; the kubelet's first.
+const OWNERS: [&str; 3] = ["kubelet", "containers", "root"];
+/// Locks on ranges, of every pod of the machine's root, whatever its home.
+const RANGES: &str = "/run/podctl/ids";
+
+/// What the client has made for a pod.
+pub(super) struct Contained {
+    pub user_namespace: OwnedFd,
+    /// The machine's id that is 0 in it.
+    base: u32,
+    /// The range's lock, then the mounts in the order of `mounts`.
+    held: Vec<OwnedFd>,
+    pub mounts: Mounts,
+}
+
+/// What the mounts that a supervisor is given are of, in their order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Mounts {
+    /// Directories of podctl's, in their own places.
+    places: Vec<PathBuf>,
+    /// hostPath volumes, by name.
+    host_paths: Vec<String>,
+}
+
+/// Makes it, when the pod asks for it.
+///
+/// # Errors
+/// [`Error`] naming the step, or the volume that cannot be mapped.
+pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Option<Contained>, Error> {
+    let spec = pod.spec.as_ref();
+    if !nix::unistd::geteuid().is_root() || spec.and_then(|s| s.host_users) != Some(false) {
+        return Ok(None);
+    }
+    tidy(Duration::ZERO);
+    let (base, lock) = free_range()?;
+    let ids = vec![IdMapping { container_id: 0, host_id: base, size: SIZE }];
+    let user_namespace = user_namespace(&IdMappings { uids: ids.clone(), gids: ids })?;
+    let namespace = user_namespace.as_fd();
+    let mut held = vec![lock];
+    let refused =
+        |message: String| Error::Sandbox { pod: pod.metadata.name.clone().unwrap_or_default(), message };
+    // Not what is kept there for others: their Secrets, their volumes.
+    let own = ["images", "pods", "logs", "seccomp"].map(|part| home.data.join(part));
+    own.iter().try_for_each(fs::create_dir_all).map_err(step("make podctl's directories"))?;
+    let claims = objects.claims.values().map(|volume| volume.path.clone());
+    let places: Vec<_> = own.into_iter().chain(claims).chain([home.runtime.clone()]).collect();
+    for dir in &places {
+        held.push(idmapped(dir, namespace, false).map_err(|e| {
+            refused(format!(
+                "hostUsers is false: {e}; the file system has to support id-mapped mounts, as ext4, xfs and btrfs do, and tmpfs from Linux 6.3 on"
+            ))
+        })?);
+    }
+    let mut host_paths = Vec::new();
+    for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        let Some(source) = &volume.host_path else { continue };
+        let wrong = |message: String| refused(format!("volume {:?}: {message}", volume.name));
+        let path = host_path(source).map_err(wrong)?;
+        let tree = idmapped(&path, namespace, true).map_err(|e| {
+            wrong(format!(
+                "{e}; with hostUsers: false every file system of a hostPath has to support id-mapped mounts"
+            ))
+        })?;
+        held.push(tree);
+        host_paths.push(volume.name.clone());
+    }
+    Ok(Some(Contained { user_namespace, base, held, mounts: Mounts { places, host_paths } }))
+}
+
+impl Contained {
+    /// What the supervisor is to be given, and under which numbers.
+    pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RawFd)> {
+        self.held.iter().map(AsFd::as_fd).zip(FIRST..)
+    }
+
+    /// Gives the supervisor a cgroup to divide: systemd's scope, if it is in one, else a new one. Where there is
+    /// none to be had, the supervisor says what is not enforced.
+    pub(super) fn lend_cgroup(&self, uid: &str, supervisor: &Process) {
+        let own = fs::read_to_string(format!("/proc/{}/cgroup", supervisor.pid)).unwrap_or_default();
+        let scope = own.lines().find_map(|line| line.strip_prefix("0::/")).filter(|path| path.contains(uid));
+        if let Some(scope) = scope {
+            let _ = Cgroup::lend_directory(&Path::new("/sys/fs/cgroup").join(scope), self.base);
+            return;
+        }
+        let made = Cgroup::detect().and_then(|place| {
+            Cgroup::create(&place, &format!("podctl-lent-{uid}")).map_err(|e| e.to_string())
+        });
+        let Ok(cgroup) = made else { return };
+        // The supervisor cannot take it away, being in it: whoever comes next does.
+        let paths: Vec<_> = cgroup.directories().map(|path| path.display().to_string()).collect();
+        let _ = fs::write(Path::new(RANGES).join(self.base.to_string()), paths.join("\n"));
+        let _ = cgroup.lend(self.base, supervisor.pid);
+    }
+}
+
+/// Takes away the cgroups of pods that have ended. One that is ending may be waited for so long.
+pub(super) fn tidy(patience: Duration) {
+    let began = Instant::now();
+    for entry in fs::read_dir(RANGES).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let Ok(file) = File::options().append(true).open(&path) else { continue };
+        let divided = || {
+            let own = text.lines().next().map(Path::new).and_then(|lent| lent.read_dir().ok());
+            own.into_iter()
+                .flatten()
+                .flatten()
+                .any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))
+        };
+        let free = || !text.is_empty() && file.try_lock().is_ok();
+        while !free() && !text.is_empty() && !divided() && began.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        if free() {
+            text.lines().for_each(|path| drop(Cgroup::remove_tree(Path::new(path))));
+            let _ = file.set_len(0);
+        }
+    }
+}
+
+/// In the supervisor: the files of `home` get their places, and the hostPaths others. Gives what has to be held,
+/// and where each hostPath is.
+///
+/// # Errors
+/// [`Error`] naming the step.
+pub(super) fn enter(home: &Home, mounts: &Mounts) -> Result<(OwnedFd, BTreeMap<String, PathBuf>), Error> {
+    let count = 1 + mounts.places.len() + mounts.host_paths.len();
+    // SAFETY: launch passes these, in this order, to a supervisor that is told of them.
+    let mut held = (FIRST..).take(count).map(|fd| unsafe { take(fd) });
+    let mut next = || held.next().expect("as many as are taken above");
+    let lock = next();
+    for place in &mounts.places {
+        reach(place)?;
+        attach(&next(), place)?;
+    }
+    let mut places = BTreeMap::new();
+    // Not beneath the pod's own directory: that is removed at its end, with all that is found in it.
+    let dir = home.runtime.join("host");
+    if !mounts.host_paths.is_empty() {
+        fs::create_dir_all(&dir).map_err(step("make a directory for hostPaths"))?;
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("tmpfs"), &dir, Some("tmpfs"), flags, Some("mode=0700,size=1m"))
+            .map_err(step("mount a tmpfs for hostPaths"))?;
+    }
+    for (at, name) in mounts.host_paths.iter().enumerate() {
+        let (tree, place) = (next(), dir.join(at.to_string()));
+        let of = File::from(tree.try_clone().map_err(step("inspect a hostPath"))?);
+        let directory = of.metadata().map_err(step("inspect a hostPath"))?.is_dir();
+        let made = if directory { fs::create_dir(&place) } else { File::create(&place).map(drop) };
+        made.map_err(step("make a place for a hostPath"))?;
+        attach(&tree, &place)?;
+        places.insert(name.clone(), place);
+    }
+    Ok((lock, places))
+}
+
+/// Makes a directory's name lead to a directory. Where the machine lets nobody but its own root pass, something
+/// else is put in the way, in this process's mount namespace: what is there is not for the pod.
+fn reach(place: &Path) -> Result<(), Error> {
+    let above: Vec<&Path> = place.ancestors().skip(1).collect();
+    for dir in above.iter().rev() {
+        if access(*dir, AccessFlags::X_OK) == Err(Errno::EACCES) {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("tmpfs"), *dir, Some("tmpfs"), flags, Some("mode=0755,size=64k"))
+                .map_err(step("make a way to podctl's directories"))?;
+            break;
+        }
+    }
+    match fs::create_dir_all(place) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(step("make a way to podctl's directories")(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A range of ids that no living pod has, and the lock that says so.
+fn free_range() -> Result<(u32, OwnedFd), Error> {
+    fs::create_dir_all(RANGES).map_err(state::Error::io("make directory", RANGES))?;
+    let set_aside = OWNERS.iter().find_map(|owner| set_aside(owner));
+    let (first, size) = set_aside.unwrap_or(UPPER_HALF);
+    for base in (0..size / SIZE).map(|at| first + at * SIZE) {
+        let path = Path::new(RANGES).join(base.to_string());
+        let file = File::options().create(true).append(true).open(&path);
+        let file = file.map_err(state::Error::io("open", &path))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((base, file.into())),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(state::Error::io("lock", path)(e).into()),
+        }
+    }
+    Err(step("find free user ids for hostUsers: false")(io::Error::other(format!(
+        "all {size} ids from {first} on are in use"
+    ))))
+}
+
+/// The owner's range, when it is the same for users and groups and large enough for a pod.
+fn set_aside(owner: &str) -> Option<(u32, u32)> {
+    let of = |path: &str| {
+        let text = fs::read_to_string(path).ok()?;
+        text.lines().find_map(|line| {
+            let mut parts = line.trim().split(':');
+            let named = parts.next() == Some(owner);
+            let range: (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+            (named && range.1 >= SIZE).then_some(range)
+        })
+    };
+    let (users, groups) = (of("/etc/subuid")?, of("/etc/subgid")?);
+    (users.0 == groups.0).then_some((users.0, users.1.min(groups.1)))
+}
