@@ -7,19 +7,13 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use common::{Home, stderr, stdout};
+use common::{Home, lines, stderr, stdout};
 
 /// A pod named `p` with one busybox container that runs a line of shell; `rest` is more of its spec.
 fn pod(script: &str, mounts: &str, rest: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels: {{app: web}}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n    volumeMounts: [{mounts}]\n{rest}"
     )
-}
-
-/// What the container wrote, without the prefix of its name.
-fn lines(output: &std::process::Output) -> Vec<String> {
-    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
-    stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, text)| text).to_owned()).collect()
 }
 
 #[test]

@@ -139,6 +139,9 @@ fn facts(pod: &Pod) -> Facts {
         service_account: spec
             .and_then(|s| s.service_account_name.clone())
             .unwrap_or_else(|| "default".into()),
+        containers: spec
+            .map(|s| s.init_containers.iter().flatten().chain(&s.containers).cloned().collect())
+            .unwrap_or_default(),
         ..Facts::default()
     }
 }

@@ -47,7 +47,7 @@ pub fn prepare(
     let security = spec.and_then(|s| s.security_context.as_ref());
     let mismatch = security.and_then(|s| s.fs_group_change_policy.as_deref()) == Some("OnRootMismatch");
     for volume in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten() {
-        let path = one(volume, pod, objects, facts, places, &mut made.locks)?;
+        let path = one(volume, objects, facts, places, &mut made.locks)?;
         let shared = volume.host_path.is_some() || volume.image.is_some();
         if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
             let policy = match written_by_podctl(volume) {
@@ -77,7 +77,6 @@ pub(super) fn written_by_podctl(v: &Volume) -> bool {
 
 fn one(
     volume: &Volume,
-    pod: &Pod,
     objects: &Objects,
     facts: &field::Facts,
     places: &Places<'_>,
@@ -110,7 +109,7 @@ fn one(
         })?;
         return image_files(image, &places.memory.join(&volume.name)).map_err(wrong);
     }
-    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let (files, mode) = configuration(volume, objects, facts)?;
     let path = places.memory.join(&volume.name);
     files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
     Ok(path)
@@ -119,7 +118,6 @@ fn one(
 /// The files of a volume that podctl writes itself, and their mode.
 fn configuration(
     volume: &Volume,
-    pod: &Pod,
     objects: &Objects,
     facts: &field::Facts,
 ) -> Result<(Files, Option<i32>), Error> {
@@ -138,7 +136,7 @@ fn configuration(
         source.default_mode
     } else if let Some(source) = &volume.downward_api {
         for item in source.items.iter().flatten() {
-            files.downward(item, pod, facts)?;
+            files.downward(item, facts)?;
         }
         source.default_mode
     } else if let Some(source) = &volume.projected {
@@ -154,7 +152,7 @@ fn configuration(
                 files.secret(secret, p.items.as_deref(), p.optional).map_err(wrong)?;
             }
             for item in part.downward_api.iter().flat_map(|d| d.items.iter().flatten()) {
-                files.downward(item, pod, facts)?;
+                files.downward(item, facts)?;
             }
         }
         source.default_mode

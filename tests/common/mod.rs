@@ -146,6 +146,12 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// What the containers of a pod that succeeded wrote, without the prefix of their names.
+pub fn lines(output: &Output) -> Vec<String> {
+    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
+    stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, text)| text).to_owned()).collect()
+}
+
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
