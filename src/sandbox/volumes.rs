@@ -65,9 +65,30 @@ pub fn prepare(
                 },
             })?;
         }
+        if mounts_are_shared(pod, &volume.name) {
+            share_mounts(&path).map_err(|e| Error::Volume {
+                volume: volume.name.clone(),
+                message: format!("cannot share the mounts of {}: {}", path.display(), e.desc()),
+            })?;
+        }
         made.paths.insert(volume.name.clone(), path);
     }
     Ok(made)
+}
+
+/// Whether what a container mounts in it is for the others of the pod to see.
+fn mounts_are_shared(pod: &Pod, volume: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    let containers = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let mut mounts = containers.flat_map(|c| c.volume_mounts.iter().flatten());
+    mounts.any(|m| m.name == volume && m.mount_propagation.as_deref() == Some("Bidirectional"))
+}
+
+/// A mount of the volume's own, from which those of the containers are cloned: they are its peers, or its slaves.
+fn share_mounts(path: &Path) -> nix::Result<()> {
+    let none = None::<&str>;
+    mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    mount(none, path, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
 }
 
 /// Volumes that no container may write to.
