@@ -1,6 +1,7 @@
 //! What kube-apiserver refuses, in its words, and what podctl cannot honour.
 
 mod container;
+mod dns;
 mod env;
 mod handlers;
 mod names;
@@ -11,7 +12,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use self::names::{dns_label, one_of, within};
+use self::names::{one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
 use super::{Report, typed::join};
 
@@ -31,12 +32,6 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         spec.restart_policy.as_deref(),
         &["Always", "OnFailure", "Never"],
         &at("spec.restartPolicy"),
-        report,
-    );
-    one_of(
-        spec.dns_policy.as_deref(),
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        &at("spec.dnsPolicy"),
         report,
     );
     one_of(
@@ -60,24 +55,8 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         report,
     );
     within(spec.active_deadline_seconds, 1, i64::from(i32::MAX), &at("spec.activeDeadlineSeconds"), report);
-    for (field, name) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
-        if let Some(name) = name.as_deref().filter(|n| !n.is_empty()) {
-            dns_label(name, &at(&format!("spec.{field}")), report);
-        }
-    }
-    for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
-        let at = |field: &str| at(&format!("spec.hostAliases[{i}].{field}"));
-        if alias.ip.parse::<std::net::IpAddr>().is_err() {
-            let message = format!(
-                "Invalid value: {:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                alias.ip
-            );
-            report.error(&at("ip"), message);
-        }
-        for (j, name) in alias.hostnames.iter().flatten().enumerate() {
-            names::dns_subdomain(name, &at(&format!("hostnames[{j}]")), report);
-        }
-    }
+    one_of(spec.os.as_ref().map(|os| os.name.as_str()), &["linux"], &at("spec.os.name"), report);
+    dns::pod(pod, spec, &at("spec"), report);
     let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
     if spec.containers.is_empty() {
         report.error(&at("spec.containers"), "Required value");
