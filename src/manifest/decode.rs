@@ -11,7 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, support,
+    Manifest, Report, defaults, support,
     tree::{Kind, Node},
     typed::{join, read},
     validate,
@@ -44,6 +44,26 @@ pub(super) struct Template {
     pub instances: Instances,
 }
 
+fn text<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
+    match &node.get(name)?.kind {
+        Kind::Scalar(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The object with a name, when it leaves that to the API server (`generateName`).
+fn named(node: &Node) -> Option<Node> {
+    let meta = node.get("metadata").filter(|meta| meta.get("name").is_none())?;
+    let name = defaults::generated_name(text(meta, "generateName").filter(|prefix| !prefix.is_empty())?);
+    let mut node = node.clone();
+    let meta = node.get_mut("metadata")?;
+    let (line, column) = (meta.line, meta.column);
+    let Kind::Map(fields) = &mut meta.kind else { return None };
+    let name = Node { line, column, kind: Kind::Scalar(Value::String(name)) };
+    fields.push(("name".to_owned(), (line, column), name));
+    Some(node)
+}
+
 /// Reads one object into the manifest; pods go to `templates`, for they are checked last.
 pub(super) fn object(
     node: &Node,
@@ -52,10 +72,9 @@ pub(super) fn object(
     templates: &mut Vec<Template>,
     report: &mut Report<'_>,
 ) {
-    let text = |name: &str| match node.get(name).map(|n| &n.kind) {
-        Some(Kind::Scalar(Value::String(text))) => Some(text.as_str()),
-        _ => None,
-    };
+    let generated = named(node);
+    let node = generated.as_ref().unwrap_or(node);
+    let text = |name: &str| text(node, name);
     let Some(kind) = text("kind") else {
         return report
             .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
@@ -73,6 +92,9 @@ pub(super) fn object(
             None => format!("Required value: {version} for a {kind}"),
         };
         return report.error(&join(path, "apiVersion"), message);
+    }
+    if let Some(meta) = node.get("metadata") {
+        support::object("ObjectMeta", &meta.json(), &join(path, "metadata"), report);
     }
     let mut template = |(pod, at, instances): (Pod, &str, Instances), report: &mut Report<'_>| {
         let (file, document) = (report.file.to_owned(), report.root.clone());

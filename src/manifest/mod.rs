@@ -16,14 +16,16 @@ mod typed;
 mod validate;
 mod workload;
 
-pub use defaults::pull_policy;
+pub use defaults::{generated_name, pull_policy};
 pub use quantity::{quantity_bytes, quantity_millis};
 pub use references::{Reference, references};
 pub use workload::Job;
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, EphemeralContainer, PersistentVolumeClaim, Pod, Secret, Service,
+};
 
 use self::tree::Node;
 
@@ -168,14 +170,19 @@ pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Ve
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
-/// The one document of a JSON or YAML file, as it stands.
+/// What a debug container is to have beside its flags: part of one, in YAML or JSON.
 ///
 /// # Errors
-/// What is wrong with its syntax.
-pub fn value(name: &str, text: &str) -> Result<serde_json::Value, Diagnostic> {
-    let source = Source { name: name.to_owned(), text: text.to_owned() };
-    let documents = tree::parse(&source).map_err(|diagnostic| *diagnostic)?;
-    Ok(documents.first().map(Node::json).unwrap_or_default())
+/// What is wrong with it, with places.
+pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagnostic>> {
+    let documents = tree::parse(source).map_err(|diagnostic| vec![*diagnostic])?;
+    let Some(document) = documents.first() else { return Ok(serde_json::json!({})) };
+    let mut report = Report { file: &source.name, root: document, found: Vec::new() };
+    let value = document.json();
+    typed::read::<EphemeralContainer>(document, "", &mut report);
+    support::object("EphemeralContainer", &value, "", &mut report);
+    report.found.retain(|d| d.severity == Severity::Error);
+    if report.found.is_empty() { Ok(value) } else { Err(report.found) }
 }
 
 #[cfg(test)]

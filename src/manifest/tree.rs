@@ -45,6 +45,13 @@ impl Node {
         }
     }
 
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        match &mut self.kind {
+            Kind::Map(all) => all.iter_mut().find(|(k, ..)| k == name).map(|(.., v)| v),
+            _ => None,
+        }
+    }
+
     /// The place of a field path, or of what comes nearest above it.
     pub(super) fn position(&self, path: &str) -> (usize, usize) {
         let mut at = self;

@@ -10,7 +10,7 @@ mod volumes;
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use self::names::{one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
@@ -23,6 +23,9 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     if !prefix.is_empty() {
         names::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
         names::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
+    }
+    if pod.status.as_ref().is_some_and(|status| *status != PodStatus::default()) {
+        report.warn(&at("status"), "changes nothing: podctl writes a pod's status itself");
     }
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
