@@ -288,7 +288,7 @@ fn custom(container: Container, path: &str, pod: &Pod) -> Result<Container, Erro
     let text = std::fs::read_to_string(path).map_err(io(format!("cannot read {path}")))?;
     let source = crate::manifest::Source { name: path.to_owned(), text };
     let over = crate::manifest::partial_container(&source)
-        .map_err(|all| wrong(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        .map_err(|all| Error::Said(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     const FLAGS: &[&str] = &["name", "image", "command", "targetContainerName"];
     if let Some(name) = FLAGS.iter().find(|n| over.get(n).is_some()) {
         return Err(wrong(format!("{name}: may not be set here; there is a flag for it")));

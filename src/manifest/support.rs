@@ -27,6 +27,7 @@ const SCHEDULED: &str = "chooses among machines, of which there is one";
 const CLOUD: &str = "is a volume of a cluster's or a cloud's";
 const SERVERS: &str = "is an API server's to write";
 const LOCAL: &str = "the volume is a local directory";
+const EPHEMERAL: &str = "must not be set for an ephemeral container";
 const NEW: &str = "is not supported yet";
 
 /// A type, its honoured fields, and all others with the reason.
@@ -58,6 +59,12 @@ const TABLE: &[(&str, &str, Rest)] = &[
     ("Container", "args command env envFrom image imagePullPolicy lifecycle livenessProbe name ports readinessProbe resources restartPolicy restartPolicyRules securityContext startupProbe stdin stdinOnce terminationMessagePath terminationMessagePolicy tty volumeMounts workingDir", &[
         ("resizePolicy", NoMeaning, "a running pod is not resized"),
         ("volumeDevices", Refused, "there are no block volumes"),
+    ]),
+    ("EphemeralContainer", "args command env envFrom image imagePullPolicy name securityContext stdin stdinOnce targetContainerName terminationMessagePath terminationMessagePolicy tty volumeMounts workingDir", &[
+        ("lifecycle", Refused, EPHEMERAL), ("livenessProbe", Refused, EPHEMERAL), ("ports", Refused, EPHEMERAL),
+        ("readinessProbe", Refused, EPHEMERAL), ("resizePolicy", Refused, EPHEMERAL), ("resources", Refused, EPHEMERAL),
+        ("restartPolicy", Refused, EPHEMERAL), ("restartPolicyRules", Refused, EPHEMERAL),
+        ("startupProbe", Refused, EPHEMERAL), ("volumeDevices", Refused, "there are no block volumes"),
     ]),
     ("PodSecurityContext", "appArmorProfile fsGroup fsGroupChangePolicy runAsGroup runAsNonRoot runAsUser seccompProfile supplementalGroups supplementalGroupsPolicy sysctls", &[
         ("seLinuxChangePolicy", NoMeaning, "podctl sets no SELinux labels"),
