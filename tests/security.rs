@@ -87,6 +87,16 @@ fn r_sec_1_a_localhost_profile_is_read_from_the_users_directory() {
 }
 
 #[test]
+fn r_sec_1_the_pods_seccomp_profile_is_every_containers() {
+    let home = Home::new();
+    let pod = "  securityContext: {seccompProfile: {type: Unconfined}}\n";
+    let script = "grep Seccomp: /proc/self/status";
+    assert!(said(&home, pod, "", script).contains("Seccomp:\t0"));
+    let own = "    securityContext: {seccompProfile: {type: RuntimeDefault}}\n";
+    assert!(said(&home, pod, own, script).contains("Seccomp:\t2"));
+}
+
+#[test]
 fn a_shared_pid_namespace_has_a_first_process_that_shows_nothing() {
     let home = Home::new();
     let script = "cat /proc/1/cmdline | tr \"\\0\" \" \"; ls /proc/1/root/ /proc/1/fd/ | wc -l; test $$ != 1 && echo shared";

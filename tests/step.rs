@@ -283,10 +283,13 @@ fn r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes() {
 
 #[test]
 fn r_eph_1_a_debug_container_has_what_its_flags_and_custom_fields_say() {
-    let home = started();
-    let map = home.file("map.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {A: map}\n");
-    assert!(home.podctl(&["apply", "-f", &map]).status.success());
+    let home = Home::new();
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {A: map}\n";
+    let side = "    stdin: true\n    envFrom: [{configMapRef: {name: c}}]\n";
+    let output = home.run(&(POD.replace("    stdin: true\n", side) + map), &["-d"]);
+    assert!(output.status.success(), "{}", stderr(&output));
     let custom = "args: [b]
+envFrom: [{configMapRef: {name: c}}]
 stdinOnce: true
 workingDir: /tmp
 env: [{name: B, value: $(C)-env}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
@@ -297,12 +300,12 @@ terminationMessagePolicy: File
     let custom = home.file("custom.yaml", custom);
     let flags =
         ["debug", "p", "-i", "-q", "-c", "dbg", "--env=C=flag", "--image=busybox:1.36", "--custom", &custom];
-    let script = "pwd; id -u; id -g; echo $0 $B $POD; cat; echo -n said > /tmp/last";
+    let script = "pwd; id -u; id -g; echo $0 $A $B $POD; cat; echo -n said > /tmp/last";
     let mut command = home.command(&[&flags[..], &["--", "sh", "-c", script]].concat());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(stdout(&output), "/tmp\n7\n8\nb flag-env p\ntyped\n", "{}", stderr(&output));
+    assert_eq!(stdout(&output), "/tmp\n7\n8\nb map flag-env p\ntyped\n", "{}", stderr(&output));
     let ended = || home.pod("p")["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"].clone();
     until("its last words are recorded", || ended()["message"] == "said");
 }
