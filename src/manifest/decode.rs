@@ -11,9 +11,9 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, defaults, support,
+    Manifest, Report, Severity, defaults, support,
     tree::{Kind, Node},
-    typed::{join, read},
+    typed::{join, near, read},
     validate,
     workload::{self, Instances},
 };
@@ -75,20 +75,27 @@ pub(super) fn object(
     let generated = named(node);
     let node = generated.as_ref().unwrap_or(node);
     let text = |name: &str| text(node, name);
+    if !matches!(node.kind, Kind::Map(_)) {
+        let message = "Invalid value: an object is a map, with apiVersion, kind and metadata";
+        return report.error(path, message);
+    }
     let Some(kind) = text("kind") else {
         return report
             .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
     };
     let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
-        let known: Vec<String> = KINDS.iter().map(|(k, _)| format!("{k:?}")).collect();
-        return report.error(
-            &join(path, "kind"),
-            format!("Unsupported value: {kind:?}: supported values: {}", known.join(", ")),
-        );
+        let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
+        let help = near(kind, &known).map(|meant| format!("did you mean {meant:?}?"));
+        let list: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+        let message = format!("Unsupported value: {kind:?}: supported values: {}", list.join(", "));
+        return report.say(Severity::Error, &join(path, "kind"), message, help);
     };
     if text("apiVersion") != Some(version) {
         let message = match text("apiVersion") {
             Some(other) => format!("Unsupported value: {other:?}: supported values for {kind}: {version:?}"),
+            None if node.get("apiVersion").is_some() => {
+                format!("Invalid value: must be {version:?} for a {kind}")
+            }
             None => format!("Required value: {version} for a {kind}"),
         };
         return report.error(&join(path, "apiVersion"), message);

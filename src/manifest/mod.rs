@@ -160,7 +160,11 @@ pub fn load_beside(sources: &[Source], stored: &Manifest) -> Result<Manifest, Ve
         defaults::pod(&mut pod);
         validate::pod(&pod, &path, &mut report);
         references::missing(&pod, &path, [&manifest, stored], &mut report);
-        found.extend(report.found.iter().cloned());
+        // What could not be read has been complained about; what stands in its place is nobody's wish.
+        let known =
+            |d: &Diagnostic| found.iter().any(|k| (&k.file, k.line, &k.path) == (&d.file, d.line, &d.path));
+        let new: Vec<_> = report.found.iter().filter(|d| !known(d)).cloned().collect();
+        found.extend(new);
         workload::expand(pod, instances, &mut manifest);
     }
     let order = |file: &str| sources.iter().position(|s| s.name == file);
@@ -185,5 +189,7 @@ pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagn
     if report.found.is_empty() { Ok(value) } else { Err(report.found) }
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

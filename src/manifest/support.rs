@@ -33,7 +33,7 @@ type Row =
 const ROOTS: [&str; 3] = ["EphemeralContainer", "ObjectMeta", "PodSpec"];
 
 /// The fields of each type and the types of those, asked once.
-static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_pod_spec);
+static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_pod);
 
 /// What becomes of a field, and why, or which test shows it; none for one that the table does not know.
 pub fn of(kind: &str, field: &str) -> Option<(Support, &'static str)> {
@@ -43,6 +43,15 @@ pub fn of(kind: &str, field: &str) -> Option<(Support, &'static str)> {
         return Some((Support::Honoured, test));
     }
     rest.iter().find(|(known, ..)| *known == field).map(|(_, support, why)| (*support, *why))
+}
+
+/// The honoured field of that type whose own type has a field of this name.
+pub(super) fn beneath(kind: &str, field: &str) -> Option<&'static str> {
+    let has =
+        |inner: &str| TYPES.get(inner).is_some_and(|fields| fields.iter().any(|(name, _)| *name == field));
+    let honoured = |name: &str| matches!(of(kind, name), Some((Support::Honoured, _)) | None);
+    let mut fields = TYPES.get(kind)?.iter();
+    fields.find(|(name, inner)| honoured(name) && inner.is_some_and(has)).map(|(name, _)| *name)
 }
 
 /// Complains about every field of a spec that is not honoured.
@@ -82,7 +91,10 @@ pub(super) fn object(kind: &str, value: &Value, path: &str, report: &mut Report<
                 );
             }
             Some((Support::Refused, why)) if asks => report.error(&at, format!("is not supported: {why}")),
-            None if asks => report.error(&at, "is not supported"),
+            // One that the type has not either is complained about where it is read.
+            None if asks && fields.iter().any(|(known, _)| known == name) => {
+                report.error(&at, "is not supported");
+            }
             _ => {}
         }
     }

@@ -266,6 +266,8 @@ fn resources(c: &Container, path: &str, report: &mut Report<'_>) {
                 );
             }
             match (quantity_bytes(&quantity.0), resources.limits.as_ref().and_then(|l| l.get(name))) {
+                // A request that is not made is the limit, which has been looked at.
+                (Err(_), Some(limit)) if list == "requests" && limit == quantity => {}
                 (Err(e), _) => report.error(&at, format!("Invalid value: {:?}: {e}", quantity.0)),
                 (Ok(_), Some(limit)) if list == "requests" => {
                     if let (Ok(asked), Ok(most)) = (quantity_millis(&quantity.0), quantity_millis(&limit.0))

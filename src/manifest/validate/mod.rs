@@ -44,13 +44,6 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         report,
     );
     within(
-        spec.security_context.as_ref().and_then(|s| s.fs_group),
-        0,
-        i64::from(i32::MAX),
-        &at("spec.securityContext.fsGroup"),
-        report,
-    );
-    within(
         spec.termination_grace_period_seconds,
         0,
         i64::MAX,
