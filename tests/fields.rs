@@ -1,6 +1,65 @@
-//! No field of a pod is forgotten: the table knows each, and docs/fields.md shows it.
+//! No field of a pod is forgotten: the table knows each, a test shows each that is honoured, docs/fields.md shows
+//! all. No rule is forgotten either.
+
+use std::{fs, path::Path};
 
 use podctl::manifest::support;
+
+/// The rules of what a pod does, which the tests name: R-INIT-1 is shown by tests called `r_init_1_…`.
+const RULES: &[(&str, u32)] = &[
+    ("init", 7),
+    ("side", 5),
+    ("app", 8),
+    ("hook", 2),
+    ("probe", 2),
+    ("term", 1),
+    ("eph", 3),
+    ("env", 1),
+    ("vol", 3),
+    ("sec", 1),
+    ("res", 1),
+    ("net", 1),
+    ("img", 1),
+];
+
+/// The project's own texts in Rust, with their paths; none where only the tests' binaries are.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut todo: Vec<_> = ["src", "tests", "runtime/src", "images/src"].map(|dir| root.join(dir)).into();
+    let mut found = Vec::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_honoured_field_names_a_test_that_there_is() {
+    let sources = sources();
+    let there_is = |test: &str| {
+        let (suite, name) = test.split_once("::").unwrap_or((test, ""));
+        let path = format!("tests/{suite}.rs");
+        sources.iter().any(|(file, text)| *file == path && text.contains(&format!("#[test]\nfn {name}()")))
+    };
+    let absent: Vec<_> = support::tests().filter(|test| !sources.is_empty() && !there_is(test)).collect();
+    assert!(absent.is_empty(), "{absent:#?}");
+}
+
+#[test]
+fn every_rule_has_a_test_that_names_it() {
+    let sources = sources();
+    let rules =
+        RULES.iter().flat_map(|(family, last)| (1..=*last).map(move |n| format!("fn r_{family}_{n}_")));
+    let absent: Vec<_> = rules
+        .filter(|rule| !sources.is_empty() && !sources.iter().any(|(_, text)| text.contains(rule)))
+        .collect();
+    assert!(absent.is_empty(), "{absent:#?}");
+}
 
 #[test]
 fn every_field_of_the_schema_is_in_the_table() {
@@ -12,11 +71,11 @@ fn the_documentation_is_that_of_the_table() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/fields.md");
     let text = support::document();
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
-        std::fs::write(path, &text).unwrap();
+        fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")).unwrap();
+        fs::write(path, &text).unwrap();
     }
     // The end-to-end tests also run where only their binary is.
-    if let Ok(written) = std::fs::read_to_string(path) {
+    if let Ok(written) = fs::read_to_string(path) {
         assert!(written == text, "docs/fields.md is stale; UPDATE_DOCS=1 cargo test --test fields writes it");
     }
 }

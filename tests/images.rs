@@ -178,6 +178,28 @@ fn a_pull_killed_midway_leaves_nothing_half_made() {
 }
 
 #[test]
+fn r_img_1_the_pull_policy_says_whether_the_registry_is_asked() {
+    let home = Home::new();
+    // No registry has it.
+    let registry = std::env::var("PODCTL_TEST_REGISTRY").unwrap();
+    let image = format!("{registry}/here/alone:1");
+    home.load(&image, "", "", "");
+    let run = |policy: &str, image: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  restartPolicy: Never\n  containers: [{{name: a, image: '{image}', imagePullPolicy: {policy}, command: [sh, -c, echo runs]}}]\n"
+        );
+        let output = home.run(&text, &["--replace", "--network", "none"]);
+        stdout(&output) + &stderr(&output)
+    };
+    assert!(run("Never", &image).contains("a | runs"));
+    assert!(run("IfNotPresent", &image).contains("a | runs"));
+    let asked = run("Always", &image);
+    assert!(asked.contains("ErrImagePull") && !asked.contains("a | runs"), "{asked}");
+    let absent = run("Never", &format!("{registry}/here/not:1"));
+    assert!(absent.contains("ErrImageNeverPull"), "{absent}");
+}
+
+#[test]
 fn a_compressed_archive_is_loaded_from_standard_input() {
     let home = Home::new();
     let script = "set -e; mkdir -p l/blobs/sha256; cd l

@@ -125,6 +125,32 @@ fn r_env_1_fields_resources_and_prefixes_become_variables_and_dollars_expand() {
 }
 
 #[test]
+fn claims_show_what_they_asked_for_and_names_are_generated() {
+    let home = Home::new();
+    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {accessModes: [ReadWriteOnce, ReadOnlyMany], volumeMode: Filesystem, storageClassName: fast, resources: {requests: {storage: 3Gi}}}\n";
+    let applied = home.podctl(&["apply", "-f", &home.file("claim.yaml", claim)]);
+    assert!(
+        stderr(&applied).contains("spec.storageClassName: has no meaning on one machine"),
+        "{}",
+        stderr(&applied)
+    );
+    let table = stdout(&home.podctl(&["get", "pvc", "data"]));
+    assert!(table.contains(" 3Gi ") && table.contains("RWO,ROX"), "{table}");
+
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {generateName: try-, namespace: lab, labels: {a: b}, annotations: {c: d}, finalizers: [e/f]}\nspec:\n  restartPolicy: Never\n  containers: [{name: a, image: 'busybox:1.36', command: ['true']}]\n";
+    for _ in 0..2 {
+        let output = home.run(text, &[]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stderr(&output).contains("metadata.finalizers: has no meaning"), "{}", stderr(&output));
+    }
+    let listed = home.podctl(&["get", "pods", "-n", "lab", "-l", "a=b", "-o", "json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    let name = |at: usize| listed["items"][at]["metadata"]["name"].as_str().unwrap_or_default();
+    assert!(name(0).starts_with("try-") && name(0).len() == 9 && name(0) != name(1), "{listed:#}");
+    assert_eq!(listed["items"][1]["metadata"]["annotations"]["c"], "d");
+}
+
+#[test]
 fn replicas_of_a_deployment_are_pods_of_their_own() {
     let home = Home::new();
     let text = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 2\n  selector: {matchLabels: {app: web}}\n  template:\n    metadata: {labels: {app: web}}\n    spec:\n      terminationGracePeriodSeconds: 0\n      containers: [{name: a, image: \"busybox:1.36\", command: [sleep, \"1000\"]}]\n";

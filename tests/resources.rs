@@ -36,6 +36,22 @@ fn r_res_1_a_container_beyond_its_memory_is_oom_killed() {
 }
 
 #[test]
+fn r_res_1_the_pods_own_limit_bounds_its_containers_together() {
+    let home = Home::new();
+    let text = pod("tail /dev/zero", "{requests: {cpu: 10m}}").replace(
+        "  containers:",
+        "  resources: {limits: {memory: 32Mi, cpu: 500m}, requests: {memory: 16Mi}}\n  containers:",
+    );
+    if enforced(&home) {
+        let output = home.run(&text, &["--network", "none", "--replace"]);
+        assert_eq!(output.status.code(), Some(137), "{}", stderr(&output));
+        assert_eq!(home.pod("p")["status"]["qosClass"], "Burstable");
+    }
+    let explained = home.podctl(&["explain-file", &home.file("pod.yaml", &text)]);
+    assert!(stdout(&explained).contains("limits cpu 500m, memory 32Mi"), "{}", stdout(&explained));
+}
+
+#[test]
 fn r_res_1_a_limit_that_cannot_be_kept_is_a_warning_or_an_error() {
     let home = Home::new();
     if !enforced(&home) {

@@ -31,7 +31,7 @@ fn r_sec_1_users_and_groups_are_those_of_the_manifest() {
     let home = Home::new();
     let pod = "  securityContext: {runAsUser: 1000, runAsGroup: 5, fsGroup: 7, supplementalGroups: [9]}\n";
     assert!(
-        said(&home, pod, "", "id").contains("uid=1000 gid=5 groups=7,9"),
+        said(&home, pod, "", "id").contains("uid=1000 gid=5 groups=5,7,9"),
         "{}",
         said(&home, pod, "", "id")
     );
@@ -87,6 +87,16 @@ fn r_sec_1_a_localhost_profile_is_read_from_the_users_directory() {
 }
 
 #[test]
+fn r_sec_1_the_pods_seccomp_profile_is_every_containers() {
+    let home = Home::new();
+    let pod = "  securityContext: {seccompProfile: {type: Unconfined}}\n";
+    let script = "grep Seccomp: /proc/self/status";
+    assert!(said(&home, pod, "", script).contains("Seccomp:\t0"));
+    let own = "    securityContext: {seccompProfile: {type: RuntimeDefault}}\n";
+    assert!(said(&home, pod, own, script).contains("Seccomp:\t2"));
+}
+
+#[test]
 fn a_shared_pid_namespace_has_a_first_process_that_shows_nothing() {
     let home = Home::new();
     let script = "cat /proc/1/cmdline | tr \"\\0\" \" \"; ls /proc/1/root/ /proc/1/fd/ | wc -l; test $$ != 1 && echo shared";
@@ -119,12 +129,79 @@ fn sysctls_are_the_pods() {
 }
 
 #[test]
-fn names_are_written_as_the_kubelet_does() {
+fn r_sec_1_named_users_and_groups_of_the_image_are_looked_up_and_strict_leaves_its_groups_out() {
     let home = Home::new();
-    let pod = "  hostname: web\n  subdomain: s\n  setHostnameAsFQDN: true\n  dnsPolicy: None\n  dnsConfig: {nameservers: [1.1.1.1], options: [{name: ndots, value: \"2\"}]}\n  hostAliases: [{ip: 10.0.0.1, hostnames: [x, z]}]\n";
-    let out = said(&home, pod, "", "hostname; grep -c \"10.0.0.1.x.z\" /etc/hosts; cat /etc/resolv.conf");
-    assert!(out.contains("web.s.default.svc.cluster.local"), "{out}");
-    assert!(out.contains("nameserver 1.1.1.1") && out.contains("options ndots:2"), "{out}");
+    let passwd = "root:x:0:0::/root:/bin/sh\\nweb:x:33:44::/var/www:/bin/sh\\n";
+    home.load("example.com/web:1", "web", passwd, "logs:x:7:web\\n");
+    let id = |pod: &str| {
+        let text = manifest(pod, "", "id; echo $HOME").replace("busybox:1.36", "example.com/web:1");
+        let output = home.run(&text, &["--network", "none", "--replace"]);
+        stdout(&output) + &stderr(&output)
+    };
+    let pod =
+        "  securityContext: {runAsNonRoot: true, supplementalGroups: [9], supplementalGroupsPolicy: Merge}\n";
+    let merged = id(pod);
+    assert!(merged.contains("uid=33(web) gid=44 groups=7(logs),9,44"), "{merged}");
+    assert!(merged.contains("/var/www"), "{merged}");
+    let strict = id(&pod.replace("Merge", "Strict"));
+    assert!(strict.contains("uid=33(web) gid=44 groups=9,44"), "{strict}");
+    let other = id("  securityContext: {runAsUser: 5, runAsGroup: 6}\n");
+    assert!(other.contains("uid=5 gid=6 groups=6"), "{other}");
+}
+
+#[test]
+fn r_sec_1_an_unmasked_proc_is_for_user_namespaces() {
+    let home = Home::new();
+    let script = "echo masks $(grep -c \" /proc/\" /proc/self/mountinfo)";
+    assert!(!said(&home, "", "    securityContext: {procMount: Default}\n", script).contains("masks 0"));
+    let unmasked = said(&home, "", "    securityContext: {procMount: Unmasked}\n", script);
+    let words = if nix::unistd::geteuid().is_root() { "Unmasked wants a user namespace" } else { "masks 0" };
+    assert!(unmasked.contains(words), "{unmasked}");
+}
+
+#[test]
+fn r_sec_1_a_privileged_container_has_no_filter_nothing_masked_and_roots_has_the_devices() {
+    let home = Home::new();
+    let script = "grep Seccomp: /proc/self/status; grep -q \" /proc/\" /proc/self/mountinfo && echo masked; grep -q \" /sys rw\" /proc/self/mountinfo && echo writable; ls /dev/fuse /dev/loop-control /dev/kmsg 2>/dev/null | wc -l";
+    let found = said(&home, "", "    securityContext: {privileged: true}\n", script);
+    assert!(found.contains("Seccomp:\t0") && found.contains("writable"), "{found}");
+    assert!(!found.contains("a | masked"), "{found}");
+    let root = nix::unistd::geteuid().is_root();
+    assert!(root || found.contains("as far as a user namespace goes"), "{found}");
+    assert_eq!(found.contains("a | 0"), !root, "{found}");
+}
+
+#[test]
+fn r_sec_1_an_app_armor_profile_is_refused_where_there_is_no_app_armor() {
+    let home = Home::new();
+    let of = |kind: &str| format!("    securityContext: {{appArmorProfile: {{type: {kind}}}}}\n");
+    let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    if !enabled.is_ok_and(|text| text.starts_with('Y')) {
+        let refused = said(&home, "", &of("Localhost, localhostProfile: none"), "echo runs");
+        assert!(refused.contains("AppArmor is not enabled on this machine"), "{refused}");
+        assert!(!refused.contains("a | runs"), "{refused}");
+    }
+    let pod = "  securityContext: {appArmorProfile: {type: RuntimeDefault}}\n";
+    let default = said(&home, pod, "", "echo runs");
+    assert!(default.contains("brings no AppArmor profile") && default.contains("a | runs"), "{default}");
+    let unconfined = said(&home, pod, &of("Unconfined"), "echo runs");
+    assert!(!unconfined.contains("AppArmor") && unconfined.contains("a | runs"), "{unconfined}");
+}
+
+#[test]
+fn r_sec_1_host_users_says_whether_there_is_a_user_namespace() {
+    let home = Home::new();
+    let root = nix::unistd::geteuid().is_root();
+    let script = "grep -q 4294967295 /proc/self/uid_map && echo the machines || echo own";
+    let (yes, no) =
+        (said(&home, "  hostUsers: true\n", "", script), said(&home, "  hostUsers: false\n", "", script));
+    if root {
+        assert!(yes.contains("a | the machines"), "{yes}");
+        assert!(no.contains("false is not supported for root"), "{no}");
+    } else {
+        assert!(yes.contains("true is not possible without root") && yes.contains("a | own"), "{yes}");
+        assert!(no.contains("a | own") && !no.contains("warning"), "{no}");
+    }
 }
 
 #[test]

@@ -264,9 +264,50 @@ fn r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes() {
     let flags = ["debug", "p", "--attach", "-q", "--image=busybox:1.36", "--custom", &custom];
     let output = home.podctl(&[&flags[..], &["--", "sh", "-c", "cat /seen/file; echo $X"]].concat());
     assert_eq!(stdout(&output), "kept\nz\n", "{}", stderr(&output));
-    let bad = home.file("bad.yaml", "volumeMounts: [{name: v, mountPath: /seen, subPath: x}]\n");
-    let refused = home.podctl(&["debug", "p", "--image=busybox:1.36", "--custom", &bad]);
-    assert!(stderr(&refused).contains("subPath cannot be set"), "{}", stderr(&refused));
+    for (fields, words) in [
+        ("volumeMounts: [{name: v, mountPath: /seen, subPath: x}]", "subPath cannot be set"),
+        ("volumeMounts: [{name: w, mountPath: /seen}]", "the pod has no volume \"w\""),
+        ("envv: []", "custom.yaml:1:1: error: envv: unknown field \"envv\"\n  help: did you mean \"env\"?"),
+        ("stdin: 1", "stdin: Invalid value: 1: must be of type boolean"),
+        (
+            "ports: [{containerPort: 80}]",
+            "ports: is not supported: must not be set for an ephemeral container",
+        ),
+        ("image: busybox", "there is a flag for it"),
+    ] {
+        let bad = home.file("custom.yaml", &format!("{fields}\n"));
+        let refused = home.podctl(&["debug", "p", "--image=busybox:1.36", "--custom", &bad]);
+        assert!(!refused.status.success() && stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn r_eph_1_a_debug_container_has_what_its_flags_and_custom_fields_say() {
+    let home = Home::new();
+    let map = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {A: map}\n";
+    let side = "    stdin: true\n    envFrom: [{configMapRef: {name: c}}]\n";
+    let output = home.run(&(POD.replace("    stdin: true\n", side) + map), &["-d"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let custom = "args: [b]
+envFrom: [{configMapRef: {name: c}}]
+stdinOnce: true
+workingDir: /tmp
+env: [{name: B, value: $(C)-env}, {name: POD, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]
+securityContext: {runAsUser: 7, runAsGroup: 8}
+terminationMessagePath: /tmp/last
+terminationMessagePolicy: File
+";
+    let custom = home.file("custom.yaml", custom);
+    let flags =
+        ["debug", "p", "-i", "-q", "-c", "dbg", "--env=C=flag", "--image=busybox:1.36", "--custom", &custom];
+    let script = "pwd; id -u; id -g; echo $0 $A $B $POD; cat; echo -n said > /tmp/last";
+    let mut command = home.command(&[&flags[..], &["--", "sh", "-c", script]].concat());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"typed\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), "/tmp\n7\n8\nb map flag-env p\ntyped\n", "{}", stderr(&output));
+    let ended = || home.pod("p")["status"]["ephemeralContainerStatuses"][0]["state"]["terminated"].clone();
+    until("its last words are recorded", || ended()["message"] == "said");
 }
 
 #[test]
@@ -323,6 +364,41 @@ fn attach_shares_the_streams_and_the_log_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
     until("the log has it as well", || stdout(&home.podctl(&["logs", "p", "-c", "side"])) == "got one\n");
+}
+
+#[test]
+fn with_stdin_once_a_containers_input_ends_with_its_first_clients() {
+    let home = Home::new();
+    let text = "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: once, image: 'busybox:1.36', stdin: true, stdinOnce: true, command: [sh, -c, 'cat; echo ended']}
+  - {name: more, image: 'busybox:1.36', stdin: true, command: [sh, -c, 'cat; echo ended']}
+  - {name: none, image: 'busybox:1.36', command: [sh, -c, 'cat; echo ended']}
+";
+    let output = home.run(text, &["-d"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for (container, words) in [("once", "one\n"), ("more", "two\n")] {
+        let mut child = home
+            .command(&["attach", "-i", "p", "-c", container])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+        let log = || stdout(&home.podctl(&["logs", "p", "-c", container]));
+        until("what was typed arrives", || log().starts_with(words));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let log = |container: &str| stdout(&home.podctl(&["logs", "p", "-c", container]));
+    until("the input that is given once has ended", || log("once") == "one\nended\n");
+    until("one that is not asked for is empty", || log("none") == "ended\n");
+    assert_eq!(log("more"), "two\n");
 }
 
 #[test]

@@ -7,19 +7,13 @@ use std::{
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use common::{Home, stderr, stdout};
+use common::{Home, lines, stderr, stdout, until};
 
 /// A pod named `p` with one busybox container that runs a line of shell; `rest` is more of its spec.
 fn pod(script: &str, mounts: &str, rest: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  labels: {{app: web}}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n    volumeMounts: [{mounts}]\n{rest}"
     )
-}
-
-/// What the container wrote, without the prefix of its name.
-fn lines(output: &std::process::Output) -> Vec<String> {
-    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
-    stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, text)| text).to_owned()).collect()
 }
 
 #[test]
@@ -162,4 +156,183 @@ fn r_vol_2_an_image_volume_is_read_only_and_runs_nothing() {
     let absent = text.replace("busybox:1.36\"}}]", "busybox:absent\", pullPolicy: Never}}]");
     let output = home.run(&absent, &[]);
     assert!(stderr(&output).contains("does not allow to pull it"), "{}", stderr(&output));
+}
+
+#[test]
+fn r_vol_2_a_host_path_is_of_the_type_that_is_asked_for() {
+    let home = Home::new();
+    let path = |name: &str| home.path(name).display().to_string();
+    fs::create_dir(home.path("dir")).unwrap();
+    fs::write(home.path("file"), "text\n").unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(home.path("socket")).unwrap();
+    let fitting = [
+        ("", path("dir")),
+        ("Directory", path("dir")),
+        ("File", path("file")),
+        ("FileOrCreate", path("new")),
+        ("Socket", path("socket")),
+        ("CharDevice", "/dev/null".to_owned()),
+    ];
+    let (mut volumes, mut mounts) = ("  volumes:\n".to_owned(), Vec::new());
+    for (i, (kind, path)) in fitting.iter().enumerate() {
+        volumes += &format!("  - {{name: v{i}, hostPath: {{path: {path}, type: \"{kind}\"}}}}\n");
+        mounts.push(format!("{{name: v{i}, mountPath: /v/{i}}}"));
+    }
+    let script = "cd /v; test -d 0 && test -d 1 && cat 2 3 && test -S 4 && test -c 5 && echo > 5 && echo all";
+    assert_eq!(lines(&home.run(&pod(script, &mounts.join(","), &volumes), &[])), ["text", "all"]);
+    assert_eq!(fs::read(home.path("new")).unwrap(), b"");
+
+    for (kind, name) in [
+        ("Directory", "file"),
+        ("File", "dir"),
+        ("FileOrCreate", "dir"),
+        ("Socket", "file"),
+        ("CharDevice", "file"),
+        ("BlockDevice", "file"),
+    ] {
+        let volumes = format!("  volumes: [{{name: v, hostPath: {{path: {}, type: {kind}}}}}]\n", path(name));
+        let output = home.run(&pod("true", "{name: v, mountPath: /v}", &volumes), &[]);
+        let words = stderr(&output);
+        assert!(!output.status.success() && words.contains("hostPath") && words.contains(name), "{words}");
+    }
+}
+
+#[test]
+fn r_vol_2_mounts_made_in_a_volume_reach_who_asks_for_them_and_read_only_covers_them_where_it_recurses() {
+    let home = Home::new();
+    // The sidecar mounts when the init container runs, and in a volume that this one has already.
+    let init = "  initContainers:
+  - name: sidecar
+    image: busybox:1.36
+    restartPolicy: Always
+    securityContext: {privileged: true}
+    command: [sh, -c, 'mkdir /w/late; until test -e /w/up; do sleep 0.1; done; mount -t tmpfs none /w/late && touch /w/late/there; trap \"exit 0\" TERM; while :; do sleep 0.1; done']
+    volumeMounts: [{name: w, mountPath: /w, mountPropagation: Bidirectional}]
+  - name: init
+    image: busybox:1.36
+    securityContext: {privileged: true}
+    command: [sh, -c, 'mkdir /v/sub; mount -t tmpfs none /v/sub && touch /v/sub/there /w/up; until test -e /w/late/there; do sleep 0.1; done; test ! -e /none/late/there']
+    volumeMounts:
+    - {name: v, mountPath: /v, mountPropagation: Bidirectional}
+    - {name: w, mountPath: /w, mountPropagation: HostToContainer}
+    - {name: w, mountPath: /none, mountPropagation: None}
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: v, emptyDir: {}}, {name: w, emptyDir: {}}]
+";
+    let text = pod(
+        "ls /a/sub; touch /a/sub/x && echo written; touch /b/sub/y || echo no; touch /c/sub/z || echo no",
+        "{name: v, mountPath: /a, readOnly: true, recursiveReadOnly: Disabled}, {name: v, mountPath: /b, readOnly: true, recursiveReadOnly: Enabled}, {name: v, mountPath: /c, readOnly: true, recursiveReadOnly: IfPossible}",
+        init,
+    );
+    let mut found = lines(&home.run(&text, &[]));
+    found.retain(|line| !line.starts_with("touch: "));
+    assert_eq!(found, ["there", "written", "no", "no"]);
+    assert!(home.podctl(&["delete", "p"]).status.success());
+    until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
+}
+
+#[test]
+fn r_vol_2_the_downward_api_and_projections_write_files_with_their_modes() {
+    let home = Home::new();
+    let objects = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: c}
+data: {a: one, b: two}
+binaryData: {bytes: AAEC}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s}
+data: {k: aGlkZGVu, l: bA==}
+---
+";
+    let volumes = "    resources: {limits: {memory: 16Mi}, requests: {cpu: 250m}}
+  volumes:
+  - name: d
+    downwardAPI:
+      defaultMode: 0640
+      items:
+      - {path: annotations, fieldRef: {fieldPath: metadata.annotations}}
+      - {path: deep/label, fieldRef: {fieldPath: \"metadata.labels['app']\"}, mode: 0600}
+      - {path: name, fieldRef: {apiVersion: v1, fieldPath: metadata.name}}
+      - {path: namespace, fieldRef: {fieldPath: metadata.namespace}}
+      - {path: uid, fieldRef: {fieldPath: metadata.uid}}
+      - {path: memory, resourceFieldRef: {containerName: app, resource: limits.memory, divisor: 1Mi}}
+      - {path: cpu, resourceFieldRef: {containerName: app, resource: requests.cpu, divisor: 1m}}
+  - name: all
+    projected:
+      defaultMode: 0444
+      sources:
+      - configMap: {name: c, items: [{key: a, path: x/a, mode: 0400}, {key: none, path: none}], optional: true}
+      - configMap: {name: none, optional: true}
+      - secret: {name: s, items: [{key: k, path: k}]}
+      - secret: {name: none, optional: true}
+      - downwardAPI: {items: [{path: app, fieldRef: {fieldPath: \"metadata.labels['app']\"}, mode: 0440}]}
+  - {name: c, configMap: {name: c, defaultMode: 0600}}
+  - {name: s, secret: {secretName: s, items: [{key: l, path: m, mode: 0404}], optional: false}}
+  - {name: no-c, configMap: {name: none, optional: true}}
+  - {name: no-s, secret: {secretName: none, optional: true}}
+";
+    let script = "cd /d; head -v -n9 annotations deep/label name namespace memory cpu | tr \"\\n\" \" \"; echo; cat uid; echo; cd /; stat -L -c \"%n %a\" /d/name /d/deep/label /all/x/a /all/k /all/app /c/b /s/m; ls /all /c /s /no-c /no-s | tr \"\\n\" \" \"; od -An -tx1 /c/bytes";
+    let mounts: Vec<String> = ["d", "all", "c", "s", "no-c", "no-s"]
+        .iter()
+        .map(|name| format!("{{name: {name}, mountPath: /{name}}}"))
+        .collect();
+    let text = objects.to_owned() + &pod(script, &mounts.join(","), volumes);
+    let text = text.replace("  labels:", "  annotations: {note: \"a b\"}\n  labels:");
+    let found = lines(&home.run(&text, &[]));
+    let uid = home.pod("p")["metadata"]["uid"].as_str().unwrap().to_owned();
+    let wanted = [
+        "==> annotations <== note=\"a b\" ==> deep/label <== web ==> name <== p ==> namespace <== default ==> memory <== 16 ==> cpu <== 250",
+        &uid,
+        "/d/name 640",
+        "/d/deep/label 600",
+        "/all/x/a 400",
+        "/all/k 444",
+        "/all/app 440",
+        "/c/b 600",
+        "/s/m 404",
+        "/all: app k x  /c: a b bytes  /no-c:  /no-s:  /s: m  00 01 02",
+    ];
+    let squeezed: Vec<String> =
+        found.iter().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(squeezed, wanted.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")));
+}
+
+#[test]
+fn r_vol_1_volumes_of_the_pod_outlive_its_containers_and_a_claim_may_be_read_only() {
+    let home = Home::new();
+    let text = pod(
+        "stat -c %a /e; echo x >> /e/runs; echo x >> /g/runs; touch /r/x 2>/dev/null || echo read-only; test $(wc -l < /e/runs) = $(wc -l < /g/runs) && test $(wc -l < /e/runs) -ge 3",
+        "{name: e, mountPath: /e}, {name: g, mountPath: /g}, {name: r, mountPath: /r}",
+        "  volumes:
+  - {name: e, emptyDir: {}}
+  - name: g
+    ephemeral:
+      volumeClaimTemplate:
+        metadata: {labels: {app: web}}
+        spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+  - {name: r, persistentVolumeClaim: {claimName: kept, readOnly: true}}
+",
+    );
+    let text = text.replace("restartPolicy: Never", "restartPolicy: OnFailure");
+    let found = lines(&home.run(&text, &["--backoff-initial", "0.05"]));
+    assert_eq!(found, ["777", "read-only", "777", "read-only", "777", "read-only"]);
+    assert!(home.path("data/volumes/default_kept").exists());
+    assert!(!home.path("data/volumes/default_p-g").exists());
+}
+
+#[test]
+fn r_vol_2_fs_group_changes_what_its_policy_says() {
+    let home = Home::new();
+    let run = |policy: &str, script: &str| {
+        let rest = format!(
+            "  securityContext: {{fsGroup: 2000{policy}}}\n  volumes: [{{name: v, persistentVolumeClaim: {{claimName: data}}}}]\n"
+        );
+        lines(&home.run(&pod(script, "{name: v, mountPath: /v}", &rest), &["--replace"]))
+    };
+    let show = "stat -c \"%a %g\" /v/file";
+    assert_eq!(run("", &format!("touch /v/file; chgrp 0 /v/file; chmod 600 /v/file; {show}")), ["600 0"]);
+    assert_eq!(run(", fsGroupChangePolicy: OnRootMismatch", show), ["600 0"]);
+    assert_eq!(run(", fsGroupChangePolicy: Always", show), ["660 2000"]);
 }

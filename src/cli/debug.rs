@@ -223,7 +223,7 @@ pub(super) fn debug_container(args: &Args, home: &Home, pod: &Pod) -> Result<Con
     };
     image.parse::<Reference>()?;
     let name = args.container.clone().unwrap_or_else(|| {
-        let name = format!("debugger-{}", suffix());
+        let name = crate::manifest::generated_name("debugger-");
         say(args, &format!("Defaulting debug container name to {name}."));
         name
     });
@@ -277,36 +277,16 @@ pub(super) fn environment(words: &[String]) -> Result<Vec<EnvVar>, Error> {
     words.iter().map(one).collect()
 }
 
-/// As kubectl makes names: no vowels, and no digits that read like letters.
-fn suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let random = uuid::Uuid::new_v4();
-    random.as_bytes()[..5].iter().map(|b| ALPHABET[*b as usize % ALPHABET.len()] as char).collect()
-}
-
 /// Lays the fields of a file over the container.
 fn custom(container: Container, path: &str, pod: &Pod) -> Result<Container, Error> {
     let wrong = |what: String| Error::Said(format!("--custom {path}: {what}"));
     let text = std::fs::read_to_string(path).map_err(io(format!("cannot read {path}")))?;
-    let over = crate::manifest::value(path, &text).map_err(|e| wrong(e.to_string()))?;
-    let fields = over.as_object().ok_or_else(|| wrong("it is not a partial container".into()))?;
-    const FORBIDDEN: &[&str] = &[
-        "name",
-        "image",
-        "command",
-        "lifecycle",
-        "ports",
-        "resources",
-        "livenessProbe",
-        "readinessProbe",
-        "startupProbe",
-        "resizePolicy",
-        "restartPolicy",
-        "volumeDevices",
-        "targetContainerName",
-    ];
-    if let Some(name) = FORBIDDEN.iter().find(|n| fields.contains_key(**n)) {
-        return Err(wrong(format!("{name}: may not be set for a debug container")));
+    let source = crate::manifest::Source { name: path.to_owned(), text };
+    let over = crate::manifest::partial_container(&source)
+        .map_err(|all| Error::Said(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    const FLAGS: &[&str] = &["name", "image", "command", "targetContainerName"];
+    if let Some(name) = FLAGS.iter().find(|n| over.get(n).is_some()) {
+        return Err(wrong(format!("{name}: may not be set here; there is a flag for it")));
     }
     let mut value = serde_json::to_value(&container).map_err(|e| wrong(e.to_string()))?;
     merge(&mut value, &over);

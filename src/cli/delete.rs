@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
         return Err(Error::Said(what.into()));
     }
-    let named = run::names(&args.which.filename, namespace)?;
+    let named = run::names(&args.pods.which.filename, namespace)?;
     let forgotten = objects::forget(home, &named, args.dry_run != "none")?;
     if dirs.is_empty() && forgotten == 0 {
         println!("No resources found");

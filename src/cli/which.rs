@@ -4,8 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Error, run};
 use crate::{
-    engine,
-    manifest::Named,
+    engine, manifest,
     state::{self, Home, PodDir},
     view::select::{Fields, Labels},
 };
@@ -84,7 +83,7 @@ impl Which {
             return Ok(dirs);
         }
         for object in run::names(&self.filename, namespace)? {
-            let Named { kind, namespace, name } = &object;
+            let manifest::Named { kind, namespace, name } = &object;
             if kind == "Pod" {
                 dirs.push(home.pod(namespace, name));
             } else {

@@ -151,6 +151,12 @@ fn signal(name: Option<&str>) -> i32 {
     if let Some(rest) = short.strip_prefix("RTMAX") {
         return 64 - rest.trim_start_matches('-').parse::<i32>().unwrap_or(0);
     }
+    let short = match short {
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        "POLL" => "IO",
+        other => other,
+    };
     NAMES.iter().position(|n| *n == short).map_or(15, |at| at as i32 + 1)
 }
 
@@ -160,9 +166,14 @@ mod tests {
 
     #[test]
     fn r_hook_2_stop_signals_by_name_and_number() {
-        for (name, number) in
-            [(None, 15), (Some("SIGQUIT"), 3), (Some("RTMIN+3"), 37), (Some("10"), 10), (Some("?"), 15)]
-        {
+        for (name, number) in [
+            (None, 15),
+            (Some("SIGQUIT"), 3),
+            (Some("SIGIOT"), 6),
+            (Some("RTMIN+3"), 37),
+            (Some("10"), 10),
+            (Some("?"), 15),
+        ] {
             assert_eq!(signal(name), number);
         }
     }

@@ -11,9 +11,9 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, job, support,
+    Manifest, Report, Severity, defaults, job, support,
     tree::{Kind, Node},
-    typed::{join, read},
+    typed::{join, near, read},
     validate,
     workload::{self, Instances},
 };
@@ -44,6 +44,26 @@ pub(super) struct Template {
     pub instances: Instances,
 }
 
+fn text<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
+    match &node.get(name)?.kind {
+        Kind::Scalar(Value::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+/// The object with a name, when it leaves that to the API server (`generateName`).
+fn named(node: &Node) -> Option<Node> {
+    let meta = node.get("metadata").filter(|meta| meta.get("name").is_none())?;
+    let name = defaults::generated_name(text(meta, "generateName").filter(|prefix| !prefix.is_empty())?);
+    let mut node = node.clone();
+    let meta = node.get_mut("metadata")?;
+    let (line, column) = (meta.line, meta.column);
+    let Kind::Map(fields) = &mut meta.kind else { return None };
+    let name = Node { line, column, kind: Kind::Scalar(Value::String(name)) };
+    fields.push(("name".to_owned(), (line, column), name));
+    Some(node)
+}
+
 /// Reads one object into the manifest; pods go to `templates`, for they are checked last.
 pub(super) fn object(
     node: &Node,
@@ -52,27 +72,36 @@ pub(super) fn object(
     templates: &mut Vec<Template>,
     report: &mut Report<'_>,
 ) {
-    let text = |name: &str| match node.get(name).map(|n| &n.kind) {
-        Some(Kind::Scalar(Value::String(text))) => Some(text.as_str()),
-        _ => None,
-    };
+    let generated = named(node);
+    let node = generated.as_ref().unwrap_or(node);
+    let text = |name: &str| text(node, name);
+    if !matches!(node.kind, Kind::Map(_)) {
+        let message = "Invalid value: an object is a map, with apiVersion, kind and metadata";
+        return report.error(path, message);
+    }
     let Some(kind) = text("kind") else {
         return report
             .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
     };
     let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
-        let known: Vec<String> = KINDS.iter().map(|(k, _)| format!("{k:?}")).collect();
-        return report.error(
-            &join(path, "kind"),
-            format!("Unsupported value: {kind:?}: supported values: {}", known.join(", ")),
-        );
+        let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
+        let help = near(kind, &known).map(|meant| format!("did you mean {meant:?}?"));
+        let list: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
+        let message = format!("Unsupported value: {kind:?}: supported values: {}", list.join(", "));
+        return report.say(Severity::Error, &join(path, "kind"), message, help);
     };
     if text("apiVersion") != Some(version) {
         let message = match text("apiVersion") {
             Some(other) => format!("Unsupported value: {other:?}: supported values for {kind}: {version:?}"),
+            None if node.get("apiVersion").is_some() => {
+                format!("Invalid value: must be {version:?} for a {kind}")
+            }
             None => format!("Required value: {version} for a {kind}"),
         };
         return report.error(&join(path, "apiVersion"), message);
+    }
+    if let Some(meta) = node.get("metadata") {
+        support::object("ObjectMeta", &meta.json(), &join(path, "metadata"), report);
     }
     let mut template = |(pod, at, instances): (Pod, &str, Instances), report: &mut Report<'_>| {
         let (file, document) = (report.file.to_owned(), report.root.clone());

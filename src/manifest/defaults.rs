@@ -7,6 +7,17 @@ use k8s_openapi::{
 
 use crate::lifecycle::resources::container_requests;
 
+/// Longest prefix that is kept of a generateName.
+const LONGEST_PREFIX: usize = 58;
+
+/// A name that nobody else has; no vowels in what is added, and no digits that read like letters.
+pub fn generated_name(prefix: &str) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let random = uuid::Uuid::new_v4();
+    let suffix = random.as_bytes()[..5].iter().map(|b| ALPHABET[*b as usize % ALPHABET.len()] as char);
+    prefix.chars().take(LONGEST_PREFIX).chain(suffix).collect()
+}
+
 /// Fills a pod's defaults in; the namespace `default` is the one that was asked for.
 pub(super) fn pod(pod: &mut Pod, namespace: &str) {
     let own = &mut pod.metadata.namespace;

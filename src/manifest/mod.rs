@@ -18,7 +18,7 @@ mod typed;
 mod validate;
 mod workload;
 
-pub use defaults::pull_policy;
+pub use defaults::{generated_name, pull_policy};
 pub use job::Job;
 pub use names::{Named, names};
 pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
@@ -26,7 +26,9 @@ pub use references::{Reference, named, references};
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, EphemeralContainer, PersistentVolumeClaim, Pod, Secret, Service,
+};
 
 use self::tree::Node;
 
@@ -165,7 +167,11 @@ pub fn load_beside(
         defaults::pod(&mut pod, namespace);
         validate::pod(&pod, &path, &mut report);
         references::missing(&pod, &path, [&manifest, stored], &mut report);
-        found.extend(report.found.iter().cloned());
+        // What could not be read has been complained about; what stands in its place is nobody's wish.
+        let known =
+            |d: &Diagnostic| found.iter().any(|k| (&k.file, k.line, &k.path) == (&d.file, d.line, &d.path));
+        let new: Vec<_> = report.found.iter().filter(|d| !known(d)).cloned().collect();
+        found.extend(new);
         workload::expand(pod, instances, &mut manifest);
     }
     let order = |file: &str| sources.iter().position(|s| s.name == file);
@@ -175,15 +181,22 @@ pub fn load_beside(
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
-/// The one document of a JSON or YAML file, as it stands.
+/// What a debug container is to have beside its flags: part of one, in YAML or JSON.
 ///
 /// # Errors
-/// What is wrong with its syntax.
-pub fn value(name: &str, text: &str) -> Result<serde_json::Value, Diagnostic> {
-    let source = Source { name: name.to_owned(), text: text.to_owned() };
-    let documents = tree::parse(&source).map_err(|diagnostic| *diagnostic)?;
-    Ok(documents.first().map(Node::json).unwrap_or_default())
+/// What is wrong with it, with places.
+pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagnostic>> {
+    let documents = tree::parse(source).map_err(|diagnostic| vec![*diagnostic])?;
+    let Some(document) = documents.first() else { return Ok(serde_json::json!({})) };
+    let mut report = Report { file: &source.name, root: document, found: Vec::new() };
+    let value = document.json();
+    typed::read::<EphemeralContainer>(document, "", &mut report);
+    support::object("EphemeralContainer", &value, "", &mut report);
+    report.found.retain(|d| d.severity == Severity::Error);
+    if report.found.is_empty() { Ok(value) } else { Err(report.found) }
 }
 
+#[cfg(test)]
+mod mutations;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ pub fn quantity_millis(text: &str) -> Result<u64, String> {
 /// In thousandths, rounded up.
 fn parse(text: &str) -> Result<i128, String> {
     let wrong = || {
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$', such as 500m, 64Mi or 1.5G"
             .to_owned()
     };
     let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());

@@ -12,13 +12,15 @@ use serde::de::{
 /// A field, and the type it holds when that is a struct.
 pub type Field = (&'static str, Option<&'static str>);
 
-/// The fields of each type beneath PodSpec, by the type's name.
-pub fn of_pod_spec() -> BTreeMap<&'static str, Vec<Field>> {
+/// The fields of Pod and of each type beneath its spec, by the type's name.
+pub fn of_pod() -> BTreeMap<&'static str, Vec<Field>> {
     let mut types = BTreeMap::new();
     let mut met = None;
     let walk = Walk { types: &mut types, met: &mut met };
     // What it makes of no data is of no interest, and it cannot fail: every question is answered.
     let _ = <PodSpec as serde::Deserialize>::deserialize(walk);
+    // It would not be read without its kind.
+    types.insert("Pod", vec![("metadata", Some("ObjectMeta")), ("spec", Some("PodSpec"))]);
     types
 }
 
@@ -149,7 +151,7 @@ impl<'de> MapAccess<'de> for Once<'_> {
 mod tests {
     #[test]
     fn the_types_tell_their_fields() {
-        let types = super::of_pod_spec();
+        let types = super::of_pod();
         assert!(types["PodSpec"].contains(&("containers", Some("Container"))), "{types:?}");
         assert!(types["Container"].contains(&("image", None)));
         assert!(types["HTTPGetAction"].iter().any(|(name, _)| *name == "httpHeaders"), "{:?}", types.keys());

@@ -10,6 +10,34 @@ use super::{Diagnostic, Severity, Source};
 /// Most nodes of a file, aliases counted as often as they are used.
 const MOST_NODES: usize = 200_000;
 
+/// Deepest nesting; no type of the API's comes near.
+const DEEPEST: usize = 100;
+
+/// What the parser's words mean to somebody who wrote the file.
+const MEANINGS: &[(&str, &str)] = &[
+    (
+        "mapping values are not allowed",
+        "this line is indented deeper than the one it follows, or a ':' above has no space after it; text that holds \": \" has to be in quotes",
+    ),
+    ("did not find expected key", "this line is indented unlike the others of its block"),
+    ("did not find expected ',' or", "a '{' above is not closed"),
+    ("expected ',' or ']'", "a '[' above is not closed"),
+    ("quoted scalar", "a quote above is not closed"),
+    (
+        "unknown a",
+        "an alias, *name, stands for what &name marks further up; text that begins with '*' has to be in quotes",
+    ),
+    ("unprintable character", "the file is not plain text here: it may be damaged, or no manifest at all"),
+    ("valid YAML whitespace", "put a space after the ':'"),
+    (
+        "cannot start any token",
+        "text that begins with a special character, such as @, ` or %, has to be in quotes",
+    ),
+    ("found a tab", TABS),
+    ("tabs disallowed", TABS),
+];
+const TABS: &str = "YAML does not allow tabs for indentation; use spaces";
+
 /// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
@@ -41,6 +69,13 @@ impl Node {
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         match &self.kind {
             Kind::Map(all) => all.iter().find(|(k, ..)| k == name).map(|(.., v)| v),
+            _ => None,
+        }
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        match &mut self.kind {
+            Kind::Map(all) => all.iter_mut().find(|(k, ..)| k == name).map(|(.., v)| v),
             _ => None,
         }
     }
@@ -106,7 +141,7 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
             help: help.map(str::to_owned),
         })
     };
-    let mut builder = Builder { anchors: HashMap::new(), count: 0 };
+    let mut builder = Builder { anchors: HashMap::new(), count: 0, depth: 0 };
     let mut documents = Vec::new();
     // Editors of other systems begin a file with a mark of its encoding.
     let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
@@ -116,16 +151,19 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
             None => return Ok(documents),
             Some(Err(e)) => {
                 let at = e.marker();
-                let line = source.text.lines().nth(at.line().saturating_sub(1)).unwrap_or_default();
-                let tab = line.trim_start_matches(' ').starts_with('\t');
-                let help = tab.then_some("YAML does not allow tabs for indentation; use spaces");
-                return Err(wrong(at.line(), at.col() + 1, e.info().to_owned(), help));
+                return Err(wrong(
+                    at.line(),
+                    at.col() + 1,
+                    e.info().to_owned(),
+                    meaning(e.info(), text, at.line()),
+                ));
             }
             Some(Ok((Event::DocumentStart(_), _))) => {
                 let Some(Ok((event, span))) = events.next() else { continue };
-                let node = builder
-                    .node(event, span, &mut events)
-                    .map_err(|(line, column, message)| wrong(line, column, message, None))?;
+                let node = builder.node(event, span, &mut events).map_err(|(line, column, message)| {
+                    let help = meaning(&message, text, line);
+                    wrong(line, column, message, help)
+                })?;
                 if !matches!(node.kind, Kind::Scalar(Value::Null)) {
                     documents.push(node);
                 }
@@ -135,11 +173,21 @@ pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
     }
 }
 
+/// What the parser's complaint about that line means.
+fn meaning(words: &str, text: &str, line: usize) -> Option<&'static str> {
+    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    if line.trim_start_matches(' ').starts_with('\t') {
+        return Some(TABS);
+    }
+    MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning)
+}
+
 type Failed = (usize, usize, String);
 
 struct Builder {
     anchors: HashMap<usize, Node>,
     count: usize,
+    depth: usize,
 }
 
 impl Builder {
@@ -154,6 +202,9 @@ impl Builder {
         if self.count > MOST_NODES {
             return Err((line, column, "the file is too large, or its aliases multiply without end".into()));
         }
+        if self.depth > DEEPEST {
+            return Err((line, column, format!("nested deeper than {DEEPEST} levels")));
+        }
         let next = |events: &mut E| match events.next() {
             Some(Ok(found)) => Ok(found),
             Some(Err(e)) => Err((e.marker().line(), e.marker().col() + 1, e.info().to_owned())),
@@ -166,8 +217,20 @@ impl Builder {
                 self.count += size(&node);
                 return Ok(Node { line, column, ..node });
             }
-            Event::Scalar(text, style, anchor, _) => (anchor, Kind::Scalar(scalar(&text, style))),
+            Event::Scalar(text, style, anchor, tag) => {
+                let value = match tag.as_deref() {
+                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
+                        Value::String(text.into())
+                    }
+                    Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => {
+                        return Err((line, column, format!("the tag {tag} has no meaning in a manifest")));
+                    }
+                    _ => scalar(&text, style),
+                };
+                (anchor, Kind::Scalar(value))
+            }
             Event::SequenceStart(anchor, ..) => {
+                self.depth += 1;
                 let mut all = Vec::new();
                 loop {
                     match next(events)? {
@@ -175,9 +238,11 @@ impl Builder {
                         (event, span) => all.push(self.node(event, span, events)?),
                     }
                 }
+                self.depth -= 1;
                 (anchor, Kind::List(all))
             }
             Event::MappingStart(anchor, ..) => {
+                self.depth += 1;
                 let mut all: Vec<Entry> = Vec::new();
                 let mut merged: Vec<Entry> = Vec::new();
                 loop {
@@ -205,6 +270,7 @@ impl Builder {
                         all.push(entry);
                     }
                 }
+                self.depth -= 1;
                 (anchor, Kind::Map(all))
             }
             _ => return Err((line, column, "unexpected end of a block".into())),

@@ -13,7 +13,7 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    Report, Severity,
+    Report, Severity, support,
     tree::{Entry, Kind, Node},
 };
 
@@ -29,7 +29,8 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node, path: &str, report: &mut Re
         Err(e) => {
             let mut report = report.borrow_mut();
             let at = e.path.as_deref().unwrap_or(path);
-            let message = format!("Invalid value: {}", e.message);
+            let words = e.message.replace("expected IntOrString", "expected a number or a name");
+            let message = format!("Invalid value: {words}");
             let help = is_data(at)
                 .then(|| "values under data are in base64; plain text belongs under stringData".to_owned());
             report.say(Severity::Error, at, message, help);
@@ -102,19 +103,29 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
             Kind::List(_) => ("a list".to_owned(), "array"),
             Kind::Map(_) => ("a map".to_owned(), "object"),
         };
+        let unquoted = |text: &str| match wanted {
+            "integer" => text.parse::<i64>().is_ok(),
+            "boolean" => matches!(text, "true" | "false"),
+            _ => false,
+        };
         let help = match (wanted, &self.node.kind) {
             ("string", Kind::Scalar(Value::Number(_) | Value::Bool(_))) => {
-                Some("put the value in quotes, so that YAML reads it as text".to_owned())
+                Some("put the value in quotes, so that YAML reads it as text")
             }
-            ("array", _) => Some("write a list: each entry begins with \"- \"".to_owned()),
+            ("string", Kind::Map(_)) => Some("text that holds \": \" has to be in quotes"),
+            ("array", _) => Some("write a list: each entry begins with \"- \""),
+            (_, Kind::Scalar(Value::String(text))) if unquoted(text) => {
+                Some("write it without quotes; in quotes it is text")
+            }
             _ => None,
         };
+        let help = help.map(str::to_owned);
         let message = format!("Invalid value: {shown}: must be of type {wanted}, not {kind}");
         self.report.borrow_mut().say(Severity::Error, &self.path, message, help);
     }
 
     fn at<T>(&self, result: Result<T, Refused>) -> Result<T, Refused> {
-        result.map_err(|e| Refused { path: e.path.or_else(|| Some(self.path.clone())), message: e.message })
+        at(self.path.clone(), result)
     }
 
     /// The known fields of the map; the others are reported.
@@ -128,18 +139,26 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
         let (known, unknown): (Vec<_>, Vec<_>) =
             entries.iter().partition(|(key, ..)| fields.contains(&key.as_str()));
         for (key, ..) in unknown {
-            let help = match near(key, fields) {
-                Some(meant) => Some(format!("did you mean {meant:?}?")),
-                None if fields.len() <= LISTED => {
+            let help = match (support::beneath(type_name, key), near(key, fields)) {
+                (Some(field), _) => {
+                    Some(format!("{key:?} belongs beneath {field:?}; is this line indented as it should be?"))
+                }
+                (None, Some(meant)) => Some(format!("did you mean {meant:?}?")),
+                (None, None) if fields.len() <= LISTED => {
                     Some(format!("the fields of {type_name} are: {}", fields.join(", ")))
                 }
-                None => None,
+                (None, None) => None,
             };
             let message = format!("unknown field {key:?}");
             self.report.borrow_mut().say(Severity::Error, &entry(&self.path, key), message, help);
         }
         known
     }
+}
+
+/// What was refused, there unless it was further below.
+fn at<T>(path: String, result: Result<T, Refused>) -> Result<T, Refused> {
+    result.map_err(|e| Refused { path: e.path.or(Some(path)), message: e.message })
 }
 
 fn of(value: &Value) -> &'static str {
@@ -154,8 +173,8 @@ fn of(value: &Value) -> &'static str {
     }
 }
 
-/// The field that was probably meant.
-fn near<'n>(name: &str, fields: &[&'n str]) -> Option<&'n str> {
+/// The one that was probably meant.
+pub(super) fn near<'n>(name: &str, fields: &[&'n str]) -> Option<&'n str> {
     let name = name.to_lowercase();
     let score = |known: &str| strsim::jaro_winkler(&name, &known.to_lowercase());
     let best = fields.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;
@@ -166,6 +185,7 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
     type Error = Refused;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        let path = self.path.clone();
         let result = match &self.node.kind {
             Kind::Scalar(Value::Null) => visitor.visit_unit(),
             Kind::Scalar(Value::Bool(value)) => visitor.visit_bool(*value),
@@ -175,13 +195,13 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
             },
             Kind::Scalar(Value::String(text)) => visitor.visit_str(text),
             Kind::Scalar(_) => visitor.visit_unit(),
-            Kind::List(all) => return visitor.visit_seq(Items { place: self, all, next: 0 }),
+            Kind::List(all) => visitor.visit_seq(Items { place: self, all, next: 0 }),
             Kind::Map(all) => {
                 let entries = all.iter().collect();
-                return visitor.visit_map(Entries { place: self, entries, next: 0 });
+                visitor.visit_map(Entries { place: self, entries, next: 0 })
             }
         };
-        self.at(result)
+        at(path, result)
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
@@ -266,11 +286,24 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
     }
 
     fn deserialize_i32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.deserialize_i64(visitor)
+        match &self.node.kind {
+            Kind::Scalar(Value::Number(n)) if n.as_i64().is_some_and(|n| i32::try_from(n).is_err()) => {
+                let message = format!("Invalid value: {n}: is too large a number for this field");
+                self.report.borrow_mut().say(Severity::Error, &self.path, message, None);
+                visitor.visit_i64(0)
+            }
+            _ => self.deserialize_i64(visitor),
+        }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let result = match &self.node.kind {
+            // The kernel ends a text there; data of files may hold it.
+            Kind::Scalar(Value::String(text)) if text.contains('\0') && !is_data(&self.path) => {
+                let message = "Invalid value: must not contain a NUL character";
+                self.report.borrow_mut().say(Severity::Error, &self.path, message, None);
+                visitor.visit_str("")
+            }
             Kind::Scalar(Value::String(text)) => visitor.visit_str(text),
             Kind::Scalar(Value::Null) => visitor.visit_str(""),
             _ => {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, Secret},
+    api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Secret},
     jiff::Timestamp,
 };
 
@@ -69,14 +69,12 @@ impl Files {
     pub(super) fn downward(
         &mut self,
         item: &DownwardAPIVolumeFile,
-        pod: &Pod,
         facts: &field::Facts,
     ) -> Result<(), Error> {
         let value = if let Some(r) = &item.field_ref {
             field::value(&r.field_path, facts)?
         } else if let Some(r) = &item.resource_field_ref {
-            let name = r.container_name.as_deref().unwrap_or_default();
-            field::resource(r, container(pod, name)?)?
+            field::resource(r, None, facts)?
         } else {
             return Ok(());
         };
@@ -146,14 +144,6 @@ impl Files {
         }
         Ok(())
     }
-}
-
-fn container<'a>(pod: &'a Pod, name: &str) -> Result<&'a Container, Error> {
-    let spec = pod.spec.as_ref();
-    let all = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
-    all.into_iter()
-        .find(|c| c.name == name)
-        .ok_or_else(|| Error::Config(format!("there is no container {name:?}")))
 }
 
 #[cfg(test)]

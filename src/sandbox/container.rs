@@ -61,10 +61,13 @@ pub fn container_spec(
     if security::in_user_namespace() {
         process.set_rlimits(Some(vec![most_processes()?]));
     }
-    if !security.unmasked {
-        linux.set_masked_paths(Some(defaults::MASKED_PATHS.iter().map(|p| p.to_string()).collect()));
-        linux.set_readonly_paths(Some(defaults::READONLY_PATHS.iter().map(|p| p.to_string()).collect()));
-    }
+    // The type has paths of its own where none are set.
+    let hidden = |paths: &[&str]| match security.unmasked {
+        true => Vec::new(),
+        false => paths.iter().map(|path| path.to_string()).collect(),
+    };
+    linux.set_masked_paths(Some(hidden(&defaults::MASKED_PATHS)));
+    linux.set_readonly_paths(Some(hidden(&defaults::READONLY_PATHS)));
     linux.set_seccomp(security.seccomp(&sandbox.profiles)?);
     let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
     let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");

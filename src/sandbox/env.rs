@@ -144,7 +144,7 @@ fn value_from(
         return field::value(&r.field_path, facts).map(Some);
     }
     if let Some(r) = &source.resource_field_ref {
-        return field::resource(r, container).map(Some);
+        return field::resource(r, Some(container), facts).map(Some);
     }
     Ok(None)
 }

@@ -30,6 +30,8 @@ pub struct Facts {
     pub host_ip: String,
     /// status.podIPs
     pub pod_ips: Vec<String>,
+    /// Whose requests and limits may be asked for by name.
+    pub containers: Vec<Container>,
 }
 
 /// The value of a field path such as `metadata.labels['app']`.
@@ -61,11 +63,20 @@ pub fn value(path: &str, facts: &Facts) -> Result<String, Error> {
     found.ok_or_else(|| Error::Config(format!("field path {path:?} is not supported")))
 }
 
-/// The value of a container's own request or limit, in units of the divisor, rounded up.
+/// The value of a request or limit, in units of the divisor, rounded up; of the container that is named, else of `own`.
 ///
 /// # Errors
-/// [`Error::Config`] for an unknown resource or an unreadable quantity.
-pub fn resource(selector: &ResourceFieldSelector, container: &Container) -> Result<String, Error> {
+/// [`Error::Config`] for an unknown container or resource, or an unreadable quantity.
+pub fn resource(
+    selector: &ResourceFieldSelector,
+    own: Option<&Container>,
+    facts: &Facts,
+) -> Result<String, Error> {
+    let name = selector.container_name.as_deref().unwrap_or_default();
+    let named = facts.containers.iter().find(|c| c.name == name);
+    let container = if name.is_empty() { own } else { named };
+    let container = container
+        .ok_or_else(|| Error::Config(format!("resourceFieldRef: there is no container {name:?}")))?;
     let unknown =
         || Error::Config(format!("resource {:?} is not supported in resourceFieldRef", selector.resource));
     let (list, name) = selector.resource.split_once('.').ok_or_else(unknown)?;

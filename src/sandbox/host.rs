@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use crate::manifest::Severity;
 
@@ -67,9 +67,21 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
                 "is as far as a user namespace goes: every capability inside of it, no seccomp filter, nothing masked; no devices and no modules of the machine".to_owned(),
             ));
         }
+        for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let of_host = |v: &Volume| v.name == mount.name && v.host_path.is_some();
+            if mount.mount_propagation.as_deref() == Some("Bidirectional")
+                && spec.volumes.iter().flatten().any(of_host)
+            {
+                found.push((
+                    format!("{path}.volumeMounts[{i}].mountPropagation"),
+                    Severity::Warning,
+                    "what the container mounts is seen by the pod's other containers, but not by this machine: no mount outlives a pod".to_owned(),
+                ));
+            }
+        }
     }
-    for (i, alias) in spec.volumes.iter().flatten().enumerate() {
-        if let Some(host) = alias.host_path.as_ref().filter(|h| !h.path.is_empty())
+    for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        if let Some(host) = volume.host_path.as_ref().filter(|h| !h.path.is_empty())
             && host.type_.as_deref().is_none_or(|kind| !kind.ends_with("OrCreate"))
             && !Path::new(&host.path).exists()
         {

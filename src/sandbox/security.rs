@@ -70,6 +70,8 @@ impl<'a> Security<'a> {
         if self.pod.and_then(|p| p.supplemental_groups_policy.as_deref()) == Some("Strict") {
             user.groups.clear();
         }
+        // Else a process could leave it, and be spared what a file refuses to this group alone.
+        user.groups.push(user.gid);
         let asked = self.pod.and_then(|p| p.supplemental_groups.clone()).unwrap_or_default();
         user.groups.extend(asked.into_iter().chain(self.pod.and_then(|p| p.fs_group)).map(|g| g as u32));
         user.groups.sort_unstable();

@@ -188,6 +188,9 @@ fn facts(pod: &Pod) -> Result<Facts, Error> {
         service_account: spec
             .and_then(|s| s.service_account_name.clone())
             .unwrap_or_else(|| "default".into()),
+        containers: spec
+            .map(|s| s.init_containers.iter().flatten().chain(&s.containers).cloned().collect())
+            .unwrap_or_default(),
         ..Facts::default()
     })
 }

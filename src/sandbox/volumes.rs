@@ -49,7 +49,7 @@ pub fn prepare(
     let security = spec.and_then(|s| s.security_context.as_ref());
     let mismatch = security.and_then(|s| s.fs_group_change_policy.as_deref()) == Some("OnRootMismatch");
     for volume in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten() {
-        let path = one(volume, pod, objects, facts, places, &mut made.locks)?;
+        let path = one(volume, objects, facts, places, &mut made.locks)?;
         let shared = volume.host_path.is_some() || volume.image.is_some();
         if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
             let policy = match written_by_podctl(volume) {
@@ -65,6 +65,12 @@ pub fn prepare(
                     }
                     e => format!("cannot give it to fsGroup {group}: {}", e.desc()),
                 },
+            })?;
+        }
+        if mounts_are_shared(pod, &volume.name) {
+            share_mounts(&path).map_err(|e| Error::Volume {
+                volume: volume.name.clone(),
+                message: format!("cannot share the mounts of {}: {}", path.display(), e.desc()),
             })?;
         }
         made.paths.insert(volume.name.clone(), path);
@@ -83,7 +89,7 @@ pub(super) fn rewrite(
     facts: &field::Facts,
     path: &Path,
 ) -> Result<(), Error> {
-    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let (files, mode) = configuration(volume, objects, facts)?;
     let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
     let give = |dir: &Path| match group {
         Some(group) => Ok(ownership::give_to_group(dir, group as u32, ownership::Policy::ReadOnly)?),
@@ -95,6 +101,21 @@ pub(super) fn rewrite(
     })
 }
 
+/// Whether what a container mounts in it is for the others of the pod to see.
+fn mounts_are_shared(pod: &Pod, volume: &str) -> bool {
+    let spec = pod.spec.as_ref();
+    let containers = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let mut mounts = containers.flat_map(|c| c.volume_mounts.iter().flatten());
+    mounts.any(|m| m.name == volume && m.mount_propagation.as_deref() == Some("Bidirectional"))
+}
+
+/// A mount of the volume's own, from which those of the containers are cloned: they are its peers, or its slaves.
+fn share_mounts(path: &Path) -> nix::Result<()> {
+    let none = None::<&str>;
+    mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    mount(none, path, none, MsFlags::MS_SHARED | MsFlags::MS_REC, none)
+}
+
 /// Volumes that no container may write to.
 pub(super) fn written_by_podctl(v: &Volume) -> bool {
     v.config_map.is_some() || v.secret.is_some() || v.downward_api.is_some() || v.projected.is_some()
@@ -102,7 +123,6 @@ pub(super) fn written_by_podctl(v: &Volume) -> bool {
 
 fn one(
     volume: &Volume,
-    pod: &Pod,
     objects: &Objects,
     facts: &field::Facts,
     places: &Places<'_>,
@@ -136,7 +156,7 @@ fn one(
         })?;
         return image_files(image, &places.memory.join(&volume.name)).map_err(wrong);
     }
-    let (files, mode) = configuration(volume, pod, objects, facts)?;
+    let (files, mode) = configuration(volume, objects, facts)?;
     let path = places.memory.join(&volume.name);
     files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
     Ok(path)
@@ -145,7 +165,6 @@ fn one(
 /// The files of a volume that podctl writes itself, and their mode.
 fn configuration(
     volume: &Volume,
-    pod: &Pod,
     objects: &Objects,
     facts: &field::Facts,
 ) -> Result<(Files, Option<i32>), Error> {
@@ -164,7 +183,7 @@ fn configuration(
         source.default_mode
     } else if let Some(source) = &volume.downward_api {
         for item in source.items.iter().flatten() {
-            files.downward(item, pod, facts)?;
+            files.downward(item, facts)?;
         }
         source.default_mode
     } else if let Some(source) = &volume.projected {
@@ -180,7 +199,7 @@ fn configuration(
                 files.secret(secret, p.items.as_deref(), p.optional).map_err(wrong)?;
             }
             for item in part.downward_api.iter().flat_map(|d| d.items.iter().flatten()) {
-                files.downward(item, pod, facts)?;
+                files.downward(item, facts)?;
             }
         }
         source.default_mode

@@ -75,6 +75,26 @@ impl Home {
         self.command(&["run", &file]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
+    /// Loads an image of this machine's busybox and a layer with these users and groups; `user` is its USER.
+    pub fn load(&self, name: &str, user: &str, passwd: &str, group: &str) {
+        let script = "set -e; mkdir -p layout/blobs/sha256 files/bin files/etc; cd layout
+            put() { d=$(sha256sum <$1 | cut -d' ' -f1); s=$(stat -c %s $1); mv $1 blobs/sha256/$d; }
+            cp $(command -v busybox) ../files/bin/; for a in sh id; do ln -sf busybox ../files/bin/$a; done
+            printf \"$4\" >../files/etc/passwd; printf \"$5\" >../files/etc/group
+            tar -C ../files --owner=0 --group=0 -cf layer .; put layer; l=$d ls=$s
+            echo '{\"os\":\"linux\",\"architecture\":\"'$1'\",\"config\":{\"User\":\"'$3'\"},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:'$l'\"]}}' >c; put c; c=$d cs=$s
+            echo '{\"schemaVersion\":2,\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"sha256:'$c'\",\"size\":'$cs'},\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"sha256:'$l'\",\"size\":'$ls'}]}' >m; put m
+            echo '{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:'$d'\",\"size\":'$s',\"annotations\":{\"org.opencontainers.image.ref.name\":\"'$2'\"}}]}' >index.json";
+        let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+        let mut sh = Command::new("sh");
+        sh.args(["-c", script, "sh", arch, name, user, passwd, group]).current_dir(self.path(""));
+        let made = sh.output().unwrap();
+        assert!(made.status.success(), "{}", stderr(&made));
+        let layout = self.path("layout").display().to_string();
+        let loaded = self.podctl(&["load", "-i", &layout]);
+        assert!(loaded.status.success(), "{}", stderr(&loaded));
+    }
+
     /// The pod with its status, as `get -o json` has it.
     pub fn pod(&self, name: &str) -> serde_json::Value {
         let output = self.podctl(&["get", name, "-o", "json"]);
@@ -122,9 +142,7 @@ impl Drop for Home {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        for image in ["busybox:1.36", "busybox", "nginx:1.21"] {
-            let _ = self.command(&["rmi", image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        }
+        let _ = self.command(&["rmi", "--all"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
@@ -144,6 +162,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the containers of a pod that succeeded wrote, without the prefix of their names.
+pub fn lines(output: &Output) -> Vec<String> {
+    assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
+    stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, text)| text).to_owned()).collect()
 }
 
 pub fn stderr(output: &Output) -> String {

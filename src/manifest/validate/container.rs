@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec, Volume};
 use super::{
     super::{Report, Severity},
     env,
-    handlers::{hook, probe},
+    handlers::{hook, probe, stop_signal},
     names::{dns_label, inner_path, one_of, port_name, within},
     resources,
 };
@@ -119,6 +119,9 @@ pub(super) fn container(
         }
     }
     if let Some(lifecycle) = &c.lifecycle {
+        if let Some(signal) = &lifecycle.stop_signal {
+            stop_signal(signal, spec, &at("lifecycle.stopSignal"), report);
+        }
         for (name, found) in [("postStart", &lifecycle.post_start), ("preStop", &lifecycle.pre_stop)] {
             if let Some(found) = found {
                 hook(found, c, spec, &at(&format!("lifecycle.{name}")), report);

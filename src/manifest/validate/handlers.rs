@@ -5,6 +5,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use nix::sys::signal::Signal;
+
 use super::{
     super::Report,
     names::{one_of, port_name, within},
@@ -74,6 +76,23 @@ pub(super) fn hook(
                 ),
             );
         }
+    }
+}
+
+/// As the API server knows signals.
+pub(super) fn stop_signal(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
+    let real_time = |prefix: &str, most: u32| {
+        let number = name.strip_prefix(prefix).and_then(|number| number.parse::<u32>().ok());
+        number.is_some_and(|number| (1..=most).contains(&number))
+    };
+    let alias = ["SIGCLD", "SIGIOT", "SIGPOLL", "SIGRTMIN", "SIGRTMAX"].contains(&name);
+    if !alias && name.parse::<Signal>().is_err() && !real_time("SIGRTMIN+", 15) && !real_time("SIGRTMAX-", 14)
+    {
+        let message = format!("Unsupported value: {name:?}: write a signal's name, such as \"SIGQUIT\"");
+        return report.error(path, message);
+    }
+    if spec.os.is_none() {
+        report.warn(path, "a cluster refuses this without `os: {name: linux}` in the pod's spec");
     }
 }
 

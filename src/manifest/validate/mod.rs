@@ -1,6 +1,7 @@
 //! What kube-apiserver refuses, in its words, and what podctl cannot honour.
 
 mod container;
+mod dns;
 mod env;
 mod handlers;
 mod names;
@@ -10,9 +11,8 @@ mod volumes;
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use self::names::dns_label;
 pub(super) use self::names::{one_of, within};
 pub(super) use self::objects::{claim, config_map, metadata, secret};
 use super::{Report, typed::join};
@@ -25,6 +25,9 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         names::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
         names::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
     }
+    if pod.status.as_ref().is_some_and(|status| *status != PodStatus::default()) {
+        report.warn(&at("status"), "changes nothing: podctl writes a pod's status itself");
+    }
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
     super::support::check(&written, &at("spec"), report);
@@ -36,22 +39,9 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         report,
     );
     one_of(
-        spec.dns_policy.as_deref(),
-        &["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
-        &at("spec.dnsPolicy"),
-        report,
-    );
-    one_of(
         spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref()),
         &["Always", "OnRootMismatch"],
         &at("spec.securityContext.fsGroupChangePolicy"),
-        report,
-    );
-    within(
-        spec.security_context.as_ref().and_then(|s| s.fs_group),
-        0,
-        i64::from(i32::MAX),
-        &at("spec.securityContext.fsGroup"),
         report,
     );
     within(
@@ -62,39 +52,9 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         report,
     );
     within(spec.active_deadline_seconds, 1, i64::from(i32::MAX), &at("spec.activeDeadlineSeconds"), report);
-    for (field, name) in [("hostname", &spec.hostname), ("subdomain", &spec.subdomain)] {
-        if let Some(name) = name.as_deref().filter(|n| !n.is_empty()) {
-            dns_label(name, &at(&format!("spec.{field}")), report);
-        }
-    }
-    if let Some(name) = spec.hostname_override.as_deref().filter(|n| !n.is_empty()) {
-        let path = at("spec.hostnameOverride");
-        names::dns_subdomain(name, &path, report);
-        if name.len() > 64 {
-            report.error(&path, format!("Invalid value: {name:?}: must be no more than 64 characters"));
-        }
-        for (field, on) in
-            [("hostNetwork", spec.host_network), ("setHostnameAsFQDN", spec.set_hostname_as_fqdn)]
-        {
-            if on == Some(true) {
-                report.error(&path, format!("Forbidden: may not be set when `{field}` is true"));
-            }
-        }
-    }
-    for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
-        let at = |field: &str| at(&format!("spec.hostAliases[{i}].{field}"));
-        if alias.ip.parse::<std::net::IpAddr>().is_err() {
-            let message = format!(
-                "Invalid value: {:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                alias.ip
-            );
-            report.error(&at("ip"), message);
-        }
-        for (j, name) in alias.hostnames.iter().flatten().enumerate() {
-            names::dns_subdomain(name, &at(&format!("hostnames[{j}]")), report);
-        }
-    }
     resources::pod(spec, &at("spec"), report);
+    one_of(spec.os.as_ref().map(|os| os.name.as_str()), &["linux"], &at("spec.os.name"), report);
+    dns::pod(pod, spec, &at("spec"), report);
     let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
     if spec.containers.is_empty() {
         report.error(&at("spec.containers"), "Required value");

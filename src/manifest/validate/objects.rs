@@ -21,12 +21,9 @@ const LARGEST: usize = 1 << 20;
 /// An object's name, namespace, labels and annotations.
 pub(in super::super) fn metadata(meta: &ObjectMeta, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| join(path, &format!("metadata.{field}"));
-    match (meta.name.as_deref(), meta.generate_name.as_deref()) {
-        (None | Some(""), Some(_)) => {
-            report.error(&at("generateName"), "is not supported; give the object a name in metadata.name");
-        }
-        (None | Some(""), None) => report.error(&at("name"), "Required value: name is required"),
-        (Some(name), _) => dns_subdomain(name, &at("name"), report),
+    match meta.name.as_deref() {
+        None | Some("") => report.error(&at("name"), "Required value: name is required"),
+        Some(name) => dns_subdomain(name, &at("name"), report),
     }
     if let Some(namespace) = meta.namespace.as_deref().filter(|n| !n.is_empty()) {
         dns_label(namespace, &at("namespace"), report);

@@ -128,8 +128,8 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
             ),
             medium => one_of(medium, &["", "Memory"], &at("emptyDir.medium"), report),
         }
-        if let Some(Err(e)) = v.size_limit.as_ref().map(|limit| quantity_bytes(&limit.0)) {
-            report.error(&at("emptyDir.sizeLimit"), format!("Invalid value: {e}"));
+        if let Some((limit, Err(e))) = v.size_limit.as_ref().map(|limit| (limit, quantity_bytes(&limit.0))) {
+            report.error(&at("emptyDir.sizeLimit"), format!("Invalid value: {:?}: {e}", limit.0));
         }
     }
 }
