@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Error, objects,
     run::seconds,
+    services,
     wait::duration,
     which::{Which, not_found},
 };
@@ -78,11 +79,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             failed = true;
         }
     };
-    let mut dirs = Vec::new();
+    let (mut dirs, mut some) = (Vec::new(), false);
     let selected = args.which.selector.is_some() || args.which.field_selector.is_some();
     if args.which.names_pods() && !selected {
         // A pod whose file is damaged can be named, if not read.
-        dirs = args.which.named(home, namespace)?;
+        let (named, services) = args.which.named_with_services(home, namespace)?;
+        dirs = named;
+        let dry = args.dry_run != "none";
+        some = services::forget_kept(home, namespace, &services, dry, args.output.is_some())?;
     } else if args.all && !selected {
         let all = home.pods()?.into_iter();
         dirs.extend(all.filter(|d| args.which.all_namespaces || d.namespace == namespace));
@@ -92,7 +96,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
         return Err(Error::Said(what.into()));
     }
-    if dirs.is_empty() {
+    if dirs.is_empty() && !some {
         println!("No resources found");
     }
     // All are asked before one is waited for: they end side by side.

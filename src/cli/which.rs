@@ -1,6 +1,6 @@
 //! Which pods a command means: names, selectors, namespaces. The same for all commands.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::{Error, objects, run};
 use crate::{
@@ -59,18 +59,31 @@ impl Which {
     /// # Errors
     /// A kind that is not known here, a file that cannot be read.
     pub(super) fn named(&self, home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
+        Ok(self.named_with_services(home, namespace)?.0)
+    }
+
+    /// As [`Which::named`], and the Services that the files hold.
+    ///
+    /// # Errors
+    /// As [`Which::named`].
+    pub(super) fn named_with_services(
+        &self,
+        home: &Home,
+        namespace: &str,
+    ) -> Result<(Vec<PodDir>, Vec<Service>), Error> {
         let names = self.plain_names()?;
         let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
         if self.filename.is_empty() {
-            return Ok(dirs);
+            return Ok((dirs, Vec::new()));
         }
         let stored = objects::stored(home, namespace, &[])?;
-        for pod in run::read(&self.filename, &stored)?.pods {
+        let manifest = run::read(&self.filename, &stored)?;
+        for pod in manifest.pods {
             let own = pod.metadata.namespace.filter(|n| n != "default");
             let name = pod.metadata.name.unwrap_or_default();
             dirs.push(home.pod(own.as_deref().unwrap_or(namespace), &name));
         }
-        Ok(dirs)
+        Ok((dirs, manifest.services))
     }
 
     /// Whether pods are named rather than listed.

@@ -18,7 +18,7 @@ use nix::{
 };
 use podctl_runtime::{IdMappings, Process};
 
-use super::{Error, keeper, open_lock, socket_path, step};
+use super::{Error, keeper, open_lock, services, socket_path, step};
 use crate::{
     state::{Home, Liveness},
     supervisor::{
@@ -88,7 +88,12 @@ pub(super) fn start(
     let lock = open_lock(home)?;
     // PID 1 of a PID namespace: what it starts ends with it.
     let mut namespaces = CloneFlags::CLONE_NEWPID;
-    let mut fds = vec![(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
+    let data = File::open(&home.data).map_err(step("open podctl's data directory"))?;
+    let mut fds = vec![
+        (listener.as_fd(), keeper::LISTENER),
+        (lock.as_fd(), keeper::LOCK),
+        (data.as_fd(), keeper::DATA),
+    ];
     let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
     let name = if let Some(survivors) = survivors {
         fds.push((survivors.network.as_fd(), keeper::NAMESPACE));
@@ -152,5 +157,8 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
         let _ = fs::remove_file(&path);
         return Ok(None);
     }
-    start(home, survivors.as_ref(), None).map(Some)
+    let next = start(home, survivors.as_ref(), None)?;
+    // Nobody is there to be told what does not work; the next command that asks is.
+    services::publish(home);
+    Ok(Some(next))
 }

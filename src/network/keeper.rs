@@ -12,11 +12,13 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
+use k8s_openapi::api::core::v1::Service;
 use nix::{
     net::if_::if_nametoindex,
     sys::{
@@ -33,24 +35,29 @@ use tokio::{
 use super::{
     Joined, Reply, Request,
     inside::{self, Inside, Opened},
-    names::{Member, Registration, Registry, has_address, key},
+    names::{Member, Registration, Registry, fixed_number, has_address, key},
     netlink::Netlink,
     nft,
-    ports::{HostPort, Taken, Target},
+    ports::{self, HostPort, Taken, Target},
     range::{Addresses, Pool, Range, link_name},
     relay, resolver, uplink,
 };
-use crate::supervisor::{
-    control::{receive, send},
-    detach_from_terminal,
+use crate::{
+    state::Home,
+    supervisor::{
+        control::{receive, send},
+        detach_from_terminal,
+    },
 };
 
 /// Descriptor of the listening socket.
 pub const LISTENER: RawFd = 3;
 /// Descriptor of the lock under which a keeper starts and ends.
 pub const LOCK: RawFd = 4;
+/// Descriptor of podctl's data directory, where Services are kept.
+pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
-pub const NAMESPACE: RawFd = 5;
+pub const NAMESPACE: RawFd = 6;
 
 const TABLE: &str = "podctl";
 
@@ -73,6 +80,8 @@ pub(super) struct State {
     /// Numbers of pods that a keeper before this one had let in.
     left: RefCell<HashSet<u16>>,
     services: RefCell<Published>,
+    /// Where Services are kept.
+    home: Home,
     uplink: watch::Receiver<uplink::Known>,
     /// What does not work was said.
     warned: Cell<bool>,
@@ -116,6 +125,8 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     let outside = namespace.clone();
     let (tell, uplink) = watch::channel(None);
     std::thread::Builder::new().name("uplink".into()).spawn(move || uplink::keep(&outside, range, &tell))?;
+    // The directory's name may mean another one to whoever is root of a user namespace.
+    let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into() };
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),
@@ -127,6 +138,7 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
         pool: RefCell::new(Pool::new(range, v6, &links)),
         left: RefCell::new(links.into_iter().collect()),
         services: RefCell::default(),
+        home,
         uplink,
         warned: Cell::new(false),
         filter_error: RefCell::default(),
@@ -136,6 +148,7 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     for (udp, tcp) in resolver {
         spawn_local(resolver::serve(state.clone(), udp, tcp));
     }
+    state.read_kept();
     if !follows {
         state.apply();
     }
@@ -206,7 +219,7 @@ impl State {
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
         let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
-        let welcome = Reply::Welcome { published };
+        let welcome = Reply::Welcome { published, gateway: self.range.gateway(self.v6) };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
@@ -241,6 +254,15 @@ impl State {
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
+                (Request::Services, _) => {
+                    self.read_kept();
+                    self.apply();
+                    let all = self.registry.borrow().seen();
+                    send(connection.get_ref(), &Reply::Services(all.len()), &[])?;
+                    for seen in all {
+                        send(connection.get_ref(), &Reply::Service(Box::new(seen)), &[])?;
+                    }
+                }
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
@@ -303,18 +325,54 @@ impl State {
 
     fn admit(&self, number: u16, member: Member, on: &OnNetwork) {
         on.address.set(Some(member.addresses.v4.into()));
+        self.registry.borrow_mut().members.insert(number, member);
+        self.settle_services();
+        self.apply();
+    }
+
+    /// Reads the kept Services anew.
+    fn read_kept(&self) {
+        let namespaces = self.home.namespaces().unwrap_or_default();
+        let all = namespaces.iter().flat_map(|n| self.home.objects::<Service>(n).unwrap_or_default());
+        self.registry.borrow_mut().kept = all.map(|service| (key(&service), service)).collect();
+        self.settle_services();
+    }
+
+    /// Gives each Service its addresses, and takes back those of Services that are gone, and their ports.
+    fn settle_services(&self) {
         let mut registry = self.registry.borrow_mut();
-        for service in member.pod.services.iter().filter(|s| has_address(s)) {
-            let key = key(service);
-            if !registry.virtual_addresses.contains_key(&key)
-                && let Some(own) = self.pool.borrow_mut().service(&key)
-            {
-                registry.virtual_addresses.insert(key, own);
+        let mut addresses = std::mem::take(&mut registry.virtual_addresses);
+        let services = registry.services();
+        let mut pool = self.pool.borrow_mut();
+        addresses.retain(|key, own| {
+            let stays = services.get(key).is_some_and(|service| has_address(service));
+            if !stays {
+                pool.give_back(own.number());
+            }
+            stays
+        });
+        for (key, service) in services.iter().filter(|(_, service)| has_address(service)) {
+            if !addresses.contains_key(key) {
+                let before = fixed_number(service).and_then(|number| pool.again(number));
+                addresses.extend(before.or_else(|| pool.service(key)).map(|own| (key.clone(), own)));
             }
         }
-        registry.members.insert(number, member);
-        drop(registry);
-        self.apply();
+        self.services.borrow_mut().retain(|(service, _), relays| {
+            let wanted = services.get(service).map(|s| ports::of_service(s)).unwrap_or_default();
+            relays.retain(|(port, relay)| {
+                let same = |w: &HostPort| {
+                    w.target == port.target && w.udp == port.udp && (w.host == 0 || w.host == port.host)
+                };
+                let stays = wanted.iter().any(same);
+                if !stays {
+                    relay.abort();
+                }
+                stays
+            });
+            !relays.is_empty()
+        });
+        drop(services);
+        registry.virtual_addresses = addresses;
     }
 
     fn set_ready(&self, pod: &OnNetwork, ready: bool) {
@@ -350,17 +408,7 @@ impl State {
             self.registry.borrow_mut().members.remove(&number);
             self.pool.borrow_mut().give_back(number);
         }
-        let registry = self.registry.borrow();
-        let known = registry.services();
-        self.services.borrow_mut().retain(|(service, _), relays| {
-            let stays = known.contains_key(service);
-            if !stays {
-                relays.iter().for_each(|(_, relay)| relay.abort());
-            }
-            stays
-        });
-        drop(known);
-        drop(registry);
+        self.settle_services();
         self.apply();
     }
 

@@ -17,6 +17,7 @@ pub mod ports;
 mod range;
 mod relay;
 mod resolver;
+pub mod services;
 mod uplink;
 
 use std::{
@@ -32,7 +33,7 @@ use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
 pub use member::{Member, join, joined};
-pub use names::Registration;
+pub use names::{Backend, Registration, Seen, selects};
 pub use range::Addresses;
 
 use self::ports::HostPort;
@@ -94,6 +95,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// State on disk.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// The keeper could not let the pod in.
     #[error("the pods' network cannot take the pod: {0}")]
     Refused(String),
@@ -114,6 +118,8 @@ enum Request {
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Whether the pod is ready.
     Ready(bool),
+    /// Kept Services may have changed, and which Services are there?
+    Services,
 }
 
 /// What the keeper says.
@@ -123,6 +129,8 @@ enum Reply {
     Welcome {
         /// Ports that Services have already.
         published: Vec<HostPort>,
+        /// What tells the network's ranges.
+        gateway: Addresses,
     },
     /// The network's namespace comes beside it, and after it so many [`Reply::Keep`].
     Joined {
@@ -131,6 +139,9 @@ enum Reply {
     },
     /// A port that was published for the pod, so that it outlives the keeper; its descriptor comes beside it.
     Keep(HostPort),
+    /// After it so many [`Reply::Service`].
+    Services(usize),
+    Service(Box<Seen>),
     Refused(String),
 }
 
@@ -154,6 +165,10 @@ pub struct Connection {
     pub user_namespace: OwnedFd,
     /// Ports that Services have already.
     pub published: Vec<HostPort>,
+    /// What tells the network's ranges.
+    gateway: Addresses,
+    /// What of a network that was started just now does not work.
+    pub warnings: Vec<String>,
 }
 
 impl Connection {
@@ -184,9 +199,13 @@ fn open_lock(home: &Home) -> Result<File, Error> {
 pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
+    let mut started = false;
     // A keeper that ends just now is followed by another; that twice in a row is not likely.
     for _ in 0..10 {
-        if let Some(connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
+        if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
+            if started {
+                connection.warnings = services::publish(home);
+            }
             return Ok(connection);
         }
         let lock = open_lock(home)?;
@@ -196,6 +215,7 @@ pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection,
             let keeper = guard::start(home, survivors.as_ref(), mappings)?;
             guard::watch(&keeper)?;
             children::leave(&keeper);
+            started = true;
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
@@ -204,8 +224,15 @@ pub fn connect(home: &Home, mappings: Option<&IdMappings>) -> Result<Connection,
 /// Waits for the keeper's first words; none when it ends instead.
 fn welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     match hear(&socket) {
-        Ok(Some((Reply::Welcome { published }, fds))) => {
-            Ok(fds.into_iter().next().map(|user_namespace| Connection { socket, user_namespace, published }))
+        Ok(Some((Reply::Welcome { published, gateway }, fds))) => {
+            let user_namespace = fds.into_iter().next();
+            Ok(user_namespace.map(|user_namespace| Connection {
+                socket,
+                user_namespace,
+                published,
+                gateway,
+                warnings: Vec::new(),
+            }))
         }
         Ok(_) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),

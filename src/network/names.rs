@@ -100,8 +100,34 @@ pub enum Found {
 pub struct Registry {
     /// By their numbers.
     pub members: BTreeMap<u16, Member>,
-    /// Services' addresses by `namespace/name`; they stay as long as the network does.
+    /// Services that are there without a pod, by `namespace/name`.
+    pub kept: BTreeMap<String, Service>,
+    /// Services' addresses by `namespace/name`.
     pub virtual_addresses: HashMap<String, Addresses>,
+}
+
+/// A Service as the network has it, with its addresses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// With `spec.clusterIPs` filled in.
+    pub service: Service,
+    /// It stays without a pod.
+    pub kept: bool,
+    /// The pods it selects.
+    pub backends: Vec<Backend>,
+}
+
+/// A pod that a Service selects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// The pod's name.
+    pub pod: String,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// Connections are led to it.
+    pub ready: bool,
+    /// Of each of the Service's ports the number that the pod has for it.
+    pub ports: Vec<Option<u16>>,
 }
 
 /// A Service's `namespace/name`.
@@ -117,45 +143,85 @@ pub fn has_address(service: &Service) -> bool {
         && spec.and_then(|s| s.type_.as_deref()) != Some("ExternalName")
 }
 
+/// The number of the address that a kept Service was given.
+pub fn fixed_number(service: &Service) -> Option<u16> {
+    let own = service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?;
+    Some(Addresses { v4: own, v6: None }.number())
+}
+
 /// TCP when nothing else is said.
 pub fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
+/// Whether a Service's selector takes a pod with these labels; without a selector it takes none.
+pub fn selects(service: &Service, labels: Option<&BTreeMap<String, String>>) -> bool {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty());
+    selector.is_some_and(|s| s.iter().all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value)))
+}
+
+fn serves(service: &Service, member: &Member) -> bool {
+    member.ready || service.spec.as_ref().and_then(|s| s.publish_not_ready_addresses) == Some(true)
+}
+
+/// The number of a Service's port in a pod.
+fn target(member: &Member, port: &ServicePort) -> Option<u16> {
+    match &port.target_port {
+        Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
+        Some(IntOrString::String(name)) if !name.is_empty() => {
+            let ports = &member.pod.ports;
+            let named = ports.iter().find(|(known, of, _)| known == name && of == protocol(port));
+            named.map(|(_, _, number)| *number).or_else(|| name.parse().ok())
+        }
+        _ => u16::try_from(port.port).ok(),
+    }
+}
+
 impl Registry {
-    /// The Services there are; of two with one name the one that came last.
+    /// The Services there are. Of two with one name the kept one, else the one that came last.
     pub fn services(&self) -> BTreeMap<String, &Service> {
-        self.members.values().flat_map(|m| &m.pod.services).map(|s| (key(s), s)).collect()
+        let with_pods = self.members.values().flat_map(|m| &m.pod.services).map(|s| (key(s), s));
+        with_pods.chain(self.kept.iter().map(|(key, s)| (key.clone(), s))).collect()
+    }
+
+    /// Every Service with what there is to be known of it.
+    pub fn seen(&self) -> Vec<Seen> {
+        let seen = |(key, service): (String, &Service)| {
+            let mut shown = service.clone();
+            if let (Some(own), Some(spec)) = (self.virtual_addresses.get(&key), &mut shown.spec) {
+                spec.cluster_ip = Some(own.v4.to_string());
+                spec.cluster_ips = Some(own.all().map(|a| a.to_string()).collect());
+            }
+            let ports = || service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+            let backend = |member: &Member| Backend {
+                pod: member.pod.name.clone(),
+                addresses: member.addresses,
+                ready: serves(service, member),
+                ports: ports().map(|port| target(member, port)).collect(),
+            };
+            let backends = self.selected(service).into_iter().map(backend).collect();
+            Seen { service: shown, kept: self.kept.contains_key(&key), backends }
+        };
+        self.services().into_iter().map(seen).collect()
+    }
+
+    fn selected(&self, service: &Service) -> Vec<&Member> {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
+        let in_namespace = self.members.values().filter(|m| m.pod.namespace == namespace);
+        in_namespace.filter(|m| selects(service, Some(&m.pod.labels))).collect()
     }
 
     /// The pods that serve for a Service.
     fn backends(&self, service: &Service) -> Vec<&Member> {
-        let Some(spec) = &service.spec else { return Vec::new() };
-        let Some(selector) = spec.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
-        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
-        let all = spec.publish_not_ready_addresses == Some(true);
-        self.members
-            .values()
-            .filter(|m| m.pod.namespace == namespace && (m.ready || all))
-            .filter(|m| selector.iter().all(|(name, value)| m.pod.labels.get(name) == Some(value)))
-            .collect()
+        let mut all = self.selected(service);
+        all.retain(|member| serves(service, member));
+        all
     }
 
     /// Where connections to a Service's port go.
     pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Addresses, u16)> {
-        let target = |member: &Member| match &port.target_port {
-            Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
-            Some(IntOrString::String(name)) if !name.is_empty() => member
-                .pod
-                .ports
-                .iter()
-                .find(|(known, of, _)| known == name && of == protocol(port))
-                .map(|(_, _, number)| *number)
-                .or_else(|| name.parse().ok()),
-            _ => u16::try_from(port.port).ok(),
-        };
         let backends = self.backends(service);
-        backends.into_iter().filter_map(|m| Some((m.addresses, target(m)?))).collect()
+        backends.into_iter().filter_map(|m| Some((m.addresses, target(m, port)?))).collect()
     }
 
     /// Where a connection to a published Service's port goes now.
@@ -379,6 +445,7 @@ mod tests {
         Registry {
             members: BTreeMap::from([(2, one), (3, member("two", 3, false))]),
             virtual_addresses: HashMap::from([("default/web".into(), own)]),
+            ..Registry::default()
         }
     }
 

@@ -87,11 +87,11 @@ pub fn of_service(service: &Service) -> Vec<HostPort> {
     }
 }
 
-/// Takes a port of the host for `pod`, so that nobody else can. Fills in the number where any would do.
+/// Takes a port of the host, for a pod or a kept Service, so that nobody else can. Fills in the number where any would do.
 ///
 /// # Errors
 /// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
-pub fn take(port: &mut HostPort, home: &Home, pod: &PodDir) -> Result<OwnedFd, Error> {
+pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<OwnedFd, Error> {
     let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let mut outcome = Err(Errno::EADDRNOTAVAIL);
     for ip in port.ip.map_or(everywhere.to_vec(), |ip| vec![ip]) {
@@ -152,10 +152,10 @@ fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
 }
 
 /// Who has the port: a pod, else a process that this user may look into.
-fn holder(port: &HostPort, home: &Home, own: &PodDir) -> Option<String> {
+fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> {
     for dir in home.pods().unwrap_or_default() {
         let same = |p: &HostPort| p.host == port.host && p.udp == port.udp;
-        if dir.path != own.path
+        if own.is_none_or(|own| dir.path != own.path)
             && dir.liveness() == Liveness::Alive
             && dir.read().is_ok_and(|pod| of_pod(&pod).iter().any(same))
         {

@@ -326,6 +326,7 @@ fn launch(
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let on_network = own_network && options.network;
     let network = on_network.then(|| network::connect(home, mappings.as_ref())).transpose()?;
+    warnings.extend(network.iter().flat_map(|n| n.warnings.clone()));
     let published = match &network {
         Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)?,
         None => Vec::new(),
@@ -516,7 +517,7 @@ pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 /// The address from which this machine would reach the outside. Nothing is sent.
-fn host_ip() -> Option<std::net::IpAddr> {
+pub fn host_ip() -> Option<std::net::IpAddr> {
     let route = |from: &str, to: &str| {
         let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
         // Addresses of documentation: any that the default route leads to would do.
