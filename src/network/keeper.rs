@@ -156,7 +156,8 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
     loop {
         // Whoever had it started may have died before it came.
-        let idle = tokio::time::sleep(Duration::from_secs(10));
+        let wait = tokio::time::sleep(Duration::from_secs(10));
+        let mut idle = false;
         tokio::select! {
             ready = watched.readable() => {
                 let mut ready = ready?;
@@ -166,9 +167,11 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
                 }
             }
             () = state.gone.notified() => {}
-            () = idle => {}
+            () = wait => idle = true,
         }
-        if state.connections.get() == 0 {
+        // Pods that an earlier keeper has let in come back at any moment.
+        let awaited = !idle && !state.left.borrow().is_empty();
+        if state.connections.get() == 0 && !awaited {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
                 None => return Ok(()),
