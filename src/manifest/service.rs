@@ -16,7 +16,6 @@ const WITHOUT_MEANING: &[&str] = &[
     "ipFamilyPolicy",
     "loadBalancerClass",
     "loadBalancerSourceRanges",
-    "sessionAffinityConfig",
     "trafficDistribution",
 ];
 
@@ -63,11 +62,20 @@ pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
             None,
         );
     }
-    if spec.session_affinity.as_deref().is_some_and(|a| a != "None") {
-        report.error(
-            &at("spec.sessionAffinity"),
-            "is not supported, and without it the Service would behave otherwise",
-        );
+    let affinity = spec.session_affinity.as_deref().unwrap_or("None");
+    if !matches!(affinity, "None" | "ClientIP") {
+        let message = format!("Unsupported value: {affinity:?}: supported values: \"ClientIP\", \"None\"");
+        report.error(&at("spec.sessionAffinity"), message);
+    }
+    let config = spec.session_affinity_config.as_ref();
+    if config.is_some() && affinity != "ClientIP" {
+        let message = "Forbidden: must not be set when session affinity is None";
+        report.error(&at("spec.sessionAffinityConfig"), message);
+    }
+    let timeout = config.and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+    if timeout.is_some_and(|t| !(1..=86_400).contains(&t)) {
+        let message = "Invalid value: must be greater than 0 and less than 86400";
+        report.error(&at("spec.sessionAffinityConfig.clientIP.timeoutSeconds"), message);
     }
     let written = serde_json::to_value(spec).unwrap_or_default();
     let asked = |name: &&&str| written.get(**name).is_some_and(|v| !v.is_null());

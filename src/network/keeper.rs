@@ -7,22 +7,23 @@
 //! When it is killed, links and rules stay, and the next one goes on with them (see [`super::guard`]).
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::{HashMap, HashSet},
+    cell::{Cell, OnceCell, RefCell},
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File,
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Service;
 use nix::{
     net::if_::if_nametoindex,
     sys::{
-        socket::{SockFlag, UnixAddr, accept4, getsockname},
+        socket::{SockFlag, SockProtocol, UnixAddr, accept4, getsockname},
         stat::fstat,
     },
 };
@@ -34,6 +35,8 @@ use tokio::{
 
 use super::{
     Joined, Reply, Request,
+    choice::Choice,
+    diag,
     inside::{self, Inside, Opened},
     names::{Member, Registration, Registry, fixed_number, has_address, key},
     netlink::Netlink,
@@ -86,6 +89,14 @@ pub(super) struct State {
     /// What does not work was said.
     warned: Cell<bool>,
     filter_error: RefCell<Option<io::Error>>,
+    /// Sets of the packet rules; none before the first rules.
+    sets: RefCell<Option<BTreeSet<nft::Set>>>,
+    /// Sockets that tell who listens in a pod, by the pods' numbers.
+    diags: RefCell<HashMap<u16, Netlink>>,
+    /// Whether the kernel can tell.
+    telling: OnceCell<bool>,
+    /// Who serves or listens may have changed.
+    changed: Rc<Notify>,
     connections: Cell<usize>,
     gone: Notify,
 }
@@ -142,6 +153,10 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
         uplink,
         warned: Cell::new(false),
         filter_error: RefCell::default(),
+        sets: RefCell::default(),
+        diags: RefCell::default(),
+        telling: OnceCell::new(),
+        changed: Rc::default(),
         connections: Cell::new(0),
         gone: Notify::new(),
     });
@@ -230,7 +245,8 @@ impl State {
             let mut ready = connection.readable().await?;
             let Ok(message) = ready.try_io(|c| receive::<Request>(c.get_ref())) else { continue };
             let Some((request, fds)) = message? else { return Ok(()) };
-            let fd = fds.into_iter().next();
+            let mut fds = fds.into_iter();
+            let (fd, diag) = (fds.next(), fds.next().map(Netlink::of));
             match (request, fd) {
                 (Request::Publish(port), Some(fd)) => {
                     pod.ports.push((port.clone(), fd.try_clone()?));
@@ -238,7 +254,10 @@ impl State {
                 }
                 (Request::Join(registration), Some(namespace)) => {
                     let mut joined = match self.join(*registration, &namespace, pod) {
-                        Ok(joined) => joined,
+                        Ok(joined) => {
+                            self.diagnose(pod, diag);
+                            joined
+                        }
                         Err(e) => {
                             send(connection.get_ref(), &Reply::Refused(e.to_string()), &[])?;
                             continue;
@@ -255,6 +274,7 @@ impl State {
                 (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
                     pod.ports.clear();
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
+                    self.diagnose(pod, diag);
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
                 (Request::Services, _) => {
@@ -273,23 +293,60 @@ impl State {
 
     fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) {
         let taken = Taken::new(&port, fd);
+        let (state, changed) = (self.clone(), self.changed.clone());
         match port.target.clone() {
             Target::Pod(number) => {
                 let address = pod.address.clone();
-                let aim = move || Some((address.get()?, number).into());
-                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim))));
+                let own = move || Some((address.get()?, number).into());
+                let aim = Box::new({
+                    let own = own.clone();
+                    move |_| own()
+                });
+                let answers = Box::new(move || own().is_some_and(|to| state.listens(to)));
+                let goal = relay::Goal { aim, answers, changed };
+                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), goal)));
             }
             Target::Service(service, number) => {
-                let (state, turn, udp) = (self.clone(), Cell::new(0_usize), port.udp);
-                let name = service.clone();
-                let aim = move || {
-                    turn.set(turn.get().wrapping_add(1));
-                    state.registry.borrow().endpoint(&name, number, udp, turn.get())
-                };
-                let relay = spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim)));
+                let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
+                let (behind, of) = (self.clone(), name.clone());
+                let aim = Box::new(move |client| {
+                    let (endpoints, affinity) = behind.registry.borrow().published(&of, number, udp);
+                    choice.borrow_mut().next(&endpoints, client, affinity, Instant::now())
+                });
+                let answers = Box::new(move || {
+                    let (endpoints, _) = state.registry.borrow().published(&name, number, udp);
+                    endpoints.into_iter().any(|to| state.listens(to))
+                });
+                let goal = relay::Goal { aim, answers, changed };
+                let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
                 self.services.borrow_mut().entry((service, number)).or_default().push((port, relay));
             }
         }
+    }
+
+    /// Whether somebody listens there in a pod.
+    fn listens(&self, to: SocketAddr) -> bool {
+        let IpAddr::V4(v4) = to.ip() else { return true };
+        // A kernel that cannot tell says of the resolver that it does not listen.
+        let telling = self.telling.get_or_init(|| {
+            let own = (self.range.gateway(false).v4, 53).into();
+            let asked = self.inside.run(move || {
+                let diag = Netlink::open(SockProtocol::NetlinkSockDiag)?;
+                diag::listens(&diag, own)
+            });
+            asked.unwrap_or(false)
+        });
+        let number = Addresses { v4, v6: None }.number();
+        match self.diags.borrow().get(&number) {
+            Some(diag) if *telling => diag::listens(diag, to).unwrap_or(true),
+            _ => true,
+        }
+    }
+
+    fn diagnose(&self, pod: &OnNetwork, diag: Option<Netlink>) {
+        let entry = pod.number.zip(diag);
+        self.diags.borrow_mut().extend(entry);
+        self.changed.notify_waiters();
     }
 
     fn join(&self, pod: Registration, namespace: &OwnedFd, on: &mut OnNetwork) -> io::Result<Joined> {
@@ -409,6 +466,7 @@ impl State {
         }
         if let Some(number) = pod.number {
             self.registry.borrow_mut().members.remove(&number);
+            self.diags.borrow_mut().remove(&number);
             self.pool.borrow_mut().give_back(number);
         }
         self.settle_services();
@@ -417,9 +475,14 @@ impl State {
 
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
-        let rules = self.registry.borrow().rules(uplink::NAME);
-        let done = self.filter.send(&nft::replace(TABLE, &rules));
+        let (rules, sets) = self.registry.borrow().rules(uplink::NAME);
+        let mut known = self.sets.borrow_mut();
+        let done = self.filter.send(&nft::replace(TABLE, &rules, &sets, known.as_ref()));
+        if done.is_ok() {
+            *known = Some(sets);
+        }
         *self.filter_error.borrow_mut() = done.err();
+        self.changed.notify_waiters();
     }
 }
 

@@ -5,6 +5,9 @@
 //! becomes a [`Member`] with its own namespace. The network is routed: a pod's link leads to the
 //! keeper's namespace alone, where Services' addresses are translated.
 
+mod choice;
+mod copy;
+mod diag;
 pub mod dns;
 pub mod guard;
 mod inside;
@@ -112,9 +115,10 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
 enum Request {
     /// A port that was taken; its descriptor comes beside it.
     Publish(HostPort),
-    /// A pod that wants to be on the network; its namespace comes beside it.
+    /// A pod that wants to be on the network; its namespace comes beside it, and a socket that tells who listens there.
     Join(Box<Registration>),
-    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it.
+    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it, and
+    /// a socket as above.
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Whether the pod is ready.
     Ready(bool),

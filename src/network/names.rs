@@ -4,8 +4,9 @@
 //! are found, unless a Service publishes others as well.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use k8s_openapi::{
@@ -15,7 +16,7 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    nft::{Hook, Part},
+    nft::{Hook, Part, Set},
     range::{Addresses, link_name},
 };
 
@@ -149,6 +150,14 @@ pub fn fixed_number(service: &Service) -> Option<u16> {
     Some(Addresses { v4: own, v6: None }.number())
 }
 
+/// How long a client keeps its endpoint, with `sessionAffinity: ClientIP`.
+fn affinity(service: &Service) -> Option<Duration> {
+    let spec = service.spec.as_ref().filter(|s| s.session_affinity.as_deref() == Some("ClientIP"))?;
+    let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+    let seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(10_800);
+    Some(Duration::from_secs(seconds.try_into().unwrap_or(1)))
+}
+
 /// TCP when nothing else is said.
 pub fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
@@ -224,36 +233,58 @@ impl Registry {
         backends.into_iter().filter_map(|m| Some((m.addresses, target(m, port)?))).collect()
     }
 
-    /// Where a connection to a published Service's port goes now.
-    pub fn endpoint(&self, service: &str, port: i32, udp: bool, turn: usize) -> Option<SocketAddr> {
+    /// Where connections to a published Service's port go, and for how long a client keeps its endpoint.
+    pub fn published(&self, service: &str, port: i32, udp: bool) -> (Vec<SocketAddr>, Option<Duration>) {
         let services = self.services();
-        let service = services.get(service)?;
-        let ports = service.spec.as_ref()?.ports.as_ref()?;
-        let port = ports.iter().find(|p| p.port == port && (protocol(p) == "UDP") == udp)?;
-        let endpoints = self.endpoints(service, port);
-        let (addresses, port) = endpoints.get(turn.checked_rem(endpoints.len())?)?;
-        Some(SocketAddr::new(addresses.v4.into(), *port))
+        let Some(service) = services.get(service) else { return Default::default() };
+        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+        let ports = ports.filter(|p| p.port == port && (protocol(p) == "UDP") == udp);
+        let endpoints = ports.flat_map(|p| self.endpoints(service, p));
+        (endpoints.map(|(a, number)| (a.v4, number).into()).collect(), affinity(service))
     }
 
-    /// The rules by which packets to Services reach pods, and by which pods reach the outside.
-    pub fn rules(&self, uplink: &'static str) -> Vec<(Hook, Vec<Part>)> {
-        let mut rules = Vec::new();
+    /// The rules by which packets to Services reach pods, and by which pods reach the outside; and the sets that these
+    /// rules use, of clients that keep their endpoint.
+    pub fn rules(&self, uplink: &'static str) -> (Vec<(Hook, Vec<Part>)>, BTreeSet<Set>) {
+        let (mut rules, mut sets) = (Vec::new(), BTreeSet::new());
         for (key, service) in self.services() {
             let Some(own) = self.virtual_addresses.get(&key) else { continue };
             for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
                 let number = if protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
                 let Ok(from) = u16::try_from(port.port) else { continue };
                 let endpoints = self.endpoints(service, port);
+                let mut chosen = Vec::new();
                 for (at, (addresses, to)) in endpoints.iter().enumerate() {
                     for (address, to_address) in own.all().zip(addresses.all()) {
                         let mut parts = vec![Part::To(address), Part::Port(number, from)];
+                        let set = affinity(service).map(|timeout| Set {
+                            name: format!(
+                                "{address}-{number}-{from}-{to_address}-{to}-{}",
+                                timeout.as_secs()
+                            ),
+                            v4: address.is_ipv4(),
+                            timeout,
+                        });
+                        if let Some(set) = &set {
+                            let again = vec![
+                                Part::To(address),
+                                Part::Port(number, from),
+                                Part::Remembered(set.clone()),
+                                Part::Remember(set.clone()),
+                                Part::Redirect(to_address, *to),
+                            ];
+                            rules.push((Hook::Prerouting, again));
+                        }
                         // The first of three takes a third, the next half of the rest, the last all.
                         let left = (endpoints.len() - at) as u32;
                         parts.extend((left > 1).then_some(Part::OneIn(left)));
+                        parts.extend(set.clone().map(Part::Remember));
                         parts.push(Part::Redirect(to_address, *to));
-                        rules.push((Hook::Prerouting, parts));
+                        chosen.push((Hook::Prerouting, parts));
+                        sets.extend(set);
                     }
                 }
+                rules.extend(chosen);
             }
         }
         for (number, member) in &self.members {
@@ -269,7 +300,7 @@ impl Registry {
             }
         }
         rules.push((Hook::Postrouting, vec![Part::Out(uplink), Part::Masquerade]));
-        rules
+        (rules, sets)
     }
 
     /// What a name leads to for whoever asks from that address.
@@ -284,11 +315,17 @@ impl Registry {
             && [*zone, *local] == ZONE
         {
             let found = match (*last, rest) {
+                // Nothing is there but names below it.
+                ("svc" | "pod", []) => Some(Found::At(Vec::new())),
+                ("svc", [namespace]) if self.is_known(namespace) => Some(Found::At(Vec::new())),
                 ("svc", [inner @ .., namespace]) => self.in_namespace(inner, namespace),
                 ("pod", [pod, namespace]) => self.pod(pod, namespace),
                 _ => None,
             };
             return found.unwrap_or(Found::Unknown);
+        }
+        if labels == ZONE {
+            return Found::At(Vec::new());
         }
         if labels.ends_with(&ZONE) {
             return Found::Unknown;
@@ -305,6 +342,11 @@ impl Registry {
         }
     }
 
+    fn is_known(&self, namespace: &str) -> bool {
+        let of = |service: &&Service| service.metadata.namespace.as_deref().unwrap_or("default") == namespace;
+        self.members.values().any(|m| m.pod.namespace == namespace) || self.services().values().any(of)
+    }
+
     fn in_namespace(&self, labels: &[&str], namespace: &str) -> Option<Found> {
         let services = self.services();
         let service = |name: &str| services.get(&format!("{namespace}/{name}")).copied();
@@ -314,8 +356,12 @@ impl Registry {
                 None => self.pod(name, namespace),
             },
             [port, protocol, name] if port.starts_with('_') && protocol.starts_with('_') => {
-                let service = service(name)?;
-                Some(Found::Serves(self.serves(service, Some((&port[1..], &protocol[1..])))))
+                let found = self.serves(service(name)?, Some((&port[1..], &protocol[1..])));
+                (!found.is_empty()).then_some(Found::Serves(found))
+            }
+            [of, name] if of.starts_with('_') => {
+                let mut ports = service(name)?.spec.iter().flat_map(|s| s.ports.iter().flatten());
+                ports.any(|p| protocol(p).eq_ignore_ascii_case(&of[1..])).then(|| Found::At(Vec::new()))
             }
             [host, name] => {
                 let named = |m: &&Member| {
@@ -363,11 +409,13 @@ impl Registry {
         for port in ports {
             match self.virtual_addresses.get(&key(service)) {
                 Some(own) => found.push((port.port as u16, domain.clone(), *own)),
-                None => found.extend(
-                    self.endpoints(service, port)
-                        .into_iter()
-                        .map(|(a, number)| (number, format!("{}.{domain}", dashed(a)), a)),
-                ),
+                None => found.extend(self.backends(service).into_iter().filter_map(|m| {
+                    let host = match m.pod.subdomain.as_deref() == Some(name) {
+                        true => m.pod.hostname.clone(),
+                        false => dashed(m.addresses),
+                    };
+                    Some((target(m, port)?, format!("{host}.{domain}"), m.addresses))
+                })),
             }
         }
         found
@@ -490,11 +538,12 @@ mod tests {
     #[test]
     fn only_ready_pods_are_endpoints_at_their_named_ports() {
         let mut registry = registry();
-        let endpoint = |r: &Registry, turn| r.endpoint("default/web", 80, false, turn).map(|a| a.to_string());
-        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.2:8080"));
+        let endpoints = |r: &Registry| r.published("default/web", 80, false).0;
+        let at = |last: u8| SocketAddr::from(([10, 213, 0, last], 8080));
+        assert_eq!(endpoints(&registry), [at(2)]);
         registry.members.get_mut(&3).unwrap().ready = true;
-        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.3:8080"));
+        assert_eq!(endpoints(&registry), [at(2), at(3)]);
         registry.members.values_mut().for_each(|m| m.ready = false);
-        assert_eq!(endpoint(&registry, 0), None);
+        assert_eq!(endpoints(&registry), []);
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+        self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt,
         sockopt,
     },
 };
@@ -136,7 +136,7 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
 fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = if udp { SockType::Datagram } else { SockType::Stream };
-    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     if !udp {
         // Connections that linger in TIME_WAIT are no reason to refuse.
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
@@ -146,9 +146,34 @@ fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if !udp {
-        listen(&fd, Backlog::new(1024)?)?;
+        // Only now it is known whether somebody else listens.
+        listen(&fd)?;
+        refuse(&fd)?;
     }
     Ok(fd)
+}
+
+/// Has the kernel take connections to a port.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn listen(socket: &OwnedFd) -> nix::Result<()> {
+    // Connections of before are no reason to refuse.
+    setsockopt(socket, sockopt::ReuseAddr, &true)?;
+    socket::listen(socket, Backlog::new(1024)?)
+}
+
+/// Has the kernel refuse connections to a port, which stays taken: without SO_REUSEADDR nobody else can bind to it.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn refuse(socket: &OwnedFd) -> nix::Result<()> {
+    setsockopt(socket, sockopt::ReuseAddr, &false)?;
+    match socket::shutdown(socket.as_raw_fd(), Shutdown::Read) {
+        // It did not listen.
+        Err(Errno::ENOTCONN) => Ok(()),
+        done => done,
+    }
 }
 
 /// Who has the port: a pod, else a process that this user may look into.
@@ -185,11 +210,11 @@ fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> 
     Some(format!("{} (process {id})", name.trim()))
 }
 
-/// A UDP socket or a TCP listener that [`take`] has made.
+/// A socket that [`take`] has made.
 #[derive(Debug)]
 pub enum Taken {
-    /// Connections come in here.
-    Tcp(TcpListener),
+    /// Connections come in here, while it listens.
+    Tcp(OwnedFd),
     /// Datagrams come in here.
     Udp(UdpSocket),
 }
@@ -197,7 +222,7 @@ pub enum Taken {
 impl Taken {
     /// Which of the two it is, the port says.
     pub fn new(port: &HostPort, fd: OwnedFd) -> Taken {
-        if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd.into()) }
+        if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd) }
     }
 }
 
