@@ -2,16 +2,16 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use nix::{
     errno::Errno,
     sys::socket::{
-        self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, setsockopt,
-        sockopt,
+        self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
+        setsockopt, sockopt,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -95,13 +95,19 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
     let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let mut outcome = Err(Errno::EADDRNOTAVAIL);
     for ip in port.ip.map_or(everywhere.to_vec(), |ip| vec![ip]) {
-        outcome = open(SocketAddr::new(ip, port.host), port.udp);
+        outcome = match port.host {
+            0 => open_any(ip, port.udp).map(|(number, fd)| {
+                port.host = number;
+                fd
+            }),
+            number => open(SocketAddr::new(ip, number), port.udp),
+        };
         // Without IPv6, IPv4 alone is everything.
         if !matches!(outcome, Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL)) {
             break;
         }
     }
-    let fd = outcome.map_err(|errno| {
+    outcome.map_err(|errno| {
         let name = format!(
             "{}{}/{}",
             port.ip.map(|ip| format!("{ip}:")).unwrap_or_default(),
@@ -124,13 +130,21 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
             },
             other => Error::Port { port: name, source: other.into() },
         }
-    })?;
-    if port.host == 0 {
-        // SAFETY: the descriptor stays open and owned by `fd`; it is only looked at, and not closed here.
-        let known = unsafe { std::mem::ManuallyDrop::new(TcpListener::from_raw_fd(fd.as_raw_fd())) };
-        port.host = known.local_addr().map(|a| a.port()).unwrap_or(0);
+    })
+}
+
+/// A free port. Its number is asked for twice: one that the kernel has chosen it takes back when listening ends.
+fn open_any(ip: IpAddr, udp: bool) -> nix::Result<(u16, OwnedFd)> {
+    let mut outcome = Err(Errno::EADDRINUSE);
+    for _ in 0..16 {
+        let probe = open(SocketAddr::new(ip, 0), true)?;
+        let number = UdpSocket::from(probe).local_addr().map_or(0, |a| a.port());
+        outcome = open(SocketAddr::new(ip, number), udp).map(|fd| (number, fd));
+        if !matches!(outcome, Err(Errno::EADDRINUSE)) {
+            break;
+        }
     }
-    Ok(fd)
+    outcome
 }
 
 fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
@@ -169,10 +183,10 @@ pub fn listen(socket: &OwnedFd) -> nix::Result<()> {
 /// Those of setsockopt(2).
 pub fn refuse(socket: &OwnedFd) -> nix::Result<()> {
     setsockopt(socket, sockopt::ReuseAddr, &false)?;
-    match socket::shutdown(socket.as_raw_fd(), Shutdown::Read) {
-        // It did not listen.
-        Err(Errno::ENOTCONN) => Ok(()),
-        done => done,
+    // Of one that does not listen, every later connection would begin at its end.
+    match getsockopt(socket, sockopt::AcceptConn)? {
+        true => socket::shutdown(socket.as_raw_fd(), Shutdown::Read),
+        false => Ok(()),
     }
 }
 
