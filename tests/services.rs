@@ -213,10 +213,10 @@ fn r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client(
     };
     let cases = [
         (format!("udp heads.{zone} A"), format!("NOERROR {one} {two}")),
-        (format!("udp HEADS.Default.svc.CLUSTER.local A"), format!("NOERROR {one} {two}")),
+        ("udp HEADS.Default.svc.CLUSTER.local A".into(), format!("NOERROR {one} {two}")),
         (format!("udp shop.{zone} A 1400"), format!("NOERROR {shop} EDNS")),
         (format!("udp shop.{zone} TXT"), "NOERROR".into()),
-        (format!("udp one.default A"), format!("NOERROR {one}")),
+        ("udp one.default A".into(), format!("NOERROR {one}")),
         (format!("udp first.heads.{zone} A"), format!("NOERROR {one}")),
         (format!("udp {dashed}.heads.{zone} A"), format!("NOERROR {two}")),
         (format!("udp nothing.{zone} A"), "NXDOMAIN".into()),

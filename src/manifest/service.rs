@@ -4,23 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
-use super::{Report, Severity};
-
-/// Fields that change nothing on one machine.
-const WITHOUT_MEANING: &[&str] = &[
-    "allocateLoadBalancerNodePorts",
-    "externalTrafficPolicy",
-    "healthCheckNodePort",
-    "internalTrafficPolicy",
-    "ipFamilies",
-    "ipFamilyPolicy",
-    "loadBalancerClass",
-    "loadBalancerSourceRanges",
-    "trafficDistribution",
-];
-
-/// Fields without which the Service would behave otherwise.
-const NOT_SUPPORTED: &[&str] = &["externalIPs", "loadBalancerIP"];
+use super::{Report, Severity, support};
 
 /// Checks a Service. `prefix` is its path in the document.
 pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
@@ -78,15 +62,7 @@ pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
         report.error(&at("spec.sessionAffinityConfig.clientIP.timeoutSeconds"), message);
     }
     let written = serde_json::to_value(spec).unwrap_or_default();
-    let asked = |name: &&&str| written.get(**name).is_some_and(|v| !v.is_null());
-    for name in WITHOUT_MEANING.iter().filter(asked) {
-        let message = "has no meaning on one machine and changes nothing";
-        report.say(Severity::Warning, &at(&format!("spec.{name}")), message, None);
-    }
-    for name in NOT_SUPPORTED.iter().filter(asked) {
-        let message = "is not supported, and without it the Service would behave otherwise";
-        report.error(&at(&format!("spec.{name}")), message);
-    }
+    support::object("ServiceSpec", &written, &at("spec"), report);
     if kind != "ExternalName" && spec.selector.as_ref().is_none_or(|s| s.is_empty()) {
         let message = "a Service without a selector leads nowhere here: there are no Endpoints objects";
         report.say(Severity::Warning, &at("spec.selector"), message, None);

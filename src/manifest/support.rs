@@ -1,4 +1,4 @@
-//! Which fields of a pod podctl honours: one table, which validation reads and `docs/fields.md` shows.
+//! Which fields of a pod and a Service podctl honours: one table, which validation reads and `docs/fields.md` shows.
 //!
 //! A type that is not in the table is one that is only reached through a field that is not honoured.
 
@@ -27,6 +27,7 @@ const SCHEDULED: &str = "chooses among machines, of which there is one";
 const CLOUD: &str = "is a volume of a cluster's or a cloud's";
 const SERVERS: &str = "is an API server's to write";
 const LOCAL: &str = "the volume is a local directory";
+const HERE: &str = "every pod and every client is on this machine";
 const NEW: &str = "is not supported yet";
 
 /// A type, its honoured fields, and all others with the reason.
@@ -133,6 +134,24 @@ const TABLE: &[(&str, &str, Rest)] = &[
     ("SecretKeySelector", "key name optional", &[]),
     ("SecretProjection", "items name optional", &[]),
     ("SecretVolumeSource", "defaultMode items optional secretName", &[("defaultUser", Refused, NEW)]),
+    ("ClientIPConfig", "timeoutSeconds", &[]),
+    ("ServicePort", "name nodePort port protocol targetPort", &[
+        ("appProtocol", NoMeaning, "nothing between client and pod looks into the connection"),
+    ]),
+    ("ServiceSpec", "clusterIP clusterIPs externalName ports publishNotReadyAddresses selector sessionAffinity sessionAffinityConfig type", &[
+        ("allocateLoadBalancerNodePorts", NoMeaning, "a load balancer's own port is published on this machine"),
+        ("externalIPs", Refused, "no packets for other addresses come to this machine"),
+        ("externalTrafficPolicy", NoMeaning, HERE),
+        ("healthCheckNodePort", NoMeaning, HERE),
+        ("internalTrafficPolicy", NoMeaning, HERE),
+        ("ipFamilies", NoMeaning, "a Service has an address of each family that the machine has"),
+        ("ipFamilyPolicy", NoMeaning, "a Service has an address of each family that the machine has"),
+        ("loadBalancerClass", NoMeaning, "there is no load balancer to be chosen"),
+        ("loadBalancerIP", Refused, "the port is published at this machine's own addresses"),
+        ("loadBalancerSourceRanges", Refused, "nobody is kept from a published port"),
+        ("trafficDistribution", NoMeaning, HERE),
+    ]),
+    ("SessionAffinityConfig", "clientIP", &[]),
     ("SleepAction", "seconds", &[]),
     ("Sysctl", "name value", &[]),
     ("TCPSocketAction", "host port", &[]),
@@ -146,7 +165,7 @@ const TABLE: &[(&str, &str, Rest)] = &[
 ];
 
 /// The fields of each type and the types of those, asked once.
-static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_pod_spec);
+static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_specs);
 
 /// What becomes of a field, and why; none for one that the table does not know.
 pub fn of(kind: &str, field: &str) -> Option<(Support, &'static str)> {
@@ -202,11 +221,11 @@ pub(super) fn object(kind: &str, value: &Value, path: &str, report: &mut Report<
 
 /// `docs/fields.md`.
 pub fn document() -> String {
-    let mut text = "# Fields of a pod\n\nMade from podctl's own table (`src/manifest/support.rs`) and the Kubernetes types; do not edit.\n\
+    let mut text = "# Fields of pods and Services\n\nMade from podctl's own table (`src/manifest/support.rs`) and the Kubernetes types; do not edit.\n\
         `UPDATE_DOCS=1 cargo test --test fields` writes it.\n\nA *refused* field stops the run with its place in the file; one with *no meaning* on one machine is a\n\
         warning. What is beneath such a field is not listed.\n"
         .to_owned();
-    let mut todo = vec!["PodSpec"];
+    let mut todo = vec!["ServiceSpec", "PodSpec"];
     let mut done = Vec::new();
     while let Some(kind) = todo.pop() {
         if done.contains(&kind) {
@@ -237,7 +256,7 @@ pub fn document() -> String {
 /// What the table and the Kubernetes types do not agree on.
 pub fn disagreements() -> Vec<String> {
     let mut found = Vec::new();
-    let mut todo = vec!["PodSpec"];
+    let mut todo = vec!["ServiceSpec", "PodSpec"];
     let mut done = Vec::new();
     while let Some(kind) = todo.pop() {
         if done.contains(&kind) {
