@@ -91,6 +91,12 @@ fn r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted()
     let all = home.said(&["get", "all"]);
     assert!(all.contains("pod/web") && all.contains("service/shop"), "{all}");
 
+    let labelled = |selector: &str| home.said(&["get", "svc", "-l", selector, "-o", "name"]);
+    home.apply(&service("later", SHOP).replace("{name: later}", "{name: later, labels: {tier: front}}"));
+    assert_eq!((labelled("tier=front").as_str(), labelled("tier=back").as_str()), ("service/later\n", ""));
+    assert!(!home.podctl(&["delete", "svc"]).status.success(), "a name is wanted");
+    assert_eq!(home.said(&["delete", "svc", "-l", "tier=front"]), "service \"later\" deleted\n");
+
     assert_eq!(home.said(&["delete", "service", "shop"]), "service \"shop\" deleted\n");
     assert!(home.in_pod("client", "nslookup shop").contains("NXDOMAIN"));
     assert!(!home.podctl(&["get", "service", "shop"]).status.success());

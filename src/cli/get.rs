@@ -66,11 +66,23 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         return everything(args, home, namespace);
     }
     if let Some((kind, names)) = objects::asked(&args.which.names) {
+        let only_pods = [
+            (args.watch || args.watch_only, "watch"),
+            (args.show_labels, "show-labels"),
+            (!args.label_columns.is_empty(), "label-columns"),
+            (args.sort_by.is_some(), "sort-by"),
+            (args.which.field_selector.is_some(), "field-selector"),
+            (!args.which.filename.is_empty(), "filename"),
+        ];
+        if let Some((_, flag)) = only_pods.iter().find(|(given, _)| *given) {
+            return Err(Error::Said(format!("--{flag} is for pods; other objects have no such view here")));
+        }
         let shown = objects::Shown {
             output: args.output.as_deref(),
             template: args.template.as_deref(),
             headers: !args.no_headers,
             kinds: args.show_kind,
+            selector: args.which.selector.as_deref(),
             all_namespaces: args.which.all_namespaces,
         };
         return objects::get(home, namespace, kind, &names, &shown);

@@ -14,7 +14,7 @@ use crate::{
     manifest::{self, Manifest, Source},
     state::{self, Home, Kept},
     supervisor::{host_ip, sweep},
-    view::{self, age, tabs, yaml},
+    view::{self, age, select::Labels, tabs, yaml},
 };
 
 /// A kind of object that is kept.
@@ -58,6 +58,8 @@ pub(super) struct Shown<'a> {
     pub(super) headers: bool,
     /// With the kind before each name.
     pub(super) kinds: bool,
+    /// Only those with these labels.
+    pub(super) selector: Option<&'a str>,
     pub(super) all_namespaces: bool,
 }
 
@@ -76,7 +78,7 @@ pub(super) fn get(
         found.push(object.cloned().ok_or_else(|| not_found(kind, wanted))?);
     }
     if names.is_empty() {
-        found = all;
+        found = selected(all, shown.selector)?;
     }
     match Output::parse(shown.output, shown.template)? {
         Output::Name => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
@@ -105,6 +107,16 @@ pub(super) fn get(
         other => super::print(&other.print(&found, names.len() == 1, true, shown.headers)?),
     }
     Ok(0)
+}
+
+/// Those with the labels that `-l` asks for.
+fn selected(mut all: Vec<Value>, selector: Option<&str>) -> Result<Vec<Value>, Error> {
+    let labels = Labels::parse(selector.unwrap_or_default()).map_err(Error::Said)?;
+    all.retain(|object| {
+        let own = serde_json::from_value(object["metadata"]["labels"].clone()).ok();
+        labels.matches(own.as_ref())
+    });
+    Ok(all)
 }
 
 /// The objects of a kind, of one namespace or of all.
@@ -144,11 +156,18 @@ pub(super) fn delete(
     namespace: &str,
     kind: Kind,
     names: &[String],
-    all: bool,
+    (every, selector): (bool, Option<&str>),
     ignore_not_found: bool,
 ) -> Result<i32, Error> {
     let mut names = names.to_vec();
-    if all {
+    if let (true, Some(selector)) = (names.is_empty(), selector) {
+        let found = selected(all(home, Some(namespace), kind)?, Some(selector))?;
+        names = found.iter().filter_map(|o| Some(o["metadata"]["name"].as_str()?.to_owned())).collect();
+    } else if names.is_empty() && !every {
+        let what = "resource(s) were provided, but no name was specified; name them, or use -l or --all";
+        return Err(Error::Said(what.into()));
+    }
+    if every {
         names = match kind {
             Kind::ConfigMap => self::names(home.objects::<ConfigMap>(namespace)?),
             Kind::Secret => self::names(home.objects::<Secret>(namespace)?),
