@@ -140,6 +140,10 @@ fn a_kept_node_port_is_chosen_once_served_while_pods_live_and_survives_the_keepe
     until("the port is served", served);
     home.apply(&service("shop", &format!("  type: NodePort\n  publishNotReadyAddresses: true\n{SHOP}")));
     assert_eq!(chosen(), port);
+    let clash = SHOP.replace("port: 80,", &format!("port: 80, nodePort: {port},"));
+    let file = home.file("clash.yaml", &service("clash", &format!("  type: NodePort\n{clash}")));
+    let refused = home.podctl(&["apply", "-f", &file]);
+    assert!(stderr(&refused).contains("in use by service \"default/shop\""), "{}", stderr(&refused));
     let traces = home.traces();
     let keeper =
         traces.iter().find_map(|t| t.strip_prefix("process ")?.strip_suffix(": podctl internal network "));

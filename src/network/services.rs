@@ -129,6 +129,14 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
         let (number, protocol) = (port.port, protocol(port).to_owned());
         port.target_port.get_or_insert(IntOrString::Int(number));
         port.protocol = Some(protocol.clone());
+        let clash = port.node_port.and_then(|p| others().find(|s| node_ports(s).contains(&p)));
+        if let (Some(other), Some(number)) = (clash, port.node_port) {
+            let port = format!("{number}/{protocol}");
+            return Err(Error::PortInUse {
+                port,
+                holder: Some(format!("service {:?}", key(&other.service))),
+            });
+        }
         if kind == "NodePort" && port.node_port.is_none_or(|p| p == 0) {
             let known = before.iter().flat_map(|(_, spec)| spec.ports.iter().flatten());
             let mut known = known.filter(|p| p.port == number && p.protocol.as_deref() == Some(&protocol));
