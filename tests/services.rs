@@ -140,6 +140,13 @@ fn a_kept_node_port_is_chosen_once_served_while_pods_live_and_survives_the_keepe
     until("the port is served", served);
     home.apply(&service("shop", &format!("  type: NodePort\n  publishNotReadyAddresses: true\n{SHOP}")));
     assert_eq!(chosen(), port);
+    // A load balancer's own port is its own as well.
+    let (balanced, balancer) = (free_port(), SHOP.replace("port: 80,", "port: BALANCED,"));
+    let balancer = service("balancer", &format!("  type: LoadBalancer\n{balancer}"));
+    let balancer = balancer.replace("BALANCED", &balanced.to_string());
+    assert_eq!(home.apply(&balancer), "service/balancer created\n");
+    assert_eq!(home.apply(&balancer), "service/balancer unchanged\n");
+    until("it is served", || get(balanced).is_ok_and(|text| text.contains("web")));
     let clash = SHOP.replace("port: 80,", &format!("port: 80, nodePort: {port},"));
     let file = home.file("clash.yaml", &service("clash", &format!("  type: NodePort\n{clash}")));
     let refused = home.podctl(&["apply", "-f", &file]);

@@ -98,6 +98,7 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
     let own = key(service);
     let others = || present.seen.iter().filter(|s| key(&s.service) != own);
     let before = present.seen.iter().find(|s| s.kept && key(&s.service) == own).map(|s| &s.service);
+    let had = before.map(ports::of_service).unwrap_or_default();
     let addressed = has_address(service);
     let Some(spec) = &mut service.spec else { return Ok(()) };
     let before = before.and_then(|s| Some((fixed_number(s), s.spec.as_ref()?)));
@@ -155,12 +156,7 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
             port.node_port = again.or_else(|| free().map(Into::into));
         }
     }
-    let has = |port: &HostPort| {
-        before
-            .iter()
-            .flat_map(|(_, s)| s.ports.iter().flatten())
-            .any(|p| p.node_port == Some(port.host.into()))
-    };
+    let has = |port: &HostPort| had.iter().any(|h| h.host == port.host && h.udp == port.udp);
     for mut port in ports::of_service(service).into_iter().filter(|p| !has(p)) {
         ports::take(&mut port, home, None)?;
     }
