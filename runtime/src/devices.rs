@@ -43,6 +43,8 @@ pub(crate) fn plan(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
         owner: (0, 0),
     });
     let contained = in_user_namespace();
+    // A caller's mask must not keep other users of the container from /dev/null; credentials.rs sets the container's own.
+    plan.push(Action::Umask(0), "clear umask");
     for node in standard.chain(extra.iter().map(node_of)) {
         let what = format!("make device {}", node.path.display());
         let path = relative(&node.path)?;

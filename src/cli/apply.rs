@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use super::{
     Error,
     objects::{self, Kind},
-    run, warn,
+    run, services, warn,
 };
 use crate::{
     manifest::Manifest,
@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
 /// `fresh`: what is there already is an error, as for `create`.
 pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool) -> Result<i32, Error> {
     let stored = objects::stored(home, &[])?;
-    let manifest = run::read(files, &stored, namespace)?;
+    let mut manifest = run::read(files, &stored, namespace)?;
     if let Some(job) = manifest.jobs.first() {
         return Err(Error::Said(format!(
             "job {:?} has an end that somebody has to see to: `podctl run` runs it and waits",
@@ -67,13 +67,15 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool)
     }
     // What has just been kept is what the pods use: so they follow when it is applied anew.
     let kept = objects::stored(home, &[])?;
+    // They are not the pods' own.
+    services::keep(home, namespace, std::mem::take(&mut manifest.services), fresh)?;
     for pod in &manifest.pods {
         self::pod(home, pod, [&kept, &manifest], fresh)?;
     }
     Ok(0)
 }
 
-fn keep<T: Kept>(
+pub(super) fn keep<T: Kept>(
     home: &Home,
     namespace: &str,
     object: T,

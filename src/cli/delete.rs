@@ -65,7 +65,17 @@ impl Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     if let Some((kind, names)) = objects::asked(&args.pods.which.names) {
-        return objects::delete(home, namespace, kind, &names, args.pods.all, args.ignore_not_found);
+        if args.dry_run != "none" {
+            return Err(Error::Said("--dry-run is for pods; other objects would be deleted".into()));
+        }
+        return objects::delete(
+            home,
+            namespace,
+            kind,
+            &names,
+            (args.pods.all, args.pods.which.selector.as_deref()),
+            args.ignore_not_found,
+        );
     }
     let grace = args.grace()?;
     let mut failed = false;

@@ -4,6 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     Error,
+    objects::{self, Kind},
+    services,
     which::{Which, not_found, read},
 };
 use crate::{state::Home, view};
@@ -18,6 +20,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if let Some((Kind::Service, names)) = objects::asked(&args.which.names) {
+        return services::describe(home, namespace, &names);
+    }
     let chosen = args.which.choose(home, namespace)?;
     let mut dirs: Vec<_> = chosen.found.into_iter().map(|f| f.dir).collect();
     let mut code = 0;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Error, events, objects,
     output::Output,
+    services,
     which::{Found, Which, not_found},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     },
 };
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
@@ -61,10 +62,27 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.which.names == ["all"] {
+        return everything(args, home, namespace);
+    }
     if let Some((kind, names)) = objects::asked(&args.which.names) {
+        let only_pods = [
+            (args.watch || args.watch_only, "watch"),
+            (args.show_labels, "show-labels"),
+            (!args.label_columns.is_empty(), "label-columns"),
+            (args.sort_by.is_some(), "sort-by"),
+            (args.which.field_selector.is_some(), "field-selector"),
+            (!args.which.filename.is_empty(), "filename"),
+        ];
+        if let Some((_, flag)) = only_pods.iter().find(|(given, _)| *given) {
+            return Err(Error::Said(format!("--{flag} is for pods; other objects have no such view here")));
+        }
         let shown = objects::Shown {
             output: args.output.as_deref(),
+            template: args.template.as_deref(),
             headers: !args.no_headers,
+            kinds: args.show_kind,
+            selector: args.which.selector.as_deref(),
             all_namespaces: args.which.all_namespaces,
         };
         return objects::get(home, namespace, kind, &names, &shown);
@@ -130,6 +148,27 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         )?);
     }
     Ok(code)
+}
+
+/// Pods and Services, each as a table of its own.
+fn everything(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+    if args.watch || args.watch_only || !matches!(args.output.as_deref(), None | Some("wide" | "name")) {
+        let words =
+            "`get all` prints tables and names; ask for pods or services to watch them or in other formats";
+        return Err(Error::Said(words.into()));
+    }
+    let of = |kind: &str| {
+        let which = Which { names: vec![kind.to_owned()], ..args.which.clone() };
+        run(&Args { which, show_kind: true, ..args.clone() }, home, namespace)
+    };
+    let code = of("pods")?;
+    if services::all(home, (!args.which.all_namespaces).then_some(namespace))?.is_empty() {
+        return Ok(code);
+    }
+    if args.output.as_deref() != Some("name") {
+        println!();
+    }
+    of("services")
 }
 
 /// Numbers by size, all else as text; what has no such field first.

@@ -23,6 +23,7 @@ mod output;
 mod port_forward;
 mod profile;
 mod run;
+mod services;
 mod session;
 mod stop;
 mod terminal;
@@ -128,6 +129,8 @@ enum Error {
     State(#[from] state::Error),
     #[error(transparent)]
     Start(#[from] supervisor::Error),
+    #[error(transparent)]
+    Network(#[from] crate::network::Error),
     #[error(transparent)]
     Images(#[from] podctl_images::Error),
     #[error(transparent)]

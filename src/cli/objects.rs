@@ -1,20 +1,20 @@
-//! What `create` and `apply` keep, as `get` and `delete` see it: ConfigMaps, Secrets, claims.
+//! What `create` and `apply` keep, as `get` and `delete` see it: ConfigMaps, Secrets, claims, Services.
 
 use k8s_openapi::{
     Resource,
-    api::core::v1::{ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimStatus, Secret},
+    api::core::v1::{ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimStatus, Secret, Service},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Error;
+use super::{Error, output::Output, services};
 use crate::{
     engine::Engine,
     manifest::{self, Manifest, Named, Source},
     state::{self, Home, Kept},
-    supervisor::sweep,
-    view::{age, yaml},
+    supervisor::{host_ip, sweep},
+    view::{self, age, select::Labels, tabs, yaml},
 };
 
 /// A kind of object that is kept.
@@ -23,6 +23,10 @@ pub(super) enum Kind {
     ConfigMap,
     Secret,
     Claim,
+    Service,
+    /// Where a Service leads, which nobody keeps.
+    Endpoints,
+    EndpointSlice,
 }
 
 /// The kinds by the words that people use, in kubectl's spelling.
@@ -30,6 +34,9 @@ const WORDS: &[(Kind, &[&str])] = &[
     (Kind::ConfigMap, &["configmap", "configmaps", "cm"]),
     (Kind::Secret, &["secret", "secrets"]),
     (Kind::Claim, &["persistentvolumeclaim", "persistentvolumeclaims", "pvc"]),
+    (Kind::Service, &["service", "services", "svc"]),
+    (Kind::Endpoints, &["endpoints", "ep"]),
+    (Kind::EndpointSlice, &["endpointslice.discovery.k8s.io", "endpointslice", "endpointslices"]),
 ];
 
 /// The kind that `KIND NAME…` or `KIND/NAME…` asks for, and the names; `None` for pods.
@@ -47,7 +54,12 @@ pub(super) fn asked(words: &[String]) -> Option<(Kind, Vec<String>)> {
 /// How `get` is to show objects.
 pub(super) struct Shown<'a> {
     pub(super) output: Option<&'a str>,
+    pub(super) template: Option<&'a str>,
     pub(super) headers: bool,
+    /// With the kind before each name.
+    pub(super) kinds: bool,
+    /// Only those with these labels.
+    pub(super) selector: Option<&'a str>,
     pub(super) all_namespaces: bool,
 }
 
@@ -58,15 +70,7 @@ pub(super) fn get(
     names: &[String],
     shown: &Shown<'_>,
 ) -> Result<i32, Error> {
-    let namespaces = if shown.all_namespaces { home.namespaces()? } else { vec![namespace.to_owned()] };
-    let mut all = Vec::new();
-    for namespace in &namespaces {
-        all.extend(match kind {
-            Kind::ConfigMap => values(&home.objects::<ConfigMap>(namespace)?),
-            Kind::Secret => values(&home.objects::<Secret>(namespace)?),
-            Kind::Claim => values(&claims(home, namespace)?),
-        });
-    }
+    let all = all(home, (!shown.all_namespaces).then_some(namespace), kind)?;
     let name = |value: &Value| value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let mut found = Vec::new();
     for wanted in names {
@@ -74,44 +78,68 @@ pub(super) fn get(
         found.push(object.cloned().ok_or_else(|| not_found(kind, wanted))?);
     }
     if names.is_empty() {
-        found = all;
+        found = selected(all, shown.selector)?;
     }
-    match shown.output {
-        Some("name") => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
-        Some(format @ ("json" | "yaml")) => {
-            let value = match (names.len(), found.first()) {
-                (1, Some(object)) => object.clone(),
-                _ => {
-                    json!({"apiVersion": "v1", "items": found, "kind": "List", "metadata": {"resourceVersion": ""}})
-                }
-            };
-            print(&value, format)?;
-        }
-        None | Some("wide") if found.is_empty() => match shown.all_namespaces {
+    match Output::parse(shown.output, shown.template)? {
+        Output::Name => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
+        Output::Table { .. } if found.is_empty() => match shown.all_namespaces {
             true => anstream::eprintln!("No resources found"),
             false => anstream::eprintln!("No resources found in {namespace} namespace."),
         },
-        None | Some("wide") => {
+        Output::Table { wide } => {
             let mut rows: Vec<Vec<String>> = Vec::new();
             if shown.headers {
-                rows.push(head(kind).iter().map(|h| (*h).to_owned()).collect());
+                rows.push(head(kind, wide).iter().map(|h| (*h).to_owned()).collect());
             }
-            rows.extend(found.iter().map(|o| row(kind, o)));
+            rows.extend(found.iter().map(|o| row(kind, o, wide)));
+            if shown.kinds {
+                let names = rows.iter_mut().skip(usize::from(shown.headers));
+                names.for_each(|row| row[0].insert_str(0, &format!("{}/", singular(kind))));
+            }
             if shown.all_namespaces {
                 let column = shown.headers.then(|| "NAMESPACE".to_owned()).into_iter();
                 let own = |o: &Value| o["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
                 let column = column.chain(found.iter().map(own));
                 rows.iter_mut().zip(column).for_each(|(row, cell)| row.insert(0, cell));
             }
-            table(&rows);
+            super::print(&tabs::table(&rows));
         }
-        Some(other) => {
-            return Err(Error::Said(format!(
-                "output format {other:?} is not available; use wide, json, yaml or name"
-            )));
-        }
+        other => super::print(&other.print(&found, names.len() == 1, true, shown.headers)?),
     }
     Ok(0)
+}
+
+/// Those with the labels that `-l` asks for.
+fn selected(mut all: Vec<Value>, selector: Option<&str>) -> Result<Vec<Value>, Error> {
+    let labels = Labels::parse(selector.unwrap_or_default()).map_err(Error::Said)?;
+    all.retain(|object| {
+        let own = serde_json::from_value(object["metadata"]["labels"].clone()).ok();
+        labels.matches(own.as_ref())
+    });
+    Ok(all)
+}
+
+/// The objects of a kind, of one namespace or of all.
+fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, Error> {
+    let namespaces = namespace.map_or_else(|| home.namespaces(), |n| Ok(vec![n.to_owned()]))?;
+    let mut all = Vec::new();
+    for namespace in &namespaces {
+        match kind {
+            Kind::ConfigMap => all.extend(values(&home.objects::<ConfigMap>(namespace)?)),
+            Kind::Secret => all.extend(values(&home.objects::<Secret>(namespace)?)),
+            Kind::Claim => all.extend(values(&claims(home, namespace)?)),
+            Kind::Service | Kind::Endpoints | Kind::EndpointSlice => {}
+        }
+    }
+    let seen = || services::all(home, namespace);
+    let host = host_ip().map(|ip| ip.to_string());
+    match kind {
+        Kind::Service => all.extend(seen()?.iter().map(|s| view::services::object(s, host.as_deref()))),
+        Kind::Endpoints => all.extend(seen()?.iter().filter_map(view::services::endpoints)),
+        Kind::EndpointSlice => all.extend(seen()?.iter().flat_map(view::services::slices)),
+        Kind::ConfigMap | Kind::Secret | Kind::Claim => {}
+    }
+    Ok(all)
 }
 
 /// Prints an object as `json` or `yaml`.
@@ -128,15 +156,24 @@ pub(super) fn delete(
     namespace: &str,
     kind: Kind,
     names: &[String],
-    all: bool,
+    (every, selector): (bool, Option<&str>),
     ignore_not_found: bool,
 ) -> Result<i32, Error> {
     let mut names = names.to_vec();
-    if all {
+    if let (true, Some(selector)) = (names.is_empty(), selector) {
+        let found = selected(all(home, Some(namespace), kind)?, Some(selector))?;
+        names = found.iter().filter_map(|o| Some(o["metadata"]["name"].as_str()?.to_owned())).collect();
+    } else if names.is_empty() && !every {
+        let what = "resource(s) were provided, but no name was specified; name them, or use -l or --all";
+        return Err(Error::Said(what.into()));
+    }
+    if every {
         names = match kind {
             Kind::ConfigMap => self::names(home.objects::<ConfigMap>(namespace)?),
             Kind::Secret => self::names(home.objects::<Secret>(namespace)?),
             Kind::Claim => claims(home, namespace)?.into_iter().filter_map(|c| c.metadata.name).collect(),
+            Kind::Service => self::names(home.objects::<Service>(namespace)?),
+            Kind::Endpoints | Kind::EndpointSlice => Vec::new(),
         };
     }
     for name in &names {
@@ -144,6 +181,11 @@ pub(super) fn delete(
             Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
             Kind::Secret => home.forget::<Secret>(namespace, name)?,
             Kind::Claim => remove_volume(home, namespace, name)?,
+            Kind::Service => services::forget(home, namespace, name)?,
+            Kind::Endpoints | Kind::EndpointSlice => {
+                let words = "is made from the pods that a Service selects; delete the Service instead";
+                return Err(Error::Said(format!("{} \"{name}\" {words}", singular(kind))));
+            }
         };
         match gone {
             true => println!("{} \"{name}\" deleted", singular(kind)),
@@ -154,7 +196,7 @@ pub(super) fn delete(
     Ok(0)
 }
 
-/// Forgets the ConfigMaps and Secrets among what files name; says how many there were. Claims stay: what is
+/// Forgets the ConfigMaps, Secrets and Services among what files name; says how many there were. Claims stay: what is
 /// in their volumes is not in the files.
 pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, Error> {
     let mut count = 0;
@@ -162,11 +204,13 @@ pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, E
         let (kind, known) = match kind.as_str() {
             "ConfigMap" => (Kind::ConfigMap, home.object::<ConfigMap>(namespace, name)?.is_some()),
             "Secret" => (Kind::Secret, home.object::<Secret>(namespace, name)?.is_some()),
+            "Service" => (Kind::Service, home.object::<Service>(namespace, name)?.is_some()),
             _ => continue,
         };
         if known && !dry {
             match kind {
                 Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
+                Kind::Service => services::forget(home, namespace, name)?,
                 _ => home.forget::<Secret>(namespace, name)?,
             };
         }
@@ -256,19 +300,27 @@ pub(super) fn singular(kind: Kind) -> &'static str {
     WORDS.iter().find(|(k, _)| *k == kind).map_or("", |(_, words)| words[0])
 }
 
-fn not_found(kind: Kind, name: &str) -> Error {
-    Error::Said(format!("{}s \"{name}\" not found", singular(kind)))
+pub(super) fn not_found(kind: Kind, name: &str) -> Error {
+    let plural = match kind {
+        Kind::Endpoints => "endpoints".to_owned(),
+        _ => format!("{}s", singular(kind)),
+    };
+    Error::Said(format!("{plural} \"{name}\" not found"))
 }
 
-fn head(kind: Kind) -> &'static [&'static str] {
+fn head(kind: Kind, wide: bool) -> &'static [&'static str] {
     match kind {
         Kind::ConfigMap => &["NAME", "DATA", "AGE"],
         Kind::Secret => &["NAME", "TYPE", "DATA", "AGE"],
         Kind::Claim => &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"],
+        Kind::Service if wide => &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"],
+        Kind::Service => &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"],
+        Kind::Endpoints => &["NAME", "ENDPOINTS", "AGE"],
+        Kind::EndpointSlice => &["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"],
     }
 }
 
-fn row(kind: Kind, object: &Value) -> Vec<String> {
+fn row(kind: Kind, object: &Value, wide: bool) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let name = text(&object["metadata"]["name"]);
     let count = |list: &str| object[list].as_object().map_or(0, serde_json::Map::len);
@@ -289,6 +341,9 @@ fn row(kind: Kind, object: &Value) -> Vec<String> {
             let size = text(&object["spec"]["resources"]["requests"]["storage"]);
             vec![name.clone(), "Bound".into(), name, size, modes, "local".into(), age]
         }
+        Kind::Service => view::services::row(object, age, wide),
+        Kind::Endpoints => view::services::endpoints_row(object, age),
+        Kind::EndpointSlice => view::services::slice_row(object, age),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{PodSpec, ServiceSpec};
 use serde::de::{
     DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor,
     value::{Error, StrDeserializer},
@@ -12,13 +12,13 @@ use serde::de::{
 /// A field, and the type it holds when that is a struct.
 pub type Field = (&'static str, Option<&'static str>);
 
-/// The fields of Pod and of each type beneath its spec, by the type's name.
-pub fn of_pod() -> BTreeMap<&'static str, Vec<Field>> {
+/// The fields of Pod and of each type beneath its spec and a Service's, by the type's name.
+pub fn of_specs() -> BTreeMap<&'static str, Vec<Field>> {
     let mut types = BTreeMap::new();
     let mut met = None;
-    let walk = Walk { types: &mut types, met: &mut met };
     // What it makes of no data is of no interest, and it cannot fail: every question is answered.
-    let _ = <PodSpec as serde::Deserialize>::deserialize(walk);
+    let _ = <PodSpec as serde::Deserialize>::deserialize(Walk { types: &mut types, met: &mut met });
+    let _ = <ServiceSpec as serde::Deserialize>::deserialize(Walk { types: &mut types, met: &mut met });
     // It would not be read without its kind.
     types.insert("Pod", vec![("metadata", Some("ObjectMeta")), ("spec", Some("PodSpec"))]);
     types
@@ -151,7 +151,7 @@ impl<'de> MapAccess<'de> for Once<'_> {
 mod tests {
     #[test]
     fn the_types_tell_their_fields() {
-        let types = super::of_pod();
+        let types = super::of_specs();
         assert!(types["PodSpec"].contains(&("containers", Some("Container"))), "{types:?}");
         assert!(types["Container"].contains(&("image", None)));
         assert!(types["HTTPGetAction"].iter().any(|(name, _)| *name == "httpHeaders"), "{:?}", types.keys());

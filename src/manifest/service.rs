@@ -4,24 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
-use super::{Report, Severity};
-
-/// Fields that change nothing on one machine.
-const WITHOUT_MEANING: &[&str] = &[
-    "allocateLoadBalancerNodePorts",
-    "externalTrafficPolicy",
-    "healthCheckNodePort",
-    "internalTrafficPolicy",
-    "ipFamilies",
-    "ipFamilyPolicy",
-    "loadBalancerClass",
-    "loadBalancerSourceRanges",
-    "sessionAffinityConfig",
-    "trafficDistribution",
-];
-
-/// Fields without which the Service would behave otherwise.
-const NOT_SUPPORTED: &[&str] = &["externalIPs", "loadBalancerIP"];
+use super::{Report, Severity, support};
 
 /// Checks a Service. `prefix` is its path in the document.
 pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
@@ -63,22 +46,23 @@ pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
             None,
         );
     }
-    if spec.session_affinity.as_deref().is_some_and(|a| a != "None") {
-        report.error(
-            &at("spec.sessionAffinity"),
-            "is not supported, and without it the Service would behave otherwise",
-        );
+    let affinity = spec.session_affinity.as_deref().unwrap_or("None");
+    if !matches!(affinity, "None" | "ClientIP") {
+        let message = format!("Unsupported value: {affinity:?}: supported values: \"ClientIP\", \"None\"");
+        report.error(&at("spec.sessionAffinity"), message);
+    }
+    let config = spec.session_affinity_config.as_ref();
+    if config.is_some() && affinity != "ClientIP" {
+        let message = "Forbidden: must not be set when session affinity is None";
+        report.error(&at("spec.sessionAffinityConfig"), message);
+    }
+    let timeout = config.and_then(|c| c.client_ip.as_ref()?.timeout_seconds);
+    if timeout.is_some_and(|t| !(1..=86_400).contains(&t)) {
+        let message = "Invalid value: must be greater than 0 and less than 86400";
+        report.error(&at("spec.sessionAffinityConfig.clientIP.timeoutSeconds"), message);
     }
     let written = serde_json::to_value(spec).unwrap_or_default();
-    let asked = |name: &&&str| written.get(**name).is_some_and(|v| !v.is_null());
-    for name in WITHOUT_MEANING.iter().filter(asked) {
-        let message = "has no meaning on one machine and changes nothing";
-        report.say(Severity::Warning, &at(&format!("spec.{name}")), message, None);
-    }
-    for name in NOT_SUPPORTED.iter().filter(asked) {
-        let message = "is not supported, and without it the Service would behave otherwise";
-        report.error(&at(&format!("spec.{name}")), message);
-    }
+    support::object("ServiceSpec", &written, &at("spec"), report);
     if kind != "ExternalName" && spec.selector.as_ref().is_none_or(|s| s.is_empty()) {
         let message = "a Service without a selector leads nowhere here: there are no Endpoints objects";
         report.say(Severity::Warning, &at("spec.selector"), message, None);

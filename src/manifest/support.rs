@@ -1,4 +1,4 @@
-//! Which fields of a pod podctl honours: one table, which validation reads and `docs/fields.md` shows.
+//! Which fields of a pod and a Service podctl honours: one table, which validation reads and `docs/fields.md` shows.
 //!
 //! A type that is not in the table is one that is only reached through a field that is not honoured. Each honoured
 //! field names a test of `tests/` that shows it.
@@ -29,11 +29,11 @@ use Support::{NoMeaning, Refused};
 type Row =
     (&'static str, &'static [(&'static str, &'static str)], &'static [(&'static str, Support, &'static str)]);
 
-/// What a pod begins with: the types that no other one of its leads to. The last is shown first.
-const ROOTS: [&str; 3] = ["EphemeralContainer", "ObjectMeta", "PodSpec"];
+/// What a pod or a Service begins with: the types that no other one leads to. The last is shown first.
+const ROOTS: [&str; 4] = ["EphemeralContainer", "ObjectMeta", "ServiceSpec", "PodSpec"];
 
 /// The fields of each type and the types of those, asked once.
-static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_pod);
+static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_specs);
 
 /// What becomes of a field, and why, or which test shows it; none for one that the table does not know.
 pub fn of(kind: &str, field: &str) -> Option<(Support, &'static str)> {
@@ -105,7 +105,7 @@ pub fn tests() -> impl Iterator<Item = &'static str> {
     TABLE.iter().flat_map(|(_, honoured, _)| honoured.iter().map(|(_, test)| *test))
 }
 
-/// The types that a pod is made of as far as podctl honours them, each after one that leads to it.
+/// The types that a pod or a Service is made of as far as podctl honours them, each after one that leads to it.
 fn reached() -> Vec<&'static str> {
     let mut todo = ROOTS.to_vec();
     let mut done = Vec::new();

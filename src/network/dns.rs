@@ -37,6 +37,8 @@ pub struct Question {
     end: usize,
     /// The longest answer that fits into a datagram.
     pub longest: usize,
+    /// It came with EDNS (RFC 6891), and the answer has to as well.
+    extended: bool,
 }
 
 /// One record of an answer.
@@ -62,6 +64,11 @@ pub enum Data {
 }
 
 const HEADER: usize = 12;
+const OPT: u16 = 41;
+/// Longest datagram without EDNS.
+const PLAIN: usize = 512;
+/// Longest datagram that every path carries whole.
+const CARRIED: usize = 1232;
 
 fn number(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
@@ -90,9 +97,12 @@ pub fn question(message: &[u8]) -> Option<Question> {
         }
     }
     let kind = number(message, at)?;
-    // With EDNS what every path carries, without it what RFC 1035 allows.
-    let longest = if number(message, 10)? > 0 { 1232 } else { 512 };
-    Some(Question { name: labels.join("."), kind, end: at + 4, longest }).filter(|q| q.end <= message.len())
+    let end = at + 4;
+    let extended = message.get(end) == Some(&0) && number(message, end + 1) == Some(OPT);
+    // With EDNS what the asker takes and every path carries, without it what RFC 1035 allows.
+    let offered = if extended { usize::from(number(message, end + 3)?) } else { 0 };
+    let longest = offered.clamp(PLAIN, CARRIED);
+    Some(Question { name: labels.join("."), kind, end, longest, extended }).filter(|q| q.end <= message.len())
 }
 
 /// A query for one name.
@@ -107,7 +117,8 @@ pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     message
 }
 
-/// The answer to `query`, cut to `longest` bytes and marked as cut if need be.
+/// The answer to `query`. What is `additional` is left out where it is too long, and if it is so still, the answers are,
+/// which is marked: the asker comes again over TCP.
 pub fn response(
     query: &[u8],
     question: &Question,
@@ -121,19 +132,26 @@ pub fn response(
     const CUT: u16 = 0x0200;
     const RECURSION_AVAILABLE: u16 = 0x0080;
     let flags = RESPONSE | AUTHORITATIVE | RECURSION_AVAILABLE | (number(query, 2).unwrap_or(0) & 0x0100);
-    let header = |cut: u16, answers: usize, additional: usize| {
+    let message = |cut: u16, answers: &[Record], additional: &[Record]| {
         let mut message = query[..2].to_vec();
-        for part in [flags | cut | code as u16, 1, answers as u16, 0, additional as u16] {
+        let more = additional.len() + usize::from(question.extended);
+        for part in [flags | cut | code as u16, 1, answers.len() as u16, 0, more as u16] {
             message.extend(part.to_be_bytes());
         }
         message.extend(&query[HEADER..question.end]);
+        for record in answers.iter().chain(additional) {
+            put_record(&mut message, record, &question.name);
+        }
+        if question.extended {
+            message.push(0);
+            for part in [OPT, CARRIED as u16, 0, 0, 0] {
+                message.extend(part.to_be_bytes());
+            }
+        }
         message
     };
-    let mut message = header(0, answers.len(), additional.len());
-    for record in answers.iter().chain(additional) {
-        put_record(&mut message, record, &question.name);
-    }
-    if message.len() > longest { header(CUT, 0, 0) } else { message }
+    let mut fits = [additional, &[]].into_iter().map(|more| message(0, answers, more));
+    fits.find(|m| m.len() <= longest).unwrap_or_else(|| message(CUT, &[], &[]))
 }
 
 /// The answer to something that is no plain question.
@@ -238,6 +256,19 @@ mod tests {
         assert_eq!(addresses(&answer), Some(vec![address]));
         let cut = response(&asked, &question, Code::Fine, &records, &[], 40);
         assert_eq!(cut[2] & 2, 2, "marked as cut");
+        let rest = response(&asked, &question, Code::Fine, &records[..1], &records[1..], 50);
+        assert_eq!((rest[2] & 2, rest[7], rest[11]), (0, 1, 0), "what is additional goes first");
+    }
+
+    #[test]
+    fn an_extended_question_is_answered_so_and_says_what_fits() {
+        let mut asked = query(7, "web", kind::A);
+        asked[11] = 1;
+        asked.extend([0, 0, 41, 0x02, 0x58, 0, 0, 0, 0, 0, 0]);
+        let question = question(&asked).unwrap();
+        assert_eq!(question.longest, 600);
+        let answer = response(&asked, &question, Code::NoSuchName, &[], &[], 600);
+        assert_eq!((answer[11], &answer[answer.len() - 11..][..3]), (1, &[0, 0, 41][..]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use nix::{
 };
 use podctl_runtime::Process;
 
-use super::{Error, RECORD, host, keeper, open_lock, socket_path, step};
+use super::{Error, RECORD, host, keeper, open_lock, services, socket_path, step};
 use crate::{
     state::{Home, Liveness},
     supervisor::{
@@ -91,7 +91,12 @@ pub(super) fn start(
     let lock = open_lock(home)?;
     // PID 1 of a PID namespace: what it starts ends with it.
     let namespaces = CloneFlags::CLONE_NEWPID;
-    let mut fds = vec![(listener.as_fd(), keeper::LISTENER), (lock.as_fd(), keeper::LOCK)];
+    let data = File::open(&home.data).map_err(step("open podctl's data directory"))?;
+    let mut fds = vec![
+        (listener.as_fd(), keeper::LISTENER),
+        (lock.as_fd(), keeper::LOCK),
+        (data.as_fd(), keeper::DATA),
+    ];
     let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
     let name = if let Some(survivors) = survivors {
         fds.push((survivors.network.as_fd(), keeper::NAMESPACE));
@@ -158,7 +163,10 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
         bury(home);
         return Ok(None);
     }
-    start(home, survivors.as_ref(), None).map(Some)
+    let next = start(home, survivors.as_ref(), None)?;
+    // Nobody is there to be told what does not work; the next command that asks is.
+    services::publish(home);
+    Ok(Some(next))
 }
 
 /// Takes away what a keeper that was killed has left where no pod needs it. The caller has the network's lock.

@@ -206,7 +206,9 @@ impl Host {
             if anew || !tables.has(&self.name, &switches) {
                 let notes: Vec<String> = switches.iter().map(Switch::note).collect();
                 let rules = rules(&self.name, self.range, &switches);
-                filter.send(&nft::replace(&self.name, &notes, &rules)).map_err(words("nftables"))?;
+                filter
+                    .send(&nft::replace(&self.name, &notes, &rules, &BTreeSet::new(), None))
+                    .map_err(words("nftables"))?;
             }
             for switch in &switches {
                 let path = switch.link.as_str();

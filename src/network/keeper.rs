@@ -7,21 +7,23 @@
 //! When it is killed, links and rules stay, and the next one goes on with them (see [`super::guard`]).
 
 use std::{
-    cell::{Cell, RefCell},
-    collections::{HashMap, HashSet},
+    cell::{Cell, OnceCell, RefCell},
+    collections::{BTreeSet, HashMap, HashSet},
     fs::File,
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use k8s_openapi::api::core::v1::Service;
 use nix::{
     net::if_::if_nametoindex,
     sys::{
-        socket::{SockFlag, UnixAddr, accept4, getsockname},
+        socket::{SockFlag, SockProtocol, UnixAddr, accept4, getsockname},
         stat::fstat,
     },
 };
@@ -33,26 +35,33 @@ use tokio::{
 
 use super::{
     Joined, RECORD, Reply, Request,
+    choice::Choice,
+    diag,
     host::Host,
     inside::{self, Inside, Opened},
-    names::{Member, Registration, Registry, has_address, key},
+    names::{Member, Registration, Registry, fixed_number, has_address, key},
     netlink::Netlink,
     nft,
-    ports::{HostPort, Taken, Target},
+    ports::{self, HostPort, Taken, Target},
     range::{Addresses, Pool, Range, link_name},
     relay, resolver, uplink,
 };
-use crate::supervisor::{
-    control::{receive, send},
-    detach_from_terminal,
+use crate::{
+    state::Home,
+    supervisor::{
+        control::{receive, send},
+        detach_from_terminal,
+    },
 };
 
 /// Descriptor of the listening socket.
 pub const LISTENER: RawFd = 3;
 /// Descriptor of the lock under which a keeper starts and ends.
 pub const LOCK: RawFd = 4;
+/// Descriptor of podctl's data directory, where Services are kept.
+pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
-pub const NAMESPACE: RawFd = 5;
+pub const NAMESPACE: RawFd = 6;
 
 const TABLE: &str = "podctl";
 
@@ -75,10 +84,20 @@ pub(super) struct State {
     /// Numbers of pods that a keeper before this one had let in.
     left: RefCell<HashSet<u16>>,
     services: RefCell<Published>,
+    /// Where Services are kept.
+    home: Home,
     uplink: watch::Receiver<uplink::Known>,
     /// What does not work was said.
     warned: Cell<bool>,
     filter_error: RefCell<Option<io::Error>>,
+    /// Sets of the packet rules; none before the first rules.
+    sets: RefCell<Option<BTreeSet<nft::Set>>>,
+    /// Sockets that tell who listens in a pod, by the pods' numbers.
+    diags: RefCell<HashMap<u16, Netlink>>,
+    /// Whether the kernel can tell.
+    telling: OnceCell<bool>,
+    /// Who serves or listens may have changed.
+    changed: Rc<Notify>,
     connections: Cell<usize>,
     gone: Notify,
 }
@@ -122,6 +141,8 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     std::thread::Builder::new()
         .name("uplink".into())
         .spawn(move || uplink::keep(&within, linked.as_deref(), &tell))?;
+    // The directory's name may mean another one to whoever is root of a user namespace.
+    let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into() };
     let state = Rc::new(State {
         registry: RefCell::default(),
         inside: Rc::new(inside),
@@ -133,15 +154,21 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
         pool: RefCell::new(Pool::new(range, v6, &links)),
         left: RefCell::new(links.into_iter().collect()),
         services: RefCell::default(),
+        home,
         uplink,
         warned: Cell::new(false),
         filter_error: RefCell::default(),
+        sets: RefCell::default(),
+        diags: RefCell::default(),
+        telling: OnceCell::new(),
+        changed: Rc::default(),
         connections: Cell::new(0),
         gone: Notify::new(),
     });
     for (udp, tcp) in resolver {
         spawn_local(resolver::serve(state.clone(), udp, tcp));
     }
+    state.read_kept();
     if !follows {
         state.apply();
     }
@@ -149,7 +176,8 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
     loop {
         // Whoever had it started may have died before it came.
-        let idle = tokio::time::sleep(Duration::from_secs(10));
+        let wait = tokio::time::sleep(Duration::from_secs(10));
+        let mut idle = false;
         tokio::select! {
             ready = watched.readable() => {
                 let mut ready = ready?;
@@ -159,9 +187,11 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
                 }
             }
             () = state.gone.notified() => {}
-            () = idle => {}
+            () = wait => idle = true,
         }
-        if state.connections.get() == 0 {
+        // Pods that an earlier keeper has let in come back at any moment.
+        let awaited = !idle && !state.left.borrow().is_empty();
+        if state.connections.get() == 0 && !awaited {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
                 None => {
@@ -218,7 +248,7 @@ impl State {
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
         let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
-        let welcome = Reply::Welcome { published };
+        let welcome = Reply::Welcome { published, gateway: self.range.gateway(self.v6) };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
@@ -226,7 +256,8 @@ impl State {
             let mut ready = connection.readable().await?;
             let Ok(message) = ready.try_io(|c| receive::<Request>(c.get_ref())) else { continue };
             let Some((request, fds)) = message? else { return Ok(()) };
-            let fd = fds.into_iter().next();
+            let mut fds = fds.into_iter();
+            let (fd, diag) = (fds.next(), fds.next().map(Netlink::of));
             match (request, fd) {
                 (Request::Publish(port), Some(fd)) => {
                     pod.ports.push((port.clone(), fd.try_clone()?));
@@ -234,7 +265,10 @@ impl State {
                 }
                 (Request::Join(registration), Some(namespace)) => {
                     let mut joined = match self.join(*registration, &namespace, pod) {
-                        Ok(joined) => joined,
+                        Ok(joined) => {
+                            self.diagnose(pod, diag);
+                            joined
+                        }
                         Err(e) => {
                             send(connection.get_ref(), &Reply::Refused(e.to_string()), &[])?;
                             continue;
@@ -251,8 +285,18 @@ impl State {
                 (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
                     pod.ports.clear();
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
+                    self.diagnose(pod, diag);
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
+                (Request::Services, _) => {
+                    self.read_kept();
+                    self.apply();
+                    let all = self.registry.borrow().seen();
+                    send(connection.get_ref(), &Reply::Services(all.len()), &[])?;
+                    for seen in all {
+                        send(connection.get_ref(), &Reply::Service(Box::new(seen)), &[])?;
+                    }
+                }
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
         }
@@ -260,23 +304,60 @@ impl State {
 
     fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) {
         let taken = Taken::new(&port, fd);
+        let (state, changed) = (self.clone(), self.changed.clone());
         match port.target.clone() {
             Target::Pod(number) => {
                 let address = pod.address.clone();
-                let aim = move || Some((address.get()?, number).into());
-                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim))));
+                let own = move || Some((address.get()?, number).into());
+                let aim = Box::new({
+                    let own = own.clone();
+                    move |_| own()
+                });
+                let answers = Box::new(move || own().is_some_and(|to| state.listens(to)));
+                let goal = relay::Goal { aim, answers, changed };
+                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), goal)));
             }
             Target::Service(service, number) => {
-                let (state, turn, udp) = (self.clone(), Cell::new(0_usize), port.udp);
-                let name = service.clone();
-                let aim = move || {
-                    turn.set(turn.get().wrapping_add(1));
-                    state.registry.borrow().endpoint(&name, number, udp, turn.get())
-                };
-                let relay = spawn_local(relay::serve(taken, self.inside.clone(), Rc::new(aim)));
+                let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
+                let (behind, of) = (self.clone(), name.clone());
+                let aim = Box::new(move |client| {
+                    let (endpoints, affinity) = behind.registry.borrow().published(&of, number, udp);
+                    choice.borrow_mut().next(&endpoints, client, affinity, Instant::now())
+                });
+                let answers = Box::new(move || {
+                    let (endpoints, _) = state.registry.borrow().published(&name, number, udp);
+                    endpoints.into_iter().any(|to| state.listens(to))
+                });
+                let goal = relay::Goal { aim, answers, changed };
+                let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
                 self.services.borrow_mut().entry((service, number)).or_default().push((port, relay));
             }
         }
+    }
+
+    /// Whether somebody listens there in a pod.
+    fn listens(&self, to: SocketAddr) -> bool {
+        let IpAddr::V4(v4) = to.ip() else { return true };
+        // A kernel that cannot tell says of the resolver that it does not listen.
+        let telling = self.telling.get_or_init(|| {
+            let own = (self.range.gateway(false).v4, 53).into();
+            let asked = self.inside.run(move || {
+                let diag = Netlink::open(SockProtocol::NetlinkSockDiag)?;
+                diag::listens(&diag, own)
+            });
+            asked.unwrap_or(false)
+        });
+        let number = Addresses { v4, v6: None }.number();
+        match self.diags.borrow().get(&number) {
+            Some(diag) if *telling => diag::listens(diag, to).unwrap_or(true),
+            _ => true,
+        }
+    }
+
+    fn diagnose(&self, pod: &OnNetwork, diag: Option<Netlink>) {
+        let entry = pod.number.zip(diag);
+        self.diags.borrow_mut().extend(entry);
+        self.changed.notify_waiters();
     }
 
     fn join(&self, pod: Registration, namespace: &OwnedFd, on: &mut OnNetwork) -> io::Result<Joined> {
@@ -315,18 +396,54 @@ impl State {
 
     fn admit(&self, number: u16, member: Member, on: &OnNetwork) {
         on.address.set(Some(member.addresses.v4.into()));
+        self.registry.borrow_mut().members.insert(number, member);
+        self.settle_services();
+        self.apply();
+    }
+
+    /// Reads the kept Services anew.
+    fn read_kept(&self) {
+        let namespaces = self.home.namespaces().unwrap_or_default();
+        let all = namespaces.iter().flat_map(|n| self.home.objects::<Service>(n).unwrap_or_default());
+        self.registry.borrow_mut().kept = all.map(|service| (key(&service), service)).collect();
+        self.settle_services();
+    }
+
+    /// Gives each Service its addresses, and takes back those of Services that are gone, and their ports.
+    fn settle_services(&self) {
         let mut registry = self.registry.borrow_mut();
-        for service in member.pod.services.iter().filter(|s| has_address(s)) {
-            let key = key(service);
-            if !registry.virtual_addresses.contains_key(&key)
-                && let Some(own) = self.pool.borrow_mut().service(&key)
-            {
-                registry.virtual_addresses.insert(key, own);
+        let mut addresses = std::mem::take(&mut registry.virtual_addresses);
+        let services = registry.services();
+        let mut pool = self.pool.borrow_mut();
+        addresses.retain(|key, own| {
+            let stays = services.get(key).is_some_and(|service| has_address(service));
+            if !stays {
+                pool.give_back(own.number());
+            }
+            stays
+        });
+        for (key, service) in services.iter().filter(|(_, service)| has_address(service)) {
+            if !addresses.contains_key(key) {
+                let before = fixed_number(service).and_then(|number| pool.again(number));
+                addresses.extend(before.or_else(|| pool.service(key)).map(|own| (key.clone(), own)));
             }
         }
-        registry.members.insert(number, member);
-        drop(registry);
-        self.apply();
+        self.services.borrow_mut().retain(|(service, _), relays| {
+            let wanted = services.get(service).map(|s| ports::of_service(s)).unwrap_or_default();
+            relays.retain(|(port, relay)| {
+                let same = |w: &HostPort| {
+                    w.target == port.target && w.udp == port.udp && (w.host == 0 || w.host == port.host)
+                };
+                let stays = wanted.iter().any(same);
+                if !stays {
+                    relay.abort();
+                }
+                stays
+            });
+            !relays.is_empty()
+        });
+        drop(services);
+        registry.virtual_addresses = addresses;
     }
 
     fn set_ready(&self, pod: &OnNetwork, ready: bool) {
@@ -360,27 +477,23 @@ impl State {
         }
         if let Some(number) = pod.number {
             self.registry.borrow_mut().members.remove(&number);
+            self.diags.borrow_mut().remove(&number);
             self.pool.borrow_mut().give_back(number);
         }
-        let registry = self.registry.borrow();
-        let known = registry.services();
-        self.services.borrow_mut().retain(|(service, _), relays| {
-            let stays = known.contains_key(service);
-            if !stays {
-                relays.iter().for_each(|(_, relay)| relay.abort());
-            }
-            stays
-        });
-        drop(known);
-        drop(registry);
+        self.settle_services();
         self.apply();
     }
 
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
-        let rules = self.registry.borrow().rules(uplink::NAME);
-        let done = self.filter.send(&nft::replace(TABLE, &[], &rules));
+        let (rules, sets) = self.registry.borrow().rules(uplink::NAME);
+        let mut known = self.sets.borrow_mut();
+        let done = self.filter.send(&nft::replace(TABLE, &[], &rules, &sets, known.as_ref()));
+        if done.is_ok() {
+            *known = Some(sets);
+        }
         *self.filter_error.borrow_mut() = done.err();
+        self.changed.notify_waiters();
     }
 }
 

@@ -49,7 +49,10 @@ pub struct Member {
 pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
     let namespace = File::open("/proc/self/ns/net").map_err(step("open the pod's network namespace"))?;
     let request = Request::Join(Box::new(pod.clone()));
-    send(socket, &request, &[namespace.as_fd()]).map_err(step("join the pods' network"))
+    // Where the kernel cannot tell who listens, everybody is taken to.
+    let diag = Netlink::open(SockProtocol::NetlinkSockDiag).ok();
+    let fds: Vec<_> = [namespace.as_fd()].into_iter().chain(diag.iter().map(Netlink::as_fd)).collect();
+    send(socket, &request, &fds).map_err(step("join the pods' network"))
 }
 
 /// Waits for the answer to [`join`] and sets up the pod's end.
@@ -162,7 +165,10 @@ impl Member {
             addresses: self.joined.addresses,
             ready: self.ready,
         };
-        send(&socket, &request, &[self.namespace.as_fd()])?;
+        let diag = Netlink::open(SockProtocol::NetlinkSockDiag).ok();
+        let fds: Vec<_> =
+            [self.namespace.as_fd()].into_iter().chain(diag.iter().map(Netlink::as_fd)).collect();
+        send(&socket, &request, &fds)?;
         Ok(socket)
     }
 }

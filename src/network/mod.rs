@@ -5,6 +5,9 @@
 //! becomes a [`Member`] with its own namespace. The network is routed: a pod's link leads to the
 //! keeper's namespace alone, where Services' addresses are translated.
 
+mod choice;
+mod copy;
+mod diag;
 pub mod dns;
 mod forwarding;
 pub mod guard;
@@ -19,6 +22,7 @@ pub mod ports;
 mod range;
 mod relay;
 mod resolver;
+pub mod services;
 mod uplink;
 
 use std::{
@@ -33,7 +37,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 pub use member::{Member, join, joined};
-pub use names::Registration;
+pub use names::{Backend, Registration, Seen, selects};
 pub use range::Addresses;
 
 use self::ports::HostPort;
@@ -100,6 +104,9 @@ pub enum Error {
     /// The keeper was killed before it had let the pod in; another one will.
     #[error("the pods' network has ended while the pod was on its way there; try again")]
     Gone,
+    /// State on disk.
+    #[error(transparent)]
+    State(#[from] crate::state::Error),
     /// The keeper could not let the pod in.
     #[error("the pods' network cannot take the pod: {0}")]
     Refused(String),
@@ -114,12 +121,15 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
 enum Request {
     /// A port that was taken; its descriptor comes beside it.
     Publish(HostPort),
-    /// A pod that wants to be on the network; its namespace comes beside it.
+    /// A pod that wants to be on the network; its namespace comes beside it, and a socket that tells who listens there.
     Join(Box<Registration>),
-    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it.
+    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it, and
+    /// a socket as above.
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Whether the pod is ready.
     Ready(bool),
+    /// Kept Services may have changed, and which Services are there?
+    Services,
 }
 
 /// What the keeper says.
@@ -129,6 +139,8 @@ enum Reply {
     Welcome {
         /// Ports that Services have already.
         published: Vec<HostPort>,
+        /// What tells the network's ranges.
+        gateway: Addresses,
     },
     /// The network's namespace comes beside it, and after it so many [`Reply::Keep`].
     Joined {
@@ -137,6 +149,9 @@ enum Reply {
     },
     /// A port that was published for the pod, so that it outlives the keeper; its descriptor comes beside it.
     Keep(HostPort),
+    /// After it so many [`Reply::Service`].
+    Services(usize),
+    Service(Box<Seen>),
     Refused(String),
 }
 
@@ -160,6 +175,10 @@ pub struct Connection {
     pub user_namespace: OwnedFd,
     /// Ports that Services have already.
     pub published: Vec<HostPort>,
+    /// What tells the network's ranges.
+    gateway: Addresses,
+    /// What of a network that was started just now does not work.
+    pub warnings: Vec<String>,
 }
 
 impl Connection {
@@ -197,9 +216,13 @@ fn open_lock(home: &Home) -> Result<File, Error> {
 pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
+    let mut started = false;
     // A keeper that ends just now is followed by another; that twice in a row is not likely.
     for _ in 0..10 {
-        if let Some(connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
+        if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
+            if started {
+                connection.warnings = services::publish(home);
+            }
             return Ok(connection);
         }
         let lock = open_lock(home)?;
@@ -212,6 +235,7 @@ pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection,
             let keeper = guard::start(home, survivors.as_ref(), users)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
+            started = true;
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
@@ -220,8 +244,15 @@ pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection,
 /// Waits for the keeper's first words; none when it ends instead.
 fn welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     match hear(&socket) {
-        Ok(Some((Reply::Welcome { published }, fds))) => {
-            Ok(fds.into_iter().next().map(|user_namespace| Connection { socket, user_namespace, published }))
+        Ok(Some((Reply::Welcome { published, gateway }, fds))) => {
+            let user_namespace = fds.into_iter().next();
+            Ok(user_namespace.map(|user_namespace| Connection {
+                socket,
+                user_namespace,
+                published,
+                gateway,
+                warnings: Vec::new(),
+            }))
         }
         Ok(_) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),

@@ -4,8 +4,9 @@
 //! are found, unless a Service publishes others as well.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use k8s_openapi::{
@@ -15,7 +16,7 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    nft::{Hook, Part},
+    nft::{Hook, Part, Set},
     range::{Addresses, link_name},
 };
 
@@ -100,8 +101,34 @@ pub enum Found {
 pub struct Registry {
     /// By their numbers.
     pub members: BTreeMap<u16, Member>,
-    /// Services' addresses by `namespace/name`; they stay as long as the network does.
+    /// Services that are there without a pod, by `namespace/name`.
+    pub kept: BTreeMap<String, Service>,
+    /// Services' addresses by `namespace/name`.
     pub virtual_addresses: HashMap<String, Addresses>,
+}
+
+/// A Service as the network has it, with its addresses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Seen {
+    /// With `spec.clusterIPs` filled in.
+    pub service: Service,
+    /// It stays without a pod.
+    pub kept: bool,
+    /// The pods it selects.
+    pub backends: Vec<Backend>,
+}
+
+/// A pod that a Service selects.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Backend {
+    /// The pod's name.
+    pub pod: String,
+    /// Where it is.
+    pub addresses: Addresses,
+    /// Connections are led to it.
+    pub ready: bool,
+    /// Of each of the Service's ports the number that the pod has for it.
+    pub ports: Vec<Option<u16>>,
 }
 
 /// A Service's `namespace/name`.
@@ -117,77 +144,147 @@ pub fn has_address(service: &Service) -> bool {
         && spec.and_then(|s| s.type_.as_deref()) != Some("ExternalName")
 }
 
+/// The number of the address that a kept Service was given.
+pub fn fixed_number(service: &Service) -> Option<u16> {
+    let own = service.spec.as_ref()?.cluster_ip.as_ref()?.parse().ok()?;
+    Some(Addresses { v4: own, v6: None }.number())
+}
+
+/// How long a client keeps its endpoint, with `sessionAffinity: ClientIP`.
+fn affinity(service: &Service) -> Option<Duration> {
+    let spec = service.spec.as_ref().filter(|s| s.session_affinity.as_deref() == Some("ClientIP"))?;
+    let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+    let seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(10_800);
+    Some(Duration::from_secs(seconds.try_into().unwrap_or(1)))
+}
+
 /// TCP when nothing else is said.
 pub fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
+/// Whether a Service's selector takes a pod with these labels; without a selector it takes none.
+pub fn selects(service: &Service, labels: Option<&BTreeMap<String, String>>) -> bool {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty());
+    selector.is_some_and(|s| s.iter().all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value)))
+}
+
+fn serves(service: &Service, member: &Member) -> bool {
+    member.ready || service.spec.as_ref().and_then(|s| s.publish_not_ready_addresses) == Some(true)
+}
+
+/// The number of a Service's port in a pod.
+fn target(member: &Member, port: &ServicePort) -> Option<u16> {
+    match &port.target_port {
+        Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
+        Some(IntOrString::String(name)) if !name.is_empty() => {
+            let ports = &member.pod.ports;
+            let named = ports.iter().find(|(known, of, _)| known == name && of == protocol(port));
+            named.map(|(_, _, number)| *number).or_else(|| name.parse().ok())
+        }
+        _ => u16::try_from(port.port).ok(),
+    }
+}
+
 impl Registry {
-    /// The Services there are; of two with one name the one that came last.
+    /// The Services there are. Of two with one name the kept one, else the one that came last.
     pub fn services(&self) -> BTreeMap<String, &Service> {
-        self.members.values().flat_map(|m| &m.pod.services).map(|s| (key(s), s)).collect()
+        let with_pods = self.members.values().flat_map(|m| &m.pod.services).map(|s| (key(s), s));
+        with_pods.chain(self.kept.iter().map(|(key, s)| (key.clone(), s))).collect()
+    }
+
+    /// Every Service with what there is to be known of it.
+    pub fn seen(&self) -> Vec<Seen> {
+        let seen = |(key, service): (String, &Service)| {
+            let mut shown = service.clone();
+            if let (Some(own), Some(spec)) = (self.virtual_addresses.get(&key), &mut shown.spec) {
+                spec.cluster_ip = Some(own.v4.to_string());
+                spec.cluster_ips = Some(own.all().map(|a| a.to_string()).collect());
+            }
+            let ports = || service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+            let backend = |member: &Member| Backend {
+                pod: member.pod.name.clone(),
+                addresses: member.addresses,
+                ready: serves(service, member),
+                ports: ports().map(|port| target(member, port)).collect(),
+            };
+            let backends = self.selected(service).into_iter().map(backend).collect();
+            Seen { service: shown, kept: self.kept.contains_key(&key), backends }
+        };
+        self.services().into_iter().map(seen).collect()
+    }
+
+    fn selected(&self, service: &Service) -> Vec<&Member> {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
+        let in_namespace = self.members.values().filter(|m| m.pod.namespace == namespace);
+        in_namespace.filter(|m| selects(service, Some(&m.pod.labels))).collect()
     }
 
     /// The pods that serve for a Service.
     fn backends(&self, service: &Service) -> Vec<&Member> {
-        let Some(spec) = &service.spec else { return Vec::new() };
-        let Some(selector) = spec.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
-        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
-        let all = spec.publish_not_ready_addresses == Some(true);
-        self.members
-            .values()
-            .filter(|m| m.pod.namespace == namespace && (m.ready || all))
-            .filter(|m| selector.iter().all(|(name, value)| m.pod.labels.get(name) == Some(value)))
-            .collect()
+        let mut all = self.selected(service);
+        all.retain(|member| serves(service, member));
+        all
     }
 
     /// Where connections to a Service's port go.
     pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Addresses, u16)> {
-        let target = |member: &Member| match &port.target_port {
-            Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
-            Some(IntOrString::String(name)) if !name.is_empty() => member
-                .pod
-                .ports
-                .iter()
-                .find(|(known, of, _)| known == name && of == protocol(port))
-                .map(|(_, _, number)| *number)
-                .or_else(|| name.parse().ok()),
-            _ => u16::try_from(port.port).ok(),
-        };
         let backends = self.backends(service);
-        backends.into_iter().filter_map(|m| Some((m.addresses, target(m)?))).collect()
+        backends.into_iter().filter_map(|m| Some((m.addresses, target(m, port)?))).collect()
     }
 
-    /// Where a connection to a published Service's port goes now.
-    pub fn endpoint(&self, service: &str, port: i32, udp: bool, turn: usize) -> Option<SocketAddr> {
+    /// Where connections to a published Service's port go, and for how long a client keeps its endpoint.
+    pub fn published(&self, service: &str, port: i32, udp: bool) -> (Vec<SocketAddr>, Option<Duration>) {
         let services = self.services();
-        let service = services.get(service)?;
-        let ports = service.spec.as_ref()?.ports.as_ref()?;
-        let port = ports.iter().find(|p| p.port == port && (protocol(p) == "UDP") == udp)?;
-        let endpoints = self.endpoints(service, port);
-        let (addresses, port) = endpoints.get(turn.checked_rem(endpoints.len())?)?;
-        Some(SocketAddr::new(addresses.v4.into(), *port))
+        let Some(service) = services.get(service) else { return Default::default() };
+        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+        let ports = ports.filter(|p| p.port == port && (protocol(p) == "UDP") == udp);
+        let endpoints = ports.flat_map(|p| self.endpoints(service, p));
+        (endpoints.map(|(a, number)| (a.v4, number).into()).collect(), affinity(service))
     }
 
-    /// The rules by which packets to Services reach pods, and by which pods reach the outside.
-    pub fn rules(&self, uplink: &'static str) -> Vec<(Hook, Vec<Part>)> {
-        let mut rules = Vec::new();
+    /// The rules by which packets to Services reach pods, and by which pods reach the outside; and the sets that these
+    /// rules use, of clients that keep their endpoint.
+    pub fn rules(&self, uplink: &'static str) -> (Vec<(Hook, Vec<Part>)>, BTreeSet<Set>) {
+        let (mut rules, mut sets) = (Vec::new(), BTreeSet::new());
         for (key, service) in self.services() {
             let Some(own) = self.virtual_addresses.get(&key) else { continue };
             for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
                 let number = if protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
                 let Ok(from) = u16::try_from(port.port) else { continue };
                 let endpoints = self.endpoints(service, port);
+                let mut chosen = Vec::new();
                 for (at, (addresses, to)) in endpoints.iter().enumerate() {
                     for (address, to_address) in own.all().zip(addresses.all()) {
                         let mut parts = vec![Part::To(address), Part::Port(number, from)];
+                        let set = affinity(service).map(|timeout| Set {
+                            name: format!(
+                                "{address}-{number}-{from}-{to_address}-{to}-{}",
+                                timeout.as_secs()
+                            ),
+                            v4: address.is_ipv4(),
+                            timeout,
+                        });
+                        if let Some(set) = &set {
+                            let again = vec![
+                                Part::To(address),
+                                Part::Port(number, from),
+                                Part::Remembered(set.clone()),
+                                Part::Remember(set.clone()),
+                                Part::Redirect(to_address, *to),
+                            ];
+                            rules.push((Hook::Prerouting, again));
+                        }
                         // The first of three takes a third, the next half of the rest, the last all.
                         let left = (endpoints.len() - at) as u32;
                         parts.extend((left > 1).then_some(Part::OneIn(left)));
+                        parts.extend(set.clone().map(Part::Remember));
                         parts.push(Part::Redirect(to_address, *to));
-                        rules.push((Hook::Prerouting, parts));
+                        chosen.push((Hook::Prerouting, parts));
+                        sets.extend(set);
                     }
                 }
+                rules.extend(chosen);
             }
         }
         for (number, member) in &self.members {
@@ -203,7 +300,7 @@ impl Registry {
             }
         }
         rules.push((Hook::Postrouting, vec![Part::Out(uplink), Part::Masquerade]));
-        rules
+        (rules, sets)
     }
 
     /// What a name leads to for whoever asks from that address.
@@ -218,11 +315,17 @@ impl Registry {
             && [*zone, *local] == ZONE
         {
             let found = match (*last, rest) {
+                // Nothing is there but names below it.
+                ("svc" | "pod", []) => Some(Found::At(Vec::new())),
+                ("svc", [namespace]) if self.is_known(namespace) => Some(Found::At(Vec::new())),
                 ("svc", [inner @ .., namespace]) => self.in_namespace(inner, namespace),
                 ("pod", [pod, namespace]) => self.pod(pod, namespace),
                 _ => None,
             };
             return found.unwrap_or(Found::Unknown);
+        }
+        if labels == ZONE {
+            return Found::At(Vec::new());
         }
         if labels.ends_with(&ZONE) {
             return Found::Unknown;
@@ -239,6 +342,11 @@ impl Registry {
         }
     }
 
+    fn is_known(&self, namespace: &str) -> bool {
+        let of = |service: &&Service| service.metadata.namespace.as_deref().unwrap_or("default") == namespace;
+        self.members.values().any(|m| m.pod.namespace == namespace) || self.services().values().any(of)
+    }
+
     fn in_namespace(&self, labels: &[&str], namespace: &str) -> Option<Found> {
         let services = self.services();
         let service = |name: &str| services.get(&format!("{namespace}/{name}")).copied();
@@ -248,8 +356,12 @@ impl Registry {
                 None => self.pod(name, namespace),
             },
             [port, protocol, name] if port.starts_with('_') && protocol.starts_with('_') => {
-                let service = service(name)?;
-                Some(Found::Serves(self.serves(service, Some((&port[1..], &protocol[1..])))))
+                let found = self.serves(service(name)?, Some((&port[1..], &protocol[1..])));
+                (!found.is_empty()).then_some(Found::Serves(found))
+            }
+            [of, name] if of.starts_with('_') => {
+                let mut ports = service(name)?.spec.iter().flat_map(|s| s.ports.iter().flatten());
+                ports.any(|p| protocol(p).eq_ignore_ascii_case(&of[1..])).then(|| Found::At(Vec::new()))
             }
             [host, name] => {
                 let named = |m: &&Member| {
@@ -297,11 +409,13 @@ impl Registry {
         for port in ports {
             match self.virtual_addresses.get(&key(service)) {
                 Some(own) => found.push((port.port as u16, domain.clone(), *own)),
-                None => found.extend(
-                    self.endpoints(service, port)
-                        .into_iter()
-                        .map(|(a, number)| (number, format!("{}.{domain}", dashed(a)), a)),
-                ),
+                None => found.extend(self.backends(service).into_iter().filter_map(|m| {
+                    let host = match m.pod.subdomain.as_deref() == Some(name) {
+                        true => m.pod.hostname.clone(),
+                        false => dashed(m.addresses),
+                    };
+                    Some((target(m, port)?, format!("{host}.{domain}"), m.addresses))
+                })),
             }
         }
         found
@@ -379,6 +493,7 @@ mod tests {
         Registry {
             members: BTreeMap::from([(2, one), (3, member("two", 3, false))]),
             virtual_addresses: HashMap::from([("default/web".into(), own)]),
+            ..Registry::default()
         }
     }
 
@@ -423,11 +538,12 @@ mod tests {
     #[test]
     fn only_ready_pods_are_endpoints_at_their_named_ports() {
         let mut registry = registry();
-        let endpoint = |r: &Registry, turn| r.endpoint("default/web", 80, false, turn).map(|a| a.to_string());
-        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.2:8080"));
+        let endpoints = |r: &Registry| r.published("default/web", 80, false).0;
+        let at = |last: u8| SocketAddr::from(([10, 213, 0, last], 8080));
+        assert_eq!(endpoints(&registry), [at(2)]);
         registry.members.get_mut(&3).unwrap().ready = true;
-        assert_eq!(endpoint(&registry, 1).as_deref(), Some("10.213.0.3:8080"));
+        assert_eq!(endpoints(&registry), [at(2), at(3)]);
         registry.members.values_mut().for_each(|m| m.ready = false);
-        assert_eq!(endpoint(&registry, 0), None);
+        assert_eq!(endpoints(&registry), []);
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     io::{self, Error},
     net::IpAddr,
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use nix::sys::socket::{
@@ -82,6 +82,12 @@ pub fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
 }
 
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// A netlink socket.
 #[derive(Debug)]
 pub struct Netlink(OwnedFd);
@@ -95,6 +101,11 @@ impl Netlink {
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         Ok(Netlink(fd))
+    }
+
+    /// One that was opened elsewhere, and speaks to the namespace of there.
+    pub fn of(fd: OwnedFd) -> Netlink {
+        Netlink(fd)
     }
 
     /// Sends messages as one and gives the first error that the kernel has with any of them.

@@ -1,8 +1,12 @@
-//! nftables over netlink: podctl's own table, replaced whole in one transaction.
+//! nftables over netlink: podctl's own table, its rules replaced in one transaction.
 //!
 //! Knows the kernel's encoding and nothing of pods. Numbers are those of `linux/netfilter/nf_tables.h`.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use super::netlink::{Message, attribute, attributes, bytes, text};
 
@@ -13,6 +17,9 @@ const NEW_CHAIN: u16 = 3;
 const GET_CHAIN: u16 = 4;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
+const DELETE_RULE: u16 = 8;
+const NEW_SET: u16 = 9;
+const DELETE_SET: u16 = 11;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const INET: u8 = 1;
@@ -66,6 +73,17 @@ impl Hook {
     }
 }
 
+/// Addresses that were seen lately. It stays when rules are replaced.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Set {
+    /// Another one for every other set, or time.
+    pub name: String,
+    /// Of IPv4 addresses, else of IPv6.
+    pub v4: bool,
+    /// How long an address is in it.
+    pub timeout: Duration,
+}
+
 /// What a rule looks at, all of which must hold, or does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -109,20 +127,56 @@ pub enum Part {
     Clamp,
     /// Holds for one connection in so many.
     OneIn(u32),
+    /// It comes from an address that is in the set.
+    Remembered(Set),
+    /// The address that it comes from is put into the set, or its time there begins anew.
+    Remember(Set),
     /// Its source becomes the outgoing interface's address.
     Masquerade,
     /// It goes there instead.
     Redirect(IpAddr, u16),
 }
 
-/// The transaction that makes `table` hold these rules and nothing else but notes: empty chains whose names say
-/// something to whoever lists the table.
-pub fn replace(table: &str, notes: &[String], rules: &[(Hook, Vec<Part>)]) -> Vec<u8> {
+/// The transaction that makes `table` hold these rules, sets and notes, and nothing else. Notes are empty chains whose
+/// names say something to whoever lists the table. `known` are the sets that are there; when that is not known the table
+/// is made anew.
+pub fn replace(
+    table: &str,
+    notes: &[String],
+    rules: &[(Hook, Vec<Part>)],
+    sets: &BTreeSet<Set>,
+    known: Option<&BTreeSet<Set>>,
+) -> Vec<u8> {
     let name = text(table);
     let create = libc::NLM_F_CREATE as u16;
     let new_table = || message(NEW_TABLE, create).attribute(1, &name);
     // Made before it is deleted: a table that is not there cannot be deleted.
-    let mut messages = vec![new_table(), message(DELETE_TABLE, 0).attribute(1, &name), new_table()];
+    let mut messages = vec![new_table()];
+    if known.is_none() {
+        messages.extend([message(DELETE_TABLE, 0).attribute(1, &name), new_table()]);
+    }
+    let none = BTreeSet::new();
+    let known = known.unwrap_or(&none);
+    // All its rules; sets that no rule uses can be deleted.
+    messages.push(message(DELETE_RULE, 0).attribute(1, &name));
+    for set in known.difference(sets) {
+        messages.push(message(DELETE_SET, 0).attribute(1, &name).attribute(2, &text(&set.name)));
+    }
+    for (set, id) in sets.difference(known).zip(1_u32..) {
+        const TIMEOUT: u32 = 0x10;
+        const FILLED_BY_RULES: u32 = 0x20;
+        // As the nft command numbers its types; the kernel looks at the length only.
+        let (kind, length): (u32, u32) = if set.v4 { (7, 4) } else { (8, 16) };
+        let set = message(NEW_SET, create)
+            .attribute(1, &name)
+            .attribute(2, &text(&set.name))
+            .attribute(3, &(TIMEOUT | FILLED_BY_RULES).to_be_bytes())
+            .attribute(4, &kind.to_be_bytes())
+            .attribute(5, &length.to_be_bytes())
+            .attribute(10, &id.to_be_bytes())
+            .attribute(11, &(set.timeout.as_millis() as u64).to_be_bytes());
+        messages.push(set);
+    }
     for note in notes {
         messages.push(message(NEW_CHAIN, create).attribute(1, &name).attribute(3, &text(note)));
     }
@@ -335,6 +389,22 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             });
             equals(b, &[0; 4]);
         }
+        Part::Remembered(set) => {
+            source(b, set.v4);
+            expression(b, "lookup", |b| {
+                attribute(b, 1, |b| b.extend(text(&set.name)));
+                number(b, 2, 1);
+            });
+        }
+        Part::Remember(set) => {
+            source(b, set.v4);
+            expression(b, "dynset", |b| {
+                const UPDATE: u32 = 1;
+                attribute(b, 1, |b| b.extend(text(&set.name)));
+                number(b, 3, UPDATE);
+                number(b, 4, 1);
+            });
+        }
         Part::Masquerade => expression(b, "masq", |_| {}),
         Part::Redirect(address, port) => {
             immediate(b, 1, &bytes(*address));
@@ -390,6 +460,12 @@ fn meta(b: &mut Vec<u8>, key: u32) {
         number(b, 2, key);
         number(b, 1, 1);
     });
+}
+
+/// The packet's source address into the register.
+fn source(b: &mut Vec<u8>, v4: bool) {
+    let (offset, length) = if v4 { (12, 4) } else { (8, 16) };
+    payload(b, 1, offset, length);
 }
 
 fn payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {

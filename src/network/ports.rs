@@ -2,16 +2,16 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::{AsRawFd, OwnedFd},
 };
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-        sockopt,
+        self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
+        setsockopt, sockopt,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -87,21 +87,27 @@ pub fn of_service(service: &Service) -> Vec<HostPort> {
     }
 }
 
-/// Takes a port of the host for `pod`, so that nobody else can. Fills in the number where any would do.
+/// Takes a port of the host, for a pod or a kept Service, so that nobody else can. Fills in the number where any would do.
 ///
 /// # Errors
 /// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
-pub fn take(port: &mut HostPort, home: &Home, pod: &PodDir) -> Result<OwnedFd, Error> {
+pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<OwnedFd, Error> {
     let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
     let mut outcome = Err(Errno::EADDRNOTAVAIL);
     for ip in port.ip.map_or(everywhere.to_vec(), |ip| vec![ip]) {
-        outcome = open(SocketAddr::new(ip, port.host), port.udp);
+        outcome = match port.host {
+            0 => open_any(ip, port.udp).map(|(number, fd)| {
+                port.host = number;
+                fd
+            }),
+            number => open(SocketAddr::new(ip, number), port.udp),
+        };
         // Without IPv6, IPv4 alone is everything.
         if !matches!(outcome, Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL)) {
             break;
         }
     }
-    let fd = outcome.map_err(|errno| {
+    outcome.map_err(|errno| {
         let name = format!(
             "{}{}/{}",
             port.ip.map(|ip| format!("{ip}:")).unwrap_or_default(),
@@ -124,19 +130,27 @@ pub fn take(port: &mut HostPort, home: &Home, pod: &PodDir) -> Result<OwnedFd, E
             },
             other => Error::Port { port: name, source: other.into() },
         }
-    })?;
-    if port.host == 0 {
-        // SAFETY: the descriptor stays open and owned by `fd`; it is only looked at, and not closed here.
-        let known = unsafe { std::mem::ManuallyDrop::new(TcpListener::from_raw_fd(fd.as_raw_fd())) };
-        port.host = known.local_addr().map(|a| a.port()).unwrap_or(0);
+    })
+}
+
+/// A free port. Its number is asked for twice: one that the kernel has chosen it takes back when listening ends.
+fn open_any(ip: IpAddr, udp: bool) -> nix::Result<(u16, OwnedFd)> {
+    let mut outcome = Err(Errno::EADDRINUSE);
+    for _ in 0..16 {
+        let probe = open(SocketAddr::new(ip, 0), true)?;
+        let number = UdpSocket::from(probe).local_addr().map_or(0, |a| a.port());
+        outcome = open(SocketAddr::new(ip, number), udp).map(|fd| (number, fd));
+        if !matches!(outcome, Err(Errno::EADDRINUSE)) {
+            break;
+        }
     }
-    Ok(fd)
+    outcome
 }
 
 fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let kind = if udp { SockType::Datagram } else { SockType::Stream };
-    let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    let fd = socket::socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
     if !udp {
         // Connections that linger in TIME_WAIT are no reason to refuse.
         setsockopt(&fd, sockopt::ReuseAddr, &true)?;
@@ -146,16 +160,41 @@ fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
     }
     bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     if !udp {
-        listen(&fd, Backlog::new(1024)?)?;
+        // Only now it is known whether somebody else listens.
+        listen(&fd)?;
+        refuse(&fd)?;
     }
     Ok(fd)
 }
 
+/// Has the kernel take connections to a port.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn listen(socket: &OwnedFd) -> nix::Result<()> {
+    // Connections of before are no reason to refuse.
+    setsockopt(socket, sockopt::ReuseAddr, &true)?;
+    socket::listen(socket, Backlog::new(1024)?)
+}
+
+/// Has the kernel refuse connections to a port, which stays taken: without SO_REUSEADDR nobody else can bind to it.
+///
+/// # Errors
+/// Those of setsockopt(2).
+pub fn refuse(socket: &OwnedFd) -> nix::Result<()> {
+    setsockopt(socket, sockopt::ReuseAddr, &false)?;
+    // Of one that does not listen, every later connection would begin at its end.
+    match getsockopt(socket, sockopt::AcceptConn)? {
+        true => socket::shutdown(socket.as_raw_fd(), Shutdown::Read),
+        false => Ok(()),
+    }
+}
+
 /// Who has the port: a pod, else a process that this user may look into.
-fn holder(port: &HostPort, home: &Home, own: &PodDir) -> Option<String> {
+fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> {
     for dir in home.pods().unwrap_or_default() {
         let same = |p: &HostPort| p.host == port.host && p.udp == port.udp;
-        if dir.path != own.path
+        if own.is_none_or(|own| dir.path != own.path)
             && dir.liveness() == Liveness::Alive
             && dir.read().is_ok_and(|pod| of_pod(&pod).iter().any(same))
         {
@@ -185,11 +224,11 @@ fn holder(port: &HostPort, home: &Home, own: &PodDir) -> Option<String> {
     Some(format!("{} (process {id})", name.trim()))
 }
 
-/// A UDP socket or a TCP listener that [`take`] has made.
+/// A socket that [`take`] has made.
 #[derive(Debug)]
 pub enum Taken {
-    /// Connections come in here.
-    Tcp(TcpListener),
+    /// Connections come in here, while it listens.
+    Tcp(OwnedFd),
     /// Datagrams come in here.
     Udp(UdpSocket),
 }
@@ -197,7 +236,7 @@ pub enum Taken {
 impl Taken {
     /// Which of the two it is, the port says.
     pub fn new(port: &HostPort, fd: OwnedFd) -> Taken {
-        if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd.into()) }
+        if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd) }
     }
 }
 

@@ -127,6 +127,13 @@ impl Range {
     }
 }
 
+/// FNV-1a: the same for the same name, today and tomorrow.
+pub fn hash(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
 /// Hands out numbers of a range.
 #[derive(Debug)]
 pub struct Pool {
@@ -157,14 +164,18 @@ impl Pool {
 
     /// The Service's addresses: by its name, so that they are the same each time unless two names meet.
     pub fn service(&mut self, name: &str) -> Option<Addresses> {
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let hash = hash(name) >> 1;
         let count = u64::from(LAST_SERVICE - FIRST_SERVICE) + 1;
         (0..count)
             .map(|step| FIRST_SERVICE + ((hash + step) % count) as u16)
             .find(|number| self.taken.insert(*number))
             .map(|number| self.range.address(number, self.v6))
+    }
+
+    /// The addresses of that number, which a Service has had before; none when they are no Service's or in use.
+    pub fn again(&mut self, number: u16) -> Option<Addresses> {
+        let fits = (FIRST_SERVICE..=LAST_SERVICE).contains(&number) && self.taken.insert(number);
+        fits.then(|| self.range.address(number, self.v6))
     }
 
     /// Takes a number back.

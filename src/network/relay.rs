@@ -1,60 +1,119 @@
 //! From a published port to a pod: connections and datagrams, once somebody listens there.
 
-use std::{cell::RefCell, collections::HashMap, io, net::SocketAddr, os::fd::AsFd, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, OwnedFd},
+    rc::Rc,
+    time::Duration,
+};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    sync::Notify,
     task::spawn_local,
     time::timeout,
 };
 
-use super::{inside::Inside, ports::Taken};
+use super::{
+    copy,
+    inside::Inside,
+    ports::{self, Taken},
+};
 
 /// Longest wait for a pod to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// An exchange of datagrams is over after that much silence.
 const SILENCE: Duration = Duration::from_secs(60);
-/// What one connection holds in each direction at most.
+/// The longest datagram.
 const BUFFER: usize = 64 << 10;
 /// Exchanges of datagrams at one port at a time.
 const EXCHANGES: usize = 1024;
 
-/// Where what comes in now goes.
-pub type Aim = Rc<dyn Fn() -> Option<SocketAddr>>;
+/// How long it may take to notice a listener that comes late: first, and when there has been none for long.
+const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(500)];
+
+/// Who is behind a published port.
+pub struct Goal {
+    /// Where what comes from that client goes.
+    pub aim: Box<dyn Fn(IpAddr) -> Option<SocketAddr>>,
+    /// Whether somebody listens there.
+    pub answers: Box<dyn Fn() -> bool>,
+    /// That may have changed.
+    pub changed: Rc<Notify>,
+}
 
 /// Serves a published port until the task is aborted.
-pub async fn serve(taken: Taken, inside: Rc<Inside>, aim: Aim) -> io::Result<()> {
+pub async fn serve(taken: Taken, inside: Rc<Inside>, goal: Goal) -> io::Result<()> {
+    let goal = Rc::new(goal);
     match taken {
-        Taken::Tcp(listener) => tcp(TcpListener::from_std(listener)?, &inside, &aim).await,
-        Taken::Udp(socket) => udp(Rc::new(UdpSocket::from_std(socket)?), &inside, &aim).await,
+        Taken::Tcp(socket) => tcp(&socket, &inside, &goal).await,
+        Taken::Udp(socket) => udp(Rc::new(UdpSocket::from_std(socket)?), &inside, &goal).await,
     }
 }
 
-async fn tcp(listener: TcpListener, inside: &Rc<Inside>, aim: &Aim) -> io::Result<()> {
+/// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken.
+async fn tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io::Result<()> {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
+        if !(goal.answers)() {
+            ports::refuse(socket)?;
+            answered(goal).await;
+        }
+        ports::listen(socket)?;
+        let listener = TcpListener::from_std(socket.try_clone()?.into())?;
+        accept(&listener, inside, goal).await;
+    }
+}
+
+/// Waits until somebody listens in the pod. The kernel tells nobody of that, so it has to be asked.
+async fn answered(goal: &Goal) {
+    let mut pause = LOOK[0];
+    while !(goal.answers)() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK[1]),
+            () = goal.changed.notified() => pause = LOOK[0],
+        }
+    }
+}
+
+/// Takes connections until nobody listens in the pod.
+async fn accept(listener: &TcpListener, inside: &Rc<Inside>, goal: &Rc<Goal>) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = goal.changed.notified() => match (goal.answers)() {
+                true => continue,
+                false => return,
+            }
+        };
+        let Ok((stream, peer)) = accepted else {
             // Out of descriptors: some will be closed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (inside, aim) = (inside.clone(), aim.clone());
-        spawn_local(async move { connection(stream, &inside, &aim).await });
+        let (inside, goal) = (inside.clone(), goal.clone());
+        spawn_local(async move { connection(stream, peer.ip(), &inside, &goal).await });
     }
 }
 
-async fn connection(mut stream: TcpStream, inside: &Inside, aim: &Aim) {
-    let pod = match aim() {
+async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &Goal) {
+    let pod = match (goal.aim)(client) {
         Some(to) => dial(inside, to).await,
         None => Err(io::ErrorKind::ConnectionRefused.into()),
     };
     let done = match pod {
-        Ok(mut pod) => {
+        Ok(pod) => {
             let _ = (stream.set_nodelay(true), pod.set_nodelay(true));
-            copy_bidirectional_with_sizes(&mut stream, &mut pod, BUFFER, BUFFER).await.map(drop)
+            copy::both(&stream, &pod).await
         }
-        Err(e) => Err(e),
+        Err(e) => {
+            // It has stopped listening just now.
+            goal.changed.notify_waiters();
+            Err(e)
+        }
     };
     if done.is_err() {
         // Closed with a reset: whoever connected must not take it for an answer.
@@ -68,7 +127,7 @@ async fn dial(inside: &Inside, to: SocketAddr) -> io::Result<TcpStream> {
     timeout(CONNECT, socket.connect(to)).await?
 }
 
-async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, aim: &Aim) -> io::Result<()> {
+async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Result<()> {
     let exchanges: Rc<RefCell<HashMap<SocketAddr, Rc<UdpSocket>>>> = Rc::default();
     let mut datagram = vec![0; BUFFER];
     loop {
@@ -78,7 +137,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, aim: &Aim) -> io::Resul
             Some(pod) => pod,
             None if exchanges.borrow().len() >= EXCHANGES => continue,
             None => {
-                let Some(to) = aim() else { continue };
+                let Some(to) = (goal.aim)(peer.ip()) else { continue };
                 let Ok(pod) = inside.run(move || {
                     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
                     let socket = std::net::UdpSocket::bind(any)?;

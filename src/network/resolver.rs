@@ -30,6 +30,8 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Questions that may be on their way at once.
 const QUESTIONS: usize = 512;
+/// An alias of an alias is followed so far.
+const ALIASES: usize = 8;
 /// A TCP connection without a question is closed.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -109,11 +111,12 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
                 data: Data::Serves(*port, host.clone()),
             };
             let answers: Vec<Record> = all.iter().filter(|_| asked).map(record).collect();
-            let more: Vec<Record> = all
-                .iter()
-                .filter(|_| asked)
-                .flat_map(|(_, host, a)| addresses(host, kind::ANY, &[*a]))
-                .collect();
+            let mut more: Vec<Record> = Vec::new();
+            for (_, host, a) in all.iter().filter(|_| asked) {
+                if !more.iter().any(|r| r.name == *host) {
+                    more.extend(addresses(host, kind::ANY, &[*a]));
+                }
+            }
             reply(Code::Fine, &answers, &more)
         }
         Found::Alias(name) => {
@@ -148,14 +151,24 @@ fn addresses(name: &str, asked: u16, all: &[Addresses]) -> Vec<Record> {
         .collect()
 }
 
-/// Stub resolvers want to see where an alias ends.
+/// Stub resolvers want to see where an alias ends, also one of an alias.
 async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpAddr) -> Vec<Record> {
-    let found = state.registry.borrow().find(name, asker);
-    match found {
-        Found::At(all) => addresses(name, question.kind, &all),
-        Found::Elsewhere => outside(name, question.kind, name).await,
-        _ => Vec::new(),
+    let (mut name, mut records) = (name.to_lowercase(), Vec::new());
+    while records.len() < ALIASES {
+        let found = state.registry.borrow().find(&name, asker);
+        match found {
+            Found::At(all) => records.extend(addresses(&name, question.kind, &all)),
+            Found::Elsewhere => records.extend(outside(&name, question.kind, &name).await),
+            Found::Alias(next) => {
+                records.push(Record { name: name.clone(), data: Data::Alias(next.clone()) });
+                name = next.to_lowercase();
+                continue;
+            }
+            _ => {}
+        }
+        break;
     }
+    records
 }
 
 /// A short name's addresses in the first of the host's search domains that has it.

@@ -16,7 +16,7 @@
 //!     images/         the image store
 //!     logs/NAMESPACE_NAME_UID/CONTAINER/N.log      CRI log format; N is the start's number
 //!     pods/UID/       writable layers and volumes of a living pod
-//!     objects/NAMESPACE/{configmap,secret}/NAME.json    what `create` and `apply` keep, mode 0600
+//!     objects/NAMESPACE/{configmap,secret,service}/NAME.json    what `create` and `apply` keep, mode 0600
 //!     volumes/NAMESPACE_NAME/                           claim.json, lock, and the files in data/
 //! ```
 

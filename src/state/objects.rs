@@ -1,4 +1,4 @@
-//! The local store of ConfigMaps and Secrets: one file an object, for its owner's eyes only.
+//! The local store of ConfigMaps, Secrets and Services: one file an object, for its owner's eyes only.
 //!
 //! It lies in the data directory and not in memory: who makes a Secret expects it after a reboot.
 
@@ -18,10 +18,11 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Error, Home};
 
-/// A kind of object that is kept: ConfigMap or Secret.
+/// A kind of object that is kept.
 pub trait Kept: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned {}
 impl Kept for k8s_openapi::api::core::v1::ConfigMap {}
 impl Kept for k8s_openapi::api::core::v1::Secret {}
+impl Kept for k8s_openapi::api::core::v1::Service {}
 
 impl Home {
     fn object_dir<T: Kept>(&self, namespace: &str) -> PathBuf {

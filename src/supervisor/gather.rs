@@ -1,7 +1,11 @@
 //! What a pod refers to, brought together for its supervisor: from its files first, then from the
 //! local store. No more than it refers to: another pod's Secrets are none of its business.
 
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::{
+    api::core::v1::{Pod, Service},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
 use podctl_images::{Reference, Store};
 
 use super::Error;
@@ -81,5 +85,6 @@ fn in_namespace(mut service: Service, namespace: &str) -> Service {
     if meta.namespace.as_deref().is_none_or(|n| n == "default") {
         meta.namespace = Some(namespace.to_owned());
     }
+    meta.creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
     service
 }

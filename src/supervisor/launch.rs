@@ -345,6 +345,7 @@ fn launch(
     trace::mark("client", "find or make the user namespace");
     let users_namespace = users.as_ref().map(|users| users.namespace.as_fd());
     let network = on_network.then(|| network::connect(home, users_namespace)).transpose()?;
+    warnings.extend(network.iter().flat_map(|n| n.warnings.clone()));
     let published = match &network {
         Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)
             .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
@@ -548,7 +549,7 @@ pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 /// The address from which this machine would reach the outside. Nothing is sent.
-fn host_ip() -> Option<std::net::IpAddr> {
+pub fn host_ip() -> Option<std::net::IpAddr> {
     let route = |from: &str, to: &str| {
         let socket = std::net::UdpSocket::bind((from, 0)).ok()?;
         // Addresses of documentation: any that the default route leads to would do.

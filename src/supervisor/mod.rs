@@ -38,7 +38,7 @@ mod usage;
 pub mod userns;
 
 pub(crate) use launch::role;
-pub use launch::{Error, Options, Started, objects, start, start_again};
+pub use launch::{Error, Options, Started, host_ip, objects, start, start_again};
 pub use log::Limits as LogLimits;
 
 use std::{

@@ -28,7 +28,7 @@ pub(super) fn publish(
     let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
     for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
         let any = port.host == 0;
-        let fd = ports::take(&mut port, home, dir)?;
+        let fd = ports::take(&mut port, home, Some(dir))?;
         network.publish(&port, &fd)?;
         chosen.extend(any.then_some(port));
     }
@@ -42,7 +42,7 @@ pub(super) fn publish(
             }
             let udp = port.protocol.as_deref() == Some("UDP");
             let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
-            let fd = ports::take(&mut free, home, dir)?;
+            let fd = ports::take(&mut free, home, Some(dir))?;
             network.publish(&free, &fd)?;
             port.host_port = Some(free.host.into());
             chosen.push(free);

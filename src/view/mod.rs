@@ -10,6 +10,7 @@ pub mod events;
 pub mod jsonpath;
 pub mod pods;
 pub mod select;
+pub mod services;
 pub mod tabs;
 pub mod timeline;
 pub mod yaml;

@@ -1,7 +1,7 @@
 //! Pods as rows of `kubectl get`.
 
 use k8s_openapi::{
-    api::core::v1::Pod,
+    api::core::v1::{ContainerPort, Pod},
     jiff::{SignedDuration, Timestamp},
 };
 
@@ -13,7 +13,7 @@ use crate::lifecycle;
 pub struct Columns {
     /// NAMESPACE, first.
     pub namespace: bool,
-    /// IP, NODE, NOMINATED NODE, READINESS GATES.
+    /// IP, NODE, NOMINATED NODE, READINESS GATES; PORTS, which kubectl does not have.
     pub wide: bool,
     /// A column for each of these labels.
     pub labels: Vec<String>,
@@ -30,7 +30,7 @@ pub fn head(columns: &Columns) -> Vec<String> {
         head.insert(0, "NAMESPACE");
     }
     if columns.wide {
-        head.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES"]);
+        head.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "PORTS"]);
     }
     let mut head: Vec<String> = head.into_iter().map(str::to_owned).collect();
     head.extend(columns.labels.iter().map(|l| l.rsplit('/').next().unwrap_or_default().to_uppercase()));
@@ -72,6 +72,7 @@ pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
         row.push(or_none(spec.and_then(|s| s.node_name.clone())));
         row.push(or_none(status.and_then(|s| s.nominated_node_name.clone())));
         row.push(or_none(gates(pod)));
+        row.push(or_none(Some(ports(pod).join(","))));
     }
     let labels = meta.labels.clone().unwrap_or_default();
     row.extend(columns.labels.iter().map(|l| labels.get(l).cloned().unwrap_or_default()));
@@ -80,6 +81,22 @@ pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
         row.push(or_none(Some(all.join(","))));
     }
     row
+}
+
+/// `80/TCP`, published `8080->80/TCP` or `127.0.0.1:8080->80/TCP`.
+fn ports(pod: &Pod) -> Vec<String> {
+    let spec = pod.spec.iter();
+    let containers = spec.flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+    let worded = |p: &ContainerPort| {
+        let host = p.host_port.filter(|port| *port > 0).map(|port| match p.host_ip.as_deref() {
+            None | Some("") => format!("{port}->"),
+            Some(ip) if ip.contains(':') => format!("[{ip}]:{port}->"),
+            Some(ip) => format!("{ip}:{port}->"),
+        });
+        let protocol = p.protocol.as_deref().unwrap_or("TCP");
+        format!("{}{}/{protocol}", host.unwrap_or_default(), p.container_port)
+    };
+    containers.flat_map(|c| c.ports.iter().flatten()).map(worded).collect()
 }
 
 /// `true/all`.
@@ -102,7 +119,7 @@ mod tests {
         let pod: Pod = serde_json::from_value(json!({
             "metadata": {"name": "p", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {"app": "web", "x/tier": "front"}},
-            "spec": {"nodeName": "laptop", "containers": [{"name": "a"}]},
+            "spec": {"nodeName": "laptop", "containers": [{"name": "a", "ports": [{"containerPort": 80}, {"containerPort": 443, "hostPort": 8443, "hostIP": "::1"}]}]},
             "status": {"phase": "Running", "podIP": "10.0.0.2", "containerStatuses": [{"name": "a", "ready": true, "image": "",
                 "imageID": "", "restartCount": 3, "state": {"running": {}},
                 "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:50Z"}}}]}}))
@@ -116,11 +133,11 @@ mod tests {
         };
         assert_eq!(
             head(&all).join("|"),
-            "NAMESPACE|NAME|READY|STATUS|RESTARTS|AGE|IP|NODE|NOMINATED NODE|READINESS GATES|TIER|NONE|LABELS"
+            "NAMESPACE|NAME|READY|STATUS|RESTARTS|AGE|IP|NODE|NOMINATED NODE|READINESS GATES|PORTS|TIER|NONE|LABELS"
         );
         assert_eq!(
             row(&pod, &all, now).join("|"),
-            "default|pod/p|1/1|Running|3 (10s ago)|60s|10.0.0.2|laptop|<none>|<none>|front||app=web,x/tier=front"
+            "default|pod/p|1/1|Running|3 (10s ago)|60s|10.0.0.2|laptop|<none>|<none>|80/TCP,[::1]:8443->443/TCP|front||app=web,x/tier=front"
         );
         assert_eq!(row(&pod, &Columns::default(), now).join("|"), "p|1/1|Running|3 (10s ago)|60s");
     }

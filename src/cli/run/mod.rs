@@ -16,6 +16,7 @@ pub(super) use self::{foreground::exit_code, start::start};
 use super::{
     Error, attach, delete, io, jobs,
     objects::{self, Kind},
+    services,
 };
 use crate::{
     manifest::{self, Diagnostic, Manifest, Named, Source},
@@ -148,6 +149,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored, namespace)?;
     trace::mark("client", "read the manifest");
+    if !args.dry_run {
+        let kept = services::not_of_pods(home, namespace, &mut manifest)?;
+        let alone = !kept.is_empty() && manifest.pods.is_empty() && manifest.jobs.is_empty();
+        services::keep(home, namespace, kept, false)?;
+        if alone {
+            return Ok(0);
+        }
+    }
     if manifest.pods.is_empty() && manifest.jobs.is_empty() {
         return Err(Error::Said(
             "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),

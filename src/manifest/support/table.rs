@@ -8,6 +8,7 @@ use super::{
 const SCHEDULED: &str = "chooses among machines, of which there is one";
 const CLOUD: &str = "is a volume of a cluster's or a cloud's";
 const SERVERS: &str = "is an API server's to write";
+const HERE: &str = "every pod and every client is on this machine";
 const LOCAL: &str = "the volume is a local directory";
 const EPHEMERAL: &str = "must not be set for an ephemeral container";
 const NEW: &str = "is not supported yet";
@@ -277,6 +278,33 @@ pub(super) const TABLE: &[Row] = &[
     ("SecretVolumeSource", &[
         ("defaultMode items optional secretName", "volumes::r_vol_2_the_downward_api_and_projections_write_files_with_their_modes"),
     ], &[("defaultUser", Refused, NEW)]),
+    ("ClientIPConfig", &[("timeoutSeconds", "services::connections_are_spread_evenly_and_a_client_with_affinity_keeps_its_endpoint")], &[]),
+    ("ServicePort", &[
+        ("name port protocol targetPort", "services::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
+        ("nodePort", "services::a_kept_node_port_is_chosen_once_served_while_pods_live_and_survives_the_keeper"),
+    ], &[
+        ("appProtocol", NoMeaning, "nothing between client and pod looks into the connection"),
+    ]),
+    ("ServiceSpec", &[
+        ("clusterIP clusterIPs externalName ports", "services::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
+        ("publishNotReadyAddresses", "services::readiness_changes_what_the_network_says"),
+        ("selector", "services::r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted"),
+        ("sessionAffinity sessionAffinityConfig", "services::connections_are_spread_evenly_and_a_client_with_affinity_keeps_its_endpoint"),
+        ("type", "services::a_kept_node_port_is_chosen_once_served_while_pods_live_and_survives_the_keeper"),
+    ], &[
+        ("allocateLoadBalancerNodePorts", NoMeaning, "a load balancer's own port is published on this machine"),
+        ("externalIPs", Refused, "no packets for other addresses come to this machine"),
+        ("externalTrafficPolicy", NoMeaning, HERE),
+        ("healthCheckNodePort", NoMeaning, HERE),
+        ("internalTrafficPolicy", NoMeaning, HERE),
+        ("ipFamilies", NoMeaning, "a Service has an address of each family that the machine has"),
+        ("ipFamilyPolicy", NoMeaning, "a Service has an address of each family that the machine has"),
+        ("loadBalancerClass", NoMeaning, "there is no load balancer to be chosen"),
+        ("loadBalancerIP", Refused, "the port is published at this machine's own addresses"),
+        ("loadBalancerSourceRanges", Refused, "nobody is kept from a published port"),
+        ("trafficDistribution", NoMeaning, HERE),
+    ]),
+    ("SessionAffinityConfig", &[("clientIP", "services::connections_are_spread_evenly_and_a_client_with_affinity_keeps_its_endpoint")], &[]),
     ("SleepAction", &[
         ("seconds", "lifecycle::r_hook_1_sleep_holds_the_stop_signal_back_and_ends_with_its_container"),
     ], &[]),

@@ -19,15 +19,15 @@ const LONGEST_ANNOTATION: usize = 140;
 
 /// Text with tabs in it, indented by levels.
 #[derive(Default)]
-struct Page(String);
+pub(super) struct Page(pub(super) String);
 
 impl Page {
-    fn line(&mut self, level: usize, text: impl Display) {
+    pub(super) fn line(&mut self, level: usize, text: impl Display) {
         self.0 += &format!("{:width$}{text}\n", "", width = level * 2);
     }
 
     /// `Name:<tab>value`
-    fn field(&mut self, level: usize, name: &str, value: impl Display) {
+    pub(super) fn field(&mut self, level: usize, name: &str, value: impl Display) {
         self.line(level, format_args!("{name}:\t{value}"));
     }
 
@@ -39,7 +39,7 @@ impl Page {
     }
 
     /// Several values below each other, `<none>` for none.
-    fn list(&mut self, name: &str, values: &[String]) {
+    pub(super) fn list(&mut self, name: &str, values: &[String]) {
         let none = ["<none>".to_owned()];
         let values = if values.is_empty() { &none } else { values };
         for (at, value) in values.iter().enumerate() {

@@ -1,0 +1,164 @@
+//! Services that are kept: what they are given, their ports of the host, and what the network says of them.
+//!
+//! The keeper reads them from the store itself; it has to be told that they have changed, and to be
+//! given ports, which can be taken in the host's network only.
+
+use std::{collections::HashSet, fs, path::Path};
+
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+
+use super::{
+    Connection, Error, Reply, Request, Seen, hear,
+    names::{fixed_number, has_address, key, protocol},
+    ports::{self, HostPort, Target},
+    range::{Addresses, Pool, Range, hash},
+    socket_path, step, welcome,
+};
+use crate::{
+    state::{self, Home},
+    supervisor::control::{dial, send},
+};
+
+/// Where a NodePort that is not chosen lies, as in a cluster.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
+
+/// What is known of the network when a Service is kept.
+#[derive(Debug)]
+pub struct Present {
+    gateway: Option<Addresses>,
+    /// Every Service there is.
+    pub seen: Vec<Seen>,
+}
+
+/// The Services there are: what the network says, or without a network those that are kept. Kept ones that have
+/// changed are taken up.
+///
+/// # Errors
+/// [`Error::Step`], [`Error::State`].
+pub fn present(home: &Home) -> Result<Present, Error> {
+    if let Some(connection) = reach(home)? {
+        send(&connection.socket, &Request::Services, &[]).map_err(step("ask the pods' network"))?;
+        let gone =
+            || step("hear from the pods' network")(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+        let next = || hear(&connection.socket).map_err(step("hear from the pods' network"));
+        let Some((Reply::Services(count), _)) = next()? else { return Err(gone()) };
+        let mut seen = Vec::new();
+        for _ in 0..count {
+            let Some((Reply::Service(one), _)) = next()? else { return Err(gone()) };
+            seen.push(*one);
+        }
+        return Ok(Present { gateway: Some(connection.gateway), seen });
+    }
+    let seen = kept(home)?.into_iter().map(|service| Seen { service, kept: true, backends: Vec::new() });
+    Ok(Present { gateway: None, seen: seen.collect() })
+}
+
+/// Takes the ports of the host that kept Services ask for and do not have, for the network to serve. Gives what
+/// does not work. Without a network nothing is to be done.
+pub fn publish(home: &Home) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let wanted: Vec<HostPort> = kept(home).unwrap_or_default().iter().flat_map(ports::of_service).collect();
+    if wanted.is_empty() {
+        return wrong;
+    }
+    // What it knows of must be wanted.
+    let _ = present(home);
+    // A connection of its own: these ports are nobody's who comes and goes.
+    let Ok(Some(connection)) = reach(home) else { return wrong };
+    for mut port in wanted {
+        if connection.published.contains(&port) {
+            continue;
+        }
+        let published = ports::take(&mut port, home, None).and_then(|fd| connection.publish(&port, &fd));
+        wrong.extend(published.err().map(|e| e.to_string()));
+    }
+    // It has taken them when it answers.
+    let _ = send(&connection.socket, &Request::Services, &[]).map(|()| hear(&connection.socket));
+    wrong
+}
+
+fn reach(home: &Home) -> Result<Option<Connection>, Error> {
+    Ok(dial(&socket_path(home)).ok().map(welcome).transpose()?.flatten())
+}
+
+fn kept(home: &Home) -> Result<Vec<Service>, state::Error> {
+    let mut all = Vec::new();
+    for namespace in home.namespaces()? {
+        all.extend(home.objects::<Service>(&namespace)?);
+    }
+    Ok(all)
+}
+
+/// Fills in what an API server would: defaults, and addresses and node ports, which stay as they were. Its
+/// namespace is set. Ports of the host that nobody could take are an error.
+///
+/// # Errors
+/// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
+pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result<(), Error> {
+    let own = key(service);
+    let others = || present.seen.iter().filter(|s| key(&s.service) != own);
+    let before = present.seen.iter().find(|s| s.kept && key(&s.service) == own).map(|s| &s.service);
+    let had = before.map(ports::of_service).unwrap_or_default();
+    let addressed = has_address(service);
+    let Some(spec) = &mut service.spec else { return Ok(()) };
+    let before = before.and_then(|s| Some((fixed_number(s), s.spec.as_ref()?)));
+    let kind = spec.type_.get_or_insert_with(|| "ClusterIP".into()).clone();
+    if kind != "ExternalName" {
+        spec.session_affinity.get_or_insert_with(|| "None".into());
+    }
+    if addressed {
+        let taken: Vec<u16> = others().filter_map(|s| fixed_number(&s.service)).collect();
+        let (range, v6) = match present.gateway {
+            Some(gateway) => (Range::of_gateway(gateway.v4), gateway.v6.is_some()),
+            None => {
+                let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+                (Range::beside(&routes).next(), Path::new("/proc/net/if_inet6").exists())
+            }
+        };
+        let mut pool = range.map(|range| Pool::new(range, v6, &taken));
+        let again = before.and_then(|(number, _)| number);
+        let address = pool.as_mut().and_then(|p| again.and_then(|n| p.again(n)).or_else(|| p.service(&own)));
+        spec.cluster_ip = address.map(|a| a.v4.to_string());
+        spec.cluster_ips = address.map(|a| a.all().map(|a| a.to_string()).collect());
+    }
+    let node_ports = |s: &Seen| -> Vec<i32> {
+        let ports = s.service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+        ports.filter_map(|p| p.node_port).collect()
+    };
+    let mut taken: HashSet<i32> = others().flat_map(node_ports).collect();
+    for port in spec.ports.iter_mut().flatten() {
+        let (number, protocol) = (port.port, protocol(port).to_owned());
+        port.target_port.get_or_insert(IntOrString::Int(number));
+        port.protocol = Some(protocol.clone());
+        let clash = port.node_port.and_then(|p| others().find(|s| node_ports(s).contains(&p)));
+        if let (Some(other), Some(number)) = (clash, port.node_port) {
+            let port = format!("{number}/{protocol}");
+            return Err(Error::PortInUse {
+                port,
+                holder: Some(format!("service {:?}", key(&other.service))),
+            });
+        }
+        if kind == "NodePort" && port.node_port.is_none_or(|p| p == 0) {
+            let known = before.iter().flat_map(|(_, spec)| spec.ports.iter().flatten());
+            let mut known = known.filter(|p| p.port == number && p.protocol.as_deref() == Some(&protocol));
+            let again = known.find_map(|p| p.node_port);
+            let mut free = || {
+                let count = NODE_PORTS.len() as u64;
+                let first = hash(&format!("{own} {number} {protocol} {}", nix::unistd::geteuid()));
+                (0..count).map(|step| NODE_PORTS.start() + (first.wrapping_add(step) % count) as u16).find(
+                    |p| {
+                        let target = Target::Service(own.clone(), number);
+                        let mut port = HostPort { ip: None, host: *p, udp: protocol == "UDP", target };
+                        taken.insert((*p).into()) && ports::take(&mut port, home, None).is_ok()
+                    },
+                )
+            };
+            port.node_port = again.or_else(|| free().map(Into::into));
+        }
+    }
+    let has = |port: &HostPort| had.iter().any(|h| h.host == port.host && h.udp == port.udp);
+    for mut port in ports::of_service(service).into_iter().filter(|p| !has(p)) {
+        ports::take(&mut port, home, None)?;
+    }
+    Ok(())
+}
