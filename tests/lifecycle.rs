@@ -224,6 +224,19 @@ fn logs_are_followed_through_rotation_without_loss_or_double() {
 }
 
 #[test]
+fn a_flood_of_output_is_kept_whole_and_in_order() {
+    let home = Home::new();
+    let text = format!("  restartPolicy: Never\n  containers:\n{}", shell("a", "seq 300000"));
+    let output = home.run(&pod(&text), &["-d", "--log-max-size", "1Gi"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let over = ["wait", "pod/p", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s"];
+    assert!(home.podctl(&over).status.success());
+    let logs = stdout(&home.podctl(&["logs", "p"]));
+    let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    assert!(logs == expected, "{} bytes of {}", logs.len(), expected.len());
+}
+
+#[test]
 fn a_flood_of_output_does_not_keep_the_supervisor_from_ending_the_pod() {
     let home = Home::new();
     let text = format!("  containers:\n{}{}", shell("a", "exec yes"), shell("b", "exec cat /dev/zero"));

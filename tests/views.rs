@@ -119,6 +119,7 @@ fn get_chooses_and_prints_as_kubectl_does() {
     assert_eq!(says(&home, &["get", "pods", "-o", template]), "two\n");
     assert!(says(&home, &["get", "pod", "two", "-L", "tier"]).contains("TIER"));
     assert_eq!(complains(&home, &["get", "pod", "none"]), "error: pods \"none\" not found");
+    assert!(complains(&home, &["get", "deploy"]).contains("podctl keeps no deploy, "));
     assert_eq!(says(&home, &["get", "pod", "none", "--ignore-not-found"]), "");
     assert!(complains(&home, &["get", "pods", "--context", "kind"]).contains("--context chooses a cluster"));
     assert!(complains(&home, &["get", "pods", "-o", "go-template={{.}}"]).contains("use jsonpath"));

@@ -153,9 +153,18 @@ fn is_of(kind: &str, workload: &str, pod: &str) -> bool {
     }
 }
 
+/// Kinds that a cluster has and podctl does not keep, as kubectl's users write them.
+const OTHER_KINDS: &str = "nodes node no namespaces namespace ns deployments deployment deploy replicasets \
+    replicaset rs statefulsets statefulset sts daemonsets daemonset ds jobs job cronjobs cronjob cj ingresses ingress ing";
+
 /// What kubectl says of a name that names nothing.
 pub(super) fn not_found(name: &str) -> Error {
-    Error::Said(format!("pods \"{name}\" not found"))
+    Error::Said(match OTHER_KINDS.split_whitespace().any(|kind| kind == name) {
+        true => format!(
+            "podctl keeps no {name}, and there is no pod of that name; a workload's pods are run once: `podctl get pods`"
+        ),
+        false => format!("pods \"{name}\" not found"),
+    })
 }
 
 pub(super) fn is_pod(kind: &str) -> bool {
