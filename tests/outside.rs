@@ -442,6 +442,53 @@ fn twenty_of_roots_pods_at_once_have_twenty_addresses_and_leave_nothing_on_the_h
     until("nothing is left", || lab.left().is_empty() && home.traces().is_empty());
 }
 
+/// A pod whose server writes down who has asked it.
+fn watching(name: &str) -> String {
+    pod(name, "exec httpd -f -v -p 8080 -h /etc")
+}
+
+#[test]
+fn a_published_port_shows_a_root_pod_the_clients_own_address() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    lab.on_host(|| {
+        let file = home.file("pod.yaml", &watching("web"));
+        let output = home.podctl(&["run", "-d", "-p", "8080:8080", "-p", "8081:81", &file]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    });
+    let ask = |to: &str, port: u16| {
+        let mut stream = TcpStream::connect((to, port))?;
+        stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    };
+    within(&lab.internet, || {
+        until("the pod answers", || ask(HOST, 8080).is_ok_and(|text| text.ends_with("web\n")));
+        assert!(ask(HOST_V6, 8080).unwrap().ends_with("web\n"));
+        assert!(ask(HOST, 8081).is_err(), "nobody listens there");
+        assert!(ask(HOST_V6, 8081).is_err(), "nobody listens there");
+    });
+    let log = || stdout(&home.podctl(&["logs", "web"]));
+    until("the pod has seen both addresses", || {
+        log().contains(&format!("{GATEWAY}]")) && log().contains(&format!("[{GATEWAY_V6}]"))
+    });
+    // What comes from the host's loopback could not be answered there.
+    lab.on_host(|| assert!(ask("127.0.0.1", 8080).unwrap().ends_with("web\n")));
+}
+
+#[test]
+fn a_published_port_shows_the_clients_own_address() {
+    let Some((address, _)) = own_address() else { return };
+    let home = with_image();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = home.file("pod.yaml", &watching("web"));
+    home.podctl(&["run", "-d", "-p", &format!("{port}:8080"), &file]);
+    until("the pod has seen the address", || {
+        let _ = TcpStream::connect((address, port)).and_then(|mut s| s.write_all(b"GET / HTTP/1.0\r\n\r\n"));
+        stdout(&home.podctl(&["logs", "web"])).contains(&format!("{address}]"))
+    });
+}
+
 /// Answers every question for an address with `answer`.
 fn name_server(socket: &UdpSocket, answer: Ipv4Addr) {
     let mut question = [0; 512];

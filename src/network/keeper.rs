@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    Joined, RECORD, Reply, Request,
+    Joined, RECORD, Reply, Request, clients,
     host::Host,
     inside::{self, Inside, Opened},
     names::{Member, Registration, Registry, has_address, key},
@@ -113,7 +113,7 @@ fn live(follows: bool) -> i32 {
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
     let follows = left.is_some();
     let (inside, opened) = Inside::new(left)?;
-    let Opened { namespace, route, filter, range, v6, host, links, resolver } = opened;
+    let Opened { namespace, route, filter, range, v6, host, links, resolver, .. } = opened;
     let namespace = Arc::new(namespace);
     let record = socket_path(listener).with_file_name(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
@@ -379,7 +379,14 @@ impl State {
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
         let rules = self.registry.borrow().rules(uplink::NAME);
-        let done = self.filter.send(&nft::replace(TABLE, &[], &rules));
+        let with_clients = [&rules[..], &clients::rules()].concat();
+        let keeps = &self.inside.keeps_clients;
+        let mut done =
+            self.filter.send(&nft::replace(TABLE, &[], if keeps.get() { &with_clients } else { &rules }));
+        if done.is_err() && keeps.replace(false) {
+            // A kernel may have less than that takes.
+            done = self.filter.send(&nft::replace(TABLE, &[], &rules));
+        }
         *self.filter_error.borrow_mut() = done.err();
     }
 }

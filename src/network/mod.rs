@@ -5,6 +5,7 @@
 //! becomes a [`Member`] with its own namespace. The network is routed: a pod's link leads to the
 //! keeper's namespace alone, where Services' addresses are translated.
 
+mod clients;
 pub mod dns;
 mod forwarding;
 pub mod guard;
