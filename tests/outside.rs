@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -487,6 +487,32 @@ fn a_published_port_shows_the_clients_own_address() {
         let _ = TcpStream::connect((address, port)).and_then(|mut s| s.write_all(b"GET / HTTP/1.0\r\n\r\n"));
         stdout(&home.podctl(&["logs", "web"])).contains(&format!("{address}]"))
     });
+}
+
+#[test]
+fn pods_start_while_keepers_of_the_network_are_killed() {
+    let home = with_image();
+    home.up(&pod("first", "sleep 600"));
+    let runs: Vec<_> = (0..10)
+        .map(|n| {
+            let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600"));
+            let mut run = home.command(&["run", "-d", &file]);
+            run.stdout(Stdio::null()).stderr(Stdio::piped());
+            home.kill(&["network", "network-again"]);
+            run.spawn().unwrap()
+        })
+        .collect();
+    home.kill(&["network", "network-again"]);
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    for n in 0..10 {
+        let name = format!("p{n}.default.svc.cluster.local");
+        until("the name is known", || home.in_pod("first", &format!("nslookup p{n}")).contains(&name));
+    }
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
 }
 
 /// Answers every question for an address with `answer`.
