@@ -490,6 +490,17 @@ fn a_published_port_shows_the_clients_own_address() {
 }
 
 #[test]
+fn a_pod_on_the_hosts_network_is_executed_in_and_reached_there() {
+    let home = with_image();
+    let file = home.file("pod.yaml", &pod("p", "sleep 600"));
+    let output = home.podctl(&["run", "-d", "--network", "host", &file]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(home.in_pod("p", "readlink /proc/self/ns/net").trim(), own.to_str().unwrap());
+    assert!(home.of_role("network").is_empty());
+}
+
+#[test]
 fn pods_start_while_keepers_of_the_network_are_killed() {
     let home = with_image();
     home.up(&pod("first", "sleep 600"));
