@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
     }
     checks.extend([
         overlay(home, rootless),
-        network(),
+        network(rootless),
         low_ports(rootless),
         cgroups(),
         inotify(),
@@ -271,23 +271,31 @@ pub(crate) fn try_namespaces() -> i32 {
     i32::from(done.is_err())
 }
 
-fn network() -> Check {
+fn network(rootless: bool) -> Check {
     const NAME: &str = "network";
+    let sysctls = Path::new("/proc/sys/net/ipv4/ip_forward");
+    if let Err(e) = nix::unistd::access(sysctls, nix::unistd::AccessFlags::W_OK)
+        && !rootless
+    {
+        let found = format!("{} cannot be written ({}): no network for pods", sysctls.display(), e.desc());
+        return degraded(NAME, found, "mount -o remount,rw /proc/sys, or `podctl run --network host`");
+    }
+    if !rootless {
+        return ok(NAME, "a link to the host's own network, which forwards for pods while there are any");
+    }
     if !Path::new("/dev/net/tun").exists() {
         return degraded(
             NAME,
-            "no /dev/net/tun: pods reach only themselves, no port is published",
+            "no /dev/net/tun: pods reach each other alone, and nothing beyond",
             "sudo modprobe tun",
         );
     }
     match (program("pasta"), program("slirp4netns")) {
         (Some(path), _) => ok(NAME, format!("{}", path.display())),
-        (None, Some(_)) => {
-            degraded(NAME, "slirp4netns without pasta: pods reach only themselves", "sudo apt install passt")
-        }
+        (None, Some(path)) => ok(NAME, format!("{}; pasta (package passt) is faster", path.display())),
         (None, None) => degraded(
             NAME,
-            "pasta is not installed: pods reach only themselves, no port is published",
+            "neither pasta nor slirp4netns is installed: pods reach each other alone, and nothing beyond",
             "sudo apt install passt",
         ),
     }

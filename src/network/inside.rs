@@ -138,10 +138,14 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
 
 /// Sets up a new namespace. Gives whether it has IPv6.
 fn make(range: Range) -> io::Result<bool> {
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    let sysctl = |name: &str| {
+        let wrong = |e| io::Error::other(format!("/proc/sys/net/{name} cannot be written: {e}"));
+        std::fs::write(format!("/proc/sys/net/{name}"), "1").map_err(wrong)
+    };
+    sysctl("ipv4/ip_forward")?;
     // A pod's packets come from the pod's own address: strict reverse path filtering (RFC 3704), links to come included.
-    std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
-    let v6 = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").is_ok();
+    sysctl("ipv4/conf/all/rp_filter")?;
+    let v6 = sysctl("ipv6/conf/all/forwarding").is_ok();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let loopback = if_nametoindex("lo")?;
     route.up(loopback)?;

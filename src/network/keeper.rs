@@ -20,6 +20,7 @@ use std::{
 
 use nix::{
     net::if_::if_nametoindex,
+    poll::{PollFd, PollFlags, poll},
     sys::{
         socket::{SockFlag, UnixAddr, accept4, getsockname},
         stat::fstat,
@@ -53,6 +54,9 @@ pub const LISTENER: RawFd = 3;
 pub const LOCK: RawFd = 4;
 /// Descriptor of the network namespace that a keeper which was killed has left.
 pub const NAMESPACE: RawFd = 5;
+
+/// How long one that could not begin waits for somebody to be told so, in milliseconds.
+const LAST_WORDS: u16 = 1000;
 
 const TABLE: &str = "podctl";
 
@@ -102,12 +106,13 @@ fn live(follows: bool) -> i32 {
     let left = follows.then(|| unsafe { OwnedFd::from_raw_fd(NAMESPACE) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left)));
-    if done.is_err() {
-        // The next command starts another one.
-        end(&listener, &lock);
-        return 1;
+    let Err(why) = done else { return 0 };
+    // Whoever had it started is told why; the next command starts another one.
+    let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], LAST_WORDS);
+    while let Some(connection) = end(&listener, &lock) {
+        let _ = send(&connection, &Reply::Refused(why.to_string()), &[]);
     }
-    0
+    1
 }
 
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {

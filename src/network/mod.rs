@@ -99,6 +99,11 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The keeper could not begin.
+    #[error(
+        "cannot set up the pods' network: {0}; without one, `--network none` or `--network host` starts the pod"
+    )]
+    Begin(String),
     /// The keeper was killed before it had let the pod in; another one will.
     #[error("the pods' network has ended while the pod was on its way there; try again")]
     Gone,
@@ -224,6 +229,7 @@ fn welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
         Ok(Some((Reply::Welcome { published }, fds))) => {
             Ok(fds.into_iter().next().map(|user_namespace| Connection { socket, user_namespace, published }))
         }
+        Ok(Some((Reply::Refused(words), _))) => Err(Error::Begin(words)),
         Ok(_) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(e) => Err(step("hear from the pods' network")(e)),
