@@ -359,6 +359,40 @@ fn a_host_that_moves_to_another_link_is_followed() {
     until("nothing is left", || lab.left().is_empty());
 }
 
+#[test]
+fn forwarding_that_others_turn_off_is_turned_on_again_while_there_are_pods() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    lab.on_host(|| {
+        home.up(&pod("p", "sleep 600"));
+        // As packages do that read all of sysctl.conf anew.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        until("the outside is reached again", || home.asks("p", SERVER) == HOST);
+        home.podctl(&["delete", "p", "--now"]);
+    });
+    until("nothing is left", || lab.left().is_empty());
+}
+
+#[test]
+fn a_network_that_cannot_begin_says_why() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    let file = home.file("pod.yaml", &pod("p", "sleep 600"));
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let podctl = home.command(&["run", "-d", &file]);
+    let mut run = Command::new("unshare");
+    run.args(["--mount", "sh", "-c", script, "sh"]).arg(podctl.get_program()).args(podctl.get_args());
+    run.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = lab.on_host(|| run.output().unwrap());
+    assert!(
+        stderr(&output).contains("/proc/sys/net/ipv4/ip_forward cannot be written"),
+        "{}",
+        stderr(&output)
+    );
+    until("nothing is left", || lab.left().is_empty() && home.traces().is_empty());
+}
+
 /// As Docker and ufw leave it.
 const FIREWALL: &str =
     "table inet theirs { chain forward { type filter hook forward priority 0; policy drop; }; }";

@@ -15,7 +15,10 @@ use std::{
 use nix::sys::wait::{WaitStatus, waitpid};
 use tokio::sync::watch;
 
-use super::{host::Host, range::Range};
+use super::{
+    host::{Changes, Host},
+    range::Range,
+};
 
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
@@ -28,10 +31,11 @@ const WITHOUT: &str = "no network beyond the pods";
 /// Keeps a way open. Returns only when there is none to be had.
 pub fn keep(namespace: &OwnedFd, range: Range, v6: bool, host: Option<&Host>, tell: &watch::Sender<Known>) {
     let why = host.map(|host| {
-        let why = match host.set_up(v6) {
-            Ok(warning) => {
+        let set_up = Changes::listen().map_err(|e| e.to_string()).and_then(|c| Ok((c, host.set_up(v6)?)));
+        let why = match set_up {
+            Ok((changes, warning)) => {
                 tell.send_replace(Some(warning.map_or(Ok(()), Err)));
-                host.watch(v6)
+                host.watch(v6, &changes)
             }
             Err(why) => why,
         };
