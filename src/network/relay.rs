@@ -5,17 +5,15 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsFd,
     rc::Rc,
     time::Duration,
 };
 
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     io::copy_bidirectional_with_sizes,
-    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     task::spawn_local,
     time::timeout,
 };
@@ -50,13 +48,16 @@ async fn tcp(listener: TcpListener, inside: &Rc<Inside>, aim: &Aim) -> io::Resul
             continue;
         };
         let (inside, aim) = (inside.clone(), aim.clone());
-        spawn_local(async move { connection(stream, client, &inside, &aim).await });
+        spawn_local(async move { connection(stream, client.ip(), &inside, &aim).await });
     }
 }
 
-async fn connection(mut stream: TcpStream, client: SocketAddr, inside: &Inside, aim: &Aim) {
+async fn connection(mut stream: TcpStream, client: IpAddr, inside: &Inside, aim: &Aim) {
     let pod = match aim() {
-        Some(to) => dial(inside, to, client).await,
+        Some(to) => match timeout(CONNECT, clients::dial(inside, to, client)).await {
+            Ok(done) => done,
+            Err(late) => Err(late.into()),
+        },
         None => Err(io::ErrorKind::ConnectionRefused.into()),
     };
     let done = match pod {
@@ -73,46 +74,6 @@ async fn connection(mut stream: TcpStream, client: SocketAddr, inside: &Inside, 
     }
 }
 
-/// Connects to a pod, with the client's own address where that is possible.
-async fn dial(inside: &Inside, to: SocketAddr, client: SocketAddr) -> io::Result<TcpStream> {
-    let towards = match (client.ip().to_canonical(), to.ip()) {
-        // A pod that does not listen there may still do so in IPv4.
-        (IpAddr::V6(_), IpAddr::V4(pod)) => {
-            inside.in_v6(pod).map(|pod| SocketAddr::new(pod.into(), to.port()))
-        }
-        _ => Some(to),
-    };
-    if let Some(towards) = towards.filter(|_| inside.keeps_clients.get())
-        && let Some(source) = clients::source(client, towards.ip())
-        && let Ok(socket) = inside.run(move || bearing(source))
-    {
-        match timeout(CONNECT, socket.connect(towards)).await? {
-            Err(_) if towards != to => {}
-            done => return done,
-        }
-    }
-    let socket = inside.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
-    timeout(CONNECT, socket.connect(to)).await?
-}
-
-fn bearing(source: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    clients::mark(&socket)?;
-    socket.bind(source)?;
-    Ok(socket)
-}
-
-/// A socket for datagrams to a pod, with the client's own address where there is one.
-fn exchange(to: SocketAddr, source: Option<SocketAddr>) -> io::Result<std::net::UdpSocket> {
-    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    if let Some(source) = source {
-        clients::mark(&fd)?;
-        bind(fd.as_raw_fd(), &SockaddrStorage::from(source))?;
-    }
-    Ok(fd.into())
-}
-
 async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, aim: &Aim) -> io::Result<()> {
     let exchanges: Rc<RefCell<HashMap<SocketAddr, Rc<UdpSocket>>>> = Rc::default();
     let mut datagram = vec![0; BUFFER];
@@ -124,16 +85,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, aim: &Aim) -> io::Resul
             None if exchanges.borrow().len() >= EXCHANGES => continue,
             None => {
                 let Some(to) = aim() else { continue };
-                let keeps = inside.keeps_clients.get();
-                let source = clients::source(peer, to.ip()).filter(|_| keeps);
-                let Ok(pod) = inside.run(move || {
-                    let socket = exchange(to, source)?;
-                    socket.connect(to)?;
-                    socket.set_nonblocking(true)?;
-                    Ok(socket)
-                }) else {
-                    continue;
-                };
+                let Ok(pod) = clients::exchange(inside, to, peer.ip()) else { continue };
                 let pod = Rc::new(UdpSocket::from_std(pod)?);
                 exchanges.borrow_mut().insert(peer, pod.clone());
                 let (socket, exchanges, answers) = (socket.clone(), exchanges.clone(), pod.clone());
