@@ -13,7 +13,7 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 10] = [
+const TESTS: [(&str, Test); 11] = [
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
     ("a_pod_is_found_by_whoever_did_not_start_it", a_pod_is_found_by_whoever_did_not_start_it),
@@ -26,6 +26,10 @@ const TESTS: [(&str, Test); 10] = [
     ("zombies_do_not_gather_where_nobody_waits", zombies_do_not_gather_where_nobody_waits),
     ("a_stopped_pod_is_started_anew", a_stopped_pod_is_started_anew),
     ("a_restart_starts_every_container_anew", a_restart_starts_every_container_anew),
+    (
+        "a_killed_keeper_is_followed_wherever_the_directories_are",
+        a_killed_keeper_is_followed_wherever_the_directories_are,
+    ),
     ("images_are_pulled_listed_and_removed", images_are_pulled_listed_and_removed),
 ];
 
@@ -183,6 +187,30 @@ fn zombies_do_not_gather_where_nobody_waits(engine: &Engine) {
     }
     // The last pod's supervisor and puller, and the network's keeper.
     assert!(zombies().len() <= 3, "{:#?}", zombies());
+}
+
+fn a_killed_keeper_is_followed_wherever_the_directories_are(engine: &Engine) {
+    let pod = run(engine, "default", "exec sleep 1000");
+    pod.wait_until(running, TIMEOUT).unwrap();
+    let resolved = || pod.output(None, &["nslookup", "p"]).is_ok_and(|output| output.exit_code == 0);
+    let until = |what: &str, condition: &dyn Fn() -> bool| {
+        let began = std::time::Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < Duration::from_secs(60), "in vain waited until {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("the pod is known", &resolved);
+    let me = std::process::id();
+    let children = std::fs::read_to_string(format!("/proc/{me}/task/{me}/children")).unwrap();
+    for child in children.split_whitespace() {
+        let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        if line == b"podctl\0internal\0network\0" {
+            let pid = nix::unistd::Pid::from_raw(child.parse().unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+    }
+    until("it is known again", &resolved);
 }
 
 fn a_stopped_pod_is_started_anew(engine: &Engine) {

@@ -10,7 +10,7 @@ use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -359,6 +359,40 @@ fn a_host_that_moves_to_another_link_is_followed() {
     until("nothing is left", || lab.left().is_empty());
 }
 
+#[test]
+fn forwarding_that_others_turn_off_is_turned_on_again_while_there_are_pods() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    lab.on_host(|| {
+        home.up(&pod("p", "sleep 600"));
+        // As packages do that read all of sysctl.conf anew.
+        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+        until("the outside is reached again", || home.asks("p", SERVER) == HOST);
+        home.podctl(&["delete", "p", "--now"]);
+    });
+    until("nothing is left", || lab.left().is_empty());
+}
+
+#[test]
+fn a_network_that_cannot_begin_says_why() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    let file = home.file("pod.yaml", &pod("p", "sleep 600"));
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
+    let podctl = home.command(&["run", "-d", &file]);
+    let mut run = Command::new("unshare");
+    run.args(["--mount", "sh", "-c", script, "sh"]).arg(podctl.get_program()).args(podctl.get_args());
+    run.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = lab.on_host(|| run.output().unwrap());
+    assert!(
+        stderr(&output).contains("/proc/sys/net/ipv4/ip_forward cannot be written"),
+        "{}",
+        stderr(&output)
+    );
+    until("nothing is left", || lab.left().is_empty() && home.traces().is_empty());
+}
+
 /// As Docker and ufw leave it.
 const FIREWALL: &str =
     "table inet theirs { chain forward { type filter hook forward priority 0; policy drop; }; }";
@@ -440,6 +474,90 @@ fn twenty_of_roots_pods_at_once_have_twenty_addresses_and_leave_nothing_on_the_h
         home.podctl(&["delete", "--all", "--now"]);
     });
     until("nothing is left", || lab.left().is_empty() && home.traces().is_empty());
+}
+
+/// A pod whose server writes down who has asked it.
+fn watching(name: &str) -> String {
+    pod(name, "exec httpd -f -v -p 8080 -h /etc")
+}
+
+#[test]
+fn a_published_port_shows_a_root_pod_the_clients_own_address() {
+    let Some(lab) = Lab::new() else { return };
+    let home = with_image();
+    lab.on_host(|| {
+        let file = home.file("pod.yaml", &watching("web"));
+        let output = home.podctl(&["run", "-d", "-p", "8080:8080", "-p", "8081:81", &file]);
+        assert!(output.status.success(), "{}", stderr(&output));
+    });
+    let ask = |to: &str, port: u16| {
+        let mut stream = TcpStream::connect((to, port))?;
+        stream.write_all(b"GET /hostname HTTP/1.0\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).map(|_| text)
+    };
+    within(&lab.internet, || {
+        until("the pod answers", || ask(HOST, 8080).is_ok_and(|text| text.ends_with("web\n")));
+        assert!(ask(HOST_V6, 8080).unwrap().ends_with("web\n"));
+        assert!(ask(HOST, 8081).is_err(), "nobody listens there");
+        assert!(ask(HOST_V6, 8081).is_err(), "nobody listens there");
+    });
+    let log = || stdout(&home.podctl(&["logs", "web"]));
+    until("the pod has seen both addresses", || {
+        log().contains(&format!("{GATEWAY}]")) && log().contains(&format!("[{GATEWAY_V6}]"))
+    });
+    // What comes from the host's loopback could not be answered there.
+    lab.on_host(|| assert!(ask("127.0.0.1", 8080).unwrap().ends_with("web\n")));
+}
+
+#[test]
+fn a_published_port_shows_the_clients_own_address() {
+    let Some((address, _)) = own_address() else { return };
+    let home = with_image();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let file = home.file("pod.yaml", &watching("web"));
+    home.podctl(&["run", "-d", "-p", &format!("{port}:8080"), &file]);
+    until("the pod has seen the address", || {
+        let _ = TcpStream::connect((address, port)).and_then(|mut s| s.write_all(b"GET / HTTP/1.0\r\n\r\n"));
+        stdout(&home.podctl(&["logs", "web"])).contains(&format!("{address}]"))
+    });
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_executed_in_and_reached_there() {
+    let home = with_image();
+    let file = home.file("pod.yaml", &pod("p", "sleep 600"));
+    let output = home.podctl(&["run", "-d", "--network", "host", &file]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(home.in_pod("p", "readlink /proc/self/ns/net").trim(), own.to_str().unwrap());
+    assert!(home.of_role("network").is_empty());
+}
+
+#[test]
+fn pods_start_while_keepers_of_the_network_are_killed() {
+    let home = with_image();
+    home.up(&pod("first", "sleep 600"));
+    let runs: Vec<_> = (0..10)
+        .map(|n| {
+            let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600"));
+            let mut run = home.command(&["run", "-d", &file]);
+            run.stdout(Stdio::null()).stderr(Stdio::piped());
+            home.kill(&["network", "network-again"]);
+            run.spawn().unwrap()
+        })
+        .collect();
+    home.kill(&["network", "network-again"]);
+    for run in runs {
+        let output = run.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+    for n in 0..10 {
+        let name = format!("p{n}.default.svc.cluster.local");
+        until("the name is known", || home.in_pod("first", &format!("nslookup p{n}")).contains(&name));
+    }
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
 }
 
 /// Answers every question for an address with `answer`.

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -167,11 +168,7 @@ pub fn exec(
     let terminal = streams(&mut plan, stdio, process, false)?;
     plan.push(Action::CloseOthers, "close other file descriptors");
     let fd = target.try_clone_to_owned().map_err(|e| Error::file("duplicate", "pidfd", e))?;
-    let flags = libc::CLONE_NEWNS
-        | libc::CLONE_NEWCGROUP
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWNET;
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | others(target);
     plan.push(Action::Setns { fd, flags }, "join the container's namespaces");
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on the container's /dev/pts");
@@ -181,6 +178,20 @@ pub fn exec(
     running.executed(&process)?;
     let terminal = finish(&process, terminal.socket.as_ref())?;
     Ok(Container { process, terminal })
+}
+
+/// Which of these namespaces the target does not share with the caller. Those of the host, which a caller without
+/// privileges may share but not join, must be left out.
+fn others(target: BorrowedFd<'_>) -> i32 {
+    let info =
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", target.as_raw_fd())).unwrap_or_default();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap_or_default().trim().to_owned();
+    let inode =
+        |of: &str, name: &str| std::fs::metadata(format!("/proc/{of}/ns/{name}")).map(|file| file.ino());
+    let all = [("uts", libc::CLONE_NEWUTS), ("ipc", libc::CLONE_NEWIPC), ("net", libc::CLONE_NEWNET)];
+    let shared =
+        |name: &str| matches!((inode("self", name), inode(&pid, name)), (Ok(own), Ok(its)) if own == its);
+    all.into_iter().filter(|(name, _)| !shared(name)).map(|(_, flag)| flag).sum()
 }
 
 /// The terminal of a process that is executing.

@@ -41,7 +41,7 @@ impl Switch {
     /// # Errors
     /// Why it stays off.
     pub fn turn_on(&self) -> io::Result<()> {
-        if self.is_on() { Ok(()) } else { fs::write(self.path(), "1") }
+        if self.is_on() || (self.v6 && everywhere(true)) { Ok(()) } else { fs::write(self.path(), "1") }
     }
 
     /// Turns it off, unless somebody has turned on all of them since.

@@ -153,15 +153,12 @@ impl Host {
         there(route.address(self.index, own.into()))?;
         there(route.route((inner.into(), 32), None, self.index))?;
         there(route.route(whole, Some(inner.into()), self.index))?;
-        let own = Switch { link: self.name.clone(), v6: false };
-        own.turn_on()?;
         if !v6 || there(route.address(self.index, LINK_GATEWAY.into())).is_err() {
             return Ok(false);
         }
         // Else what the host says of a packet for nowhere would have no sender.
         there(route.address(self.index, self.range.host_v6()))?;
         there(route.route(whole_v6, Some(INNER_LINK_LOCAL.into()), self.index))?;
-        let _ = Switch { v6: true, ..own }.turn_on();
         Ok(true)
     }
 
@@ -210,9 +207,11 @@ impl Host {
                     .send(&nft::replace(&self.name, &notes, &rules, &BTreeSet::new(), None))
                     .map_err(words("nftables"))?;
             }
-            for switch in &switches {
-                let path = switch.link.as_str();
-                switch.turn_on().map_err(|e| format!("forwarding of {path} cannot be turned on: {e}"))?;
+            let own = [false, true].map(|v6| Switch { link: self.name.clone(), v6 });
+            let own = own.iter().filter(|s| !s.v6 || (v6 && forwarding::can_v6()));
+            for switch in own.chain(&switches) {
+                let link = switch.link.as_str();
+                switch.turn_on().map_err(|e| format!("forwarding of {link} cannot be turned on: {e}"))?;
             }
         }
         self.passes(&filter)
@@ -243,22 +242,10 @@ impl Host {
         Ok(())
     }
 
-    /// Follows the host's addresses and rules. Returns when pods do not reach the outside this way any more.
-    pub fn watch(&self, v6: bool) -> String {
-        const ADDRESSES: i32 = libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
-        const TABLES: u32 = 1 << 6;
-        let heard = Netlink::listen(SockProtocol::NetlinkRoute, ADDRESSES as u32)
-            .and_then(|a| Ok([a, Netlink::listen(SockProtocol::NetlinkNetFilter, TABLES)?]));
-        let sockets = match heard {
-            Ok(sockets) => sockets,
-            Err(e) => return words("netlink")(e),
-        };
+    /// Follows the host's addresses, rules and forwarding. Returns when pods do not reach the outside this way any more.
+    pub fn watch(&self, v6: bool, changes: &Changes) -> String {
         loop {
-            let mut fds = sockets.each_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN));
-            let _ = poll(&mut fds, PollTimeout::NONE);
-            // Changes come in swarms.
-            thread::sleep(Duration::from_millis(50));
-            sockets.iter().for_each(drain);
+            changes.wait();
             if let Err(why) = self.refresh(v6, false) {
                 return why;
             }
@@ -272,6 +259,34 @@ impl Host {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = remove(&self.name, Some(self.index), &noted);
         let _ = std::fs::remove_file(&self.record.0);
+    }
+}
+
+/// Hears of changes on the host.
+#[derive(Debug)]
+pub struct Changes([OwnedFd; 2]);
+
+impl Changes {
+    /// From now on.
+    ///
+    /// # Errors
+    /// Those of socket(2).
+    pub fn listen() -> io::Result<Changes> {
+        const ADDRESSES: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+        /// Switches of links that were turned by others: `RTNLGRP_IPV4_NETCONF`, `RTNLGRP_IPV6_NETCONF`.
+        const SWITCHES: u32 = 1 << 23 | 1 << 24;
+        /// `NFNLGRP_NFTABLES`.
+        const TABLES: u32 = 1 << 6;
+        let links = Netlink::listen(SockProtocol::NetlinkRoute, ADDRESSES | SWITCHES)?;
+        Ok(Changes([links, Netlink::listen(SockProtocol::NetlinkNetFilter, TABLES)?]))
+    }
+
+    fn wait(&self) {
+        let mut fds = self.0.each_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN));
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        // Changes come in swarms.
+        thread::sleep(Duration::from_millis(50));
+        self.0.iter().for_each(drain);
     }
 }
 

@@ -1,9 +1,10 @@
 //! A thread in the network's own namespace, which it has made or found: sockets are opened there through it.
 
 use std::{
+    cell::Cell,
     fs::File,
     io,
-    net::{IpAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
     sync::mpsc,
 };
@@ -16,7 +17,7 @@ use nix::{
 };
 
 use super::{
-    host,
+    clients, host,
     netlink::Netlink,
     range::{LINK, LINK_GATEWAY, Range},
 };
@@ -27,6 +28,10 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Inside {
     jobs: mpsc::Sender<Job>,
+    /// Whether connections to pods can bear their clients' addresses.
+    pub keeps_clients: Cell<bool>,
+    range: Range,
+    v6: bool,
 }
 
 /// What is opened in the namespace from the start.
@@ -44,6 +49,8 @@ pub struct Opened {
     pub range: Range,
     /// Whether there is IPv6.
     pub v6: bool,
+    /// Whether there is a way back for connections that bear their clients' addresses.
+    pub keeps_clients: bool,
     /// Whether there is a link to the host.
     pub host: bool,
     /// Numbers of the pods whose links are there already.
@@ -65,7 +72,13 @@ impl Inside {
             queue.into_iter().for_each(|job| job());
         })?;
         let opened = told.recv().map_err(io::Error::other)??;
-        Ok((Inside { jobs }, opened))
+        let (range, v6) = (opened.range, opened.v6);
+        Ok((Inside { jobs, keeps_clients: Cell::new(opened.keeps_clients), range, v6 }, opened))
+    }
+
+    /// Where the pod of that IPv4 address is in IPv6.
+    pub fn in_v6(&self, pod: Ipv4Addr) -> Option<Ipv6Addr> {
+        self.range.beside_v4(pod).filter(|_| self.v6)
     }
 
     /// Runs something short there.
@@ -105,6 +118,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             (namespace, (range, v6))
         }
     };
+    let keeps_clients = clients::set_up(v6).is_ok();
     let host = if_nametoindex(host::INNER).is_ok();
     let links = if_nameindex()?;
     let number = |name: &str| name.strip_prefix(LINK)?.parse().ok();
@@ -122,15 +136,19 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             Ok((udp, tcp))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Opened { namespace, route, filter, routes, range, v6, host, links, resolver })
+    Ok(Opened { namespace, route, filter, routes, range, v6, keeps_clients, host, links, resolver })
 }
 
 /// Sets up a new namespace. Gives whether it has IPv6.
 fn make(range: Range) -> io::Result<bool> {
-    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")?;
+    let sysctl = |name: &str| {
+        let wrong = |e| io::Error::other(format!("/proc/sys/net/{name} cannot be written: {e}"));
+        std::fs::write(format!("/proc/sys/net/{name}"), "1").map_err(wrong)
+    };
+    sysctl("ipv4/ip_forward")?;
     // A pod's packets come from the pod's own address: strict reverse path filtering (RFC 3704), links to come included.
-    std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1")?;
-    let v6 = std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").is_ok();
+    sysctl("ipv4/conf/all/rp_filter")?;
+    let v6 = sysctl("ipv6/conf/all/forwarding").is_ok();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let loopback = if_nametoindex("lo")?;
     route.up(loopback)?;

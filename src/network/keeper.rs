@@ -22,6 +22,7 @@ use std::{
 use k8s_openapi::api::core::v1::Service;
 use nix::{
     net::if_::if_nametoindex,
+    poll::{PollFd, PollFlags, poll},
     sys::{
         socket::{SockFlag, SockProtocol, UnixAddr, accept4, getsockname},
         stat::fstat,
@@ -36,7 +37,7 @@ use tokio::{
 use super::{
     Joined, RECORD, Reply, Request,
     choice::Choice,
-    diag,
+    clients, diag,
     host::Host,
     inside::{self, Inside, Opened},
     names::{Member, Registration, Registry, fixed_number, has_address, key},
@@ -62,6 +63,9 @@ pub const LOCK: RawFd = 4;
 pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
 pub const NAMESPACE: RawFd = 6;
+
+/// How long one that could not begin waits for somebody to be told so, in milliseconds.
+const LAST_WORDS: u16 = 1000;
 
 const TABLE: &str = "podctl";
 
@@ -121,18 +125,19 @@ fn live(follows: bool) -> i32 {
     let left = follows.then(|| unsafe { OwnedFd::from_raw_fd(NAMESPACE) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left)));
-    if done.is_err() {
-        // The next command starts another one.
-        end(&listener, &lock);
-        return 1;
+    let Err(why) = done else { return 0 };
+    // Whoever had it started is told why; the next command starts another one.
+    let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], LAST_WORDS);
+    while let Some(connection) = end(&listener, &lock) {
+        let _ = send(&connection, &Reply::Refused(why.to_string()), &[]);
     }
-    0
+    1
 }
 
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
     let follows = left.is_some();
     let (inside, opened) = Inside::new(left)?;
-    let Opened { namespace, route, filter, routes, range, v6, host, links, resolver } = opened;
+    let Opened { namespace, route, filter, routes, range, v6, host, links, resolver, .. } = opened;
     let namespace = Arc::new(namespace);
     let record = socket_path(listener).with_file_name(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
@@ -487,8 +492,15 @@ impl State {
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
         let (rules, sets) = self.registry.borrow().rules(uplink::NAME);
+        let with_clients = [&rules[..], &clients::rules()].concat();
         let mut known = self.sets.borrow_mut();
-        let done = self.filter.send(&nft::replace(TABLE, &[], &rules, &sets, known.as_ref()));
+        let replaced = |rules| self.filter.send(&nft::replace(TABLE, &[], rules, &sets, known.as_ref()));
+        let keeps = &self.inside.keeps_clients;
+        let mut done = replaced(if keeps.get() { &with_clients } else { &rules });
+        if done.is_err() && keeps.replace(false) {
+            // A kernel may have less than that takes.
+            done = replaced(&rules);
+        }
         if done.is_ok() {
             *known = Some(sets);
         }

@@ -6,6 +6,7 @@
 //! keeper's namespace alone, where Services' addresses are translated.
 
 mod choice;
+mod clients;
 mod copy;
 mod diag;
 pub mod dns;
@@ -101,6 +102,11 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// The keeper could not begin.
+    #[error(
+        "cannot set up the pods' network: {0}; without one, `--network none` or `--network host` starts the pod"
+    )]
+    Begin(String),
     /// The keeper was killed before it had let the pod in; another one will.
     #[error("the pods' network has ended while the pod was on its way there; try again")]
     Gone,
@@ -254,6 +260,7 @@ fn welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
                 warnings: Vec::new(),
             }))
         }
+        Ok(Some((Reply::Refused(words), _))) => Err(Error::Begin(words)),
         Ok(_) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
         Err(e) => Err(step("hear from the pods' network")(e)),

@@ -255,6 +255,26 @@ impl Netlink {
         self.add_route(range, None, index, libc::RTN_LOCAL, libc::RT_TABLE_LOCAL, libc::RT_SCOPE_HOST)
     }
 
+    /// The same in a table of its own, for what a [`Netlink::rule`] leads there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn local_range_in(&self, table: u8, range: (IpAddr, u8), index: u32) -> io::Result<()> {
+        self.add_route(range, None, index, libc::RTN_LOCAL, table, libc::RT_SCOPE_HOST)
+    }
+
+    /// Packets of the family of `like` with that mark go by the routes of a table.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn rule(&self, like: IpAddr, mark: u32, table: u8) -> io::Result<()> {
+        const TO_TABLE: u8 = 1;
+        const MARK: u16 = 10;
+        let header = [family(like), 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
+        let message = Message::new(libc::RTM_NEWRULE, CREATE, &header);
+        self.request(message.attribute(MARK, &mark.to_ne_bytes()))
+    }
+
     fn add_route(
         &self,
         (to, prefix): (IpAddr, u8),

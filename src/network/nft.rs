@@ -32,6 +32,10 @@ const NESTED: u16 = libc::NLA_F_NESTED as u16;
 pub enum Hook {
     /// As they come in, before anything else: they may be dropped.
     Entry,
+    /// As they come in, before a route is chosen.
+    Answer,
+    /// As this machine sends them.
+    Own,
     /// As they come in: the destination may be changed.
     Prerouting,
     /// On their way through: they may be dropped.
@@ -43,11 +47,21 @@ pub enum Hook {
 }
 
 impl Hook {
-    const ALL: [Hook; 5] = [Hook::Entry, Hook::Prerouting, Hook::Forward, Hook::Exit, Hook::Postrouting];
+    const ALL: [Hook; 7] = [
+        Hook::Entry,
+        Hook::Answer,
+        Hook::Prerouting,
+        Hook::Forward,
+        Hook::Own,
+        Hook::Exit,
+        Hook::Postrouting,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Hook::Entry => "entry",
+            Hook::Answer => "answer",
+            Hook::Own => "own",
             Hook::Prerouting => "prerouting",
             Hook::Forward => "forward",
             Hook::Exit => "exit",
@@ -57,14 +71,16 @@ impl Hook {
 
     fn kind(self) -> &'static str {
         match self {
-            Hook::Entry | Hook::Forward | Hook::Exit => "filter",
             Hook::Prerouting | Hook::Postrouting => "nat",
+            _ => "filter",
         }
     }
 
     fn number_and_priority(self) -> (u32, i32) {
         match self {
             Hook::Entry => (0, -300),
+            Hook::Answer => (0, -150),
+            Hook::Own => (3, -150),
             Hook::Prerouting => (0, -100),
             Hook::Forward => (2, 0),
             Hook::Exit => (4, -300),
@@ -101,16 +117,16 @@ pub enum Part {
     OutByNone(&'static str),
     /// It comes in by this interface.
     In(String),
-    /// It comes in by none whose name begins so.
-    InByNone(&'static str),
     /// It is of that address' family, and the source's first so many bytes are the address'.
     FromRange(IpAddr, usize),
     /// It is of that address' family, and the source's first so many bytes are others.
     FromElsewhere(IpAddr, usize),
     /// It is of that address' family.
     Like(IpAddr),
-    /// It is for this machine.
-    Local,
+    /// It has this mark.
+    Marked(u32),
+    /// Its connection has this mark.
+    OfMarkedConnection(u32),
     /// Its connection exists already.
     Known,
     /// Its connection was redirected.
@@ -121,6 +137,10 @@ pub enum Part {
     Drop,
     /// It goes on, past the rest of the chain.
     Accept,
+    /// It gets this mark.
+    Mark(u32),
+    /// Its connection gets this mark.
+    MarkConnection(u32),
     /// It is counted.
     Count,
     /// A TCP connection that it opens has no longer segments than its way takes.
@@ -266,6 +286,8 @@ fn data(b: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 fn expressions(b: &mut Vec<u8>, part: &Part) {
+    const META_MARK: u32 = 3;
+    const CONNECTION_MARK: u32 = 3;
     const META_IIFNAME: u32 = 6;
     const META_OIFNAME: u32 = 7;
     const META_NFPROTO: u32 = 15;
@@ -317,29 +339,39 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             meta(b, META_OIFNAME);
             compare(b, DIFFERS, begin.as_bytes());
         }
-        Part::InByNone(begin) => {
-            meta(b, META_IIFNAME);
-            compare(b, DIFFERS, begin.as_bytes());
+        Part::Marked(mark) => {
+            meta(b, META_MARK);
+            equals(b, &mark.to_ne_bytes());
         }
-        Part::Local => {
-            expression(b, "fib", |b| {
-                const TYPE: u32 = 3;
-                const DESTINATION: u32 = 2;
-                number(b, 1, 1);
-                number(b, 2, TYPE);
-                number(b, 3, DESTINATION);
+        Part::OfMarkedConnection(mark) => {
+            connection(b, CONNECTION_MARK);
+            equals(b, &mark.to_ne_bytes());
+        }
+        Part::Mark(mark) => {
+            immediate(b, 1, &mark.to_ne_bytes());
+            expression(b, "meta", |b| {
+                number(b, 2, META_MARK);
+                number(b, 3, 1);
             });
-            equals(b, &u32::from(libc::RTN_LOCAL).to_ne_bytes());
+        }
+        Part::MarkConnection(mark) => {
+            immediate(b, 1, &mark.to_ne_bytes());
+            expression(b, "ct", |b| {
+                number(b, 2, CONNECTION_MARK);
+                number(b, 4, 1);
+            });
         }
         Part::Known => {
             const STATE: u32 = 0;
             const ESTABLISHED_OR_RELATED: u32 = 6;
-            connection(b, STATE, ESTABLISHED_OR_RELATED);
+            connection(b, STATE);
+            any_of(b, &ESTABLISHED_OR_RELATED.to_ne_bytes());
         }
         Part::Redirected => {
             const STATUS: u32 = 2;
             const DESTINATION_CHANGED: u32 = 0x20;
-            connection(b, STATUS, DESTINATION_CHANGED);
+            connection(b, STATUS);
+            any_of(b, &DESTINATION_CHANGED.to_ne_bytes());
         }
         Part::Pretends(own) => {
             const LINK_LOCAL: u8 = 0xfe;
@@ -434,13 +466,12 @@ fn verdict(b: &mut Vec<u8>, code: i32) {
     });
 }
 
-/// One of these bits of what connection tracking knows of the packet.
-fn connection(b: &mut Vec<u8>, key: u32, bits: u32) {
+/// What connection tracking knows of the packet.
+fn connection(b: &mut Vec<u8>, key: u32) {
     expression(b, "ct", |b| {
         number(b, 1, 1);
         number(b, 2, key);
     });
-    any_of(b, &bits.to_ne_bytes());
 }
 
 /// The register has one of these bits.

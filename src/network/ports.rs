@@ -13,6 +13,7 @@ use nix::{
         self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
         setsockopt, sockopt,
     },
+    unistd::{Uid, User},
 };
 use serde::{Deserialize, Serialize};
 
@@ -202,7 +203,7 @@ fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> 
         }
     }
     let tables = if port.udp { ["udp", "udp6"] } else { ["tcp", "tcp6"] };
-    let inode = tables.iter().find_map(|table| {
+    let (inode, owner) = tables.iter().find_map(|table| {
         let text = fs::read_to_string(format!("/proc/net/{table}")).ok()?;
         text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
@@ -210,16 +211,21 @@ fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> 
             const LISTENING: &str = "0A";
             let here =
                 u16::from_str_radix(number, 16) == Ok(port.host) && (port.udp || fields[3] == LISTENING);
-            here.then(|| fields.get(9).map(ToString::to_string))?
+            here.then(|| Some((fields.get(9)?.to_string(), fields.get(7)?.parse().ok()?)))?
         })
     })?;
     let link = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut ids = processes.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let id = ids.find(|id| {
+    let found = ids.find(|id| {
         let open = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
         open.filter_map(|l| fs::read_link(l.path()).ok()).any(|to| to.as_os_str() == link.as_str())
-    })?;
+    });
+    let Some(id) = found else {
+        // Only root sees what others have open.
+        let owner = User::from_uid(Uid::from_raw(owner)).ok().flatten()?;
+        return Some(format!("a process of {}", owner.name));
+    };
     let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
     Some(format!("{} (process {id})", name.trim()))
 }

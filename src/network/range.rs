@@ -105,6 +105,12 @@ impl Range {
         }
     }
 
+    /// The IPv6 address of who has that IPv4 address of the range.
+    pub fn beside_v4(self, own: Ipv4Addr) -> Option<Ipv6Addr> {
+        let [10, range, high, low] = own.octets() else { return None };
+        (range == self.0).then(|| self.address(u16::from_be_bytes([high, low]), true).v6).flatten()
+    }
+
     /// Where pods send what is not for themselves, and where their resolver answers.
     pub fn gateway(self, v6: bool) -> Addresses {
         self.address(1, v6)

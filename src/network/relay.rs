@@ -12,14 +12,14 @@ use std::{
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::Notify,
     task::spawn_local,
     time::timeout,
 };
 
 use super::{
-    copy,
+    clients, copy,
     inside::Inside,
     ports::{self, Taken},
 };
@@ -101,7 +101,10 @@ async fn accept(listener: &TcpListener, inside: &Rc<Inside>, goal: &Rc<Goal>) {
 
 async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &Goal) {
     let pod = match (goal.aim)(client) {
-        Some(to) => dial(inside, to).await,
+        Some(to) => match timeout(CONNECT, clients::dial(inside, to, client)).await {
+            Ok(done) => done,
+            Err(late) => Err(late.into()),
+        },
         None => Err(io::ErrorKind::ConnectionRefused.into()),
     };
     let done = match pod {
@@ -122,11 +125,6 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     }
 }
 
-async fn dial(inside: &Inside, to: SocketAddr) -> io::Result<TcpStream> {
-    let socket = inside.run(move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() })?;
-    timeout(CONNECT, socket.connect(to)).await?
-}
-
 async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Result<()> {
     let exchanges: Rc<RefCell<HashMap<SocketAddr, Rc<UdpSocket>>>> = Rc::default();
     let mut datagram = vec![0; BUFFER];
@@ -138,15 +136,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Res
             None if exchanges.borrow().len() >= EXCHANGES => continue,
             None => {
                 let Some(to) = (goal.aim)(peer.ip()) else { continue };
-                let Ok(pod) = inside.run(move || {
-                    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-                    let socket = std::net::UdpSocket::bind(any)?;
-                    socket.connect(to)?;
-                    socket.set_nonblocking(true)?;
-                    Ok(socket)
-                }) else {
-                    continue;
-                };
+                let Ok(pod) = clients::exchange(inside, to, peer.ip()) else { continue };
                 let pod = Rc::new(UdpSocket::from_std(pod)?);
                 exchanges.borrow_mut().insert(peer, pod.clone());
                 let (socket, exchanges, answers) = (socket.clone(), exchanges.clone(), pod.clone());

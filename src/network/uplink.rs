@@ -23,7 +23,10 @@ use nix::{
 };
 use tokio::sync::watch;
 
-use super::{host::Host, range::Range};
+use super::{
+    host::{Changes, Host},
+    range::Range,
+};
 
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
@@ -50,10 +53,11 @@ pub struct Within {
 pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
     let v6 = within.v6;
     let why = host.map(|host| {
-        let why = match host.set_up(v6) {
-            Ok(warning) => {
+        let set_up = Changes::listen().map_err(|e| e.to_string()).and_then(|c| Ok((c, host.set_up(v6)?)));
+        let why = match set_up {
+            Ok((changes, warning)) => {
                 tell.send_replace(Some(warning.map_or(Ok(()), Err)));
-                host.watch(v6)
+                host.watch(v6, &changes)
             }
             Err(why) => why,
         };

@@ -258,10 +258,13 @@ pub fn start(
                 trace::mark("client", "take the pod's lock, write its record");
                 launch(home, &dir, lock, pod.clone(), objects.clone(), options, first)
             });
-            if matches!(started, Err(Error::Network(network::Error::Gone)))
-                && let Some(lock) = dir.lock()?
-            {
-                started = launch(home, &dir, lock, pod, objects, options, first);
+            // A network that was killed meanwhile is followed by another.
+            for _ in 0..5 {
+                if matches!(started, Err(Error::Network(network::Error::Gone)))
+                    && let Some(lock) = dir.lock()?
+                {
+                    started = launch(home, &dir, lock, pod.clone(), objects.clone(), options, first);
+                }
             }
             if started.is_err() {
                 let _ = dir.remove();

@@ -31,6 +31,8 @@ pub(super) struct Facts {
     pub data: PathBuf,
     /// Whether an overlay could be mounted there.
     pub overlay: Result<bool, String>,
+    /// Whether `net.ipv4.ip_forward` may be written, which root's network needs.
+    pub forwarding: bool,
     /// `/dev/net/tun`
     pub tun: bool,
     pub pasta: Option<PathBuf>,
@@ -83,6 +85,8 @@ pub(super) fn gather(home: &Home) -> Facts {
         rootless: (!root).then(rootless),
         data: home.data.clone(),
         overlay: overlay(home, !root),
+        forwarding: nix::unistd::access("/proc/sys/net/ipv4/ip_forward", nix::unistd::AccessFlags::W_OK)
+            .is_ok(),
         tun: Path::new("/dev/net/tun").exists(),
         pasta: program("pasta"),
         slirp4netns: program("slirp4netns").is_some(),

@@ -136,22 +136,26 @@ fn overlay(facts: &Facts) -> Check {
 
 fn network(facts: &Facts) -> Check {
     const NAME: &str = "network";
-    let alone = "pods reach only themselves";
+    if facts.rootless.is_none() {
+        return match facts.forwarding {
+            true => ok(NAME, "a link to the host's own network, which forwards for pods while there are any"),
+            false => degraded(
+                NAME,
+                "/proc/sys/net/ipv4/ip_forward cannot be written: no network for pods",
+                "mount -o remount,rw /proc/sys, or `podctl run --network host`",
+            ),
+        };
+    }
+    let alone = "pods reach each other alone, and nothing beyond";
     match (facts.tun, &facts.pasta, facts.slirp4netns) {
-        (false, ..) => degraded(
-            NAME,
-            format!("there is no /dev/net/tun: {alone}, and no port is published"),
-            "sudo modprobe tun",
-        ),
+        (false, ..) => degraded(NAME, format!("there is no /dev/net/tun: {alone}"), "sudo modprobe tun"),
         (true, Some(path), _) => ok(NAME, format!("pods reach the outside through {}", path.display())),
-        (true, None, true) => degraded(
-            NAME,
-            "slirp4netns without pasta: pods reach the outside slowly",
-            "sudo apt install passt",
-        ),
+        (true, None, true) => {
+            ok(NAME, "pods reach the outside through slirp4netns; pasta (package passt) is faster")
+        }
         (true, None, false) => degraded(
             NAME,
-            format!("pasta is not installed: {alone}, and no port is published"),
+            format!("neither pasta nor slirp4netns is installed: {alone}"),
             "sudo apt install passt",
         ),
     }

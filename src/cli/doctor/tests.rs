@@ -26,6 +26,7 @@ fn laptop() -> Facts {
         }),
         data: "/home/ann/.local/share/podctl".into(),
         overlay: Ok(true),
+        forwarding: true,
         tun: true,
         pasta: Some("/usr/bin/pasta".into()),
         slirp4netns: true,
@@ -92,6 +93,7 @@ fn cases() -> Vec<(&'static str, Facts)> {
                 r.tried = Ok(false);
             }),
         ),
+        ("root where sysctls are read-only", with(|f| (f.rootless, f.forwarding) = (None, false))),
         ("no user namespaces for users", rootless(|r| r.clone = Some(0))),
         ("no user namespaces", rootless(|r| r.namespaces = Some(0))),
         ("a sandbox around podctl", rootless(|r| r.tried = Ok(false))),
