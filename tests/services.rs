@@ -119,6 +119,22 @@ fn services_of_other_files_pods_are_kept_by_run_and_those_of_its_own_go_with_the
     assert_eq!(names(), "service/alone\nservice/own\nservice/theirs\n");
     let refused = home.podctl(&["delete", "service", "own"]);
     assert!(stderr(&refused).contains("came with a pod"), "{}", stderr(&refused));
+    // Applied afterwards it is kept, with the node port that is served already.
+    let port = free_port();
+    let of_pod = pod("web", "web", SERVER, PORT)
+        + &service(
+            "web",
+            &format!(
+                "  type: NodePort\n{}",
+                SHOP.replace("port: 80,", &format!("port: 80, nodePort: {port},"))
+            ),
+        );
+    home.up(&of_pod, &[]);
+    until("the port is served", || get(port).is_ok());
+    assert!(home.apply(&of_pod).contains("service/web created"));
+    home.said(&["delete", "pod", "web", "--now"]);
+    assert_eq!(home.said(&["delete", "service", "web"]), "service \"web\" deleted\n");
+
     home.podctl(&["delete", "pod", "front", "--now"]);
     assert_eq!(names(), "service/alone\nservice/theirs\n");
     let file = home.file("apply.yaml", &(service("alone", SHOP) + &service("theirs", SHOP)));

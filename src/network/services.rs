@@ -3,7 +3,7 @@
 //! The keeper reads them from the store itself; it has to be told that they have changed, and to be
 //! given ports, which can be taken in the host's network only.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{fs, path::Path};
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
@@ -96,64 +96,37 @@ fn kept(home: &Home) -> Result<Vec<Service>, state::Error> {
 /// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
 pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result<(), Error> {
     let own = key(service);
-    let others = || present.seen.iter().filter(|s| key(&s.service) != own);
-    let before = present.seen.iter().find(|s| s.kept && key(&s.service) == own).map(|s| &s.service);
-    let had = before.map(ports::of_service).unwrap_or_default();
+    let (same, others): (Vec<&Seen>, Vec<&Seen>) = present.seen.iter().partition(|s| key(&s.service) == own);
+    let had: Vec<HostPort> = same.iter().flat_map(|s| ports::of_service(&s.service)).collect();
     let addressed = has_address(service);
     let Some(spec) = &mut service.spec else { return Ok(()) };
-    let before = before.and_then(|s| Some((fixed_number(s), s.spec.as_ref()?)));
     let kind = spec.type_.get_or_insert_with(|| "ClusterIP".into()).clone();
     if kind != "ExternalName" {
         spec.session_affinity.get_or_insert_with(|| "None".into());
     }
     if addressed {
-        let taken: Vec<u16> = others().filter_map(|s| fixed_number(&s.service)).collect();
-        let (range, v6) = match present.gateway {
-            Some(gateway) => (Range::of_gateway(gateway.v4), gateway.v6.is_some()),
-            None => {
-                let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-                (Range::beside(&routes).next(), Path::new("/proc/net/if_inet6").exists())
-            }
-        };
-        let mut pool = range.map(|range| Pool::new(range, v6, &taken));
-        let again = before.and_then(|(number, _)| number);
-        let address = pool.as_mut().and_then(|p| again.and_then(|n| p.again(n)).or_else(|| p.service(&own)));
+        let before = same.iter().find_map(|s| fixed_number(&s.service));
+        let address = address(&own, before, &others, present.gateway);
         spec.cluster_ip = address.map(|a| a.v4.to_string());
         spec.cluster_ips = address.map(|a| a.all().map(|a| a.to_string()).collect());
     }
-    let node_ports = |s: &Seen| -> Vec<i32> {
-        let ports = s.service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-        ports.filter_map(|p| p.node_port).collect()
-    };
-    let mut taken: HashSet<i32> = others().flat_map(node_ports).collect();
+    let mut taken: Vec<(i32, String)> =
+        others.iter().flat_map(|s| node_ports(&s.service)).map(|(_, p)| p).collect();
     for port in spec.ports.iter_mut().flatten() {
         let (number, protocol) = (port.port, protocol(port).to_owned());
         port.target_port.get_or_insert(IntOrString::Int(number));
         port.protocol = Some(protocol.clone());
-        let clash = port.node_port.and_then(|p| others().find(|s| node_ports(s).contains(&p)));
-        if let (Some(other), Some(number)) = (clash, port.node_port) {
-            let port = format!("{number}/{protocol}");
-            return Err(Error::PortInUse {
-                port,
-                holder: Some(format!("service {:?}", key(&other.service))),
-            });
-        }
-        if kind == "NodePort" && port.node_port.is_none_or(|p| p == 0) {
-            let known = before.iter().flat_map(|(_, spec)| spec.ports.iter().flatten());
-            let mut known = known.filter(|p| p.port == number && p.protocol.as_deref() == Some(&protocol));
-            let again = known.find_map(|p| p.node_port);
-            let mut free = || {
-                let count = NODE_PORTS.len() as u64;
-                let first = hash(&format!("{own} {number} {protocol} {}", nix::unistd::geteuid()));
-                (0..count).map(|step| NODE_PORTS.start() + (first.wrapping_add(step) % count) as u16).find(
-                    |p| {
-                        let target = Target::Service(own.clone(), number);
-                        let mut port = HostPort { ip: None, host: *p, udp: protocol == "UDP", target };
-                        taken.insert((*p).into()) && ports::take(&mut port, home, None).is_ok()
-                    },
-                )
-            };
-            port.node_port = again.or_else(|| free().map(Into::into));
+        match port.node_port.filter(|p| *p != 0) {
+            Some(chosen) => unused((chosen, protocol), &others)?,
+            None if kind == "NodePort" => {
+                let known = same.iter().flat_map(|s| node_ports(&s.service));
+                let mut again =
+                    known.filter(|(of, (_, p))| (*of, p) == (number, &protocol)).map(|(_, (n, _))| n);
+                let free = || free_node_port(home, &own, number, &protocol, &taken);
+                port.node_port = again.next().or_else(free);
+                taken.extend(port.node_port.map(|n| (n, protocol)));
+            }
+            None => {}
         }
     }
     let has = |port: &HostPort| had.iter().any(|h| h.host == port.host && h.udp == port.udp);
@@ -161,4 +134,59 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
         ports::take(&mut port, home, None)?;
     }
     Ok(())
+}
+
+/// The address it had before, else one by its name that no other Service has.
+fn address(
+    own: &str,
+    before: Option<u16>,
+    others: &[&Seen],
+    gateway: Option<Addresses>,
+) -> Option<Addresses> {
+    let taken: Vec<u16> = others.iter().filter_map(|s| fixed_number(&s.service)).collect();
+    let (range, v6) = match gateway {
+        Some(gateway) => (Range::of_gateway(gateway.v4)?, gateway.v6.is_some()),
+        None => {
+            let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+            (Range::beside(&routes).next()?, Path::new("/proc/net/if_inet6").exists())
+        }
+    };
+    let mut pool = Pool::new(range, v6, &taken);
+    before.and_then(|number| pool.again(number)).or_else(|| pool.service(own))
+}
+
+/// Of each port that has one the node port, with its protocol.
+fn node_ports(service: &Service) -> Vec<(i32, (i32, String))> {
+    let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+    ports.filter_map(|p| Some((p.port, (p.node_port.filter(|n| *n != 0)?, protocol(p).to_owned())))).collect()
+}
+
+fn unused(wanted: (i32, String), others: &[&Seen]) -> Result<(), Error> {
+    let has = |s: &&&Seen| node_ports(&s.service).iter().any(|(_, port)| *port == wanted);
+    match others.iter().find(has) {
+        Some(other) => Err(Error::PortInUse {
+            port: format!("{}/{}", wanted.0, wanted.1),
+            holder: Some(format!("service {:?}", key(&other.service))),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// One that nobody has, by the port's name, so that it is the same again unless somebody has it then.
+fn free_node_port(
+    home: &Home,
+    own: &str,
+    number: i32,
+    protocol: &str,
+    taken: &[(i32, String)],
+) -> Option<i32> {
+    let count = NODE_PORTS.len() as u64;
+    let first = hash(&format!("{own} {number} {protocol} {}", nix::unistd::geteuid())) % count;
+    let mut all = (0..count).map(|step| NODE_PORTS.start() + ((first + step) % count) as u16);
+    let free = all.find(|host| {
+        let target = Target::Service(own.to_owned(), number);
+        let mut port = HostPort { ip: None, host: *host, udp: protocol == "UDP", target };
+        !taken.contains(&((*host).into(), protocol.to_owned())) && ports::take(&mut port, home, None).is_ok()
+    });
+    free.map(Into::into)
 }
