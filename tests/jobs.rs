@@ -134,3 +134,14 @@ fn a_detached_job_says_that_nobody_sees_to_it() {
     let output = home.run(&job("true", "  completions: 2\n", "Never"), &["-d"]);
     assert!(!output.status.success() && stderr(&output).contains("run it without --detach"));
 }
+
+#[test]
+fn an_image_that_cannot_be_had_ends_the_job_and_its_other_pods() {
+    let home = Home::new();
+    let text = job("exec sleep 1000", "  completions: 2\n  parallelism: 2\n", "Never")
+        .replace("busybox:1.36", "nowhere.invalid/image:1");
+    let output = home.run(&text, FAST);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("ErrImagePull"), "{}", stderr(&output));
+    until("no pod is left", || stdout(&home.podctl(&["get", "pods", "-o", "name"])).is_empty());
+}

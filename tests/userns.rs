@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
 use common::{Home, stderr, stdout, until};
 
@@ -85,7 +85,10 @@ fn r_sec_1_it_is_on_the_network_and_nothing_is_left_of_it() {
     assert!(output.status.success(), "{}", stderr(&output));
     let output = home.podctl(&["exec", "p", "--", "nslookup", "p"]);
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let uid = home.pod("p")["metadata"]["uid"].as_str().unwrap().to_owned();
     assert!(home.podctl(&["delete", "p", "--now"]).status.success());
+    let lent = Command::new("find").args(["/sys/fs/cgroup", "-name", &format!("podctl-*{uid}")]).output();
+    assert_eq!(stdout(&lent.unwrap()), "");
     until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 }
 

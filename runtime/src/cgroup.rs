@@ -97,10 +97,12 @@ impl Cgroup {
         let dir = root.join(path.trim_start_matches('/'));
         let text = wanted(&dir);
         let known = V2_CONTROLLERS.into_iter().filter(|name| text.contains(&format!("+{name}"))).collect();
-        if writable(&dir) {
-            Ok(known)
-        } else {
-            Err(format!("cgroup {} cannot be written by this user", dir.display()))
+        match (writable(&dir), is_shared(&dir)) {
+            (true, false) => Ok(known),
+            (true, true) => {
+                Err(format!("cgroup {} holds other processes and cannot be divided", dir.display()))
+            }
+            (false, _) => Err(format!("cgroup {} cannot be written by this user", dir.display())),
         }
     }
 
@@ -331,6 +333,15 @@ fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
     }
 }
 
+/// Whether processes beside the caller keep a cgroup's controllers from being handed on. The root may hold processes;
+/// it alone has no type.
+fn is_shared(dir: &Path) -> bool {
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+    let own = std::process::id().to_string();
+    let divided = !read("cgroup.subtree_control").trim().is_empty();
+    dir.join("cgroup.type").exists() && !divided && read("cgroup.procs").lines().any(|pid| pid != own)
+}
+
 /// What `cgroup.subtree_control` is to be told: all controllers that are available and used.
 fn wanted(dir: &Path) -> String {
     let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
@@ -472,5 +483,20 @@ mod tests {
         fs::write(dir.path().join("cgroup.procs"), "").unwrap();
         fs::create_dir(dir.path().join("cgroup.subtree_control")).unwrap();
         assert!(detect_v2(dir.path().to_owned()).unwrap_err().contains("cannot be divided"));
+    }
+
+    #[test]
+    fn a_cgroup_that_holds_others_cannot_be_divided_unless_it_is_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        write("cgroup.procs", "1\n2\n");
+        assert!(!is_shared(dir.path()));
+        write("cgroup.type", "domain\n");
+        assert!(is_shared(dir.path()));
+        write("cgroup.procs", &format!("{}\n", std::process::id()));
+        assert!(!is_shared(dir.path()));
+        write("cgroup.procs", "1\n");
+        write("cgroup.subtree_control", "cpu memory\n");
+        assert!(!is_shared(dir.path()));
     }
 }

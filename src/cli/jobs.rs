@@ -66,12 +66,19 @@ impl Queue {
     ) -> Result<Vec<Started>, Error> {
         let now = self.began.elapsed();
         let mut started = Vec::new();
-        for running in &mut self.jobs {
+        for at in 0..self.jobs.len() {
+            let running = &mut self.jobs[at];
             running.look(now);
             for action in job::advance(&running.spec, &mut running.state, now) {
                 match action {
                     Action::Start { place, failures, ignored } => {
-                        let pod = start(running.job.pod(place, failures, ignored))?;
+                        let pod = match start(running.job.pod(place, failures, ignored)) {
+                            Ok(pod) => pod,
+                            Err(e) => {
+                                self.abandon();
+                                return Err(e);
+                            }
+                        };
                         let known = PodOf { dir: pod.dir.clone(), uid: pod.uid.clone() };
                         running.living.push((place, known.clone()));
                         running.all.push(known);
@@ -98,6 +105,14 @@ impl Queue {
     /// Starts no more pods.
     pub(super) fn stop(&mut self) {
         self.jobs.clear();
+    }
+
+    /// Starts no more pods, and kills those that live.
+    pub(super) fn abandon(&mut self) {
+        for (_, pod) in self.jobs.iter().flat_map(|running| &running.living) {
+            delete::ask(&pod.dir, Some(Duration::ZERO));
+        }
+        self.stop();
     }
 
     /// Whether every job has ended.

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -125,7 +125,10 @@ impl Contained {
         let Ok(cgroup) = made else { return };
         // The supervisor cannot take it away, being in it: whoever comes next does.
         let paths: Vec<_> = cgroup.directories().map(|path| path.display().to_string()).collect();
-        let _ = fs::write(Path::new(RANGES).join(self.base.to_string()), paths.join("\n"));
+        let record = Path::new(RANGES).join(self.base.to_string());
+        if let Ok(mut record) = File::options().append(true).open(record) {
+            let _ = writeln!(record, "{}", paths.join("\n"));
+        }
         let _ = cgroup.lend(self.base, supervisor.pid);
     }
 }
@@ -133,26 +136,41 @@ impl Contained {
 /// Takes away the cgroups of pods that have ended. One that is ending may be waited for so long.
 pub(super) fn tidy(patience: Duration) {
     let began = Instant::now();
-    for entry in fs::read_dir(RANGES).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let Ok(file) = File::options().append(true).open(&path) else { continue };
-        let divided = || {
-            let own = text.lines().next().map(Path::new).and_then(|lent| lent.read_dir().ok());
-            own.into_iter()
-                .flatten()
-                .flatten()
-                .any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))
-        };
-        let free = || !text.is_empty() && file.try_lock().is_ok();
-        while !free() && !text.is_empty() && !divided() && began.elapsed() < patience {
-            std::thread::sleep(Duration::from_millis(2));
+    let wait = || {
+        std::thread::sleep(Duration::from_millis(2));
+        began.elapsed() < patience
+    };
+    for path in fs::read_dir(RANGES).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let lent = || fs::read_to_string(&path).unwrap_or_default();
+        let Ok(mut file) = File::options().append(true).open(&path) else { continue };
+        let mut free = false;
+        while !lent().is_empty() {
+            free = file.try_lock().is_ok();
+            if free || is_divided(&lent()) || !wait() {
+                break;
+            }
         }
-        if free() {
-            text.lines().for_each(|path| drop(Cgroup::remove_tree(Path::new(path))));
-            let _ = file.set_len(0);
+        if !free {
+            continue;
         }
+        // The lock is free a moment before the supervisor has left its cgroup.
+        let text = lent();
+        let mut left: Vec<&str> = text.lines().collect();
+        loop {
+            left.retain(|path| Cgroup::remove_tree(Path::new(path)).is_err());
+            if left.is_empty() || !wait() {
+                break;
+            }
+        }
+        let left: String = left.iter().map(|path| format!("{path}\n")).collect();
+        let _ = file.set_len(0).and_then(|()| file.write_all(left.as_bytes()));
     }
+}
+
+/// Whether the pod that was lent these cgroups lives in them: at its end it takes its own away first.
+fn is_divided(lent: &str) -> bool {
+    let inner = lent.lines().next().and_then(|path| fs::read_dir(path).ok());
+    inner.into_iter().flatten().flatten().any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))
 }
 
 /// In the supervisor: the files of `home` get their places, and the hostPaths others. Gives what has to be held,

@@ -170,13 +170,20 @@ fn overlay(home: &Home, rootless: bool) -> Result<bool, String> {
 fn cgroups() -> Cgroups {
     let systemd = Path::new("/run/systemd/system").exists();
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let bus = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|dir| Path::new(&dir).join("bus").exists());
-    let unit = format!(
-        "/sys/fs/cgroup/user.slice/user-{0}.slice/user@{0}.service/cgroup.controllers",
-        nix::unistd::geteuid()
-    );
+    // As the supervisor's scope is asked for: of the user's systemd, of root of the machine's.
+    let (bus, given) = match nix::unistd::geteuid() {
+        root if root.is_root() => {
+            let bus = Path::new("/run/dbus/system_bus_socket").exists();
+            (bus, "/sys/fs/cgroup/cgroup.controllers".to_owned())
+        }
+        user => {
+            let dir = std::env::var_os("XDG_RUNTIME_DIR");
+            let slice = format!("/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service");
+            (dir.is_some_and(|dir| Path::new(&dir).join("bus").exists()), slice + "/cgroup.controllers")
+        }
+    };
     let delegated = (systemd && unified && bus && program("busctl").is_some())
-        .then(|| text(&unit).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
+        .then(|| text(&given).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
     Cgroups { systemd, unified, delegated, available: Cgroup::available() }
 }
 

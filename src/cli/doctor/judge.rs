@@ -196,9 +196,10 @@ fn cgroups(facts: &Cgroups, user: &str) -> Check {
             let mend = match (facts.systemd, facts.unified) {
                 (true, _) => "log in through systemd (ssh, console or machinectl shell), not with su or sudo"
                     .to_owned(),
-                (false, true) => format!(
-                    "sudo sh -c \"mkdir -p /sys/fs/cgroup/{user} && cd /sys/fs/cgroup/{user} && chown {user} . cgroup.procs cgroup.subtree_control && echo $$ >cgroup.procs\""
-                ),
+                // A shell that is in the cgroup itself keeps it from being divided.
+                (false, true) => {
+                    "run podctl as root; version 2 gives users limits through systemd".to_owned()
+                }
                 (false, false) => format!(
                     "sudo sh -c \"for c in cpu memory pids; do mkdir -p /sys/fs/cgroup/\\$c/{user} && cd /sys/fs/cgroup/\\$c/{user} && chown {user} . * && echo $$ >cgroup.procs; done\""
                 ),

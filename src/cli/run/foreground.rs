@@ -65,6 +65,7 @@ pub(super) fn foreground(
                 if interrupts == 0 && failure.is_none() {
                     failure = hopeless(now);
                     if failure.is_some() {
+                        jobs.abandon();
                         notes.end_is_known();
                         delete::ask(&pod.dir, Some(Duration::ZERO));
                     }
