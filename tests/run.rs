@@ -220,6 +220,18 @@ fn bad_manifests_start_nothing_and_say_where() {
         "{words}"
     );
     assert!(home.traces().is_empty());
+
+    let file = home.file("pod.yaml", "");
+    for (bytes, words) in [
+        (&b"apiVersion: v1\nkind: caf\xe9\n"[..], "it is not text in UTF-8"),
+        (b"\xff\xfea\0", "it is not text in UTF-8"),
+        (b"", "the files hold no Pod"),
+        (b"# nothing\n---\n", "the files hold no Pod"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        let output = home.podctl(&["run", &file]);
+        assert!(!output.status.success() && stderr(&output).contains(words), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -51,6 +51,16 @@ fn text<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
     }
 }
 
+/// Kind, namespace and name.
+pub(super) type Identity = (String, String, String);
+
+/// What a cluster would have one of; none for what has no name.
+pub(super) fn identity(node: &Node) -> Option<Identity> {
+    let meta = node.get("metadata")?;
+    let namespace = text(meta, "namespace").unwrap_or("default");
+    Some((text(node, "kind")?.to_owned(), namespace.to_owned(), text(meta, "name")?.to_owned()))
+}
+
 /// The object with a name, when it leaves that to the API server (`generateName`).
 fn named(node: &Node) -> Option<Node> {
     let meta = node.get("metadata").filter(|meta| meta.get("name").is_none())?;

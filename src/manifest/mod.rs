@@ -24,7 +24,7 @@ pub use names::{Named, names};
 pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
 pub use references::{Reference, named, references};
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use k8s_openapi::api::core::v1::{
     ConfigMap, EphemeralContainer, PersistentVolumeClaim, Pod, Secret, Service,
@@ -147,6 +147,7 @@ pub fn load_beside(
     let mut manifest = Manifest::default();
     let mut found = Vec::new();
     let mut templates = Vec::new();
+    let mut met: HashMap<decode::Identity, serde_json::Value> = HashMap::new();
     for source in sources {
         let documents = match tree::parse(source) {
             Ok(documents) => documents,
@@ -157,6 +158,16 @@ pub fn load_beside(
         };
         for document in documents {
             let mut report = Report { file: &source.name, root: &document, found: Vec::new() };
+            // Files may bring the same along; two that differ are an accident, and so are two of one pod.
+            if let Some(identity) = decode::identity(&document) {
+                let (kind, _, name) = identity.clone();
+                let before = met.insert(identity, document.json());
+                if before.is_some_and(|before| kind == "Pod" || before != document.json()) {
+                    let message =
+                        format!("Duplicate value: {name:?}: the files hold another {kind} of that name");
+                    report.error("metadata.name", message);
+                }
+            }
             decode::object(&document, "", &mut manifest, &mut templates, &mut report);
             found.extend(report.found.iter().cloned());
         }

@@ -232,7 +232,12 @@ pub(super) fn source(file: &str) -> Result<Source, Error> {
         "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
         path => (path, fs::read_to_string(path).map(|t| text = t)),
     };
-    done.map_err(io(format!("cannot read {name}")))?;
+    done.map_err(|e| match e.kind() {
+        std::io::ErrorKind::InvalidData => {
+            Error::Said(format!("cannot read {name}: it is not text in UTF-8; save it in that encoding"))
+        }
+        _ => io(format!("cannot read {name}"))(e),
+    })?;
     Ok(Source { name: name.to_owned(), text })
 }
 
