@@ -201,6 +201,8 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
                 Some(connection) => state.serve(connection),
                 None => {
                     host.iter().for_each(|host| host.leave());
+                    // The next one need not wait for all that the kernel has to do when this process ends.
+                    let _ = lock.unlock();
                     return Ok(());
                 }
             }
@@ -370,9 +372,14 @@ impl State {
         let (number, addresses) = taken.ok_or_else(|| io::Error::other("every address is in use"))?;
         on.number = Some(number);
         let name = link_name(number);
-        self.route.veth(&name, super::POD_LINK, namespace.as_fd())?;
-        let index = self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?;
-        on.link = Some(index);
+        let find = |name: String| self.inside.run(move || Ok(if_nametoindex(name.as_str())?));
+        let make = || self.route.veth(&name, super::POD_LINK, namespace.as_fd());
+        make().or_else(|e| match e.kind() {
+            // Of a pod that has left, whose namespace somebody holds.
+            io::ErrorKind::AlreadyExists => self.route.delete(find(name.clone())?).and_then(|()| make()),
+            _ => Err(e),
+        })?;
+        let index = find(name)?;
         inside::link_up(&self.route, index, addresses.all())?;
         self.admit(number, Member { pod, addresses, ready: false }, on);
         Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
@@ -394,7 +401,7 @@ impl State {
         }
         on.number = Some(number);
         let name = link_name(number);
-        on.link = Some(self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?);
+        self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?;
         self.admit(number, Member { pod, addresses, ready }, on);
         Ok(())
     }
@@ -476,17 +483,19 @@ impl State {
 
     fn leave(&self, pod: &OnNetwork) {
         pod.relays.iter().for_each(JoinHandle::abort);
-        if let Some(index) = pod.link {
-            // Mostly gone already, with the pod's own namespace.
-            let _ = self.route.delete(index);
-        }
+        // Its link goes with the pod's own namespace; to delete it would keep everybody waiting.
         if let Some(number) = pod.number {
             self.registry.borrow_mut().members.remove(&number);
-            self.diags.borrow_mut().remove(&number);
+            // The kernel takes its time to close it.
+            let diag = self.diags.borrow_mut().remove(&number);
+            std::thread::spawn(move || drop(diag));
             self.pool.borrow_mut().give_back(number);
         }
         self.settle_services();
-        self.apply();
+        if self.connections.get() > 1 {
+            // With the last one all rules go, or another pod's coming makes them anew.
+            self.apply();
+        }
     }
 
     /// Makes the packet rules say what the registry says.
@@ -513,7 +522,6 @@ impl State {
 #[derive(Debug, Default)]
 struct OnNetwork {
     number: Option<u16>,
-    link: Option<u32>,
     address: Rc<Cell<Option<std::net::IpAddr>>>,
     relays: Vec<Relay>,
     /// What was published, until the supervisor has it.
