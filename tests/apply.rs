@@ -103,7 +103,7 @@ fn the_pods_of_a_workload_are_deleted_by_its_file() {
 }
 
 #[test]
-fn a_qualified_host_name_that_is_too_long_fails_the_start() {
+fn a_qualified_host_name_that_is_too_long_is_refused() {
     let home = Home::new();
     let long = "s".repeat(60);
     let text = format!(
@@ -111,7 +111,7 @@ fn a_qualified_host_name_that_is_too_long_fails_the_start() {
     );
     let output = home.run(&text, &["--network", "none"]);
     assert_eq!(output.status.code(), Some(1));
-    let words = "is too long (64 characters is the max, 88 characters requested)";
+    let words = "has 88 characters; a host name has 64 characters at most";
     assert!(stderr(&output).contains(words), "{}", stderr(&output));
     assert!(home.pod("p").is_null());
 }

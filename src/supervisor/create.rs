@@ -32,13 +32,13 @@ pub(super) struct Making {
     filter: Option<Rc<Program>>,
     streams: HashMap<Stream, OwnedFd>,
     input: Option<OwnedFd>,
-    log: Log,
-    log_path: PathBuf,
+    /// From its start on.
+    log: Option<Log>,
     layer: PathBuf,
 }
 
 impl Making {
-    /// Nothing of it is left; its log, which has nothing in it, is the next one's.
+    /// Nothing of it is left.
     fn give_up(self) {
         let _ = self.created.process.signal(libc::SIGKILL);
         let _ = self.created.process.wait();
@@ -66,11 +66,20 @@ impl Supervisor {
 
     pub(super) fn start(&mut self, run: Run) {
         self.give_up_made(|made| made.container == run.container && *made != run);
-        let known = if self.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
-        match (known, self.making.get_mut(&run)) {
-            (Ok(()), Some(making)) => making.created.start(),
-            (Err(failure), _) => self.start_failed(run, failure),
-            (Ok(()), None) => {}
+        let made = if self.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
+        // A log says that its container has had its turn.
+        let log_path = self.log_path(&run);
+        let logs = |()| Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e));
+        match (made.and_then(logs), self.making.get_mut(&run)) {
+            (Ok(log), Some(making)) => {
+                making.log = Some(log);
+                making.created.start();
+            }
+            (Err(failure), _) => {
+                self.give_up_made(|made| *made == run);
+                self.start_failed(run, failure);
+            }
+            (Ok(_), None) => {}
         }
     }
 
@@ -82,6 +91,11 @@ impl Supervisor {
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
         self.making.insert(run.clone(), making);
         Ok(())
+    }
+
+    fn log_path(&self, run: &Run) -> PathBuf {
+        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
+        self.home.log(&self.dir.namespace, &self.dir.name, uid, &run.container, run.attempt)
     }
 
     fn start_failed(&mut self, run: Run, (reason, message): Failure) {
@@ -115,7 +129,10 @@ impl Supervisor {
 
     fn started(&mut self, run: &Run, making: Making, terminal: Option<OwnedFd>) {
         steps::mark(TRACED, &format!("see container {} executed", run.container));
-        let Making { created, cgroup, spec, filter, mut streams, input, log, log_path, layer } = making;
+        let Making { created, cgroup, spec, filter, mut streams, input, log: Some(log), layer } = making
+        else {
+            return;
+        };
         if let Some(terminal) = terminal.filter(|t| nonblocking(t).is_ok()) {
             streams.insert(Stream::Stdout, terminal);
         }
@@ -136,7 +153,7 @@ impl Supervisor {
             spec,
             streams,
             log,
-            log_path,
+            log_path: self.log_path(run),
             layer,
             input,
             filter,
@@ -198,10 +215,6 @@ impl Supervisor {
                 .map_err(config)?;
         let prepared =
             self.join_target(&run.container, prepared).map_err(|e| broken("join its target", &e))?;
-        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        let log_path = self.home.log(&self.dir.namespace, &self.dir.name, &uid, &run.container, run.attempt);
-        let log = Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e))?;
-
         let cgroup = match &self.cgroups {
             Some(pod) => {
                 let cgroup = Cgroup::create(&pod.parent, &format!("{}-{}", run.container, run.attempt))
@@ -240,12 +253,12 @@ impl Supervisor {
             upper: layer.join("upper"),
             work: layer.join("work"),
         };
-        steps::mark(TRACED, &format!("prepare container {}: its spec, layer, log, cgroup", run.container));
+        steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
         let filter = self.compiled(&prepared.spec).map_err(|e| broken("compile the seccomp profile", &e))?;
         match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
             Ok(created) => {
                 let spec = prepared.spec;
-                Ok(Making { created, cgroup, spec, filter, streams, input, log, log_path, layer })
+                Ok(Making { created, cgroup, spec, filter, streams, input, log: None, layer })
             }
             Err(e) => {
                 let _ = cgroup.as_ref().map(Cgroup::remove);
