@@ -174,9 +174,11 @@ impl Home {
 
     /// This home's processes of one of podctl's roles.
     fn of_role(&self, role: &str) -> Vec<Pid> {
-        let end = format!(": podctl internal {role} ");
+        // A supervisor's pod stands behind its role.
+        let called = format!(": podctl internal {role} ");
         let traces = self.traces();
-        let ids = traces.iter().filter_map(|t| t.strip_prefix("process ")?.strip_suffix(&end)?.parse().ok());
+        let ids =
+            traces.iter().filter_map(|t| t.strip_prefix("process ")?.split_once(&called)?.0.parse().ok());
         ids.map(Pid::from_raw).collect()
     }
 
