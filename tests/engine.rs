@@ -185,8 +185,8 @@ fn zombies_do_not_gather_where_nobody_waits(engine: &Engine) {
         drop(run(engine, "default", "true"));
         engine.pod("default", "p").unwrap().wait().unwrap();
     }
-    // The last pod's supervisor and puller, the network's keeper and guard, the user namespace's holder.
-    assert!(zombies().len() <= 5, "{:#?}", zombies());
+    // The last pod's supervisor and puller, the network's keeper and guard.
+    assert!(zombies().len() <= 4, "{:#?}", zombies());
 }
 
 fn a_killed_keeper_is_followed_wherever_the_directories_are(engine: &Engine) {

@@ -149,6 +149,23 @@ fn r_term_1_a_second_ctrl_c_kills() {
 }
 
 #[test]
+fn with_a_linger_the_next_pod_finds_the_user_namespace_of_the_last_one() {
+    let home = Home::new();
+    let script = shell("a", "readlink /proc/self/ns/user");
+    let file = home.file("pod.yaml", &pod(&format!("  restartPolicy: Never\n  containers:\n{script}")));
+    let namespace = || {
+        let mut command = home.command(&["run", "--network", "none", "--replace", &file]);
+        let output = command.env("PODCTL_LINGER", "2").output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        stdout(&home.podctl(&["logs", "p"]))
+    };
+    let first = namespace();
+    assert!(first.starts_with("user:["), "{first}");
+    assert_eq!(namespace(), first);
+    until("its holder has ended", || home.traces().iter().all(|trace| !trace.contains("internal")));
+}
+
+#[test]
 fn a_killed_supervisor_takes_its_containers_along_and_is_swept() {
     let home = Home::new();
     let text = format!("  containers:\n{}", shell("a", "while :; do sleep 0.1; done"));

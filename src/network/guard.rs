@@ -17,7 +17,7 @@ use nix::{
     sched::CloneFlags,
     sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
 };
-use podctl_runtime::Process;
+use podctl_runtime::{IdMappings, Process};
 
 use super::{Error, RECORD, host, keeper, open_lock, services, socket_path, step};
 use crate::{
@@ -80,6 +80,7 @@ pub(super) fn start(
     home: &Home,
     survivors: Option<&Survivors>,
     users: Option<BorrowedFd<'_>>,
+    mappings: Option<&IdMappings>,
 ) -> Result<Process, Error> {
     let path = socket_path(home);
     let _ = fs::remove_file(&path);
@@ -90,7 +91,7 @@ pub(super) fn start(
         .map_err(step("make the network's socket"))?;
     let lock = open_lock(home)?;
     // PID 1 of a PID namespace: what it starts ends with it.
-    let namespaces = CloneFlags::CLONE_NEWPID;
+    let mut namespaces = CloneFlags::CLONE_NEWPID;
     let data = File::open(&home.data).map_err(step("open podctl's data directory"))?;
     let mut fds = vec![
         (listener.as_fd(), keeper::LISTENER),
@@ -106,9 +107,12 @@ pub(super) fn start(
         "network-again"
     } else {
         join.extend(users.map(|users| (users, CloneFlags::CLONE_NEWUSER)));
+        if join.is_empty() && mappings.is_some() {
+            namespaces |= CloneFlags::CLONE_NEWUSER;
+        }
         "network"
     };
-    role(name, namespaces, None, &join, &fds).map_err(|e| {
+    role(name, namespaces, mappings, &join, &fds).map_err(|e| {
         let _ = fs::remove_file(&path);
         e.into()
     })
@@ -163,7 +167,7 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
         bury(home);
         return Ok(None);
     }
-    let next = start(home, survivors.as_ref(), None)?;
+    let next = start(home, survivors.as_ref(), None, None)?;
     // Nobody is there to be told what does not work; the next command that asks is.
     services::publish(home);
     Ok(Some(next))

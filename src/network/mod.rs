@@ -35,6 +35,7 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
 pub use member::{Member, join, joined};
@@ -219,7 +220,11 @@ fn open_lock(home: &Home) -> Result<File, Error> {
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::Step`].
-pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection, Error> {
+pub fn connect(
+    home: &Home,
+    users: Option<BorrowedFd<'_>>,
+    mappings: Option<&IdMappings>,
+) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
     let mut started = false;
@@ -238,7 +243,7 @@ pub fn connect(home: &Home, users: Option<BorrowedFd<'_>>) -> Result<Connection,
             if survivors.is_none() {
                 guard::bury(home);
             }
-            let keeper = guard::start(home, survivors.as_ref(), users)?;
+            let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
             started = true;

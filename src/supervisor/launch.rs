@@ -344,10 +344,11 @@ fn launch(
     let host_ipc = host(pod.spec.as_ref().and_then(|s| s.host_ipc));
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     let on_network = own_network && options.network;
-    let users = mappings.as_ref().map(|mappings| userns::shared(home, mappings)).transpose()?;
-    trace::mark("client", "find or make the user namespace");
+    let users = mappings.as_ref().filter(|_| userns::lingers());
+    let users = users.map(|mappings| userns::shared(home, mappings)).transpose()?;
     let users_namespace = users.as_ref().map(|users| users.namespace.as_fd());
-    let network = on_network.then(|| network::connect(home, users_namespace)).transpose()?;
+    let network =
+        on_network.then(|| network::connect(home, users_namespace, mappings.as_ref())).transpose()?;
     warnings.extend(network.iter().flat_map(|n| n.warnings.clone()));
     let published = match &network {
         Some(network) => publish::publish(home, dir, network, &mut pod, &objects, options.publish_all)
@@ -401,10 +402,13 @@ fn launch(
     if !host_ipc {
         namespaces |= CloneFlags::CLONE_NEWIPC;
     }
-    // Mostly the same one; a network that is there already may have another.
+    // The network's pods share its user namespace: the step of mapping ids is saved, too.
     let networks = network.as_ref().map(|n| n.user_namespace.as_fd()).filter(|_| rootless);
     let join = networks.or(users_namespace).map(|namespace| (namespace, CloneFlags::CLONE_NEWUSER));
     let join = join.as_slice();
+    if rootless && join.is_empty() {
+        namespaces |= CloneFlags::CLONE_NEWUSER;
+    }
     if own_network {
         namespaces |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
     }
@@ -425,16 +429,20 @@ fn launch(
     fds.extend(contained.iter().flat_map(contained::Contained::fds));
     let own = contained.as_ref().map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
     let into = if own.is_some() { own.as_slice() } else { join };
-    let supervisor = role(&called, namespaces, None, into, &fds)?;
+    let supervisor = role(&called, namespaces, mappings.as_ref(), into, &fds)?;
     trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
         true => None,
         false => {
-            let namespaces = if rootless { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
+            let namespaces = match rootless {
+                true if join.is_empty() => CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+                true => CloneFlags::CLONE_NEWNS,
+                false => CloneFlags::empty(),
+            };
             let fds = [(pullers_end.as_fd(), PULLER), (pullers_screen.as_fd(), SCREEN)];
             let name = if options.progress { "pull-agent" } else { "pull-quietly" };
-            Some(role(name, namespaces, None, join, &fds)?)
+            Some(role(name, namespaces, mappings.as_ref(), join, &fds)?)
         }
     };
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);

@@ -1,7 +1,7 @@
-//! The user namespace that an ordinary user's pods share.
+//! The user namespace that an ordinary user's pods share from one start to the next, where the user wants that.
 //!
 //! To map its ids takes two more programs, and more time than all else of a start. So a process holds the namespace
-//! while a pod is in it, and longer where the user wants that: the next pod only has to join. Nobody speaks to that process. It reads a
+//! while a pod is in it, and a while longer: the next pod only has to join. Nobody speaks to that process. It reads a
 //! FIFO, named by its process id, which every pod holds open for writing; the kernel closes it with the pod.
 
 use std::{
@@ -36,8 +36,17 @@ use crate::state::Home;
 /// Descriptor of the FIFO that the holder reads.
 const FIFO: RawFd = 3;
 
-/// For so many seconds after the last pod the namespace is held for the next one; by itself it ends with the last.
+/// For so many seconds after the last pod the namespace is held for the next one.
 const LINGER: &str = "PODCTL_LINGER";
+
+fn linger() -> Option<Duration> {
+    std::env::var(LINGER).ok()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Whether the user wants it.
+pub(crate) fn lingers() -> bool {
+    linger().is_some_and(|linger| !linger.is_zero())
+}
 
 /// The namespace, and what keeps it for others who come later.
 #[derive(Debug)]
@@ -123,8 +132,7 @@ fn hold(fifo: &OwnedFd) -> io::Result<()> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     // By its edges, for a FIFO that nobody writes to any more would be readable for ever.
     epoll.add(fifo, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
-    let linger = std::env::var(LINGER).ok().and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
-    let linger = EpollTimeout::try_from(linger.unwrap_or_default()).unwrap_or(EpollTimeout::MAX);
+    let linger = EpollTimeout::try_from(linger().unwrap_or_default()).unwrap_or(EpollTimeout::MAX);
     let mut named = true;
     loop {
         let wait = match (in_use(fifo), named) {
