@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signalfd::SignalFd,
@@ -102,16 +102,16 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
             return Err(Error::Said(message));
         }
         notes.show(&pod.dir, several);
+        let status = now.status.clone().unwrap_or_default();
+        if reached(&status, args.wait) || status.phase.as_deref() == Some("Succeeded") {
+            return Ok(Outcome::AsWished);
+        }
         if let Some((container, why)) = crash_loop(&now) {
             warn(&format!(
                 "container {container}: {why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0} -c {container}` say more",
                 pod.dir.name
             ));
             return Ok(Outcome::Trying);
-        }
-        let status = now.status.clone().unwrap_or_default();
-        if reached(&status, args.wait) || status.phase.as_deref() == Some("Succeeded") {
-            return Ok(Outcome::AsWished);
         }
         if status.phase.as_deref() == Some("Failed") || !lives {
             let how = end(&now).unwrap_or_else(|| "has ended".into());
@@ -147,8 +147,17 @@ fn reached(status: &PodStatus, wait: Wait) -> bool {
     !all.is_empty()
         && all.iter().all(|c| match wait {
             Wait::Ready => c.ready,
-            _ => c.state.as_ref().is_some_and(|s| s.running.is_some() || s.terminated.is_some()),
+            _ => has_run(c),
         })
+}
+
+/// Whether it runs or has run, however that ended: one that ends at once would else be seen to run or not by chance.
+fn has_run(container: &ContainerStatus) -> bool {
+    let started = |s: &ContainerState| {
+        s.running.is_some()
+            || s.terminated.as_ref().is_some_and(|t| t.reason.as_deref() != Some("StartError"))
+    };
+    [&container.state, &container.last_state].into_iter().flatten().any(started)
 }
 
 /// A container that ends again and again may never come to what is waited for.
