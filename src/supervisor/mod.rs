@@ -244,7 +244,11 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let pod_ips = match &joined {
         Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
-        None => addresses(),
+        // The one that the machine is known by comes first.
+        None => {
+            let others = addresses().into_iter().filter(|own| Some(own) != launch.host_ip.as_ref());
+            launch.host_ip.iter().cloned().chain(others).collect()
+        }
     };
     let resolver = joined.as_ref().map(|j| j.gateway.v4.into());
     let host_ip = launch.host_ip.or_else(|| pod_ips.first().cloned());
@@ -548,6 +552,8 @@ pub(crate) fn detach_from_terminal() {
 /// The pod's addresses, as its network namespace has them.
 fn addresses() -> Vec<String> {
     let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    // Links of root's pods are not the machine's.
+    let found = found.filter(|i| !i.interface_name.starts_with("podctl"));
     let mut all: Vec<std::net::IpAddr> = found
         .filter_map(|i| {
             let address = i.address?;
