@@ -4,12 +4,15 @@ mod common;
 
 use std::{
     fs,
-    io::{Read, Write},
     net::{TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
-use common::{Home, stderr, stdout, until};
+use common::{
+    Home,
+    net::{free_port, get, own_address},
+    stderr, stdout, until,
+};
 
 /// A pod with one busybox container that runs a line of shell; `more` is further YAML of the container.
 fn pod(name: &str, script: &str, more: &str) -> String {
@@ -27,20 +30,6 @@ fn service(name: &str, app: &str, spec: &str) -> String {
 /// Serves the word `hello` over HTTP at port 8080.
 const SERVER: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 const PORT: &str = "    ports: [{name: http, containerPort: 8080}]\n";
-
-/// A port of this machine that nobody has at the moment.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn get(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
-}
 
 impl Home {
     fn up(&self, text: &str, flags: &[&str]) -> std::process::Output {
@@ -362,18 +351,7 @@ spec:
 
 #[test]
 fn a_pod_reaches_this_machines_own_address() {
-    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Nothing is sent; a machine without a network has no outside.
-    let Ok(()) = probe.connect("192.0.2.1:9") else { return };
-    let address = probe.local_addr().unwrap().ip();
-    let listener = TcpListener::bind((address, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside\n");
-        }
-    });
+    let Some((address, port)) = own_address() else { return };
     let home = Home::new();
     let client = home.run(&pod("client", &format!("wget -qO- http://{address}:{port}"), ""), &[]);
     assert!(stdout(&client).contains("outside"), "{}", stderr(&client));

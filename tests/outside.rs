@@ -8,13 +8,17 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io::{Read, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::unix::fs::symlink,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use common::{Home, stderr, stdout, until};
+use common::{
+    Home,
+    net::{free_port, own_address},
+    stderr, stdout, until,
+};
 use nix::{
     sched::{CloneFlags, setns, unshare},
     sys::signal::{Signal, kill},
@@ -516,7 +520,7 @@ fn a_published_port_shows_a_root_pod_the_clients_own_address() {
 fn a_published_port_shows_the_clients_own_address() {
     let Some((address, _)) = own_address() else { return };
     let home = with_image();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let file = home.file("pod.yaml", &watching("web"));
     home.podctl(&["run", "-d", "-p", &format!("{port}:8080"), &file]);
     until("the pod has seen the address", || {
@@ -604,26 +608,6 @@ fn a_changed_resolv_conf_of_the_host_is_followed() {
         fs::write(&conf, "nameserver 203.0.113.54\n").unwrap();
         until("the other resolver is asked", || lookup().contains("203.0.113.54"));
     });
-}
-
-/// An address of this machine with a server there that says `outside`; none without a network.
-fn own_address() -> Option<(IpAddr, u16)> {
-    let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
-    // Nothing is sent.
-    if probe.connect("192.0.2.1:9").is_err() {
-        eprintln!("skipped: this machine has no network");
-        return None;
-    }
-    let address = probe.local_addr().unwrap().ip();
-    let listener = TcpListener::bind((address, 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        while let Ok((mut stream, _)) = listener.accept() {
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\noutside\n");
-        }
-    });
-    Some((address, port))
 }
 
 #[test]

@@ -5,10 +5,14 @@ mod common;
 use std::{
     io::{Read, Write},
     net::{Ipv6Addr, Shutdown, TcpListener, TcpStream},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use common::{Home, stderr, stdout, until};
+use common::{
+    Home,
+    net::{free_port, get},
+    stderr, stdout, until,
+};
 
 /// A pod with one busybox container that runs a line of shell; `more` is further YAML of the container.
 fn pod(name: &str, app: &str, script: &str, more: &str) -> String {
@@ -25,19 +29,6 @@ fn service(name: &str, spec: &str) -> String {
 const SERVER: &str = "hostname > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 const PORT: &str = "    ports: [{name: http, containerPort: 8080}]\n";
 const SHOP: &str = "  selector: {app: web}\n  ports: [{name: http, port: 80, targetPort: http}]\n";
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn get(port: u16) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
-}
 
 impl Home {
     fn up(&self, text: &str, flags: &[&str]) {

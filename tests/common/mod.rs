@@ -2,6 +2,8 @@
 // Each suite uses a part of it.
 #![allow(dead_code)]
 
+pub mod net;
+
 use std::{
     fs,
     path::PathBuf,
