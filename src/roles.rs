@@ -4,8 +4,11 @@
 
 use std::{
     ffi::OsStr,
+    os::fd::{FromRawFd, OwnedFd, RawFd},
     sync::atomic::{AtomicBool, Ordering},
 };
+
+use podctl_runtime::settle;
 
 use crate::{
     cli::doctor,
@@ -32,6 +35,9 @@ const ROLES: [Role; 12] = [
     ("try-overlay", doctor::try_overlay),
 ];
 
+/// Descriptor by which a role hears that its ids are mapped; it is started while they are.
+pub(crate) const MAPPED: RawFd = 15;
+
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 /// Must be the first thing in `main` of every program that uses this library.
@@ -48,7 +54,9 @@ pub fn init() {
     }
     let name = args.next();
     if let Some((_, main)) = ROLES.iter().find(|(role, _)| name.as_deref() == Some(OsStr::new(role))) {
-        std::process::exit(main());
+        // SAFETY: a role is started with this descriptor, and nobody has taken it yet.
+        let mapped = settle(unsafe { OwnedFd::from_raw_fd(MAPPED) });
+        std::process::exit(mapped.map_or(1, |()| main()));
     }
 }
 

@@ -74,15 +74,20 @@ impl IdMappings {
         same("uid_map", &self.uids) && same("gid_map", &self.gids)
     }
 
-    /// Gives the namespace of `pid` its ids: by itself where it may, else through `newuidmap` and `newgidmap`, both at once.
-    pub(crate) fn apply(&self, pid: Pid) -> Result<(), Error> {
-        let proc = PathBuf::from(format!("/proc/{pid}"));
-        if !geteuid().is_root() && !self.is_single() {
+    /// Whether two more programs must map them, which takes a while.
+    pub(crate) fn need_mappers(&self) -> bool {
+        !geteuid().is_root() && !self.is_single()
+    }
+
+    /// Begins to give the namespace of `pid` its ids: by itself where it may, else through `newuidmap` and `newgidmap`,
+    /// both at once.
+    pub(crate) fn begin(&self, pid: Pid) -> Result<Mapping, Error> {
+        if self.need_mappers() {
             let users = run_mapper("newuidmap", pid, &self.uids)?;
             let groups = run_mapper("newgidmap", pid, &self.gids)?;
-            finish_mapper("newuidmap", users)?;
-            return finish_mapper("newgidmap", groups);
+            return Ok(Mapping(vec![("newuidmap", users), ("newgidmap", groups)]));
         }
+        let proc = PathBuf::from(format!("/proc/{pid}"));
         let write = |name: &str, content: &str| {
             let path = proc.join(name);
             fs::write(&path, content).map_err(|source| Error::file("write", path, source))
@@ -91,7 +96,18 @@ impl IdMappings {
             write("setgroups", "deny")?;
         }
         write("gid_map", &lines(&self.gids))?;
-        write("uid_map", &lines(&self.uids))
+        write("uid_map", &lines(&self.uids))?;
+        Ok(Mapping(Vec::new()))
+    }
+}
+
+/// The programs that map ids, at work.
+pub(crate) struct Mapping(Vec<(&'static str, Child)>);
+
+impl Mapping {
+    /// Waits until the ids are mapped.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        self.0.into_iter().try_for_each(|(program, child)| finish_mapper(program, child))
     }
 }
 

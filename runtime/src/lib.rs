@@ -28,5 +28,5 @@ pub use container::{Container, Created, Rootfs, Stdio, create, exec};
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings};
 pub use process::{ExitStatus, Process};
-pub use spawn::{Spawn, SpawnStdio, spawn};
+pub use spawn::{Spawn, SpawnStdio, settle, spawn};
 pub use userns::{attach, idmapped, user_namespace};

@@ -12,7 +12,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Pid, pipe2};
 
 use crate::error::Error;
-use crate::idmap::IdMappings;
+use crate::idmap::{IdMappings, Mapping};
 use crate::process::Process;
 use crate::sys::{self, Pointers, Sys};
 
@@ -39,6 +39,9 @@ pub struct Spawn<'a> {
     pub namespaces: CloneFlags,
     /// The ids of a new user namespace.
     pub id_mappings: Option<&'a IdMappings>,
+    /// The program may start while its ids are still being mapped: under this number it gets the descriptor with which it
+    /// has to [`settle`] before it does anything that needs an id.
+    pub early: Option<RawFd>,
     /// Namespaces to enter, in this order; a PID namespace cannot be among them.
     pub join: &'a [(BorrowedFd<'a>, CloneFlags)],
     /// Descriptors the program gets, under these numbers. Everything else from 3 on is closed.
@@ -52,15 +55,17 @@ pub struct Spawn<'a> {
 enum Stage {
     Join,
     Divide,
+    Keep,
     Identity,
     Streams,
     Descriptors,
     Execute,
 }
 
-const STAGES: [&str; 6] = [
+const STAGES: [&str; 7] = [
     "join the sandbox's namespaces",
     "make namespaces",
+    "keep capabilities",
     "become root of the user namespace",
     "redirect standard streams to /dev/null",
     "pass file descriptors",
@@ -70,7 +75,7 @@ const STAGES: [&str; 6] = [
 /// Marks the message in which the process in between tells the id of its sibling.
 const BETWEEN: u32 = u32::MAX;
 
-/// Starts the program and returns once it is executing.
+/// Starts the program and returns once it is executing and its ids are mapped.
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     let program = CString::new(spawn.program.as_os_str().as_bytes())
         .map_err(|_| Error::ZeroByte { what: "program path".to_owned() })?;
@@ -79,9 +84,18 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     let (report_read, report_write) = pipe()?;
     let (go_read, go_write) = pipe()?;
     let nested = spawn.join.iter().any(|(_, kind)| kind.contains(CloneFlags::CLONE_NEWUSER));
-    let first = if nested { CloneFlags::empty() } else { spawn.namespaces };
-    let min = spawn.fds.iter().map(|(_, number)| number + 1).max().unwrap_or(3).max(3);
-    let mut targets: Vec<RawFd> = spawn.fds.iter().map(|&(_, number)| number).collect();
+    let users = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    let early = spawn.early.is_some() && users && spawn.id_mappings.is_some_and(IdMappings::need_mappers);
+    let first = match (nested, early) {
+        (true, _) => CloneFlags::empty(),
+        // The child makes the others by itself, while its ids are being mapped.
+        (_, true) => spawn.namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
+        _ => spawn.namespaces,
+    };
+    let word = spawn.early.map(|number| (go_read.as_raw_fd(), number));
+    let fds = spawn.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).chain(word).collect::<Vec<_>>();
+    let min = fds.iter().map(|(_, number)| number + 1).max().unwrap_or(3).max(3);
+    let mut targets: Vec<RawFd> = fds.iter().map(|&(_, number)| number).collect();
     targets.sort_unstable();
     let mut child = Child {
         spawn,
@@ -93,8 +107,10 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
         go_write: go_write.as_raw_fd(),
         report: report_write.as_raw_fd(),
         nested,
+        early: early.then(|| spawn.namespaces - first),
         min,
-        high: vec![-1; spawn.fds.len()],
+        high: vec![-1; fds.len()],
+        fds,
         targets,
     };
     let flags = first.bits() as u32 as u64;
@@ -103,7 +119,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     let Some((pid, pidfd)) = made else { child.run() };
     drop((report_write, go_read));
     let mut process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
-    let started = start(spawn, &mut process, &report_read, go_write);
+    let started = start(spawn, early, &mut process, &report_read, &go_write);
     if started.is_err() {
         // The child is of no use any more; its end is what matters, not how it came.
         let _ = process.signal(libc::SIGKILL);
@@ -112,13 +128,23 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     started.map(|()| process)
 }
 
-fn start(spawn: &Spawn<'_>, process: &mut Process, report: &OwnedFd, go: OwnedFd) -> Result<(), Error> {
-    if let Some(mappings) = spawn.id_mappings.filter(|_| spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER))
-    {
-        mappings.apply(process.pid)?;
+fn start(
+    spawn: &Spawn<'_>,
+    early: bool,
+    process: &mut Process,
+    report: &OwnedFd,
+    go: &OwnedFd,
+) -> Result<(), Error> {
+    let release = || {
+        let released = sys::write(go.as_raw_fd(), &[1]);
+        released.map(drop).map_err(|errno| Error::sys("release the new process", errno))
+    };
+    let users = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    let mut mapping = spawn.id_mappings.filter(|_| users).map(|m| m.begin(process.pid)).transpose()?;
+    if !early {
+        mapping.take().map_or(Ok(()), Mapping::finish)?;
+        release()?;
     }
-    sys::write(go.as_raw_fd(), &[1]).map_err(|errno| Error::sys("release the new process", errno))?;
-    drop(go);
     let mut message = read_pair(report)?;
     if let Some((BETWEEN, pid)) = message {
         // The program is a sibling, made inside the joined namespaces; the process in between has done its work.
@@ -128,7 +154,10 @@ fn start(spawn: &Spawn<'_>, process: &mut Process, report: &OwnedFd, go: OwnedFd
         message = read_pair(report)?;
     }
     match message {
-        None => Ok(()),
+        None => {
+            mapping.map_or(Ok(()), Mapping::finish)?;
+            spawn.early.map_or(Ok(()), |_| release())
+        }
         Some((stage, errno)) => {
             let step = STAGES.get(stage as usize).copied().unwrap_or("start");
             Err(Error::sys(format!("{step} ({})", spawn.program.display()), Errno::from_raw(errno)))
@@ -171,7 +200,11 @@ struct Child<'a> {
     go_write: RawFd,
     report: RawFd,
     nested: bool,
+    /// The namespaces that are made while ids are mapped.
+    early: Option<CloneFlags>,
     min: RawFd,
+    /// Sources and the numbers they get.
+    fds: Vec<(RawFd, RawFd)>,
     high: Vec<RawFd>,
     targets: Vec<RawFd>,
 }
@@ -189,9 +222,11 @@ impl Child<'_> {
     fn steps(&mut self) -> Result<(Stage, Errno), (Stage, Errno)> {
         let at = |stage: Stage| move |errno| (stage, errno);
         // Wait until the ids are mapped; a parent that died or gave up closes the pipe instead.
-        let mut byte = [0];
         let _ = nix::unistd::close(self.go_write);
-        if sys::read(self.go, &mut byte) != Ok(1) {
+        if let Some(namespaces) = self.early {
+            sys::unshare(namespaces.bits()).map_err(at(Stage::Divide))?;
+            keep_capabilities().map_err(at(Stage::Keep))?;
+        } else if sys::read(self.go, &mut [0]) != Ok(1) {
             sys::exit(127);
         }
         for (fd, kind) in self.spawn.join {
@@ -200,7 +235,8 @@ impl Child<'_> {
         if self.nested {
             self.divide().map_err(at(Stage::Divide))?;
         }
-        if self.nested || self.spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+        let users = self.spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
+        if self.nested || users && self.early.is_none() {
             // A fresh user namespace shows us as the overflow user until we take the mapped identity.
             match sys::setgroups(&[]) {
                 Ok(()) | Err(Errno::EPERM) => {}
@@ -229,12 +265,12 @@ impl Child<'_> {
 
     fn pass_descriptors(&mut self) -> Sys<()> {
         // All out of the way first, so that no target number is still a source.
-        for (high, (fd, _)) in self.high.iter_mut().zip(self.spawn.fds) {
-            *high = sys::dup_from(fd.as_raw_fd(), self.min)?;
+        for (high, &(fd, _)) in self.high.iter_mut().zip(&self.fds) {
+            *high = sys::dup_from(fd, self.min)?;
         }
         self.report = sys::dup_from(self.report, self.min)?;
         self.source = sys::dup_from(self.source, self.min)?;
-        for (&high, &(_, number)) in self.high.iter().zip(self.spawn.fds) {
+        for (&high, &(_, number)) in self.high.iter().zip(&self.fds) {
             sys::dup3(high, number)?;
         }
         let mut next: libc::c_uint = 3;
@@ -264,6 +300,39 @@ impl Child<'_> {
             Err(errno) => errno,
         }
     }
+}
+
+/// Without an id that the namespace knows, only ambient capabilities outlive `execve`.
+fn keep_capabilities() -> Sys<()> {
+    sys::capset(u64::MAX, u64::MAX, u64::MAX)?;
+    for capability in 0..64 {
+        match sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability) {
+            // One more than this kernel's last capability.
+            Err(Errno::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the ids of a program that was started [`early`](Spawn::early) are mapped, and makes it what it would be
+/// otherwise: root of its user namespace, without groups of the user's and without capabilities to pass on.
+///
+/// # Errors
+/// [`Error::Sys`]; also when who started it has died or given up.
+pub fn settle(word: OwnedFd) -> Result<(), Error> {
+    let failed = |errno| Error::sys(STAGES[Stage::Identity as usize], errno);
+    if sys::read(word.as_raw_fd(), &mut [0]).map_err(failed)? != 1 {
+        return Err(failed(Errno::EPIPE));
+    }
+    match sys::setgroups(&[]) {
+        Ok(()) | Err(Errno::EPERM) => {}
+        Err(errno) => return Err(failed(errno)),
+    }
+    sys::setresgid(0).and_then(|()| sys::setresuid(0)).map_err(failed)?;
+    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)
+        .and_then(|()| sys::capset(u64::MAX, u64::MAX, 0))
+        .map_err(failed)
 }
 
 fn null_streams() -> Sys<()> {

@@ -10,7 +10,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::idmap::IdMappings;
+use crate::idmap::{IdMappings, Mapping};
 use crate::process::Process;
 use crate::spawn::pipe;
 use crate::sys::{self, MountAttr, attr};
@@ -32,7 +32,8 @@ pub fn user_namespace(mappings: &IdMappings) -> Result<OwnedFd, Error> {
     let process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
     let path = format!("/proc/{pid}/ns/user");
     let namespace = mappings
-        .apply(process.pid)
+        .begin(process.pid)
+        .and_then(Mapping::finish)
         .and_then(|()| File::open(&path).map_err(|source| Error::file("open", path, source)));
     drop(write);
     process.wait()?;

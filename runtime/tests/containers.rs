@@ -102,6 +102,7 @@ fn supervise(name: &str, mode: Mode) -> ExitStatus {
         id_mappings: Some(&mappings),
         join: &[],
         fds: &[],
+        early: None,
         stdio: SpawnStdio::Null,
     };
     let holder = (mode == Mode::JoinedUserNamespace).then(|| spawn(&holder).unwrap());
@@ -115,6 +116,7 @@ fn supervise(name: &str, mode: Mode) -> ExitStatus {
         id_mappings: Some(&mappings),
         join: &join,
         fds: &[],
+        early: None,
         stdio: SpawnStdio::Inherit,
     })
     .unwrap_or_else(|error| panic!("{error}"));

@@ -45,6 +45,7 @@ use crate::{
         self,
         ports::{self, HostPort},
     },
+    roles::MAPPED,
     sandbox::Objects,
     state::{self, Home, Liveness, PodDir},
 };
@@ -517,6 +518,7 @@ pub(crate) fn role(
         id_mappings: mappings,
         join,
         fds,
+        early: Some(MAPPED),
         stdio: podctl_runtime::SpawnStdio::Inherit,
     })
 }
