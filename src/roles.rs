@@ -20,8 +20,10 @@ use crate::{
 /// A role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
-const ROLES: [Role; 12] = [
-    ("supervise", supervisor::main),
+/// It has something to do before its ids are [`mapped`].
+const EARLY: [Role; 1] = [("supervise", supervisor::main)];
+
+const ROLES: [Role; 11] = [
     ("userns", supervisor::userns::main),
     ("pause", supervisor::pause::main),
     ("pull-agent", supervisor::pull::main),
@@ -35,7 +37,7 @@ const ROLES: [Role; 12] = [
     ("try-overlay", doctor::try_overlay),
 ];
 
-/// Descriptor by which a role hears that its ids are mapped; it is started while they are.
+/// Descriptor by which a role hears that its ids are [`mapped`].
 pub(crate) const MAPPED: RawFd = 15;
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
@@ -53,11 +55,19 @@ pub fn init() {
         return;
     }
     let name = args.next();
-    if let Some((_, main)) = ROLES.iter().find(|(role, _)| name.as_deref() == Some(OsStr::new(role))) {
-        // SAFETY: a role is started with this descriptor, and nobody has taken it yet.
-        let mapped = settle(unsafe { OwnedFd::from_raw_fd(MAPPED) });
-        std::process::exit(mapped.map_or(1, |()| main()));
-    }
+    let play = |(_, main): &Role| std::process::exit(main());
+    let called = |(role, _): &&Role| name.as_deref() == Some(OsStr::new(role));
+    EARLY.iter().find(called).map(play);
+    ROLES.iter().find(called).map(|role| if mapped().is_ok() { play(role) } else { std::process::exit(1) });
+}
+
+/// Waits until the ids of this process are mapped; a role is started while they are.
+///
+/// # Errors
+/// Who started it has given up.
+pub(crate) fn mapped() -> Result<(), podctl_runtime::Error> {
+    // SAFETY: a role is started with this descriptor and calls this once.
+    settle(unsafe { OwnedFd::from_raw_fd(MAPPED) })
 }
 
 /// Whether [`init`] was called: without it a role would be this program's own `main`, over and over.

@@ -19,7 +19,7 @@ use podctl_runtime::defaults;
 
 use super::{
     Error, Sandbox, env, mounts, resources,
-    security::{self, Security},
+    security::{self, Filter, Security},
 };
 use crate::lifecycle::resources::oom_score_adj;
 
@@ -30,6 +30,8 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Prepared {
     /// What the runtime carries out.
     pub spec: Spec,
+    /// What filters its system calls; it is not in the spec, because most containers of a pod share one.
+    pub filter: Option<Filter>,
     /// Sources of subPath mounts, which the spec names through their descriptors.
     _held: Vec<OwnedFd>,
 }
@@ -68,7 +70,7 @@ pub fn container_spec(
     };
     linux.set_masked_paths(Some(hidden(&defaults::MASKED_PATHS)));
     linux.set_readonly_paths(Some(hidden(&defaults::READONLY_PATHS)));
-    linux.set_seccomp(security.seccomp(&sandbox.profiles)?);
+    let filter = security.seccomp(&sandbox.profiles)?;
     let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
     let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
     mounts.push(mount(message_path, "bind", termination_log.to_owned(), &["rbind"])?);
@@ -81,7 +83,7 @@ pub fn container_spec(
             .linux(linux)
             .build(),
     )?;
-    Ok(Prepared { spec, _held: held })
+    Ok(Prepared { spec, filter, _held: held })
 }
 
 /// The process of an `exec` into a container of that spec: same identity, other command.

@@ -22,6 +22,7 @@ mod volumes;
 
 pub use container::{Prepared, container_spec, exec_process};
 pub(crate) use ownership::walk;
+pub use security::{Filter, default_filter};
 pub use setup::{Sandbox, set_up};
 pub(crate) use volumes::host_path;
 

@@ -20,6 +20,35 @@ use super::{Error, container::built, profile, user};
 /// Where a kernel with AppArmor says so.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
+/// What filters a container's system calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// Docker's default profile, for a container with these capabilities.
+    Default(HashSet<Capability>),
+    /// One from a file.
+    Profile(Box<LinuxSeccomp>),
+}
+
+impl Filter {
+    /// The program that the kernel runs at every call.
+    ///
+    /// # Errors
+    /// What the profile says and cannot be had.
+    pub fn compiled(&self) -> Result<seccomp::Program, podctl_runtime::Error> {
+        match self {
+            Filter::Default(capabilities) => seccomp::compile(&seccomp::docker_default(capabilities)),
+            Filter::Profile(profile) => seccomp::compile(profile),
+        }
+    }
+}
+
+/// The filter of a container that asks for no profile of its own.
+pub fn default_filter(pod: &Pod, container: &Container) -> Option<Filter> {
+    // A profile from a file has no such directory to lie in.
+    let filter = Security::of(pod, container).seccomp(Path::new("")).ok().flatten();
+    filter.filter(|filter| matches!(filter, Filter::Default(_)))
+}
+
 /// What a container asks for; where both say something, its own word stands above the pod's.
 pub(super) struct Security<'a> {
     pod: Option<&'a PodSecurityContext>,
@@ -123,7 +152,7 @@ impl<'a> Security<'a> {
     }
 
     /// Docker's profile, unless the manifest asks for another or none. `profiles` is where Localhost ones lie.
-    pub(super) fn seccomp(&self, profiles: &Path) -> Result<Option<LinuxSeccomp>, Error> {
+    pub(super) fn seccomp(&self, profiles: &Path) -> Result<Option<Filter>, Error> {
         let asked = self
             .own
             .and_then(|s| s.seccomp_profile.as_ref())
@@ -132,9 +161,10 @@ impl<'a> Security<'a> {
             _ if self.privileged => Ok(None),
             Some(("Unconfined", _)) => Ok(None),
             Some(("Localhost", name)) => {
-                profile::read(profiles, name.unwrap_or_default(), &self.capabilities()?).map(Some)
+                let profile = profile::read(profiles, name.unwrap_or_default(), &self.capabilities()?)?;
+                Ok(Some(Filter::Profile(Box::new(profile))))
             }
-            _ => Ok(Some(seccomp::docker_default(&self.capabilities()?))),
+            _ => Ok(Some(Filter::Default(self.capabilities()?))),
         }
     }
 

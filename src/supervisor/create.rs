@@ -2,20 +2,22 @@
 
 use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf, rc::Rc};
 
+use k8s_openapi::api::core::v1::Pod;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
 };
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::Spec;
 use podctl_runtime::{
     Cgroup, Created, Rootfs, StartError, Stdio, create,
-    seccomp::{Program, compile},
+    seccomp::Program,
     trace as steps,
 };
 
 use super::{
     Live, Supervisor, TRACED,
     control::Reply,
+    launch::containers,
     log::{Log, Stream},
     poll::Source,
 };
@@ -47,8 +49,21 @@ impl Making {
     }
 }
 
-/// Compiled filters, by their profiles: most containers of a pod have the same.
-pub(super) type Filters = Vec<(LinuxSeccomp, Rc<Program>)>;
+/// What has been compiled: most containers of a pod have the same.
+pub(super) type Filters = Vec<(sandbox::Filter, Rc<Program>)>;
+
+/// Those that need no more than the pod; others are compiled when they are wanted.
+pub(super) fn filters(pod: &Pod) -> Filters {
+    let mut filters = Filters::new();
+    for filter in containers(pod).filter_map(|container| sandbox::default_filter(pod, container)) {
+        if filters.iter().all(|(known, _)| *known != filter)
+            && let Ok(program) = filter.compiled()
+        {
+            filters.push((filter, Rc::new(program)));
+        }
+    }
+    filters
+}
 
 /// The lifecycle's word for it, and the user's.
 type Failure = (StartFailure, String);
@@ -183,15 +198,13 @@ impl Supervisor {
         }
     }
 
-    fn compiled(&mut self, spec: &Spec) -> Result<Option<Rc<Program>>, podctl_runtime::Error> {
-        let profile = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref());
-        let Some(profile) = profile else { return Ok(None) };
-        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == profile) {
-            return Ok(Some(program.clone()));
+    fn compiled(&mut self, filter: &sandbox::Filter) -> Result<Rc<Program>, podctl_runtime::Error> {
+        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == filter) {
+            return Ok(program.clone());
         }
-        let program = Rc::new(compile(profile)?);
-        self.filters.push((profile.clone(), program.clone()));
-        Ok(Some(program))
+        let program = Rc::new(filter.compiled()?);
+        self.filters.push((filter.clone(), program.clone()));
+        Ok(program)
     }
 
     fn begin_to_make(&mut self, run: &Run, layer: PathBuf) -> Result<Making, Failure> {
@@ -254,7 +267,8 @@ impl Supervisor {
             work: layer.join("work"),
         };
         steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
-        let filter = self.compiled(&prepared.spec).map_err(|e| broken("compile the seccomp profile", &e))?;
+        let filter = prepared.filter.as_ref().map(|filter| self.compiled(filter)).transpose();
+        let filter = filter.map_err(|e| broken("compile the seccomp profile", &e))?;
         match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
             Ok(created) => {
                 let spec = prepared.spec;

@@ -72,7 +72,7 @@ use self::{
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
-    network,
+    network, roles,
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
 };
@@ -194,6 +194,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         steps::mark_at(TRACED, "begin", entered);
         steps::mark(TRACED, "read what to launch");
     }
+    let filters = create::filters(&launch.pod);
+    roles::mapped()?;
+    steps::mark(TRACED, "compile filters, have ids");
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())
         // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
         .then(|| unsafe { take(PULLER) });
@@ -294,7 +297,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         cgroups,
         live: HashMap::new(),
         making: HashMap::new(),
-        filters: Vec::new(),
+        filters,
         execs: HashMap::new(),
         sleeps: Vec::new(),
         connections: first.into_iter().collect(),

@@ -1,7 +1,7 @@
 //! OCI profile → BPF. For each architecture the syscall numbers become ranges that share what happens to them, and the
 //! program searches them by halves; only calls with conditions on arguments look at arguments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use libc::sock_filter;
 use oci_spec::runtime::{
@@ -84,7 +84,7 @@ fn native() -> Arch {
 }
 
 /// The syscalls of an architecture: name → number.
-pub(super) fn table(arch: Arch) -> Option<BTreeMap<&'static str, u32>> {
+pub(super) fn table(arch: Arch) -> Option<HashMap<&'static str, u32>> {
     macro_rules! of {
         ($module:ident) => {
             syscalls::$module::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
@@ -100,7 +100,7 @@ pub(super) fn table(arch: Arch) -> Option<BTreeMap<&'static str, u32>> {
 }
 
 /// Ranges of numbers, each with its first number; they cover everything from 0 on.
-fn ranges(profile: &LinuxSeccomp, names: &BTreeMap<&str, u32>) -> Result<Vec<(u32, Verdict)>, Error> {
+fn ranges(profile: &LinuxSeccomp, names: &HashMap<&str, u32>) -> Result<Vec<(u32, Verdict)>, Error> {
     let default = profile.default_action().as_u32(profile.default_errno_ret());
     let plain = Verdict { rules: Vec::new(), otherwise: default };
     let mut verdicts: BTreeMap<u32, Verdict> = BTreeMap::new();

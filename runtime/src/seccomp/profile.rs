@@ -1,7 +1,7 @@
 //! Docker's default profile, told by what it denies: every syscall the compiler knows is allowed, except those below, most
 //! of which a capability unlocks. Source: Docker documentation, "Seccomp security profiles for Docker".
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 
 use oci_spec::runtime::{
     Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
@@ -61,9 +61,9 @@ pub fn docker_default(caps: &HashSet<Capability>) -> LinuxSeccomp {
     } else {
         &[Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
     };
-    let known: BTreeSet<&str> =
+    let known: HashSet<&str> =
         arches.iter().filter_map(|arch| table(*arch)).flatten().map(|(name, _)| name).collect();
-    let mut denied: BTreeSet<&str> =
+    let mut denied: HashSet<&str> =
         UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()).collect();
     for (_, names) in UNLOCKED.iter().filter(|(capability, _)| caps.contains(capability)) {
         names.split_whitespace().for_each(|name| {
