@@ -14,6 +14,6 @@ pub(super) struct Args {
 
 pub(super) fn print(args: &Args) {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Cli::command(), "podctl", &mut script);
+    clap_complete::generate(args.shell, &mut <super::Cli>::command(), "podctl", &mut script);
     super::print(&String::from_utf8_lossy(&script));
 }

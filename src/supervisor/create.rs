@@ -8,16 +8,13 @@ use nix::{
     unistd::pipe2,
 };
 use oci_spec::runtime::Spec;
-use podctl_runtime::{
-    Cgroup, Created, Rootfs, StartError, Stdio, create,
-    seccomp::Program,
-    trace as steps,
-};
+use podctl_runtime::{Cgroup, Created, StartError, Stdio, create, seccomp::Program, trace as steps};
 
 use super::{
     Live, Supervisor, TRACED,
     control::Reply,
     launch::containers,
+    layer::Layer,
     log::{Log, Stream},
     poll::Source,
 };
@@ -36,7 +33,7 @@ pub(super) struct Making {
     input: Option<OwnedFd>,
     /// From its start on.
     log: Option<Log>,
-    layer: PathBuf,
+    layer: Layer,
 }
 
 impl Making {
@@ -45,7 +42,7 @@ impl Making {
         let _ = self.created.process.signal(libc::SIGKILL);
         let _ = self.created.process.wait();
         let _ = self.cgroup.as_ref().map(Cgroup::remove);
-        let _ = fs::remove_dir_all(self.layer);
+        self.layer.remove();
     }
 }
 
@@ -99,9 +96,8 @@ impl Supervisor {
     }
 
     fn make(&mut self, run: &Run) -> Result<(), Failure> {
-        let layer = self.sandbox.containers.join(format!("{}.{}", run.container, run.attempt));
-        let making =
-            self.begin_to_make(run, layer.clone()).inspect_err(|_| drop(fs::remove_dir_all(layer)))?;
+        let layer = Layer::of(&self.sandbox.containers, &format!("{}.{}", run.container, run.attempt));
+        let making = self.begin_to_make(run, layer.clone()).inspect_err(|_| layer.remove())?;
         // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
         self.making.insert(run.clone(), making);
@@ -207,24 +203,16 @@ impl Supervisor {
         Ok(program)
     }
 
-    fn begin_to_make(&mut self, run: &Run, layer: PathBuf) -> Result<Making, Failure> {
+    fn begin_to_make(&mut self, run: &Run, layer: Layer) -> Result<Making, Failure> {
         let config = |e: sandbox::Error| (StartFailure::CreateContainerConfig, e.to_string());
         let missing =
             || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
         let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
 
-        for part in ["", "upper", "work"] {
-            fs::create_dir(layer.join(part)).map_err(|e| broken("make the writable layer", &e))?;
-        }
-        let termination_log = layer.join("termination-log");
-        fs::write(&termination_log, "").map_err(|e| broken("make the termination log", &e))?;
-        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        fs::set_permissions(&termination_log, writable)
-            .map_err(|e| broken("open the termination log", &e))?;
-
+        layer.make().map_err(|e| broken("make the writable layer", &e))?;
         let prepared =
-            sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, &termination_log)
+            sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, layer.termination_log())
                 .map_err(config)?;
         let prepared =
             self.join_target(&run.container, prepared).map_err(|e| broken("join its target", &e))?;
@@ -261,11 +249,7 @@ impl Supervisor {
             };
             Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
         };
-        let rootfs = Rootfs::Overlay {
-            lower: image.layers.clone(),
-            upper: layer.join("upper"),
-            work: layer.join("work"),
-        };
+        let rootfs = layer.over(&image.layers);
         steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
         let filter = prepared.filter.as_ref().map(|filter| self.compiled(filter)).transpose();
         let filter = filter.map_err(|e| broken("compile the seccomp profile", &e))?;

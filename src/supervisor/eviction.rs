@@ -163,7 +163,7 @@ impl Limits {
                 let layer = layer.file_name();
                 layer.to_str().and_then(|l| l.rsplit_once('.')).is_some_and(|(of, _)| of == name)
             });
-            let written: u64 = own.map(|layer| usage(&layer.path().join("upper"), u64::MAX)).sum();
+            let written: u64 = own.map(|layer| usage(&layer.path(), u64::MAX)).sum();
             let taken = written + usage(&self.logs.join(name), u64::MAX);
             if broken.is_none() {
                 broken = limit.as_ref().filter(|l| taken > l.bytes);

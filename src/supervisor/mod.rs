@@ -21,6 +21,7 @@ pub mod gather;
 pub mod handler;
 mod images;
 mod launch;
+mod layer;
 mod log;
 mod pace;
 pub mod pause;
@@ -66,6 +67,7 @@ use self::{
     control::{Reply, Request},
     execs::Exec,
     launch::{CLIENT, FIRST, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
+    layer::Layer,
     log::{Log, Stream, pump},
     poll::{Poll, Source},
     record::Recorder,
@@ -93,8 +95,7 @@ struct Live {
     streams: HashMap<Stream, OwnedFd>,
     log: Log,
     log_path: PathBuf,
-    /// Directory of its writable layer.
-    layer: PathBuf,
+    layer: Layer,
     /// Its streams are a terminal.
     terminal: bool,
     /// `stdin`, `stdinOnce`
@@ -142,7 +143,7 @@ struct Supervisor {
     /// Something beside the status has changed and is to be written.
     changed: bool,
     /// Layers of containers that have ended, to be removed when nothing waits for it.
-    garbage: Vec<PathBuf>,
+    garbage: Vec<Layer>,
     /// The client that started the pod, while it stays.
     client: Option<OwnedFd>,
     /// Something has happened that it can see.
@@ -336,7 +337,7 @@ impl Supervisor {
         self.settle();
         while !self.finished {
             for layer in self.garbage.drain(..) {
-                let _ = fs::remove_dir_all(layer);
+                layer.remove();
             }
             let deadlines =
                 [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
@@ -503,7 +504,7 @@ impl Supervisor {
         }
         let message = self
             .container(&run.container)
-            .map(|c| record::termination_message(c, exit, &live.layer, &live.log_path));
+            .map(|c| record::termination_message(c, exit, live.layer.termination_log(), &live.log_path));
         self.garbage.push(live.layer);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
     }

@@ -120,8 +120,8 @@ impl Recorder {
 }
 
 /// R-APP-4: what the container wrote to terminationMessagePath, else, if so asked, its log's end.
-pub(super) fn termination_message(container: &Container, exit: Exit, layer: &Path, log: &Path) -> String {
-    let written = tail(&layer.join("termination-log"), LONGEST_MESSAGE);
+pub(super) fn termination_message(container: &Container, exit: Exit, written: &Path, log: &Path) -> String {
+    let written = tail(written, LONGEST_MESSAGE);
     let fall_back = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if !written.is_empty() || !fall_back || exit == Exit::Code(0) {
         return written;

@@ -63,8 +63,7 @@ pub fn docker_default(caps: &HashSet<Capability>) -> LinuxSeccomp {
     };
     let known: HashSet<&str> =
         arches.iter().filter_map(|arch| table(*arch)).flatten().map(|(name, _)| name).collect();
-    let mut denied: HashSet<&str> =
-        UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()).collect();
+    let mut denied: HashSet<&str> = UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()).collect();
     for (_, names) in UNLOCKED.iter().filter(|(capability, _)| caps.contains(capability)) {
         names.split_whitespace().for_each(|name| {
             denied.remove(name);
