@@ -36,7 +36,7 @@ impl Filter {
     /// What the profile says and cannot be had.
     pub fn compiled(&self) -> Result<seccomp::Program, podctl_runtime::Error> {
         match self {
-            Filter::Default(capabilities) => seccomp::compile(&seccomp::docker_default(capabilities)),
+            Filter::Default(capabilities) => seccomp::docker_default(capabilities),
             Filter::Profile(profile) => seccomp::compile(profile),
         }
     }

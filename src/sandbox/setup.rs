@@ -32,8 +32,8 @@ pub struct Sandbox {
     pub facts: Facts,
     /// Each volume's directory or file.
     pub volumes: volumes::Volumes,
-    /// Writable layers, one directory a container.
-    pub containers: PathBuf,
+    /// The containers' writable layers are here; their names have a dot in them, as no other name here.
+    pub layers: PathBuf,
     /// A tmpfs with `hosts`, `resolv.conf`, `hostname`, `shm` and the volumes podctl writes.
     pub memory: PathBuf,
     /// The pod's objects.
@@ -44,7 +44,8 @@ pub struct Sandbox {
     pub pid_namespace: Option<PathBuf>,
 }
 
-/// Makes the sandbox beneath `data`, the pod's own directory on disk. `host_paths` has those hostPath volumes
+/// Makes the sandbox: on disk beneath `data`, the pod's own directory, and in a tmpfs on `memory`, which may be the same
+/// directory for every pod, for each mounts it in its own namespace. `host_paths` has those hostPath volumes
 /// that are elsewhere than the manifest says, by name.
 ///
 /// # Errors
@@ -52,6 +53,7 @@ pub struct Sandbox {
 pub fn set_up(
     pod: &Pod,
     data: &Path,
+    memory: &Path,
     objects: Objects,
     own_network: bool,
     host_paths: &BTreeMap<String, PathBuf>,
@@ -79,15 +81,13 @@ pub fn set_up(
         nix::unistd::sethostname(&facts.hostname)
             .map_err(Error::step("set the host name to", &facts.hostname))?;
     }
-    for part in ["", "containers", "memory"] {
-        let dir = data.join(part);
-        fs::create_dir_all(&dir).map_err(Error::step("make directory", &dir))?;
+    for dir in [data, memory] {
+        fs::create_dir_all(dir).map_err(Error::step("make directory", dir))?;
     }
     // Unnamed users of the containers pass through these on their way to a volume's files.
     fs::set_permissions(data, fs::Permissions::from_mode(0o711)).map_err(Error::step("open", data))?;
-    let memory = data.join("memory");
-    mount(Some("tmpfs"), &memory, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
-        .map_err(Error::step("mount tmpfs on", &memory))?;
+    mount(Some("tmpfs"), memory, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, Some("mode=0755"))
+        .map_err(Error::step("mount tmpfs on", memory))?;
     let shm = memory.join("shm");
     fs::create_dir(&shm).map_err(Error::step("make directory", &shm))?;
     mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
@@ -104,9 +104,9 @@ pub fn set_up(
     fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
     let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory, host: host_paths };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
-    let containers = data.join("containers");
+    let (layers, memory) = (data.to_owned(), memory.to_owned());
     let (profiles, pid_namespace) = (PathBuf::new(), None);
-    Ok(Sandbox { facts, volumes, containers, memory, objects, profiles, pid_namespace })
+    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, pid_namespace })
 }
 
 impl Sandbox {

@@ -96,7 +96,7 @@ impl Supervisor {
     }
 
     fn make(&mut self, run: &Run) -> Result<(), Failure> {
-        let layer = Layer::of(&self.sandbox.containers, &format!("{}.{}", run.container, run.attempt));
+        let layer = Layer::of(&self.sandbox.layers, &format!("{}.{}", run.container, run.attempt));
         let making = self.begin_to_make(run, layer.clone()).inspect_err(|_| layer.remove())?;
         // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));

@@ -134,7 +134,7 @@ impl Limits {
             volumes: volumes.collect(),
             containers: containers.collect(),
             total,
-            layers: sandbox.containers.clone(),
+            layers: sandbox.layers.clone(),
             logs,
         }
     }

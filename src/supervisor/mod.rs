@@ -218,7 +218,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let contained = launch.contained.as_ref().map(|mounts| contained::enter(&home, mounts)).transpose()?;
     let (ids, host_paths) = contained.unzip();
     let host_paths = host_paths.unwrap_or_default();
-    let mut sandbox = sandbox::set_up(&launch.pod, &data, launch.objects, launch.own_network, &host_paths)
+    let memory = home.runtime.join("memory");
+    let own_network = launch.own_network;
+    let mut sandbox = sandbox::set_up(&launch.pod, &data, &memory, launch.objects, own_network, &host_paths)
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
 
     steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");

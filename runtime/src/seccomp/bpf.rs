@@ -1,7 +1,7 @@
 //! OCI profile → BPF. For each architecture the syscall numbers become ranges that share what happens to them, and the
 //! program searches them by halves; only calls with conditions on arguments look at arguments.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use libc::sock_filter;
 use oci_spec::runtime::{
@@ -31,13 +31,13 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 /// Longest program the kernel takes (`BPF_MAXINSNS`).
 const LONGEST: usize = 4096;
-const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+pub(super) const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
 /// What happens to a syscall: the first rule whose conditions hold, else the default.
 #[derive(Clone, Default, PartialEq)]
-struct Verdict {
-    rules: Vec<(Vec<LinuxSeccompArg>, u32)>,
-    otherwise: u32,
+pub(super) struct Verdict {
+    pub(super) rules: Vec<(Vec<LinuxSeccompArg>, u32)>,
+    pub(super) otherwise: u32,
 }
 
 /// Compiles a profile for its architectures and this machine's own. Calls newer than this compiler get `ENOSYS`, as
@@ -50,11 +50,51 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             arches.push(*arch);
         }
     }
+    let default = profile.default_action().as_u32(profile.default_errno_ret());
+    let plain = Verdict { rules: Vec::new(), otherwise: default };
+    // Names of other architectures or of newer kernels are no error: the profile is written for all.
+    let mut verdicts: HashMap<&str, Verdict> = HashMap::new();
+    for call in profile.syscalls().iter().flatten() {
+        if call.action() == LinuxSeccompAction::ScmpActNotify {
+            return Err(invalid("SCMP_ACT_NOTIFY is not supported".to_owned()));
+        }
+        let action = call.action().as_u32(call.errno_ret());
+        let args = call.args().clone().unwrap_or_default();
+        for name in call.names() {
+            let verdict = verdicts.entry(name).or_insert_with(|| plain.clone());
+            if args.is_empty() {
+                // Decides whatever the conditional rules before it leave open.
+                verdict.otherwise = action;
+            } else {
+                verdict.rules.push((args.clone(), action));
+            }
+        }
+    }
+    let denies = profile.default_action() == LinuxSeccompAction::ScmpActErrno;
+    let newer = if denies { Verdict { rules: Vec::new(), otherwise: ENOSYS } } else { plain.clone() };
+    let filter = assemble(&arches, &plain, &newer, |name| verdicts.get(name).cloned())?;
+    let flags = profile.flags().iter().flatten().map(|flag| match flag {
+        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
+        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+        // One thread there is; nobody listens.
+        _ => 0,
+    });
+    Ok(Program { filter, flags: flags.fold(0, |all, flag| all | flag) })
+}
+
+/// The program for these architectures: for a call that this compiler knows what is said of its name, else `plain`; for
+/// one that it does not know, `newer`.
+pub(super) fn assemble(
+    arches: &[Arch],
+    plain: &Verdict,
+    newer: &Verdict,
+    verdict: impl Fn(&str) -> Option<Verdict>,
+) -> Result<Vec<sock_filter>, Error> {
     let mut filter = vec![statement(LOAD, ARCHITECTURE)];
-    for arch in arches {
-        let Some(names) = table(arch) else { continue };
+    for &arch in arches {
+        let Some(calls) = table(arch) else { continue };
         let mut block = vec![statement(LOAD, NUMBER)];
-        block.extend(search(&ranges(profile, &names)?)?);
+        block.extend(search(&ranges(&calls, plain, newer, &verdict))?);
         filter.push(branch(JEQ, arch as u32, 1, 0));
         filter.push(statement(JUMP, block.len() as u32));
         filter.extend(block);
@@ -66,13 +106,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             filter.len()
         )));
     }
-    let flags = profile.flags().iter().flatten().map(|flag| match flag {
-        LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-        LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-        // One thread there is; nobody listens.
-        _ => 0,
-    });
-    Ok(Program { filter, flags: flags.fold(0, |all, flag| all | flag) })
+    Ok(filter)
 }
 
 fn invalid(reason: String) -> Error {
@@ -83,44 +117,31 @@ fn native() -> Arch {
     if cfg!(target_arch = "aarch64") { Arch::ScmpArchAarch64 } else { Arch::ScmpArchX86_64 }
 }
 
-/// The syscalls of an architecture: name → number.
-pub(super) fn table(arch: Arch) -> Option<HashMap<&'static str, u32>> {
+/// The syscalls of an architecture, by number.
+fn table(arch: Arch) -> Option<Vec<(u32, &'static str)>> {
     macro_rules! of {
         ($module:ident) => {
-            syscalls::$module::Sysno::iter().map(|call| (call.name(), call.id() as u32)).collect()
+            syscalls::$module::Sysno::iter().map(|call| (call.id() as u32, call.name())).collect()
         };
     }
-    match arch {
-        Arch::ScmpArchX86_64 => Some(of!(x86_64)),
-        Arch::ScmpArchX86 => Some(of!(x86)),
-        Arch::ScmpArchAarch64 => Some(of!(aarch64)),
-        Arch::ScmpArchArm => Some(of!(arm)),
-        _ => None,
-    }
+    let mut calls: Vec<_> = match arch {
+        Arch::ScmpArchX86_64 => of!(x86_64),
+        Arch::ScmpArchX86 => of!(x86),
+        Arch::ScmpArchAarch64 => of!(aarch64),
+        Arch::ScmpArchArm => of!(arm),
+        _ => return None,
+    };
+    calls.sort_unstable();
+    Some(calls)
 }
 
 /// Ranges of numbers, each with its first number; they cover everything from 0 on.
-fn ranges(profile: &LinuxSeccomp, names: &HashMap<&str, u32>) -> Result<Vec<(u32, Verdict)>, Error> {
-    let default = profile.default_action().as_u32(profile.default_errno_ret());
-    let plain = Verdict { rules: Vec::new(), otherwise: default };
-    let mut verdicts: BTreeMap<u32, Verdict> = BTreeMap::new();
-    for call in profile.syscalls().iter().flatten() {
-        if call.action() == LinuxSeccompAction::ScmpActNotify {
-            return Err(invalid("SCMP_ACT_NOTIFY is not supported".to_owned()));
-        }
-        let action = call.action().as_u32(call.errno_ret());
-        let args = call.args().clone().unwrap_or_default();
-        // Names of other architectures or of newer kernels are no error: the profile is written for all.
-        for number in call.names().iter().filter_map(|name| names.get(name.as_str())) {
-            let verdict = verdicts.entry(*number).or_insert_with(|| plain.clone());
-            if args.is_empty() {
-                // Decides whatever the conditional rules before it leave open.
-                verdict.otherwise = action;
-            } else {
-                verdict.rules.push((args.clone(), action));
-            }
-        }
-    }
+fn ranges(
+    calls: &[(u32, &str)],
+    plain: &Verdict,
+    newer: &Verdict,
+    verdict: impl Fn(&str) -> Option<Verdict>,
+) -> Vec<(u32, Verdict)> {
     let mut ranges: Vec<(u32, Verdict)> = Vec::new();
     let mut push = |start: u32, verdict: Verdict| {
         if ranges.last().is_none_or(|(_, last)| *last != verdict) {
@@ -128,20 +149,15 @@ fn ranges(profile: &LinuxSeccomp, names: &HashMap<&str, u32>) -> Result<Vec<(u32
         }
     };
     let mut next = 0;
-    for (number, verdict) in verdicts {
-        if number > next || number == 0 && next == 0 {
-            push(next, if number == 0 { verdict.clone() } else { plain.clone() });
+    for &(number, name) in calls {
+        if number > next {
+            push(next, plain.clone());
         }
-        push(number, verdict);
+        push(number, verdict(name).unwrap_or_else(|| plain.clone()));
         next = number + 1;
     }
-    let newest = names.values().copied().max().unwrap_or(0) + 1;
-    if newest > next {
-        push(next, plain.clone());
-    }
-    let denies = profile.default_action() == LinuxSeccompAction::ScmpActErrno;
-    push(newest.max(next), if denies { Verdict { rules: Vec::new(), otherwise: ENOSYS } } else { plain });
-    Ok(ranges)
+    push(next, newer.clone());
+    ranges
 }
 
 /// A binary search for the range of the loaded number, ending in what happens to it.
@@ -268,12 +284,12 @@ mod tests {
     }
 
     fn number(name: &str) -> u32 {
-        table(native()).unwrap()[name]
+        table(native()).unwrap().iter().find(|(_, known)| *known == name).unwrap().0
     }
 
     #[test]
     fn the_default_profile_allows_what_programs_need_and_denies_what_breaks_out() {
-        let program = compile(&docker_default(&Default::default())).unwrap();
+        let program = docker_default(&Default::default()).unwrap();
         for name in ["read", "execve", "openat2", "futex", "ptrace", "close_range", "faccessat2", "rseq"] {
             assert_eq!(answer(&program, number(name), [0; 6]), ALLOW, "{name}");
         }

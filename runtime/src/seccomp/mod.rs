@@ -1,5 +1,5 @@
-//! Seccomp: Docker's default profile as an OCI profile, and the compiler from OCI profiles to BPF. A filter costs a binary
-//! search over ranges of syscall numbers; compile once, with [`compile`], and use it for every exec.
+//! Seccomp: Docker's default profile, and the compiler from OCI profiles to BPF. A filter costs a binary
+//! search over ranges of syscall numbers; compile once and use it for every exec.
 
 mod bpf;
 mod profile;

@@ -4,14 +4,11 @@
 use std::collections::HashSet;
 
 use oci_spec::runtime::{
-    Arch, Capability, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
-    LinuxSeccompOperator, LinuxSyscall,
+    Arch, Capability, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
 };
 
-use super::bpf::table;
-
-const EPERM: u32 = libc::EPERM as u32;
-const ENOSYS: u32 = libc::ENOSYS as u32;
+use super::bpf::{ENOSYS, Program, Verdict, assemble};
+use crate::error::Error;
 
 /// Denied whatever a container's capabilities are: keyrings and other things without namespaces, old and unused calls,
 /// large attack surfaces.
@@ -45,74 +42,55 @@ const UNLOCKED: &[(Capability, &str)] = &[
     (Capability::Perfmon, "perf_event_open"),
 ];
 
-/// Calls allowed for some arguments only; they have rules of their own.
-const CONDITIONAL: [&str; 3] = ["clone", "personality", "socket"];
-
 /// `personality` values: Linux, Linux 32, both without layout randomisation of machines' names (uname 2.6), and asking.
 const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 
-/// Docker's default profile for a container whose bounding set is `caps`.
-pub fn docker_default(caps: &HashSet<Capability>) -> LinuxSeccomp {
+/// Docker's default profile for a container whose bounding set is `caps`, compiled.
+///
+/// # Errors
+/// [`Error::Seccomp`], should it become longer than the kernel takes.
+pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
     let arches: &[Arch] = if cfg!(target_arch = "aarch64") {
         &[Arch::ScmpArchAarch64, Arch::ScmpArchArm]
     } else {
-        &[Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32]
+        &[Arch::ScmpArchX86_64, Arch::ScmpArchX86]
     };
-    let known: HashSet<&str> =
-        arches.iter().filter_map(|arch| table(*arch)).flatten().map(|(name, _)| name).collect();
-    let mut denied: HashSet<&str> = UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()).collect();
+    let allow = LinuxSeccompAction::ScmpActAllow.as_u32(None);
+    let deny = LinuxSeccompAction::ScmpActErrno.as_u32(Some(libc::EPERM as u32));
+    let plain = |otherwise| Verdict { rules: Vec::new(), otherwise };
+    // Each of these is enough to be allowed.
+    let any = |conditions: Vec<LinuxSeccompArg>| Verdict {
+        rules: conditions.into_iter().map(|condition| (vec![condition], allow)).collect(),
+        otherwise: deny,
+    };
+    let mut denied: HashSet<&str> = NEVER.split_whitespace().collect();
+    denied.extend(UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()));
     for (_, names) in UNLOCKED.iter().filter(|(capability, _)| caps.contains(capability)) {
         names.split_whitespace().for_each(|name| {
             denied.remove(name);
         });
     }
-    let clone3_denied = denied.contains("clone3");
-    denied.extend(NEVER.split_whitespace().chain(CONDITIONAL));
-    let mut rules = vec![allow(known.difference(&denied).copied(), &[])];
-    for value in PERSONALITIES {
-        rules.push(allow(["personality"], &[compare(0, LinuxSeccompOperator::ScmpCmpEq, value, None)]));
-    }
-    // All address families but AF_VSOCK, which reaches the hypervisor around every network namespace, and AF_ALG, the
-    // kernel's crypto.
-    for (op, value) in [
-        (LinuxSeccompOperator::ScmpCmpLt, libc::AF_ALG as u64),
-        (LinuxSeccompOperator::ScmpCmpEq, libc::AF_NFC as u64),
-        (LinuxSeccompOperator::ScmpCmpGt, libc::AF_VSOCK as u64),
-    ] {
-        rules.push(allow(["socket"], &[compare(0, op, value, None)]));
-    }
-    if caps.contains(&Capability::SysAdmin) {
-        rules.push(allow(["clone"], &[]));
-    } else {
-        let no_namespaces = compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0));
-        rules.push(allow(["clone"], &[no_namespaces]));
-    }
-    if clone3_denied {
+    let equal = |value| compare(0, LinuxSeccompOperator::ScmpCmpEq, value, None);
+    let filter = assemble(arches, &plain(deny), &plain(ENOSYS), |name| match name {
+        "personality" => Some(any(PERSONALITIES.into_iter().map(equal).collect())),
+        // All address families but AF_VSOCK, which reaches the hypervisor around every network namespace, and AF_ALG, the
+        // kernel's crypto.
+        "socket" => Some(any(vec![
+            compare(0, LinuxSeccompOperator::ScmpCmpLt, libc::AF_ALG as u64, None),
+            equal(libc::AF_NFC as u64),
+            compare(0, LinuxSeccompOperator::ScmpCmpGt, libc::AF_VSOCK as u64, None),
+        ])),
+        "clone" if !caps.contains(&Capability::SysAdmin) => {
+            Some(any(vec![compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0))]))
+        }
         // Its flags lie in memory, where no filter sees them: libc falls back to clone.
-        let mut rule = LinuxSyscall::default();
-        rule.set_names(vec!["clone3".to_owned()])
-            .set_action(LinuxSeccompAction::ScmpActErrno)
-            .set_errno_ret(Some(ENOSYS));
-        rules.push(rule);
-    }
-    let mut profile = LinuxSeccomp::default();
-    profile
-        .set_default_action(LinuxSeccompAction::ScmpActErrno)
-        .set_default_errno_ret(Some(EPERM))
-        .set_architectures(Some(arches.to_vec()))
-        .set_syscalls(Some(rules));
-    profile
-}
-
-fn allow<'a>(names: impl IntoIterator<Item = &'a str>, args: &[LinuxSeccompArg]) -> LinuxSyscall {
-    let mut rule = LinuxSyscall::default();
-    rule.set_names(names.into_iter().map(str::to_owned).collect())
-        .set_action(LinuxSeccompAction::ScmpActAllow)
-        .set_args((!args.is_empty()).then(|| args.to_vec()));
-    rule
+        "clone3" if denied.contains(name) => Some(plain(ENOSYS)),
+        _ => (!denied.contains(name)).then(|| plain(allow)),
+    })?;
+    Ok(Program { filter, flags: 0 })
 }
 
 pub(super) fn compare(
