@@ -17,9 +17,11 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
+        signal::{Signal, kill},
         socket::{MsgFlags, recv},
         wait::{WaitStatus, waitpid},
     },
+    unistd::Pid,
 };
 use tokio::sync::watch;
 
@@ -33,6 +35,10 @@ pub const NAME: &str = "uplink";
 
 /// Whether the outside can be reached, once that is known; else what is wrong.
 pub type Known = Option<Result<(), String>>;
+
+/// For so long pasta is held once its link stands: what it goes on with, to prepare its memory, keeps a processor busy for
+/// 20 ms, while the containers of the pod that waited for the link want to start. Packets wait in the link's queue.
+const HELD: Duration = Duration::from_millis(15);
 
 const WITHOUT: &str = "no network beyond the pods";
 
@@ -115,7 +121,14 @@ fn pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
     if let Some(stderr) = &mut pasta.stderr
         && default_route(&within.routes, stderr)
     {
+        let pid = Pid::from_raw(pasta.id() as i32);
+        // Held before the pod hears of it; it is not waited for yet, so the number is its own.
+        let held = kill(pid, Signal::SIGSTOP);
         works();
+        if held.is_ok() {
+            std::thread::sleep(HELD);
+            kill(pid, Signal::SIGCONT)?;
+        }
     }
     let output = pasta.wait_with_output()?;
     if output.status.success() {
@@ -162,7 +175,7 @@ fn slirp4netns(namespace: &OwnedFd) -> Result<(), Error> {
     match File::from(read).read(&mut byte) {
         Ok(1) => Ok(()),
         _ => {
-            let end = waitpid(nix::unistd::Pid::from_raw(child.id() as i32), None);
+            let end = waitpid(Pid::from_raw(child.id() as i32), None);
             Err(Error::other(format!("slirp4netns ended ({end:?})")))
         }
     }
