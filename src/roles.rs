@@ -20,16 +20,15 @@ use crate::{
 /// A role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
-/// It has something to do before its ids are [`mapped`].
-const EARLY: [Role; 1] = [("supervise", supervisor::main)];
+/// They have something to do before their ids are [`mapped`].
+const EARLY: [Role; 3] =
+    [("supervise", supervisor::main), ("network", keeper::main), ("network-again", keeper::again)];
 
-const ROLES: [Role; 11] = [
+const ROLES: [Role; 9] = [
     ("userns", supervisor::userns::main),
     ("pause", supervisor::pause::main),
     ("pull-agent", supervisor::pull::main),
     ("pull-quietly", supervisor::pull::quiet),
-    ("network", keeper::main),
-    ("network-again", keeper::again),
     ("network-guard", guard::main),
     ("sweep", supervisor::sweep::main),
     ("images", engine::images::main),

@@ -48,6 +48,7 @@ use super::{
     relay, resolver, uplink,
 };
 use crate::{
+    roles,
     state::Home,
     supervisor::{
         control::{receive, send},
@@ -136,7 +137,9 @@ fn live(follows: bool) -> i32 {
 
 async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
     let follows = left.is_some();
+    // Capabilities are enough for this; the ids may still be being mapped.
     let (inside, opened) = Inside::new(left)?;
+    roles::mapped().map_err(io::Error::other)?;
     let Opened { namespace, route, filter, routes, range, v6, host, links, resolver, .. } = opened;
     let namespace = Arc::new(namespace);
     let record = socket_path(listener).with_file_name(RECORD);
