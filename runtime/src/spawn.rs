@@ -72,6 +72,10 @@ const STAGES: [&str; 7] = [
     "execute",
 ];
 
+/// Ids are mapped; for a program that waited for them, or one that was started before.
+const MAPPED: u8 = 1;
+const MAPPED_MEANWHILE: u8 = 2;
+
 /// Marks the message in which the process in between tells the id of its sibling.
 const BETWEEN: u32 = u32::MAX;
 
@@ -135,15 +139,15 @@ fn start(
     report: &OwnedFd,
     go: &OwnedFd,
 ) -> Result<(), Error> {
-    let release = || {
-        let released = sys::write(go.as_raw_fd(), &[1]);
+    let release = |word: u8| {
+        let released = sys::write(go.as_raw_fd(), &[word]);
         released.map(drop).map_err(|errno| Error::sys("release the new process", errno))
     };
     let users = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
     let mut mapping = spawn.id_mappings.filter(|_| users).map(|m| m.begin(process.pid)).transpose()?;
     if !early {
         mapping.take().map_or(Ok(()), Mapping::finish)?;
-        release()?;
+        release(MAPPED)?;
     }
     let mut message = read_pair(report)?;
     if let Some((BETWEEN, pid)) = message {
@@ -156,7 +160,7 @@ fn start(
     match message {
         None => {
             mapping.map_or(Ok(()), Mapping::finish)?;
-            spawn.early.map_or(Ok(()), |_| release())
+            spawn.early.map_or(Ok(()), |_| release(if early { MAPPED_MEANWHILE } else { MAPPED }))
         }
         Some((stage, errno)) => {
             let step = STAGES.get(stage as usize).copied().unwrap_or("start");
@@ -237,13 +241,7 @@ impl Child<'_> {
         }
         let users = self.spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
         if self.nested || users && self.early.is_none() {
-            // A fresh user namespace shows us as the overflow user until we take the mapped identity.
-            match sys::setgroups(&[]) {
-                Ok(()) | Err(Errno::EPERM) => {}
-                Err(errno) => return Err((Stage::Identity, errno)),
-            }
-            sys::setresgid(0).map_err(at(Stage::Identity))?;
-            sys::setresuid(0).map_err(at(Stage::Identity))?;
+            take_identity().map_err(at(Stage::Identity))?;
         }
         if self.spawn.stdio == SpawnStdio::Null {
             null_streams().map_err(at(Stage::Streams))?;
@@ -316,23 +314,34 @@ fn keep_capabilities() -> Sys<()> {
 }
 
 /// Waits until the ids of a program that was started [`early`](Spawn::early) are mapped, and makes it what it would be
-/// otherwise: root of its user namespace, without groups of the user's and without capabilities to pass on.
+/// otherwise: root of its new user namespace, without groups of the user's and without capabilities to pass on.
 ///
 /// # Errors
 /// [`Error::Sys`]; also when who started it has died or given up.
 pub fn settle(word: OwnedFd) -> Result<(), Error> {
     let failed = |errno| Error::sys(STAGES[Stage::Identity as usize], errno);
-    if sys::read(word.as_raw_fd(), &mut [0]).map_err(failed)? != 1 {
-        return Err(failed(Errno::EPIPE));
+    let mut byte = [0];
+    match sys::read(word.as_raw_fd(), &mut byte).map_err(failed)? {
+        1 if byte == [MAPPED] => Ok(()),
+        1 => become_root().map_err(failed),
+        _ => Err(failed(Errno::EPIPE)),
     }
+}
+
+fn become_root() -> Sys<()> {
+    take_identity()?;
+    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)?;
+    sys::capset(u64::MAX, u64::MAX, 0)
+}
+
+/// A fresh user namespace shows us as the overflow user until we take the mapped identity.
+fn take_identity() -> Sys<()> {
     match sys::setgroups(&[]) {
         Ok(()) | Err(Errno::EPERM) => {}
-        Err(errno) => return Err(failed(errno)),
+        Err(errno) => return Err(errno),
     }
-    sys::setresgid(0).and_then(|()| sys::setresuid(0)).map_err(failed)?;
-    sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)
-        .and_then(|()| sys::capset(u64::MAX, u64::MAX, 0))
-        .map_err(failed)
+    sys::setresgid(0)?;
+    sys::setresuid(0)
 }
 
 fn null_streams() -> Sys<()> {
