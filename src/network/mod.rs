@@ -31,7 +31,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -227,11 +227,12 @@ pub fn connect(
 ) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
-    let mut started = false;
-    // A keeper that ends just now is followed by another; that twice in a row is not likely.
-    for _ in 0..10 {
+    let mut started = 0;
+    // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
+    let deadline = Instant::now() + PATIENCE;
+    while started < 10 && Instant::now() < deadline {
         if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
-            if started {
+            if started > 0 {
                 connection.warnings = services::publish(home);
             }
             return Ok(connection);
@@ -246,7 +247,7 @@ pub fn connect(
             let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
-            started = true;
+            started += 1;
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
