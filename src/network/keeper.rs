@@ -149,7 +149,7 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     // The directory's name may mean another one to whoever is root of a user namespace.
     let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into() };
     let state = Rc::new(State {
-        registry: RefCell::default(),
+        registry: RefCell::new(Registry { range: Some(range), ..Registry::default() }),
         inside: Rc::new(inside),
         namespace,
         route,

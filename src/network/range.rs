@@ -105,6 +105,15 @@ impl Range {
         }
     }
 
+    /// The zones in which the names of the range's addresses are.
+    pub fn reverse_zones(self) -> [String; 2] {
+        let [high, low] = [self.0 >> 4, self.0 & 15];
+        [
+            format!("{}.10.in-addr.arpa", self.0),
+            format!("{low:x}.{high:x}.0.0.4.7.3.6.4.6.f.6.0.7.d.f.ip6.arpa"),
+        ]
+    }
+
     /// The IPv6 address of who has that IPv4 address of the range.
     pub fn beside_v4(self, own: Ipv4Addr) -> Option<Ipv6Addr> {
         let [10, range, high, low] = own.octets() else { return None };
