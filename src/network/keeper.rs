@@ -72,8 +72,16 @@ const TABLE: &str = "podctl";
 /// A published port that is served.
 type Relay = JoinHandle<io::Result<()>>;
 
+/// A published port of a Service.
+struct Served {
+    port: HostPort,
+    /// For every pod that the Service came with, so that the port outlives the keeper and the other pods.
+    fd: OwnedFd,
+    relay: Relay,
+}
+
 /// Published ports of Services, by the Service's key and port.
-type Published = HashMap<(String, i32), Vec<(HostPort, Relay)>>;
+type Published = HashMap<(String, i32), Vec<Served>>;
 
 /// Everything the keeper knows.
 pub(super) struct State {
@@ -254,8 +262,7 @@ impl State {
 
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
-        let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
-        let welcome = Reply::Welcome { published, gateway: self.range.gateway(self.v6) };
+        let welcome = Reply::Welcome { published: self.served(), gateway: self.range.gateway(self.v6) };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
@@ -268,7 +275,7 @@ impl State {
             match (request, fd) {
                 (Request::Publish(port), Some(fd)) => {
                     pod.ports.push((port.clone(), fd.try_clone()?));
-                    self.publish(port, fd, pod);
+                    self.publish(port, fd, pod)?;
                 }
                 (Request::Join(registration), Some(namespace)) => {
                     let mut joined = match self.join(*registration, &namespace, pod) {
@@ -281,8 +288,9 @@ impl State {
                             continue;
                         }
                     };
+                    self.publish_waiting(pod)?;
                     joined.warning = self.warning().await;
-                    let ports = std::mem::take(&mut pod.ports);
+                    let ports = self.ports_to_keep(pod)?;
                     let reply = Reply::Joined { joined, keep: ports.len() };
                     send(connection.get_ref(), &reply, &[self.namespace.as_fd()])?;
                     for (port, fd) in ports {
@@ -290,9 +298,10 @@ impl State {
                     }
                 }
                 (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
-                    pod.ports.clear();
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
                     self.diagnose(pod, diag);
+                    self.publish_waiting(pod)?;
+                    pod.ports.clear();
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
                 (Request::Services, _) => {
@@ -309,8 +318,13 @@ impl State {
         }
     }
 
-    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) {
-        let taken = Taken::new(&port, fd);
+    /// Ports of Services.
+    fn served(&self) -> Vec<HostPort> {
+        self.services.borrow().values().flatten().map(|served| served.port.clone()).collect()
+    }
+
+    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
+        let taken = Taken::new(&port, fd.try_clone()?);
         let (state, changed) = (self.clone(), self.changed.clone());
         match port.target.clone() {
             Target::Pod(number) => {
@@ -325,6 +339,11 @@ impl State {
                 pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), goal)));
             }
             Target::Service(service, number) => {
+                // A Service that comes with a pod is known when the pod is.
+                let known = self.registry.borrow().services().contains_key(&service);
+                if !known || self.served().contains(&port) {
+                    return Ok(());
+                }
                 let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
                 let (behind, of) = (self.clone(), name.clone());
                 let aim = Box::new(move |client| {
@@ -337,9 +356,37 @@ impl State {
                 });
                 let goal = relay::Goal { aim, answers, changed };
                 let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
-                self.services.borrow_mut().entry((service, number)).or_default().push((port, relay));
+                let served = Served { port, fd, relay };
+                self.services.borrow_mut().entry((service, number)).or_default().push(served);
             }
         }
+        Ok(())
+    }
+
+    /// Publishes the ports of Services that have come with this pod.
+    fn publish_waiting(self: &Rc<State>, pod: &mut OnNetwork) -> io::Result<()> {
+        for (port, fd) in std::mem::take(&mut pod.ports) {
+            if matches!(port.target, Target::Service(..)) {
+                self.publish(port.clone(), fd.try_clone()?, pod)?;
+            }
+            pod.ports.push((port, fd));
+        }
+        Ok(())
+    }
+
+    /// What the supervisor is to have, so that it outlives the keeper: the pod's ports, and those of its Services, whoever
+    /// has published them.
+    fn ports_to_keep(&self, pod: &mut OnNetwork) -> io::Result<Vec<(HostPort, OwnedFd)>> {
+        let mut ports = std::mem::take(&mut pod.ports);
+        let (registry, services) = (self.registry.borrow(), self.services.borrow());
+        let member = pod.number.and_then(|number| registry.members.get(&number));
+        let own: Vec<String> = member.iter().flat_map(|m| &m.pod.services).map(key).collect();
+        for served in services.iter().filter(|((of, _), _)| own.contains(of)).flat_map(|(_, all)| all) {
+            if !ports.iter().any(|(port, _)| *port == served.port) {
+                ports.push((served.port.clone(), served.fd.try_clone()?));
+            }
+        }
+        Ok(ports)
     }
 
     /// Whether somebody listens there in a pod.
@@ -442,7 +489,7 @@ impl State {
         }
         self.services.borrow_mut().retain(|(service, _), relays| {
             let wanted = services.get(service).map(|s| ports::of_service(s)).unwrap_or_default();
-            relays.retain(|(port, relay)| {
+            relays.retain(|Served { port, relay, .. }| {
                 let same = |w: &HostPort| {
                     w.target == port.target && w.udp == port.udp && (w.host == 0 || w.host == port.host)
                 };
