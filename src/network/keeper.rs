@@ -481,7 +481,12 @@ impl State {
             }
             stays
         });
-        for (key, service) in services.iter().filter(|(_, service)| has_address(service)) {
+        // Who asks for an address goes before who takes any.
+        let (fixed, free): (Vec<_>, Vec<_>) = services
+            .iter()
+            .filter(|(_, service)| has_address(service))
+            .partition(|(_, service)| fixed_number(service).is_some());
+        for (key, service) in fixed.into_iter().chain(free) {
             if !addresses.contains_key(key) {
                 let before = fixed_number(service).and_then(|number| pool.again(number));
                 addresses.extend(before.or_else(|| pool.service(key)).map(|own| (key.clone(), own)));

@@ -92,6 +92,30 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A Service asks for an address that it cannot have.
+    #[error(
+        "Service {service:?} is invalid: spec.clusterIPs: Invalid value: [{address:?}]: failed to allocate IP {address}: {why}"
+    )]
+    Address {
+        /// The Service's `namespace/name`.
+        service: String,
+        /// What it asks for.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// A Service asks for another address than it has.
+    #[error(
+        "Service {service:?} is invalid: spec.clusterIPs[0]: Invalid value: [{address:?}]: may not change once set; it has {before} until it is deleted"
+    )]
+    AddressChanges {
+        /// The Service's `namespace/name`.
+        service: String,
+        /// What it asks for.
+        address: String,
+        /// What it has.
+        before: String,
+    },
     /// The keeper could not be started.
     #[error("cannot start the pods' network: {0}")]
     Start(#[from] podctl_runtime::Error),

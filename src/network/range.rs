@@ -135,6 +135,13 @@ impl Range {
         self.address(UPLINK[0], true).v6.expect("asked for").into()
     }
 
+    /// The number of a Service that has that address of the range.
+    pub fn number_of_service(self, own: Ipv4Addr) -> Option<u16> {
+        let number = Addresses { v4: own, v6: None }.number();
+        let fits = self.address(number, false).v4 == own && (FIRST_SERVICE..=LAST_SERVICE).contains(&number);
+        fits.then_some(number)
+    }
+
     /// The Services' ranges with their prefixes.
     pub fn services(self) -> [(IpAddr, u8); 2] {
         let base = self.address(0x8000, true);
