@@ -45,8 +45,10 @@ pub const INNER: &str = "host";
 const INNER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// An address of nobody (RFC 5737), by which is tried whether the host forwards.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// How long a packet may take through the host's packet filter.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a packet may take through the host's packet filter, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// When the next is sent: one may be lost while the neighbour is being asked for.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// A network's place on the host.
 #[derive(Debug)]
@@ -229,9 +231,14 @@ impl Host {
             Ok::<u64, String>(rules.iter().filter_map(|rule| nft::counted(rule)).sum())
         };
         let before = counted()?;
-        self.inside(knock).map_err(words("the pods' namespace"))?;
-        let began = Instant::now();
+        let knocks = || self.inside(knock).map_err(words("the pods' namespace"));
+        knocks()?;
+        let (began, mut last) = (Instant::now(), Instant::now());
         while counted()? == before {
+            if last.elapsed() > AGAIN {
+                knocks()?;
+                last = Instant::now();
+            }
             if began.elapsed() > PATIENCE {
                 return Err(format!(
                     "the host's firewall drops what it should forward for pods; `sudo iptables -I FORWARD -i {LINK}+ -j ACCEPT` and `-o {LINK}+` (with Docker, in its chain DOCKER-USER) allow it"

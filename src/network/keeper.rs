@@ -64,6 +64,11 @@ pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
 pub const NAMESPACE: RawFd = 6;
 
+/// How long it stays when nobody comes.
+const IDLE: Duration = Duration::from_secs(10);
+/// How often it looks whether pods that should come back are gone.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long one that could not begin waits for somebody to be told so, in milliseconds.
 const LAST_WORDS: u16 = 1000;
 
@@ -187,10 +192,10 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     }
     // SAFETY: the listener is borrowed for longer than it is watched.
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
+    let mut heard = Instant::now();
     loop {
-        // Whoever had it started may have died before it came.
-        let wait = tokio::time::sleep(Duration::from_secs(10));
-        let mut idle = false;
+        let wait = tokio::time::sleep(if state.left.borrow().is_empty() { IDLE } else { LOOK });
+        let mut fewer = true;
         tokio::select! {
             ready = watched.readable() => {
                 let mut ready = ready?;
@@ -198,13 +203,14 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
                     Some(connection) => state.serve(connection),
                     None => ready.clear_ready(),
                 }
+                heard = Instant::now();
             }
-            () = state.gone.notified() => {}
-            () = wait => idle = true,
+            () = state.gone.notified() => heard = Instant::now(),
+            () = wait => fewer = state.forget_lost(),
         }
-        // Pods that an earlier keeper has let in come back at any moment.
-        let awaited = !idle && !state.left.borrow().is_empty();
-        if state.connections.get() == 0 && !awaited {
+        // Pods that an earlier keeper has let in come back at any moment. Whoever had it started may have died.
+        let alone = heard.elapsed() >= IDLE || fewer && state.left.borrow().is_empty();
+        if state.connections.get() == 0 && alone {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
                 None => {
@@ -247,6 +253,15 @@ fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
 }
 
 impl State {
+    /// Pods whose links are gone do not come back. Says whether there were any.
+    fn forget_lost(&self) -> bool {
+        let mut left = self.left.borrow_mut();
+        let before = left.len();
+        let Ok(links) = self.inside.run(inside::links) else { return false };
+        left.retain(|number| links.contains(number));
+        left.len() < before
+    }
+
     fn serve(self: &Rc<State>, connection: OwnedFd) {
         self.connections.set(self.connections.get() + 1);
         let state = self.clone();
