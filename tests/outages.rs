@@ -257,7 +257,7 @@ fn after_the_machine_has_slept_names_ports_and_the_outside_are_there_again() {
         // The helper is found by its keeper.
         let helper = home.helper();
         home.signal(&roles, signal);
-        helper.map(|id| kill(id, signal).unwrap());
+        helper.into_iter().for_each(|id| kill(id, signal).unwrap());
     };
     all(Signal::SIGSTOP);
     let asleep = || {
