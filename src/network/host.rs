@@ -47,8 +47,9 @@ const INNER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// How long a packet may take through the host's packet filter, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// When the next is sent: one may be lost while the neighbour is being asked for.
-const AGAIN: Duration = Duration::from_millis(50);
+/// When the neighbour is asked for again, in milliseconds. The kernel's second is too long where the first question was
+/// lost because a link was not up altogether.
+const ASK_AGAIN: &str = "100";
 
 /// A network's place on the host.
 #[derive(Debug)]
@@ -93,6 +94,7 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let link = if_nametoindex(INNER)?;
     let [gateway, own] = range.uplink();
+    let _ = std::fs::write(format!("/proc/sys/net/ipv4/neigh/{INNER}/retrans_time_ms"), ASK_AGAIN);
     route.up(link)?;
     route.address(link, own.into())?;
     route.route((gateway.into(), 32), None, link)?;
@@ -231,14 +233,9 @@ impl Host {
             Ok::<u64, String>(rules.iter().filter_map(|rule| nft::counted(rule)).sum())
         };
         let before = counted()?;
-        let knocks = || self.inside(knock).map_err(words("the pods' namespace"));
-        knocks()?;
-        let (began, mut last) = (Instant::now(), Instant::now());
+        self.inside(knock).map_err(words("the pods' namespace"))?;
+        let began = Instant::now();
         while counted()? == before {
-            if last.elapsed() > AGAIN {
-                knocks()?;
-                last = Instant::now();
-            }
             if began.elapsed() > PATIENCE {
                 return Err(format!(
                     "the host's firewall drops what it should forward for pods; `sudo iptables -I FORWARD -i {LINK}+ -j ACCEPT` and `-o {LINK}+` (with Docker, in its chain DOCKER-USER) allow it"
