@@ -105,57 +105,6 @@ spec:
 }
 
 #[test]
-fn r_probe_1_grpc_asks_for_the_service_by_name() {
-    let home = Home::new();
-    // As little of HTTP/2 as an answer takes; only `shop` is serving.
-    let text = r#"apiVersion: v1
-kind: Pod
-metadata: {name: p}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: app
-    image: python:3.11
-    command:
-    - python3
-    - -c
-    - |
-      import socket, struct, threading
-      def frame(kind, flags, stream, body):
-          return struct.pack(">I", len(body))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + body
-      def text(name, value):
-          return b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
-      def serve(c):
-          f = c.makefile("rb")
-          f.read(24)
-          c.sendall(frame(4, 0, 0, b""))
-          while head := f.read(9):
-              size, kind, flags, stream = int.from_bytes(head[:3], "big"), head[3], head[4], int.from_bytes(head[5:], "big")
-              body = f.read(size)
-              if kind == 4 and not flags & 1:
-                  c.sendall(frame(4, 1, 0, b""))
-              if kind == 0 and flags & 1:
-                  status = 1 if b"shop" in body else 2
-                  c.sendall(frame(1, 4, stream, b"\x88" + text(b"content-type", b"application/grpc"))
-                      + frame(0, 0, stream, bytes([0, 0, 0, 0, 2, 8, status]))
-                      + frame(1, 5, stream, text(b"grpc-status", b"0")))
-      s = socket.create_server(("", 50051))
-      while True:
-          threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
-    startupProbe: {grpc: {port: 50051, service: shop}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
-    readinessProbe: {grpc: {port: 50051, service: other}, periodSeconds: 1, timeoutSeconds: 10}
-"#;
-    let output = home.run(text, &["-d"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    until("the one has started, the other is not serving", || {
-        home.pod("p")["status"]["containerStatuses"][0]["started"] == true
-            && events(&home)
-                .contains("Readiness probe failed: service unhealthy (responded with \\\"NOT_SERVING\\\")")
-    });
-    assert_eq!(home.pod("p")["status"]["containerStatuses"][0]["ready"], false);
-}
-
-#[test]
 fn r_hook_2_the_stop_signal_is_the_manifests_and_the_grace_period_ends() {
     let home = Home::new();
     let text = "apiVersion: v1

@@ -4,7 +4,7 @@ mod common;
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     time::Duration,
 };
 
@@ -31,36 +31,11 @@ fn service(name: &str, app: &str, spec: &str) -> String {
 const SERVER: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 const PORT: &str = "    ports: [{name: http, containerPort: 8080}]\n";
 
-impl Home {
-    fn up(&self, text: &str, flags: &[&str]) -> std::process::Output {
-        let output = self.run(text, &[&["-d"], flags].concat());
-        assert!(output.status.success(), "{}", stderr(&output));
-        output
-    }
-
-    fn in_pod(&self, pod: &str, script: &str) -> String {
-        stdout(&self.podctl(&["exec", pod, "--", "sh", "-c", script]))
-    }
-
-    /// This home's processes of one of the network's roles: `network`, `network-again`, `network-guard`.
-    fn of_network(&self, role: &str) -> Vec<i32> {
-        let end = format!(": podctl internal {role} ");
-        let traces = self.traces();
-        let found =
-            traces.iter().filter_map(|t| t.strip_prefix("process ")?.strip_suffix(&end)?.parse().ok());
-        found.collect()
-    }
-
-    fn kill(&self, pid: i32) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
-    }
-}
-
 #[test]
 fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
     let home = Home::new();
     let spec = "  ports: [{name: http, port: 80, targetPort: http}]\n";
-    home.up(&(pod("web", SERVER, PORT) + &service("shop", "web", spec)), &[]);
+    home.start(&(pod("web", SERVER, PORT) + &service("shop", "web", spec)), &[]);
     let client = home.run(
         &pod("client", "nslookup shop && wget -qO- http://shop.default.svc.cluster.local && nc shop 8080 </dev/null || echo refused", ""),
         &[],
@@ -79,9 +54,9 @@ fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
 fn a_pod_that_waits_for_a_service_is_served_by_one_that_starts_later() {
     let home = Home::new();
     let wait = "until nslookup postgres >/dev/null; do sleep 0.1; done; until nc -w1 postgres 5432 </dev/null; do sleep 0.1; done; echo found";
-    home.up(&pod("waiter", wait, ""), &[]);
+    home.start(&pod("waiter", wait, ""), &[]);
     assert_eq!(home.pod("waiter")["status"]["phase"], "Running");
-    home.up(&pod("postgres", "while :; do echo | nc -l -p 5432; done", ""), &[]);
+    home.start(&pod("postgres", "while :; do echo | nc -l -p 5432; done", ""), &[]);
     until("the waiter has found postgres", || home.pod("waiter")["status"]["phase"] == "Succeeded");
 }
 
@@ -92,7 +67,7 @@ fn only_ready_pods_are_endpoints() {
         "{PORT}    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1}}\n"
     );
     let services = service("shop", "web", "  clusterIP: None\n  ports: [{port: 8080}]\n");
-    home.up(&(pod("web", SERVER, &probe) + &services + &pod("client", "sleep 600", "")), &[]);
+    home.start(&(pod("web", SERVER, &probe) + &services + &pod("client", "sleep 600", "")), &[]);
     assert!(home.in_pod("client", "nslookup shop").contains("NXDOMAIN"));
     home.in_pod("web", "touch /tmp/ready");
     until("the pod is an endpoint", || home.in_pod("client", "wget -qO- http://shop:8080") == "hello\n");
@@ -104,7 +79,7 @@ fn only_ready_pods_are_endpoints() {
 fn redis_is_reached_by_name() {
     let home = Home::new();
     let redis = "apiVersion: v1\nkind: Pod\nmetadata: {name: redis}\nspec:\n  containers:\n  - {name: redis, image: 'redis:7'}\n";
-    home.up(redis, &[]);
+    home.start(redis, &[]);
     let ping = "until echo PING | nc -w 2 redis 6379 | grep PONG; do sleep 0.1; done";
     let client = home.run(&pod("client", ping, ""), &[]);
     assert!(stdout(&client).contains("PONG"), "{}", stderr(&client));
@@ -134,7 +109,7 @@ fn published_ports_reach_the_pod_over_tcp_and_udp() {
 ";
     let hostport =
         format!("    ports: [{{containerPort: 9000, hostPort: {udp}, hostIP: 127.0.0.1, protocol: UDP}}]\n");
-    home.up(&(pod("web", SERVER, &(hostport + echo)) + &published), &["-p", &format!("{tcp}:8080")]);
+    home.start(&(pod("web", SERVER, &(hostport + echo)) + &published), &["-p", &format!("{tcp}:8080")]);
     until("the server listens", || get(tcp).is_ok_and(|text| text.contains("hello")));
     assert!(get(service_port).unwrap().contains("hello"));
     assert_eq!(home.pod("web")["spec"]["containers"][0]["ports"][1]["hostPort"], tcp);
@@ -153,7 +128,7 @@ fn published_ports_reach_the_pod_over_tcp_and_udp() {
 fn a_published_port_where_nobody_listens_in_the_pod_is_closed() {
     let home = Home::new();
     let port = free_port();
-    home.up(&pod("idle", "sleep 600", ""), &["-p", &format!("{port}:8080")]);
+    home.start(&pod("idle", "sleep 600", ""), &["-p", &format!("{port}:8080")]);
     assert!(get(port).is_err());
 }
 
@@ -172,7 +147,7 @@ fn a_port_in_use_stops_the_run_before_anything_starts() {
     until("the network is gone", || home.traces().is_empty());
     drop(taken);
     // One pod names the other.
-    home.up(&pod("first", SERVER, ""), &["-p", &format!("{port}:8080")]);
+    home.start(&pod("first", SERVER, ""), &["-p", &format!("{port}:8080")]);
     let output = home.run(&pod("second", SERVER, ""), &["-d", "-p", &format!("{port}:8080")]);
     assert!(stderr(&output).contains("in use by pod \"first\""), "{}", stderr(&output));
 }
@@ -180,7 +155,7 @@ fn a_port_in_use_stops_the_run_before_anything_starts() {
 #[test]
 fn twenty_pods_at_once_have_twenty_addresses_and_leave_nothing() {
     let home = Home::new();
-    home.up(&pod("first", "sleep 600", ""), &[]);
+    home.start(&pod("first", "sleep 600", ""), &[]);
     let runs: Vec<_> = (0..20)
         .map(|n| {
             let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600", ""));
@@ -195,53 +170,10 @@ fn twenty_pods_at_once_have_twenty_addresses_and_leave_nothing() {
         .map(|n| home.pod(&format!("p{n}"))["status"]["podIP"].as_str().unwrap_or("none").to_owned())
         .collect();
     assert_eq!(addresses.len(), 20, "{addresses:?}");
-    assert_eq!(home.of_network("network").len(), 1);
+    assert_eq!(home.of_role("network").len(), 1);
     assert!(home.in_pod("p0", "nslookup p19").contains("p19.default.svc.cluster.local"));
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
-}
-
-#[test]
-fn pods_that_are_killed_while_others_start_leave_nothing() {
-    let home = Home::new();
-    home.up(&pod("first", "sleep 600", ""), &[]);
-    let mut runs: Vec<_> = (0..12)
-        .map(|n| {
-            let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600", ""));
-            let mut run = home.command(&["run", "-d", &file]);
-            run.stdout(fs::File::create("/dev/null").unwrap()).stderr(fs::File::create("/dev/null").unwrap());
-            run.spawn().unwrap()
-        })
-        .collect();
-    for (n, run) in runs.iter_mut().enumerate() {
-        assert!(run.wait().unwrap().success());
-        if n % 3 == 0 {
-            home.kill(home.supervisor(&format!("p{n}")).unwrap());
-        }
-    }
-    for n in (0..12).filter(|n| n % 3 != 0) {
-        let name = format!("p{n}.default.svc.cluster.local");
-        until("the name is known", || home.in_pod("first", &format!("nslookup p{n}")).contains(&name));
-    }
-    until("the dead are not", || home.in_pod("first", "nslookup p3").contains("NXDOMAIN"));
-    let links = "ip -o link | grep -c eth0";
-    assert_eq!(home.in_pod("p1", links), "1\n");
-    home.podctl(&["delete", "--all", "--force"]);
-    until("nothing is left", || home.traces().is_empty());
-}
-
-#[test]
-fn a_killed_supervisors_name_and_ports_are_free_at_once() {
-    let home = Home::new();
-    let port = free_port();
-    home.up(&pod("web", SERVER, ""), &["-p", &format!("{port}:8080")]);
-    home.up(&pod("client", "sleep 600", ""), &[]);
-    until("the server listens", || get(port).is_ok());
-    home.kill(home.supervisor("web").unwrap());
-    until("its name is gone", || home.in_pod("client", "nslookup web").contains("NXDOMAIN"));
-    until("its port is closed", || TcpStream::connect(("127.0.0.1", port)).is_err());
-    home.podctl(&["delete", "client", "--now"]);
-    until("the network is gone", || home.of_network("network").is_empty());
 }
 
 #[test]
@@ -249,41 +181,13 @@ fn without_a_network_there_is_loopback_alone() {
     let home = Home::new();
     let output = home.run(&pod("p", "cat /proc/net/dev; ls /sys/class/net", ""), &["--network", "none"]);
     assert!(!stdout(&output).contains("eth0"), "{}", stdout(&output));
-    assert_eq!(home.of_network("network"), Vec::<i32>::new());
-}
-
-#[test]
-fn a_killed_keeper_is_followed_by_one_that_knows_every_pod() {
-    let home = Home::new();
-    let port = free_port();
-    let spec = "  ports: [{port: 80, targetPort: 8080}]\n";
-    home.up(&(pod("web", SERVER, PORT) + &service("shop", "web", spec)), &["-p", &format!("{port}:8080")]);
-    home.up(&pod("client", "sleep 600", ""), &[]);
-    let reached = || {
-        home.in_pod("client", "wget -qO- http://shop") == "hello\n"
-            && home.in_pod("web", "nslookup client").contains("client.default.svc.cluster.local")
-            && get(port).is_ok_and(|text| text.contains("hello"))
-    };
-    until("the pods reach each other", reached);
-    let address = home.pod("client")["status"]["podIP"].clone();
-    home.kill(home.of_network("network")[0]);
-    until("they do so again", reached);
-    assert_eq!(home.in_pod("client", "hostname -i | cut -d\" \" -f1").trim(), address.as_str().unwrap());
-    // Without a guard the next run does its work.
-    home.kill(home.of_network("network-guard")[0]);
-    home.kill(home.of_network("network-again")[0]);
-    home.up(&pod("third", "sleep 600", ""), &[]);
-    until("they do so once more", reached);
-    assert_eq!(home.in_pod("third", "wget -qO- http://shop"), "hello\n");
-    assert_ne!(home.pod("third")["status"]["podIP"], address);
-    home.podctl(&["delete", "--all", "--now"]);
-    until("nothing is left", || home.traces().is_empty());
+    assert!(home.of_role("network").is_empty());
 }
 
 #[test]
 fn a_pod_cannot_speak_as_another() {
     let home = Home::new();
-    home.up(&pod("victim", "sleep 600", ""), &[]);
+    home.start(&pod("victim", "sleep 600", ""), &[]);
     let listen = "apiVersion: v1
 kind: Pod
 metadata: {name: listener}
@@ -305,7 +209,7 @@ spec:
           heard.add(peer[0])
           print(text.decode(), peer[0], flush=True)
 ";
-    home.up(listen, &[]);
+    home.start(listen, &[]);
     let speak = "import socket, sys
 OPTION = {socket.AF_INET: (0, 19), socket.AF_INET6: (41, 75)}  # IP_TRANSPARENT, IPV6_TRANSPARENT
 while True:
@@ -331,7 +235,7 @@ spec:
     command: [sleep, '600']
     securityContext: {capabilities: {add: [NET_ADMIN]}}
 ";
-    home.up(text, &[]);
+    home.start(text, &[]);
     let mut args = vec!["exec", "evil", "--", "timeout", "60", "python3", "-c", speak];
     let own = addresses("evil");
     for (at, to) in listener.iter().enumerate() {

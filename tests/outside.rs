@@ -6,9 +6,9 @@ mod common;
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
+    fs,
     io::{Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::fs::symlink,
     process::{Command, Stdio},
     time::Duration,
@@ -16,132 +16,14 @@ use std::{
 
 use common::{
     Home,
+    lab::{
+        GATEWAY, GATEWAY_V6, HOST, HOST_V6, Lab, SERVER, SERVER_V6, new_namespace, pod, run, sysctl,
+        with_image, within,
+    },
     net::{free_port, own_address},
     stderr, stdout, until,
 };
-use nix::{
-    sched::{CloneFlags, setns, unshare},
-    sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
-};
-
-const HOST: &str = "192.0.2.2";
-const GATEWAY: &str = "192.0.2.1";
-const HOST_V6: &str = "2001:db8:5::2";
-const GATEWAY_V6: &str = "2001:db8:5::1";
-/// Somewhere in the internet.
-const SERVER: &str = "203.0.113.80";
-const SERVER_V6: &str = "2001:db8:80::80";
-
-fn pod(name: &str, script: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: c\n    image: busybox:1.36\n    command: [sh, -c, '{script}']\n"
-    )
-}
-
-/// A home that has the image already: no registry is reached from a namespace.
-fn with_image() -> Home {
-    let home = Home::new();
-    let output = home.podctl(&["pull", "busybox:1.36"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    home
-}
-
-/// Does something in a network namespace; processes that it starts are there, too.
-fn within<T: Send>(namespace: &File, job: impl FnOnce() -> T + Send) -> T {
-    let there = || {
-        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-        job()
-    };
-    std::thread::scope(|scope| scope.spawn(there).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
-}
-
-fn new_namespace() -> File {
-    let made = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        run("ip link set lo up");
-        File::open("/proc/thread-self/ns/net").unwrap()
-    });
-    made.join().unwrap()
-}
-
-fn run(line: &str) -> String {
-    let words: Vec<&str> = line.split(' ').collect();
-    let output = Command::new(words[0]).args(&words[1..]).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", stderr(&output));
-    stdout(&output)
-}
-
-fn sysctl(name: &str) -> String {
-    let path = format!("/proc/sys/{}", name.replace('.', "/"));
-    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
-}
-
-/// A host with one link to an internet, where a server tells everybody's address.
-struct Lab {
-    host: File,
-    internet: File,
-}
-
-impl Lab {
-    /// None where only root could make one.
-    fn new() -> Option<Lab> {
-        if !geteuid().is_root() {
-            eprintln!("skipped: only root can make a host of its own");
-            return None;
-        }
-        let lab = Lab { host: new_namespace(), internet: new_namespace() };
-        use std::os::fd::AsRawFd;
-        let internet = format!("/proc/{}/fd/{}", std::process::id(), lab.internet.as_raw_fd());
-        within(&lab.host, || {
-            run(&format!("ip link add eth0 type veth peer name wan netns {internet}"));
-            run(&format!("ip addr add {HOST}/24 dev eth0"));
-            run(&format!("ip addr add {HOST_V6}/64 dev eth0 nodad"));
-            run("ip link set eth0 up");
-        });
-        let listener = within(&lab.internet, || {
-            run(&format!("ip addr add {GATEWAY}/24 dev wan"));
-            run(&format!("ip addr add {GATEWAY_V6}/64 dev wan nodad"));
-            run(&format!("ip addr add {SERVER}/32 dev lo"));
-            run(&format!("ip addr add {SERVER_V6}/128 dev lo nodad"));
-            run("ip link set wan up");
-            TcpListener::bind(("::", 80)).unwrap()
-        });
-        within(&lab.host, || {
-            run(&format!("ip route add default via {GATEWAY}"));
-            run(&format!("ip route add default via {GATEWAY_V6}"));
-        });
-        std::thread::spawn(move || {
-            while let Ok((mut stream, peer)) = listener.accept() {
-                let _ = stream.read(&mut [0; 1024]);
-                let _ = write!(stream, "HTTP/1.0 200 OK\r\n\r\n{}\n", peer.ip().to_canonical());
-            }
-        });
-        Some(lab)
-    }
-
-    fn on_host<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
-        within(&self.host, job)
-    }
-
-    /// What of podctl's is on the host.
-    fn left(&self) -> Vec<String> {
-        self.on_host(|| {
-            let links = run("ip -o link");
-            let tables = run("nft list tables");
-            let mut left: Vec<String> = links
-                .lines()
-                .chain(tables.lines())
-                .filter(|l| l.contains("podctl"))
-                .map(Into::into)
-                .collect();
-            for switch in ["net.ipv4.conf.eth0.forwarding", "net.ipv6.conf.eth0.force_forwarding"] {
-                left.extend((sysctl(switch) == "1").then(|| switch.to_owned()));
-            }
-            left
-        })
-    }
-}
+use nix::unistd::geteuid;
 
 /// `PATH` without a network helper; what maps ids stays.
 fn without_helper(home: &Home) -> String {
@@ -154,55 +36,12 @@ fn without_helper(home: &Home) -> String {
 }
 
 impl Home {
-    fn up(&self, text: &str) {
-        let output = self.run(text, &["-d"]);
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
-
-    /// The same without a helper; gives what was said.
+    /// Starts pods where there is no helper; gives what was said.
     fn up_alone(&self, text: &str) -> String {
         let file = self.file("pod.yaml", text);
         let output = self.command(&["run", "-d", &file]).env("PATH", without_helper(self)).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         stderr(&output)
-    }
-
-    fn in_pod(&self, pod: &str, script: &str) -> String {
-        stdout(&self.podctl(&["exec", pod, "--", "sh", "-c", script]))
-    }
-
-    fn asks(&self, pod: &str, server: &str) -> String {
-        let server = if server.contains(':') { format!("[{server}]") } else { server.to_owned() };
-        self.in_pod(pod, &format!("wget -qO- http://{server}")).trim().to_owned()
-    }
-
-    /// This home's processes of one of podctl's roles.
-    fn of_role(&self, role: &str) -> Vec<Pid> {
-        // A supervisor's pod stands behind its role.
-        let called = format!(": podctl internal {role} ");
-        let traces = self.traces();
-        let ids =
-            traces.iter().filter_map(|t| t.strip_prefix("process ")?.split_once(&called)?.0.parse().ok());
-        ids.map(Pid::from_raw).collect()
-    }
-
-    fn kill(&self, roles: &[&str]) {
-        for id in roles.iter().flat_map(|role| self.of_role(role)) {
-            let _ = kill(id, Signal::SIGKILL);
-        }
-    }
-
-    /// The network's helper: a child of its keeper.
-    fn helper(&self) -> Option<Pid> {
-        let keepers = [self.of_role("network"), self.of_role("network-again")].concat();
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        let mut ids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-        let child = |id: &i32| {
-            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-            let parent = stat.rsplit(')').next().and_then(|s| s.split_whitespace().nth(1)?.parse().ok());
-            parent.is_some_and(|p| keepers.contains(&Pid::from_raw(p)))
-        };
-        ids.find(child).map(Pid::from_raw)
     }
 }
 
@@ -243,7 +82,7 @@ fn the_outside_does_not_reach_pods_and_the_host_forwards_nothing_else() {
         TcpListener::bind(("0.0.0.0", 8080)).unwrap()
     });
     let address = lab.on_host(|| {
-        home.up(&pod("web", "exec httpd -f -p 8080 -h /etc"));
+        home.start(&pod("web", "exec httpd -f -p 8080 -h /etc"), &[]);
         let address = home.pod("web")["status"]["podIP"].as_str().unwrap().to_owned();
         // The host itself reaches both.
         until("the pod listens", || TcpStream::connect(format!("{address}:8080")).is_ok());
@@ -264,45 +103,6 @@ fn the_outside_does_not_reach_pods_and_the_host_forwards_nothing_else() {
 }
 
 #[test]
-fn a_killed_keeper_of_roots_network_is_replaced_and_a_killed_network_is_swept() {
-    let Some(lab) = Lab::new() else { return };
-    let home = with_image();
-    lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
-        home.kill(&["network"]);
-        until("another keeper is there", || home.of_role("network-again").len() == 1);
-        until("the outside is reached again", || home.asks("p", SERVER) == HOST);
-        home.kill(&["network-guard", "network-again", "supervise"]);
-        until("the pod is lost", || home.of_role("supervise").is_empty());
-        assert!(!lab.left().is_empty());
-        home.podctl(&["get", "pods"]);
-        until("the next command has swept it", || lab.left().is_empty());
-        // A new network does not mind what was there.
-        home.podctl(&["delete", "p"]);
-        home.up(&pod("p", "sleep 600"));
-        assert_eq!(home.asks("p", SERVER), HOST);
-        home.kill(&["network", "supervise"]);
-        until("the guard has swept it", || lab.left().is_empty());
-    });
-}
-
-#[test]
-fn a_network_that_was_killed_with_its_directories_is_swept_by_another() {
-    let Some(lab) = Lab::new() else { return };
-    let (home, other) = (with_image(), with_image());
-    lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
-        home.kill(&["network-guard", "network", "supervise"]);
-        until("the link is gone", || !run("ip -o link").contains("podctl"));
-        fs::remove_dir_all(home.path("run")).unwrap();
-        other.up(&pod("p", "sleep 600"));
-        assert_eq!(other.asks("p", SERVER), HOST);
-        other.podctl(&["delete", "p", "--now"]);
-        until("nothing is left", || lab.left().is_empty());
-    });
-}
-
-#[test]
 fn two_networks_on_one_host_end_without_each_other() {
     let Some(lab) = Lab::new() else { return };
     let (one, two) = (with_image(), with_image());
@@ -320,62 +120,6 @@ fn two_networks_on_one_host_end_without_each_other() {
         until("the first is gone", || one.traces().is_empty());
         assert_eq!(two.asks("p", SERVER), HOST);
         two.podctl(&["delete", "p", "--now"]);
-    });
-    until("nothing is left", || lab.left().is_empty());
-}
-
-#[test]
-fn an_emptied_packet_filter_is_filled_again() {
-    let Some(lab) = Lab::new() else { return };
-    let home = with_image();
-    lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
-        run("nft flush ruleset");
-        until("the table is there again", || run("nft list tables").contains("podctl"));
-        until("the outside is reached", || home.asks("p", SERVER) == HOST);
-        home.podctl(&["delete", "p", "--now"]);
-    });
-    until("nothing is left", || lab.left().is_empty());
-}
-
-#[test]
-fn a_host_that_moves_to_another_link_is_followed() {
-    let Some(lab) = Lab::new() else { return };
-    let home = with_image();
-    use std::os::fd::AsRawFd;
-    let internet = format!("/proc/{}/fd/{}", std::process::id(), lab.internet.as_raw_fd());
-    lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
-        assert_eq!(home.asks("p", SERVER), HOST);
-        run("ip link set eth0 down");
-        run(&format!("ip link add wlan0 type veth peer name air netns {internet}"));
-        run("ip addr add 198.18.0.2/24 dev wlan0");
-        run("ip link set wlan0 up");
-    });
-    within(&lab.internet, || {
-        run("ip addr add 198.18.0.1/24 dev air");
-        run("ip link set air up");
-    });
-    lab.on_host(|| {
-        run("ip route add default via 198.18.0.1");
-        until("the outside is reached again", || home.asks("p", SERVER) == "198.18.0.2");
-        home.podctl(&["delete", "p", "--now"]);
-        until("forwarding is off", || sysctl("net.ipv4.conf.wlan0.forwarding") == "0");
-    });
-    until("nothing is left", || lab.left().is_empty());
-}
-
-#[test]
-fn forwarding_that_others_turn_off_is_turned_on_again_while_there_are_pods() {
-    let Some(lab) = Lab::new() else { return };
-    let home = with_image();
-    lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
-        // As packages do that read all of sysctl.conf anew.
-        fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
-        fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
-        until("the outside is reached again", || home.asks("p", SERVER) == HOST);
-        home.podctl(&["delete", "p", "--now"]);
     });
     until("nothing is left", || lab.left().is_empty());
 }
@@ -412,7 +156,7 @@ fn a_firewall_that_drops_what_pods_send_is_left_alone_and_a_helper_goes_around_i
     let Some(lab) = Lab::new() else { return };
     let home = with_image();
     lab.on_host(|| {
-        home.up(&pod("p", "sleep 600"));
+        home.start(&pod("p", "sleep 600"), &[]);
         firewall();
         until("the helper has taken over", || home.helper().is_some());
         until("the outside is reached", || home.asks("p", SERVER) == HOST);
@@ -421,7 +165,7 @@ fn a_firewall_that_drops_what_pods_send_is_left_alone_and_a_helper_goes_around_i
         assert!(run("nft list ruleset").contains("policy drop"));
         home.podctl(&["delete", "p", "--now"]);
         until("the network is gone", || home.traces().is_empty());
-        home.up(&pod("p", "sleep 600"));
+        home.start(&pod("p", "sleep 600"), &[]);
         assert_eq!(home.asks("p", SERVER), HOST);
     });
 }
@@ -462,12 +206,15 @@ fn twenty_of_roots_pods_at_once_have_twenty_addresses_and_leave_nothing_on_the_h
     let Some(lab) = Lab::new() else { return };
     let home = with_image();
     lab.on_host(|| {
-        home.up(&pod("first", "sleep 600"));
-        let null = || File::options().write(true).open("/dev/null").unwrap();
+        home.start(&pod("first", "sleep 600"), &[]);
         let runs: Vec<_> = (0..20)
             .map(|n| {
                 let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600"));
-                home.command(&["run", "-d", &file]).stdout(null()).stderr(null()).spawn().unwrap()
+                home.command(&["run", "-d", &file])
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap()
             })
             .collect();
         for mut run in runs {
@@ -538,95 +285,6 @@ fn a_pod_on_the_hosts_network_is_executed_in_and_reached_there() {
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(home.in_pod("p", "readlink /proc/self/ns/net").trim(), own.to_str().unwrap());
     assert!(home.of_role("network").is_empty());
-}
-
-#[test]
-fn pods_start_while_keepers_of_the_network_are_killed() {
-    let home = with_image();
-    home.up(&pod("first", "sleep 600"));
-    let runs: Vec<_> = (0..10)
-        .map(|n| {
-            let file = home.file(&format!("{n}.yaml"), &pod(&format!("p{n}"), "sleep 600"));
-            let mut run = home.command(&["run", "-d", &file]);
-            run.stdout(Stdio::null()).stderr(Stdio::piped());
-            home.kill(&["network", "network-again"]);
-            run.spawn().unwrap()
-        })
-        .collect();
-    home.kill(&["network", "network-again"]);
-    for run in runs {
-        let output = run.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-    }
-    for n in 0..10 {
-        let name = format!("p{n}.default.svc.cluster.local");
-        until("the name is known", || home.in_pod("first", &format!("nslookup p{n}")).contains(&name));
-    }
-    home.podctl(&["delete", "--all", "--now"]);
-    until("nothing is left", || home.traces().is_empty());
-}
-
-/// Answers every question for an address with `answer`.
-fn name_server(socket: &UdpSocket, answer: Ipv4Addr) {
-    let mut question = [0; 512];
-    while let Ok((length, peer)) = socket.recv_from(&mut question) {
-        let mut reply = question[..length].to_vec();
-        let kind = question[length - 4..length - 2].to_vec();
-        // An answer, recursion available; no additional records, if there were any.
-        (reply[2], reply[3], reply[11]) = (0x81, 0x80, 0);
-        if kind == [0, 1] {
-            reply[7] = 1;
-            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
-            reply.extend(answer.octets());
-        }
-        let _ = socket.send_to(&reply, peer);
-    }
-}
-
-#[test]
-fn a_changed_resolv_conf_of_the_host_is_followed() {
-    let Some(lab) = Lab::new() else { return };
-    let home = with_image();
-    for own in ["203.0.113.53", "203.0.113.54"] {
-        let socket = within(&lab.internet, || {
-            run(&format!("ip addr add {own}/32 dev lo"));
-            UdpSocket::bind((own, 53)).unwrap()
-        });
-        std::thread::spawn(move || name_server(&socket, own.parse().unwrap()));
-    }
-    let conf = home.file("resolv.conf", "nameserver 203.0.113.53\n");
-    let file = home.file("pod.yaml", &pod("p", "sleep 600"));
-    lab.on_host(|| {
-        let podctl = home.command(&["run", "-d", &file]);
-        let mut run = Command::new("unshare");
-        run.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"", &conf]);
-        run.arg(podctl.get_program()).args(podctl.get_args());
-        run.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        assert!(run.status().unwrap().success());
-        let lookup = || home.in_pod("p", "nslookup elsewhere.example.org");
-        assert!(lookup().contains("203.0.113.53"), "{}", lookup());
-        fs::write(&conf, "nameserver 203.0.113.54\n").unwrap();
-        until("the other resolver is asked", || lookup().contains("203.0.113.54"));
-    });
-}
-
-#[test]
-fn a_killed_helper_is_replaced() {
-    if geteuid().is_root() {
-        eprintln!("skipped: root has no helper");
-        return;
-    }
-    let Some((address, port)) = own_address() else { return };
-    let home = with_image();
-    home.up(&pod("p", "sleep 600"));
-    let reached = || home.in_pod("p", &format!("wget -qO- http://{address}:{port}")) == "outside\n";
-    until("the outside is reached", reached);
-    let helper = home.helper().unwrap();
-    kill(helper, Signal::SIGKILL).unwrap();
-    until("another helper is there", || home.helper().is_some_and(|id| id != helper));
-    until("the outside is reached again", reached);
-    home.podctl(&["delete", "p", "--now"]);
-    until("nothing is left", || home.traces().is_empty());
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn ready(home: &Home) -> bool {
 #[test]
 fn r_probe_1_grpc_follows_what_the_health_service_says() {
     let home = Home::new();
-    let probe = "    readinessProbe: {grpc: {port: 50051, service: db}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 1}\n";
+    let probe = "    startupProbe: {grpc: {port: 50051, service: db}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}\n    readinessProbe: {grpc: {port: 50051, service: db}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 1}\n";
     let output = home.run(&python(HEALTH, probe), &["-d", "--wait", "ready"]);
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(ready(&home));

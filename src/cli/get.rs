@@ -1,21 +1,18 @@
 //! `podctl get`: pods and events in kubectl's columns.
 
-use std::{collections::BTreeMap, io::Write};
-
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
-use serde_json::Value;
 
 use super::{
-    Error, events, objects,
+    Error,
+    changes::{self, Changes},
+    events, objects,
     output::Output,
     services,
-    which::{Found, Which, not_found},
+    which::{Which, not_found},
 };
 use crate::{
-    logs::Watch,
     state::Home,
     view::{
-        jsonpath::Template,
         pods::{self, Columns},
         tabs,
     },
@@ -67,10 +64,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     }
     if let Some((kind, names)) = objects::asked(&args.which.names) {
         let only_pods = [
-            (args.watch || args.watch_only, "watch"),
             (args.show_labels, "show-labels"),
             (!args.label_columns.is_empty(), "label-columns"),
-            (args.sort_by.is_some(), "sort-by"),
             (args.which.field_selector.is_some(), "field-selector"),
             (!args.which.filename.is_empty(), "filename"),
         ];
@@ -84,6 +79,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             kinds: args.show_kind,
             selector: args.which.selector.as_deref(),
             all_namespaces: args.which.all_namespaces,
+            sort_by: args.sort_by.as_deref(),
+            watch: args.watch || args.watch_only,
+            watch_only: args.watch_only,
         };
         return objects::get(home, namespace, kind, &names, &shown);
     }
@@ -108,9 +106,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             code = 1;
         }
     }
-    let mut found = chosen.found;
+    let mut shown: Vec<Pod> = chosen.found.into_iter().map(|f| f.pod).collect();
     if let Some(path) = &args.sort_by {
-        sort(&mut found, path)?;
+        changes::sort(&mut shown, path)?;
     }
     let columns = Columns {
         namespace: args.which.all_namespaces,
@@ -119,12 +117,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         all_labels: args.show_labels,
         kind: args.show_kind,
     };
-    let shown: Vec<Pod> = found.iter().map(|f| f.pod.clone()).collect();
-    let mut show = Show { args, output, columns, widths: Vec::new(), headed: args.no_headers };
     if args.watch || args.watch_only {
-        return show.watch(home, namespace, shown);
+        let key = |pod: &Pod| {
+            let meta = &pod.metadata;
+            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+        };
+        let row = |pod: &Pod| pods::row(pod, &columns, Timestamp::now());
+        let now = || Ok(args.which.choose(home, namespace)?.found.into_iter().map(|f| f.pod).collect());
+        let lenient = args.allow_missing_template_keys;
+        let mut changes = Changes::new(output, pods::head(&columns), &row, !args.no_headers, lenient);
+        return changes.watch(home, None, shown, args.watch_only, &key, &now);
     }
-    if matches!(show.output, Output::Table { .. }) {
+    if matches!(output, Output::Table { .. }) {
         if shown.is_empty() {
             if !named && !args.ignore_not_found {
                 match args.which.all_namespaces {
@@ -135,17 +139,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             return Ok(code);
         }
         let now = Timestamp::now();
-        let head = (!args.no_headers).then(|| pods::head(&show.columns));
-        let rows = shown.iter().map(|p| pods::row(p, &show.columns, now));
+        let head = (!args.no_headers).then(|| pods::head(&columns));
+        let rows = shown.iter().map(|p| pods::row(p, &columns, now));
         super::print(&tabs::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
     } else if !(named && shown.is_empty()) {
         let alone = named && args.which.named(home, namespace)?.len() == 1;
-        super::print(&show.output.print(
-            &shown,
-            alone,
-            args.allow_missing_template_keys,
-            !args.no_headers,
-        )?);
+        super::print(&output.print(&shown, alone, args.allow_missing_template_keys, !args.no_headers)?);
     }
     Ok(code)
 }
@@ -169,100 +168,4 @@ fn everything(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
         println!();
     }
     of("services")
-}
-
-/// Numbers by size, all else as text; what has no such field first.
-fn sort(found: &mut [Found], path: &str) -> Result<(), Error> {
-    let template = Template::path(path).map_err(|e| Error::Said(e.to_string()))?;
-    let key = |found: &Found| -> Option<Value> {
-        let object = serde_json::to_value(&found.pod).ok()?;
-        let lists = template.find(&object, true).ok()?;
-        lists.into_iter().flatten().next().cloned()
-    };
-    let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
-    let text = |value: &Option<Value>| value.as_ref().map(crate::view::jsonpath::text);
-    found.sort_by_cached_key(|f| {
-        let key = key(f);
-        (key.is_some(), number(&key).map(|n| (n * 1000.0) as i64), text(&key))
-    });
-    Ok(())
-}
-
-/// What is shown of pods as they change.
-struct Show<'a> {
-    args: &'a Args,
-    output: Output,
-    columns: Columns,
-    /// Of the columns, so far.
-    widths: Vec<usize>,
-    headed: bool,
-}
-
-impl Show<'_> {
-    /// Never returns by itself, but when the reader has gone.
-    fn watch(&mut self, home: &Home, namespace: &str, first: Vec<Pod>) -> Result<i32, Error> {
-        let mut known: BTreeMap<(String, String), Pod> = BTreeMap::new();
-        let key = |pod: &Pod| {
-            let meta = &pod.metadata;
-            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-        };
-        if !self.args.watch_only {
-            self.show(&first)?;
-        }
-        known.extend(first.into_iter().map(|p| (key(&p), p)));
-        let watch = Watch::of_all(home)?;
-        loop {
-            // What is made now is watched before it is read: no change is missed.
-            watch.refresh(home);
-            let now: Vec<Pod> =
-                self.args.which.choose(home, namespace)?.found.into_iter().map(|f| f.pod).collect();
-            let present: Vec<_> = now.iter().map(key).collect();
-            let gone: Vec<_> = known.keys().filter(|k| !present.contains(k)).cloned().collect();
-            for name in gone {
-                // kubectl shows what is gone once more.
-                known.remove(&name).map(|pod| self.show(&[pod])).transpose()?;
-            }
-            for pod in now {
-                if known.get(&key(&pod)) != Some(&pod) {
-                    self.show(std::slice::from_ref(&pod))?;
-                    known.insert(key(&pod), pod);
-                }
-            }
-            watch.wait(None);
-        }
-    }
-
-    fn show(&mut self, all: &[Pod]) -> Result<(), Error> {
-        if all.is_empty() {
-            return Ok(());
-        }
-        if !matches!(self.output, Output::Table { .. }) {
-            for pod in all {
-                let lenient = self.args.allow_missing_template_keys;
-                let text = self.output.print(std::slice::from_ref(pod), true, lenient, !self.headed)?;
-                super::print(&text);
-                self.headed = true;
-            }
-            let _ = std::io::stdout().flush();
-            return Ok(());
-        }
-        let now = Timestamp::now();
-        let head = (!self.headed).then(|| pods::head(&self.columns));
-        self.headed = true;
-        let rows: Vec<Vec<String>> =
-            head.into_iter().chain(all.iter().map(|p| pods::row(p, &self.columns, now))).collect();
-        self.widths.resize(rows[0].len(), 3);
-        for row in &rows {
-            for (width, cell) in self.widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
-            }
-        }
-        for row in rows {
-            let line: String =
-                row.iter().zip(&self.widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
-            super::print(&format!("{}\n", line.trim_end()));
-        }
-        let _ = std::io::stdout().flush();
-        Ok(())
-    }
 }

@@ -3,6 +3,7 @@
 mod anew;
 mod apply;
 mod attach;
+mod changes;
 mod completion;
 mod copied;
 mod cp;

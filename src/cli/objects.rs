@@ -1,5 +1,7 @@
 //! What `create` and `apply` keep, as `get` and `delete` see it: ConfigMaps, Secrets, claims, Services.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     Resource,
     api::core::v1::{ConfigMap, PersistentVolumeClaim, PersistentVolumeClaimStatus, Secret, Service},
@@ -8,7 +10,12 @@ use k8s_openapi::{
 };
 use serde_json::Value;
 
-use super::{Error, output::Output, services};
+use super::{
+    Error,
+    changes::{self, Changes},
+    output::Output,
+    services,
+};
 use crate::{
     engine::Engine,
     manifest::{self, Manifest, Named, Source},
@@ -61,7 +68,15 @@ pub(super) struct Shown<'a> {
     /// Only those with these labels.
     pub(super) selector: Option<&'a str>,
     pub(super) all_namespaces: bool,
+    /// In the order of what this JSONPath finds.
+    pub(super) sort_by: Option<&'a str>,
+    /// As they change, too.
+    pub(super) watch: bool,
+    pub(super) watch_only: bool,
 }
+
+/// How often it is looked whether objects have changed: only pods say so.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn get(
     home: &Home,
@@ -70,39 +85,48 @@ pub(super) fn get(
     names: &[String],
     shown: &Shown<'_>,
 ) -> Result<i32, Error> {
-    let all = all(home, (!shown.all_namespaces).then_some(namespace), kind)?;
     let name = |value: &Value| value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let mut found = Vec::new();
+    let present = || -> Result<Vec<Value>, Error> {
+        let all = all(home, (!shown.all_namespaces).then_some(namespace), kind)?;
+        let mut found = match names {
+            [] => selected(all, shown.selector)?,
+            names => names.iter().filter_map(|n| all.iter().find(|o| name(o) == *n)).cloned().collect(),
+        };
+        shown.sort_by.map_or(Ok(()), |path| changes::sort(&mut found, path))?;
+        Ok(found)
+    };
+    let found = present()?;
     for wanted in names {
-        let object = all.iter().find(|o| name(o) == *wanted);
-        found.push(object.cloned().ok_or_else(|| not_found(kind, wanted))?);
+        if !found.iter().any(|o| name(o) == *wanted) {
+            return Err(not_found(kind, wanted));
+        }
     }
-    if names.is_empty() {
-        found = selected(all, shown.selector)?;
+    let output = Output::parse(shown.output, shown.template)?;
+    let wide = matches!(output, Output::Table { wide: true });
+    let own = |o: &Value| o["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    let row = |object: &Value| {
+        let mut row = row(kind, object, wide);
+        if shown.kinds {
+            row[0].insert_str(0, &format!("{}/", singular(kind)));
+        }
+        shown.all_namespaces.then(|| own(object)).into_iter().chain(row).collect::<Vec<String>>()
+    };
+    let namespaces = shown.all_namespaces.then_some("NAMESPACE").into_iter();
+    let head: Vec<String> = namespaces.chain(head(kind, wide).iter().copied()).map(Into::into).collect();
+    if shown.watch {
+        let key = |o: &Value| (own(o), name(o));
+        let mut changes = Changes::new(output, head, &row, shown.headers, true);
+        return changes.watch(home, Some(LOOK), found, shown.watch_only, &key, &present);
     }
-    match Output::parse(shown.output, shown.template)? {
+    match output {
         Output::Name => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
         Output::Table { .. } if found.is_empty() => match shown.all_namespaces {
             true => anstream::eprintln!("No resources found"),
             false => anstream::eprintln!("No resources found in {namespace} namespace."),
         },
-        Output::Table { wide } => {
-            let mut rows: Vec<Vec<String>> = Vec::new();
-            if shown.headers {
-                rows.push(head(kind, wide).iter().map(|h| (*h).to_owned()).collect());
-            }
-            rows.extend(found.iter().map(|o| row(kind, o, wide)));
-            if shown.kinds {
-                let names = rows.iter_mut().skip(usize::from(shown.headers));
-                names.for_each(|row| row[0].insert_str(0, &format!("{}/", singular(kind))));
-            }
-            if shown.all_namespaces {
-                let column = shown.headers.then(|| "NAMESPACE".to_owned()).into_iter();
-                let own = |o: &Value| o["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-                let column = column.chain(found.iter().map(own));
-                rows.iter_mut().zip(column).for_each(|(row, cell)| row.insert(0, cell));
-            }
-            super::print(&tabs::table(&rows));
+        Output::Table { .. } => {
+            let head = shown.headers.then_some(head).into_iter();
+            super::print(&tabs::table(&head.chain(found.iter().map(row)).collect::<Vec<_>>()));
         }
         other => super::print(&other.print(&found, names.len() == 1, true, shown.headers)?),
     }

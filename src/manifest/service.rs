@@ -1,6 +1,6 @@
 //! What kube-apiserver refuses in a Service, and what has no meaning here.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
 
@@ -38,13 +38,16 @@ pub(super) fn check(service: &Service, prefix: &str, report: &mut Report<'_>) {
         report.error(&at("spec.externalName"), "Required value");
     }
     let headless = spec.cluster_ip.as_deref() == Some("None");
+    // Whether it is in the range and free is known when it is started only.
     if let Some(fixed) = spec.cluster_ip.as_deref().filter(|ip| !matches!(*ip, "" | "None")) {
-        report.say(
-            Severity::Warning,
-            &at("spec.clusterIP"),
-            format!("the network gives the Service an address of its own; {fixed} is not used"),
-            None,
-        );
+        if kind == "ExternalName" {
+            report.error(&at("spec.clusterIP"), "Forbidden: may not be set for ExternalName services");
+        } else if fixed.parse::<IpAddr>().is_err() {
+            let message = format!(
+                "Invalid value: {fixed:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            );
+            report.error(&at("spec.clusterIP"), message);
+        }
     }
     let affinity = spec.session_affinity.as_deref().unwrap_or("None");
     if !matches!(affinity, "None" | "ClientIP") {

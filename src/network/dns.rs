@@ -117,8 +117,8 @@ pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     message
 }
 
-/// The answer to `query`. What is `additional` is left out where it is too long, and if it is so still, the answers are,
-/// which is marked: the asker comes again over TCP.
+/// The answer to `query`. What is `additional` is left out where it is too long, and if it is so still, the last answers
+/// are, which is marked: the asker comes again over TCP, or like musl before 1.2.4 takes those that are there.
 pub fn response(
     query: &[u8],
     question: &Question,
@@ -151,7 +151,10 @@ pub fn response(
         message
     };
     let mut fits = [additional, &[]].into_iter().map(|more| message(0, answers, more));
-    fits.find(|m| m.len() <= longest).unwrap_or_else(|| message(CUT, &[], &[]))
+    fits.find(|m| m.len() <= longest).unwrap_or_else(|| {
+        let fewer = (0..answers.len()).rev().map(|count| message(CUT, &answers[..count], &[]));
+        fewer.into_iter().find(|m| m.len() <= longest).unwrap_or_else(|| message(CUT, &[], &[]))
+    })
 }
 
 /// The answer to something that is no plain question.
@@ -228,6 +231,20 @@ pub fn addresses(message: &[u8]) -> Option<Vec<IpAddr>> {
     Some(found)
 }
 
+/// What an answer says of the name; none when whoever gave it cannot tell.
+pub fn code(message: &[u8]) -> Option<Code> {
+    match message.get(3)? & 15 {
+        0 => Some(Code::Fine),
+        3 => Some(Code::NoSuchName),
+        _ => None,
+    }
+}
+
+/// Whether an answer did not fit and is to be asked for over TCP.
+pub fn is_cut(message: &[u8]) -> bool {
+    message.get(2).is_some_and(|flags| flags & 2 != 0)
+}
+
 fn after_name(message: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match usize::from(*message.get(at)?) {
@@ -255,7 +272,11 @@ mod tests {
         let answer = response(&asked, &question, Code::Fine, &records, &[], 512);
         assert_eq!(addresses(&answer), Some(vec![address]));
         let cut = response(&asked, &question, Code::Fine, &records, &[], 40);
-        assert_eq!(cut[2] & 2, 2, "marked as cut");
+        assert!(is_cut(&cut));
+        let many = vec![records[1].clone(); 99];
+        let cut = response(&asked, &question, Code::Fine, &many, &[], 512);
+        let kept = addresses(&cut).unwrap().len();
+        assert!(is_cut(&cut) && (15..99).contains(&kept), "{kept} are kept");
         let rest = response(&asked, &question, Code::Fine, &records[..1], &records[1..], 50);
         assert_eq!((rest[2] & 2, rest[7], rest[11]), (0, 1, 0), "what is additional goes first");
     }

@@ -34,8 +34,9 @@ const KEEPER: RawFd = 3;
 /// Descriptors of the user's two directories; the environment may name others.
 const HOME: [RawFd; 2] = [4, 5];
 
-/// How long a supervisor may take to hand out the namespaces.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a supervisor may take to hand out the namespaces. Without them the pods that live are on a network of their
+/// own; so a machine that is busy, or has just woken, is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The namespaces of a network whose keeper is gone.
 #[derive(Debug)]

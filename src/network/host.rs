@@ -45,8 +45,11 @@ pub const INNER: &str = "host";
 const INNER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// An address of nobody (RFC 5737), by which is tried whether the host forwards.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// How long a packet may take through the host's packet filter.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a packet may take through the host's packet filter, on a machine that is busy.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// When the neighbour is asked for again, in milliseconds. The kernel's second is too long where the first question was
+/// lost because a link was not up altogether.
+const ASK_AGAIN: &str = "100";
 
 /// A network's place on the host.
 #[derive(Debug)]
@@ -91,6 +94,7 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let link = if_nametoindex(INNER)?;
     let [gateway, own] = range.uplink();
+    let _ = std::fs::write(format!("/proc/sys/net/ipv4/neigh/{INNER}/retrans_time_ms"), ASK_AGAIN);
     route.up(link)?;
     route.address(link, own.into())?;
     route.route((gateway.into(), 32), None, link)?;

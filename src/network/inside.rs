@@ -120,9 +120,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
     };
     let keeps_clients = clients::set_up(v6).is_ok();
     let host = if_nametoindex(host::INNER).is_ok();
-    let links = if_nameindex()?;
-    let number = |name: &str| name.strip_prefix(LINK)?.parse().ok();
-    let links = links.iter().filter_map(|link| number(link.name().to_str().ok()?)).collect();
+    let links = links()?;
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     let routes = Netlink::listen(SockProtocol::NetlinkRoute, libc::RTMGRP_IPV4_ROUTE as u32)?;
@@ -137,6 +135,16 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
         })
         .collect::<io::Result<_>>()?;
     Ok(Opened { namespace, route, filter, routes, range, v6, keeps_clients, host, links, resolver })
+}
+
+/// Numbers of the pods whose links are there; to be asked there.
+///
+/// # Errors
+/// The kernel's.
+pub fn links() -> io::Result<Vec<u16>> {
+    let number = |name: &str| name.strip_prefix(LINK)?.parse().ok();
+    let links = if_nameindex()?;
+    Ok(links.iter().filter_map(|link| number(link.name().to_str().ok()?)).collect())
 }
 
 /// Sets up a new namespace. Gives whether it has IPv6.

@@ -65,6 +65,11 @@ pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
 pub const NAMESPACE: RawFd = 6;
 
+/// How long it stays when nobody comes.
+const IDLE: Duration = Duration::from_secs(10);
+/// How often it looks whether pods that should come back are gone.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long one that could not begin waits for somebody to be told so, in milliseconds.
 const LAST_WORDS: u16 = 1000;
 
@@ -73,8 +78,16 @@ const TABLE: &str = "podctl";
 /// A published port that is served.
 type Relay = JoinHandle<io::Result<()>>;
 
+/// A published port of a Service.
+struct Served {
+    port: HostPort,
+    /// For every pod that the Service came with, so that the port outlives the keeper and the other pods.
+    fd: OwnedFd,
+    relay: Relay,
+}
+
 /// Published ports of Services, by the Service's key and port.
-type Published = HashMap<(String, i32), Vec<(HostPort, Relay)>>;
+type Published = HashMap<(String, i32), Vec<Served>>;
 
 /// Everything the keeper knows.
 pub(super) struct State {
@@ -152,7 +165,7 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     // The directory's name may mean another one to whoever is root of a user namespace.
     let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into() };
     let state = Rc::new(State {
-        registry: RefCell::default(),
+        registry: RefCell::new(Registry { range: Some(range), ..Registry::default() }),
         inside: Rc::new(inside),
         namespace,
         route,
@@ -182,10 +195,10 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     }
     // SAFETY: the listener is borrowed for longer than it is watched.
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
+    let mut heard = Instant::now();
     loop {
-        // Whoever had it started may have died before it came.
-        let wait = tokio::time::sleep(Duration::from_secs(10));
-        let mut idle = false;
+        let wait = tokio::time::sleep(if state.left.borrow().is_empty() { IDLE } else { LOOK });
+        let mut fewer = true;
         tokio::select! {
             ready = watched.readable() => {
                 let mut ready = ready?;
@@ -193,13 +206,14 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
                     Some(connection) => state.serve(connection),
                     None => ready.clear_ready(),
                 }
+                heard = Instant::now();
             }
-            () = state.gone.notified() => {}
-            () = wait => idle = true,
+            () = state.gone.notified() => heard = Instant::now(),
+            () = wait => fewer = state.forget_lost(),
         }
-        // Pods that an earlier keeper has let in come back at any moment.
-        let awaited = !idle && !state.left.borrow().is_empty();
-        if state.connections.get() == 0 && !awaited {
+        // Pods that an earlier keeper has let in come back at any moment. Whoever had it started may have died.
+        let alone = heard.elapsed() >= IDLE || fewer && state.left.borrow().is_empty();
+        if state.connections.get() == 0 && alone {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
                 None => {
@@ -242,6 +256,15 @@ fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
 }
 
 impl State {
+    /// Pods whose links are gone do not come back. Says whether there were any.
+    fn forget_lost(&self) -> bool {
+        let mut left = self.left.borrow_mut();
+        let before = left.len();
+        let Ok(links) = self.inside.run(inside::links) else { return false };
+        left.retain(|number| links.contains(number));
+        left.len() < before
+    }
+
     fn serve(self: &Rc<State>, connection: OwnedFd) {
         self.connections.set(self.connections.get() + 1);
         let state = self.clone();
@@ -257,8 +280,7 @@ impl State {
 
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
-        let published = self.services.borrow().values().flatten().map(|(port, _)| port.clone()).collect();
-        let welcome = Reply::Welcome { published, gateway: self.range.gateway(self.v6) };
+        let welcome = Reply::Welcome { published: self.served(), gateway: self.range.gateway(self.v6) };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
@@ -271,7 +293,7 @@ impl State {
             match (request, fd) {
                 (Request::Publish(port), Some(fd)) => {
                     pod.ports.push((port.clone(), fd.try_clone()?));
-                    self.publish(port, fd, pod);
+                    self.publish(port, fd, pod)?;
                 }
                 (Request::Join(registration), Some(namespace)) => {
                     let mut joined = match self.join(*registration, &namespace, pod) {
@@ -284,8 +306,9 @@ impl State {
                             continue;
                         }
                     };
+                    self.publish_waiting(pod)?;
                     joined.warning = self.warning().await;
-                    let ports = std::mem::take(&mut pod.ports);
+                    let ports = self.ports_to_keep(pod)?;
                     let reply = Reply::Joined { joined, keep: ports.len() };
                     send(connection.get_ref(), &reply, &[self.namespace.as_fd()])?;
                     for (port, fd) in ports {
@@ -293,9 +316,10 @@ impl State {
                     }
                 }
                 (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
-                    pod.ports.clear();
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
                     self.diagnose(pod, diag);
+                    self.publish_waiting(pod)?;
+                    pod.ports.clear();
                 }
                 (Request::Ready(ready), _) => self.set_ready(pod, ready),
                 (Request::Services, _) => {
@@ -312,8 +336,13 @@ impl State {
         }
     }
 
-    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) {
-        let taken = Taken::new(&port, fd);
+    /// Ports of Services.
+    fn served(&self) -> Vec<HostPort> {
+        self.services.borrow().values().flatten().map(|served| served.port.clone()).collect()
+    }
+
+    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
+        let taken = Taken::new(&port, fd.try_clone()?);
         let (state, changed) = (self.clone(), self.changed.clone());
         match port.target.clone() {
             Target::Pod(number) => {
@@ -328,6 +357,11 @@ impl State {
                 pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), goal)));
             }
             Target::Service(service, number) => {
+                // A Service that comes with a pod is known when the pod is.
+                let known = self.registry.borrow().services().contains_key(&service);
+                if !known || self.served().contains(&port) {
+                    return Ok(());
+                }
                 let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
                 let (behind, of) = (self.clone(), name.clone());
                 let aim = Box::new(move |client| {
@@ -340,9 +374,37 @@ impl State {
                 });
                 let goal = relay::Goal { aim, answers, changed };
                 let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
-                self.services.borrow_mut().entry((service, number)).or_default().push((port, relay));
+                let served = Served { port, fd, relay };
+                self.services.borrow_mut().entry((service, number)).or_default().push(served);
             }
         }
+        Ok(())
+    }
+
+    /// Publishes the ports of Services that have come with this pod.
+    fn publish_waiting(self: &Rc<State>, pod: &mut OnNetwork) -> io::Result<()> {
+        for (port, fd) in std::mem::take(&mut pod.ports) {
+            if matches!(port.target, Target::Service(..)) {
+                self.publish(port.clone(), fd.try_clone()?, pod)?;
+            }
+            pod.ports.push((port, fd));
+        }
+        Ok(())
+    }
+
+    /// What the supervisor is to have, so that it outlives the keeper: the pod's ports, and those of its Services, whoever
+    /// has published them.
+    fn ports_to_keep(&self, pod: &mut OnNetwork) -> io::Result<Vec<(HostPort, OwnedFd)>> {
+        let mut ports = std::mem::take(&mut pod.ports);
+        let (registry, services) = (self.registry.borrow(), self.services.borrow());
+        let member = pod.number.and_then(|number| registry.members.get(&number));
+        let own: Vec<String> = member.iter().flat_map(|m| &m.pod.services).map(key).collect();
+        for served in services.iter().filter(|((of, _), _)| own.contains(of)).flat_map(|(_, all)| all) {
+            if !ports.iter().any(|(port, _)| *port == served.port) {
+                ports.push((served.port.clone(), served.fd.try_clone()?));
+            }
+        }
+        Ok(ports)
     }
 
     /// Whether somebody listens there in a pod.
@@ -437,7 +499,12 @@ impl State {
             }
             stays
         });
-        for (key, service) in services.iter().filter(|(_, service)| has_address(service)) {
+        // Who asks for an address goes before who takes any.
+        let (fixed, free): (Vec<_>, Vec<_>) = services
+            .iter()
+            .filter(|(_, service)| has_address(service))
+            .partition(|(_, service)| fixed_number(service).is_some());
+        for (key, service) in fixed.into_iter().chain(free) {
             if !addresses.contains_key(key) {
                 let before = fixed_number(service).and_then(|number| pool.again(number));
                 addresses.extend(before.or_else(|| pool.service(key)).map(|own| (key.clone(), own)));
@@ -445,7 +512,7 @@ impl State {
         }
         self.services.borrow_mut().retain(|(service, _), relays| {
             let wanted = services.get(service).map(|s| ports::of_service(s)).unwrap_or_default();
-            relays.retain(|(port, relay)| {
+            relays.retain(|Served { port, relay, .. }| {
                 let same = |w: &HostPort| {
                     w.target == port.target && w.udp == port.udp && (w.host == 0 || w.host == port.host)
                 };

@@ -31,7 +31,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -91,6 +91,30 @@ pub enum Error {
         port: String,
         /// Why not.
         source: io::Error,
+    },
+    /// A Service asks for an address that it cannot have.
+    #[error(
+        "Service {service:?} is invalid: spec.clusterIPs: Invalid value: [{address:?}]: failed to allocate IP {address}: {why}"
+    )]
+    Address {
+        /// The Service's `namespace/name`.
+        service: String,
+        /// What it asks for.
+        address: String,
+        /// Why not.
+        why: String,
+    },
+    /// A Service asks for another address than it has.
+    #[error(
+        "Service {service:?} is invalid: spec.clusterIPs[0]: Invalid value: [{address:?}]: may not change once set; it has {before} until it is deleted"
+    )]
+    AddressChanges {
+        /// The Service's `namespace/name`.
+        service: String,
+        /// What it asks for.
+        address: String,
+        /// What it has.
+        before: String,
     },
     /// The keeper could not be started.
     #[error("cannot start the pods' network: {0}")]
@@ -227,11 +251,12 @@ pub fn connect(
 ) -> Result<Connection, Error> {
     let path = socket_path(home);
     fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
-    let mut started = false;
-    // A keeper that ends just now is followed by another; that twice in a row is not likely.
-    for _ in 0..10 {
+    let mut started = 0;
+    // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
+    let deadline = Instant::now() + PATIENCE;
+    while started < 10 && Instant::now() < deadline {
         if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
-            if started {
+            if started > 0 {
                 connection.warnings = services::publish(home);
             }
             return Ok(connection);
@@ -246,7 +271,7 @@ pub fn connect(
             let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
-            started = true;
+            started += 1;
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))

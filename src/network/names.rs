@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     nft::{Hook, Part, Set},
-    range::{Addresses, link_name},
+    range::{Addresses, Range, link_name},
 };
 
 const ZONE: [&str; 2] = ["cluster", "local"];
@@ -105,6 +105,8 @@ pub struct Registry {
     pub kept: BTreeMap<String, Service>,
     /// Services' addresses by `namespace/name`.
     pub virtual_addresses: HashMap<String, Addresses>,
+    /// Of whose addresses nobody else knows the names.
+    pub range: Option<Range>,
 }
 
 /// A Service as the network has it, with its addresses.
@@ -442,21 +444,30 @@ impl Registry {
         self.members.values().find(named).map(|m| Found::At(vec![m.addresses]))
     }
 
+    /// The name of an address, if it is of the network's own.
     fn reverse(&self, labels: &[&str]) -> Option<Found> {
-        let address: IpAddr = match labels {
-            [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok()?,
+        let name = labels.join(".");
+        let own = |zone: String| {
+            name.strip_suffix(&zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        };
+        if !self.range?.reverse_zones().into_iter().any(own) {
+            return None;
+        }
+        let address: Option<IpAddr> = match labels {
+            [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok(),
             [nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 => {
                 let text: String = nibbles.iter().rev().copied().collect();
-                IpAddr::V6(u128::from_str_radix(&text, 16).ok()?.into())
+                u128::from_str_radix(&text, 16).ok().map(|own| IpAddr::V6(own.into()))
             }
-            _ => return None,
+            _ => None,
         };
-        if let Some(m) = self.members.values().find(|m| m.addresses.all().any(|a| a == address)) {
-            return Some(Found::Named(format!("{}.{}.svc.cluster.local", m.pod.name, m.pod.namespace)));
-        }
-        let (service, _) = self.virtual_addresses.iter().find(|(_, own)| own.all().any(|a| a == address))?;
-        let (namespace, name) = service.split_once('/')?;
-        Some(Found::Named(format!("{name}.{namespace}.svc.cluster.local")))
+        let is = |all: &Addresses| address.is_some_and(|address| all.all().any(|a| a == address));
+        let pod = self.members.values().find(|m| is(&m.addresses));
+        let pod = pod.map(|m| (m.pod.namespace.as_str(), m.pod.name.as_str()));
+        let service = || self.virtual_addresses.iter().find(|(_, own)| is(own))?.0.split_once('/');
+        let found =
+            pod.or_else(service).map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local"));
+        Some(found.map_or(Found::Unknown, Found::Named))
     }
 }
 
@@ -493,6 +504,7 @@ mod tests {
         Registry {
             members: BTreeMap::from([(2, one), (3, member("two", 3, false))]),
             virtual_addresses: HashMap::from([("default/web".into(), own)]),
+            range: Range::of_gateway([10, 213, 0, 1].into()),
             ..Registry::default()
         }
     }
@@ -528,6 +540,13 @@ mod tests {
             registry.find("2.0.213.10.in-addr.arpa", asker),
             Found::Named("one.default.svc.cluster.local".into())
         );
+        let v6 = |last: &str| format!("{last}{}5.d.0.0.4.7.3.6.4.6.f.6.0.7.d.f.ip6.arpa", "0.".repeat(12));
+        for nobody in ["9.0.213.10.in-addr.arpa", "213.10.in-addr.arpa", &v6("9.0.0.0.")] {
+            assert_eq!(registry.find(nobody, asker), Found::Unknown, "{nobody}");
+        }
+        for theirs in ["9.0.13.10.in-addr.arpa", "9.0.1213.10.in-addr.arpa", "8.8.8.8.in-addr.arpa"] {
+            assert_eq!(registry.find(theirs, asker), Found::Elsewhere, "{theirs}");
+        }
         let own = registry.virtual_addresses["default/web"];
         assert_eq!(
             registry.find("_http._tcp.web.default.svc.cluster.local", asker),

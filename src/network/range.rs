@@ -105,6 +105,15 @@ impl Range {
         }
     }
 
+    /// The zones in which the names of the range's addresses are.
+    pub fn reverse_zones(self) -> [String; 2] {
+        let [high, low] = [self.0 >> 4, self.0 & 15];
+        [
+            format!("{}.10.in-addr.arpa", self.0),
+            format!("{low:x}.{high:x}.0.0.4.7.3.6.4.6.f.6.0.7.d.f.ip6.arpa"),
+        ]
+    }
+
     /// The IPv6 address of who has that IPv4 address of the range.
     pub fn beside_v4(self, own: Ipv4Addr) -> Option<Ipv6Addr> {
         let [10, range, high, low] = own.octets() else { return None };
@@ -124,6 +133,13 @@ impl Range {
     /// The host's own address on a link to it, beside the other side of the uplink.
     pub fn host_v6(self) -> IpAddr {
         self.address(UPLINK[0], true).v6.expect("asked for").into()
+    }
+
+    /// The number of a Service that has that address of the range.
+    pub fn number_of_service(self, own: Ipv4Addr) -> Option<u16> {
+        let number = Addresses { v4: own, v6: None }.number();
+        let fits = self.address(number, false).v4 == own && (FIRST_SERVICE..=LAST_SERVICE).contains(&number);
+        fits.then_some(number)
     }
 
     /// The Services' ranges with their prefixes.

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -28,6 +29,10 @@ use super::{
 
 /// How long one of the host's resolvers may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one may take until the next is asked as well. Stub resolvers wait for five seconds, and three are asked.
+const HEAD_START: Duration = Duration::from_secs(1);
+/// Names with fewer dots may lack a search domain, as in a cluster.
+const DOTS: usize = 5;
 /// Questions that may be on their way at once.
 const QUESTIONS: usize = 512;
 /// An alias of an alias is followed so far.
@@ -121,10 +126,13 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
         }
         Found::Alias(name) => {
             let mut answers = vec![Record { name: question.name.clone(), data: Data::Alias(name.clone()) }];
+            let mut code = Code::Fine;
             if matches!(question.kind, kind::A | kind::AAAA) {
-                answers.extend(behind_alias(state, &name, &question, asker).await);
+                let behind = behind_alias(state, &name, &question, asker).await;
+                code = behind.code;
+                answers.extend(behind.records);
             }
-            reply(Code::Fine, &answers, &[])
+            reply(code, &answers, &[])
         }
         Found::Named(name) => {
             let pointer = Record { name: question.name.clone(), data: Data::Pointer(name) };
@@ -133,13 +141,21 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
         }
         Found::Unknown => reply(Code::NoSuchName, &[], &[]),
         Found::Short => match searched(&question).await {
-            found if found.is_empty() => reply(Code::NoSuchName, &[], &[]),
-            found => reply(Code::Fine, &found, &[]),
+            Some(found) => reply(Code::Fine, &found, &[]),
+            None => reply(Code::NoSuchName, &[], &[]),
         },
-        Found::Elsewhere => match forward(query, stream).await {
-            Some(answer) => Some(answer),
-            None => reply(Code::ServerFailure, &[], &[]),
-        },
+        Found::Elsewhere => {
+            let Some(answer) = forward(query, stream).await else {
+                return reply(Code::ServerFailure, &[], &[]);
+            };
+            if dns::code(&answer) == Some(Code::NoSuchName)
+                && question.name.matches('.').count() < DOTS
+                && let Some(found) = searched(&question).await
+            {
+                return reply(Code::Fine, &found, &[]);
+            }
+            Some(answer)
+        }
     }
 }
 
@@ -151,59 +167,91 @@ fn addresses(name: &str, asked: u16, all: &[Addresses]) -> Vec<Record> {
         .collect()
 }
 
+/// What somebody says of a name.
+struct Told {
+    code: Code,
+    records: Vec<Record>,
+}
+
 /// Stub resolvers want to see where an alias ends, also one of an alias.
-async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpAddr) -> Vec<Record> {
-    let (mut name, mut records) = (name.to_lowercase(), Vec::new());
-    while records.len() < ALIASES {
+async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpAddr) -> Told {
+    let mut name = name.to_lowercase();
+    let mut told = Told { code: Code::Fine, records: Vec::new() };
+    while told.records.len() < ALIASES {
         let found = state.registry.borrow().find(&name, asker);
         match found {
-            Found::At(all) => records.extend(addresses(&name, question.kind, &all)),
-            Found::Elsewhere => records.extend(outside(&name, question.kind, &name).await),
+            Found::At(all) => told.records.extend(addresses(&name, question.kind, &all)),
+            Found::Elsewhere => {
+                let there = outside(&name, question.kind, &name).await;
+                told.code = there.code;
+                told.records.extend(there.records);
+            }
             Found::Alias(next) => {
-                records.push(Record { name: name.clone(), data: Data::Alias(next.clone()) });
+                told.records.push(Record { name: name.clone(), data: Data::Alias(next.clone()) });
                 name = next.to_lowercase();
                 continue;
             }
-            _ => {}
+            _ => told.code = Code::NoSuchName,
         }
         break;
     }
-    records
+    told
 }
 
-/// A short name's addresses in the first of the host's search domains that has it.
-async fn searched(question: &Question) -> Vec<Record> {
+/// A name's addresses in the first of the host's search domains that has it; none where it has only other records.
+async fn searched(question: &Question) -> Option<Vec<Record>> {
     if !matches!(question.kind, kind::A | kind::AAAA) {
-        return Vec::new();
+        return None;
     }
-    for domain in searches(&resolv_conf()) {
-        let name = format!("{}.{domain}", question.name);
-        let found = outside(&name, question.kind, &question.name).await;
-        if !found.is_empty() {
-            return found;
+    let search = async {
+        for domain in searches(&resolv_conf()) {
+            let name = format!("{}.{domain}", question.name);
+            let told = outside(&name, question.kind, &question.name).await;
+            if told.code == Code::Fine {
+                return Some(told.records);
+            }
         }
-    }
-    Vec::new()
+        None
+    };
+    // Whoever asks gives up soon, and would ask the same again.
+    timeout(PATIENCE, search).await.ok().flatten()
 }
 
 /// The addresses of a name of the outside, as records of the name `of`.
-async fn outside(name: &str, asked: u16, of: &str) -> Vec<Record> {
-    let id = uuid::Uuid::new_v4().as_u128() as u16;
-    let answer = forward(&dns::query(id, name, asked), false).await;
+async fn outside(name: &str, asked: u16, of: &str) -> Told {
+    let query = dns::query(uuid::Uuid::new_v4().as_u128() as u16, name, asked);
+    let mut answer = forward(&query, false).await;
+    if answer.as_deref().is_some_and(dns::is_cut) {
+        answer = forward(&query, true).await;
+    }
+    let code = answer.as_deref().and_then(dns::code).unwrap_or(Code::ServerFailure);
     let found = answer.and_then(|a| dns::addresses(&a)).unwrap_or_default();
-    found.into_iter().map(|a| Record { name: of.to_owned(), data: Data::Address(a) }).collect()
+    let record = |a| Record { name: of.to_owned(), data: Data::Address(a) };
+    Told { code, records: found.into_iter().map(record).collect() }
 }
 
-/// The first answer that one of the host's resolvers gives.
+/// The first answer of the host's resolvers. One that cannot tell is taken at its word if nobody can.
 async fn forward(query: &[u8], stream: bool) -> Option<Vec<u8>> {
-    for server in nameservers(&resolv_conf()) {
-        let to = SocketAddr::new(server, 53);
-        let asked = async { if stream { ask_tcp(query, to).await } else { ask_udp(query, to).await } };
-        if let Ok(Ok(answer)) = timeout(PATIENCE, asked).await {
-            return Some(answer);
+    let mut servers = nameservers(&resolv_conf()).into_iter();
+    let mut asked = FuturesUnordered::new();
+    let mut cannot = None;
+    loop {
+        match servers.next() {
+            Some(server) => asked.push(ask(query, stream, SocketAddr::new(server, 53))),
+            None if asked.is_empty() => return cannot,
+            None => {}
+        }
+        match timeout(HEAD_START, asked.next()).await {
+            Ok(Some(Some(answer))) if dns::code(&answer).is_some() => return Some(answer),
+            Ok(Some(Some(answer))) => cannot = Some(answer),
+            _ => {}
         }
     }
-    None
+}
+
+async fn ask(query: &[u8], stream: bool, to: SocketAddr) -> Option<Vec<u8>> {
+    let asked = async { if stream { ask_tcp(query, to).await } else { ask_udp(query, to).await } };
+    timeout(PATIENCE, asked).await.ok()?.ok()
 }
 
 async fn ask_udp(query: &[u8], to: SocketAddr) -> io::Result<Vec<u8>> {
@@ -212,7 +260,8 @@ async fn ask_udp(query: &[u8], to: SocketAddr) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind(any).await?;
     socket.connect(to).await?;
     socket.send(query).await?;
-    let mut answer = vec![0; 4096];
+    // As long as whoever asks may have said that it takes.
+    let mut answer = vec![0; usize::from(u16::MAX)];
     loop {
         let length = socket.recv(&mut answer).await?;
         if length >= 12 && answer[..2] == query[..2] {

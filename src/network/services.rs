@@ -5,7 +5,10 @@
 
 use std::{fs, path::Path};
 
-use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::util::intstr::IntOrString};
+use k8s_openapi::{
+    api::core::v1::{Service, ServiceSpec},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 
 use super::{
     Connection, Error, Reply, Request, Seen, hear,
@@ -89,11 +92,71 @@ fn kept(home: &Home) -> Result<Vec<Service>, state::Error> {
     Ok(all)
 }
 
+/// The address that the Service's author has chosen.
+fn asked(spec: &ServiceSpec) -> Option<&str> {
+    spec.cluster_ip.as_deref().filter(|ip| !ip.is_empty() && *ip != "None")
+}
+
+/// Checks that Services which come with a pod can have the addresses that they ask for.
+///
+/// # Errors
+/// [`Error::Address`], and those of [`present`].
+pub fn check_addresses(home: &Home, services: &[Service]) -> Result<(), Error> {
+    let asks = |service: &&Service| has_address(service) && service.spec.as_ref().and_then(asked).is_some();
+    for service in services.iter().filter(asks) {
+        let (present, own) = (present(home)?, key(service));
+        let (same, others): (Vec<&Seen>, Vec<&Seen>) =
+            present.seen.iter().partition(|s| key(&s.service) == own);
+        let asked = service.spec.as_ref().and_then(asked).unwrap_or_default();
+        unchanged(&own, asked, &same)?;
+        available(&own, asked, &others, present.gateway)?;
+    }
+    Ok(())
+}
+
+fn unchanged(own: &str, asked: &str, same: &[&Seen]) -> Result<(), Error> {
+    let before = same.iter().find_map(|s| s.service.spec.as_ref().and_then(self::asked));
+    match before {
+        Some(before) if before != asked => Err(Error::AddressChanges {
+            service: own.to_owned(),
+            address: asked.to_owned(),
+            before: before.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The number of an address that a Service may have.
+fn available(own: &str, asked: &str, others: &[&Seen], gateway: Option<Addresses>) -> Result<u16, Error> {
+    let refused = |why: String| Error::Address { service: own.to_owned(), address: asked.to_owned(), why };
+    let (range, _) = range(gateway).ok_or_else(|| refused("there is no range of addresses".into()))?;
+    let number = asked.parse().ok().and_then(|v4| range.number_of_service(v4));
+    let number = number.ok_or_else(|| {
+        let [(base, prefix), _] = range.services();
+        refused(format!("provided IP is not in the valid range. The range of valid IPs is {base}/{prefix}"))
+    })?;
+    match others.iter().any(|s| fixed_number(&s.service) == Some(number)) {
+        true => Err(refused("provided IP is already allocated".into())),
+        false => Ok(number),
+    }
+}
+
+/// The network's range, or the one that it would have, and whether it has IPv6.
+fn range(gateway: Option<Addresses>) -> Option<(Range, bool)> {
+    match gateway {
+        Some(gateway) => Some((Range::of_gateway(gateway.v4)?, gateway.v6.is_some())),
+        None => {
+            let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+            Some((Range::beside(&routes).next()?, Path::new("/proc/net/if_inet6").exists()))
+        }
+    }
+}
+
 /// Fills in what an API server would: defaults, and addresses and node ports, which stay as they were. Its
 /// namespace is set. Ports of the host that nobody could take are an error.
 ///
 /// # Errors
-/// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
+/// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`]; [`Error::Address`] and [`Error::AddressChanges`].
 pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result<(), Error> {
     let own = key(service);
     let (same, others): (Vec<&Seen>, Vec<&Seen>) = present.seen.iter().partition(|s| key(&s.service) == own);
@@ -106,6 +169,10 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
     }
     if addressed {
         let before = same.iter().find_map(|s| fixed_number(&s.service));
+        asked(spec).map_or(Ok(()), |address| unchanged(&own, address, &same))?;
+        let asked =
+            asked(spec).filter(|_| before.is_none()).map(|a| available(&own, a, &others, present.gateway));
+        let before = before.or(asked.transpose()?);
         let address = address(&own, before, &others, present.gateway);
         spec.cluster_ip = address.map(|a| a.v4.to_string());
         spec.cluster_ips = address.map(|a| a.all().map(|a| a.to_string()).collect());
@@ -144,13 +211,7 @@ fn address(
     gateway: Option<Addresses>,
 ) -> Option<Addresses> {
     let taken: Vec<u16> = others.iter().filter_map(|s| fixed_number(&s.service)).collect();
-    let (range, v6) = match gateway {
-        Some(gateway) => (Range::of_gateway(gateway.v4)?, gateway.v6.is_some()),
-        None => {
-            let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-            (Range::beside(&routes).next()?, Path::new("/proc/net/if_inet6").exists())
-        }
-    };
+    let (range, v6) = range(gateway)?;
     let mut pool = Pool::new(range, v6, &taken);
     before.and_then(|number| pool.again(number)).or_else(|| pool.service(own))
 }

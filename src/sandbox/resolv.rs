@@ -4,6 +4,11 @@ use std::{fs, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
 
+/// As many as the kubelet hands on, and the resolvers of C libraries read.
+const MOST_NAMESERVERS: usize = 3;
+const MOST_SEARCHES: usize = 32;
+const LONGEST_SEARCH: usize = 2048;
+
 /// The lines of a resolv.conf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Resolv {
@@ -28,6 +33,19 @@ impl Resolv {
         found
     }
 
+    /// Leaves out what is too much.
+    fn limit(&mut self) {
+        self.nameservers.truncate(MOST_NAMESERVERS);
+        self.searches.truncate(MOST_SEARCHES);
+        let mut length = 0;
+        let fits = |search: &String| {
+            length += search.len() + 1;
+            length <= LONGEST_SEARCH + 1
+        };
+        let fitting = self.searches.iter().map(fits).take_while(|fits| *fits).count();
+        self.searches.truncate(fitting);
+    }
+
     fn text(&self) -> String {
         let mut text: String = self.nameservers.iter().map(|n| format!("nameserver {n}\n")).collect();
         for (word, values) in [("search", &self.searches), ("options", &self.options)] {
@@ -40,9 +58,13 @@ impl Resolv {
 }
 
 /// The text for the pod. `resolver` is that of the network the pod is on: it knows the pods' names and asks the
-/// host's resolvers, whichever these are at the time.
+/// host's resolvers, whichever these are at the time. On the host's own network these are asked directly, one that
+/// answers on the host's loopback as any other.
 pub(super) fn resolv_conf(pod: &Pod, resolver: Option<IpAddr>) -> String {
-    conf(pod, resolver, &Resolv::read(&host_resolv_conf())).text()
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let mut conf = conf(pod, resolver, &Resolv::read(&host));
+    conf.limit();
+    conf.text()
 }
 
 fn conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
@@ -79,13 +101,6 @@ fn conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
         conf.options.push(format!("{name}{value}"));
     }
     conf
-}
-
-/// systemd-resolved's stub answers on the host's loopback only; its upstreams are in its own file.
-fn host_resolv_conf() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let text = read("/etc/resolv.conf");
-    if text.contains("127.0.0.53") { read("/run/systemd/resolve/resolv.conf") } else { text }
 }
 
 #[cfg(test)]
@@ -128,5 +143,20 @@ mod tests {
         assert!(text.contains("nameserver 10.213.0.1\nnameserver 192.0.2.1\n"), "{text}");
         assert!(text.contains("cluster.local corp.example\n"), "{text}");
         assert!(text.ends_with("options ndots:2 edns0\n"), "{text}");
+    }
+
+    #[test]
+    fn more_than_the_kubelet_hands_on_is_left_out() {
+        let many = |count: usize, length: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("{n:0length$}")).collect();
+            let mut conf = Resolv { searches: names.clone(), nameservers: names, options: vec![] };
+            conf.limit();
+            (conf.nameservers.len(), conf.searches.len())
+        };
+        assert_eq!(many(2, 1), (2, 2));
+        assert_eq!(many(40, 1), (3, 32));
+        // Eight of 255 characters and seven spaces are 2047.
+        assert_eq!(many(9, 255), (3, 8));
+        assert_eq!(many(9, 256), (3, 7));
     }
 }

@@ -11,7 +11,7 @@ use std::{
     io::{Seek, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::{
@@ -66,6 +66,9 @@ pub(super) const FIRST: RawFd = 8;
 pub(super) const SCREEN: RawFd = 9;
 /// Keeps the user namespace for later pods; it only has to be open.
 const USERS: RawFd = 10;
+
+/// How long a pod is started anew on a network that is killed again and again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a supervisor is given.
 #[derive(Debug, Serialize, Deserialize)]
@@ -260,12 +263,12 @@ pub fn start(
                 launch(home, &dir, lock, pod.clone(), objects.clone(), options, first)
             });
             // A network that was killed meanwhile is followed by another.
-            for _ in 0..5 {
-                if matches!(started, Err(Error::Network(network::Error::Gone)))
-                    && let Some(lock) = dir.lock()?
-                {
-                    started = launch(home, &dir, lock, pod.clone(), objects.clone(), options, first);
-                }
+            let deadline = Instant::now() + PATIENCE;
+            while matches!(started, Err(Error::Network(network::Error::Gone)))
+                && Instant::now() < deadline
+                && let Some(lock) = dir.lock()?
+            {
+                started = launch(home, &dir, lock, pod.clone(), objects.clone(), options, first);
             }
             if started.is_err() {
                 let _ = dir.remove();

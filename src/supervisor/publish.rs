@@ -7,6 +7,7 @@ use crate::{
     network::{
         Connection,
         ports::{self, HostPort, Target},
+        services,
     },
     sandbox::Objects,
     state::{Home, PodDir},
@@ -22,6 +23,7 @@ pub(super) fn publish(
     objects: &Objects,
     all: bool,
 ) -> Result<Vec<HostPort>, Error> {
+    services::check_addresses(home, &objects.services)?;
     let mut chosen = Vec::new();
     let known =
         |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);

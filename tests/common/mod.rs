@@ -2,6 +2,7 @@
 // Each suite uses a part of it.
 #![allow(dead_code)]
 
+pub mod lab;
 pub mod net;
 
 use std::{
@@ -70,6 +71,20 @@ impl Home {
     pub fn run(&self, text: &str, flags: &[&str]) -> Output {
         let file = self.file("pod.yaml", text);
         self.podctl(&[&["run"], flags, &[&file]].concat())
+    }
+
+    /// `podctl run -d FLAGS FILE` of that text, which succeeds.
+    pub fn start(&self, text: &str, flags: &[&str]) -> Output {
+        let output = self.run(text, &[&["-d"], flags].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        output
+    }
+
+    /// What a command that succeeds prints.
+    pub fn said(&self, args: &[&str]) -> String {
+        let output = self.podctl(args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+        stdout(&output)
     }
 
     pub fn run_in_background(&self, text: &str) -> Child {

@@ -1,10 +1,68 @@
 //! Ports and servers of this machine's own.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{IpAddr, TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{Home, stdout};
+
+impl Home {
+    /// What a script says in a pod's first container.
+    pub fn in_pod(&self, pod: &str, script: &str) -> String {
+        stdout(&self.podctl(&["exec", pod, "--", "sh", "-c", script]))
+    }
+
+    /// What a server says to a pod.
+    pub fn asks(&self, pod: &str, server: &str) -> String {
+        let v6 = server.parse::<std::net::Ipv6Addr>().is_ok();
+        let server = if v6 { format!("[{server}]") } else { server.to_owned() };
+        self.in_pod(pod, &format!("wget -qO- http://{server}")).trim().to_owned()
+    }
+
+    /// This home's processes of one of podctl's roles: `supervise`; `network`, `network-again` (keepers of the network),
+    /// `network-guard`.
+    pub fn of_role(&self, role: &str) -> Vec<Pid> {
+        // A supervisor's pod stands behind its role.
+        let called = format!(": podctl internal {role} ");
+        let traces = self.traces();
+        let ids =
+            traces.iter().filter_map(|t| t.strip_prefix("process ")?.split_once(&called)?.0.parse().ok());
+        ids.map(Pid::from_raw).collect()
+    }
+
+    /// Kills all of these roles.
+    pub fn kill(&self, roles: &[&str]) {
+        self.signal(roles, Signal::SIGKILL);
+    }
+
+    /// The same with another signal.
+    pub fn signal(&self, roles: &[&str], signal: Signal) {
+        for id in roles.iter().flat_map(|role| self.of_role(role)) {
+            let _ = kill(id, signal);
+        }
+    }
+
+    /// The network's helper: a child of its keeper.
+    pub fn helper(&self) -> Option<Pid> {
+        let keepers = [self.of_role("network"), self.of_role("network-again")].concat();
+        let entries = fs::read_dir("/proc").unwrap().flatten();
+        let mut ids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+        let child = |id: &i32| {
+            let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+            let parent = stat.rsplit(')').next().and_then(|s| s.split_whitespace().nth(1)?.parse().ok());
+            parent.is_some_and(|p| keepers.contains(&Pid::from_raw(p)))
+        };
+        ids.find(child).map(Pid::from_raw)
+    }
+}
 
 /// A port of this machine that nobody has at the moment.
 pub fn free_port() -> u16 {

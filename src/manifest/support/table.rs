@@ -179,7 +179,7 @@ pub(super) const TABLE: &[Row] = &[
         ("command", "handlers::r_probe_1_every_number_of_a_probe_counts"),
     ], &[]),
     ("GRPCAction", &[
-        ("port service", "handlers::r_probe_1_grpc_asks_for_the_service_by_name"),
+        ("port service", "probes::r_probe_1_grpc_follows_what_the_health_service_says"),
     ], &[("mode", Refused, NEW)]),
     ("HTTPGetAction", &[
         ("host path port", "handlers::r_probe_1_handlers_over_the_network_go_where_they_are_sent"),
@@ -249,7 +249,7 @@ pub(super) const TABLE: &[Row] = &[
     ], &[]),
     ("Probe", &[
         ("exec failureThreshold initialDelaySeconds periodSeconds successThreshold terminationGracePeriodSeconds", "handlers::r_probe_1_every_number_of_a_probe_counts"),
-        ("grpc", "handlers::r_probe_1_grpc_asks_for_the_service_by_name"),
+        ("grpc", "probes::r_probe_1_grpc_follows_what_the_health_service_says"),
         ("httpGet tcpSocket", "handlers::r_probe_1_handlers_over_the_network_go_where_they_are_sent"),
         ("timeoutSeconds", "lifecycle::r_probe_1_a_probe_that_times_out_leaves_no_process_behind"),
     ], &[]),
@@ -280,13 +280,14 @@ pub(super) const TABLE: &[Row] = &[
     ], &[("defaultUser", Refused, NEW)]),
     ("ClientIPConfig", &[("timeoutSeconds", "services::connections_are_spread_evenly_and_a_client_with_affinity_keeps_its_endpoint")], &[]),
     ("ServicePort", &[
-        ("name port protocol targetPort", "services::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
+        ("name port protocol targetPort", "resolvers::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
         ("nodePort", "services::a_kept_node_port_is_chosen_once_served_while_pods_live_and_survives_the_keeper"),
     ], &[
         ("appProtocol", NoMeaning, "nothing between client and pod looks into the connection"),
     ]),
     ("ServiceSpec", &[
-        ("clusterIP clusterIPs externalName ports", "services::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
+        ("clusterIP clusterIPs", "services::a_chosen_cluster_ip_is_the_services_own_or_refused_as_the_api_server_would"),
+        ("externalName ports", "resolvers::r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client"),
         ("publishNotReadyAddresses", "services::readiness_changes_what_the_network_says"),
         ("selector", "services::r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted"),
         ("sessionAffinity sessionAffinityConfig", "services::connections_are_spread_evenly_and_a_client_with_affinity_keeps_its_endpoint"),

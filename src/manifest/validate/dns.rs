@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec};
 
 use super::{
-    super::{Report, typed::join},
+    super::{Report, Severity, typed::join},
     names::{dns_label, dns_subdomain, one_of},
 };
 
@@ -30,6 +30,10 @@ pub(super) fn pod(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>
         &join(path, "dnsPolicy"),
         report,
     );
+    if spec.host_network == Some(true) && spec.dns_policy.as_deref() == Some("ClusterFirstWithHostNet") {
+        let message = "from the host's network pods and Services are not found by name here; names are resolved as the host does";
+        report.say(Severity::Warning, &join(path, "dnsPolicy"), message, None);
+    }
     let at = join(path, "dnsConfig");
     let servers = spec.dns_config.as_ref().map(|c| c.nameservers.iter().flatten().count());
     match (spec.dns_policy.as_deref(), servers) {
