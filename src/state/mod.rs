@@ -12,10 +12,11 @@
 //!     again.json      what starts the pod again: manifest, objects, options; 0600
 //!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
+//! $XDG_RUNTIME_DIR/podctl/memory/                  empty; each supervisor sees its pod's tmpfs there
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
 //!     images/         the image store
 //!     logs/NAMESPACE_NAME_UID/CONTAINER/N.log      CRI log format; N is the start's number
-//!     pods/UID/       writable layers and volumes of a living pod
+//!     pods/UID/       writable layers (CONTAINER.N, CONTAINER.N.work) and volumes of a living pod
 //!     objects/NAMESPACE/{configmap,secret,service}/NAME.json    what `create` and `apply` keep, mode 0600
 //!     volumes/NAMESPACE_NAME/                           claim.json, lock, and the files in data/
 //! ```
