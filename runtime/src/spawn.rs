@@ -228,7 +228,9 @@ impl Child<'_> {
         // Wait until the ids are mapped; a parent that died or gave up closes the pipe instead.
         let _ = nix::unistd::close(self.go_write);
         if let Some(namespaces) = self.early {
-            sys::unshare(namespaces.bits()).map_err(at(Stage::Divide))?;
+            if !namespaces.is_empty() {
+                sys::unshare(namespaces.bits()).map_err(at(Stage::Divide))?;
+            }
             keep_capabilities().map_err(at(Stage::Keep))?;
         } else if sys::read(self.go, &mut [0]) != Ok(1) {
             sys::exit(127);
