@@ -7,8 +7,7 @@ use super::{
     changes::{self, Changes},
     events, objects,
     output::Output,
-    services,
-    which::{Which, not_found},
+    which::{Which, is_pod, not_found},
 };
 use crate::{
     state::Home,
@@ -59,8 +58,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    if args.which.names == ["all"] {
-        return everything(args, home, namespace);
+    let kinds = kinds(&args.which.names)?;
+    if !kinds.is_empty() {
+        return several(args, &kinds, home, namespace);
     }
     if let Some((kind, names)) = objects::asked(&args.which.names) {
         let only_pods = [
@@ -149,23 +149,55 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     Ok(code)
 }
 
-/// Pods and Services, each as a table of its own.
-fn everything(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+/// The kinds of `all`, or of a list such as `pods,svc`; none for a single kind.
+fn kinds(words: &[String]) -> Result<Vec<String>, Error> {
+    let list = match words {
+        [all] if all == "all" => "pods,services",
+        [list, ..] if list.contains(',') => list,
+        _ => return Ok(Vec::new()),
+    };
+    let kinds: Vec<String> = list.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
+    let unknown = |kind: &&String| !is_pod(kind) && objects::asked(std::slice::from_ref(kind)).is_none();
+    match kinds.iter().find(unknown) {
+        Some(kind) => Err(Error::Said(format!(
+            "there is no kind \"{kind}\" to list here; there are pods, services, endpoints, endpointslices, configmaps, secrets and persistentvolumeclaims"
+        ))),
+        None => Ok(kinds),
+    }
+}
+
+/// Several kinds, each as a table of its own; those that there are none of are passed over.
+fn several(args: &Args, kinds: &[String], home: &Home, namespace: &str) -> Result<i32, Error> {
     if args.watch || args.watch_only || !matches!(args.output.as_deref(), None | Some("wide" | "name")) {
         let words =
-            "`get all` prints tables and names; ask for pods or services to watch them or in other formats";
+            "several kinds are printed as tables and names; ask for one kind to watch it or in other formats";
         return Err(Error::Said(words.into()));
     }
-    let of = |kind: &str| {
-        let which = Which { names: vec![kind.to_owned()], ..args.which.clone() };
-        run(&Args { which, show_kind: true, ..args.clone() }, home, namespace)
+    let of = |kind: &String| {
+        let names = std::iter::once(kind).chain(&args.which.names[1..]).cloned().collect();
+        let which = Which { names, ..args.which.clone() };
+        Args { which, show_kind: true, ..args.clone() }
     };
-    let code = of("pods")?;
-    if services::all(home, (!args.which.all_namespaces).then_some(namespace))?.is_empty() {
-        return Ok(code);
+    let own = (!args.which.all_namespaces).then_some(namespace);
+    let any = |kind: &String| match objects::asked(std::slice::from_ref(kind)) {
+        Some((kind, _)) => objects::any(home, own, kind),
+        None => Ok(!of(kind).which.choose(home, namespace)?.found.is_empty()),
+    };
+    let mut shown: Vec<&String> = Vec::new();
+    for kind in kinds {
+        if args.which.names.len() > 1 || any(kind)? {
+            shown.push(kind);
+        }
     }
-    if args.output.as_deref() != Some("name") {
-        println!();
+    if shown.is_empty() {
+        shown.extend(kinds.first());
     }
-    of("services")
+    let mut code = 0;
+    for (at, kind) in shown.into_iter().enumerate() {
+        if at > 0 && args.output.as_deref() != Some("name") {
+            println!();
+        }
+        code |= run(&of(kind), home, namespace)?;
+    }
+    Ok(code)
 }

@@ -144,6 +144,11 @@ fn selected(mut all: Vec<Value>, selector: Option<&str>) -> Result<Vec<Value>, E
 }
 
 /// The objects of a kind, of one namespace or of all.
+/// Whether there is anything of that kind.
+pub(super) fn any(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<bool, Error> {
+    Ok(!all(home, namespace, kind)?.is_empty())
+}
+
 fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, Error> {
     let namespaces = namespace.map_or_else(|| home.namespaces(), |n| Ok(vec![n.to_owned()]))?;
     let mut all = Vec::new();
