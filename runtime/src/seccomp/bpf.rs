@@ -162,18 +162,58 @@ fn ranges(
 
 /// A binary search for the range of the loaded number, ending in what happens to it.
 fn search(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
-    if let [(_, verdict)] = ranges {
-        return decide(verdict);
+    let mut program = Backwards::default();
+    let first = program.tree(ranges)?;
+    if first + 1 < program.code.len() {
+        program.jump(first);
     }
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (low_code, high_code) = (search(low)?, search(high)?);
-    let mut code = match u8::try_from(low_code.len()) {
-        Ok(skip) => vec![branch(JGE, high[0].0, skip, 0)],
-        Err(_) => vec![branch(JGE, high[0].0, 0, 1), statement(JUMP, low_code.len() as u32)],
-    };
-    code.extend(low_code);
-    code.extend(high_code);
-    Ok(code)
+    program.code.reverse();
+    Ok(program.code)
+}
+
+/// A program from its end on, for jumps lead forward only: whatever is led to is there already, and its place, counted
+/// from the end, stays what it is. What happens to calls is there once, however many ranges of them end in it.
+#[derive(Default)]
+struct Backwards {
+    code: Vec<sock_filter>,
+    /// Where each begins.
+    verdicts: Vec<(Verdict, usize)>,
+}
+
+impl Backwards {
+    /// Gives the place where the search among these ranges begins.
+    fn tree(&mut self, ranges: &[(u32, Verdict)]) -> Result<usize, Error> {
+        if let [(_, verdict)] = ranges {
+            return self.verdict(verdict);
+        }
+        let (low, high) = ranges.split_at(ranges.len() / 2);
+        let (mut no, mut yes) = (self.tree(low)?, self.tree(high)?);
+        // A branch reaches 255 instructions far; both ways are looked at from where the second jump may still come between.
+        for way in [&mut no, &mut yes] {
+            if self.code.len() - *way > 254 {
+                *way = self.jump(*way);
+            }
+        }
+        let skip = |way: usize| (self.code.len() - way - 1) as u8;
+        let test = branch(JGE, high[0].0, skip(yes), skip(no));
+        self.code.push(test);
+        Ok(self.code.len() - 1)
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> Result<usize, Error> {
+        if let Some((_, place)) = self.verdicts.iter().find(|(known, _)| known == verdict) {
+            return Ok(*place);
+        }
+        self.code.extend(decide(verdict)?.into_iter().rev());
+        let place = self.code.len() - 1;
+        self.verdicts.push((verdict.clone(), place));
+        Ok(place)
+    }
+
+    fn jump(&mut self, to: usize) -> usize {
+        self.code.push(statement(JUMP, (self.code.len() - to - 1) as u32));
+        self.code.len() - 1
+    }
 }
 
 fn decide(verdict: &Verdict) -> Result<Vec<sock_filter>, Error> {
@@ -304,7 +344,23 @@ mod tests {
         assert_eq!(answer(&program, number("socket"), [libc::AF_VSOCK as u64, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(answer(&program, number("socket"), [libc::AF_INET as u64, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(answer(&program, 0x4000_0000, [0; 6]), ENOSYS, "x32");
-        assert!(program.filter.len() < 1500, "{}", program.filter.len());
+        assert!(program.filter.len() < 500, "{}", program.filter.len());
+    }
+
+    #[test]
+    fn every_number_meets_the_verdict_of_its_range_however_many_there_are() {
+        for count in [1, 2, 3, 100, 1000] {
+            // Many verdicts, so that jumps have to go far; each is there more than once.
+            let verdict = |at: u32| Verdict { rules: Vec::new(), otherwise: at % 300 };
+            let ranges: Vec<_> = (0..count).map(|at| (at * 3, verdict(at))).collect();
+            let mut filter = vec![statement(LOAD, NUMBER)];
+            filter.extend(search(&ranges).unwrap());
+            let program = Program { filter, flags: 0 };
+            for number in (0..count * 3).chain([u32::MAX]) {
+                let range = (number / 3).min(count - 1);
+                assert_eq!(answer(&program, number, [0; 6]), range % 300, "{number} of {count} ranges");
+            }
+        }
     }
 
     #[test]
