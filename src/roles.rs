@@ -54,10 +54,13 @@ pub fn init() {
         return;
     }
     let name = args.next();
-    let play = |(_, main): &Role| std::process::exit(main());
     let called = |(role, _): &&Role| name.as_deref() == Some(OsStr::new(role));
-    EARLY.iter().find(called).map(play);
-    ROLES.iter().find(called).map(|role| if mapped().is_ok() { play(role) } else { std::process::exit(1) });
+    if let Some((_, main)) = EARLY.iter().find(called) {
+        std::process::exit(main());
+    }
+    if let Some((_, main)) = ROLES.iter().find(called) {
+        std::process::exit(mapped().map_or(1, |()| main()));
+    }
 }
 
 /// Waits until the ids of this process are mapped; a role is started while they are.
