@@ -10,7 +10,7 @@ use std::{
 
 use common::{
     Home,
-    net::{free_port, get, own_address},
+    net::{SERVES, free_port, get, own_address},
     stderr, stdout, until,
 };
 
@@ -27,15 +27,13 @@ fn service(name: &str, app: &str, spec: &str) -> String {
     )
 }
 
-/// Serves the word `hello` over HTTP at port 8080.
-const SERVER: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 const PORT: &str = "    ports: [{name: http, containerPort: 8080}]\n";
 
 #[test]
 fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
     let home = Home::new();
     let spec = "  ports: [{name: http, port: 80, targetPort: http}]\n";
-    home.start(&(pod("web", SERVER, PORT) + &service("shop", "web", spec)), &[]);
+    home.start(&(pod("web", SERVES, PORT) + &service("shop", "web", spec)), &[]);
     let client = home.run(
         &pod("client", "nslookup shop && wget -qO- http://shop.default.svc.cluster.local && nc shop 8080 </dev/null || echo refused", ""),
         &[],
@@ -67,7 +65,7 @@ fn only_ready_pods_are_endpoints() {
         "{PORT}    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1}}\n"
     );
     let services = service("shop", "web", "  clusterIP: None\n  ports: [{port: 8080}]\n");
-    home.start(&(pod("web", SERVER, &probe) + &services + &pod("client", "sleep 600", "")), &[]);
+    home.start(&(pod("web", SERVES, &probe) + &services + &pod("client", "sleep 600", "")), &[]);
     assert!(home.in_pod("client", "nslookup shop").contains("NXDOMAIN"));
     home.in_pod("web", "touch /tmp/ready");
     until("the pod is an endpoint", || home.in_pod("client", "wget -qO- http://shop:8080") == "hello\n");
@@ -109,7 +107,7 @@ fn published_ports_reach_the_pod_over_tcp_and_udp() {
 ";
     let hostport =
         format!("    ports: [{{containerPort: 9000, hostPort: {udp}, hostIP: 127.0.0.1, protocol: UDP}}]\n");
-    home.start(&(pod("web", SERVER, &(hostport + echo)) + &published), &["-p", &format!("{tcp}:8080")]);
+    home.start(&(pod("web", SERVES, &(hostport + echo)) + &published), &["-p", &format!("{tcp}:8080")]);
     until("the server listens", || get(tcp).is_ok_and(|text| text.contains("hello")));
     assert!(get(service_port).unwrap().contains("hello"));
     assert_eq!(home.pod("web")["spec"]["containers"][0]["ports"][1]["hostPort"], tcp);
@@ -137,7 +135,7 @@ fn a_port_in_use_stops_the_run_before_anything_starts() {
     let home = Home::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let output = home.run(&pod("web", SERVER, ""), &["-d", "-p", &format!("127.0.0.1:{port}:8080")]);
+    let output = home.run(&pod("web", SERVES, ""), &["-d", "-p", &format!("127.0.0.1:{port}:8080")]);
     assert!(!output.status.success());
     let words = stderr(&output);
     let own = fs::read_to_string("/proc/self/comm").unwrap();
@@ -147,8 +145,8 @@ fn a_port_in_use_stops_the_run_before_anything_starts() {
     until("the network is gone", || home.traces().is_empty());
     drop(taken);
     // One pod names the other.
-    home.start(&pod("first", SERVER, ""), &["-p", &format!("{port}:8080")]);
-    let output = home.run(&pod("second", SERVER, ""), &["-d", "-p", &format!("{port}:8080")]);
+    home.start(&pod("first", SERVES, ""), &["-p", &format!("{port}:8080")]);
+    let output = home.run(&pod("second", SERVES, ""), &["-d", "-p", &format!("{port}:8080")]);
     assert!(stderr(&output).contains("in use by pod \"first\""), "{}", stderr(&output));
 }
 

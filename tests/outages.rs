@@ -15,16 +15,13 @@ use std::{
 use common::{
     Home,
     lab::{HOST, Lab, SERVER, pod, run, sysctl, with_image, within},
-    net::{free_port, get, own_address},
+    net::{SERVES, free_port, get, own_address},
     stderr, until,
 };
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid},
 };
-
-/// Serves the word `hello` over HTTP at port 8080.
-const SERVES: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 
 fn kill_supervisor(home: &Home, pod: &str) {
     kill(Pid::from_raw(home.supervisor(pod).unwrap()), Signal::SIGKILL).unwrap();

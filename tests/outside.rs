@@ -17,8 +17,8 @@ use std::{
 use common::{
     Home,
     lab::{
-        GATEWAY, GATEWAY_V6, HOST, HOST_V6, Lab, SERVER, SERVER_V6, new_namespace, pod, run, sysctl,
-        with_image, within,
+        GATEWAY, GATEWAY_V6, HOST, HOST_V6, Lab, SERVER, SERVER_V6, in_mounts, new_namespace, pod, run,
+        sysctl, with_image, within,
     },
     net::{free_port, own_address},
     stderr, stdout, until,
@@ -129,12 +129,8 @@ fn a_network_that_cannot_begin_says_why() {
     let Some(lab) = Lab::new() else { return };
     let home = with_image();
     let file = home.file("pod.yaml", &pod("p", "sleep 600"));
-    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec \"$@\"";
-    let podctl = home.command(&["run", "-d", &file]);
-    let mut run = Command::new("unshare");
-    run.args(["--mount", "sh", "-c", script, "sh"]).arg(podctl.get_program()).args(podctl.get_args());
-    run.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let output = lab.on_host(|| run.output().unwrap());
+    let script = "mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys";
+    let output = lab.on_host(|| in_mounts(&home, script, "sh", &["run", "-d", &file]));
     assert!(
         stderr(&output).contains("/proc/sys/net/ipv4/ip_forward cannot be written"),
         "{}",

@@ -209,6 +209,11 @@ fn serve_names(lab: &Lab, own: &str, known: &'static [(&str, &str)]) {
     std::thread::spawn(move || name_server(&socket, find));
 }
 
+fn start_in_mounts(home: &Home, script: &str, own: &str, file: &str) {
+    let output = in_mounts(home, script, own, &["run", "-d", file]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
 /// Has this file as the host's resolv.conf.
 const MOUNT_FILE: &str = "mount --bind \"$0\" /etc/resolv.conf";
 
@@ -242,7 +247,7 @@ fn the_hosts_search_domains_make_short_names_whole() {
         );
     let file = home.file("pods.yaml", &pods);
     lab.on_host(|| {
-        in_mounts(&home, MOUNT_FILE, &conf, &["run", "-d", &file]);
+        start_in_mounts(&home, MOUNT_FILE, &conf, &file);
         let web = home.pod("web")["status"]["podIP"].as_str().unwrap().to_owned();
         let expected = [
             ("git", "203.0.113.81"),
@@ -285,7 +290,7 @@ fn the_next_of_the_hosts_resolvers_is_asked_when_the_first_is_silent() {
     let conf = home.file("resolv.conf", "nameserver 203.0.113.52\nnameserver 203.0.113.53\n");
     let file = home.file("pod.yaml", &with_musl(&home, "client"));
     lab.on_host(|| {
-        in_mounts(&home, MOUNT_FILE, &conf, &["run", "-d", &file]);
+        start_in_mounts(&home, MOUNT_FILE, &conf, &file);
         let said = resolved(&home, "client", &["elsewhere.example.org", "nothing.example.org"]);
         assert_eq!(said, ["elsewhere.example.org 203.0.113.81", "nothing.example.org nobody"]);
     });
@@ -308,7 +313,7 @@ fn a_changed_resolv_conf_of_the_host_is_followed() {
     symlink("resolve/stub.conf", etc.join("resolv.conf")).unwrap();
     let file = home.file("pod.yaml", &pod("p", "sleep 600"));
     lab.on_host(|| {
-        in_mounts(&home, "mount --bind \"$0\" /etc", etc.to_str().unwrap(), &["run", "-d", &file]);
+        start_in_mounts(&home, "mount --bind \"$0\" /etc", etc.to_str().unwrap(), &file);
         let asked = |last: u8| {
             home.in_pod("p", "nslookup elsewhere.example.org").contains(&format!("203.0.113.{last}"))
         };

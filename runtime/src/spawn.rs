@@ -50,6 +50,17 @@ pub struct Spawn<'a> {
     pub stdio: SpawnStdio,
 }
 
+impl<'a> Spawn<'a> {
+    fn makes_users(&self) -> bool {
+        self.namespaces.contains(CloneFlags::CLONE_NEWUSER)
+    }
+
+    /// The ids that are to be mapped.
+    fn new_ids(&self) -> Option<&'a IdMappings> {
+        self.id_mappings.filter(|_| self.makes_users())
+    }
+}
+
 /// What the child does, in order; the number of a failed one travels to the parent.
 #[derive(Clone, Copy)]
 enum Stage {
@@ -88,13 +99,14 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     let (report_read, report_write) = pipe()?;
     let (go_read, go_write) = pipe()?;
     let nested = spawn.join.iter().any(|(_, kind)| kind.contains(CloneFlags::CLONE_NEWUSER));
-    let users = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    let early = spawn.early.is_some() && users && spawn.id_mappings.is_some_and(IdMappings::need_mappers);
-    let first = match (nested, early) {
-        (true, _) => CloneFlags::empty(),
+    let early = spawn.early.is_some() && !nested && spawn.new_ids().is_some_and(IdMappings::need_mappers);
+    let first = if nested {
+        CloneFlags::empty()
+    } else if early {
         // The child makes the others by itself, while its ids are being mapped.
-        (_, true) => spawn.namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID),
-        _ => spawn.namespaces,
+        spawn.namespaces & (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)
+    } else {
+        spawn.namespaces
     };
     let word = spawn.early.map(|number| (go_read.as_raw_fd(), number));
     let fds = spawn.fds.iter().map(|(fd, number)| (fd.as_raw_fd(), *number)).chain(word).collect::<Vec<_>>();
@@ -143,8 +155,7 @@ fn start(
         let released = sys::write(go.as_raw_fd(), &[word]);
         released.map(drop).map_err(|errno| Error::sys("release the new process", errno))
     };
-    let users = spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    let mut mapping = spawn.id_mappings.filter(|_| users).map(|m| m.begin(process.pid)).transpose()?;
+    let mut mapping = spawn.new_ids().map(|mappings| mappings.begin(process.pid)).transpose()?;
     if !early {
         mapping.take().map_or(Ok(()), Mapping::finish)?;
         release(MAPPED)?;
@@ -225,7 +236,7 @@ impl Child<'_> {
 
     fn steps(&mut self) -> Result<(Stage, Errno), (Stage, Errno)> {
         let at = |stage: Stage| move |errno| (stage, errno);
-        // Wait until the ids are mapped; a parent that died or gave up closes the pipe instead.
+        // A parent that dies or gives up closes the pipe: nobody else may have it open.
         let _ = nix::unistd::close(self.go_write);
         if let Some(namespaces) = self.early {
             if !namespaces.is_empty() {
@@ -241,8 +252,7 @@ impl Child<'_> {
         if self.nested {
             self.divide().map_err(at(Stage::Divide))?;
         }
-        let users = self.spawn.namespaces.contains(CloneFlags::CLONE_NEWUSER);
-        if self.nested || users && self.early.is_none() {
+        if self.nested || self.spawn.makes_users() && self.early.is_none() {
             take_identity().map_err(at(Stage::Identity))?;
         }
         if self.spawn.stdio == SpawnStdio::Null {
@@ -305,14 +315,9 @@ impl Child<'_> {
 /// Without an id that the namespace knows, only ambient capabilities outlive `execve`.
 fn keep_capabilities() -> Sys<()> {
     sys::capset(u64::MAX, u64::MAX, u64::MAX)?;
-    for capability in 0..64 {
-        match sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability) {
-            // One more than this kernel's last capability.
-            Err(Errno::EINVAL) => break,
-            other => other?,
-        }
-    }
-    Ok(())
+    sys::every_capability(|capability| {
+        sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability)
+    })
 }
 
 /// Waits until the ids of a program that was started [`early`](Spawn::early) are mapped, and makes it what it would be

@@ -350,17 +350,10 @@ fn own_streams(uid: u32) -> Sys<()> {
 }
 
 fn drop_bounding(keep: u64) -> Sys<()> {
-    for capability in 0..64 {
-        if keep & (1 << capability) != 0 {
-            continue;
-        }
-        match sys::prctl(libc::PR_CAPBSET_DROP, capability, 0) {
-            // One more than this kernel's last capability.
-            Err(Errno::EINVAL) => break,
-            other => other?,
-        }
-    }
-    Ok(())
+    sys::every_capability(|capability| match keep & (1 << capability) {
+        0 => sys::prctl(libc::PR_CAPBSET_DROP, capability, 0),
+        _ => Ok(()),
+    })
 }
 
 fn raise_ambient(set: u64) -> Sys<()> {

@@ -292,6 +292,18 @@ pub(crate) fn prctl(option: libc::c_int, a: u64, b: u64) -> Sys<()> {
     call!(libc::SYS_prctl, option, a, b, 0, 0).map(drop)
 }
 
+/// Does something with each capability that this kernel has, by number.
+pub(crate) fn every_capability(act: impl Fn(u64) -> Sys<()>) -> Sys<()> {
+    for capability in 0..64 {
+        match act(capability) {
+            // One more than this kernel's last capability.
+            Err(Errno::EINVAL) => break,
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
 /// Sets the thread's capability sets; bit n is capability n.
 pub(crate) fn capset(effective: u64, permitted: u64, inheritable: u64) -> Sys<()> {
     const VERSION_3: u32 = 0x2008_0522;

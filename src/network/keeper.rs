@@ -342,7 +342,6 @@ impl State {
     }
 
     fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
-        let taken = Taken::new(&port, fd.try_clone()?);
         let (state, changed) = (self.clone(), self.changed.clone());
         match port.target.clone() {
             Target::Pod(number) => {
@@ -354,7 +353,7 @@ impl State {
                 });
                 let answers = Box::new(move || own().is_some_and(|to| state.listens(to)));
                 let goal = relay::Goal { aim, answers, changed };
-                pod.relays.push(spawn_local(relay::serve(taken, self.inside.clone(), goal)));
+                pod.relays.push(spawn_local(relay::serve(Taken::new(&port, fd), self.inside.clone(), goal)));
             }
             Target::Service(service, number) => {
                 // A Service that comes with a pod is known when the pod is.
@@ -373,6 +372,7 @@ impl State {
                     endpoints.into_iter().any(|to| state.listens(to))
                 });
                 let goal = relay::Goal { aim, answers, changed };
+                let taken = Taken::new(&port, fd.try_clone()?);
                 let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
                 let served = Served { port, fd, relay };
                 self.services.borrow_mut().entry((service, number)).or_default().push(served);

@@ -103,8 +103,13 @@ fn asked(spec: &ServiceSpec) -> Option<&str> {
 /// [`Error::Address`], and those of [`present`].
 pub fn check_addresses(home: &Home, services: &[Service]) -> Result<(), Error> {
     let asks = |service: &&Service| has_address(service) && service.spec.as_ref().and_then(asked).is_some();
-    for service in services.iter().filter(asks) {
-        let (present, own) = (present(home)?, key(service));
+    let asking: Vec<&Service> = services.iter().filter(asks).collect();
+    if asking.is_empty() {
+        return Ok(());
+    }
+    let present = present(home)?;
+    for service in asking {
+        let own = key(service);
         let (same, others): (Vec<&Seen>, Vec<&Seen>) =
             present.seen.iter().partition(|s| key(&s.service) == own);
         let asked = service.spec.as_ref().and_then(asked).unwrap_or_default();

@@ -44,9 +44,11 @@ impl Filter {
 
 /// The filter of a container that asks for no profile of its own.
 pub fn default_filter(pod: &Pod, container: &Container) -> Option<Filter> {
-    // A profile from a file has no such directory to lie in.
-    let filter = Security::of(pod, container).seccomp(Path::new("")).ok().flatten();
-    filter.filter(|filter| matches!(filter, Filter::Default(_)))
+    let security = Security::of(pod, container);
+    match security.profile()? {
+        ("Localhost", _) => None,
+        _ => security.capabilities().map(Filter::Default).ok(),
+    }
 }
 
 /// What a container asks for; where both say something, its own word stands above the pod's.
@@ -151,21 +153,25 @@ impl<'a> Security<'a> {
         )
     }
 
+    /// The profile's type and its `localhostProfile`; none where nothing is filtered.
+    fn profile(&self) -> Option<(&str, Option<&str>)> {
+        let own = self.own.and_then(|s| s.seccomp_profile.as_ref());
+        let asked = own.or(self.pod.and_then(|s| s.seccomp_profile.as_ref()));
+        let asked =
+            asked.map_or(("RuntimeDefault", None), |p| (p.type_.as_str(), p.localhost_profile.as_deref()));
+        Some(asked).filter(|(kind, _)| !self.privileged && *kind != "Unconfined")
+    }
+
     /// Docker's profile, unless the manifest asks for another or none. `profiles` is where Localhost ones lie.
     pub(super) fn seccomp(&self, profiles: &Path) -> Result<Option<Filter>, Error> {
-        let asked = self
-            .own
-            .and_then(|s| s.seccomp_profile.as_ref())
-            .or(self.pod.and_then(|s| s.seccomp_profile.as_ref()));
-        match asked.map(|p| (p.type_.as_str(), p.localhost_profile.as_deref())) {
-            _ if self.privileged => Ok(None),
-            Some(("Unconfined", _)) => Ok(None),
-            Some(("Localhost", name)) => {
-                let profile = profile::read(profiles, name.unwrap_or_default(), &self.capabilities()?)?;
-                Ok(Some(Filter::Profile(Box::new(profile))))
+        let Some(asked) = self.profile() else { return Ok(None) };
+        let capabilities = self.capabilities()?;
+        Ok(Some(match asked {
+            ("Localhost", name) => {
+                Filter::Profile(Box::new(profile::read(profiles, name.unwrap_or_default(), &capabilities)?))
             }
-            _ => Ok(Some(Filter::Default(self.capabilities()?))),
-        }
+            _ => Filter::Default(capabilities),
+        }))
     }
 
     /// The machine's devices, for a privileged container of root's; in a user namespace the kernel opens none of them.

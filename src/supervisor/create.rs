@@ -47,19 +47,27 @@ impl Making {
 }
 
 /// What has been compiled: most containers of a pod have the same.
-pub(super) type Filters = Vec<(sandbox::Filter, Rc<Program>)>;
+pub(super) struct Filters(Vec<(sandbox::Filter, Rc<Program>)>);
 
-/// Those that need no more than the pod; others are compiled when they are wanted.
-pub(super) fn filters(pod: &Pod) -> Filters {
-    let mut filters = Filters::new();
-    for filter in containers(pod).filter_map(|container| sandbox::default_filter(pod, container)) {
-        if filters.iter().all(|(known, _)| *known != filter)
-            && let Ok(program) = filter.compiled()
-        {
-            filters.push((filter, Rc::new(program)));
+impl Filters {
+    /// Those that need no more than the pod; others are compiled when they are wanted.
+    pub(super) fn of(pod: &Pod) -> Filters {
+        let mut filters = Filters(Vec::new());
+        for filter in containers(pod).filter_map(|container| sandbox::default_filter(pod, container)) {
+            // One that cannot be compiled says so when its container is made.
+            let _ = filters.compiled(&filter);
         }
+        filters
     }
-    filters
+
+    fn compiled(&mut self, filter: &sandbox::Filter) -> Result<Rc<Program>, podctl_runtime::Error> {
+        if let Some((_, program)) = self.0.iter().find(|(known, _)| known == filter) {
+            return Ok(program.clone());
+        }
+        let program = Rc::new(filter.compiled()?);
+        self.0.push((filter.clone(), program.clone()));
+        Ok(program)
+    }
 }
 
 /// The lifecycle's word for it, and the user's.
@@ -194,15 +202,6 @@ impl Supervisor {
         }
     }
 
-    fn compiled(&mut self, filter: &sandbox::Filter) -> Result<Rc<Program>, podctl_runtime::Error> {
-        if let Some((_, program)) = self.filters.iter().find(|(known, _)| known == filter) {
-            return Ok(program.clone());
-        }
-        let program = Rc::new(filter.compiled()?);
-        self.filters.push((filter.clone(), program.clone()));
-        Ok(program)
-    }
-
     fn begin_to_make(&mut self, run: &Run, layer: Layer) -> Result<Making, Failure> {
         let config = |e: sandbox::Error| (StartFailure::CreateContainerConfig, e.to_string());
         let missing =
@@ -251,7 +250,7 @@ impl Supervisor {
         };
         let rootfs = layer.over(&image.layers);
         steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
-        let filter = prepared.filter.as_ref().map(|filter| self.compiled(filter)).transpose();
+        let filter = prepared.filter.as_ref().map(|filter| self.filters.compiled(filter)).transpose();
         let filter = filter.map_err(|e| broken("compile the seccomp profile", &e))?;
         match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
             Ok(created) => {

@@ -195,7 +195,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         steps::mark_at(TRACED, "begin", entered);
         steps::mark(TRACED, "read what to launch");
     }
-    let filters = create::filters(&launch.pod);
+    let filters = create::Filters::of(&launch.pod);
     roles::mapped()?;
     steps::mark(TRACED, "compile filters, have ids");
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())

@@ -14,6 +14,9 @@ use nix::{
 
 use super::{Home, stdout};
 
+/// A line of shell that serves the word `hello` over HTTP at port 8080.
+pub const SERVES: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
+
 impl Home {
     /// What a script says in a pod's first container.
     pub fn in_pod(&self, pod: &str, script: &str) -> String {

@@ -40,6 +40,13 @@ pub(super) struct Verdict {
     pub(super) otherwise: u32,
 }
 
+impl Verdict {
+    /// The same whatever the arguments are.
+    pub(super) fn plain(otherwise: u32) -> Verdict {
+        Verdict { rules: Vec::new(), otherwise }
+    }
+}
+
 /// Compiles a profile for its architectures and this machine's own. Calls newer than this compiler get `ENOSYS`, as
 /// programs expect who probe for them; calls of an architecture that is not listed end the process.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
@@ -51,7 +58,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
         }
     }
     let default = profile.default_action().as_u32(profile.default_errno_ret());
-    let plain = Verdict { rules: Vec::new(), otherwise: default };
+    let plain = Verdict::plain(default);
     // Names of other architectures or of newer kernels are no error: the profile is written for all.
     let mut verdicts: HashMap<&str, Verdict> = HashMap::new();
     for call in profile.syscalls().iter().flatten() {
@@ -71,7 +78,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
         }
     }
     let denies = profile.default_action() == LinuxSeccompAction::ScmpActErrno;
-    let newer = if denies { Verdict { rules: Vec::new(), otherwise: ENOSYS } } else { plain.clone() };
+    let newer = if denies { Verdict::plain(ENOSYS) } else { plain.clone() };
     let filter = assemble(&arches, &plain, &newer, |name| verdicts.get(name).cloned())?;
     let flags = profile.flags().iter().flatten().map(|flag| match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
@@ -351,7 +358,7 @@ mod tests {
     fn every_number_meets_the_verdict_of_its_range_however_many_there_are() {
         for count in [1, 2, 3, 100, 1000] {
             // Many verdicts, so that jumps have to go far; each is there more than once.
-            let verdict = |at: u32| Verdict { rules: Vec::new(), otherwise: at % 300 };
+            let verdict = |at: u32| Verdict::plain(at % 300);
             let ranges: Vec<_> = (0..count).map(|at| (at * 3, verdict(at))).collect();
             let mut filter = vec![statement(LOAD, NUMBER)];
             filter.extend(search(&ranges).unwrap());

@@ -60,7 +60,6 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
     };
     let allow = LinuxSeccompAction::ScmpActAllow.as_u32(None);
     let deny = LinuxSeccompAction::ScmpActErrno.as_u32(Some(libc::EPERM as u32));
-    let plain = |otherwise| Verdict { rules: Vec::new(), otherwise };
     // Each of these is enough to be allowed.
     let any = |conditions: Vec<LinuxSeccompArg>| Verdict {
         rules: conditions.into_iter().map(|condition| (vec![condition], allow)).collect(),
@@ -74,7 +73,7 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
         });
     }
     let equal = |value| compare(0, LinuxSeccompOperator::ScmpCmpEq, value, None);
-    let filter = assemble(arches, &plain(deny), &plain(ENOSYS), |name| match name {
+    let filter = assemble(arches, &Verdict::plain(deny), &Verdict::plain(ENOSYS), |name| match name {
         "personality" => Some(any(PERSONALITIES.into_iter().map(equal).collect())),
         // All address families but AF_VSOCK, which reaches the hypervisor around every network namespace, and AF_ALG, the
         // kernel's crypto.
@@ -87,8 +86,8 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
             Some(any(vec![compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0))]))
         }
         // Its flags lie in memory, where no filter sees them: libc falls back to clone.
-        "clone3" if denied.contains(name) => Some(plain(ENOSYS)),
-        _ => (!denied.contains(name)).then(|| plain(allow)),
+        "clone3" if denied.contains(name) => Some(Verdict::plain(ENOSYS)),
+        _ => (!denied.contains(name)).then(|| Verdict::plain(allow)),
     })?;
     Ok(Program { filter, flags: 0 })
 }
