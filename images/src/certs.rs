@@ -1,4 +1,5 @@
-//! Who vouches for a registry: containers' `certs.d` directories, beside the machine's own certificates.
+//! TLS: which cryptography it uses, and who vouches for a registry: containers' `certs.d` directories, beside
+//! the machine's own certificates.
 
 use std::env;
 use std::fs;
@@ -9,6 +10,13 @@ use oci_client::client::{Certificate, CertificateEncoding};
 use crate::Error;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+
+/// Chooses ring as the process's cryptography for TLS, unless the program has chosen another. The alternative,
+/// aws-lc, takes a minute of C to compile.
+pub fn choose_tls_provider() {
+    // An embedding program that was first keeps its choice.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
 
 /// Whether this machine knows any authority. Reading them all takes 5 ms, so the usual bundle is
 /// only looked at from outside.

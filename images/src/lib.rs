@@ -29,6 +29,7 @@ mod source;
 mod store;
 mod unpack;
 
+pub use certs::choose_tls_provider;
 pub use credentials::AuthFile;
 pub use error::Error;
 pub use load::load;

@@ -71,6 +71,7 @@ impl Source {
             ..ClientConfig::default()
         };
         let reference = reference.to_string();
+        certs::choose_tls_provider();
         match Client::try_from(config) {
             Ok(client) => Ok(Self { client, auth, reference, remote }),
             Err(source) => Err(Error::Registry { reference, source }),

@@ -99,6 +99,7 @@ async fn http_get(
     let path = non_empty(&action.path).unwrap_or("/");
     let url = format!("{scheme}://{address}/{}", path.strip_prefix('/').unwrap_or(path));
     let failed = |error: reqwest::Error| format!("Get {url:?}: {}", http_error(&address, &error));
+    podctl_images::choose_tls_provider();
     let client = reqwest::Client::builder()
         .no_proxy()
         .http1_only()
