@@ -18,9 +18,9 @@ mod process;
 mod pty;
 pub mod seccomp;
 mod spawn;
+pub mod start_trace;
 mod steps;
 mod sys;
-pub mod trace;
 mod userns;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};

@@ -10,9 +10,9 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
 use crate::process::Process;
 use crate::spawn::{pipe, read_pair};
+use crate::start_trace;
 use crate::steps;
 use crate::sys;
-use crate::trace;
 
 /// What must be there for something to be mounted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,8 +155,8 @@ impl Plan {
     }
 
     fn trace(&self, index: u32, at: i32) {
-        if let (Some(step), Some(zero)) = (self.0.get(index as usize), trace::zero()) {
-            trace::mark_at("container", &step.what, zero + u64::from(at.cast_unsigned()) * 1000);
+        if let (Some(step), Some(zero)) = (self.0.get(index as usize), start_trace::zero()) {
+            start_trace::mark_at("container", &step.what, zero + u64::from(at.cast_unsigned()) * 1000);
         }
     }
 

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 
 use crate::plan::{Action, Kind, Progress, Step};
 use crate::pty;
+use crate::start_trace;
 use crate::sys::{self, MountAttr, Pointers, Sys, attr};
-use crate::trace;
 
 const PATH_ONLY: libc::c_int = libc::O_PATH;
 
@@ -19,14 +19,14 @@ pub(crate) const DONE: u32 = 1 << 31;
 /// Runs the steps; reports the first that fails, by its index, and ends the process.
 pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>, report: RawFd) -> ! {
     let mut progress = Progress { root: -1, null: -1, report };
-    let traced = trace::zero();
+    let traced = start_trace::zero();
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = run(&step.action, &mut progress, args, env) {
             crate::spawn::write_pair(progress.report, index as u32, errno as i32);
             break;
         }
         if let Some(zero) = traced {
-            let at = trace::now().saturating_sub(zero) / 1000;
+            let at = start_trace::now().saturating_sub(zero) / 1000;
             crate::spawn::write_pair(progress.report, DONE | index as u32, at as i32);
         }
     }

@@ -8,7 +8,7 @@ use super::{Error, output::Output, which};
 use crate::{
     logs::Watch,
     state::Home,
-    view::{events, tabs},
+    view::{events, tab_stops},
 };
 
 #[derive(clap::Args)]
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if !table {
         super::print(&output.print(&all, false, true, !args.no_headers)?);
     } else if !all.is_empty() {
-        super::print(&tabs::table(&rows(&all, !args.no_headers)));
+        super::print(&tab_stops::table(&rows(&all, !args.no_headers)));
     } else if !args.watch {
         match args.all_namespaces {
             true => eprintln!("No events found."),
@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
                 super::print(&output.print(std::slice::from_ref(event), true, true, false)?);
             }
         } else if !all.is_empty() {
-            super::print(&tabs::table(&rows(&all, !headed)));
+            super::print(&tab_stops::table(&rows(&all, !headed)));
             headed = true;
         }
         let _ = std::io::stdout().flush();

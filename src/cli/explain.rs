@@ -12,7 +12,7 @@ use crate::{
         },
     },
     manifest::{Job, Manifest},
-    sandbox::{field::memory_of_machine, host},
+    sandbox::{downward_api::memory_of_machine, host_support},
     state::Home,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let mut print = |pod: &Pod| {
         let Some(spec) = &pod.spec else { return };
         print!("{}", plan(pod, spec, &store));
-        let unmet = host::unmet(pod);
+        let unmet = host_support::unmet(pod);
         if !unmet.is_empty() {
             println!("not honoured here:");
         }

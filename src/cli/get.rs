@@ -13,7 +13,7 @@ use crate::{
     state::Home,
     view::{
         pods::{self, Columns},
-        tabs,
+        tab_stops,
     },
 };
 
@@ -141,7 +141,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         let now = Timestamp::now();
         let head = (!args.no_headers).then(|| pods::head(&columns));
         let rows = shown.iter().map(|p| pods::row(p, &columns, now));
-        super::print(&tabs::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
+        super::print(&tab_stops::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
     } else if !(named && shown.is_empty()) {
         let alone = named && args.which.named(home, namespace)?.len() == 1;
         super::print(&output.print(&shown, alone, args.allow_missing_template_keys, !args.no_headers)?);

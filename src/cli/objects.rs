@@ -21,7 +21,7 @@ use crate::{
     manifest::{self, Manifest, Named, Source},
     state::{self, Home, Kept},
     supervisor::{host_ip, sweep},
-    view::{self, age, select::Labels, tabs, yaml},
+    view::{self, age, selectors::Labels, tab_stops, yaml},
 };
 
 /// A kind of object that is kept.
@@ -126,7 +126,7 @@ pub(super) fn get(
         },
         Output::Table { .. } => {
             let head = shown.headers.then_some(head).into_iter();
-            super::print(&tabs::table(&head.chain(found.iter().map(row)).collect::<Vec<_>>()));
+            super::print(&tab_stops::table(&head.chain(found.iter().map(row)).collect::<Vec<_>>()));
         }
         other => super::print(&other.print(&found, names.len() == 1, true, shown.headers)?),
     }
@@ -163,9 +163,9 @@ fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, E
     let seen = || services::all(home, namespace);
     let host = host_ip().map(|ip| ip.to_string());
     match kind {
-        Kind::Service => all.extend(seen()?.iter().map(|s| view::services::object(s, host.as_deref()))),
-        Kind::Endpoints => all.extend(seen()?.iter().filter_map(view::services::endpoints)),
-        Kind::EndpointSlice => all.extend(seen()?.iter().flat_map(view::services::slices)),
+        Kind::Service => all.extend(seen()?.iter().map(|s| view::service_table::object(s, host.as_deref()))),
+        Kind::Endpoints => all.extend(seen()?.iter().filter_map(view::service_table::endpoints)),
+        Kind::EndpointSlice => all.extend(seen()?.iter().flat_map(view::service_table::slices)),
         Kind::ConfigMap | Kind::Secret | Kind::Claim => {}
     }
     Ok(all)
@@ -370,9 +370,9 @@ fn row(kind: Kind, object: &Value, wide: bool) -> Vec<String> {
             let size = text(&object["spec"]["resources"]["requests"]["storage"]);
             vec![name.clone(), "Bound".into(), name, size, modes, "local".into(), age]
         }
-        Kind::Service => view::services::row(object, age, wide),
-        Kind::Endpoints => view::services::endpoints_row(object, age),
-        Kind::EndpointSlice => view::services::slice_row(object, age),
+        Kind::Service => view::service_table::row(object, age, wide),
+        Kind::Endpoints => view::service_table::endpoints_row(object, age),
+        Kind::EndpointSlice => view::service_table::slice_row(object, age),
     }
 }
 

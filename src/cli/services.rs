@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     manifest::Manifest,
-    network::{Seen, selects, services},
+    network::{Seen, kept_services, selects},
     state::Home,
     supervisor::host_ip,
     view,
@@ -17,7 +17,7 @@ use crate::{
 
 /// The Services there are, of one namespace or of all: kept ones, and those of living pods.
 pub(super) fn all(home: &Home, namespace: Option<&str>) -> Result<Vec<Seen>, Error> {
-    let mut seen = services::present(home)?.seen;
+    let mut seen = kept_services::present(home)?.seen;
     seen.retain(|s| namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n)));
     Ok(seen)
 }
@@ -33,13 +33,13 @@ pub(super) fn keep(home: &Home, namespace: &str, all: Vec<Service>, fresh: bool)
             namespace.clone_into(own);
         }
         let own = own.clone();
-        let present = services::present(home)?;
-        services::complete(home, &mut service, &present)?;
+        let present = kept_services::present(home)?;
+        kept_services::complete(home, &mut service, &present)?;
         let same = |known: &Service| known.spec == service.spec;
         apply::keep(home, &own, service.clone(), Kind::Service, fresh, same)?;
     }
-    services::publish(home).iter().for_each(|wrong| warn(wrong));
-    services::present(home)?;
+    kept_services::publish(home).iter().for_each(|wrong| warn(wrong));
+    kept_services::present(home)?;
     Ok(())
 }
 
@@ -71,7 +71,7 @@ pub(super) fn not_of_pods(
 /// Forgets a kept Service; says whether there was one.
 pub(super) fn forget(home: &Home, namespace: &str, name: &str) -> Result<bool, Error> {
     if home.forget::<Service>(namespace, name)? {
-        services::present(home)?;
+        kept_services::present(home)?;
         return Ok(true);
     }
     let named = |s: &Seen| s.service.metadata.name.as_deref() == Some(name);
@@ -105,7 +105,8 @@ pub(super) fn describe(home: &Home, namespace: &str, names: &[String]) -> Result
         eprintln!("No resources found in {namespace} namespace.");
     }
     let host = host_ip().map(|ip| ip.to_string());
-    let pages: Vec<String> = chosen.iter().map(|s| view::services::describe(s, host.as_deref())).collect();
+    let pages: Vec<String> =
+        chosen.iter().map(|s| view::service_table::describe(s, host.as_deref())).collect();
     super::print(&pages.join("\n\n"));
     Ok(code)
 }

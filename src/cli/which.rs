@@ -6,7 +6,7 @@ use super::{Error, run};
 use crate::{
     engine, manifest,
     state::{self, Home, PodDir},
-    view::select::{Fields, Labels},
+    view::selectors::{Fields, Labels},
 };
 
 /// Names and selectors, as kubectl takes them.

@@ -24,7 +24,7 @@ use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
-    sandbox::{Objects, host},
+    sandbox::{Objects, host_support},
     state::{self, Home, Liveness},
     supervisor::{self, Options, Started, gather},
 };
@@ -244,7 +244,7 @@ fn initialised() -> Result<(), Error> {
 /// Whether this machine can give what the pod asks for; what it can give in part only is a warning.
 pub(crate) fn unmet(pod: &Pod) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
-    for (field, severity, why) in host::unmet(pod) {
+    for (field, severity, why) in host_support::unmet(pod) {
         match severity {
             Severity::Error => {
                 let pod = pod.metadata.name.clone().unwrap_or_default();

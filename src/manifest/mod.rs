@@ -6,7 +6,7 @@
 mod decode;
 mod defaults;
 mod job;
-mod names;
+mod object_names;
 mod quantity;
 mod references;
 pub mod schema;
@@ -20,7 +20,7 @@ mod workload;
 
 pub use defaults::{generated_name, pull_policy};
 pub use job::Job;
-pub use names::{Named, names};
+pub use object_names::{Named, names};
 pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
 pub use references::{Reference, named, references};
 

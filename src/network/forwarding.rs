@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
 use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
-use super::host::LINK;
+use super::root_uplink::LINK;
 
 /// How a note begins.
 const NOTE: &str = "forwarding-turned-on";

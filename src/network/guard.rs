@@ -19,7 +19,7 @@ use nix::{
 };
 use podctl_runtime::{IdMappings, Process};
 
-use super::{Error, RECORD, host, keeper, open_lock, services, socket_path, step};
+use super::{Error, RECORD, keeper, kept_services, open_lock, root_uplink, socket_path, step};
 use crate::{
     state::{Home, Liveness},
     supervisor::{
@@ -170,13 +170,13 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
     }
     let next = start(home, survivors.as_ref(), None, None)?;
     // Nobody is there to be told what does not work; the next command that asks is.
-    services::publish(home);
+    kept_services::publish(home);
     Ok(Some(next))
 }
 
 /// Takes away what a keeper that was killed has left where no pod needs it. The caller has the network's lock.
 pub(super) fn bury(home: &Home) {
-    host::sweep(&home.runtime.join("network").join(RECORD));
+    root_uplink::sweep(&home.runtime.join("network").join(RECORD));
     let _ = fs::remove_file(socket_path(home));
 }
 

@@ -36,16 +36,18 @@ use tokio::{
 
 use super::{
     Joined, RECORD, Reply, Request,
-    choice::Choice,
-    clients, diag,
-    host::Host,
-    inside::{self, Inside, Opened},
-    names::{Member, Registration, Registry, fixed_number, has_address, key},
+    address_range::{Addresses, Pool, Range, link_name},
+    client_address,
+    endpoint_choice::Choice,
+    listening,
+    namespace_thread::{self, Inside, Opened},
     netlink::Netlink,
     nft,
     ports::{self, HostPort, Taken, Target},
-    range::{Addresses, Pool, Range, link_name},
-    relay, resolver, uplink,
+    registry::{Member, Registration, Registry, fixed_number, has_address, key},
+    relay, resolver,
+    root_uplink::Host,
+    uplink,
 };
 use crate::{
     roles,
@@ -74,8 +76,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const LAST_WORDS: u16 = 1000;
 
 const TABLE: &str = "podctl";
-
-/// A published port that is served.
 type Relay = JoinHandle<io::Result<()>>;
 
 /// A published port of a Service.
@@ -260,7 +260,7 @@ impl State {
     fn forget_lost(&self) -> bool {
         let mut left = self.left.borrow_mut();
         let before = left.len();
-        let Ok(links) = self.inside.run(inside::links) else { return false };
+        let Ok(links) = self.inside.run(namespace_thread::links) else { return false };
         left.retain(|number| links.contains(number));
         left.len() < before
     }
@@ -415,13 +415,13 @@ impl State {
             let own = (self.range.gateway(false).v4, 53).into();
             let asked = self.inside.run(move || {
                 let diag = Netlink::open(SockProtocol::NetlinkSockDiag)?;
-                diag::listens(&diag, own)
+                listening::listens(&diag, own)
             });
             asked.unwrap_or(false)
         });
         let number = Addresses { v4, v6: None }.number();
         match self.diags.borrow().get(&number) {
-            Some(diag) if *telling => diag::listens(diag, to).unwrap_or(true),
+            Some(diag) if *telling => listening::listens(diag, to).unwrap_or(true),
             _ => true,
         }
     }
@@ -445,7 +445,7 @@ impl State {
             _ => Err(e),
         })?;
         let index = find(name)?;
-        inside::link_up(&self.route, index, addresses.all())?;
+        namespace_thread::link_up(&self.route, index, addresses.all())?;
         self.admit(number, Member { pod, addresses, ready: false }, on);
         Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
     }
@@ -571,7 +571,7 @@ impl State {
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
         let (rules, sets) = self.registry.borrow().rules(uplink::NAME);
-        let with_clients = [&rules[..], &clients::rules()].concat();
+        let with_clients = [&rules[..], &client_address::rules()].concat();
         let mut known = self.sets.borrow_mut();
         let replaced = |rules| self.filter.send(&nft::replace(TABLE, &[], rules, &sets, known.as_ref()));
         let keeps = &self.inside.keeps_clients;

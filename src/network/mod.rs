@@ -5,25 +5,25 @@
 //! becomes a [`Member`] with its own namespace. The network is routed: a pod's link leads to the
 //! keeper's namespace alone, where Services' addresses are translated.
 
-mod choice;
-mod clients;
-mod copy;
-mod diag;
+mod address_range;
+mod client_address;
 pub mod dns;
+mod endpoint_choice;
 mod forwarding;
 pub mod guard;
-mod host;
-mod inside;
 pub mod keeper;
-mod member;
-mod names;
+pub mod kept_services;
+mod listening;
+mod membership;
+mod namespace_thread;
 mod netlink;
 mod nft;
 pub mod ports;
-mod range;
+mod registry;
 mod relay;
 mod resolver;
-pub mod services;
+mod root_uplink;
+mod splice;
 mod uplink;
 
 use std::{
@@ -38,9 +38,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
-pub use member::{Member, join, joined};
-pub use names::{Backend, Registration, Seen, selects};
-pub use range::Addresses;
+pub use address_range::Addresses;
+pub use membership::{Member, join, joined};
+pub use registry::{Backend, Registration, Seen, selects};
 
 use self::ports::HostPort;
 use crate::{
@@ -257,7 +257,7 @@ pub fn connect(
     while started < 10 && Instant::now() < deadline {
         if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
             if started > 0 {
-                connection.warnings = services::publish(home);
+                connection.warnings = kept_services::publish(home);
             }
             return Ok(connection);
         }

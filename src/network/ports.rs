@@ -17,7 +17,7 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, names};
+use super::{Error, registry};
 use crate::state::{Home, Liveness, PodDir};
 
 /// One published port.
@@ -70,8 +70,8 @@ pub fn of_service(service: &Service) -> Vec<HostPort> {
     let port = |host: i32, p: &k8s_openapi::api::core::v1::ServicePort| HostPort {
         ip: None,
         host: host.try_into().unwrap_or(0),
-        udp: names::protocol(p) == "UDP",
-        target: Target::Service(names::key(service), p.port),
+        udp: registry::protocol(p) == "UDP",
+        target: Target::Service(registry::key(service), p.port),
     };
     match kind {
         "NodePort" => ports.map(|p| port(p.node_port.unwrap_or(0), p)).collect(),

@@ -19,9 +19,10 @@ use tokio::{
 };
 
 use super::{
-    clients, copy,
-    inside::Inside,
+    client_address,
+    namespace_thread::Inside,
     ports::{self, Taken},
+    splice,
 };
 
 /// Longest wait for a pod to take a connection.
@@ -101,7 +102,7 @@ async fn accept(listener: &TcpListener, inside: &Rc<Inside>, goal: &Rc<Goal>) {
 
 async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &Goal) {
     let pod = match (goal.aim)(client) {
-        Some(to) => match timeout(CONNECT, clients::dial(inside, to, client)).await {
+        Some(to) => match timeout(CONNECT, client_address::dial(inside, to, client)).await {
             Ok(done) => done,
             Err(late) => Err(late.into()),
         },
@@ -110,7 +111,7 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     let done = match pod {
         Ok(pod) => {
             let _ = (stream.set_nodelay(true), pod.set_nodelay(true));
-            copy::both(&stream, &pod).await
+            splice::both(&stream, &pod).await
         }
         Err(e) => {
             // It has stopped listening just now.
@@ -136,7 +137,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Res
             None if exchanges.borrow().len() >= EXCHANGES => continue,
             None => {
                 let Some(to) = (goal.aim)(peer.ip()) else { continue };
-                let Ok(pod) = clients::exchange(inside, to, peer.ip()) else { continue };
+                let Ok(pod) = client_address::exchange(inside, to, peer.ip()) else { continue };
                 let pod = Rc::new(UdpSocket::from_std(pod)?);
                 exchanges.borrow_mut().insert(peer, pod.clone());
                 let (socket, exchanges, answers) = (socket.clone(), exchanges.clone(), pod.clone());

@@ -21,10 +21,10 @@ use tokio::{
 };
 
 use super::{
+    address_range::Addresses,
     dns::{self, Code, Data, Question, Record, kind},
     keeper::State,
-    names::Found,
-    range::Addresses,
+    registry::Found,
 };
 
 /// How long one of the host's resolvers may take.

@@ -26,8 +26,8 @@ use nix::{
 use tokio::sync::watch;
 
 use super::{
-    host::{Changes, Host},
-    range::Range,
+    address_range::Range,
+    root_uplink::{Changes, Host},
 };
 
 /// The link that leads outside, in the network's namespace.

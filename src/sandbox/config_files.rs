@@ -12,7 +12,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::{Error, field};
+use super::{Error, downward_api};
 
 /// The files of a configuration volume, by their path beneath it.
 #[derive(Default)]
@@ -69,12 +69,12 @@ impl Files {
     pub(super) fn downward(
         &mut self,
         item: &DownwardAPIVolumeFile,
-        facts: &field::Facts,
+        facts: &downward_api::Facts,
     ) -> Result<(), Error> {
         let value = if let Some(r) = &item.field_ref {
-            field::value(&r.field_path, facts)?
+            downward_api::value(&r.field_path, facts)?
         } else if let Some(r) = &item.resource_field_ref {
-            field::resource(r, None, facts)?
+            downward_api::resource(r, None, facts)?
         } else {
             return Ok(());
         };

@@ -4,25 +4,25 @@
 //! Promises: nothing of a pod is read twice in two ways; every refusal names what was asked for.
 //! Runs in the supervisor, inside the pod's namespaces; calls the runtime crate's words only.
 
+pub mod cgroup_limits;
 mod config_files;
-mod container;
-pub mod env;
-pub mod field;
-pub mod host;
+mod container_spec;
+pub mod downward_api;
+pub mod environment;
+mod etc_hosts;
+mod fs_group;
+pub mod host_support;
 mod mounts;
-mod names;
-mod ownership;
-mod profile;
-mod resolv;
-pub mod resources;
-mod security;
+mod resolv_conf;
+mod seccomp_profile;
+mod security_context;
 mod setup;
 pub mod user;
 mod volumes;
 
-pub use container::{Prepared, container_spec, exec_process};
-pub(crate) use ownership::walk;
-pub use security::{Filter, default_filter};
+pub use container_spec::{Prepared, container_spec, exec_process};
+pub(crate) use fs_group::walk;
+pub use security_context::{Filter, default_filter};
 pub use setup::{Sandbox, set_up};
 pub(crate) use volumes::host_path;
 

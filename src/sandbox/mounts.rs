@@ -13,7 +13,7 @@ use nix::{
 };
 use oci_spec::runtime::Mount;
 
-use super::{Error, Sandbox, container::mount, env, volumes};
+use super::{Error, Sandbox, container_spec::mount, environment, volumes};
 
 /// One volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
@@ -73,8 +73,8 @@ fn expanded(
     container: &Container,
     sandbox: &Sandbox,
 ) -> Result<String, Error> {
-    let env = env::environment(&[], container, &sandbox.objects, &sandbox.facts)?;
-    let path = env::expand_all(expr, &env.declared).map_err(|name| Error::Volume {
+    let env = environment::environment(&[], container, &sandbox.objects, &sandbox.facts)?;
+    let path = environment::expand_all(expr, &env.declared).map_err(|name| Error::Volume {
         volume: wanted.name.clone(),
         message: format!("subPathExpr {expr:?}: the container has no variable {name:?} among its env"),
     })?;

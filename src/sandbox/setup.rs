@@ -18,9 +18,9 @@ use nix::{
 
 use super::{
     Error, Objects,
-    field::Facts,
-    names::{hostname, hosts},
-    resolv::resolv_conf,
+    downward_api::Facts,
+    etc_hosts::{hostname, hosts},
+    resolv_conf::resolv_conf,
     volumes,
 };
 use crate::manifest::references;

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod
 use nix::mount::{MsFlags, mount};
 use podctl_images::Image;
 
-use super::{Error, Objects, config_files::Files, field, ownership};
+use super::{Error, Objects, config_files::Files, downward_api, fs_group};
 use crate::manifest::quantity_bytes;
 
 /// Where a pod's volumes are made.
@@ -41,7 +41,7 @@ pub struct Volumes {
 pub fn prepare(
     pod: &Pod,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
     places: &Places<'_>,
 ) -> Result<Volumes, Error> {
     let mut made = Volumes::default();
@@ -53,11 +53,11 @@ pub fn prepare(
         let shared = volume.host_path.is_some() || volume.image.is_some();
         if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
             let policy = match written_by_podctl(volume) {
-                true => ownership::Policy::ReadOnly,
-                false if mismatch => ownership::Policy::OnRootMismatch,
-                false => ownership::Policy::Always,
+                true => fs_group::Policy::ReadOnly,
+                false if mismatch => fs_group::Policy::OnRootMismatch,
+                false => fs_group::Policy::Always,
             };
-            ownership::give_to_group(&path, group as u32, policy).map_err(|e| Error::Volume {
+            fs_group::give_to_group(&path, group as u32, policy).map_err(|e| Error::Volume {
                 volume: volume.name.clone(),
                 message: match e {
                     nix::errno::Errno::EINVAL => {
@@ -86,13 +86,13 @@ pub(super) fn rewrite(
     volume: &Volume,
     pod: &Pod,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
     path: &Path,
 ) -> Result<(), Error> {
     let (files, mode) = configuration(volume, objects, facts)?;
     let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
     let give = |dir: &Path| match group {
-        Some(group) => Ok(ownership::give_to_group(dir, group as u32, ownership::Policy::ReadOnly)?),
+        Some(group) => Ok(fs_group::give_to_group(dir, group as u32, fs_group::Policy::ReadOnly)?),
         None => Ok(()),
     };
     files.replace(path, mode.unwrap_or(0o644), give).map_err(|e| Error::Volume {
@@ -124,7 +124,7 @@ pub(super) fn written_by_podctl(v: &Volume) -> bool {
 fn one(
     volume: &Volume,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
     places: &Places<'_>,
     locks: &mut Vec<File>,
 ) -> Result<PathBuf, Error> {
@@ -166,7 +166,7 @@ fn one(
 fn configuration(
     volume: &Volume,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
 ) -> Result<(Files, Option<i32>), Error> {
     let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
     let mut files = Files::default();

@@ -22,16 +22,16 @@
 //! ```
 
 mod home;
-mod objects;
+mod kept_objects;
+mod local_volumes;
 mod pod_dir;
-mod trace;
-mod volumes;
+mod timeline_marks;
 
 pub use home::Home;
-pub use objects::Kept;
+pub use kept_objects::Kept;
+pub use local_volumes::{VolumeDir, plain_claim};
 pub use pod_dir::{Liveness, PodDir};
-pub use trace::{Mark, Span};
-pub use volumes::{VolumeDir, plain_claim};
+pub use timeline_marks::{Mark, Span};
 
 use std::path::PathBuf;
 

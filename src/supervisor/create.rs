@@ -8,15 +8,15 @@ use nix::{
     unistd::pipe2,
 };
 use oci_spec::runtime::Spec;
-use podctl_runtime::{Cgroup, Created, StartError, Stdio, create, seccomp::Program, trace as steps};
+use podctl_runtime::{Cgroup, Created, StartError, Stdio, create, seccomp::Program, start_trace as steps};
 
 use super::{
     Live, Supervisor, TRACED,
     control::Reply,
     launch::containers,
-    layer::Layer,
     log::{Log, Stream},
     poll::Source,
+    writable_layer::Layer,
 };
 use crate::{
     lifecycle::{Event, Run, StartFailure},

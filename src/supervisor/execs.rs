@@ -1,4 +1,4 @@
-//! Further processes in a container, for hooks and for probes; [`super::client`] has those of commands.
+//! Further processes in a container, for hooks and for probes; [`super::requests`] has those of commands.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use super::{
     Supervisor,
     control::{self, Reply},
     create::nonblocking,
-    handler::{Check, check},
+    network_handlers::{Check, check},
 };
 use crate::{
     lifecycle::{Event, Exit, Hook, Probe, Run},

@@ -30,7 +30,7 @@ use nix::{
     unistd::pipe2,
 };
 use podctl_images::{Image, Reference, Store};
-use podctl_runtime::{IdMappings, Process, Spawn, spawn, trace};
+use podctl_runtime::{IdMappings, Process, Spawn, spawn, start_trace};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -252,14 +252,14 @@ pub fn start(
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     let again = Again { pod: manifest, objects: objects.clone(), options: options.clone() };
-    trace::mark("client", "set an ended pod's record aside");
+    start_trace::mark("client", "set an ended pod's record aside");
 
     let started = match dir.lock()? {
         None => Err(Error::Exists(name)),
         Some(lock) => {
             let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
                 dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
-                trace::mark("client", "take the pod's lock, write its record");
+                start_trace::mark("client", "take the pod's lock, write its record");
                 launch(home, &dir, lock, pod.clone(), objects.clone(), options, first)
             });
             // A network that was killed meanwhile is followed by another.
@@ -341,7 +341,7 @@ fn launch(
     warnings.extend(warning);
 
     let (images, all_present) = present_images(home, &pod)?;
-    trace::mark("client", "look the images up");
+    start_trace::mark("client", "look the images up");
     let own_network = pod.spec.as_ref().and_then(|s| s.host_network) != Some(true);
     let host = |asked: Option<bool>| asked == Some(true);
     let host_pid = host(pod.spec.as_ref().and_then(|s| s.host_pid));
@@ -359,7 +359,7 @@ fn launch(
             .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
         None => Vec::new(),
     };
-    trace::mark("client", "connect to the network, take ports");
+    start_trace::mark("client", "connect to the network, take ports");
     if own_network && !options.network && !ports::of_pod(&pod).is_empty() {
         warnings.push("without a network the pod's hostPorts are not published".into());
     }
@@ -378,7 +378,7 @@ fn launch(
         on_network,
         first: first.is_some(),
         host_ip: host_ip().map(|ip| ip.to_string()),
-        trace: trace::zero(),
+        trace: start_trace::zero(),
         contained: contained.as_ref().map(|c| c.mounts.clone()),
     };
     let mut document = memfd(c"podctl-launch")?;
@@ -434,7 +434,7 @@ fn launch(
     let own = contained.as_ref().map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
     let into = if own.is_some() { own.as_slice() } else { join };
     let supervisor = role(&called, namespaces, mappings.as_ref(), into, &fds)?;
-    trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
+    start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = super::scope::ask(&uid, &supervisor);
     let puller = match all_present {
         true => None,
@@ -463,7 +463,7 @@ fn launch(
     let _ = nix::unistd::write(&client, b"go");
     let mut answer = vec![0; 64 << 10];
     let read = nix::unistd::read(&client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
-    trace::mark("client", "hear that the sandbox stands");
+    start_trace::mark("client", "hear that the sandbox stands");
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         warnings.extend(ready.warnings);
         return Ok(Started {

@@ -5,38 +5,38 @@
 //! kernel ends everything of the pod with it, for it is PID 1 of the pod's PID namespace.
 //! [`launch`] starts it, [`control`] is how commands reach it.
 
-mod act;
+mod actions;
 mod attach;
 pub mod bars;
-mod cgroups;
 pub(crate) mod children;
-mod client;
 mod contained;
+mod container_usage;
 pub mod control;
 mod create;
-mod ephemeral;
+mod ephemeral_containers;
+mod events;
 mod eviction;
 mod execs;
 pub mod gather;
-pub mod handler;
-mod images;
+mod image_pulls;
 mod launch;
-mod layer;
 mod log;
-mod pace;
+pub mod network_handlers;
+mod output_pace;
 pub mod pause;
+mod pod_cgroup;
 mod poll;
 mod publish;
 pub mod pull;
-mod record;
 pub mod refresh;
+mod requests;
 mod scope;
-mod starter;
+mod starting_client;
 pub mod sweep;
-mod trace;
+mod timeline;
 mod trim;
-mod usage;
 pub mod userns;
+mod writable_layer;
 
 pub(crate) use launch::role;
 pub use launch::{Error, Options, Started, host_ip, objects, start, start_again};
@@ -60,17 +60,17 @@ use nix::sys::{
     wait::{WaitPidFlag, WaitStatus, waitpid},
 };
 use podctl_images::{Image, Store};
-use podctl_runtime::{Cgroup, Process, seccomp::Program, trace as steps};
+use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
 
 use self::{
     attach::Attachment,
     control::{Reply, Request},
+    events::Recorder,
     execs::Exec,
     launch::{CLIENT, FIRST, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
-    layer::Layer,
     log::{Log, Stream, pump},
     poll::{Poll, Source},
-    record::Recorder,
+    writable_layer::Layer,
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
@@ -122,7 +122,7 @@ struct Supervisor {
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
     quotas: eviction::Quotas,
-    cgroups: Option<cgroups::PodCgroup>,
+    cgroups: Option<pod_cgroup::PodCgroup>,
     live: HashMap<Run, Live>,
     /// Containers that do not run yet.
     making: HashMap<Run, create::Making>,
@@ -136,7 +136,7 @@ struct Supervisor {
     log_limits: log::Limits,
     /// What is read of an output at once.
     buffer: Vec<u8>,
-    trace: trace::Trace,
+    trace: timeline::Trace,
     /// What happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
@@ -149,7 +149,7 @@ struct Supervisor {
     /// Something has happened that it can see.
     news: bool,
     /// How often output is looked at.
-    pace: pace::Pace,
+    pace: output_pace::Pace,
     finished: bool,
     /// The pod's place on the network.
     network: Option<network::Member>,
@@ -261,7 +261,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
     let mut word = [0; 16];
     nix::unistd::read(client, &mut word)?;
-    let (cgroups, warning) = cgroups::make(&launch.pod, &dir, launch.options.strict_limits)
+    let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| sweep::clear(&data))?;
 
     steps::mark(TRACED, "make the pod's cgroup");
@@ -275,7 +275,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
     let recorder = Recorder::new(&launch.pod, dir.clone());
-    let trace = trace::Trace::new(&dir);
+    let trace = timeline::Trace::new(&dir);
     let store = Store::open(&home.images())?;
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
@@ -315,7 +315,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         garbage: Vec::new(),
         client: None,
         news: false,
-        pace: pace::Pace::new(began),
+        pace: output_pace::Pace::new(began),
         finished: false,
         network,
         _lock: lock,
@@ -506,7 +506,7 @@ impl Supervisor {
         }
         let message = self
             .container(&run.container)
-            .map(|c| record::termination_message(c, exit, live.layer.termination_log(), &live.log_path));
+            .map(|c| events::termination_message(c, exit, live.layer.termination_log(), &live.log_path));
         self.garbage.push(live.layer);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
     }

@@ -5,9 +5,8 @@ use k8s_openapi::api::core::v1::Pod;
 use super::launch::Error;
 use crate::{
     network::{
-        Connection,
+        Connection, kept_services,
         ports::{self, HostPort, Target},
-        services,
     },
     sandbox::Objects,
     state::{Home, PodDir},
@@ -23,7 +22,7 @@ pub(super) fn publish(
     objects: &Objects,
     all: bool,
 ) -> Result<Vec<HostPort>, Error> {
-    services::check_addresses(home, &objects.services)?;
+    kept_services::check_addresses(home, &objects.services)?;
     let mut chosen = Vec::new();
     let known =
         |port: &HostPort| network.published.iter().any(|p| p.target == port.target && p.udp == port.udp);

@@ -9,8 +9,8 @@ use std::{
 use super::{
     Supervisor,
     control::{self, Request},
+    events::Happened,
     launch::{keep_objects, memfd},
-    record::Happened,
 };
 use crate::{
     lifecycle::Record,

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
-    super::cgroups::sweep(dir);
+    super::pod_cgroup::sweep(dir);
     super::contained::tidy(Duration::ZERO);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     jsonpath::{Error, Template},
-    tabs,
+    tab_stops,
 };
 
 /// One column.
@@ -62,7 +62,7 @@ pub fn print(columns: &[Column], objects: &[Value], headers: bool) -> Result<Str
         };
         rows.push(columns.iter().map(cell).collect::<Result<Vec<_>, Error>>()?);
     }
-    Ok(tabs::table(&rows))
+    Ok(tab_stops::table(&rows))
 }
 
 /// Lists and maps as kubectl shows them here: `[a b]`, `map[k:v]`.

@@ -386,7 +386,7 @@ mod tests {
                     (Op::ScmpCmpMaskedEq, value & limit == 0),
                 ];
                 for (op, holds) in table {
-                    let arg = crate::seccomp::profile::compare(2, op, limit, Some(0));
+                    let arg = crate::seccomp::default_profile::compare(2, op, limit, Some(0));
                     let verdict = Verdict { rules: vec![(vec![arg], 1)], otherwise: 2 };
                     let program = Program { filter: decide(&verdict).unwrap(), flags: 0 };
                     let got = answer(&program, 0, [9, 9, value, 9, 9, 9]);

@@ -2,7 +2,7 @@
 //! search over ranges of syscall numbers; compile once and use it for every exec.
 
 mod bpf;
-mod profile;
+mod default_profile;
 
 pub use bpf::{Program, compile};
-pub use profile::docker_default;
+pub use default_profile::docker_default;

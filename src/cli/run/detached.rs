@@ -10,7 +10,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::signalfd::SignalFd,
 };
-use podctl_runtime::trace;
+use podctl_runtime::start_trace;
 
 use super::{
     super::{Error, complain, delete, warn},
@@ -71,7 +71,7 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home, signals: &Sign
                 return Ok(130);
             }
         }
-        trace::mark("client", "see the containers running");
+        start_trace::mark("client", "see the containers running");
     }
     Ok(code)
 }

@@ -10,7 +10,7 @@ mod start;
 use std::{fs, io::Read, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use podctl_runtime::trace;
+use podctl_runtime::start_trace;
 
 pub(super) use self::{foreground::exit_code, start::start};
 use super::{
@@ -139,7 +139,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
     if args.trace_start {
-        trace::begin(trace::now());
+        start_trace::begin(start_trace::now());
     }
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
@@ -148,7 +148,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
     let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored, namespace)?;
-    trace::mark("client", "read the manifest");
+    start_trace::mark("client", "read the manifest");
     if !args.dry_run {
         let kept = services::not_of_pods(home, namespace, &mut manifest)?;
         let alone = !kept.is_empty() && manifest.pods.is_empty() && manifest.jobs.is_empty();

@@ -3,9 +3,9 @@
 //! Pure, as all of `lifecycle`: whoever runs the job tells what he sees of its pods with [`seen`] and
 //! [`ended`], then [`advance`] looks at the whole state and says what is to be done.
 
-mod policy;
+mod pod_failure_policy;
 
-pub use policy::indexes;
+pub use pod_failure_policy::indexes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -221,7 +221,7 @@ pub fn ended(spec: &Spec, state: &mut State, place: Place, pod: Option<&Pod>, no
 }
 
 fn failed(spec: &Spec, state: &mut State, index: u32, pod: Option<&Pod>, now: Duration) {
-    let rule = pod.and_then(|pod| policy::matching(&spec.failure_rules, pod));
+    let rule = pod.and_then(|pod| pod_failure_policy::matching(&spec.failure_rules, pod));
     let index = state.indexes.entry(index).or_default();
     state.backoff.failed(now);
     index.backoff.failed(now);

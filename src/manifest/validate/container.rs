@@ -8,8 +8,8 @@ use super::{
     super::{Report, Severity},
     env,
     handlers::{hook, probe, stop_signal},
-    names::{dns_label, inner_path, one_of, port_name, within},
     resources,
+    well_formed::{dns_label, inner_path, one_of, port_name, within},
 };
 
 /// As the API server counts.

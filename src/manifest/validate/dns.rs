@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Pod, PodDNSConfig, PodSpec};
 
 use super::{
     super::{Report, Severity, typed::join},
-    names::{dns_label, dns_subdomain, one_of},
+    well_formed::{dns_label, dns_subdomain, one_of},
 };
 
 /// As the kernel and the C library count.

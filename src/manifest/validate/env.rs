@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Container, ObjectFieldSelector, PodSpec, Resour
 
 use super::{
     super::{Report, quantity_millis},
-    names::config_key,
+    well_formed::config_key,
 };
 
 /// Field paths that an environment variable may name.

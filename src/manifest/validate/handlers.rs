@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     super::Report,
-    names::{one_of, port_name, within},
+    well_formed::{one_of, port_name, within},
 };
 
 pub(super) fn probe(probe: &Probe, name: &str, c: &Container, path: &str, report: &mut Report<'_>) {

@@ -1,20 +1,20 @@
 //! What kube-apiserver refuses, in its words, and what podctl cannot honour.
 
+mod configuration;
 mod container;
 mod dns;
 mod env;
 mod handlers;
-mod names;
-mod objects;
 mod resources;
 mod volumes;
+mod well_formed;
 
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-pub(super) use self::names::{one_of, within};
-pub(super) use self::objects::{claim, config_map, metadata, secret};
+pub(super) use self::configuration::{claim, config_map, metadata, secret};
+pub(super) use self::well_formed::{one_of, within};
 use super::{Report, typed::join};
 
 /// Checks a defaulted pod. `prefix` is its path in the document.
@@ -22,8 +22,8 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     let at = |path: &str| join(prefix, path);
     // The name of a template's pod is the workload's, which is checked already.
     if !prefix.is_empty() {
-        names::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
-        names::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
+        well_formed::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
+        well_formed::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
     }
     if pod.status.as_ref().is_some_and(|status| *status != PodStatus::default()) {
         report.warn(&at("status"), "changes nothing: podctl writes a pod's status itself");

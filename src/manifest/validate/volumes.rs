@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use super::{
     super::{Report, Severity, quantity_bytes},
     env::{file_field, required, resource},
-    names::{dns_label, dns_subdomain, inner_path, one_of},
+    well_formed::{dns_label, dns_subdomain, inner_path, one_of},
 };
 
 const SUPPORTED: &[&str] = &[

@@ -12,7 +12,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::{age, events, tabs};
+use super::{age, events, tab_stops};
 
 /// Longer annotations begin on a line of their own, and are cut.
 const LONGEST_ANNOTATION: usize = 140;
@@ -75,12 +75,12 @@ pub fn pod(pod: &Pod, events: Option<&[Event]>, now: Timestamp) -> String {
     page.list("Node-Selectors", &pairs(spec.node_selector.as_ref(), "="));
     let tolerations: Vec<String> = spec.tolerations.iter().flatten().map(toleration).collect();
     page.list("Tolerations", &tolerations);
-    let mut text = tabs::align(&page.0, 0, 2);
+    let mut text = tab_stops::align(&page.0, 0, 2);
     if let Some(events) = events {
         // Its columns are its own, unless it is a line like the others.
         text = match events.is_empty() {
-            true => tabs::align(&(page.0 + &events::described(events, now)), 0, 2),
-            false => text + &tabs::align(&events::described(events, now), 0, 2),
+            true => tab_stops::align(&(page.0 + &events::described(events, now)), 0, 2),
+            false => text + &tab_stops::align(&events::described(events, now), 0, 2),
         };
     }
     text

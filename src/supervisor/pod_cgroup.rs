@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::{Cgroup, CgroupParent};
 
 use super::Failure;
-use crate::{sandbox::resources, state::PodDir};
+use crate::{sandbox::cgroup_limits, state::PodDir};
 
 /// How long a killed process may take to leave its cgroup.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ pub(super) fn make(
     strict: bool,
 ) -> Result<(Option<PodCgroup>, Option<String>), Failure> {
     let spec = pod.spec.clone().unwrap_or_default();
-    let wanted = resources::controllers(&spec);
+    let wanted = cgroup_limits::controllers(&spec);
     let found = Cgroup::detect();
     let (missing, why) = match &found {
         Ok(place) => {
@@ -54,7 +54,7 @@ pub(super) fn make(
     // For the sweep after a supervisor that was killed.
     let paths: Vec<String> = own.directories().map(|path| path.display().to_string()).collect();
     fs::write(record(dir), paths.join("\n"))?;
-    own.apply(&resources::of_pod(&spec)?)?;
+    own.apply(&cgroup_limits::of_pod(&spec)?)?;
     let parent = own.divide()?;
     Ok((Some(PodCgroup { own, parent }), warning))
 }

@@ -19,7 +19,7 @@ use nix::{
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::{
-    inside::Inside,
+    namespace_thread::Inside,
     netlink::Netlink,
     nft::{Hook, Part},
 };

@@ -1,6 +1,6 @@
 //! Carrying out the lifecycle's actions.
 
-use super::{Supervisor, record::Happened};
+use super::{Supervisor, events::Happened};
 use crate::lifecycle::{Action, Run};
 
 impl Supervisor {

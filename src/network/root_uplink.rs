@@ -31,10 +31,10 @@ use nix::{
 };
 
 use super::{
+    address_range::{LINK_GATEWAY, Range},
     forwarding::{self, Switch},
     netlink::Netlink,
     nft::{self, Hook, Part},
-    range::{LINK_GATEWAY, Range},
 };
 
 /// How the host's ends of links, and tables, are called: this and the range's number.

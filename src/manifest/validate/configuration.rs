@@ -12,7 +12,7 @@ use super::{
         Report, quantity_bytes,
         typed::{entry, join},
     },
-    names::{annotations, config_key, dns_label, dns_subdomain, labels, one_of},
+    well_formed::{annotations, config_key, dns_label, dns_subdomain, labels, one_of},
 };
 
 /// Most bytes of a ConfigMap or Secret.

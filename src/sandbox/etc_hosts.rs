@@ -4,7 +4,7 @@ use std::fs;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, field::Facts};
+use super::{Error, downward_api::Facts};
 
 /// Longest host name of the kernel's.
 const LONGEST: usize = 64;

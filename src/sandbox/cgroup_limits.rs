@@ -6,7 +6,7 @@ use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 
-use super::{Error, container::built};
+use super::{Error, container_spec::built};
 use crate::lifecycle::resources::{Amounts, effective_limits, effective_requests, limits, requests};
 
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.

@@ -15,8 +15,8 @@ use nix::{
 };
 
 use super::{
-    Error, Joined, POD_LINK, Registration, Reply, Request, hear, netlink::Netlink, ports::HostPort, range,
-    socket_path, step,
+    Error, Joined, POD_LINK, Registration, Reply, Request, address_range, hear, netlink::Netlink,
+    ports::HostPort, socket_path, step,
 };
 use crate::{
     state::Home,
@@ -92,7 +92,7 @@ fn set_up(joined: &Joined) -> io::Result<()> {
     route.route((gateway, 32), None, link)?;
     route.route((Ipv4Addr::UNSPECIFIED.into(), 0), Some(gateway), link)?;
     if joined.addresses.v6.is_some() {
-        route.route((Ipv6Addr::UNSPECIFIED.into(), 0), Some(range::LINK_GATEWAY.into()), link)?;
+        route.route((Ipv6Addr::UNSPECIFIED.into(), 0), Some(address_range::LINK_GATEWAY.into()), link)?;
     }
     Ok(())
 }

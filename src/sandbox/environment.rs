@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 
-use super::{Error, Objects, field};
+use super::{Error, Objects, downward_api};
 
 /// A container's variables.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub fn environment(
     image: &[String],
     container: &Container,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
 ) -> Result<Environment, Error> {
     let mut env = Environment::default();
     for entry in image {
@@ -120,7 +120,7 @@ fn value_from(
     source: &EnvVarSource,
     container: &Container,
     objects: &Objects,
-    facts: &field::Facts,
+    facts: &downward_api::Facts,
 ) -> Result<Option<String>, Error> {
     let absent = |kind: &str, name: &str, key: &str, optional: Option<bool>| match optional {
         Some(true) => Ok(None),
@@ -141,10 +141,10 @@ fn value_from(
         };
     }
     if let Some(r) = &source.field_ref {
-        return field::value(&r.field_path, facts).map(Some);
+        return downward_api::value(&r.field_path, facts).map(Some);
     }
     if let Some(r) = &source.resource_field_ref {
-        return field::resource(r, Some(container), facts).map(Some);
+        return downward_api::resource(r, Some(container), facts).map(Some);
     }
     Ok(None)
 }
@@ -201,8 +201,8 @@ mod tests {
             ..Container::default()
         };
         let objects = Objects { config_maps: vec![map("one", "1"), map("two", "2")], ..Objects::default() };
-        let env =
-            environment(&["IMAGE=image".into()], &container, &objects, &field::Facts::default()).unwrap();
+        let env = environment(&["IMAGE=image".into()], &container, &objects, &downward_api::Facts::default())
+            .unwrap();
         let get = |name: &str| env.all.iter().find(|(n, _)| n == name).unwrap().1.as_str();
         assert_eq!(get("P_K"), "2");
         assert_eq!(get("A"), "2-$(B)-$(IMAGE)");

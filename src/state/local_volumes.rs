@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Home, objects};
+use super::{Error, Home, kept_objects};
 
 /// One local volume's directory: `claim.json`, `lock`, and its files in `data/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +43,7 @@ impl Home {
     /// [`Error::Io`].
     pub fn volumes(&self) -> Result<Vec<VolumeDir>, Error> {
         let mut all = Vec::new();
-        for name in objects::names(&self.data.join("volumes"))? {
+        for name in kept_objects::names(&self.data.join("volumes"))? {
             if let Some((namespace, name)) = name.split_once('_') {
                 all.push(self.volume(namespace, name));
             }
@@ -65,7 +65,7 @@ impl VolumeDir {
     /// # Errors
     /// [`Error::Io`], [`Error::DamagedObject`].
     pub fn claim(&self) -> Result<Option<PersistentVolumeClaim>, Error> {
-        objects::read(&self.path.join("claim.json"))
+        kept_objects::read(&self.path.join("claim.json"))
     }
 
     /// Makes the volume, or gives an existing one a new claim; its files stay.
@@ -92,7 +92,7 @@ impl VolumeDir {
         claim.metadata.name = Some(self.name.clone());
         claim.metadata.namespace = Some(self.namespace.clone());
         claim.metadata.creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
-        objects::write(&self.path.join("claim.json"), &claim)
+        kept_objects::write(&self.path.join("claim.json"), &claim)
     }
 
     /// Makes the volume with a claim that nobody wrote, when there is none.

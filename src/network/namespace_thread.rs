@@ -17,9 +17,10 @@ use nix::{
 };
 
 use super::{
-    clients, host,
+    address_range::{LINK, LINK_GATEWAY, Range},
+    client_address,
     netlink::Netlink,
-    range::{LINK, LINK_GATEWAY, Range},
+    root_uplink,
 };
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -108,18 +109,18 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             unshare(CloneFlags::CLONE_NEWNET)?;
             let namespace = File::open("/proc/thread-self/ns/net")?.into();
             // Ordinary users may not; they have their helper.
-            let claimed = host::claim(&outside, Range::beside(&routes), &namespace).ok();
+            let claimed = root_uplink::claim(&outside, Range::beside(&routes), &namespace).ok();
             let range = claimed.or_else(|| Range::beside(&routes).next());
             let range = range.ok_or(io::ErrorKind::AddrNotAvailable)?;
             let v6 = make(range)?;
-            if claimed.is_some() && host::set_up_inside(range).is_err() {
-                Netlink::open(SockProtocol::NetlinkRoute)?.delete(if_nametoindex(host::INNER)?)?;
+            if claimed.is_some() && root_uplink::set_up_inside(range).is_err() {
+                Netlink::open(SockProtocol::NetlinkRoute)?.delete(if_nametoindex(root_uplink::INNER)?)?;
             }
             (namespace, (range, v6))
         }
     };
-    let keeps_clients = clients::set_up(v6).is_ok();
-    let host = if_nametoindex(host::INNER).is_ok();
+    let keeps_clients = client_address::set_up(v6).is_ok();
+    let host = if_nametoindex(root_uplink::INNER).is_ok();
     let links = links()?;
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;

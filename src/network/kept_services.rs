@@ -11,10 +11,11 @@ use k8s_openapi::{
 };
 
 use super::{
-    Connection, Error, Reply, Request, Seen, hear,
-    names::{fixed_number, has_address, key, protocol},
+    Connection, Error, Reply, Request, Seen,
+    address_range::{Addresses, Pool, Range, hash},
+    hear,
     ports::{self, HostPort, Target},
-    range::{Addresses, Pool, Range, hash},
+    registry::{fixed_number, has_address, key, protocol},
     socket_path, step, welcome,
 };
 use crate::{

@@ -9,7 +9,7 @@ use std::{
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use serde_json::{Value, json};
 
-use super::{Error, security::capability};
+use super::{Error, security_context::capability};
 
 /// Reads the profile of that name beneath the directory of profiles, for a container with those capabilities.
 pub(super) fn read(profiles: &Path, name: &str, held: &HashSet<Capability>) -> Result<LinuxSeccomp, Error> {

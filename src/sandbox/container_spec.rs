@@ -18,8 +18,8 @@ use podctl_images::Image;
 use podctl_runtime::defaults;
 
 use super::{
-    Error, Sandbox, env, mounts, resources,
-    security::{self, Filter, Security},
+    Error, Sandbox, cgroup_limits, environment, mounts,
+    security_context::{self, Filter, Security},
 };
 use crate::lifecycle::resources::oom_score_adj;
 
@@ -56,11 +56,11 @@ pub fn container_spec(
     process.set_oom_score_adj(Some(oom_score_adj(
         &spec,
         container,
-        super::field::memory_of_machine() as u64,
+        super::downward_api::memory_of_machine() as u64,
     )));
     let mut linux = linux(pod, container, sandbox)?;
     linux.set_devices(Some(security.devices()));
-    if security::in_user_namespace() {
+    if security_context::in_user_namespace() {
         process.set_rlimits(Some(vec![most_processes()?]));
     }
     // The type has paths of its own where none are set.
@@ -107,8 +107,8 @@ fn process(
     let config = &image.config;
     let user = security.user(image)?;
     let image_env = config.env().clone().unwrap_or_default();
-    let env::Environment { all: mut env, declared } =
-        env::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;
+    let environment::Environment { all: mut env, declared } =
+        environment::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;
     for (name, value) in [("PATH", PATH), ("HOME", user.home.as_str())] {
         if !env.iter().any(|(n, _)| n == name) {
             env.push((name.into(), value.into()));
@@ -138,7 +138,7 @@ fn process(
 fn most_processes() -> Result<PosixRlimit, Error> {
     use nix::sys::resource::{Resource, getrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap_or((u64::MAX, u64::MAX));
-    let most = hard.min(resources::PIDS as u64);
+    let most = hard.min(cgroup_limits::PIDS as u64);
     built(PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNproc).soft(most).hard(most).build())
 }
 
@@ -151,7 +151,7 @@ fn arguments(
     let set = |list: &Option<Vec<String>>| list.clone().filter(|l| !l.is_empty());
     let (command, args) = (set(&container.command), set(&container.args));
     let (entrypoint, cmd) = (set(image.config.entrypoint()), set(image.config.cmd()));
-    let expand = |list: Vec<String>| list.iter().map(|a| env::expand(a, env)).collect::<Vec<_>>();
+    let expand = |list: Vec<String>| list.iter().map(|a| environment::expand(a, env)).collect::<Vec<_>>();
     let line = match (command, args) {
         (Some(command), args) => [expand(command), expand(args.unwrap_or_default())].concat(),
         (None, Some(args)) => [entrypoint.unwrap_or_default(), expand(args)].concat(),
@@ -178,7 +178,7 @@ fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, E
     }
     let linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .resources(resources::of_container(pod.spec.as_ref().unwrap_or(&PodSpec::default()), container)?);
+        .resources(cgroup_limits::of_container(pod.spec.as_ref().unwrap_or(&PodSpec::default()), container)?);
     built(linux.build())
 }
 

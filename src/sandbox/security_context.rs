@@ -15,7 +15,7 @@ use oci_spec::runtime::{
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
-use super::{Error, container::built, profile, user};
+use super::{Error, container_spec::built, seccomp_profile, user};
 
 /// Where a kernel with AppArmor says so.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
@@ -167,9 +167,11 @@ impl<'a> Security<'a> {
         let Some(asked) = self.profile() else { return Ok(None) };
         let capabilities = self.capabilities()?;
         Ok(Some(match asked {
-            ("Localhost", name) => {
-                Filter::Profile(Box::new(profile::read(profiles, name.unwrap_or_default(), &capabilities)?))
-            }
+            ("Localhost", name) => Filter::Profile(Box::new(seccomp_profile::read(
+                profiles,
+                name.unwrap_or_default(),
+                &capabilities,
+            )?)),
             _ => Filter::Default(capabilities),
         }))
     }

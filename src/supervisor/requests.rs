@@ -212,7 +212,9 @@ impl Supervisor {
         let mut all: Vec<Usage> = self
             .live
             .iter()
-            .map(|(run, live)| super::usage::of(&run.container, &live.process, live.cgroup.as_ref()))
+            .map(|(run, live)| {
+                super::container_usage::of(&run.container, &live.process, live.cgroup.as_ref())
+            })
             .collect();
         all.sort_by(|a, b| a.container.cmp(&b.container));
         all

@@ -16,8 +16,8 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    address_range::{Addresses, Range, link_name},
     nft::{Hook, Part, Set},
-    range::{Addresses, Range, link_name},
 };
 
 const ZONE: [&str; 2] = ["cluster", "local"];
@@ -290,7 +290,7 @@ impl Registry {
             }
         }
         for (number, member) in &self.members {
-            // The routes tell of IPv4 (see inside.rs).
+            // The routes tell of IPv4 (see namespace_thread.rs).
             if let Some(own) = member.addresses.v6 {
                 rules
                     .push((Hook::Entry, vec![Part::In(link_name(*number)), Part::Pretends(own), Part::Drop]));

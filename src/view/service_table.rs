@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{describe::Page, tabs};
+use super::{describe::Page, tab_stops};
 use crate::network::{Backend, Seen};
 
 /// The Service; a load balancer's address is this machine's.
@@ -239,7 +239,7 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     }
     page.field(0, "Session Affinity", spec["sessionAffinity"].as_str().unwrap_or("None"));
     page.field(0, "Events", "<none>");
-    tabs::align(&page.0, 0, 2)
+    tab_stops::align(&page.0, 0, 2)
 }
 
 #[cfg(test)]
