@@ -238,6 +238,8 @@ impl Child<'_> {
         let at = |stage: Stage| move |errno| (stage, errno);
         // A parent that dies or gives up closes the pipe: nobody else may have it open.
         let _ = nix::unistd::close(self.go_write);
+        // First, for in a user namespace nothing may be raised.
+        sys::reset_inheritance();
         if let Some(namespaces) = self.early {
             if !namespaces.is_empty() {
                 sys::unshare(namespaces.bits()).map_err(at(Stage::Divide))?;

@@ -346,17 +346,69 @@ pub(crate) fn execveat(
 
 /// Every signal back to its default, none blocked: what a program may expect to start with.
 pub(crate) fn reset_signals() {
-    // SAFETY: `sigaction` with SIG_DFL and `sigprocmask` with an empty set install no code; both are async-signal-safe.
-    unsafe {
-        let mut default: libc::sigaction = std::mem::zeroed();
-        default.sa_sigaction = libc::SIG_DFL;
-        for signal in 1..=64 {
-            libc::sigaction(signal, &default, ptr::null_mut());
-        }
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+    /// The kernel's own `struct sigaction` of the default action; the C library keeps two signals to itself.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const NONE: u64 = 0;
+    for signal in 1..=64 {
+        // SIGKILL and SIGSTOP are as they are.
+        let _ = call!(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), ptr::null_mut::<u64>(), 8);
     }
+    let _ =
+        call!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&NONE), ptr::null_mut::<u64>(), 8);
+}
+
+/// Takes back what a process inherits of whoever started it, beside descriptors and variables: its umask, priorities,
+/// timer slack, personality and lowered limits. What only a privileged process may take back stays without privileges.
+pub(crate) fn reset_inheritance() {
+    const BEST_EFFORT: u64 = 0;
+    const TIMER_SLACK_NANOSECONDS: u64 = 50_000;
+    umask(0o022);
+    // The only answer to a refusal is to go on with what there is.
+    let _ = call!(libc::SYS_setpriority, libc::PRIO_PROCESS, 0, 0);
+    let _ = call!(libc::SYS_ioprio_set, 1, 0, BEST_EFFORT);
+    // SAFETY: the all-zero parameters are those of an ordinary process.
+    let ordinary: libc::sched_param = unsafe { std::mem::zeroed() };
+    let _ = call!(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, ptr::from_ref(&ordinary));
+    let _ = call!(libc::SYS_personality, 0);
+    let _ = prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NANOSECONDS, 0);
+    let _ = prctl(libc::PR_SET_THP_DISABLE, 0, 0);
+    if let Ok(file) = open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
+        let _ = write(file.as_raw_fd(), b"0");
+    }
+    reset_limits();
+}
+
+/// Gives the limits of a service of the machine, or what is nearest to them: the hard limit as soft limit.
+fn reset_limits() {
+    const INFINITY: u64 = libc::RLIM_INFINITY;
+    /// As the kernel counts open files by default, and for the stack as everywhere.
+    const FILES: u64 = 1 << 20;
+    const STACK: u64 = 8 << 20;
+    let limits = [
+        (libc::RLIMIT_CPU, INFINITY, INFINITY),
+        (libc::RLIMIT_FSIZE, INFINITY, INFINITY),
+        (libc::RLIMIT_DATA, INFINITY, INFINITY),
+        (libc::RLIMIT_STACK, STACK, INFINITY),
+        (libc::RLIMIT_CORE, INFINITY, INFINITY),
+        (libc::RLIMIT_RSS, INFINITY, INFINITY),
+        (libc::RLIMIT_AS, INFINITY, INFINITY),
+        (libc::RLIMIT_LOCKS, INFINITY, INFINITY),
+        (libc::RLIMIT_NOFILE, FILES, FILES),
+    ];
+    for (resource, soft, hard) in limits {
+        if setrlimit(resource, soft, hard).is_err()
+            && let Ok(most) = hard_limit(resource)
+        {
+            // Below the hard limit everybody may go.
+            let _ = setrlimit(resource, soft.min(most), most);
+        }
+    }
+}
+
+fn hard_limit(resource: u32) -> Sys<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    call!(libc::SYS_prlimit64, 0, resource, ptr::null::<libc::rlimit64>(), ptr::from_mut(&mut limit))?;
+    Ok(limit.rlim_max)
 }
 
 /// A memory file with the content of `source`, sealed against every change.

@@ -187,6 +187,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let entered = steps::now();
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
+    // Nor is the directory that it was started in; it could not be unmounted any more.
+    let _ = nix::unistd::chdir("/");
     // SAFETY: as in main.
     let document = fs::File::from(unsafe { take(LAUNCH) });
     let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;

@@ -1,0 +1,14 @@
+//! What a node does with a pod, by the subjects of Kubernetes' own node tests.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod start;
+
+/// A pod named `p` of one container `c` that runs a line of shell once; `pod` and `container` are further fields of theirs,
+/// each line indented as fields of a spec and of a list's entry are.
+fn script(line: &str, pod: &str, container: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\nspec:\n  restartPolicy: Never\n  terminationGracePeriodSeconds: 1\n{pod}  containers:\n  - name: c\n    image: busybox:1.36\n    command: [sh, -c, {line:?}]\n{container}"
+    )
+}
