@@ -5,11 +5,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_client::client::{Certificate, CertificateEncoding};
+use reqwest::Certificate;
 
 use crate::Error;
-
-const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 
 /// Chooses ring as the process's cryptography for TLS, unless the program has chosen another. The alternative,
 /// aws-lc, takes a minute of C to compile.
@@ -41,9 +39,10 @@ fn read(dir: &Path) -> Result<Vec<Certificate>, Error> {
         match path.extension().and_then(|e| e.to_str()) {
             Some("crt") => {
                 let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-                // A file may hold several; the client takes one at a time.
-                let each = text.split(BEGIN).skip(1).map(|rest| format!("{BEGIN}{rest}").into_bytes());
-                found.extend(each.map(|data| Certificate { encoding: CertificateEncoding::Pem, data }));
+                let all = Certificate::from_pem_bundle(text.as_bytes());
+                found.extend(
+                    all.map_err(|e| Error::Certificate { path: path.clone(), reason: e.to_string() })?,
+                );
             }
             Some("cert") => return Err(Error::ClientCertificate { path }),
             _ => {}
@@ -59,7 +58,7 @@ mod tests {
     #[test]
     fn every_certificate_of_a_bundle_counts_and_a_clients_own_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let one = format!("{BEGIN}\nAA==\n-----END CERTIFICATE-----\n");
+        let one = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n".to_owned();
         fs::write(dir.path().join("ca.crt"), one.repeat(2)).unwrap();
         assert_eq!(read(dir.path()).unwrap().len(), 2);
         fs::write(dir.path().join("client.cert"), one).unwrap();

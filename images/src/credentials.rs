@@ -9,30 +9,54 @@ use std::fs;
 use std::path::PathBuf;
 
 use docker_credential::{DockerCredential, get_credential_from_reader};
-use oci_client::secrets::RegistryAuth;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::client::Identity;
 
 /// The text of a Docker `config.json`: what a Secret of type kubernetes.io/dockerconfigjson holds.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthFile(String);
 
 impl AuthFile {
-    /// Takes the text of a `config.json`.
-    pub fn new(config_json: String) -> Self {
-        Self(config_json)
+    /// Takes the `auths` of a `config.json` that came with a manifest. As with a kubelet the rest does not count:
+    /// a helper that it names would be a program of this machine, at the word of whoever wrote the manifest.
+    pub fn new(config_json: &str) -> Self {
+        let file: Map<String, Value> = serde_json::from_str(config_json).unwrap_or_default();
+        Self::of(file.into_iter().filter(|(key, _)| key == "auths").collect())
     }
 
     /// Takes the text of a `.dockercfg`, which is the inner part of the newer file.
     pub fn from_dockercfg(text: &str) -> Self {
-        Self(format!("{{\"auths\":{text}}}"))
+        let auths: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        Self::of(Map::from_iter([("auths".to_owned(), auths.into())]))
+    }
+
+    /// Takes all of a `config.json` or `auth.json` of the user's own. A helper's name is a word, from which the name of a
+    /// program is made: with a slash it would be a path, to the working directory say.
+    fn of_user(text: &str) -> Self {
+        let is_word = |name: &Value| {
+            let name = name.as_str().unwrap_or_default();
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        let mut file: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        file.retain(|key, value| key != "credsStore" || is_word(value));
+        if let Some(helpers) = file.get_mut("credHelpers").and_then(Value::as_object_mut) {
+            helpers.retain(|_, name| is_word(name));
+        }
+        Self::of(file)
+    }
+
+    fn of(file: Map<String, Value>) -> Self {
+        Self(Value::from(file).to_string())
     }
 
     /// What it says about `repository` of `registry`: the longest key that matches wins.
-    fn credential(&self, registry: &str, repository: &str) -> Option<RegistryAuth> {
+    fn credential(&self, registry: &str, repository: &str) -> Option<Identity> {
         #[derive(Deserialize)]
         struct Auths {
             #[serde(default)]
-            auths: serde_json::Map<String, serde_json::Value>,
+            auths: Map<String, Value>,
         }
         let file: Auths = serde_json::from_str(&self.0).ok()?;
         let name = format!("{registry}/{repository}");
@@ -43,8 +67,8 @@ impl AuthFile {
         let asked = keys.into_iter().map(String::as_str).chain(hosts);
         let found = asked.filter_map(|key| get_credential_from_reader(self.0.as_bytes(), key).ok()).next()?;
         Some(match found {
-            DockerCredential::UsernamePassword(user, password) => RegistryAuth::Basic(user, password),
-            DockerCredential::IdentityToken(token) => RegistryAuth::Bearer(token),
+            DockerCredential::UsernamePassword(user, password) => Identity::Password { user, password },
+            DockerCredential::IdentityToken(token) => Identity::Token(token),
         })
     }
 }
@@ -64,8 +88,14 @@ fn fits(key: &str, registry: &str, name: &str) -> bool {
     let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
     let host = if host == "index.docker.io" { "docker.io" } else { host };
-    let same = host.split('.').count() == registry.split('.').count()
-        && host.split('.').zip(registry.split('.')).all(|(key, part)| key == "*" || key == part);
+    // `*` stands for a part of the host's name, never for a port.
+    let with_port = |host: &'_ str| {
+        host.rsplit_once(':').map_or((host.to_owned(), None), |(h, p)| (h.to_owned(), Some(p.to_owned())))
+    };
+    let ((host, port), (own, own_port)) = (with_port(host), with_port(registry));
+    let same = port == own_port
+        && host.split('.').count() == own.split('.').count()
+        && host.split('.').zip(own.split('.')).all(|(key, part)| key == "*" || key == part);
     let rest = name.strip_prefix(registry).and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
     let below =
         rest.strip_prefix(path).is_some_and(|r| path.is_empty() || r.is_empty() || r.starts_with('/'));
@@ -73,11 +103,12 @@ fn fits(key: &str, registry: &str, name: &str) -> bool {
 }
 
 /// Everyone to be at this registry, best first, at last nobody.
-pub(crate) fn candidates(secrets: &[AuthFile], registry: &str, repository: &str) -> Vec<RegistryAuth> {
-    let files = files().into_iter().filter_map(|path| fs::read_to_string(path).ok()).map(AuthFile);
+pub(crate) fn candidates(secrets: &[AuthFile], registry: &str, repository: &str) -> Vec<Identity> {
+    let files = files().into_iter().filter_map(|path| fs::read_to_string(path).ok());
+    let files = files.map(|text| AuthFile::of_user(&text));
     let asked = secrets.iter().cloned().chain(files);
     let mut found: Vec<_> = asked.filter_map(|file| file.credential(registry, repository)).collect();
-    found.push(RegistryAuth::Anonymous);
+    found.push(Identity::Anonymous);
     found
 }
 
@@ -105,11 +136,10 @@ mod tests {
     #[test]
     fn r_img_1_the_most_specific_key_is_used() {
         let file = AuthFile::new(
-            r#"{"auths":{"r.example":{"auth":"YTpi"},"r.example/team/app":{"auth":"Yzpk"},"*.w.example":{"auth":"ZTpm"}}}"#
-                .into(),
+            r#"{"auths":{"r.example":{"auth":"YTpi"},"r.example/team/app":{"auth":"Yzpk"},"*.w.example":{"auth":"ZTpm"}}}"#,
         );
         let user = |registry: &str, repository: &str| match file.credential(registry, repository) {
-            Some(RegistryAuth::Basic(user, _)) => user,
+            Some(Identity::Password { user, .. }) => user,
             other => format!("{}", other.is_some()),
         };
         assert_eq!(user("r.example", "other"), "a");
@@ -128,6 +158,22 @@ mod tests {
 
     #[test]
     fn secrets_are_not_printed() {
-        assert_eq!(format!("{:?}", AuthFile::new("password".into())), "AuthFile(…)");
+        assert_eq!(format!("{:?}", AuthFile::new("password")), "AuthFile(…)");
+    }
+
+    #[test]
+    fn a_secret_names_no_helper_and_a_users_helper_is_a_word() {
+        let helpers =
+            r#"{"credsStore":"x/evil","credHelpers":{"a.example":"../evil","b.example":"pass"},"auths":{}}"#;
+        assert_eq!(AuthFile::new(helpers).0, r#"{"auths":{}}"#);
+        let own: Value = serde_json::from_str(&AuthFile::of_user(helpers).0).unwrap();
+        assert_eq!(own, serde_json::json!({"auths": {}, "credHelpers": {"b.example": "pass"}}));
+    }
+
+    #[test]
+    fn a_wildcard_is_no_port() {
+        assert!(!fits("*.example", "r.example:5000", "r.example:5000/app"));
+        assert!(fits("*.example:5000", "r.example:5000", "r.example:5000/app"));
+        assert!(!fits("*", "localhost:5000", "localhost:5000/app"));
     }
 }

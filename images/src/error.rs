@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-
-use oci_client::errors::OciDistributionError;
+use std::time::Duration;
 
 use crate::UnpackError;
+use crate::registry_error::{Presence, RegistryError, printable};
 
 /// Why an image could not be found, fetched, stored or removed.
 #[derive(Debug, thiserror::Error)]
@@ -46,12 +46,12 @@ pub enum Error {
         reference: String,
     },
     /// The registry refused, or could not be reached.
-    #[error("{reference}: {}", words(.source))]
+    #[error("{reference}: {source}")]
     Registry {
         /// The image asked for.
         reference: String,
         /// The registry's answer.
-        source: OciDistributionError,
+        source: RegistryError,
     },
     /// Neither the registry nor its mirrors had it.
     #[error("{source} (also tried: {others})")]
@@ -76,6 +76,14 @@ pub enum Error {
         /// The certificate.
         path: PathBuf,
     },
+    /// A registry's certificate authority cannot be read.
+    #[error("{}: {}", .path.display(), printable(.reason))]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// registries.conf forbids this registry.
     #[error("{reference}: registry is blocked by {}", .conf.display())]
     Blocked {
@@ -93,7 +101,7 @@ pub enum Error {
         source: Box<toml::de::Error>,
     },
     /// No image for this machine.
-    #[error("{reference}: no image for {wanted}; there is {offered}")]
+    #[error("{reference}: no image for {wanted}; there is {}", printable(.offered))]
     Platform {
         /// The image asked for.
         reference: String,
@@ -111,7 +119,7 @@ pub enum Error {
         text: String,
     },
     /// Manifest or configuration is malformed.
-    #[error("{reference}: invalid {what}: {reason}")]
+    #[error("{reference}: invalid {what}: {}", printable(.reason))]
     Invalid {
         /// The image.
         reference: String,
@@ -155,7 +163,7 @@ pub enum Error {
         source: UnpackError,
     },
     /// The archive to load is not an image archive.
-    #[error("{}: {reason}", .path.display())]
+    #[error("{}: {}", .path.display(), printable(.reason))]
     Archive {
         /// The archive.
         path: PathBuf,
@@ -177,17 +185,8 @@ pub enum Error {
 impl Error {
     /// Whether trying again without changing anything is futile.
     pub fn is_permanent(&self) -> bool {
-        use OciDistributionError as Oci;
         match self {
-            Self::Registry { source, .. } => match source {
-                Oci::RequestError(_) | Oci::IoError(_) => false,
-                Oci::ServerError { code, .. } => *code < 500 && !matches!(code, 408 | 429),
-                Oci::RegistryError { envelope, .. } => {
-                    use oci_client::errors::OciErrorCode::Toomanyrequests;
-                    !envelope.errors.iter().any(|e| matches!(e.code, Toomanyrequests))
-                }
-                _ => true,
-            },
+            Self::Registry { source, .. } => source.is_permanent(),
             Self::InUse { .. } | Self::Size { .. } | Self::Digest { .. } | Self::Io { .. } => false,
             Self::Unpack { source, .. } => source.is_permanent(),
             Self::Everywhere { source, .. } => source.is_permanent(),
@@ -195,109 +194,45 @@ impl Error {
         }
     }
 
-    /// Whether nobody answered, or not in the protocol spoken (400 is what HTTPS says to HTTP).
-    pub(crate) fn is_unreachable(&self) -> bool {
-        use OciDistributionError::{RequestError, ServerError};
-        matches!(self, Self::Registry { source: RequestError(_) | ServerError { code: 400, .. }, .. })
+    /// How much of a registry there was: all of it, if that is not what failed.
+    pub(crate) fn presence(&self) -> Presence {
+        match self {
+            Self::Registry { source, .. } => source.presence(),
+            _ => Presence::Answered,
+        }
     }
 
     /// What was said, without the reference.
     pub(crate) fn words(&self) -> String {
         match self {
-            Self::Registry { source, .. } => words(source),
+            Self::Registry { source, .. } => source.to_string(),
             other => other.to_string(),
         }
     }
 
     /// Whether the registry wants someone else.
     pub(crate) fn is_unauthorized(&self) -> bool {
-        use OciDistributionError as Oci;
-        use oci_client::errors::OciErrorCode::{Denied, Unauthorized};
-        let Self::Registry { source, .. } = self else { return false };
-        match source {
-            Oci::UnauthorizedError { .. } | Oci::AuthenticationFailure(_) => true,
-            Oci::ServerError { code, .. } => matches!(code, 401 | 403),
-            Oci::RegistryError { envelope, .. } => {
-                envelope.errors.iter().any(|e| matches!(e.code, Denied | Unauthorized))
-            }
-            _ => false,
-        }
+        matches!(self, Self::Registry { source, .. } if source.is_unauthorized())
     }
 
     /// Whether the same request may well succeed in a moment: the registry is busy or a transfer broke off.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            // Nobody listening, or an unknown certificate, is a matter for the next endpoint.
-            Self::Registry { source: OciDistributionError::RequestError(error), .. } => !error.is_connect(),
-            Self::Registry { .. } => !self.is_permanent(),
+            Self::Registry { source, .. } => source.is_passing(),
             Self::Size { expected, actual, .. } => actual < expected,
             _ => false,
         }
     }
 
-    /// Whether the registry itself asks for patience.
-    pub(crate) fn is_busy(&self) -> bool {
-        use OciDistributionError as Oci;
-        use oci_client::errors::OciErrorCode::Toomanyrequests;
+    /// How long to wait after the failure number `attempt` (from 0) in a row.
+    pub(crate) fn wait_before(&self, attempt: u32) -> Duration {
         match self {
-            Self::Registry { source: Oci::ServerError { code, .. }, .. } => *code == 429 || *code >= 500,
-            Self::Registry { source: Oci::RegistryError { envelope, .. }, .. } => {
-                envelope.errors.iter().any(|e| matches!(e.code, Toomanyrequests))
-            }
-            _ => false,
+            Self::Registry { source, .. } => source.wait_before(attempt),
+            _ => Duration::from_millis(250 << attempt),
         }
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
-    }
-}
-
-/// The registry's own words, without the wrapping a library adds.
-fn words(error: &OciDistributionError) -> String {
-    use OciDistributionError as Oci;
-    match error {
-        Oci::RegistryError { envelope, .. } => {
-            let said = envelope.errors.iter().map(|e| match e.message.as_str() {
-                "" => format!("{:?}", e.code).to_lowercase(),
-                message => message.to_owned(),
-            });
-            said.collect::<Vec<_>>().join("; ")
-        }
-        Oci::ImageManifestNotFoundError(_) => "manifest unknown".to_owned(),
-        Oci::UnauthorizedError { url } => {
-            format!(
-                "unauthorized: {url} wants other credentials (an imagePullSecret, or `podman login` or `docker login`)"
-            )
-        }
-        Oci::ServerError { code, message, .. } if message.trim().is_empty() => {
-            let reason = http_reason(*code);
-            format!("the registry answered {code} {reason}")
-        }
-        Oci::ServerError { code: 429, message, .. } => format!("429 too many requests: {message}"),
-        Oci::RequestError(error) => {
-            // reqwest's own text stops at "error sending request"; the cause is at the end of the chain.
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(inner) = cause {
-                text = format!("{text}: {inner}");
-                cause = inner.source();
-            }
-            text
-        }
-        other => other.to_string(),
-    }
-}
-
-fn http_reason(code: u16) -> &'static str {
-    match code {
-        403 => "forbidden",
-        404 => "not found",
-        429 => "too many requests",
-        500 => "internal server error",
-        502 => "bad gateway",
-        503 => "service unavailable",
-        504 => "gateway timeout",
-        _ => "",
     }
 }

@@ -17,6 +17,7 @@
 //! ```
 
 mod certs;
+mod client;
 mod credentials;
 mod error;
 mod layer;
@@ -25,6 +26,7 @@ mod manifest;
 mod pull;
 mod reference;
 mod registries;
+mod registry_error;
 mod source;
 mod store;
 mod unpack;
@@ -37,5 +39,6 @@ pub use manifest::Platform;
 pub use pull::{LayerState, Options, Progress, Pulled, pull};
 pub use reference::Reference;
 pub use registries::configured;
+pub use registry_error::RegistryError;
 pub use store::{Image, Removed, Store};
 pub use unpack::UnpackError;

@@ -8,7 +8,8 @@ use crate::credentials::{self, AuthFile};
 use crate::layer::{self, Layer};
 use crate::manifest::{self, Document, Platform};
 use crate::registries::{self, Endpoint};
-use crate::source::{Source, protocols};
+use crate::registry_error::Presence;
+use crate::source::{Source, schemes};
 use crate::{Error, Image, Reference, Store, certs};
 
 /// Layers fetched at the same time.
@@ -113,7 +114,7 @@ impl Job<'_> {
             }
         }
         // The registry itself comes last; a mirror that answered says more than a registry that did not.
-        let spoke = failures.iter().rposition(|(_, error)| !error.is_unreachable());
+        let spoke = failures.iter().rposition(|(_, error)| error.presence() == Presence::Answered);
         let (_, last) = failures.remove(spoke.unwrap_or(failures.len() - 1));
         if failures.is_empty() {
             return Err(last);
@@ -125,25 +126,26 @@ impl Job<'_> {
     async fn fetch_from(&self, reference: &Reference, endpoint: &Endpoint) -> Result<(Image, u64), Error> {
         let mut failure: Option<Error> = None;
         let who = credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
-        'protocols: for protocol in protocols(endpoint) {
-            for auth in &who {
-                let (protocol, stall) = (protocol.clone(), self.options.stall);
-                let source = Source::new(reference, endpoint, protocol, auth.clone(), stall)?;
+        'schemes: for &scheme in schemes(endpoint) {
+            for identity in &who {
+                let source = Source::new(reference, endpoint, scheme, identity.clone(), self.options.stall)?;
                 let error = match self.fetch_through(&source).await {
                     Ok(pulled) => return Ok(pulled),
                     Err(error) => error,
                 };
-                let (silent, refused) = (error.is_unreachable(), error.is_unauthorized());
-                // A registry that answered says more than a host that did not, and the first refusal,
-                // which was of the best credential, more than the later ones.
-                let better = !failure.as_ref().is_some_and(Error::is_unauthorized) || !refused;
-                if (!silent && better) || failure.as_ref().is_none_or(Error::is_unreachable) {
+                let (presence, refused) = (error.presence(), error.is_unauthorized());
+                // A registry that answered says more than a host that did not. Of equals the first does: the first
+                // refusal was of the best credential, the first protocol is the registry's own.
+                let says_more = failure.as_ref().is_none_or(|earlier| {
+                    presence > earlier.presence() || earlier.is_unauthorized() && !refused
+                });
+                if says_more {
                     failure = Some(error);
                 }
-                match (silent, refused) {
-                    (true, _) => continue 'protocols,
-                    (false, true) => {}
-                    (false, false) => break 'protocols, // to the next endpoint
+                match (presence, refused) {
+                    (Presence::Unreachable | Presence::HungUp, _) => continue 'schemes,
+                    (Presence::Answered, true) => {}
+                    (Presence::Answered, false) => break 'schemes, // to the next endpoint
                 }
             }
             break; // this endpoint understands the protocol, and lets nobody in

@@ -6,6 +6,7 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -168,10 +169,12 @@ fn endpoint(name: &str, insecure: bool) -> Endpoint {
     Endpoint { registry: registry.to_owned(), repository: repository.to_owned(), insecure }
 }
 
-/// As Docker has it: a port on the machine's own loopback needs no certificate.
+/// As Docker has it: a port on the machine's own loopback needs no certificate. It is told by its address; of names only
+/// `localhost` is this machine everywhere, and 127.example.org is anybody's.
 pub(crate) fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map(|(host, _)| host);
-    host.is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127."))
+    let address = registry.parse::<SocketAddr>();
+    address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
+        || registry.rsplit_once(':').is_some_and(|(host, _)| host == "localhost")
 }
 
 #[cfg(test)]
@@ -205,7 +208,11 @@ mod tests {
     fn only_loopback_with_a_port_is_insecure_unasked() {
         assert!(ask("", "localhost:5000/x").unwrap()[0].insecure);
         assert!(!ask("", "localhost/x").unwrap()[0].insecure);
-        assert!(!ask("", "example.com:5000/x").unwrap()[0].insecure);
+        for other in ["example.com:5000/x", "127.example.org:5000/x", "127.0.0.1.example.org:5000/x"] {
+            assert!(!ask("", other).unwrap()[0].insecure, "{other}");
+        }
+        assert!(ask("", "127.8.0.1:5000/x").unwrap()[0].insecure);
+        assert!(is_loopback("[::1]:5000") && !is_loopback("[::2]:5000"));
     }
 
     #[test]

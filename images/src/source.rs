@@ -3,46 +3,39 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use oci_client::Client;
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol, SizedStream};
-use oci_client::errors::OciDistributionError;
-use oci_client::secrets::RegistryAuth;
+use bytes::Bytes;
+use reqwest::StatusCode;
 use tokio::sync::mpsc;
 
+use crate::client::{Client, Identity, Scheme, Wanted, read_bounded};
 use crate::layer::{self, Layer};
-use crate::manifest::{self, MAX_DOCUMENT};
+use crate::manifest::MAX_DOCUMENT;
 use crate::registries::{self, Endpoint};
+use crate::registry_error::RegistryError;
 use crate::{Error, LayerState, Progress, Reference, Store, certs};
 
 /// How often in a row a request may fail before the pull does.
 const ATTEMPTS: u32 = 4;
 /// What has come since the last failure, for it to count as the first one again.
 const HEADWAY: u64 = 1 << 20;
-const MANIFESTS: [&str; 4] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 pub(crate) struct Source {
     client: Client,
-    auth: RegistryAuth,
     /// What the user asked for.
     reference: String,
-    /// What this registry is asked for.
-    remote: oci_client::Reference,
+    /// The digest that the user asked for, or the tag.
+    digest: Option<String>,
+    tag: String,
 }
 
 /// HTTPS; where the configuration allows, HTTP too, first on loopback, where nobody listens in.
-pub(crate) fn protocols(endpoint: &Endpoint) -> Vec<ClientProtocol> {
+pub(crate) fn schemes(endpoint: &Endpoint) -> &'static [Scheme] {
     match endpoint.insecure {
-        true if registries::is_loopback(&endpoint.registry) => {
-            vec![ClientProtocol::Http, ClientProtocol::Https]
-        }
-        true => vec![ClientProtocol::Https, ClientProtocol::Http],
-        false => vec![ClientProtocol::Https],
+        true if registries::is_loopback(&endpoint.registry) => &[Scheme::Http, Scheme::Https],
+        true => &[Scheme::Https, Scheme::Http],
+        false => &[Scheme::Https],
     }
 }
 
@@ -50,77 +43,56 @@ impl Source {
     pub(crate) fn new(
         reference: &Reference,
         endpoint: &Endpoint,
-        protocol: ClientProtocol,
-        auth: RegistryAuth,
+        scheme: Scheme,
+        identity: Identity,
         stall: Duration,
     ) -> Result<Self, Error> {
-        let (registry, repository) = (endpoint.registry.clone(), endpoint.repository.clone());
-        let remote = match (reference.digest(), reference.tag()) {
-            (Some(digest), _) => oci_client::Reference::with_digest(registry, repository, digest.to_owned()),
-            (None, tag) => {
-                oci_client::Reference::with_tag(registry, repository, tag.unwrap_or("latest").to_owned())
-            }
-        };
-        let config = ClientConfig {
-            protocol,
-            accept_invalid_certificates: endpoint.insecure,
-            extra_root_certificates: certs::authorities(&endpoint.registry)?,
-            connect_timeout: Some(stall.min(Duration::from_secs(15))),
-            read_timeout: Some(stall),
-            user_agent: concat!("podctl/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let reference = reference.to_string();
         certs::choose_tls_provider();
-        match Client::try_from(config) {
-            Ok(client) => Ok(Self { client, auth, reference, remote }),
-            Err(source) => Err(Error::Registry { reference, source }),
+        let builder = reqwest::Client::builder()
+            .tls_danger_accept_invalid_certs(endpoint.insecure)
+            .tls_certs_merge(certs::authorities(&endpoint.registry)?)
+            .connect_timeout(stall.min(Duration::from_secs(15)))
+            .read_timeout(stall)
+            .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION")));
+        let (digest, tag) = (reference.digest().map(str::to_owned), reference.tag().unwrap_or("latest"));
+        let (name, tag) = (reference.to_string(), tag.to_owned());
+        match Client::new(builder, endpoint, scheme, identity) {
+            Ok(client) => Ok(Self { client, reference: name, digest, tag }),
+            Err(source) => Err(Error::Registry { reference: name, source }),
         }
     }
 
     /// The manifest or index under that digest, or under the name that was asked for.
-    pub(crate) async fn document(&self, digest: Option<&str>) -> Result<Vec<u8>, Error> {
-        let remote = digest.map(|digest| self.remote.clone_with_digest(digest.to_owned()));
-        let remote = remote.as_ref().unwrap_or(&self.remote);
-        let mut failures = Failures::default();
-        let bytes = loop {
-            match self.client.pull_manifest_raw(remote, &self.auth, &MANIFESTS).await {
-                Ok((bytes, _)) => break bytes,
-                Err(error) => failures.bear(self.failed(error)).await?,
-            }
-        };
-        if bytes.len() as u64 > MAX_DOCUMENT {
-            return Err(manifest::invalid(&self.reference, "manifest", format!("{} bytes", bytes.len())));
-        }
-        if let Some(expected) = digest.or(self.remote.digest()) {
+    pub(crate) async fn document(&self, digest: Option<&str>) -> Result<Bytes, Error> {
+        let digest = digest.or(self.digest.as_deref());
+        let path = format!("manifests/{}", digest.unwrap_or(&self.tag));
+        let bytes = self.small(&Wanted { path, accept: Some(MANIFESTS), offset: 0 }, MAX_DOCUMENT).await?;
+        if let Some(expected) = digest {
             layer::expect(&self.reference, "manifest", expected, layer::sha256(&bytes))?;
         }
-        Ok(bytes.into())
+        Ok(bytes)
     }
 
-    pub(crate) async fn configuration(&self, digest: &str, size: u64) -> Result<Vec<u8>, Error> {
-        let mut failures = Failures::default();
-        let bytes = loop {
-            match self.small_blob(digest, size).await {
-                Ok(bytes) => break bytes,
-                Err(error) => failures.bear(error).await?,
-            }
-        };
+    pub(crate) async fn configuration(&self, digest: &str, size: u64) -> Result<Bytes, Error> {
+        let wanted = Wanted { path: format!("blobs/{digest}"), ..Wanted::default() };
+        let bytes = self.small(&wanted, size.min(MAX_DOCUMENT)).await?;
         layer::expect(&self.reference, "configuration", digest, layer::sha256(&bytes))?;
         Ok(bytes)
     }
 
-    async fn small_blob(&self, digest: &str, size: u64) -> Result<Vec<u8>, Error> {
-        let mut blob = self.blob(digest, 0).await?;
-        let mut bytes = Vec::new();
-        while let Some(chunk) = blob.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|e| self.failed(e.into()))?);
-            if bytes.len() as u64 > size.min(MAX_DOCUMENT) {
-                let (reference, actual) = (self.reference.clone(), bytes.len() as u64);
-                return Err(Error::Size { reference, digest: digest.to_owned(), expected: size, actual });
+    /// What is asked for, of `limit` bytes at most.
+    async fn small(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Bytes, Error> {
+        let mut failures = Failures::default();
+        loop {
+            let read = match self.client.get(wanted).await {
+                Ok(response) => read_bounded(response, limit).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => failures.bear(self.failed(error)).await?,
             }
         }
-        Ok(bytes)
     }
 
     /// The network feeds a blocking thread that checks and unpacks; the channel's bound is the pace.
@@ -141,7 +113,7 @@ impl Source {
         match (ingested, fed) {
             (Err(error @ (Error::Digest { .. } | Error::Io { .. })), _) => Err(error),
             (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),
-            // The library, too, checks what comes in one stretch, but the store's word is enough.
+            // All of it has come, whatever became of the connection.
             (Ok(()), fed) => {
                 progress.layer(&digest, LayerState::Done);
                 Ok(fed.unwrap_or(total))
@@ -154,7 +126,7 @@ impl Source {
         &self,
         digest: &str,
         total: u64,
-        sender: mpsc::Sender<bytes::Bytes>,
+        sender: mpsc::Sender<Bytes>,
         progress: &dyn Progress,
     ) -> Result<u64, Error> {
         let (mut done, mut failures, mut failed_at) = (0, Failures::default(), 0);
@@ -162,16 +134,16 @@ impl Source {
             let error = match self.blob(digest, done).await {
                 Ok(mut blob) => loop {
                     match blob.next().await {
-                        Some(Ok(chunk)) => {
+                        Ok(Some(chunk)) => {
                             done += chunk.len() as u64;
                             progress.layer(digest, LayerState::Downloading { done: done.min(total), total });
                             if sender.send(chunk).await.is_err() {
                                 return Ok(done); // the unpacking thread has given up, and says why
                             }
                         }
-                        Some(Err(error)) => break self.failed(error.into()),
-                        None if done >= total => return Ok(done),
-                        None => {
+                        Err(error) => break self.failed(error),
+                        Ok(None) if done >= total => return Ok(done),
+                        Ok(None) => {
                             let (reference, digest) = (self.reference.clone(), digest.to_owned());
                             break Error::Size { reference, digest, expected: total, actual: done };
                         }
@@ -191,35 +163,37 @@ impl Source {
     }
 
     /// The blob from `offset` on.
-    async fn blob(&self, digest: &str, offset: u64) -> Result<SizedStream, Error> {
-        // Asked for a part, even if for all of it, the library leaves hashing to us.
-        let response = self.client.pull_blob_stream_partial(&self.remote, digest, offset, None).await;
-        match response.map_err(|e| self.failed(e))? {
-            BlobResponse::Partial(stream) => Ok(stream),
-            BlobResponse::Full(stream) if offset == 0 => Ok(stream),
-            BlobResponse::Full(mut stream) => {
-                // A registry without ranges begins anew: what is known already is let pass.
-                let mut left = offset;
-                while left > 0 {
-                    match stream.next().await {
-                        Some(Ok(chunk)) if chunk.len() as u64 <= left => left -= chunk.len() as u64,
-                        Some(Ok(chunk)) => {
-                            let rest = chunk.slice(left as usize..);
-                            let rest = futures_util::stream::iter([Ok(rest)]);
-                            stream.stream = rest.chain(stream.stream).boxed();
-                            left = 0;
-                        }
-                        Some(Err(error)) => return Err(self.failed(error.into())),
-                        None => break,
-                    }
-                }
-                Ok(stream)
-            }
-        }
+    async fn blob(&self, digest: &str, offset: u64) -> Result<Blob, Error> {
+        let wanted = Wanted { path: format!("blobs/{digest}"), accept: None, offset };
+        let response = self.client.get(&wanted).await.map_err(|e| self.failed(e))?;
+        // A registry without ranges begins anew: what is known already is let pass.
+        let known = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { offset };
+        Ok(Blob { response, known })
     }
 
-    fn failed(&self, source: OciDistributionError) -> Error {
+    fn failed(&self, source: RegistryError) -> Error {
         Error::Registry { reference: self.reference.clone(), source }
+    }
+}
+
+/// A blob on its way.
+struct Blob {
+    response: reqwest::Response,
+    /// Bytes to come that are known already.
+    known: u64,
+}
+
+impl Blob {
+    async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        while let Some(mut chunk) = self.response.chunk().await.map_err(RegistryError::request)? {
+            let skipped = chunk.len().min(usize::try_from(self.known).unwrap_or(usize::MAX));
+            self.known -= skipped as u64;
+            let rest = chunk.split_off(skipped);
+            if !rest.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -233,17 +207,15 @@ impl Failures {
         if self.0 >= ATTEMPTS || !error.is_passing() {
             return Err(error);
         }
-        // The library keeps Retry-After to itself: a busy registry is given a second, two, four.
-        let unit = if error.is_busy() { 1000 } else { 250 };
-        tokio::time::sleep(Duration::from_millis(unit << (self.0 - 1))).await;
+        tokio::time::sleep(error.wait_before(self.0 - 1)).await;
         Ok(())
     }
 }
 
 /// The receiving end of a channel of chunks, as a reader.
 struct Chunks {
-    receiver: mpsc::Receiver<bytes::Bytes>,
-    chunk: Option<bytes::Bytes>,
+    receiver: mpsc::Receiver<Bytes>,
+    chunk: Option<Bytes>,
     at: usize,
 }
 

@@ -34,7 +34,7 @@ fn a_cut_connection_is_taken_up_where_it_broke_off() {
     let (_dir, store) = store();
     let pulled = pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     assert_eq!(fs::read_to_string(pulled.image.layers[0].join("etc/motd")).unwrap(), "hello");
-    assert_eq!(*ranges.lock().unwrap(), ["bytes=0-", "bytes=30000-", "bytes=60000-"]);
+    assert_eq!(*ranges.lock().unwrap(), ["", "bytes=30000-", "bytes=60000-"]);
 }
 
 #[test]
@@ -80,6 +80,67 @@ fn a_busy_registry_is_asked_again() {
 }
 
 #[test]
+fn a_wait_that_the_registry_asks_for_is_kept_or_the_pull_ends_at_once() {
+    let patience = |seconds: &'static str| {
+        let (reference, asked) = layer_server(move |n, built, request| match n {
+            0 => Reply::new("429 Too Many Requests", b"").with(&format!("Retry-After: {seconds}")),
+            _ => honest(built, request),
+        });
+        let (_dir, store) = store();
+        let began = std::time::Instant::now();
+        let pulled = pull(&store, &reference, &Options::default(), &Quiet);
+        (pulled.map(|_| ()), asked.load(SeqCst), began.elapsed())
+    };
+    let (pulled, asked, took) = patience("2");
+    assert!(pulled.is_ok() && asked == 2 && took >= Duration::from_secs(2), "{took:?}");
+    let (pulled, asked, _) = patience("7200");
+    let error = pulled.unwrap_err();
+    assert!(asked == 1 && !error.is_permanent() && error.to_string().contains("7200 s"), "{error}");
+}
+
+#[test]
+fn a_manifest_longer_than_any_honest_one_is_not_taken_in() {
+    let built = build();
+    let reference = app(listen(move |request| match request.path.ends_with("/manifests/1") {
+        true => Reply::new("200 OK", &vec![b' '; 64 << 20]),
+        false => honest(&built, request),
+    }));
+    let (_dir, store) = store();
+    let error = pull(&store, &reference, &Options::default(), &Quiet).unwrap_err().to_string();
+    assert!(error.contains("longer than 4194304 bytes"), "{error}");
+}
+
+#[test]
+fn what_the_registrys_own_protocol_met_is_not_hidden_by_the_other() {
+    let (dir, store) = store();
+    let round = app(listen(|request| {
+        Reply::new("307 Temporary Redirect", b"").with(&format!("Location: {}", request.path))
+    }));
+    let error = pull(&store, &round, &Options::default(), &Quiet).unwrap_err().to_string();
+    assert!(error.contains("redirect") && !error.contains("https://"), "{error}");
+    let built = build();
+    let cut = app(listen(move |request| Reply { cut: 50, ..honest(&built, request) }));
+    let error = pull(&store, &cut, &Options::default(), &Quiet).unwrap_err().to_string();
+    assert!(!error.contains("https://"), "{error}");
+    assert!(is_empty(&dir, "refs") && is_empty(&dir, "tmp"));
+}
+
+#[test]
+fn an_identity_token_is_exchanged_where_the_registry_says() {
+    let built = build();
+    let tokens = listen(|request| match request.path.as_str() {
+        "/token" => Reply::new("200 OK", br#"{"access_token":"t0k3n"}"#),
+        _ => Reply::new("404 Not Found", b""),
+    });
+    let challenge = format!("Bearer realm=\"http://127.0.0.1:{tokens}/token\",service=\"s\"");
+    let reference = app(listen(move |request| guarded(&built, request, &challenge, "Bearer t0k3n")));
+    let known = format!(r#"{{"auths":{{"{}":{{"identitytoken":"r3fr3sh"}}}}}}"#, reference.registry());
+    let (_dir, store) = store();
+    let options = Options { secrets: vec![AuthFile::new(&known)], ..Options::default() };
+    pull(&store, &reference, &options, &Quiet).unwrap();
+}
+
+#[test]
 fn what_a_broken_registry_says_is_in_the_error() {
     let (reference, asked) =
         layer_server(|_, _, _| Reply::new("503 Service Unavailable", b"closed for repairs"));
@@ -118,7 +179,7 @@ fn guarded(built: &Built, request: &Request, challenge: &str, authorization: &st
 }
 
 fn secret(host: &str, auth: &str) -> AuthFile {
-    AuthFile::new(format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#))
+    AuthFile::new(&format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#))
 }
 
 #[test]

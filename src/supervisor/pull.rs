@@ -50,7 +50,9 @@ pub(super) fn secrets(pod: &Pod, objects: &Objects) -> Vec<AuthFile> {
                 plain.or_else(|| String::from_utf8(data?).ok())
             };
             match secret.type_.as_deref() {
-                Some("kubernetes.io/dockerconfigjson") => text(".dockerconfigjson").map(AuthFile::new),
+                Some("kubernetes.io/dockerconfigjson") => {
+                    text(".dockerconfigjson").map(|t| AuthFile::new(&t))
+                }
                 Some("kubernetes.io/dockercfg") => text(".dockercfg").map(|t| AuthFile::from_dockercfg(&t)),
                 _ => None,
             }
