@@ -13,7 +13,7 @@ use std::{
 };
 
 use common::{
-    Home,
+    Home, events,
     lab::{HOST, Lab, SERVER, pod, run, sysctl, with_image, within},
     net::{SERVES, free_port, get, own_address},
     stderr, until,
@@ -270,6 +270,44 @@ fn after_the_machine_has_slept_names_ports_and_the_outside_are_there_again() {
     all(Signal::SIGCONT);
     until("all is reached again", reached);
     assert_eq!(home.of_role("network").len(), 1, "the same keeper");
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn the_network_stays_when_all_of_it_is_asked_to_end_while_pods_need_it() {
+    let home = with_image();
+    let port = free_port();
+    home.start(&pod("web", SERVES), &["-p", &format!("{port}:8080")]);
+    home.start(&pod("client", "sleep 600"), &[]);
+    let reached = || get(port).is_ok() && home.asks("client", "web:8080") == "hello";
+    until("all is reached", reached);
+    // As a service manager does with the unit in which the first pod was started.
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        home.signal(&["network", "network-guard"], signal);
+    }
+    home.helper().into_iter().for_each(|id| kill(id, Signal::SIGTERM).unwrap());
+    assert_eq!((home.of_role("network").len(), home.of_role("network-guard").len()), (1, 1));
+    until("all is reached again", reached);
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn a_network_that_was_killed_altogether_is_told_of_and_comes_back_with_any_command() {
+    let home = with_image();
+    let port = free_port();
+    home.start(&pod("web", SERVES), &["-p", &format!("{port}:8080")]);
+    until("the port is served", || get(port).is_ok());
+    home.kill(&["network-guard", "network"]);
+    let told = |reason: &str| events(&home, "web").iter().any(|event| event.starts_with(reason));
+    until("the pod says so", || told("NetworkLost"));
+    assert!(get(port).is_err());
+    let says = home.said(&["get", "pod", "web", "-o", "jsonpath={.status.conditions[*].reason}"]);
+    assert_eq!(says, "NetworkLost");
+    until("the port is served again", || get(port).is_ok());
+    until("the pod says so", || told("NetworkRestored"));
+    assert_eq!(home.said(&["get", "pod", "web", "-o", "jsonpath={.status.conditions[*].reason}"]), "");
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
 }

@@ -187,7 +187,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         return Ok(0);
     }
     let home = Home::of_user()?;
-    network::guard::sweep(&home);
+    network::guard::mend(&home);
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),

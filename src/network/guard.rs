@@ -3,7 +3,11 @@
 //! The network's namespaces outlive their keeper, for every supervisor on the network holds them. A
 //! keeper that was killed is followed by one that goes into them. That must be started from the
 //! host's network, where no supervisor is: the guard waits there for the keeper's end. Where both
-//! were killed, the next `run` does what the guard would have done.
+//! were killed, the next command, whichever it is, does what the guard would have done.
+//!
+//! A service manager that ends the unit, session or job in which the first pod was started sends SIGTERM to all that
+//! is in it. Neither the guard nor the keeper ends of that while pods of others are on the network; with the last pod
+//! both end by themselves.
 
 use std::{
     fs::{self, File},
@@ -15,11 +19,14 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
-    sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    sys::{
+        signal::{SigSet, Signal},
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    },
 };
 use podctl_runtime::{IdMappings, Process};
 
-use super::{Error, RECORD, keeper, kept_services, open_lock, root_uplink, socket_path, step};
+use super::{ALIVE, Error, RECORD, keeper, kept_services, open_lock, root_uplink, socket_path, step};
 use crate::{
     state::{Home, Liveness},
     supervisor::{
@@ -94,10 +101,14 @@ pub(super) fn start(
     // PID 1 of a PID namespace: what it starts ends with it.
     let mut namespaces = CloneFlags::CLONE_NEWPID;
     let data = File::open(&home.data).map_err(step("open podctl's data directory"))?;
+    let directory = File::open(home.runtime.join("network")).map_err(step("open the network's directory"))?;
+    let life = hold_life(home).map_err(step("make the network's lock"))?;
     let mut fds = vec![
         (listener.as_fd(), keeper::LISTENER),
         (lock.as_fd(), keeper::LOCK),
         (data.as_fd(), keeper::DATA),
+        (life.as_fd(), keeper::LIFE),
+        (directory.as_fd(), keeper::DIRECTORY),
     ];
     let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
     let name = if let Some(survivors) = survivors {
@@ -119,6 +130,15 @@ pub(super) fn start(
     })
 }
 
+/// Makes the lock that the keeper holds for life. A new file: that of a killed keeper may still be held by what it started.
+fn hold_life(home: &Home) -> std::io::Result<File> {
+    let path = home.runtime.join("network").join(ALIVE);
+    let _ = fs::remove_file(&path);
+    let life = File::options().create_new(true).write(true).open(path)?;
+    life.lock()?;
+    Ok(life)
+}
+
 /// Starts the keeper's guard.
 pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
     let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
@@ -133,6 +153,8 @@ pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
 pub fn main() -> i32 {
     let _ = nix::unistd::setsid();
     detach_from_terminal();
+    // It ends with its keeper. Blocked rather than ignored, which the next keeper and its helper would inherit.
+    let _ = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]).thread_block();
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
     let mut keeper = unsafe { OwnedFd::from_raw_fd(KEEPER) };
     let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
@@ -178,18 +200,21 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
 pub(super) fn bury(home: &Home) {
     root_uplink::sweep(&home.runtime.join("network").join(RECORD));
     let _ = fs::remove_file(socket_path(home));
+    let _ = fs::remove_file(home.runtime.join("network").join(ALIVE));
 }
 
-/// The same, where a keeper and its guard were killed; any command may find it so.
-pub(crate) fn sweep(home: &Home) {
-    let record = home.runtime.join("network").join(RECORD);
-    // A keeper that lives holds its record.
-    let Ok(Ok(())) = File::open(&record).map(|record| record.try_lock()) else { return };
+/// Mends a network whose keeper and guard were both killed; any command may find it so. With pods on it, it gets a keeper
+/// and a guard again, else what is left of it is taken away.
+pub(crate) fn mend(home: &Home) {
+    let network = home.runtime.join("network");
+    // A keeper that lives holds this lock.
+    let Ok(Ok(())) = File::open(network.join(ALIVE)).map(|life| life.try_lock_shared()) else { return };
+    // Whoever has this one does what is to be done here.
     if let Ok(lock) = open_lock(home)
-        && lock.lock().is_ok()
-        && dial(&socket_path(home)).is_err()
-        && survivors(home).is_none()
+        && lock.try_lock().is_ok()
+        && let Ok(Some(next)) = follow(home)
+        && watch(home, &next).is_ok()
     {
-        bury(home);
+        children::leave(&next);
     }
 }

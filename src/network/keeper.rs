@@ -5,11 +5,12 @@
 //! network as long as its supervisor holds its connection; the kernel closes that of a killed one.
 //! With the last connection the keeper ends, and namespaces, rules, links and the helper with it.
 //! When it is killed, links and rules stay, and the next one goes on with them (see [`super::guard`]).
+//! At SIGTERM it ends as soon as no pod is on the network, and not before: pods that end are told so themselves.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
     collections::{BTreeSet, HashMap, HashSet},
-    fs::File,
+    fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
@@ -21,10 +22,13 @@ use std::{
 
 use k8s_openapi::api::core::v1::Service;
 use nix::{
+    errno::Errno,
     net::if_::if_nametoindex,
     poll::{PollFd, PollFlags, poll},
     sys::{
-        socket::{SockFlag, SockProtocol, UnixAddr, accept4, getsockname},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        socket::{SockFlag, SockProtocol, accept4},
         stat::fstat,
     },
 };
@@ -35,17 +39,17 @@ use tokio::{
 };
 
 use super::{
-    Joined, RECORD, Reply, Request,
+    ALIVE, Joined, RECORD, Reply, Request, SOCKET,
     address_range::{Addresses, Pool, Range, link_name},
-    client_address,
-    endpoint_choice::Choice,
-    listening,
+    client_address, listening,
     namespace_thread::{self, Inside, Opened},
     netlink::Netlink,
     nft,
-    ports::{self, HostPort, Taken, Target},
+    ports::{self, HostPort},
+    published::{Published, Relay, Served},
     registry::{Member, Registration, Registry, fixed_number, has_address, key},
     relay, resolver,
+    room::{Room, raise_descriptor_limit},
     root_uplink::Host,
     uplink,
 };
@@ -66,6 +70,10 @@ pub const LOCK: RawFd = 4;
 pub const DATA: RawFd = 5;
 /// Descriptor of the network namespace that a keeper which was killed has left.
 pub const NAMESPACE: RawFd = 6;
+/// Descriptor of the lock that tells that the keeper lives; it only has to be open.
+pub const LIFE: RawFd = 7;
+/// Descriptor of the directory that holds the keeper's socket and [`RECORD`].
+pub const DIRECTORY: RawFd = 8;
 
 /// How long it stays when nobody comes.
 const IDLE: Duration = Duration::from_secs(10);
@@ -75,24 +83,21 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long one that could not begin waits for somebody to be told so, in milliseconds.
 const LAST_WORDS: u16 = 1000;
 
+/// How long a connection waits that could not be accepted, for want of a descriptor or memory.
+const SHORTAGE: Duration = Duration::from_millis(50);
+
+/// Descriptors that connections to published ports leave to everything else: pods, their ports, questions of the resolver.
+/// Where so many are not to be had, half of all.
+const RESERVE: usize = 4096;
+/// Questions to the outside that may be on their way at once.
+const QUESTIONS: usize = 512;
+
 const TABLE: &str = "podctl";
-type Relay = JoinHandle<io::Result<()>>;
-
-/// A published port of a Service.
-struct Served {
-    port: HostPort,
-    /// For every pod that the Service came with, so that the port outlives the keeper and the other pods.
-    fd: OwnedFd,
-    relay: Relay,
-}
-
-/// Published ports of Services, by the Service's key and port.
-type Published = HashMap<(String, i32), Vec<Served>>;
 
 /// Everything the keeper knows.
 pub(super) struct State {
     pub registry: RefCell<Registry>,
-    inside: Rc<Inside>,
+    pub(super) inside: Rc<Inside>,
     namespace: Arc<OwnedFd>,
     route: Netlink,
     filter: Netlink,
@@ -101,7 +106,7 @@ pub(super) struct State {
     pool: RefCell<Pool>,
     /// Numbers of pods that a keeper before this one had let in.
     left: RefCell<HashSet<u16>>,
-    services: RefCell<Published>,
+    pub(super) services: RefCell<Published>,
     /// Where Services are kept.
     home: Home,
     uplink: watch::Receiver<uplink::Known>,
@@ -115,7 +120,13 @@ pub(super) struct State {
     /// Whether the kernel can tell.
     telling: OnceCell<bool>,
     /// Who serves or listens may have changed.
-    changed: Rc<Notify>,
+    pub(super) changed: Rc<Notify>,
+    /// Where connections to published ports find room.
+    pub(super) room: Rc<Room<u64>>,
+    /// Where questions to the outside find room, by who asks.
+    pub(super) questions: Rc<Room<IpAddr>>,
+    /// The number of the next published port in `room`.
+    pub(super) next_port: Cell<u64>,
     connections: Cell<usize>,
     gone: Notify,
 }
@@ -133,12 +144,16 @@ pub fn again() -> i32 {
 fn live(follows: bool) -> i32 {
     let _ = nix::unistd::setsid();
     detach_from_terminal();
+    // Blocked before there are threads: as PID 1 it would not hear of it otherwise.
+    let terminations = SigSet::from(Signal::SIGTERM);
+    let _ = terminations.thread_block();
     // SAFETY: this process was started with these descriptors, and nobody else has taken them.
     let (listener, lock) = unsafe { (OwnedFd::from_raw_fd(LISTENER), File::from_raw_fd(LOCK)) };
     // SAFETY: as above; a keeper that follows another has this one, too.
     let left = follows.then(|| unsafe { OwnedFd::from_raw_fd(NAMESPACE) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left)));
+    let done = runtime
+        .and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left, &terminations)));
     let Err(why) = done else { return 0 };
     // Whoever had it started is told why; the next command starts another one.
     let _ = poll(&mut [PollFd::new(listener.as_fd(), PollFlags::POLLIN)], LAST_WORDS);
@@ -148,14 +163,22 @@ fn live(follows: bool) -> i32 {
     1
 }
 
-async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Result<()> {
+async fn keep(
+    listener: &OwnedFd,
+    lock: &File,
+    left: Option<OwnedFd>,
+    terminations: &SigSet,
+) -> io::Result<()> {
+    let signals = SignalFd::with_flags(terminations, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let descriptors = raise_descriptor_limit()?;
+    let for_ports = descriptors - RESERVE.min(descriptors / 2);
     let follows = left.is_some();
     // Capabilities are enough for this; the ids may still be being mapped.
     let (inside, opened) = Inside::new(left)?;
     roles::mapped().map_err(io::Error::other)?;
     let Opened { namespace, route, filter, routes, range, v6, host, links, resolver, .. } = opened;
     let namespace = Arc::new(namespace);
-    let record = socket_path(listener).with_file_name(RECORD);
+    let record = beside_socket(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
     let (within, linked) = (uplink::Within { namespace: namespace.clone(), routes, range, v6 }, host.clone());
     let (tell, uplink) = watch::channel(None);
@@ -183,6 +206,9 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
         diags: RefCell::default(),
         telling: OnceCell::new(),
         changed: Rc::default(),
+        room: Room::new(for_ports / relay::DESCRIPTORS),
+        questions: Room::new(QUESTIONS),
+        next_port: Cell::new(0),
         connections: Cell::new(0),
         gone: Notify::new(),
     });
@@ -195,6 +221,9 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     }
     // SAFETY: the listener is borrowed for longer than it is watched.
     let watched = unsafe { AsyncFd::register(listener.as_fd()) }?;
+    // SAFETY: the descriptor of signals lives as long as this function.
+    let signalled = unsafe { AsyncFd::register(signals.as_fd()) }?;
+    let mut to_end = false;
     let mut heard = Instant::now();
     loop {
         let wait = tokio::time::sleep(if state.left.borrow().is_empty() { IDLE } else { LOOK });
@@ -203,16 +232,24 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
             ready = watched.readable() => {
                 let mut ready = ready?;
                 match accept(listener) {
-                    Some(connection) => state.serve(connection),
-                    None => ready.clear_ready(),
+                    Ok(connection) => state.serve(connection),
+                    Err(Errno::EAGAIN) => ready.clear_ready(),
+                    // Nobody tells when there is one again.
+                    Err(_) => tokio::time::sleep(SHORTAGE).await,
                 }
                 heard = Instant::now();
+            }
+            ready = signalled.readable() => {
+                while let Ok(Some(_)) = signals.read_signal() {
+                    to_end = true;
+                }
+                ready?.clear_ready();
             }
             () = state.gone.notified() => heard = Instant::now(),
             () = wait => fewer = state.forget_lost(),
         }
         // Pods that an earlier keeper has let in come back at any moment. Whoever had it started may have died.
-        let alone = heard.elapsed() >= IDLE || fewer && state.left.borrow().is_empty();
+        let alone = to_end || heard.elapsed() >= IDLE || fewer && state.left.borrow().is_empty();
         if state.connections.get() == 0 && alone {
             match end(listener, lock) {
                 Some(connection) => state.serve(connection),
@@ -227,18 +264,19 @@ async fn keep(listener: &OwnedFd, lock: &File, left: Option<OwnedFd>) -> io::Res
     }
 }
 
-/// Where it listens.
-fn socket_path(listener: &OwnedFd) -> PathBuf {
-    let name = getsockname::<UnixAddr>(listener.as_raw_fd()).ok();
-    name.and_then(|name| name.path().map(Path::to_path_buf)).unwrap_or_default()
+/// The file of that name beside the keeper's socket. The directory's name may mean another one to this process.
+fn beside_socket(name: &str) -> PathBuf {
+    Path::new("/proc/self/fd").join(DIRECTORY.to_string()).join(name)
 }
 
 /// Under the lock nobody starts another keeper: whoever connects now is served, later ones find nobody.
 fn end(listener: &OwnedFd, lock: &File) -> Option<OwnedFd> {
     let held = lock.lock();
-    let last = accept(listener);
+    let last = accept(listener).ok();
     if last.is_none() {
-        let _ = std::fs::remove_file(socket_path(listener));
+        // The next one makes both anew.
+        let _ = fs::remove_file(beside_socket(SOCKET));
+        let _ = fs::remove_file(beside_socket(ALIVE));
         // The lock goes with the process.
         return None;
     }
@@ -248,11 +286,11 @@ fn end(listener: &OwnedFd, lock: &File) -> Option<OwnedFd> {
     last
 }
 
-fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
+fn accept(listener: &OwnedFd) -> nix::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = accept4(listener.as_raw_fd(), flags).ok()?;
+    let fd = accept4(listener.as_raw_fd(), flags)?;
     // SAFETY: the kernel has just made it for us.
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 impl State {
@@ -336,79 +374,8 @@ impl State {
         }
     }
 
-    /// Ports of Services.
-    fn served(&self) -> Vec<HostPort> {
-        self.services.borrow().values().flatten().map(|served| served.port.clone()).collect()
-    }
-
-    fn publish(self: &Rc<State>, port: HostPort, fd: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
-        let (state, changed) = (self.clone(), self.changed.clone());
-        match port.target.clone() {
-            Target::Pod(number) => {
-                let address = pod.address.clone();
-                let own = move || Some((address.get()?, number).into());
-                let aim = Box::new({
-                    let own = own.clone();
-                    move |_| own()
-                });
-                let answers = Box::new(move || own().is_some_and(|to| state.listens(to)));
-                let goal = relay::Goal { aim, answers, changed };
-                pod.relays.push(spawn_local(relay::serve(Taken::new(&port, fd), self.inside.clone(), goal)));
-            }
-            Target::Service(service, number) => {
-                // A Service that comes with a pod is known when the pod is.
-                let known = self.registry.borrow().services().contains_key(&service);
-                if !known || self.served().contains(&port) {
-                    return Ok(());
-                }
-                let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
-                let (behind, of) = (self.clone(), name.clone());
-                let aim = Box::new(move |client| {
-                    let (endpoints, affinity) = behind.registry.borrow().published(&of, number, udp);
-                    choice.borrow_mut().next(&endpoints, client, affinity, Instant::now())
-                });
-                let answers = Box::new(move || {
-                    let (endpoints, _) = state.registry.borrow().published(&name, number, udp);
-                    endpoints.into_iter().any(|to| state.listens(to))
-                });
-                let goal = relay::Goal { aim, answers, changed };
-                let taken = Taken::new(&port, fd.try_clone()?);
-                let relay = spawn_local(relay::serve(taken, self.inside.clone(), goal));
-                let served = Served { port, fd, relay };
-                self.services.borrow_mut().entry((service, number)).or_default().push(served);
-            }
-        }
-        Ok(())
-    }
-
-    /// Publishes the ports of Services that have come with this pod.
-    fn publish_waiting(self: &Rc<State>, pod: &mut OnNetwork) -> io::Result<()> {
-        for (port, fd) in std::mem::take(&mut pod.ports) {
-            if matches!(port.target, Target::Service(..)) {
-                self.publish(port.clone(), fd.try_clone()?, pod)?;
-            }
-            pod.ports.push((port, fd));
-        }
-        Ok(())
-    }
-
-    /// What the supervisor is to have, so that it outlives the keeper: the pod's ports, and those of its Services, whoever
-    /// has published them.
-    fn ports_to_keep(&self, pod: &mut OnNetwork) -> io::Result<Vec<(HostPort, OwnedFd)>> {
-        let mut ports = std::mem::take(&mut pod.ports);
-        let (registry, services) = (self.registry.borrow(), self.services.borrow());
-        let member = pod.number.and_then(|number| registry.members.get(&number));
-        let own: Vec<String> = member.iter().flat_map(|m| &m.pod.services).map(key).collect();
-        for served in services.iter().filter(|((of, _), _)| own.contains(of)).flat_map(|(_, all)| all) {
-            if !ports.iter().any(|(port, _)| *port == served.port) {
-                ports.push((served.port.clone(), served.fd.try_clone()?));
-            }
-        }
-        Ok(ports)
-    }
-
     /// Whether somebody listens there in a pod.
-    fn listens(&self, to: SocketAddr) -> bool {
+    pub(super) fn listens(&self, to: SocketAddr) -> bool {
         let IpAddr::V4(v4) = to.ip() else { return true };
         // A kernel that cannot tell says of the resolver that it does not listen.
         let telling = self.telling.get_or_init(|| {
@@ -590,10 +557,10 @@ impl State {
 
 /// What a connection has on the network.
 #[derive(Debug, Default)]
-struct OnNetwork {
-    number: Option<u16>,
-    address: Rc<Cell<Option<std::net::IpAddr>>>,
-    relays: Vec<Relay>,
+pub(super) struct OnNetwork {
+    pub number: Option<u16>,
+    pub address: Rc<Cell<Option<std::net::IpAddr>>>,
+    pub relays: Vec<Relay>,
     /// What was published, until the supervisor has it.
-    ports: Vec<(HostPort, OwnedFd)>,
+    pub ports: Vec<(HostPort, OwnedFd)>,
 }

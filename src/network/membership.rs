@@ -40,6 +40,8 @@ pub struct Member {
     ready: bool,
     retry: Option<Instant>,
     wait: Duration,
+    /// Since when the network has no keeper.
+    lost: Option<Instant>,
 }
 
 /// Asks to be on the network with the calling process's namespace; [`joined`] has the answer.
@@ -78,7 +80,17 @@ pub fn joined(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
     // A keeper that hangs must not make the supervisor hang.
     nonblocking(&socket).map_err(step("join the pods' network"))?;
     let socket = Some(socket);
-    Ok(Member { socket, joined, namespace, pod, ports, ready: false, retry: None, wait: RETRY[0] })
+    Ok(Member {
+        socket,
+        joined,
+        namespace,
+        pod,
+        ports,
+        ready: false,
+        retry: None,
+        wait: RETRY[0],
+        lost: None,
+    })
 }
 
 fn set_up(joined: &Joined) -> io::Result<()> {
@@ -114,13 +126,16 @@ impl Member {
     /// Reads what the keeper says, which is of no interest any more. Gives the connection back when it is over.
     pub fn hear(&mut self) -> Option<OwnedFd> {
         match receive::<Reply>(self.socket.as_ref()?) {
+            // The next keeper's first words: it has taken the pod in.
             Ok(Some(_)) => {
                 self.wait = RETRY[0];
+                self.lost = None;
                 None
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => None,
             Ok(None) | Err(_) => {
                 self.put_off();
+                self.lost.get_or_insert_with(Instant::now);
                 self.socket.take()
             }
         }
@@ -134,6 +149,11 @@ impl Member {
     /// How long until [`Member::rejoin`] is wanted, if it is.
     pub fn next(&self) -> Option<Duration> {
         Some(self.retry?.saturating_duration_since(Instant::now()))
+    }
+
+    /// How long the network has had no keeper.
+    pub fn lost_for(&self) -> Option<Duration> {
+        Some(self.lost?.elapsed())
     }
 
     /// Joins the next keeper, if it is time. True when the connection is a new one.

@@ -19,9 +19,11 @@ mod namespace_thread;
 mod netlink;
 mod nft;
 pub mod ports;
+mod published;
 mod registry;
 mod relay;
 mod resolver;
+mod room;
 mod root_uplink;
 mod splice;
 mod uplink;
@@ -229,11 +231,17 @@ impl Connection {
     }
 }
 
-/// Where the keeper listens, and the lock under which one starts and ends.
+/// The keeper's socket.
+const SOCKET: &str = "keeper.sock";
+/// A file that the keeper holds locked as long as it lives.
+const ALIVE: &str = "alive";
+
+/// Where the keeper listens.
 fn socket_path(home: &Home) -> PathBuf {
-    home.runtime.join("network/keeper.sock")
+    home.runtime.join("network").join(SOCKET)
 }
 
+/// Opens the lock under which a keeper starts and ends.
 fn open_lock(home: &Home) -> Result<File, Error> {
     let path = home.runtime.join("network/lock");
     File::options().create(true).append(true).open(path).map_err(step("open the network's lock"))

@@ -22,6 +22,7 @@ use super::{
     client_address,
     namespace_thread::Inside,
     ports::{self, Taken},
+    room::{Place, Room},
     splice,
 };
 
@@ -33,6 +34,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const BUFFER: usize = 64 << 10;
 /// Exchanges of datagrams at one port at a time.
 const EXCHANGES: usize = 1024;
+/// Descriptors that one connection may take: its two ends, and a pipe for each direction.
+pub const DESCRIPTORS: usize = 6;
 
 /// How long it may take to notice a listener that comes late: first, and when there has been none for long.
 const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(500)];
@@ -45,6 +48,10 @@ pub struct Goal {
     pub answers: Box<dyn Fn() -> bool>,
     /// That may have changed.
     pub changed: Rc<Notify>,
+    /// Where connections of all ports find room; one that finds none waits in the kernel's queue.
+    pub room: Rc<Room<u64>>,
+    /// The number of this port in it.
+    pub number: u64,
 }
 
 /// Serves a published port until the task is aborted.
@@ -83,24 +90,28 @@ async fn answered(goal: &Goal) {
 /// Takes connections until nobody listens in the pod.
 async fn accept(listener: &TcpListener, inside: &Rc<Inside>, goal: &Rc<Goal>) {
     loop {
+        let next = async {
+            let place = goal.room.take(&goal.number).await;
+            listener.accept().await.map(|accepted| (accepted, place))
+        };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = next => accepted,
             () = goal.changed.notified() => match (goal.answers)() {
                 true => continue,
                 false => return,
             }
         };
-        let Ok((stream, peer)) = accepted else {
+        let Ok(((stream, peer), place)) = accepted else {
             // Out of descriptors: some will be closed.
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
         let (inside, goal) = (inside.clone(), goal.clone());
-        spawn_local(async move { connection(stream, peer.ip(), &inside, &goal).await });
+        spawn_local(async move { connection(stream, peer.ip(), &inside, &goal, place).await });
     }
 }
 
-async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &Goal) {
+async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &Goal, _place: Place<u64>) {
     let pod = match (goal.aim)(client) {
         Some(to) => match timeout(CONNECT, client_address::dial(inside, to, client)).await {
             Ok(done) => done,
@@ -137,6 +148,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Res
             None if exchanges.borrow().len() >= EXCHANGES => continue,
             None => {
                 let Some(to) = (goal.aim)(peer.ip()) else { continue };
+                let Some(place) = goal.room.try_take(&goal.number) else { continue };
                 let Ok(pod) = client_address::exchange(inside, to, peer.ip()) else { continue };
                 let pod = Rc::new(UdpSocket::from_std(pod)?);
                 exchanges.borrow_mut().insert(peer, pod.clone());
@@ -147,6 +159,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Res
                         let _ = socket.send_to(&datagram[..length], peer).await;
                     }
                     exchanges.borrow_mut().remove(&peer);
+                    drop(place);
                 });
                 pod
             }

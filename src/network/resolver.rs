@@ -7,7 +7,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +14,6 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::Semaphore,
     task::spawn_local,
     time::timeout,
 };
@@ -33,8 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const HEAD_START: Duration = Duration::from_secs(1);
 /// Names with fewer dots may lack a search domain, as in a cluster.
 const DOTS: usize = 5;
-/// Questions that may be on their way at once.
-const QUESTIONS: usize = 512;
 /// An alias of an alias is followed so far.
 const ALIASES: usize = 8;
 /// A TCP connection without a question is closed.
@@ -43,18 +39,15 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Serves one address.
 pub async fn serve(state: Rc<State>, udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> io::Result<()> {
     let (udp, tcp) = (Rc::new(UdpSocket::from_std(udp)?), TcpListener::from_std(tcp)?);
-    let open = Arc::new(Semaphore::new(QUESTIONS));
-    let streams = spawn_local(serve_tcp(state.clone(), tcp, open.clone()));
+    let streams = spawn_local(serve_tcp(state.clone(), tcp));
     let mut datagram = vec![0; 4096];
     loop {
         let Ok((length, peer)) = udp.recv_from(&mut datagram).await else { continue };
-        let Ok(permit) = open.clone().try_acquire_owned() else { continue };
         let (state, udp, query) = (state.clone(), udp.clone(), datagram[..length].to_vec());
         spawn_local(async move {
             if let Some(answer) = answer(&state, &query, peer.ip(), false).await {
                 let _ = udp.send_to(&answer, peer).await;
             }
-            drop(permit);
         });
         if streams.is_finished() {
             return Ok(());
@@ -62,15 +55,16 @@ pub async fn serve(state: Rc<State>, udp: std::net::UdpSocket, tcp: std::net::Tc
     }
 }
 
-async fn serve_tcp(state: Rc<State>, listener: TcpListener, open: Arc<Semaphore>) {
+async fn serve_tcp(state: Rc<State>, listener: TcpListener) {
     loop {
         let Ok((mut stream, peer)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let (state, open) = (state.clone(), open.clone());
+        let Some(place) = state.questions.try_take(&peer.ip()) else { continue };
+        let state = state.clone();
         spawn_local(async move {
-            let Ok(_permit) = open.try_acquire() else { return };
+            let _place = place;
             while let Ok(Ok(query)) = timeout(IDLE, read_framed(&mut stream)).await {
                 let Some(answer) = answer(&state, &query, peer.ip(), true).await else { return };
                 if write_framed(&mut stream, &answer).await.is_err() {
@@ -93,6 +87,8 @@ async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> 
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await
 }
 
+/// The answer to a question. One that leads outside gets none while its asker has too many on their way, as a busy resolver's
+/// would: own names are answered all the same.
 async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Option<Vec<u8>> {
     let Some(question) = dns::question(query) else { return dns::refusal(query, Code::NotImplemented) };
     let longest = if stream { usize::from(u16::MAX) } else { question.longest };
@@ -128,6 +124,7 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
             let mut answers = vec![Record { name: question.name.clone(), data: Data::Alias(name.clone()) }];
             let mut code = Code::Fine;
             if matches!(question.kind, kind::A | kind::AAAA) {
+                let _place = state.questions.try_take(&asker)?;
                 let behind = behind_alias(state, &name, &question, asker).await;
                 code = behind.code;
                 answers.extend(behind.records);
@@ -140,11 +137,15 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
             reply(Code::Fine, if asked { std::slice::from_ref(&pointer) } else { &[] }, &[])
         }
         Found::Unknown => reply(Code::NoSuchName, &[], &[]),
-        Found::Short => match searched(&question).await {
-            Some(found) => reply(Code::Fine, &found, &[]),
-            None => reply(Code::NoSuchName, &[], &[]),
-        },
+        Found::Short => {
+            let _place = state.questions.try_take(&asker)?;
+            match searched(&question).await {
+                Some(found) => reply(Code::Fine, &found, &[]),
+                None => reply(Code::NoSuchName, &[], &[]),
+            }
+        }
         Found::Elsewhere => {
+            let _place = state.questions.try_take(&asker)?;
             let Some(answer) = forward(query, stream).await else {
                 return reply(Code::ServerFailure, &[], &[]);
             };

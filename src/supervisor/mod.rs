@@ -21,6 +21,7 @@ pub mod gather;
 mod image_pulls;
 mod launch;
 mod log;
+mod network;
 pub mod network_handlers;
 mod output_pace;
 pub mod pause;
@@ -74,7 +75,8 @@ use self::{
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
-    network, roles,
+    network::{Member, Registration, join, joined},
+    roles,
     sandbox::{self, Sandbox},
     state::{Home, PodDir},
 };
@@ -152,7 +154,9 @@ struct Supervisor {
     pace: output_pace::Pace,
     finished: bool,
     /// The pod's place on the network.
-    network: Option<network::Member>,
+    network: Option<Member>,
+    /// It has had no keeper for long.
+    network_lost: bool,
     _lock: OwnedFd,
     /// The lock on the ids of a pod with a user namespace of its own.
     _ids: Option<OwnedFd>,
@@ -208,8 +212,8 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     let network = network
         .map(|socket| {
             // The network makes its end while the sandbox is made.
-            let registration = network::Registration::of(&launch.pod, &launch.objects.services);
-            network::join(&socket, &registration).map(|()| (socket, registration))
+            let registration = Registration::of(&launch.pod, &launch.objects.services);
+            join(&socket, &registration).map(|()| (socket, registration))
         })
         .transpose()?;
     let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
@@ -238,19 +242,19 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
 
     let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
     let network = network
-        .map(|(socket, registration)| network::joined(socket, registration))
+        .map(|(socket, registration)| joined(socket, registration))
         .transpose()
         .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
     if let Some(socket) = network.as_ref().and_then(|n| n.socket.as_ref()) {
         poll.add(socket, Source::Network)?;
     }
-    let joined = network.as_ref().map(|n| n.joined.clone());
+    let place = network.as_ref().map(|n| n.joined.clone());
     // SAFETY: as in main; launch passes a first connection exactly when it says so.
     let first = launch.first.then(|| unsafe { take(FIRST) });
     let first = first.map(|socket| poll.connection(socket)).transpose()?;
     steps::mark(TRACED, "join the network");
-    let pod_ips = match &joined {
-        Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
+    let pod_ips = match &place {
+        Some(place) => place.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
         // The one that the machine is known by comes first.
         None => {
@@ -258,7 +262,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
             launch.host_ip.iter().cloned().chain(others).collect()
         }
     };
-    let resolver = joined.as_ref().map(|j| j.gateway.v4.into());
+    let resolver = place.as_ref().map(|j| j.gateway.v4.into());
     let host_ip = launch.host_ip.or_else(|| pod_ips.first().cloned());
     sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
     let mut word = [0; 16];
@@ -320,13 +324,14 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         pace: output_pace::Pace::new(began),
         finished: false,
         network,
+        network_lost: false,
         _lock: lock,
         _ids: ids,
     };
     if let Some(id) = first_id {
         supervisor.serve_connection(id);
     }
-    Ok((supervisor, joined.and_then(|j| j.warning).into_iter().chain(warning).collect()))
+    Ok((supervisor, place.and_then(|j| j.warning).into_iter().chain(warning).collect()))
 }
 
 impl Supervisor {
@@ -346,7 +351,7 @@ impl Supervisor {
             let deadlines =
                 [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
-            let rejoin = self.network.as_ref().and_then(network::Member::next);
+            let rejoin = self.network.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed())).into_iter().chain(rejoin).min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
@@ -378,7 +383,8 @@ impl Supervisor {
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
-        let status = self.state.status(&self.spec);
+        let mut status = self.state.status(&self.spec);
+        self.mark_network(&mut status);
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             if let Some(network) = &mut self.network
                 && ready(Some(&status)) != ready(self.pod.status.as_ref())
@@ -399,10 +405,7 @@ impl Supervisor {
             Source::Children => self.reap(),
             Source::Terminate => self.pending.push_back(Event::Delete { grace_period: None }),
             Source::Puller => self.hear_puller(),
-            Source::Network => {
-                let over = self.network.as_mut().and_then(network::Member::hear);
-                over.iter().for_each(|socket| self.poll.forget(socket));
-            }
+            Source::Network => self.hear_network(),
             Source::Client => self.client_gone(),
             Source::Listener => {
                 if let Some((id, socket)) = self.poll.accept() {
@@ -412,16 +415,6 @@ impl Supervisor {
             Source::Connection(id) => self.serve_connection(id),
             Source::Making(run) => self.look_at(&run),
             Source::Output(run, stream) => self.read_output(&run, stream),
-        }
-    }
-
-    /// A network whose keeper was killed gets another one.
-    fn rejoin_network(&mut self) {
-        if let Some(network) = &mut self.network
-            && network.rejoin(&self.home)
-            && let Some(socket) = &network.socket
-        {
-            let _ = self.poll.add(socket, Source::Network);
         }
     }
 
