@@ -8,7 +8,7 @@ use std::{
     process::Stdio,
 };
 
-use common::{Home, stderr, stdout, until};
+use common::{Home, pod, shell, stderr, stdout, until};
 
 /// The question "an init container fails and the pod does not start": its pod.
 const CRASHING: &str = "apiVersion: v1
@@ -267,4 +267,46 @@ spec:
     assert!(svg.starts_with("<svg") && svg.contains(">side<"));
     fs::write(home.path("t.svg"), svg).unwrap();
     assert!(says(&home, &["timeline", "pod/t"]).contains("└ startup"));
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_a_command_quietly_and_a_full_disk_is_told() {
+    let home = Home::new();
+    home.start(&pod(&format!("  containers:\n{}", shell("c", "exec sleep 600"))), &[]);
+    let file = home.path("pod.yaml").display().to_string();
+    let commands: [&[&str]; 5] = [
+        &["images"],
+        &["get", "pods"],
+        &["explain-file", &file],
+        &["create", "cm", "m", "--from-literal=a=b"],
+        &["delete", "pod", "p", "--dry-run=client"],
+    ];
+    for args in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = home.command(args).stdout(writer).output().unwrap();
+        assert_eq!((ended.status.code(), stderr(&ended).as_str()), (Some(0), ""), "{args:?}");
+    }
+    // What it had to do is done all the same.
+    assert_eq!(home.said(&["get", "cm", "m", "-o", "name"]), "configmap/m\n");
+
+    for args in commands {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = home.command(args).stdout(full).output().unwrap();
+        if args[0] != "create" {
+            assert_eq!(ended.status.code(), Some(1), "{args:?}");
+            assert!(stderr(&ended).contains("cannot write to standard output: No space left"), "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn switches_take_true_and_false_as_kubectls_do() {
+    let home = Home::new();
+    home.start(&pod(&format!("  containers:\n{}", shell("c", "exec sleep 600"))), &[]);
+    assert_eq!(home.said(&["get", "pods", "--no-headers=true", "--watch=false"]).lines().count(), 1);
+    assert_eq!(home.said(&["get", "pods", "-A=false", "--no-headers=0"]).lines().count(), 2);
+    let refused = home.podctl(&["get", "pods", "--no-headers=perhaps"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("perhaps"), "{}", stderr(&refused));
 }

@@ -34,7 +34,7 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let mut refused = false;
     let mut print = |pod: &Pod| {
         let Some(spec) = &pod.spec else { return };
-        print!("{}", plan(pod, spec, &store));
+        super::print(&plan(pod, spec, &store));
         let unmet = host_support::unmet(pod);
         if !unmet.is_empty() {
             println!("not honoured here:");
@@ -46,7 +46,7 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     };
     manifest.pods.iter().for_each(&mut print);
     for job in &manifest.jobs {
-        print!("{}", self::job(job));
+        super::print(&self::job(job));
         print(&job.pod(Place { index: 0, attempt: 0 }, 0, 0));
     }
     Ok(i32::from(refused))

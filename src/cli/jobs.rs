@@ -169,7 +169,7 @@ impl Running {
             [outcome.reason, &outcome.message].into_iter().filter(|part| !part.is_empty()).collect();
         let why = if why.is_empty() { String::new() } else { format!(": {}", why.join(": ")) };
         let how = if outcome.complete { "is complete" } else { "has failed" };
-        anstream::eprintln!("job {} {how}{why}", self.job.name);
+        eprintln!("job {} {how}{why}", self.job.name);
         self.told = true;
     }
 }

@@ -1,5 +1,9 @@
 //! The command line: one file a command. Each reads its arguments, calls the library, prints.
 
+// First: its macros take the place of the standard library's in all that follows.
+#[macro_use]
+mod print;
+
 mod anew;
 mod apply;
 mod attach;
@@ -27,6 +31,7 @@ mod run;
 mod services;
 mod session;
 mod stop;
+mod switches;
 mod terminal;
 mod timeline;
 mod top;
@@ -34,9 +39,11 @@ mod volume;
 mod wait;
 mod which;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use print::{complain, print, print_styled, red, warn};
 
 use crate::{
     engine::{self, PodHandle},
@@ -156,10 +163,23 @@ fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
     move |source| Error::Io { what, source }
 }
 
+/// The exit code of wrong usage, which is kubectl's.
+const USAGE: u8 = 1;
+
 /// The program's life.
 pub fn main() -> ExitCode {
-    let cli = frequent().unwrap_or_else(<Cli>::parse);
+    let args = switches::resolve_switches(std::env::args_os().collect(), Cli::<Command>::command);
+    let cli = parse_frequent(&args).map_or_else(|| <Cli>::try_parse_from(&args), Ok);
+    let cli = match cli {
+        Ok(cli) => cli,
+        Err(refusal) => {
+            // Nobody may read it; the exit code tells as well.
+            let _ = refusal.print();
+            return ExitCode::from(if refusal.use_stderr() { USAGE } else { 0 });
+        }
+    };
     match command(cli) {
+        Ok(0) if print::has_failed() => ExitCode::FAILURE,
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(e) => {
             complain(&e);
@@ -168,10 +188,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What was called, if it is one of these and nothing is wrong with it; what is wrong, the whole parser says.
-fn frequent() -> Option<Cli> {
-    std::env::args_os().nth(1).filter(|name| Frequent::has_subcommand(&name.to_string_lossy()))?;
-    let Cli { namespace, cluster, command } = Cli::<Frequent>::try_parse().ok()?;
+/// Returns what was called, if it is one of the frequent commands and nothing is wrong with it; what is wrong,
+/// the whole parser says.
+fn parse_frequent(args: &[OsString]) -> Option<Cli> {
+    args.get(1).filter(|name| Frequent::has_subcommand(&name.to_string_lossy()))?;
+    let Cli { namespace, cluster, command } = Cli::<Frequent>::try_parse_from(args).ok()?;
     let command = match command {
         Frequent::Run(args) => Command::Run(args),
         Frequent::Exec(args) => Command::Exec(args),
@@ -229,27 +250,4 @@ fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
 /// The pod of that name, which need not exist.
 fn pod_handle(home: &Home, namespace: &str, name: &str) -> Result<PodHandle, Error> {
     Ok(PodHandle::of(home, &pod_dir(home, namespace, name)?))
-}
-
-/// Shows an error after which the command goes on.
-fn complain(e: &Error) {
-    anstream::eprintln!("{}: {e}", red("error"));
-}
-
-/// Writes text to standard output; a reader that has gone (`| head`) wants no more.
-fn print(text: &str) {
-    use std::io::Write;
-    if std::io::stdout().write_all(text.as_bytes()).is_err() {
-        std::process::exit(0);
-    }
-}
-
-fn red(text: &str) -> String {
-    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
-    format!("{style}{text}{style:#}")
-}
-
-fn warn(text: &str) {
-    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Yellow.into()));
-    anstream::eprintln!("{style}warning{style:#}: {text}");
 }

@@ -121,8 +121,8 @@ pub(super) fn get(
     match output {
         Output::Name => found.iter().for_each(|o| println!("{}/{}", singular(kind), name(o))),
         Output::Table { .. } if found.is_empty() => match shown.all_namespaces {
-            true => anstream::eprintln!("No resources found"),
-            false => anstream::eprintln!("No resources found in {namespace} namespace."),
+            true => eprintln!("No resources found"),
+            false => eprintln!("No resources found in {namespace} namespace."),
         },
         Output::Table { .. } => {
             let head = shown.headers.then_some(head).into_iter();
@@ -174,7 +174,7 @@ fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, E
 /// Prints an object as `json` or `yaml`.
 pub(super) fn print(value: &Value, format: &str) -> Result<(), Error> {
     match format {
-        "yaml" => print!("{}", yaml::document(value)),
+        "yaml" => super::print(&yaml::document(value)),
         _ => println!("{}", serde_json::to_string_pretty(value).map_err(|e| Error::Said(e.to_string()))?),
     }
     Ok(())

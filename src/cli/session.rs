@@ -66,7 +66,7 @@ impl End {
 
 /// Shows why the supervisor would not; gives the exit code that says so.
 pub(super) fn refused(message: &str, exit_code: i32) -> i32 {
-    anstream::eprintln!("{}: {message}", super::red("error"));
+    eprintln!("{}: {message}", super::red("error"));
     exit_code
 }
 

@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         Some(_) => super::print(&output::pretty(
             &serde_json::to_value(&picture).map_err(|e| Error::Said(e.to_string()))?,
         )),
-        None => anstream::print!("{}", timeline::terminal(&picture, width())),
+        None => super::print_styled(&timeline::terminal(&picture, width())),
     }
     Ok(0)
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io::Write,
     time::{Duration, Instant},
 };
 
@@ -88,7 +87,7 @@ pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &str) -> Result<i3
             vec![r.pod.clone(), r.container.clone(), cores(r.cpu), mebibytes(r.memory), r.pids.to_string()]
         }));
         if args.watch && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-            print!("\x1b[H\x1b[2J");
+            super::print("\x1b[H\x1b[2J");
         }
         print(&table);
         if !args.watch {
@@ -155,9 +154,9 @@ fn print(table: &[Vec<String>]) {
     let columns = table.first().map_or(0, Vec::len);
     let width = |c: usize| table.iter().map(|r| r[c].len()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();
-    let mut out = std::io::stdout().lock();
-    for row in table {
+    let lines = table.iter().map(|row| {
         let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
+        format!("{}\n", line.trim_end())
+    });
+    super::print(&lines.collect::<String>());
 }

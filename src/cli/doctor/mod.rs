@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
     let checks = judge::checks(&facts::gather(home));
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&checks).expect("plain data")),
-        Output::Text => anstream::print!("{}", text(&checks)),
+        Output::Text => super::print_styled(&text(&checks)),
     }
     Ok(i32::from(checks.iter().any(|check| check.state == State::Broken)))
 }

@@ -123,11 +123,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
             (known, since) = (waits, Instant::now());
         }
         if let Some(what) = known.as_ref().filter(|_| said != known && since.elapsed() >= SILENCE) {
-            anstream::eprintln!(
-                "{0}pod {1} waits: {what}{0:#}",
-                anstyle::Style::new().dimmed(),
-                pod.dir.name
-            );
+            eprintln!("{0}pod {1} waits: {what}{0:#}", anstyle::Style::new().dimmed(), pod.dir.name);
             said = known.clone();
         }
         let silence =

@@ -107,7 +107,7 @@ pub(super) fn foreground(
             let grace = (interrupts > 1).then_some(Duration::ZERO);
             if interrupts == 1 {
                 let (what, it) = if follows.len() > 1 { ("pods", "them") } else { ("pod", "it") };
-                anstream::eprintln!("ending the {what} gracefully; Ctrl-C again kills {it}");
+                eprintln!("ending the {what} gracefully; Ctrl-C again kills {it}");
             }
             for (pod, _, notes) in &mut follows {
                 notes.end_is_known();

@@ -244,7 +244,7 @@ pub(super) fn source(file: &str) -> Result<Source, Error> {
 /// Shows what is wrong with the files; gives the error that says so.
 pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
     for diagnostic in all {
-        anstream::eprintln!("{diagnostic}");
+        eprintln!("{diagnostic}");
     }
     let (errors, files) = (all.len(), files.join(", "));
     Error::Said(format!(
@@ -263,7 +263,7 @@ pub(super) fn read(files: &[String], stored: &Manifest, namespace: &str) -> Resu
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {
-        anstream::eprintln!("{warning}");
+        eprintln!("{warning}");
     }
     Ok(manifest)
 }

@@ -56,7 +56,7 @@ impl Notes {
                 false => event.reason.as_deref() != Some("Created"),
             };
             if self.seen.insert(key) && told {
-                anstream::eprintln!("{}", note(&event, several.then_some(dir.name.as_str())));
+                eprintln!("{}", note(&event, several.then_some(dir.name.as_str())));
             }
         }
     }
@@ -67,7 +67,7 @@ impl Notes {
             && let Some(end) = end(pod)
         {
             self.ended = true;
-            anstream::eprintln!("pod {} {end}", dir.name);
+            eprintln!("pod {} {end}", dir.name);
         }
     }
 }

@@ -101,7 +101,7 @@ pub(in super::super) fn start(
             Target::Pod(number) => format!("port {number} of pod {}", started.dir.name),
             Target::Service(service, number) => format!("port {number} of service {service}"),
         };
-        anstream::eprintln!("published on port {}/{protocol}: {target}", port.host);
+        eprintln!("published on port {}/{protocol}: {target}", port.host);
     }
     Ok(started)
 }
