@@ -42,6 +42,7 @@ pub mod manifest;
 mod network;
 mod roles;
 mod sandbox;
+mod server;
 mod state;
 mod supervisor;
 mod view;

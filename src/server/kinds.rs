@@ -1,0 +1,168 @@
+//! The kinds of objects that are served, as discovery lists them. PURE, and without dependencies: the program in
+//! `scripts/api-tables` reads this file as well.
+
+use std::sync::OnceLock;
+
+/// One kind of object.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Empty for the core group.
+    pub group: &'static str,
+    /// Such as `v1`.
+    pub version: &'static str,
+    /// As URLs have it: `pods`.
+    pub plural: &'static str,
+    /// As objects have it: `Pod`.
+    pub kind: &'static str,
+    /// Whether its objects lie in namespaces.
+    pub namespaced: bool,
+    /// What can be done with it.
+    pub verbs: Vec<&'static str>,
+    /// What users may write for it.
+    pub short_names: Vec<&'static str>,
+    /// Groups of kinds that it belongs to: `all`.
+    pub categories: Vec<&'static str>,
+    /// What lies below one object of it.
+    pub subresources: Vec<Subresource>,
+}
+
+/// What lies below one object, such as `pods/log`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// `log`
+    pub name: &'static str,
+    /// The kind that is sent or given; another group's has that before it: `policy/v1/Eviction`.
+    pub kind: &'static str,
+    /// What can be done with it.
+    pub verbs: Vec<&'static str>,
+}
+
+/// One kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
+/// the program has no pointers to set right.
+const KINDS: &str = "
+pods Pod v1 namespaced kept po all
+configmaps ConfigMap v1 namespaced kept cm -
+secrets Secret v1 namespaced kept - -
+services Service v1 namespaced kept svc all
+persistentvolumeclaims PersistentVolumeClaim v1 namespaced kept pvc -
+endpoints Endpoints v1 namespaced read ep -
+events Event v1 namespaced read ev -
+namespaces Namespace v1 cluster kept ns -
+serviceaccounts ServiceAccount v1 namespaced read sa -
+nodes Node v1 cluster read no -
+endpointslices EndpointSlice discovery.k8s.io/v1 namespaced read - -
+selfsubjectaccessreviews SelfSubjectAccessReview authorization.k8s.io/v1 cluster create - -
+selfsubjectrulesreviews SelfSubjectRulesReview authorization.k8s.io/v1 cluster create - -
+selfsubjectreviews SelfSubjectReview authentication.k8s.io/v1 cluster create - -
+nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
+pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
+";
+
+/// One subresource a line: of which kind in the core group, its own kind, verbs.
+const SUBRESOURCES: &str = "
+pods/attach PodAttachOptions create,get
+pods/ephemeralcontainers Pod get,patch,update
+pods/eviction policy/v1/Eviction create
+pods/exec PodExecOptions create,get
+pods/log Pod get
+pods/portforward PodPortForwardOptions create,get
+pods/resize Pod get,patch,update
+pods/status Pod get,patch,update
+services/status Service get,patch,update
+persistentvolumeclaims/status PersistentVolumeClaim get,patch,update
+namespaces/finalize Namespace update
+namespaces/status Namespace get,patch,update
+nodes/status Node get,patch,update
+serviceaccounts/token authentication.k8s.io/v1/TokenRequest create
+";
+
+/// All kinds, the core group's first.
+pub fn all_kinds() -> &'static [Kind] {
+    static ALL: OnceLock<Vec<Kind>> = OnceLock::new();
+    ALL.get_or_init(|| KINDS.lines().filter_map(parse_kind).collect())
+}
+
+/// The kind that URLs name so.
+pub fn find_kind(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    all_kinds().iter().find(|k| k.group == group && k.version == version && k.plural == plural)
+}
+
+/// Every group with its version, in the order of the table.
+pub fn group_versions() -> Vec<(&'static str, &'static str)> {
+    let mut all: Vec<_> = all_kinds().iter().map(|k| (k.group, k.version)).collect();
+    all.dedup();
+    all
+}
+
+impl Kind {
+    /// `v1`, `discovery.k8s.io/v1`
+    pub fn api_version(&self) -> String {
+        join_group(self.group, self.version)
+    }
+
+    /// `pod`
+    pub fn singular(&self) -> String {
+        self.kind.to_lowercase()
+    }
+
+    /// Whether a verb is among its own.
+    pub fn allows_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// The subresource of a name.
+    pub fn find_subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+}
+
+/// A group and a version as `apiVersion` has them.
+pub fn join_group(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+fn parse_kind(line: &'static str) -> Option<Kind> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [plural, kind, group_version, scope, verbs, short, categories] = words[..] else { return None };
+    let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
+    let list = |word: &'static str| word.split(',').filter(|w| *w != "-").collect();
+    let verbs = match verbs {
+        "kept" => "create,delete,deletecollection,get,list,patch,update,watch",
+        "read" => "get,list,watch",
+        "measured" => "get,list",
+        other => other,
+    };
+    let below = SUBRESOURCES.lines().filter(|_| group.is_empty()).filter_map(|line| {
+        let (path, rest) = line.split_once(' ')?;
+        let (kind, verbs) = rest.split_once(' ')?;
+        let name = path.strip_prefix(plural)?.strip_prefix('/')?;
+        Some(Subresource { name, kind, verbs: verbs.split(',').collect() })
+    });
+    Some(Kind {
+        group,
+        version,
+        plural,
+        kind,
+        namespaced: scope == "namespaced",
+        verbs: list(verbs),
+        short_names: list(short),
+        categories: list(categories),
+        subresources: below.collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_tables_is_read() {
+        assert_eq!(all_kinds().len(), KINDS.trim().lines().count());
+        let below: usize = all_kinds().iter().map(|k| k.subresources.len()).sum();
+        assert_eq!(below, SUBRESOURCES.trim().lines().count());
+        let pods = find_kind("", "v1", "pods").unwrap();
+        assert!(pods.namespaced && pods.allows_verb("watch") && pods.short_names == ["po"]);
+        assert_eq!(pods.find_subresource("eviction").unwrap().kind, "policy/v1/Eviction");
+        assert_eq!(group_versions()[1], ("discovery.k8s.io", "v1"));
+    }
+}
