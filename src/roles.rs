@@ -59,7 +59,7 @@ pub fn init() {
         std::process::exit(main());
     }
     if let Some((_, main)) = ROLES.iter().find(called) {
-        std::process::exit(mapped().map_or(1, |()| main()));
+        std::process::exit(mapped().and_then(|()| hide()).map_or(1, |()| main()));
     }
 }
 
@@ -70,6 +70,15 @@ pub fn init() {
 pub(crate) fn mapped() -> Result<(), podctl_runtime::Error> {
     // SAFETY: a role is started with this descriptor and calls this once.
     settle(unsafe { OwnedFd::from_raw_fd(MAPPED) })
+}
+
+/// Forbids containers, which may share ids with this process and see it (hostPID), to look into it; its children, on their
+/// way into a container or beside one, inherit that. Not before its ids are mapped: only its owner may do that.
+///
+/// # Errors
+/// Those of prctl(2).
+pub(crate) fn hide() -> Result<(), podctl_runtime::Error> {
+    podctl_runtime::forbid_looks()
 }
 
 /// Whether [`init`] was called: without it a role would be this program's own `main`, over and over.

@@ -5,12 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
-use crate::plan::{Action, Plan, Running, cstring};
+use crate::plan::{Action, Plan, Report, Running, cstring};
 use crate::process::Process;
 use crate::seccomp::Program;
 use crate::{credentials, devices, mounts, pty, spawn, sys};
@@ -56,6 +55,52 @@ pub struct Container {
     pub terminal: Option<OwnedFd>,
 }
 
+/// A process on its way into a container. The container may stop it: whoever starts it never waits for it, but looks for
+/// its [`outcome`](Entering::outcome) and ends it when it takes too long.
+#[derive(Debug)]
+pub struct Entering {
+    /// Prepares all outside of the container, where the container cannot see it; a child of the caller.
+    outside: Process,
+    /// What it goes on as; a child of the caller, too.
+    inside: Option<Process>,
+    running: Running,
+    terminal: Option<OwnedFd>,
+}
+
+impl Entering {
+    /// Readable when [`outcome`](Entering::outcome) may have something new to say.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.running.report
+    }
+
+    /// Without waiting: `None` as long as the program is not executing. Its processes are the caller's to reap, once this
+    /// has been asked after their end: until then nobody may take their numbers.
+    ///
+    /// # Errors
+    /// The step that failed; the process is gone then, or about to go.
+    pub fn outcome(&mut self) -> Result<Option<Container>, StartError> {
+        loop {
+            match self.running.hear()? {
+                Report::Busy => return Ok(None),
+                Report::Inside(pid) => self.inside = Process::of_own_child(pid).ok(),
+                Report::Executing => {
+                    let process = self.inside.take().ok_or(StartError::Killed)?;
+                    let terminal = finish(&process, self.terminal.as_ref())?;
+                    return Ok(Some(Container { process, terminal }));
+                }
+            }
+        }
+    }
+
+    /// Ends it, wherever it is.
+    pub fn kill(&self) {
+        for process in [Some(&self.outside), self.inside.as_ref()].into_iter().flatten() {
+            // One that is gone already needs no signal.
+            let _ = process.signal(libc::SIGKILL);
+        }
+    }
+}
+
 /// A container that is being made. Its process builds it by itself and then waits to be told to [`start`](Created::start).
 #[derive(Debug)]
 pub struct Created {
@@ -95,10 +140,10 @@ impl Created {
     /// # Errors
     /// The step that failed; the process is gone then.
     pub fn outcome(&self) -> Result<Option<Option<OwnedFd>>, StartError> {
-        if !self.running.executed(&self.process)? {
-            return Ok(None);
+        match self.running.hear()? {
+            Report::Executing => finish(&self.process, self.terminal.as_ref()).map(Some),
+            Report::Busy | Report::Inside(_) => Ok(None),
         }
-        finish(&self.process, self.terminal.as_ref()).map(Some)
     }
 }
 
@@ -119,6 +164,9 @@ pub fn create(
     let namespaces = Namespaces::of(spec)?;
     let mut plan = Plan::default();
     begin(&mut plan, process, cgroup)?;
+    plan.push(Action::NewSession, "make a session");
+    let terminal = streams(&mut plan, stdio, process, true)?;
+    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
     for (kind, fd) in namespaces.join {
         plan.push(Action::Setns { fd, flags: kind as i32 }, format!("join the {kind} namespace"));
     }
@@ -126,8 +174,6 @@ pub fn create(
         // Only now, so that its root is the cgroup just joined.
         plan.push(Action::Unshare(libc::CLONE_NEWCGROUP), "make a cgroup namespace");
     }
-    let terminal = streams(&mut plan, stdio, process, true)?;
-    plan.push(Action::CloseOthers, "close other file descriptors");
     let propagation = linux.and_then(|linux| linux.rootfs_propagation().as_deref());
     let flags = match propagation {
         Some("private" | "rprivate") => libc::MS_PRIVATE,
@@ -143,41 +189,53 @@ pub fn create(
     finish_root(&mut plan, spec, process, &namespaces.new)?;
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on /dev/pts");
+        plan.push(Action::ClaimTerminal, "make it the controlling terminal");
     }
     let (its_turn, turn) = spawn::pipe()?;
     plan.push(Action::AwaitTurn(its_turn), "wait for its turn");
-    credentials::plan(&mut plan, process, filter)?;
+    credentials::become_user(&mut plan, process, filter)?;
+    credentials::run_program(&mut plan, process, filter)?;
     let pid_namespace = namespaces.pid.as_ref().map(|fd| fd.as_fd());
     let (process, running) = in_pid_namespace(pid_namespace, || plan.start(namespaces.flags, cgroup))?;
-    fcntl(&running.report, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-        .map_err(|errno| Error::sys("watch the container's process", errno))?;
     Ok(Created { process, running, turn: Some(turn), terminal: terminal.socket })
 }
 
 /// Runs another process in the container whose first process `target` is. It gets the container's namespaces (all but the
-/// user namespace, which is the caller's) and is a child of the caller.
+/// user namespace, which is the caller's) and is a child of the caller. Returns while it is still on its way.
+///
+/// All is done outside of the container's PID namespace, into which the process is born last, with the container's root,
+/// identity and filter and nothing open: there is no moment at which the container could borrow anything from it.
+///
+/// # Errors
+/// [`StartError`] when there is something in the spec that cannot be had, or no process.
 pub fn exec(
     target: BorrowedFd<'_>,
     process: &ProcessSpec,
     filter: Option<&Program>,
     stdio: Stdio,
     cgroup: Option<&Cgroup>,
-) -> Result<Container, StartError> {
+) -> Result<Entering, StartError> {
     let mut plan = Plan::default();
     begin(&mut plan, process, cgroup)?;
     let terminal = streams(&mut plan, stdio, process, false)?;
-    plan.push(Action::CloseOthers, "close other file descriptors");
+    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
     let fd = target.try_clone_to_owned().map_err(|e| Error::file("duplicate", "pidfd", e))?;
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | others(target);
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID | others(target);
     plan.push(Action::Setns { fd, flags }, "join the container's namespaces");
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on the container's /dev/pts");
     }
-    credentials::plan(&mut plan, process, filter)?;
-    let (process, running) = in_pid_namespace(Some(target), || plan.start(0, cgroup))?;
-    running.executed(&process)?;
-    let terminal = finish(&process, terminal.socket.as_ref())?;
-    Ok(Container { process, terminal })
+    credentials::become_user(&mut plan, process, filter)?;
+    let (held, gate) = spawn::pipe()?;
+    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
+    plan.push(Action::ForkInside([held, gate]), "go on in the container's PID namespace");
+    plan.push(Action::NewSession, "make a session");
+    if terminal.socket.is_some() {
+        plan.push(Action::ClaimTerminal, "make it the controlling terminal");
+    }
+    credentials::run_program(&mut plan, process, filter)?;
+    let (outside, running) = plan.start(0, cgroup)?;
+    Ok(Entering { outside, inside: None, running, terminal: terminal.socket })
 }
 
 /// Which of these namespaces the target does not share with the caller. Those of the host, which a caller without
@@ -197,8 +255,8 @@ fn others(target: BorrowedFd<'_>) -> i32 {
 /// The terminal of a process that is executing.
 fn finish(process: &Process, socket: Option<&OwnedFd>) -> Result<Option<OwnedFd>, StartError> {
     socket.map(pty::receive).transpose().map_err(|error| {
+        // It is of no use without; whoever reaps its end need not wait for it here.
         let _ = process.signal(libc::SIGKILL);
-        let _ = process.wait();
         error.into()
     })
 }
@@ -225,6 +283,7 @@ fn process_of(spec: &Spec) -> Result<&ProcessSpec, StartError> {
 
 /// The steps that need the caller's view: its `/proc`, its cgroup files.
 fn begin(plan: &mut Plan, process: &ProcessSpec, cgroup: Option<&Cgroup>) -> Result<(), StartError> {
+    plan.push(Action::Undumpable, "forbid others to look into it");
     if let Some(adjustment) = process.oom_score_adj() {
         let value = cstring(adjustment.to_string(), "process.oomScoreAdj")?;
         // Without privileges it can only rise; a lower wish stays one.
@@ -235,7 +294,6 @@ fn begin(plan: &mut Plan, process: &ProcessSpec, cgroup: Option<&Cgroup>) -> Res
     if let Some(cgroup) = cgroup {
         plan.push(Action::JoinCgroup(cgroup.procs()?), "join the cgroup");
     }
-    plan.push(Action::NewSession, "make a session");
     Ok(())
 }
 

@@ -13,8 +13,12 @@ use crate::seccomp::Program;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Adds everything from the resource limits to `execve`.
-pub(crate) fn plan(plan: &mut Plan, process: &Process, seccomp: Option<&Program>) -> Result<(), StartError> {
+/// Adds everything that makes the process what its program is to be: limits, identity, capabilities.
+pub(crate) fn become_user(
+    plan: &mut Plan,
+    process: &Process,
+    seccomp: Option<&Program>,
+) -> Result<(), StartError> {
     let user = process.user();
     for limit in process.rlimits().iter().flatten() {
         let (soft, hard) = (limit.soft(), limit.hard());
@@ -36,14 +40,24 @@ pub(crate) fn plan(plan: &mut Plan, process: &Process, seccomp: Option<&Program>
         };
         plan.push(action, format!("change to the AppArmor profile {profile:?} (is it loaded?)"));
     }
-    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    if !no_new_privileges {
+    if !process.no_new_privileges().unwrap_or(false) {
         // Without no_new_privs a filter wants CAP_SYS_ADMIN, which is about to go.
         push_seccomp(plan, seccomp);
     }
     identity(plan, process)?;
+    // A change of identity may have made it dumpable again (fs.suid_dumpable).
+    plan.push(Action::Undumpable, "forbid others to look into it");
+    Ok(())
+}
+
+/// Adds what comes last: the program itself.
+pub(crate) fn run_program(
+    plan: &mut Plan,
+    process: &Process,
+    seccomp: Option<&Program>,
+) -> Result<(), StartError> {
     plan.push(Action::DieWithParent, "die with the parent");
-    if no_new_privileges {
+    if process.no_new_privileges().unwrap_or(false) {
         plan.push(Action::NoNewPrivileges, "set no_new_privs");
         push_seccomp(plan, seccomp);
     }

@@ -79,6 +79,9 @@ pub enum StartError {
         /// What the kernel answered.
         errno: Errno,
     },
+    /// The process was ended from outside before it ran its program.
+    #[error("the process that was to enter the container was killed on its way (out of memory?)")]
+    Killed,
     /// The program could not be executed.
     #[error("{}", exec_message(program, *.errno))]
     Exec {

@@ -24,9 +24,9 @@ mod sys;
 mod userns;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
-pub use container::{Container, Created, Rootfs, Stdio, create, exec};
+pub use container::{Container, Created, Entering, Rootfs, Stdio, create, exec};
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings};
-pub use process::{ExitStatus, Process};
+pub use process::{ExitStatus, Process, close_other_descriptors, forbid_looks};
 pub use spawn::{Spawn, SpawnStdio, settle, spawn};
 pub use userns::{attach, idmapped, user_namespace};

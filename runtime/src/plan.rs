@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
@@ -34,7 +35,13 @@ pub(crate) enum Action {
     /// Waits until the caller lets the program start; ends the process when it never will.
     AwaitTurn(OwnedFd),
     Streams([OwnedFd; 3]),
-    CloseOthers,
+    /// Closes every descriptor that no later step needs; which those are, [`Plan::start`] fills in.
+    CloseOthers(Vec<RawFd>),
+    /// Goes on as a child of the caller's in the PID namespace that was joined; the pipe holds it until this process has
+    /// told its number.
+    ForkInside([OwnedFd; 2]),
+    /// Nobody without CAP_SYS_PTRACE over the caller can look into the process, until `execve` has changed what it is.
+    Undumpable,
     WriteHost {
         path: CString,
         value: CString,
@@ -95,6 +102,8 @@ pub(crate) enum Action {
         size: Option<(u16, u16)>,
         console: bool,
     },
+    /// Makes the terminal of the standard streams the controlling one.
+    ClaimTerminal,
     OwnStreams(u32),
     Umask(u32),
     WorkingDirectory(CString),
@@ -121,6 +130,23 @@ pub(crate) enum Action {
     },
 }
 
+impl Action {
+    /// The descriptors that it needs to be open.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let raw = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
+        match self {
+            Action::JoinCgroup(fds) => raw(fds),
+            Action::Streams(fds) => raw(fds),
+            Action::ForkInside(fds) => raw(fds),
+            Action::Setns { fd, .. }
+            | Action::AwaitTurn(fd)
+            | Action::MountTree { tree: fd, .. }
+            | Action::Terminal { socket: fd, .. } => vec![fd.as_raw_fd()],
+            _ => Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) action: Action,
@@ -137,7 +163,12 @@ impl Plan {
     }
 
     /// Makes a process in the given new namespaces and a v2 cgroup, which carries out the plan and ends up as its program.
-    pub(crate) fn start(self, flags: u64, cgroup: Option<&Cgroup>) -> Result<(Process, Running), StartError> {
+    pub(crate) fn start(
+        mut self,
+        flags: u64,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<(Process, Running), StartError> {
+        self.note_descriptors();
         let (report_read, report_write) = pipe()?;
         let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
         let (exec_args, exec_env) = self.pointers();
@@ -149,9 +180,22 @@ impl Plan {
             steps::carry_out(&self.0, &exec_args, &exec_env, report_write.as_raw_fd())
         };
         drop((exec_args, exec_env));
+        fcntl(&report_read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|errno| Error::sys("watch the container's process", errno))?;
         let process =
             Process { pid: nix::unistd::Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
         Ok((process, Running { plan: self, report: report_read }))
+    }
+
+    /// Tells each step that closes descriptors which ones the steps after it need.
+    fn note_descriptors(&mut self) {
+        let mut needed = Vec::new();
+        for step in self.0.iter_mut().rev() {
+            match &mut step.action {
+                Action::CloseOthers(keep) => keep.clone_from(&needed),
+                action => needed.extend(action.descriptors()),
+            }
+        }
     }
 
     fn trace(&self, index: u32, at: i32) {
@@ -181,6 +225,16 @@ impl Plan {
     }
 }
 
+/// What a process that carries out a plan has said.
+pub(crate) enum Report {
+    /// Nothing new.
+    Busy,
+    /// It goes on as the process of this number.
+    Inside(i32),
+    /// Its program is executing, or it is gone.
+    Executing,
+}
+
 /// A plan that is being carried out. It owns all that the child was given, until that has its own.
 #[derive(Debug)]
 pub(crate) struct Running {
@@ -190,21 +244,19 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Takes what the child has reported so far: `true` once its program is executing. Waits for that, unless the
-    /// reports are read without blocking.
-    pub(crate) fn executed(&self, process: &Process) -> Result<bool, StartError> {
+    /// Takes what the child has reported, without waiting for more.
+    pub(crate) fn hear(&self) -> Result<Report, StartError> {
         loop {
             match read_pair(&self.report) {
-                Ok(None) => return Ok(true),
+                Ok(None) => return Ok(Report::Executing),
+                Ok(Some((steps::INSIDE, pid))) => return Ok(Report::Inside(pid)),
                 Ok(Some((index, at))) if index & steps::DONE != 0 => {
                     self.plan.trace(index & !steps::DONE, at);
                 }
                 Ok(Some((index, errno))) => {
-                    // It has reported and is about to exit by itself; what remains is to reap it, if nobody has yet.
-                    let _ = process.wait();
                     return Err(self.plan.failure(index as usize, Errno::from_raw(errno)));
                 }
-                Err(Error::Sys { errno: Errno::EAGAIN, .. }) => return Ok(false),
+                Err(Error::Sys { errno: Errno::EAGAIN, .. }) => return Ok(Report::Busy),
                 Err(error) => return Err(error.into()),
             }
         }

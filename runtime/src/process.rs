@@ -1,6 +1,6 @@
 //! A child process held by its pidfd: signals and waits can never reach another process that got the same number.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -38,6 +38,18 @@ impl Process {
         Ok(Process { pid, pidfd })
     }
 
+    /// Takes over a child of the caller's that another child has made.
+    ///
+    /// # Errors
+    /// Those of pidfd_open(2); `ECHILD` when the number is not a child's any more.
+    pub(crate) fn of_own_child(pid: i32) -> Result<Process, Error> {
+        let process = Process::of_child(Pid::from_raw(pid))?;
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        waitid(Id::PIDFd(process.pidfd.as_fd()), flags)
+            .map_err(|errno| Error::sys(format!("look at process {pid}"), errno))?;
+        Ok(process)
+    }
+
     /// Sends a signal; a process that has ended already is [`Error::Sys`] with `ESRCH`.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
@@ -69,4 +81,21 @@ impl Process {
             };
         }
     }
+}
+
+/// Forbids every process without CAP_SYS_PTRACE over this one's user namespace to look into it, to trace it or to take its
+/// descriptors, until it executes another program. Children inherit that.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn forbid_looks() -> Result<(), Error> {
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)
+        .map_err(|errno| Error::sys("forbid others to look into it", errno))
+}
+
+/// Closes every descriptor but the standard streams and those of `keep`, whoever owns them: for a child that was forked and
+/// shall not have what its parent has.
+pub fn close_other_descriptors(keep: &[BorrowedFd<'_>]) {
+    // It can fail only for a wrong range.
+    let _ = sys::close_all_but(keep.iter().map(AsRawFd::as_raw_fd));
 }

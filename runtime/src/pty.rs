@@ -37,7 +37,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<OwnedFd, Error> {
     Err(failed(Errno::ENOMSG))
 }
 
-/// In the child, inside the container's root: opens a pair, makes the slave the controlling terminal and streams 0 to 2.
+/// In the child, inside the container's root: opens a pair and makes the slave streams 0 to 2.
 pub(crate) fn open(socket: RawFd, size: Option<(u16, u16)>, console: bool) -> Sys<()> {
     let master = sys::open(c"/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
     // The container may have put anything there; only a true ptmx is taken.
@@ -52,7 +52,6 @@ pub(crate) fn open(socket: RawFd, size: Option<(u16, u16)>, console: bool) -> Sy
     // The slave comes from the master itself, not from a path.
     let flags = (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) as u64;
     let slave = sys::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags)?;
-    sys::ioctl(slave, libc::TIOCSCTTY, 0)?;
     if console {
         let root = sys::open(c"/", libc::O_PATH)?;
         let tree = sys::clone_tree(slave, sys::EMPTY, false)?;

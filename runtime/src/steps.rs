@@ -16,6 +16,9 @@ const PATH_ONLY: libc::c_int = libc::O_PATH;
 /// Marks the message in which a traced child tells when it has done a step, in microseconds.
 pub(crate) const DONE: u32 = 1 << 31;
 
+/// Marks the message in which the process tells the number of the one that goes on in its place.
+pub(crate) const INSIDE: u32 = u32::MAX;
+
 /// Runs the steps; reports the first that fails, by its index, and ends the process.
 pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>, report: RawFd) -> ! {
     let mut progress = Progress { root: -1, null: -1, report };
@@ -44,7 +47,9 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::NewSession => sys::setsid(),
         Action::AwaitTurn(turn) => await_turn(turn.as_raw_fd(), progress),
         Action::Streams(streams) => redirect(streams, progress),
-        Action::CloseOthers => sys::cloexec_range(3, libc::c_uint::MAX),
+        Action::CloseOthers(keep) => sys::close_all_but(keep.iter().copied().chain([progress.report])),
+        Action::ForkInside([held, gate]) => fork_inside(held.as_raw_fd(), gate.as_raw_fd(), progress),
+        Action::Undumpable => sys::prctl(libc::PR_SET_DUMPABLE, 0, 0),
         Action::WriteHost { path, value, optional } => {
             match write_file(sys::open(path, libc::O_WRONLY), value) {
                 Err(_) if *optional => Ok(()),
@@ -85,6 +90,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::Domainname(name) => sys::setdomainname(name),
         Action::Rlimit { resource, soft, hard } => sys::setrlimit(*resource, *soft, *hard),
         Action::Terminal { socket, size, console } => pty::open(socket.as_raw_fd(), *size, *console),
+        Action::ClaimTerminal => sys::ioctl(0, libc::TIOCSCTTY, 0).map(drop),
         Action::OwnStreams(uid) => own_streams(*uid),
         Action::Umask(mask) => {
             sys::umask(*mask);
@@ -128,11 +134,27 @@ fn await_turn(turn: RawFd, progress: &mut Progress) -> Sys<()> {
     let high = [sys::dup_from(progress.report, 5)?, sys::dup_from(turn, 5)?];
     (3..).zip(high).try_for_each(|(number, fd)| sys::dup3(fd, number))?;
     sys::cloexec_range(3, 4)?;
-    sys::close_range(5)?;
+    sys::close_range(5, libc::c_uint::MAX)?;
     progress.report = 3;
     die_with_parent(progress)?;
     match sys::read(4, &mut [0])? {
         1 => Ok(()),
+        _ => sys::exit(127),
+    }
+}
+
+/// A process can join a PID namespace only by being born in it. The one that is born here is the first that the container
+/// can see, and has nothing any more that the container does not have.
+fn fork_inside(held: RawFd, gate: RawFd, progress: &Progress) -> Sys<()> {
+    if let Some(pid) = sys::fork_sibling()? {
+        crate::spawn::write_pair(progress.report, INSIDE, pid);
+        let _ = sys::write(gate, &[1]);
+        sys::exit(0)
+    }
+    nix::unistd::close(gate)?;
+    // Nothing is done before the caller can know of this process, and nothing at all when it never will.
+    match sys::read(held, &mut [0])? {
+        1 => nix::unistd::close(held),
         _ => sys::exit(127),
     }
 }

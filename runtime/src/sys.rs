@@ -102,6 +102,21 @@ pub(crate) fn clone3(flags: u64, cgroup: Option<RawFd>) -> Sys<Option<(libc::pid
     }
 }
 
+/// Forks; the child is the caller's sibling and sees `None`.
+pub(crate) fn fork_sibling() -> Sys<Option<libc::pid_t>> {
+    // Not `clone3`, which filters cannot look into and so forbid.
+    let flags = libc::CLONE_PARENT as libc::c_ulong;
+    let pid = call!(
+        libc::SYS_clone,
+        flags,
+        0 as libc::c_ulong,
+        0 as libc::c_ulong,
+        0 as libc::c_ulong,
+        0 as libc::c_ulong
+    )?;
+    Ok((pid > 0).then_some(pid as libc::pid_t))
+}
+
 pub(crate) fn exit(code: libc::c_int) -> ! {
     // SAFETY: `_exit` runs no handlers and touches no memory.
     unsafe { libc::_exit(code) }
@@ -132,8 +147,22 @@ pub(crate) fn cloexec_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> 
     call!(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC).map(drop)
 }
 
-pub(crate) fn close_range(first: libc::c_uint) -> Sys<()> {
-    call!(libc::SYS_close_range, first, libc::c_uint::MAX, 0).map(drop)
+pub(crate) fn close_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> {
+    call!(libc::SYS_close_range, first, last, 0).map(drop)
+}
+
+/// Really closes all from 3 on but these: what is only marked to be closed by `execve` can be looked at until then
+/// (CVE-2016-9962).
+pub(crate) fn close_all_but(keep: impl Iterator<Item = RawFd> + Clone) -> Sys<()> {
+    let mut first: libc::c_uint = 3;
+    loop {
+        let kept = keep.clone().map(|fd| fd as libc::c_uint).filter(|&fd| fd >= first).min();
+        let Some(kept) = kept else { return close_range(first, libc::c_uint::MAX) };
+        if kept > first {
+            close_range(first, kept - 1)?;
+        }
+        first = kept + 1;
+    }
 }
 
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> Sys<usize> {

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use podctl_runtime::{
-    Cgroup, Container, Created, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio, StartError,
-    Stdio, create, defaults, exec, spawn,
+    Cgroup, Container, Created, Entering, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio,
+    StartError, Stdio, create, defaults, exec, spawn,
 };
 use serde_json::{Value, json};
 
@@ -215,6 +215,17 @@ fn executed(mut created: Created) -> Result<Container, StartError> {
     }
 }
 
+/// An exec whose program is executing.
+fn entered(mut entering: Entering) -> Container {
+    loop {
+        let mut fds = [PollFd::new(entering.fd().as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::NONE).unwrap();
+        if let Some(container) = entering.outcome().unwrap() {
+            return container;
+        }
+    }
+}
+
 /// Runs a container to its end: how it ended, what it wrote.
 fn run(dir: &Path, spec: Value) -> (ExitStatus, String) {
     let (container, mut output) = start(dir, spec).unwrap_or_else(|error| panic!("{error}"));
@@ -237,7 +248,7 @@ fn exec_joins(dir: &Path) {
         "env": ["PATH=/bin"], "cwd": "/",
     }));
     let (stdio, mut output) = captured();
-    let second = exec(container.process.pidfd.as_fd(), &process, None, stdio, None).unwrap();
+    let second = entered(exec(container.process.pidfd.as_fd(), &process, None, stdio, None).unwrap());
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!(second.process.wait().unwrap(), ExitStatus::Code(5));

@@ -36,16 +36,6 @@ pub(super) struct Making {
     layer: Layer,
 }
 
-impl Making {
-    /// Nothing of it is left.
-    fn give_up(self) {
-        let _ = self.created.process.signal(libc::SIGKILL);
-        let _ = self.created.process.wait();
-        let _ = self.cgroup.as_ref().map(Cgroup::remove);
-        self.layer.remove();
-    }
-}
-
 /// What has been compiled: most containers of a pod have the same.
 pub(super) struct Filters(Vec<(sandbox::Filter, Rc<Program>)>);
 
@@ -136,9 +126,9 @@ impl Supervisor {
         match outcome {
             Ok(terminal) if asked => self.started(run, making, terminal.flatten()),
             // Made ahead, it ended before its turn: then it is made anew, and says what is wrong.
-            Ok(_) => making.give_up(),
+            Ok(_) => self.give_up(run, making),
             Err(e) => {
-                making.give_up();
+                self.give_up(run, making);
                 if asked {
                     self.start_failed(run.clone(), start_failure(&e));
                 }
@@ -196,9 +186,31 @@ impl Supervisor {
 
     fn give_up_made(&mut self, which: impl Fn(&Run) -> bool) {
         let given_up: Vec<Run> = self.making.keys().filter(|run| which(run)).cloned().collect();
-        for making in given_up.iter().filter_map(|run| self.making.remove(run)) {
-            self.poll.forget(making.created.fd());
-            making.give_up();
+        for run in given_up {
+            if let Some(making) = self.making.remove(&run) {
+                self.poll.forget(making.created.fd());
+                self.give_up(&run, making);
+            }
+        }
+    }
+
+    /// Nothing of it is left, but for its cgroup, until its process has ended: nobody waits for that.
+    fn give_up(&mut self, run: &Run, making: Making) {
+        // One that is gone already is still to be reaped.
+        let _ = making.created.process.signal(libc::SIGKILL);
+        making.layer.remove();
+        let gone = making.cgroup.map(|cgroup| (run.clone(), cgroup));
+        self.given_up.extend(gone.map(|gone| (making.created.process.pid.as_raw(), gone)));
+    }
+
+    /// The process of one that was given up has ended. Its cgroup may be that of the next try already.
+    pub(super) fn given_up_ended(&mut self, pid: nix::unistd::Pid) {
+        if let Some((run, cgroup)) = self.given_up.remove(&pid.as_raw())
+            && !self.making.contains_key(&run)
+            && !self.live.contains_key(&run)
+        {
+            // What cannot be removed goes with the pod's.
+            let _ = cgroup.remove();
         }
     }
 

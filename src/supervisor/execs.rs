@@ -3,24 +3,22 @@
 use std::{
     fs,
     io::Read,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler};
 use nix::unistd::{ForkResult, fork, pipe2};
-use podctl_runtime::{Process, Stdio, exec};
+use podctl_runtime::{Process, Stdio, close_other_descriptors};
 
 use super::{
     Supervisor,
-    control::{self, Reply},
+    control::Reply,
     create::nonblocking,
+    enter::{Entrant, Wanted},
     network_handlers::{Check, check},
 };
-use crate::{
-    lifecycle::{Event, Exit, Hook, Probe, Run},
-    sandbox,
-};
+use crate::lifecycle::{Event, Exit, Hook, Probe, Run};
 
 /// How much of a failed command's output is kept for its message.
 const LONGEST_OUTPUT: u64 = 1 << 10;
@@ -41,6 +39,16 @@ pub(super) enum Purpose {
     Probe(Run, Probe),
     /// At what the pod takes of the disk.
     Look,
+}
+
+impl Purpose {
+    /// The run that a hook or probe is of.
+    pub(super) fn run(&self) -> Option<&Run> {
+        match self {
+            Purpose::Hook(run, _) | Purpose::Probe(run, _) => Some(run),
+            Purpose::Client(_) | Purpose::Look => None,
+        }
+    }
 }
 
 /// What a hook or a probe wants done.
@@ -96,38 +104,24 @@ impl Supervisor {
     ) -> Result<(), String> {
         let (ours, theirs) = result_pipe()?;
         let task = task.ok_or("there is no handler")?;
-        // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
-        let slack = match task {
-            Task::Check(_) => Duration::from_secs(2),
-            Task::Exec(_) => Duration::ZERO,
-        };
-        let process = match task {
+        let wanted = match task {
             Task::Exec(action) => {
-                let live = self.live.get(run).ok_or("the container is not running")?;
                 let command = action.command.unwrap_or_default();
-                let process = sandbox::exec_process(&live.spec, command, false);
                 let stdin = fs::File::open("/dev/null").map_err(|e| e.to_string())?.into();
                 let stderr = theirs.try_clone().map_err(|e| e.to_string())?;
                 let stdio = Stdio::Streams { stdin, stdout: theirs, stderr };
-                exec(
-                    live.process.pidfd.as_fd(),
-                    &process,
-                    live.filter.as_deref(),
-                    stdio,
-                    live.cgroup.as_ref(),
-                )
-                .map_err(|e| e.to_string())?
-                .process
+                let wanted = Wanted { command, stdio, size: None, purpose, timeout, output: Some(ours) };
+                return self.enter(run, wanted).map_err(|(message, _)| message);
             }
-            Task::Check(wanted) => {
-                let container = self.container(&run.container);
-                let ports = container.and_then(|c| c.ports.clone()).unwrap_or_default();
-                let ip = self.sandbox.facts.pod_ips.first().cloned().unwrap_or_else(|| "127.0.0.1".into());
-                let limit = timeout.unwrap_or(Duration::from_secs(3600));
-                in_child(&theirs, move || check(&wanted, &ip, &ports, limit))?
-            }
+            Task::Check(wanted) => wanted,
         };
-        let deadline = timeout.map(|t| self.began.elapsed() + t + slack);
+        let container = self.container(&run.container);
+        let ports = container.and_then(|c| c.ports.clone()).unwrap_or_default();
+        let ip = self.sandbox.facts.pod_ips.first().cloned().unwrap_or_else(|| "127.0.0.1".into());
+        let limit = timeout.unwrap_or(Duration::from_secs(3600));
+        let process = in_child(&theirs, &[], move || check(&wanted, &ip, &ports, limit))?;
+        // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
+        let deadline = timeout.map(|t| self.began.elapsed() + t + Duration::from_secs(2));
         let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours) };
         self.execs.insert(exec.process.pid.as_raw(), exec);
         Ok(())
@@ -136,7 +130,8 @@ impl Supervisor {
     /// When the next exec, hook or probe has to be ended.
     pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
         let execs = self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline);
-        execs.chain(self.sleeps.iter().map(|(until, ..)| *until)).min()
+        let entering = self.entering.values().map(Entrant::deadline);
+        execs.chain(entering).chain(self.sleeps.iter().map(|(until, ..)| *until)).min()
     }
 
     /// Ends what has run out of its time.
@@ -146,6 +141,7 @@ impl Supervisor {
             exec.timed_out = true;
             kill_tree(&exec.process);
         }
+        self.end_late_entrants(now);
         for (_, run, hook) in self.sleeps.extract_if(.., |(until, ..)| *until <= now) {
             self.pending.push_back(Event::HookEnded { run, hook, result: Ok(()) });
         }
@@ -154,10 +150,9 @@ impl Supervisor {
     /// A hook or probe does not outlive its container.
     pub(super) fn end_execs_of(&mut self, ended: &Run) {
         self.sleeps.retain(|(_, run, _)| run != ended);
+        self.end_entrants(|purpose| purpose.run() == Some(ended));
         for exec in self.execs.values_mut() {
-            if let Purpose::Hook(run, _) | Purpose::Probe(run, _) = &exec.purpose
-                && run == ended
-            {
+            if exec.purpose.run() == Some(ended) {
                 exec.timed_out = true;
                 let _ = exec.process.signal(libc::SIGKILL);
             }
@@ -174,11 +169,7 @@ impl Supervisor {
             (false, _) => Err(words.trim().to_owned()),
         };
         match exec.purpose {
-            Purpose::Client(id) => {
-                if let Some(socket) = self.connections.get(&id) {
-                    let _ = control::send(socket, &Reply::Ended(code), &[]);
-                }
-            }
+            Purpose::Client(id) => self.answer(id, &Reply::Ended(code), &[]),
             Purpose::Hook(run, hook) => self.pending.push_back(Event::HookEnded { run, hook, result }),
             Purpose::Probe(run, probe) => self.pending.push_back(Event::ProbeEnded { run, probe, result }),
             Purpose::Look => {
@@ -226,14 +217,18 @@ fn kill_tree(process: &Process) {
     let _ = process.signal(libc::SIGKILL);
 }
 
-/// Runs a blocking task in a child of its own; its failure comes through the pipe.
+/// Runs a blocking task in a child of its own, which has nothing open but `result`, through which its failure comes, and
+/// what it is to `keep`.
 pub(super) fn in_child(
     result: &OwnedFd,
+    keep: &[BorrowedFd<'_>],
     task: impl FnOnce() -> Result<(), String>,
 ) -> Result<Process, String> {
     // SAFETY: the supervisor has one thread, so the child may do everything that it could do.
     match unsafe { fork() }.map_err(|e| format!("cannot start a process: {e}"))? {
         ForkResult::Child => {
+            let kept: Vec<_> = keep.iter().copied().chain([result.as_fd()]).collect();
+            close_other_descriptors(&kept);
             let code = match task() {
                 Ok(()) => 0,
                 Err(message) => {

@@ -13,6 +13,7 @@ mod contained;
 mod container_usage;
 pub mod control;
 mod create;
+mod enter;
 mod ephemeral_containers;
 mod events;
 mod eviction;
@@ -45,7 +46,7 @@ pub use log::Limits as LogLimits;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fs,
+    fs, io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
@@ -58,7 +59,7 @@ use k8s_openapi::{
 };
 use nix::sys::{
     socket::{Shutdown, shutdown},
-    wait::{WaitPidFlag, WaitStatus, waitpid},
+    wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
 };
 use podctl_images::{Image, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
@@ -130,6 +131,11 @@ struct Supervisor {
     making: HashMap<Run, create::Making>,
     filters: create::Filters,
     execs: HashMap<i32, Exec>,
+    /// Processes on their way into a container, by number, and the last number given.
+    entering: HashMap<u64, enter::Entrant>,
+    last_entrant: u64,
+    /// Cgroups of containers that were given up, by the process that is being ended.
+    given_up: HashMap<i32, (Run, Cgroup)>,
     /// Hooks that only wait, and until when.
     sleeps: Vec<(Duration, Run, lifecycle::Hook)>,
     connections: HashMap<u64, OwnedFd>,
@@ -203,6 +209,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
     }
     let filters = create::Filters::of(&launch.pod);
     roles::mapped()?;
+    roles::hide()?;
     steps::mark(TRACED, "compile filters, have ids");
     let puller = (launch.images.len() < launch::containers(&launch.pod).count())
         // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
@@ -308,6 +315,9 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         making: HashMap::new(),
         filters,
         execs: HashMap::new(),
+        entering: HashMap::new(),
+        last_entrant: 0,
+        given_up: HashMap::new(),
         sleeps: Vec::new(),
         connections: first.into_iter().collect(),
         attachments: Vec::new(),
@@ -414,6 +424,7 @@ impl Supervisor {
             }
             Source::Connection(id) => self.serve_connection(id),
             Source::Making(run) => self.look_at(&run),
+            Source::Entering(number) => self.look_at_entrant(number),
             Source::Output(run, stream) => self.read_output(&run, stream),
         }
     }
@@ -441,6 +452,7 @@ impl Supervisor {
         let Some(socket) = self.connections.get(&id) else { return };
         match control::receive::<Request>(socket) {
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Ok(None) | Err(_) => {
                 if let Some(socket) = self.connections.remove(&id) {
                     self.poll.forget(&socket);
@@ -465,13 +477,18 @@ impl Supervisor {
 
     /// Reaps every child that has ended: containers, execs, and orphans of either.
     fn reap(&mut self) {
-        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        while let Ok(status) = waitid(Id::All, look) {
             let (pid, exit) = match status {
                 WaitStatus::Exited(pid, code) => (pid, Exit::Code(code)),
                 WaitStatus::Signaled(pid, signal, _) => (pid, Exit::Signal(signal as i32)),
                 _ => return,
             };
+            // What they have said is heard while their numbers are still theirs.
             self.making_ended(pid);
+            self.look_at_entrants();
+            let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            self.given_up_ended(pid);
             if let Some(exec) = self.execs.remove(&pid.as_raw()) {
                 self.exec_ended(exec, exit);
             } else if let Some(run) =

@@ -37,6 +37,8 @@ pub(super) enum Source {
     Connection(u64),
     /// A container is being made.
     Making(Run),
+    /// A process is on its way into a container.
+    Entering(u64),
     /// A container writes.
     Output(Run, Stream),
 }
@@ -145,6 +147,8 @@ impl Poll {
 
     /// Gives a command's connection its number.
     pub(super) fn connection(&mut self, socket: OwnedFd) -> io::Result<(u64, OwnedFd)> {
+        // Whoever connects may never read or write; nothing here waits for it.
+        super::create::nonblocking(&socket)?;
         self.next_connection += 1;
         let id = self.next_connection;
         self.add(&socket, Source::Connection(id))?;

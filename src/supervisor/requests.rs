@@ -14,20 +14,23 @@ use nix::{
     errno::Errno,
     sys::{
         signal::{Signal, kill},
-        socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect, socket},
+        socket::{
+            AddressFamily, Shutdown, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, connect,
+            shutdown, socket,
+        },
     },
     unistd::Pid,
 };
-use oci_spec::runtime::BoxBuilder;
-use podctl_runtime::{Container, Process, Stdio, exec};
+use podctl_runtime::{Process, Stdio};
 
 use super::{
     Live, Supervisor,
     attach::Attachment,
     control::{self, Reply, Request, Usage},
+    enter::Wanted,
     execs::{Exec, Purpose, in_child},
 };
-use crate::{archive, lifecycle::Event, sandbox};
+use crate::{archive, lifecycle::Event};
 
 /// Why a request is refused, and the exit code that says so.
 type Refusal = (String, i32);
@@ -100,33 +103,15 @@ impl Supervisor {
         size: Option<(u16, u16)>,
         fds: Vec<OwnedFd>,
     ) -> Result<(), Refusal> {
-        let started = self.exec_in(container, command, terminal, size, fds)?;
-        let beside: Vec<_> = started.terminal.iter().map(AsFd::as_fd).collect();
-        self.answer(id, &Reply::Started, &beside);
-        self.watch_for_client(id, started.process);
-        Ok(())
-    }
-
-    fn exec_in(
-        &self,
-        container: &str,
-        command: Vec<String>,
-        terminal: bool,
-        size: Option<(u16, u16)>,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Container, Refusal> {
-        let live = self.running(container).ok_or_else(|| (self.why_not_running(container), 1))?;
+        let run = self.live.keys().find(|run| run.container == container).cloned();
+        let run = run.ok_or_else(|| (self.why_not_running(container), 1))?;
         let stdio = match (terminal, <[OwnedFd; 3]>::try_from(fds)) {
             (true, _) => Stdio::Terminal,
             (false, Ok([stdin, stdout, stderr])) => Stdio::Streams { stdin, stdout, stderr },
             (false, Err(_)) => return Err(("standard input, output and error are missing".into(), 1)),
         };
-        let mut process = sandbox::exec_process(&live.spec, command, terminal);
-        if let Some((rows, columns)) = size {
-            process.set_console_size(BoxBuilder::default().height(rows).width(columns).build().ok());
-        }
-        exec(live.process.pidfd.as_fd(), &process, live.filter.as_deref(), stdio, live.cgroup.as_ref())
-            .map_err(|e| (e.to_string(), e.exit_code().unwrap_or(1)))
+        let purpose = Purpose::Client(id);
+        self.enter(&run, Wanted { command, stdio, size, purpose, timeout: None, output: None })
     }
 
     /// The client hears of the end of this process, and takes it with it when it leaves.
@@ -138,6 +123,7 @@ impl Supervisor {
 
     /// A client that leaves takes its command with it, as a closed terminal would.
     pub(super) fn client_left(&mut self, id: u64) {
+        self.end_entrants(|purpose| matches!(purpose, Purpose::Client(of) if *of == id));
         for exec in self.execs.values() {
             if matches!(exec.purpose, Purpose::Client(of) if of == id) {
                 // Its whole group: the number cannot be another's before its leader has been reaped.
@@ -184,10 +170,10 @@ impl Supervisor {
             return Err(("the pipe to copy through is missing".into(), 1));
         };
         let target = live.process.pidfd.as_fd();
-        let copied = in_child(&errors, || {
+        let copied = in_child(&errors, &[target, pipe.as_fd()], || {
             enter_mounts(target).map_err(|e| format!("error: cannot enter the container's mounts: {e}\n"))?;
-            let mut warnings = errors.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"))?;
-            task(pipe.into(), &mut warnings).map_err(|e| format!("error: {e}\n"))
+            let file = |fd: &OwnedFd| fd.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"));
+            task(file(&pipe)?, &mut file(&errors)?).map_err(|e| format!("error: {e}\n"))
         });
         self.watch_for_client(id, copied.map_err(|message| (message, 1))?);
         Ok(())
@@ -238,8 +224,11 @@ impl Supervisor {
 
     pub(super) fn answer(&self, id: u64, reply: &Reply, fds: &[BorrowedFd<'_>]) {
         if let Some(socket) = self.connections.get(&id) {
-            // A client that has left needs no answer.
-            let _ = control::send(socket, reply, fds);
+            let sent = control::send(socket, reply, fds);
+            if sent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+                // It asks and does not read its answers. One that has left needs none.
+                let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
+            }
         }
     }
 }
