@@ -60,6 +60,25 @@ pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
     Ok(entries)
 }
 
+/// Orders the entries of several containers by time. Each container's stay in the order in which they were written, also
+/// where the clock was set back meanwhile.
+pub fn merge_in_order(entries: Vec<Entry>) -> Vec<Entry> {
+    if entries.is_sorted_by(|a, b| a.time <= b.time) {
+        return entries;
+    }
+    let mut latest: HashMap<String, String> = HashMap::new();
+    let key = |entry: Entry| {
+        let latest = latest.entry(entry.container.clone()).or_default();
+        if entry.time > *latest {
+            latest.clone_from(&entry.time);
+        }
+        (latest.clone(), entry)
+    };
+    let mut keyed: Vec<(String, Entry)> = entries.into_iter().map(key).collect();
+    keyed.sort_by(|(a, _), (b, _)| a.cmp(b));
+    keyed.into_iter().map(|(_, entry)| entry).collect()
+}
+
 /// The number of the container's last start, if it was ever started.
 pub(crate) fn last_start(home: &Home, dir: &PodDir, uid: &str, container: &str) -> Option<u32> {
     let files = listed(&home.logs(&dir.namespace, &dir.name, uid).join(container));
@@ -245,8 +264,7 @@ impl Follow {
                 }
             }
         }
-        entries.sort_by(|a, b| a.time.cmp(&b.time));
-        entries
+        merge_in_order(entries)
     }
 
     /// Waits until there may be more, at most so long.
@@ -322,5 +340,16 @@ mod tests {
         assert_eq!(entry.text, b"two words");
         assert_eq!(parse("app", b"2026-01-01T00:00:00Z stdout F ").unwrap().text, b"");
         assert!(parse("app", b"half").is_none());
+    }
+
+    #[test]
+    fn lines_of_one_container_stay_in_order_when_the_clock_is_set_back() {
+        let entry =
+            |container: &str, time: &str| parse(container, format!("{time} stdout F x").as_bytes()).unwrap();
+        let entries =
+            vec![entry("a", "12:00"), entry("a", "11:00"), entry("a", "13:00"), entry("b", "12:30")];
+        let order: Vec<_> =
+            merge_in_order(entries).into_iter().map(|e| format!("{} {}", e.container, e.time)).collect();
+        assert_eq!(order, ["a 12:00", "a 11:00", "b 12:30", "a 13:00"]);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     which::{Which, not_found},
 };
 use crate::{
-    logs::{Entry, Follow, last_start, read},
+    logs::{Entry, Follow, last_start, merge_in_order, read},
     state::{Home, Liveness, PodDir},
 };
 
@@ -225,8 +225,7 @@ fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Er
         let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
         cut.extend(limited(last_lines(&own, tail), args.limit_bytes.filter(|n| *n > 0)));
     }
-    cut.sort_by(|a, b| a.time.cmp(&b.time));
-    show(args, source, &cut);
+    show(args, source, &merge_in_order(cut));
     Ok(follow)
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::{Error, PodHandle};
 use crate::{
-    logs::{Entry, Follow, last_start, read},
+    logs::{Entry, Follow, last_start, merge_in_order, read},
     state::{Liveness, PodDir},
 };
 
@@ -62,8 +62,7 @@ impl PodHandle {
                 entries.extend(read(&container, &path)?);
             }
         }
-        entries.sort_by(|a, b| a.time.cmp(&b.time));
-        Ok(Logs { dir, container, ready: entries.into(), follow: None })
+        Ok(Logs { dir, container, ready: merge_in_order(entries).into(), follow: None })
     }
 }
 

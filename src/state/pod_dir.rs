@@ -11,6 +11,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Event, Pod};
+use nix::fcntl::posix_fallocate;
 
 use super::Error;
 
@@ -24,6 +25,11 @@ pub struct PodDir {
     /// The pod's name.
     pub name: String,
 }
+
+/// The file that holds room for one more writing of the pod.
+const RESERVE: &str = "reserve";
+/// Bytes of it at least.
+const LEAST_RESERVE: u64 = 16 << 10;
 
 /// Whether a pod's supervisor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,10 +133,38 @@ impl PodDir {
         replace(&self.pod_file(), &text)
     }
 
+    /// Keeps room on the disk for one more writing of the pod: its end is to be told when there is no other.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn keep_reserve(&self) -> Result<(), Error> {
+        let path = self.path.join(RESERVE);
+        let room = fs::metadata(self.pod_file()).map_or(0, |meta| meta.len());
+        let length = (2 * room).max(LEAST_RESERVE);
+        File::create(&path)
+            .and_then(|file| Ok(posix_fallocate(file, 0, length.try_into().unwrap_or(i64::MAX))?))
+            .map_err(Error::io("keep room in", path))
+    }
+
+    /// Replaces the pod where the disk has no room but what is [kept](PodDir::keep_reserve) for this.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_into_reserve(&self, pod: &Pod) -> Result<(), Error> {
+        let text = serde_json::to_vec(pod).expect("a Pod is always JSON");
+        let (reserve, path) = (self.path.join(RESERVE), self.pod_file());
+        let opened = File::options().write(true).open(&reserve);
+        // Its blocks are written in place, and those that are not needed are given back for another reserve.
+        opened
+            .and_then(|mut file| file.write_all(&text).and_then(|()| file.set_len(text.len() as u64)))
+            .map_err(Error::io("write", &reserve))?;
+        fs::rename(&reserve, &path).map_err(Error::io("replace", &path))
+    }
+
     /// The pod's events, oldest first; those of the same name are given once, as last written.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::Io`].
     pub fn events(&self) -> Result<Vec<Event>, Error> {
         let path = self.events_file();
         let text = match fs::read(&path) {
@@ -139,13 +173,9 @@ impl PodDir {
             Err(e) => return Err(Error::io("read", &path)(e)),
         };
         let mut events: Vec<Event> = Vec::new();
-        // A last line without its newline is still being written.
-        for line in text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n")) {
-            let event: Event = serde_json::from_slice(line).map_err(|source| Error::Damaged {
-                path: path.clone(),
-                pod: self.name.clone(),
-                source,
-            })?;
+        // A last line without its newline is still being written; one that a full disk has cut says nothing any more.
+        let lines = text.split_inclusive(|b| *b == b'\n').filter(|l| l.ends_with(b"\n"));
+        for event in lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok()) {
             match events.iter_mut().find(|e| e.metadata.name == event.metadata.name) {
                 Some(known) => *known = event,
                 None => events.push(event),
@@ -168,6 +198,19 @@ impl PodDir {
             .open(&path)
             .and_then(|mut file| file.write_all(&line))
             .map_err(Error::io("write", &path))
+    }
+
+    /// Writes these events in place of all that the file says.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn write_events(&self, events: &[Event]) -> Result<(), Error> {
+        let mut text = Vec::new();
+        for event in events {
+            serde_json::to_writer(&mut text, event).expect("an Event is always JSON");
+            text.push(b'\n');
+        }
+        replace(&self.events_file(), &text)
     }
 
     /// What is needed to start the pod again: its objects, secrets among them, and options.
@@ -229,6 +272,10 @@ fn make_dir(path: &Path) -> Result<(), Error> {
 /// reboot, so nothing is synced.
 fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
     let beside = path.with_extension("new");
-    fs::write(&beside, text).map_err(Error::io("write", &beside))?;
+    if let Err(e) = fs::write(&beside, text) {
+        // What was written of it takes room that there is too little of.
+        let _ = fs::remove_file(&beside);
+        return Err(Error::io("write", &beside)(e));
+    }
     fs::rename(&beside, path).map_err(Error::io("replace", path))
 }

@@ -260,6 +260,7 @@ pub fn start(
         Some(lock) => {
             let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
                 dir.write_again(&serde_json::to_vec(&again).expect("plain data"))?;
+                dir.keep_reserve()?;
                 start_trace::mark("client", "take the pod's lock, write its record");
                 launch(home, &dir, lock, pod.clone(), objects.clone(), options, first)
             });

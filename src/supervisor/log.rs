@@ -1,4 +1,7 @@
 //! A container's output as a CRI log file: `TIME stdout|stderr P|F TEXT`, a line a line.
+//!
+//! Promises: a disk without room tears no line and loses none as long as [`MOST_WAITING`] holds them; a rotation that
+//! fails leaves the log where it is.
 
 use std::{
     fs::{self, File},
@@ -7,13 +10,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::logs::rotated;
 
 /// A longer line is written in parts, the last of them marked `F`.
 const LONGEST_PART: usize = 16 << 10;
+/// Bytes of a log that wait for room on the disk; what comes when so many wait is lost, and counted.
+const MOST_WAITING: usize = 1 << 20;
 
 /// How much of a start's output is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,12 +27,20 @@ pub struct Limits {
     pub size: u64,
     /// So many files are kept, the present one among them.
     pub files: usize,
+    /// Logs of so many earlier starts of a container are kept.
+    #[serde(default = "earlier_starts")]
+    pub earlier_starts: u32,
+}
+
+/// The kubelet's maximum-dead-containers-per-container.
+fn earlier_starts() -> u32 {
+    1
 }
 
 impl Default for Limits {
     /// The kubelet's containerLogMaxSize and containerLogMaxFiles.
     fn default() -> Limits {
-        Limits { size: 10 << 20, files: 5 }
+        Limits { size: 10 << 20, files: 5, earlier_starts: earlier_starts() }
     }
 }
 
@@ -38,9 +51,16 @@ pub struct Log {
     path: PathBuf,
     limits: Limits,
     size: u64,
+    /// The size at which it is put aside.
+    full: u64,
+    /// When it was put aside last: the names of what was put aside sort in the order of writing, whatever the clock does.
+    rotated: Timestamp,
     /// What has come of the two streams' last lines.
     partial: [Vec<u8>; 2],
+    /// What is to be written, whole lines but for the first, of which a part may be in the file already.
     out: Vec<u8>,
+    /// Lines, or parts of long ones, that found no room.
+    lost: u64,
 }
 
 /// Which of the two.
@@ -53,7 +73,7 @@ pub enum Stream {
 }
 
 impl Log {
-    /// Makes the file and the directories above it.
+    /// Makes the file and the directories above it, and forgets the logs of starts that are too long ago.
     ///
     /// # Errors
     /// Those of the file system.
@@ -63,28 +83,39 @@ impl Log {
         }
         let file = open(path)?;
         let size = file.metadata()?.len();
-        Ok(Log { file, path: path.into(), limits, size, partial: Default::default(), out: Vec::new() })
+        forget_earlier(path, limits.earlier_starts);
+        let rotated = Timestamp::UNIX_EPOCH;
+        let (partial, out) = (Default::default(), Vec::new());
+        Ok(Log { file, path: path.into(), limits, size, full: limits.size, rotated, partial, out, lost: 0 })
     }
 
     /// Takes bytes as they came from a stream.
     ///
     /// # Errors
-    /// Those of writing; the bytes are then lost, the log goes on.
+    /// Those of writing; what could not be written waits for the next call, or [`Log::flush`].
     pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         let (full, part) = (head(stream, 'F'), head(stream, 'P'));
         let mut rest = bytes;
+        let crowded = self.out.len() >= MOST_WAITING;
         let partial = &mut self.partial[stream as usize];
+        let mut entry = |head: &[u8], partial: &mut Vec<u8>, text: &[u8]| match crowded {
+            false => append_entry(&mut self.out, head, partial, text),
+            true => {
+                self.lost += 1;
+                partial.clear();
+            }
+        };
         loop {
             let end = memchr::memchr(b'\n', rest);
             let mut text = &rest[..end.unwrap_or(rest.len())];
             while partial.len() + text.len() >= LONGEST_PART {
                 let (now, later) = text.split_at(LONGEST_PART - partial.len());
-                entry(&mut self.out, &part, partial, now);
+                entry(&part, partial, now);
                 text = later;
             }
             match end {
                 Some(end) => {
-                    entry(&mut self.out, &full, partial, text);
+                    entry(&full, partial, text);
                     rest = &rest[end + 1..];
                 }
                 None => {
@@ -103,32 +134,90 @@ impl Log {
     pub fn end(&mut self, stream: Stream) -> io::Result<()> {
         let partial = &mut self.partial[stream as usize];
         if !partial.is_empty() {
-            entry(&mut self.out, &head(stream, 'F'), partial, &[]);
+            append_entry(&mut self.out, &head(stream, 'F'), partial, &[]);
         }
         self.flush()
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        let done = self.file.write_all(&self.out);
-        self.size += self.out.len() as u64;
-        self.out.clear();
-        if self.size >= self.limits.size {
+    /// Whether something waits for room.
+    pub fn is_behind(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// The number of lines that were lost since the last call.
+    pub fn take_lost(&mut self) -> u64 {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// Those of writing; the rest of a line that was cut is written first when there is room.
+    pub fn flush(&mut self) -> io::Result<()> {
+        let mut done = 0;
+        let outcome = loop {
+            match self.file.write(&self.out[done..]) {
+                Ok(0) => break Ok(()),
+                Ok(written) => done += written,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => break Err(e),
+            }
+        };
+        self.out.drain(..done);
+        self.size += done as u64;
+        // Only between two lines.
+        if self.size >= self.full && outcome.is_ok() {
             self.rotate()?;
         }
-        done
+        outcome
     }
 
     /// Puts the file aside, begins a new one, and forgets the oldest.
     fn rotate(&mut self) -> io::Result<()> {
-        let now = Timestamp::now();
+        // One that fails is not tried again with every line.
+        self.full = self.size + self.limits.size / 4;
+        let now = Timestamp::now().max(self.rotated + SignedDuration::from_nanos(1));
         let name = self.path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let time = now.strftime("%Y%m%d-%H%M%S.%9f");
-        fs::rename(&self.path, self.path.with_file_name(format!("{name}.{time}")))?;
-        (self.file, self.size) = (open(&self.path)?, 0);
+        let aside = self.path.with_file_name(format!("{name}.{}", now.strftime("%Y%m%d-%H%M%S.%9f")));
+        match fs::rename(&self.path, &aside) {
+            // Somebody has removed it: what is written there nobody sees.
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        match open(&self.path).or_else(|e| reuse_oldest(&self.path).ok_or(e)) {
+            Ok(file) => self.file = file,
+            Err(e) => {
+                fs::rename(&aside, &self.path)?;
+                return Err(e);
+            }
+        }
+        (self.size, self.full, self.rotated) = (0, self.limits.size, now);
         let mut aside = rotated(&self.path);
         let kept = self.limits.files.saturating_sub(1);
         let old = aside.len().saturating_sub(kept);
         aside.drain(..old).try_for_each(fs::remove_file)
+    }
+}
+
+/// Where no file can be made, for want of inodes or descriptors, the oldest one that was put aside begins anew.
+fn reuse_oldest(path: &Path) -> Option<File> {
+    let aside = rotated(path);
+    let oldest = aside.first().filter(|_| aside.len() > 1)?;
+    let file = File::options().append(true).open(oldest).ok()?;
+    file.set_len(0).ok()?;
+    fs::rename(oldest, path).ok()?;
+    Some(file)
+}
+
+/// Removes the logs of starts that are more than so many ago.
+fn forget_earlier(path: &Path, kept: u32) {
+    let number = |path: &Path| path.file_name()?.to_str()?.split_once(".log")?.0.parse::<u32>().ok();
+    let (Some(dir), Some(own)) = (path.parent(), number(path)) else { return };
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if number(&entry.path()).is_some_and(|start| start.saturating_add(kept) < own) {
+            // The next start tries again.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -145,7 +234,7 @@ fn head(stream: Stream, tag: char) -> Vec<u8> {
     format!("{:.9} {name} {tag} ", Timestamp::now()).into_bytes()
 }
 
-fn entry(out: &mut Vec<u8>, head: &[u8], partial: &mut Vec<u8>, text: &[u8]) {
+fn append_entry(out: &mut Vec<u8>, head: &[u8], partial: &mut Vec<u8>, text: &[u8]) {
     for part in [head, partial, text, b"\n"] {
         out.extend_from_slice(part);
     }
@@ -176,7 +265,7 @@ pub fn pump(
             Ok(0) => return Pumped { bytes, ended: true },
             Ok(n) => {
                 also(&buffer[..n]);
-                // A full disk loses output, but never stops the container.
+                // A full disk never stops the container; what waits is written with the next flush.
                 let _ = log.write(stream, &buffer[..n]);
                 bytes += n;
             }
@@ -216,7 +305,7 @@ mod tests {
     fn a_full_file_is_put_aside_and_only_so_many_are_kept_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let mut log = Log::create(&path, Limits { size: 1000, files: 3 }).unwrap();
+        let mut log = Log::create(&path, Limits { size: 1000, files: 3, ..Limits::default() }).unwrap();
         for n in 0..100 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
@@ -247,5 +336,72 @@ mod tests {
             vec![(true, LONGEST_PART), (true, LONGEST_PART), (true, LONGEST_PART), (false, 0), (false, 4)];
         assert_eq!(cut("pieces", 1000), whole);
         assert_eq!(cut("even", LONGEST_PART), whole);
+    }
+
+    #[test]
+    fn a_disk_without_room_tears_no_line_and_what_waits_is_written_when_there_is_some() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = Log::create(&path, Limits::default()).unwrap();
+        log.write(Stream::Stdout, b"before\n").unwrap();
+        let own = std::mem::replace(&mut log.file, File::options().write(true).open("/dev/full").unwrap());
+        assert!(log.write(Stream::Stdout, b"meanwhile\n").is_err());
+        assert!(log.is_behind());
+        let flood = vec![b'\n'; 2 * MOST_WAITING];
+        for _ in 0..2 {
+            assert!(log.write(Stream::Stdout, &flood).is_err());
+        }
+        assert_eq!(log.take_lost(), flood.len() as u64);
+        // As after a short write.
+        let mut file = own.try_clone().unwrap();
+        file.write_all(&log.out.drain(..10).collect::<Vec<_>>()).unwrap();
+        log.file = own;
+        log.flush().unwrap();
+        assert!(!log.is_behind());
+        let entries = crate::logs::read("c", &path).unwrap();
+        let texts: Vec<_> = entries.iter().take(3).map(|e| String::from_utf8_lossy(&e.text)).collect();
+        assert_eq!(texts, ["before", "meanwhile", ""]);
+        assert_eq!(entries.len(), 2 + flood.len());
+    }
+
+    #[test]
+    fn a_rotation_that_fails_loses_nothing_and_comes_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, moved) = (dir.path().join("c"), dir.path().join("moved"));
+        let path = own.join("0.log");
+        let mut log = Log::create(&path, Limits { size: 100, files: 9, ..Limits::default() }).unwrap();
+        let line = [[b'x'; 40].as_slice(), b"\n"].concat();
+        fs::rename(&own, &moved).unwrap();
+        let written: Vec<bool> = (0..3).map(|_| log.write(Stream::Stdout, &line).is_ok()).collect();
+        assert_eq!(written, [true, false, false]);
+        let text = fs::read_to_string(moved.join("0.log")).unwrap();
+        assert_eq!(text.lines().count(), 3);
+        fs::rename(&moved, &own).unwrap();
+        while rotated(&path).is_empty() {
+            log.write(Stream::Stdout, &line).unwrap();
+        }
+        assert!(crate::logs::read("c", &path).unwrap().len() >= 4);
+    }
+
+    #[test]
+    fn logs_of_starts_that_are_long_ago_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let names = || {
+            let mut all: Vec<_> = fs::read_dir(dir.path())
+                .unwrap()
+                .map(|e| e.unwrap().file_name().into_string().unwrap())
+                .collect();
+            all.sort();
+            all
+        };
+        for start in 0..12 {
+            Log::create(&dir.path().join(format!("{start}.log")), Limits::default()).unwrap();
+            fs::write(dir.path().join(format!("{start}.log.20260101-000000.000000000")), "").unwrap();
+        }
+        let kept =
+            ["10.log", "10.log.20260101-000000.000000000", "11.log", "11.log.20260101-000000.000000000"];
+        assert_eq!(names(), kept);
+        Log::create(&dir.path().join("12.log"), Limits { earlier_starts: 0, ..Limits::default() }).unwrap();
+        assert_eq!(names(), ["12.log"]);
     }
 }

@@ -37,6 +37,7 @@ mod starting_client;
 pub mod sweep;
 mod timeline;
 mod trim;
+mod unwritten;
 pub mod userns;
 mod writable_layer;
 
@@ -141,6 +142,7 @@ struct Supervisor {
     connections: HashMap<u64, OwnedFd>,
     attachments: Vec<Attachment>,
     recorder: Recorder,
+    unwritten: unwritten::Unwritten,
     log_limits: log::Limits,
     /// What is read of an output at once.
     buffer: Vec<u8>,
@@ -322,6 +324,7 @@ fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>),
         connections: first.into_iter().collect(),
         attachments: Vec::new(),
         recorder,
+        unwritten: unwritten::Unwritten::default(),
         log_limits: launch.options.log_limits,
         buffer: vec![0; 256 << 10],
         trace,
@@ -362,7 +365,8 @@ impl Supervisor {
                 [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
             let next = deadlines.into_iter().flatten().min();
             let rejoin = self.network.as_ref().and_then(Member::next);
-            let wait = next.map(|at| at.saturating_sub(self.began.elapsed())).into_iter().chain(rejoin).min();
+            let wait = next.map(|at| at.saturating_sub(self.began.elapsed()));
+            let wait = [wait, rejoin, self.next_retry()].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {
@@ -370,6 +374,7 @@ impl Supervisor {
             }
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
+            self.write_what_waits();
             if only_output && self.pending.is_empty() && next.is_none_or(|at| at > self.began.elapsed()) {
                 // The lifecycle has no interest in it, and a container that floods its log none in waiting.
                 self.tell_client();
@@ -402,8 +407,7 @@ impl Supervisor {
                 network.tell_ready(ready(Some(&status)));
             }
             self.pod.status = Some(status);
-            // A full disk must not end the pod; the next change is written again.
-            let _ = self.dir.write(&self.pod);
+            self.write_status();
             steps::mark(TRACED, "write the status");
             self.news = true;
         }
@@ -520,6 +524,7 @@ impl Supervisor {
             .container(&run.container)
             .map(|c| events::termination_message(c, exit, live.layer.termination_log(), &live.log_path));
         self.garbage.push(live.layer);
+        self.close_log(&run.container, live.log);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });
     }
 
@@ -537,6 +542,7 @@ impl Supervisor {
         if let Some(cgroups) = self.cgroups.take() {
             cgroups.remove();
         }
+        self.write_before_leaving();
         let _ = fs::remove_file(self.dir.control_socket());
         if self.delete_requested {
             let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));

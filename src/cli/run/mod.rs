@@ -79,6 +79,9 @@ pub(super) struct Args {
     /// So many log files of a container are kept.
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u16).range(2..))]
     log_max_files: u16,
+    /// Logs of so many earlier starts of a container are kept; `logs --previous` shows the last of them.
+    #[arg(long, default_value = "1")]
+    log_earlier_starts: u32,
     /// Print what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,

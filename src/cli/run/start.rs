@@ -60,7 +60,11 @@ pub(in super::super) fn start(
         backoff_initial: args.backoff_initial,
         backoff_max: args.backoff_max,
         restart_pod_on_init_failure: restart_pod,
-        log_limits: LogLimits { size: args.log_max_size, files: args.log_max_files.into() },
+        log_limits: LogLimits {
+            size: args.log_max_size,
+            files: args.log_max_files.into(),
+            earlier_starts: args.log_earlier_starts,
+        },
         strict_limits: args.strict_limits,
         network: args.network != Network::None,
         publish_all: args.publish_all,
