@@ -40,21 +40,26 @@ mod lifecycle;
 mod logs;
 pub mod manifest;
 mod network;
+mod pod;
+mod process;
+mod puller;
 mod roles;
 mod sandbox;
 mod server;
 mod state;
 mod supervisor;
+mod userns_holder;
 mod view;
+mod wire;
 
 pub use engine::{
     Engine, Error, Exec, ImageError, ImageErrorKind, LogOptions, Logs, Output, PodHandle, PullOptions,
-    Streams, Watch,
+    StartError, Streams, Watch,
 };
 pub use k8s_openapi;
-pub use logs::Entry;
+pub use logs::{Entry, LogLimits};
 pub use network::ports::{HostPort, Target};
 pub use podctl_images::Image;
 pub use roles::init;
 pub use state::Error as StateError;
-pub use supervisor::{Error as StartError, LogLimits, Options};
+pub use wire::Options;

@@ -5,6 +5,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
@@ -195,6 +196,16 @@ impl Cgroup {
         match fs::remove_dir(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes such a directory as soon as the processes that were killed in it are gone; one that stays for two
+    /// seconds is left.
+    pub fn remove_tree_patiently(dir: &Path) {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let began = Instant::now();
+        while Cgroup::remove_tree(dir).is_err() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

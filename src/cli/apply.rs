@@ -8,9 +8,9 @@ use super::{
     run, services, warn,
 };
 use crate::{
+    engine::refresh,
     manifest::Manifest,
     state::{Home, Kept, Liveness},
-    supervisor::refresh,
 };
 
 #[derive(clap::Args)]
@@ -100,7 +100,7 @@ pub(super) fn keep<T: Kept>(
     if word != "unchanged" {
         home.keep(namespace, object)?;
         if let Some(kept) = home.object::<T>(namespace, &name)? {
-            refresh::tell(home, namespace, kept);
+            refresh::tell_pods(home, namespace, kept);
         }
     }
     println!("{}/{name} {word}", objects::singular(kind));

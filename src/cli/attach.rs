@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     state::{Home, PodDir},
-    supervisor::control::{self, Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 /// What is typed to leave a container without ending it.
@@ -50,7 +50,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn attach(dir: &PodDir, container: &str, wanted: &Wanted<'_>) -> Result<End, Error> {
     let socket = dial(dir)?;
     let request = Request::Attach { container: container.to_owned(), input: wanted.stdin };
-    control::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    wire::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
     attached(dir, container, wanted, &socket)
 }
 
@@ -62,7 +62,7 @@ pub(super) fn attached(
     socket: &OwnedFd,
 ) -> Result<End, Error> {
     let keys = detach_keys(wanted.keys).map_err(|e| Error::Said(format!("--detach-keys: {e}")))?;
-    let (terminal, fds) = match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+    let (terminal, fds) = match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(End::Refused(message, exit_code)),
         Some((Reply::Ended(code), _)) => return Ok(End::Exited(code)),

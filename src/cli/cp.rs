@@ -16,7 +16,7 @@ use super::{
 use crate::{
     archive::{self, Destination},
     state::{Home, PodDir},
-    supervisor::control::{self, Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 #[derive(clap::Args)]
@@ -134,12 +134,12 @@ fn into(args: &Args, dir: &PodDir, from: &Side, path: PathBuf) -> Result<i32, Er
 
 fn begin(dir: &PodDir, socket: &OwnedFd, request: &Request, stream: OwnedFd) -> Result<(), Error> {
     let stderr = std::io::stderr();
-    control::send(socket, request, &[stream.as_fd(), stderr.as_fd()]).map_err(unreachable_pod(dir))
+    wire::send(socket, request, &[stream.as_fd(), stderr.as_fd()]).map_err(unreachable_pod(dir))
 }
 
 fn ended(dir: &PodDir, socket: &OwnedFd) -> Result<i32, Error> {
     loop {
-        match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Ended(code), _)) => return Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
             Some(_) => {}

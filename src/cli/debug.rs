@@ -17,11 +17,9 @@ use super::{
     warn,
 };
 use crate::{
+    engine::start,
     state::{Home, PodDir},
-    supervisor::{
-        self, Options,
-        control::{self, Reply, Request},
-    },
+    wire::{self, Options, Reply, Request, read_start_record},
 };
 
 #[derive(clap::Args)]
@@ -186,8 +184,8 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
     };
     let wants = args.attach.unwrap_or(args.stdin);
     let request = Request::Debug { container: Box::new(added), attach: wants };
-    control::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
-    match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+    wire::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Started, _)) => {}
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some(_) | None => return Err(Error::Said(format!("pod {:?} has ended meanwhile", dir.name))),
@@ -364,14 +362,14 @@ fn restrictions(args: &Args, pod: &Pod, target: &str) {
 
 fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> {
     let (copy, container) = copied::pod(args, home, &pod)?;
-    let objects = supervisor::objects(dir)?;
+    let objects = read_start_record(dir)?.objects;
     if args.replace {
         super::delete::delete(home, dir, None, true)?;
     }
     let container = container.filter(|_| args.attach.unwrap_or(args.stdin));
     let first = container.clone().map(|container| Request::Attach { container, input: args.stdin });
     let options = Options { progress: true, ..Options::default() };
-    let started = supervisor::start(home, copy, objects, &options, first.as_ref())?;
+    let started = start::start(home, copy, objects, &options, first.as_ref())?;
     started.warnings.iter().for_each(|w| warn(w));
     match (container, &started.first) {
         (Some(container), Some(socket)) => session(args, &started.dir, &container, socket),

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     engine,
     state::{Home, PodDir},
-    supervisor::control::{self, Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 #[derive(clap::Args)]
@@ -110,8 +110,8 @@ pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Err
 }
 
 fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
-    control::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
-    let mut fds = match control::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+    wire::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
+    let mut fds = match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some((_, fds)) => fds,
         None => return Ok(137),
@@ -147,7 +147,7 @@ fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: b
     let ours = [input, stdout.as_fd(), stderr.as_fd()];
     let fds: Vec<BorrowedFd<'_>> =
         theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
-    control::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
+    wire::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
     drop(theirs);
     Ok(session.run()?.code().unwrap_or(0))
 }

@@ -5,13 +5,13 @@ use podctl_images::{Reference, Store};
 
 use super::{Error, objects, run};
 use crate::{
-    lifecycle::{
-        job::Place,
+    manifest::{Job, Manifest},
+    pod::{
+        Place,
         resources::{
             Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
         },
     },
-    manifest::{Job, Manifest},
     sandbox::{downward_api::memory_of_machine, host_support},
     state::Home,
 };

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, delete, run::exit_code};
+use super::{Error, delete};
 use crate::{
     engine::shown,
-    lifecycle::job::{self, Action, Place, State},
+    engine::start::Started,
+    lifecycle::job::{self, Action, State},
     manifest::Job,
+    pod::{Place, PodExt},
     state::{Home, Liveness},
-    supervisor::Started,
 };
 
 /// The jobs of a run.
@@ -153,7 +154,7 @@ impl Running {
                     self.living.push((place, pod));
                 }
                 (read, _) => {
-                    let code = read.as_ref().map_or(1, exit_code);
+                    let code = read.as_ref().map_or(1, PodExt::exit_code);
                     if code != 0 && self.state.outcome().is_none() {
                         self.failed = Some(code);
                     }

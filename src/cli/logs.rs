@@ -15,14 +15,12 @@ use super::{
 };
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
+    pod::PodExt,
     state::{Home, Liveness, PodDir},
 };
 
 /// Lines of each container when a selector chooses the pods.
 const SELECTED_TAIL: i64 = 10;
-
-/// The annotation that names the container meant when none is.
-const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -164,9 +162,8 @@ fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>
             false => Err(Error::Said(format!("container {wanted} is not valid for pod {name}"))),
         };
     }
-    let annotated = pod.metadata.annotations.as_ref().and_then(|a| a.get(DEFAULT_CONTAINER));
-    if let Some(found) = annotated.filter(|a| all.contains(a)) {
-        return Ok(vec![found.clone()]);
+    if let Some(found) = pod.annotated_container().filter(|a| all.iter().any(|c| c == a)) {
+        return Ok(vec![found.to_owned()]);
     }
     let first = apps.first().cloned().unwrap_or_default();
     if all.len() > 1 {

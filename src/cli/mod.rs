@@ -46,10 +46,9 @@ use clap::{CommandFactory, Parser, Subcommand};
 use print::{complain, print, print_styled, red, warn};
 
 use crate::{
-    engine::{self, PodHandle},
+    engine::{self, PodHandle, StartError},
     network,
     state::{self, Home, PodDir},
-    supervisor,
 };
 
 /// Runs Kubernetes pods on this machine: without root, daemon or cluster.
@@ -144,7 +143,7 @@ enum Error {
     #[error(transparent)]
     State(#[from] state::Error),
     #[error(transparent)]
-    Start(#[from] supervisor::Error),
+    Start(#[from] StartError),
     #[error(transparent)]
     Network(#[from] crate::network::Error),
     #[error(transparent)]

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     engine::Engine,
+    engine::{start::find_host_ip, sweep},
     manifest::{self, Manifest, Named, Source},
     state::{self, Home, Kept},
-    supervisor::{host_ip, sweep},
     view::{self, age, selectors::Labels, tab_stops, yaml},
 };
 
@@ -161,7 +161,7 @@ fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, E
         }
     }
     let seen = || services::all(home, namespace);
-    let host = host_ip().map(|ip| ip.to_string());
+    let host = find_host_ip().map(|ip| ip.to_string());
     match kind {
         Kind::Service => all.extend(seen()?.iter().map(|s| view::service_table::object(s, host.as_deref()))),
         Kind::Endpoints => all.extend(seen()?.iter().filter_map(view::service_table::endpoints)),

@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Error, exec::dial, io, pod_dir};
 use crate::{
     state::{Home, PodDir},
-    supervisor::control::{self, Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 #[derive(clap::Args)]
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         });
     }
     let _ = stdio::stdout().flush();
-    while let Ok(Some(_)) = control::receive::<Reply>(&watched) {}
+    while let Ok(Some(_)) = wire::receive::<Reply>(&watched) {}
     Err(Error::Said("lost connection to pod".into()))
 }
 
@@ -125,8 +125,8 @@ fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
 /// A connection made inside the pod, when it has been taken there.
 fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
     let socket = dial(dir).map_err(|e| e.to_string())?;
-    control::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
-    let inside: OwnedFd = match control::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
+    wire::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
+    let inside: OwnedFd = match wire::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
         Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
         Some((Reply::Refused { message, .. }, _)) => return Err(message),
         _ => return Err("the pod has ended".into()),

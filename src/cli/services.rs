@@ -8,10 +8,10 @@ use super::{
     warn,
 };
 use crate::{
+    engine::start::find_host_ip,
     manifest::Manifest,
     network::{Seen, kept_services, selects},
     state::Home,
-    supervisor::host_ip,
     view,
 };
 
@@ -104,7 +104,7 @@ pub(super) fn describe(home: &Home, namespace: &str, names: &[String]) -> Result
     if chosen.is_empty() && code == 0 {
         eprintln!("No resources found in {namespace} namespace.");
     }
-    let host = host_ip().map(|ip| ip.to_string());
+    let host = find_host_ip().map(|ip| ip.to_string());
     let pages: Vec<String> =
         chosen.iter().map(|s| view::service_table::describe(s, host.as_deref())).collect();
     super::print(&pages.join("\n\n"));

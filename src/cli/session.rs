@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     lifecycle::Exit,
-    supervisor::control::{self, Reply},
+    wire::{self, Reply},
 };
 
 /// The streams of one process; all descriptors of the other side are non-blocking.
@@ -144,7 +144,7 @@ impl Session<'_> {
                         }
                     }
                     Meaning::Socket => {
-                        let end = match control::receive::<Reply>(self.socket) {
+                        let end = match wire::receive::<Reply>(self.socket) {
                             Ok(Some((Reply::Ended(code), _))) => End::Exited(code),
                             Ok(Some((Reply::Refused { message, exit_code }, _))) => {
                                 End::Refused(message, exit_code)

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     state::{Home, Liveness, PodDir},
-    supervisor::control::{self, Reply, Request, Usage},
+    wire::{self, Reply, Request, Usage},
 };
 
 /// So long CPU time is watched for a rate.
@@ -135,8 +135,8 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
 
 fn usage(dir: &PodDir) -> Result<Vec<Usage>, Error> {
     let socket = dial(dir)?;
-    control::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
-    match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+    wire::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
+    match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Usage(usage), _)) => Ok(usage),
         _ => Ok(Vec::new()),
     }

@@ -14,7 +14,7 @@ use super::{
     objects::{self, Kind},
 };
 use crate::{
-    manifest::quantity_bytes,
+    pod::quantity::quantity_bytes,
     sandbox,
     state::{Home, VolumeDir, plain_claim},
 };

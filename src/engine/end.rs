@@ -10,13 +10,10 @@ use nix::sys::{
     time::{TimeVal, TimeValLike},
 };
 
-use super::{Error, exec::unreachable_pod, io};
+use super::{Error, exec::unreachable_pod, io, sweep};
 use crate::{
     state::{Home, Liveness, PodDir},
-    supervisor::{
-        control::{self, Reply, Request},
-        sweep,
-    },
+    wire::{self, Reply, Request},
 };
 
 /// Asks a living supervisor for the end; a pod that has none is forgotten at once.
@@ -29,7 +26,7 @@ pub(crate) fn request(
         sweep::remove(home, dir)?;
         return Ok(None);
     }
-    let socket = match control::dial(&dir.control_socket()) {
+    let socket = match wire::dial(&dir.control_socket()) {
         Ok(socket) => socket,
         // It has just ended by itself.
         Err(_) if dir.liveness() != Liveness::Alive => {
@@ -38,7 +35,7 @@ pub(crate) fn request(
         }
         Err(e) => return Err(unreachable_pod(dir)(e)),
     };
-    control::send(&socket, &Request::Delete { grace_period }, &[]).map_err(unreachable_pod(dir))?;
+    wire::send(&socket, &Request::Delete { grace_period }, &[]).map_err(unreachable_pod(dir))?;
     Ok(Some(socket))
 }
 
@@ -57,7 +54,7 @@ pub(crate) fn gone(
             setsockopt(&socket, ReceiveTimeout, &left).map_err(io("wait for the pod's end"))?;
         }
         // Nothing comes: the connection ends with the supervisor.
-        while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
+        while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
         if deadline.is_some_and(|d| d <= Instant::now()) && dir.liveness() == Liveness::Alive {
             return Ok(false);
         }
@@ -72,7 +69,7 @@ pub(crate) fn gone(
 
 /// Asks for the end and does not wait; a pod that is gone already needs no asking.
 pub(crate) fn ask(dir: &PodDir, grace_period: Option<Duration>) {
-    if let Ok(socket) = control::dial(&dir.control_socket()) {
-        let _ = control::send(&socket, &Request::Delete { grace_period }, &[]);
+    if let Ok(socket) = wire::dial(&dir.control_socket()) {
+        let _ = wire::send(&socket, &Request::Delete { grace_period }, &[]);
     }
 }

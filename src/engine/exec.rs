@@ -10,8 +10,9 @@ use serde::Deserialize;
 
 use super::{Error, PodHandle, io};
 use crate::{
+    pod::DEFAULT_CONTAINER_ANNOTATION,
     state::{Error as StateError, Liveness, PodDir},
-    supervisor::control::{self, Reply, Request},
+    wire::{self, Reply, Request},
 };
 
 /// The three streams of a command. They go into the container as they are: a terminal should not,
@@ -51,7 +52,7 @@ impl Exec {
     /// # Errors
     /// [`Error::Ended`] when the pod ended, and the command with it.
     pub fn wait(self) -> Result<i32, Error> {
-        match control::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
+        match wire::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Ended(code), _)) => Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) | None => Err(Error::Ended(self.dir.name)),
@@ -76,8 +77,8 @@ impl PodHandle {
         let command = command.iter().map(ToString::to_string).collect();
         let request = Request::Exec { container, command, terminal: false, size: None };
         let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        control::send(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
-        match control::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        wire::send(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
+        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) => Ok(Exec { dir: dir.clone(), socket }),
             None => Err(Error::Ended(dir.name.clone())),
@@ -136,7 +137,7 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
     let damaged = |source| StateError::Damaged { path, pod: dir.name.clone(), source };
     let outline: Outline = serde_json::from_slice(&text).map_err(damaged)?;
     let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
-    let annotated = outline.metadata.annotations.get("kubectl.kubernetes.io/default-container");
+    let annotated = outline.metadata.annotations.get(DEFAULT_CONTAINER_ANNOTATION);
     if let Some(name) = annotated.filter(|n| names.contains(n)) {
         return Ok((name.clone(), Vec::new()));
     }
@@ -146,7 +147,7 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
 
 /// A connection to the pod's supervisor.
 pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
-    control::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
+    wire::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
         Liveness::Absent => missing(dir),
         Liveness::Ended => Error::Ended(dir.name.clone()),
         Liveness::Alive => unreachable_pod(dir)(e),

@@ -4,20 +4,27 @@
 use std::{
     fs::File,
     io::{Read, Seek, Write},
-    os::fd::{AsFd, FromRawFd},
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
-use nix::{
-    sched::CloneFlags,
-    sys::memfd::{MFdFlags, memfd_create},
-};
+use nix::sched::CloneFlags;
 use podctl_images::{Error as StoreError, Image, Options, Platform, Reference, Store};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
 use super::Engine;
-use crate::supervisor::{bars::LayerBars, role};
+use crate::{
+    process::{
+        Role, create_memory_file,
+        descriptors::{
+            images::{ANSWER, TASK},
+            take_descriptor,
+        },
+        start_role,
+    },
+    puller::layer_bars::LayerBars,
+};
 
 /// How to pull.
 #[derive(Clone, Debug, Default)]
@@ -82,10 +89,6 @@ enum Work {
 /// The images that were pulled or loaded, or are gone.
 type Answer = Result<Vec<Image>, ImageError>;
 
-/// Descriptors of the role: the task, and where the answer goes.
-const TASK: i32 = 3;
-const ANSWER: i32 = 4;
-
 impl Engine {
     /// Fetches an image, such as `busybox:1.36`; layers that are there already are not fetched again.
     ///
@@ -131,13 +134,15 @@ impl Engine {
             return carry_out(&task);
         }
         let (mappings, _) = IdMappings::of_user().map_err(other)?;
-        let mut document = memfd().map_err(other)?;
-        let mut answer = memfd().map_err(other)?;
+        let mut document = create_memory_file(c"podctl-images").map_err(other)?;
+        let mut answer = create_memory_file(c"podctl-images").map_err(other)?;
         let text = serde_json::to_vec(&task).expect("plain data");
         document.write_all(&text).and_then(|()| document.rewind()).map_err(other)?;
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
         let fds = [(document.as_fd(), TASK), (answer.as_fd(), ANSWER)];
-        let ended = role("images", namespaces, Some(&mappings), &[], &fds).and_then(|p| p.wait());
+        let ended =
+            start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("images") })
+                .and_then(|p| p.wait());
         let ended = ended.map_err(other)?;
         let mut text = Vec::new();
         answer.rewind().and_then(|()| answer.read_to_end(&mut text)).map_err(other)?;
@@ -146,16 +151,13 @@ impl Engine {
     }
 }
 
-fn memfd() -> std::io::Result<File> {
-    Ok(File::from(memfd_create(c"podctl-images", MFdFlags::MFD_CLOEXEC)?))
-}
-
 /// The role's life.
 pub(crate) fn main() -> i32 {
     // Who ends the command means its work. A parent that is gone already is the same race as a late kill.
     let _ = nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL));
     // SAFETY: this process was started by `Engine::change` with these descriptors, for nobody else.
-    let (task, mut answer) = unsafe { (File::from_raw_fd(TASK), File::from_raw_fd(ANSWER)) };
+    let (task, mut answer) =
+        unsafe { (File::from(take_descriptor(TASK)), File::from(take_descriptor(ANSWER))) };
     let Ok(task) = serde_json::from_reader(task) else { return 2 };
     let text = serde_json::to_vec(&carry_out(&task)).expect("plain data");
     i32::from(answer.write_all(&text).is_err())

@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Error, PodHandle};
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
+    pod::PodExt,
     state::{Liveness, PodDir},
 };
 
@@ -36,11 +37,7 @@ impl PodHandle {
     pub fn logs(&self, options: &LogOptions) -> Result<Logs, Error> {
         let dir = self.dir.clone();
         let pod = dir.read()?;
-        let spec = pod.spec.unwrap_or_default();
-        let init = spec.init_containers.into_iter().flatten().map(|c| c.name);
-        let apps = spec.containers.into_iter().map(|c| c.name);
-        let ephemeral = spec.ephemeral_containers.into_iter().flatten().map(|c| c.name);
-        let mut containers: Vec<String> = init.chain(apps).chain(ephemeral).collect();
+        let mut containers: Vec<String> = pod.container_names().map(str::to_owned).collect();
         let container = options.container.clone();
         if let Some(wanted) = &container {
             containers.retain(|c| c == wanted);
@@ -52,7 +49,7 @@ impl PodHandle {
             let follow = Some(Follow::new(&self.home, &dir)?);
             return Ok(Logs { dir, container, ready: VecDeque::new(), follow });
         }
-        let uid = pod.metadata.uid.unwrap_or_default();
+        let uid = pod.uid().to_owned();
         let mut entries = Vec::new();
         for container in containers {
             let last = last_start(&self.home, &dir, &uid, &container);

@@ -8,6 +8,9 @@ mod exec;
 pub(crate) mod images;
 mod logs;
 mod pod;
+pub(crate) mod refresh;
+pub(crate) mod start;
+pub(crate) mod sweep;
 
 pub(crate) use end::{ask, gone, request};
 pub use exec::{Exec, Output, Streams};
@@ -16,6 +19,9 @@ pub use images::{ImageError, ImageErrorKind, PullOptions};
 pub use logs::{LogOptions, Logs};
 pub(crate) use pod::shown;
 pub use pod::{PodHandle, Watch};
+pub use start::Error as StartError;
+
+use self::start::{Started, gather};
 
 use std::path::Path;
 
@@ -26,7 +32,7 @@ use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
     sandbox::{Objects, host_support},
     state::{self, Home, Liveness},
-    supervisor::{self, Options, Started, gather},
+    wire::{Options, Request},
 };
 
 /// One user's podctl: the pods and images below two directories.
@@ -51,7 +57,7 @@ pub enum Error {
     State(#[from] state::Error),
     /// A pod could not be started, or what is left of it not cleared away.
     #[error(transparent)]
-    Start(#[from] supervisor::Error),
+    Start(#[from] StartError),
     /// Something about an image.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -171,11 +177,11 @@ impl Engine {
         pod: Pod,
         from: [&Manifest; 2],
         options: &Options,
-        first: Option<&supervisor::control::Request>,
+        first: Option<&Request>,
     ) -> Result<Started, Error> {
         let warnings = unmet(&pod)?;
         let objects = self.gather(&pod, from, options.progress)?;
-        let mut started = supervisor::start(&self.home, pod, objects, options, first)?;
+        let mut started = start::start(&self.home, pod, objects, options, first)?;
         started.warnings.splice(0..0, warnings);
         Ok(started)
     }
@@ -238,7 +244,7 @@ impl Engine {
 }
 
 fn initialised() -> Result<(), Error> {
-    if crate::roles::initialised() { Ok(()) } else { Err(Error::NotInitialised) }
+    if crate::process::is_initialised() { Ok(()) } else { Err(Error::NotInitialised) }
 }
 
 /// Whether this machine can give what the pod asks for; what it can give in part only is a warning.

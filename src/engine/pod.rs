@@ -7,15 +7,16 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 
-use super::{Error, dial, gone, request, unreachable_pod};
+use super::{
+    Error, dial, gone, request,
+    start::{self, Started},
+    unreachable_pod,
+};
 pub use crate::logs::Watch;
 use crate::{
     network::ports::HostPort,
     state::{Home, Liveness, PodDir},
-    supervisor::{
-        self, Started,
-        control::{self, Reply, Request},
-    },
+    wire::{self, Reply, Request},
 };
 
 /// Looked at so often without a change: a supervisor that is killed may change no file.
@@ -140,11 +141,11 @@ impl PodHandle {
     /// [`Error::State`], [`Error::Unreachable`].
     pub fn stop(&self, grace_period: Option<Duration>) -> Result<(), Error> {
         self.dir.read()?;
-        if let (Ok(socket), true) = (control::dial(&self.dir.control_socket()), self.is_alive()) {
+        if let (Ok(socket), true) = (wire::dial(&self.dir.control_socket()), self.is_alive()) {
             let request = Request::Stop { grace_period };
-            control::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+            wire::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
             // Nothing comes: the connection ends with the supervisor.
-            while let Ok(Some(_)) = control::receive::<Reply>(&socket) {}
+            while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
         }
         self.reap();
         Ok(())
@@ -167,7 +168,7 @@ impl PodHandle {
     /// # Errors
     /// [`Error::Start`].
     pub fn start(&self) -> Result<PodHandle, Error> {
-        Ok(PodHandle::started(&self.home, supervisor::start_again(&self.home, &self.dir)?))
+        Ok(PodHandle::started(&self.home, start::start_again(&self.home, &self.dir)?))
     }
 
     /// Starts every container anew, init containers first (R-INIT-3); an ended pod as
@@ -181,8 +182,8 @@ impl PodHandle {
             return self.start();
         }
         let socket = dial(&self.dir)?;
-        control::send(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
-        control::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
+        wire::send(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
+        wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
         Ok(self.clone())
     }
 

@@ -10,9 +10,7 @@ mod advance;
 mod ephemeral;
 mod event;
 pub mod job;
-mod printed;
 mod probes;
-pub mod resources;
 mod restart;
 mod spec;
 mod state;
@@ -23,7 +21,6 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
-pub use printed::printed;
 pub use spec::Spec;
 pub use state::State;
 

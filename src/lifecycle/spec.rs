@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 
 use super::Options;
+use crate::pod::{ContainerExt, resources};
 
 /// A container's place in the pod's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +54,10 @@ impl Spec {
         let meta = &pod.metadata;
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let spec = pod.spec.clone().unwrap_or_default();
-        let qos_class = super::resources::qos_class(&spec);
+        let qos_class = resources::qos_class(&spec);
         let ahead = may_be_made_ahead(&spec);
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
-            let kind = if c.restart_policy.as_deref() == Some("Always") { Kind::Sidecar } else { Kind::Init };
+            let kind = if c.is_sidecar() { Kind::Sidecar } else { Kind::Init };
             (kind, c)
         });
         let containers: Vec<_> = init.chain(spec.containers.into_iter().map(|c| (Kind::App, c))).collect();

@@ -5,7 +5,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::lifecycle::resources::container_requests;
+use crate::pod::{ContainerExt, DEFAULT_GRACE_PERIOD_SECONDS, resources::container_requests};
 
 /// Longest prefix that is kept of a generateName.
 const LONGEST_PREFIX: usize = 58;
@@ -27,7 +27,7 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
     let Some(spec) = &mut pod.spec else { return };
     spec.restart_policy.get_or_insert_with(|| "Always".into());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
-    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
     spec.security_context.get_or_insert_default();
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         self::container(container);
@@ -71,8 +71,7 @@ fn resources(spec: &mut PodSpec) {
 }
 
 fn container(container: &mut Container) {
-    let image = container.image.clone().unwrap_or_default();
-    container.image_pull_policy.get_or_insert_with(|| pull_policy(&image).into());
+    container.image_pull_policy = Some(container.pull_policy().to_owned());
     container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
     container.termination_message_policy.get_or_insert_with(|| "File".into());
     for port in container.ports.iter_mut().flatten() {
@@ -100,15 +99,5 @@ fn probe(probe: &mut Probe) {
     if let Some(get) = &mut probe.http_get {
         get.path.get_or_insert_with(|| "/".into());
         get.scheme.get_or_insert_with(|| "HTTP".into());
-    }
-}
-
-/// R-IMG-1: Always for `:latest` or no tag.
-pub fn pull_policy(image: &str) -> &'static str {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    match name.split_once('@') {
-        Some(_) => "IfNotPresent",
-        None if name.ends_with(":latest") || !name.contains(':') => "Always",
-        None => "IfNotPresent",
     }
 }

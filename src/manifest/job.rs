@@ -16,7 +16,7 @@ use super::{
     validate::{one_of, within},
     workload::{self, Found, Instances, MOST},
 };
-use crate::lifecycle::job::{Place, indexes};
+use crate::pod::{Place, parse_indexes};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -362,7 +362,8 @@ fn success_rule(rule: &SuccessPolicyRule, completions: i32, path: &str, report: 
         let what = "Required value: at least one of succeededCount or succeededIndexes must be specified";
         report.error(path, what);
     }
-    let listed = rule.succeeded_indexes.as_ref().map(|text| (text, indexes(text, completions.max(0) as u32)));
+    let listed =
+        rule.succeeded_indexes.as_ref().map(|text| (text, parse_indexes(text, completions.max(0) as u32)));
     if let Some((text, Err(why))) = &listed {
         let message = format!("Invalid value: {text:?}: error parsing succeededIndexes: {why}");
         report.error(&at("succeededIndexes"), message);

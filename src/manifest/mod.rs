@@ -7,7 +7,6 @@ mod decode;
 mod defaults;
 mod job;
 mod object_names;
-mod quantity;
 mod references;
 pub mod schema;
 mod security;
@@ -18,10 +17,9 @@ mod typed;
 mod validate;
 mod workload;
 
-pub use defaults::{generated_name, pull_policy};
+pub use defaults::generated_name;
 pub use job::Job;
 pub use object_names::{Named, names};
-pub use quantity::{quantity_bytes, quantity_millis, quantity_text};
 pub use references::{Reference, named, references};
 
 use std::{collections::HashMap, fmt};

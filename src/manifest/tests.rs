@@ -1,5 +1,5 @@
 use super::*;
-use crate::lifecycle::job::Place;
+use crate::pod::{Place, quantity::quantity_bytes};
 
 fn errors(text: &str) -> Vec<String> {
     let source = Source { name: "pod.yaml".into(), text: text.into() };

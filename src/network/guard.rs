@@ -11,7 +11,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -26,20 +26,19 @@ use nix::{
 };
 use podctl_runtime::{IdMappings, Process};
 
-use super::{ALIVE, Error, RECORD, keeper, kept_services, open_lock, root_uplink, socket_path, step};
+use super::{ALIVE, Error, RECORD, kept_services, open_lock, root_uplink, socket_path, step};
 use crate::{
-    state::{Home, Liveness},
-    supervisor::{
-        children,
-        control::{Reply, Request, dial, receive, send},
-        detach_from_terminal, role,
+    process::{
+        Role, children,
+        descriptors::{
+            guard::{HOME, KEEPER},
+            keeper, take_descriptor,
+        },
+        detach_from_terminal, start_role,
     },
+    state::{Home, Liveness},
+    wire::{Reply, Request, dial, receive, send},
 };
-
-/// Descriptor of the guarded keeper.
-const KEEPER: RawFd = 3;
-/// Descriptors of the user's two directories; the environment may name others.
-const HOME: [RawFd; 2] = [4, 5];
 
 /// How long a supervisor may take to hand out the namespaces. Without them the pods that live are on a network of their
 /// own; so a machine that is busy, or has just woken, is waited for.
@@ -124,7 +123,7 @@ pub(super) fn start(
         }
         "network"
     };
-    role(name, namespaces, mappings, &join, &fds).map_err(|e| {
+    start_role(&Role { name, namespaces, mappings, join: &join, fds: &fds }).map_err(|e| {
         let _ = fs::remove_file(&path);
         e.into()
     })
@@ -144,7 +143,7 @@ pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
     let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
     let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
     let fds = [(keeper.pidfd.as_fd(), KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1])];
-    let guard = role("network-guard", CloneFlags::empty(), None, &[], &fds)?;
+    let guard = start_role(&Role { fds: &fds, ..Role::named("network-guard") })?;
     children::leave(&guard);
     Ok(())
 }
@@ -156,7 +155,7 @@ pub fn main() -> i32 {
     // It ends with its keeper. Blocked rather than ignored, which the next keeper and its helper would inherit.
     let _ = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]).thread_block();
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
-    let mut keeper = unsafe { OwnedFd::from_raw_fd(KEEPER) };
+    let mut keeper = unsafe { take_descriptor(KEEPER) };
     let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
     let (Ok(runtime), Ok(data)) = (runtime, data) else { return 1 };
     let home = Home { runtime, data };

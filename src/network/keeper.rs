@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -54,26 +54,16 @@ use super::{
     uplink,
 };
 use crate::{
-    roles,
-    state::Home,
-    supervisor::{
-        control::{receive, send},
-        detach_from_terminal,
+    process::{
+        descriptors::{
+            keeper::{DATA, DIRECTORY, LISTENER, LOCK, NAMESPACE},
+            take_descriptor,
+        },
+        detach_from_terminal, wait_until_mapped,
     },
+    state::Home,
+    wire::{receive, send},
 };
-
-/// Descriptor of the listening socket.
-pub const LISTENER: RawFd = 3;
-/// Descriptor of the lock under which a keeper starts and ends.
-pub const LOCK: RawFd = 4;
-/// Descriptor of podctl's data directory, where Services are kept.
-pub const DATA: RawFd = 5;
-/// Descriptor of the network namespace that a keeper which was killed has left.
-pub const NAMESPACE: RawFd = 6;
-/// Descriptor of the lock that tells that the keeper lives; it only has to be open.
-pub const LIFE: RawFd = 7;
-/// Descriptor of the directory that holds the keeper's socket and [`RECORD`].
-pub const DIRECTORY: RawFd = 8;
 
 /// How long it stays when nobody comes.
 const IDLE: Duration = Duration::from_secs(10);
@@ -148,9 +138,9 @@ fn live(follows: bool) -> i32 {
     let terminations = SigSet::from(Signal::SIGTERM);
     let _ = terminations.thread_block();
     // SAFETY: this process was started with these descriptors, and nobody else has taken them.
-    let (listener, lock) = unsafe { (OwnedFd::from_raw_fd(LISTENER), File::from_raw_fd(LOCK)) };
+    let (listener, lock) = unsafe { (take_descriptor(LISTENER), File::from(take_descriptor(LOCK))) };
     // SAFETY: as above; a keeper that follows another has this one, too.
-    let left = follows.then(|| unsafe { OwnedFd::from_raw_fd(NAMESPACE) });
+    let left = follows.then(|| unsafe { take_descriptor(NAMESPACE) });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let done = runtime
         .and_then(|runtime| LocalSet::new().block_on(&runtime, keep(&listener, &lock, left, &terminations)));
@@ -175,7 +165,7 @@ async fn keep(
     let follows = left.is_some();
     // Capabilities are enough for this; the ids may still be being mapped.
     let (inside, opened) = Inside::new(left)?;
-    roles::mapped().map_err(io::Error::other)?;
+    wait_until_mapped().map_err(io::Error::other)?;
     let Opened { namespace, route, filter, routes, range, v6, host, links, resolver, .. } = opened;
     let namespace = Arc::new(namespace);
     let record = beside_socket(RECORD);

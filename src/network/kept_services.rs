@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     state::{self, Home},
-    supervisor::control::{dial, send},
+    wire::{dial, send},
 };
 
 /// Where a NodePort that is not chosen lies, as in a cluster.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     state::Home,
-    supervisor::control::{dial, receive, send},
+    wire::{dial, receive, send},
 };
 
 /// First and longest wait for the next keeper.

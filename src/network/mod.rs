@@ -46,11 +46,9 @@ pub use registry::{Backend, Registration, Seen, selects};
 
 use self::ports::HostPort;
 use crate::{
+    process::children,
     state::Home,
-    supervisor::{
-        children,
-        control::{dial, receive, send},
-    },
+    wire::{dial, receive, send},
 };
 
 /// The pod's end of its link.

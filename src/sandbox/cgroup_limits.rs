@@ -7,7 +7,7 @@ use oci_spec::runtime::{
 };
 
 use super::{Error, container_spec::built};
-use crate::lifecycle::resources::{Amounts, effective_limits, effective_requests, limits, requests};
+use crate::pod::resources::{Amounts, effective_limits, effective_requests, limits, requests};
 
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.
 pub const PIDS: i64 = 4096;

@@ -21,7 +21,7 @@ use super::{
     Error, Sandbox, cgroup_limits, environment, mounts,
     security_context::{self, Filter, Security},
 };
-use crate::lifecycle::resources::oom_score_adj;
+use crate::pod::resources::oom_score_adj;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use podctl_images::Image;
 
 use super::{Error, Objects, config_files::Files, downward_api, fs_group};
-use crate::manifest::quantity_bytes;
+use crate::pod::quantity::quantity_bytes;
 
 /// Where a pod's volumes are made.
 pub struct Places<'a> {

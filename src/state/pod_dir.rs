@@ -218,6 +218,11 @@ impl PodDir {
         self.path.join("again.json")
     }
 
+    /// The file that names the directories of the pod's cgroup, for the sweep after a supervisor that was killed.
+    pub fn cgroups_file(&self) -> PathBuf {
+        self.path.join("cgroups")
+    }
+
     /// Keeps what is needed to start the pod again, for its owner's eyes only.
     ///
     /// # Errors

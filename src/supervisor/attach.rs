@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::{errno::Errno, fcntl::OFlag, unistd::pipe2};
 
-use super::{Live, Supervisor, control::Reply, create::nonblocking, log::Stream};
+use super::{Live, Supervisor, create::nonblocking};
+use crate::{logs::Stream, wire::Reply};
 
 /// So far behind a client may be.
 const BEHIND: i32 = 1 << 20;
@@ -59,11 +60,11 @@ impl Supervisor {
                 Ok((theirs, input)) => {
                     let mut fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
                     fds.extend(input.as_ref().map(AsFd::as_fd));
-                    super::control::send(socket, &Reply::Attached { terminal: live.terminal }, &fds)
+                    crate::wire::send(socket, &Reply::Attached { terminal: live.terminal }, &fds)
                 }
                 Err(e) => {
                     let message = format!("cannot attach: {}", e.desc());
-                    super::control::send(socket, &Reply::Refused { message, exit_code: 1 }, &[])
+                    crate::wire::send(socket, &Reply::Refused { message, exit_code: 1 }, &[])
                 }
             };
             // A client that has left is forgotten when its connection is seen to close.

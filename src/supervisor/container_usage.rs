@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use podctl_runtime::{Cgroup, Process};
 
-use super::control::Usage;
+use crate::wire::Usage;
 
 /// The container whose first process this is.
 pub(super) fn of(container: &str, process: &Process, cgroup: Option<&Cgroup>) -> Usage {

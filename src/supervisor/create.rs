@@ -10,17 +10,13 @@ use nix::{
 use oci_spec::runtime::Spec;
 use podctl_runtime::{Cgroup, Created, StartError, Stdio, create, seccomp::Program, start_trace as steps};
 
-use super::{
-    Live, Supervisor, TRACED,
-    control::Reply,
-    launch::containers,
-    log::{Log, Stream},
-    poll::Source,
-    writable_layer::Layer,
-};
+use super::{Live, Supervisor, TRACED, poll::Source, writable_layer::Layer};
 use crate::{
     lifecycle::{Event, Run, StartFailure},
+    logs::{Log, Stream},
+    pod::PodExt,
     sandbox,
+    wire::Reply,
 };
 
 /// A container that is made, or being made, and does not run yet.
@@ -43,7 +39,7 @@ impl Filters {
     /// Those that need no more than the pod; others are compiled when they are wanted.
     pub(super) fn of(pod: &Pod) -> Filters {
         let mut filters = Filters(Vec::new());
-        for filter in containers(pod).filter_map(|container| sandbox::default_filter(pod, container)) {
+        for filter in pod.containers().filter_map(|container| sandbox::default_filter(pod, container)) {
             // One that cannot be compiled says so when its container is made.
             let _ = filters.compiled(&filter);
         }

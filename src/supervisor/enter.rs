@@ -13,13 +13,13 @@ use podctl_runtime::{Container, Entering, Stdio, exec};
 
 use super::{
     Supervisor,
-    control::Reply,
     execs::{Exec, Purpose},
     poll::Source,
 };
 use crate::{
     lifecycle::{Event, Run},
     sandbox,
+    wire::Reply,
 };
 
 /// So long a process may take until it runs its program.

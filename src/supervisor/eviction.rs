@@ -25,7 +25,7 @@ use super::{
     execs::{Exec, Purpose, in_child, result_pipe},
 };
 use crate::{
-    manifest::{quantity_bytes, quantity_text},
+    pod::quantity::{quantity_bytes, quantity_text},
     sandbox::{self, Sandbox},
 };
 
@@ -123,7 +123,7 @@ impl Limits {
             };
             (c.name.clone(), limit(asked(c), message))
         });
-        let total = crate::lifecycle::resources::storage_limit(&spec).map(|bytes| Limit {
+        let total = crate::pod::resources::storage_limit(&spec).map(|bytes| Limit {
             bytes,
             message: format!(
                 "Pod ephemeral local storage usage exceeds the total limit of containers {}.",

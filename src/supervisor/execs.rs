@@ -13,12 +13,14 @@ use podctl_runtime::{Process, Stdio, close_other_descriptors};
 
 use super::{
     Supervisor,
-    control::Reply,
     create::nonblocking,
     enter::{Entrant, Wanted},
     network_handlers::{Check, check},
 };
-use crate::lifecycle::{Event, Exit, Hook, Probe, Run};
+use crate::{
+    lifecycle::{Event, Exit, Hook, Probe, Run},
+    wire::Reply,
+};
 
 /// How much of a failed command's output is kept for its message.
 const LONGEST_OUTPUT: u64 = 1 << 10;

@@ -2,8 +2,12 @@
 
 use podctl_images::Image;
 
-use super::{Supervisor, control, launch, pull};
-use crate::lifecycle::{Event, ImageFailure, Pulled};
+use super::{Supervisor, image_secrets::read_pull_secrets};
+use crate::{
+    lifecycle::{Event, ImageFailure, Pulled},
+    pod::{ContainerExt, PodExt},
+    wire::{self, LONGEST, PullAnswer, PullOutcome, PullRequest},
+};
 
 impl Supervisor {
     pub(super) fn pull(&mut self, container: &str) {
@@ -18,26 +22,24 @@ impl Supervisor {
             return self.pending.push_back(event);
         }
         let found = self.container(container);
-        let request = found.map(|c| pull::Request {
+        let request = found.map(|c| PullRequest {
             container: container.into(),
             image: c.image.clone().unwrap_or_default(),
-            policy: launch::image_policy(c).to_owned(),
+            policy: c.pull_policy().to_owned(),
             store: self.home.images(),
             alone: self.images.is_empty(),
-            secrets: pull::secrets(&self.pod, &self.sandbox.objects),
+            secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
         });
         let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
         let sent = match (&self.puller, &request) {
-            (Some(puller), Some(request)) if length <= pull::LONGEST => {
-                control::send(puller, request, &[]).is_ok()
-            }
+            (Some(puller), Some(request)) if length <= LONGEST => wire::send(puller, request, &[]).is_ok(),
             _ => false,
         };
         if sent && request.is_some_and(|r| r.policy != "Never") {
             self.pending.push_back(Event::ImagePulling { container: container.into() });
         }
         if !sent {
-            let message = match length > pull::LONGEST {
+            let message = match length > LONGEST {
                 true => "the pod's imagePullSecrets are too long together; name fewer of them".to_owned(),
                 false => "the process that pulls images has ended; start the pod again".to_owned(),
             };
@@ -51,7 +53,7 @@ impl Supervisor {
 
     pub(super) fn hear_puller(&mut self) {
         let Some(socket) = &self.puller else { return };
-        let event = match control::receive::<pull::Answer>(socket) {
+        let event = match wire::receive::<PullAnswer>(socket) {
             Ok(Some((answer, _))) => self.pulled(answer),
             Ok(None) | Err(_) => {
                 self.poll.forget(socket);
@@ -60,14 +62,14 @@ impl Supervisor {
             }
         };
         self.pending.push_back(event);
-        let all = launch::containers(&self.pod).all(|c| self.images.contains_key(&c.name));
+        let all = self.pod.containers().all(|c| self.images.contains_key(&c.name));
         if all && let Some(socket) = self.puller.take() {
             self.poll.forget(&socket);
         }
     }
 
     fn puller_lost(&mut self) {
-        let missing = launch::containers(&self.pod).filter(|c| !self.images.contains_key(&c.name));
+        let missing = self.pod.containers().filter(|c| !self.images.contains_key(&c.name));
         self.pending.extend(missing.map(|c| Event::ImageFailed {
             container: c.name.clone(),
             reason: ImageFailure::Pull,
@@ -75,18 +77,18 @@ impl Supervisor {
         }));
     }
 
-    fn pulled(&mut self, answer: pull::Answer) -> Event {
+    fn pulled(&mut self, answer: PullAnswer) -> Event {
         let container = answer.container;
         let failed = |reason, message| Event::ImageFailed { container: container.clone(), reason, message };
         let (image, pulled) = match answer.outcome {
-            pull::Outcome::Present(image) => (*image, None),
-            pull::Outcome::Pulled { image, took, bytes } => {
+            PullOutcome::Present(image) => (*image, None),
+            PullOutcome::Pulled { image, took, bytes } => {
                 let size = if bytes > 0 { bytes } else { image.size };
                 (*image, Some(Pulled { took, size }))
             }
-            pull::Outcome::Failed(words) => return failed(ImageFailure::Pull, words),
-            pull::Outcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
-            pull::Outcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
+            PullOutcome::Failed(words) => return failed(ImageFailure::Pull, words),
+            PullOutcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
+            PullOutcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
         };
         self.image_ready(&container, image, pulled)
     }

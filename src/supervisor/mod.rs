@@ -3,51 +3,38 @@
 //!
 //! Promises: single-threaded, one epoll; nothing it waits for can block it; when it dies, the
 //! kernel ends everything of the pod with it, for it is PID 1 of the pod's PID namespace.
-//! [`launch`] starts it, [`control`] is how commands reach it.
+//! `engine/start` starts it, and `wire/` is how that and commands reach it.
 
 mod actions;
 mod attach;
-pub mod bars;
-pub(crate) mod children;
-mod contained;
 mod container_usage;
-pub mod control;
 mod create;
 mod enter;
 mod ephemeral_containers;
 mod events;
 mod eviction;
 mod execs;
-pub mod gather;
 mod image_pulls;
-mod launch;
-mod log;
+mod image_secrets;
+mod leave;
+mod mapped_mounts;
 mod network;
 pub mod network_handlers;
 mod output_pace;
 pub mod pause;
 mod pod_cgroup;
 mod poll;
-mod publish;
-pub mod pull;
-pub mod refresh;
+mod prepare;
+mod refresh;
 mod requests;
-mod scope;
 mod starting_client;
-pub mod sweep;
 mod timeline;
-mod trim;
 mod unwritten;
-pub mod userns;
 mod writable_layer;
-
-pub(crate) use launch::role;
-pub use launch::{Error, Options, Started, host_ip, objects, start, start_again};
-pub use log::Limits as LogLimits;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    fs, io,
+    io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
@@ -55,7 +42,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodStatus},
+    api::core::v1::{Container, Pod},
     jiff::Timestamp,
 };
 use nix::sys::{
@@ -67,20 +54,27 @@ use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
 
 use self::{
     attach::Attachment,
-    control::{Reply, Request},
     events::Recorder,
     execs::Exec,
-    launch::{CLIENT, FIRST, LAUNCH, LOCK, Launch, NETWORK, PULLER, Ready, take},
-    log::{Log, Stream, pump},
     poll::{Poll, Source},
+    prepare::prepare,
     writable_layer::Layer,
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
-    network::{Member, Registration, join, joined},
-    roles,
-    sandbox::{self, Sandbox},
+    logs::{Log, LogLimits, Stream, pump},
+    network::Member,
+    pod::PodExt,
+    process::{
+        descriptors::{
+            supervisor::{CLIENT, LOCK},
+            take_descriptor,
+        },
+        detach_from_terminal,
+    },
+    sandbox::Sandbox,
     state::{Home, PodDir},
+    wire::{self, Ready, Reply, Request},
 };
 
 /// Whose steps these are when a start is traced.
@@ -143,7 +137,7 @@ struct Supervisor {
     attachments: Vec<Attachment>,
     recorder: Recorder,
     unwritten: unwritten::Unwritten,
-    log_limits: log::Limits,
+    log_limits: LogLimits,
     /// What is read of an output at once.
     buffer: Vec<u8>,
     trace: timeline::Trace,
@@ -173,7 +167,7 @@ struct Supervisor {
 /// The supervisor's life, from exec to the pod's end. Gives its exit code.
 pub fn main() -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
-    let (lock, client) = unsafe { (take(LOCK), take(CLIENT)) };
+    let (lock, client) = unsafe { (take_descriptor(LOCK), take_descriptor(CLIENT)) };
     match prepare(lock, &client) {
         Ok((mut supervisor, warnings)) => {
             let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
@@ -192,159 +186,6 @@ pub fn main() -> i32 {
             1
         }
     }
-}
-
-/// The supervisor, and what the user should know about its sandbox.
-fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
-    let entered = steps::now();
-    // A Ctrl-C in the terminal is the client's business.
-    let _ = nix::unistd::setsid();
-    // Nor is the directory that it was started in; it could not be unmounted any more.
-    let _ = nix::unistd::chdir("/");
-    // SAFETY: as in main.
-    let document = fs::File::from(unsafe { take(LAUNCH) });
-    let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;
-    if let Some(zero) = launch.trace {
-        steps::begin(zero);
-        steps::mark_at(TRACED, "begin", entered);
-        steps::mark(TRACED, "read what to launch");
-    }
-    let filters = create::Filters::of(&launch.pod);
-    roles::mapped()?;
-    roles::hide()?;
-    steps::mark(TRACED, "compile filters, have ids");
-    let puller = (launch.images.len() < launch::containers(&launch.pod).count())
-        // SAFETY: as in main; launch passes the puller's end exactly when an image is missing.
-        .then(|| unsafe { take(PULLER) });
-    // SAFETY: as in main; launch passes the connection exactly when the pod is to be on the network.
-    let network = launch.on_network.then(|| unsafe { take(NETWORK) });
-    let network = network
-        .map(|socket| {
-            // The network makes its end while the sandbox is made.
-            let registration = Registration::of(&launch.pod, &launch.objects.services);
-            join(&socket, &registration).map(|()| (socket, registration))
-        })
-        .transpose()?;
-    let home = Home { runtime: launch.runtime_dir, data: launch.data_dir };
-    let meta = &launch.pod.metadata;
-    let dir =
-        home.pod(meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default());
-    let data = home.pod_data(meta.uid.as_deref().unwrap_or_default());
-    let contained = launch.contained.as_ref().map(|mounts| contained::enter(&home, mounts)).transpose()?;
-    let (ids, host_paths) = contained.unzip();
-    let host_paths = host_paths.unwrap_or_default();
-    let memory = home.runtime.join("memory");
-    let own_network = launch.own_network;
-    let mut sandbox = sandbox::set_up(&launch.pod, &data, &memory, launch.objects, own_network, &host_paths)
-        .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
-
-    steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
-    sandbox.profiles = home.data.join("seccomp");
-    let spec = launch.pod.spec.as_ref();
-    if spec.and_then(|s| s.share_process_namespace) == Some(true) {
-        sandbox.pid_namespace = Some(pause::start().inspect_err(|_| sweep::clear(&data))?);
-    }
-    if spec.and_then(|s| s.host_pid) == Some(true) {
-        // Else what a container leaves behind would become the host's, and outlive the pod.
-        let _ = nix::sys::prctl::set_child_subreaper(true);
-    }
-
-    let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
-    let network = network
-        .map(|(socket, registration)| joined(socket, registration))
-        .transpose()
-        .inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
-    if let Some(socket) = network.as_ref().and_then(|n| n.socket.as_ref()) {
-        poll.add(socket, Source::Network)?;
-    }
-    let place = network.as_ref().map(|n| n.joined.clone());
-    // SAFETY: as in main; launch passes a first connection exactly when it says so.
-    let first = launch.first.then(|| unsafe { take(FIRST) });
-    let first = first.map(|socket| poll.connection(socket)).transpose()?;
-    steps::mark(TRACED, "join the network");
-    let pod_ips = match &place {
-        Some(place) => place.addresses.all().map(|a| a.to_string()).collect(),
-        None if launch.own_network => Vec::new(),
-        // The one that the machine is known by comes first.
-        None => {
-            let others = addresses().into_iter().filter(|own| Some(own) != launch.host_ip.as_ref());
-            launch.host_ip.iter().cloned().chain(others).collect()
-        }
-    };
-    let resolver = place.as_ref().map(|j| j.gateway.v4.into());
-    let host_ip = launch.host_ip.or_else(|| pod_ips.first().cloned());
-    sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
-    let mut word = [0; 16];
-    nix::unistd::read(client, &mut word)?;
-    let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
-        .inspect_err(|_| sweep::clear(&data))?;
-
-    steps::mark(TRACED, "make the pod's cgroup");
-    let options = lifecycle::Options {
-        backoff_initial: launch.options.backoff_initial,
-        backoff_max: launch.options.backoff_max,
-        restart_pod_on_init_failure: launch.options.restart_pod_on_init_failure,
-    };
-    let began = Instant::now();
-    let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
-    let spec = lifecycle::Spec::new(&launch.pod, &options);
-    let state = lifecycle::State::new(&spec, now);
-    let recorder = Recorder::new(&launch.pod, dir.clone());
-    let trace = timeline::Trace::new(&dir);
-    let store = Store::open(&home.images())?;
-    let leases = sandbox.objects.images.values().map(|image| store.lease(image));
-    let leases = leases.collect::<Result<Vec<_>, _>>()?;
-    let uid = launch.pod.metadata.uid.as_deref().unwrap_or_default();
-    let quotas = eviction::Quotas::new(&launch.pod, &sandbox, home.logs(&dir.namespace, &dir.name, uid));
-    let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
-    let first_id = first.as_ref().map(|(id, _)| *id);
-    let mut supervisor = Supervisor {
-        poll,
-        began,
-        home,
-        dir,
-        spec,
-        state,
-        pod: launch.pod,
-        sandbox,
-        store,
-        images: launch.images,
-        leases,
-        quotas,
-        puller,
-        cgroups,
-        live: HashMap::new(),
-        making: HashMap::new(),
-        filters,
-        execs: HashMap::new(),
-        entering: HashMap::new(),
-        last_entrant: 0,
-        given_up: HashMap::new(),
-        sleeps: Vec::new(),
-        connections: first.into_iter().collect(),
-        attachments: Vec::new(),
-        recorder,
-        unwritten: unwritten::Unwritten::default(),
-        log_limits: launch.options.log_limits,
-        buffer: vec![0; 256 << 10],
-        trace,
-        pending,
-        delete_requested: false,
-        changed: false,
-        garbage: Vec::new(),
-        client: None,
-        news: false,
-        pace: output_pace::Pace::new(began),
-        finished: false,
-        network,
-        network_lost: false,
-        _lock: lock,
-        _ids: ids,
-    };
-    if let Some(id) = first_id {
-        supervisor.serve_connection(id);
-    }
-    Ok((supervisor, place.and_then(|j| j.warning).into_iter().chain(warning).collect()))
 }
 
 impl Supervisor {
@@ -401,12 +242,13 @@ impl Supervisor {
         let mut status = self.state.status(&self.spec);
         self.mark_network(&mut status);
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
-            if let Some(network) = &mut self.network
-                && ready(Some(&status)) != ready(self.pod.status.as_ref())
-            {
-                network.tell_ready(ready(Some(&status)));
-            }
+            let was_ready = self.pod.is_ready();
             self.pod.status = Some(status);
+            if let Some(network) = &mut self.network
+                && self.pod.is_ready() != was_ready
+            {
+                network.tell_ready(!was_ready);
+            }
             self.write_status();
             steps::mark(TRACED, "write the status");
             self.news = true;
@@ -454,7 +296,7 @@ impl Supervisor {
 
     fn serve_connection(&mut self, id: u64) {
         let Some(socket) = self.connections.get(&id) else { return };
-        match control::receive::<Request>(socket) {
+        match wire::receive::<Request>(socket) {
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Ok(None) | Err(_) => {
@@ -468,7 +310,7 @@ impl Supervisor {
 
     /// As the API server marks an object that is being deleted; a second delete can only shorten.
     fn mark_deleted(&mut self, grace_period: Option<Duration>) {
-        let own = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds).unwrap_or(30);
+        let own = self.pod.grace_period_seconds();
         let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);
         let meta = &mut self.pod.metadata;
         if meta.deletion_grace_period_seconds.is_none_or(|known| seconds < known) {
@@ -531,64 +373,4 @@ impl Supervisor {
     fn container(&self, name: &str) -> Option<&Container> {
         self.spec.containers().find(|c| c.name == name)
     }
-
-    /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
-    fn leave(&mut self) {
-        self.settle();
-        end_children();
-        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        let data = self.home.pod_data(&uid);
-        sweep::clear(&data);
-        if let Some(cgroups) = self.cgroups.take() {
-            cgroups.remove();
-        }
-        self.write_before_leaving();
-        let _ = fs::remove_file(self.dir.control_socket());
-        if self.delete_requested {
-            let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
-            let _ = self.dir.remove();
-        }
-    }
-}
-
-/// Ends what containers left in a PID namespace that is not theirs alone.
-fn end_children() {
-    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-    }
-}
-
-fn ready(status: Option<&PodStatus>) -> bool {
-    let conditions = status.iter().flat_map(|s| s.conditions.iter().flatten());
-    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
-/// For processes that outlive the terminal they were started from.
-pub(crate) fn detach_from_terminal() {
-    if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
-        let _ = nix::unistd::dup2_stdin(&null);
-        let _ = nix::unistd::dup2_stdout(&null);
-        let _ = nix::unistd::dup2_stderr(&null);
-    }
-}
-
-/// The pod's addresses, as its network namespace has them.
-fn addresses() -> Vec<String> {
-    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    // Links of root's pods are not the machine's.
-    let found = found.filter(|i| !i.interface_name.starts_with("podctl"));
-    let mut all: Vec<std::net::IpAddr> = found
-        .filter_map(|i| {
-            let address = i.address?;
-            let v4 = address.as_sockaddr_in().map(|a| std::net::IpAddr::V4(a.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|a| std::net::IpAddr::V6(a.ip())))
-        })
-        .filter(|ip| match ip {
-            std::net::IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-            std::net::IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-        })
-        .collect();
-    all.sort();
-    all.iter().map(ToString::to_string).collect()
 }

@@ -12,14 +12,15 @@ use nix::{
     unistd::{chdir, pivot_root},
 };
 
-use super::launch::role;
+use crate::process::{Role, start_role};
 
 /// Starts it; gives the path of its PID namespace.
 ///
 /// # Errors
 /// [`podctl_runtime::Error`].
 pub(super) fn start() -> Result<PathBuf, podctl_runtime::Error> {
-    let process = role("pause", CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS, None, &[], &[])?;
+    let namespaces = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS;
+    let process = start_role(&Role { namespaces, ..Role::named("pause") })?;
     Ok(format!("/proc/{}/ns/pid", process.pid).into())
 }
 

@@ -1,19 +1,12 @@
 //! The pod's cgroup with those of its containers in it: made at its start, removed at its end or by the sweep.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::fs;
 
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::{Cgroup, CgroupParent};
 
 use super::Failure;
 use crate::{sandbox::cgroup_limits, state::PodDir};
-
-/// How long a killed process may take to leave its cgroup.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The pod's cgroup.
 pub(super) struct PodCgroup {
@@ -53,7 +46,7 @@ pub(super) fn make(
     let own = Cgroup::create(&place, &format!("podctl-{}", pod.metadata.uid.as_deref().unwrap_or_default()))?;
     // For the sweep after a supervisor that was killed.
     let paths: Vec<String> = own.directories().map(|path| path.display().to_string()).collect();
-    fs::write(record(dir), paths.join("\n"))?;
+    fs::write(dir.cgroups_file(), paths.join("\n"))?;
     own.apply(&cgroup_limits::of_pod(&spec)?)?;
     let parent = own.divide()?;
     Ok((Some(PodCgroup { own, parent }), warning))
@@ -63,26 +56,6 @@ impl PodCgroup {
     /// Ends what still runs in it and takes it away.
     pub(super) fn remove(self) {
         let _ = self.own.kill();
-        self.own.directories().for_each(clear);
+        self.own.directories().for_each(Cgroup::remove_tree_patiently);
     }
-}
-
-/// Takes away what the killed supervisor of a pod left.
-pub(super) fn sweep(dir: &PodDir) {
-    for path in fs::read_to_string(record(dir)).unwrap_or_default().lines() {
-        // Of version 2; nothing can be left in those of version 1 but what had the host's PID namespace.
-        let _ = fs::write(Path::new(path).join("cgroup.kill"), "1");
-        clear(Path::new(path));
-    }
-}
-
-fn clear(path: &Path) {
-    let began = Instant::now();
-    while Cgroup::remove_tree(path).is_err() && began.elapsed() < PATIENCE {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn record(dir: &PodDir) -> PathBuf {
-    dir.path.join("cgroups")
 }

@@ -15,8 +15,7 @@ use nix::sys::{
     socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket},
 };
 
-use super::log::Stream;
-use crate::lifecycle::Run;
+use crate::{lifecycle::Run, logs::Stream};
 
 /// What has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]

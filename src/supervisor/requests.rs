@@ -26,11 +26,14 @@ use podctl_runtime::{Process, Stdio};
 use super::{
     Live, Supervisor,
     attach::Attachment,
-    control::{self, Reply, Request, Usage},
     enter::Wanted,
     execs::{Exec, Purpose, in_child},
 };
-use crate::{archive, lifecycle::Event};
+use crate::{
+    archive,
+    lifecycle::Event,
+    wire::{self, Reply, Request, Usage},
+};
 
 /// Why a request is refused, and the exit code that says so.
 type Refusal = (String, i32);
@@ -224,7 +227,7 @@ impl Supervisor {
 
     pub(super) fn answer(&self, id: u64, reply: &Reply, fds: &[BorrowedFd<'_>]) {
         if let Some(socket) = self.connections.get(&id) {
-            let sent = control::send(socket, reply, fds);
+            let sent = wire::send(socket, reply, fds);
             if sent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
                 // It asks and does not read its answers. One that has left needs none.
                 let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);

@@ -7,7 +7,8 @@ use nix::{
     sys::socket::{MsgFlags, send},
 };
 
-use super::{Supervisor, poll::Source, trim};
+use super::{Supervisor, poll::Source};
+use crate::process::trim;
 
 impl Supervisor {
     /// It is told of changes from now on, and its end is noticed.
@@ -21,7 +22,7 @@ impl Supervisor {
     pub(super) fn client_gone(&mut self) {
         if let Some(client) = self.client.take() {
             self.poll.forget(&client);
-            trim::trim();
+            trim();
         }
     }
 

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Supervisor, events::Happened, log::Log, poll::Source};
-use crate::lifecycle::Record;
+use super::{Supervisor, events::Happened, poll::Source};
+use crate::{lifecycle::Record, logs::Log};
 
 /// How long until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);

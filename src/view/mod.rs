@@ -11,6 +11,7 @@ pub mod jsonpath;
 pub mod pods;
 pub mod selectors;
 pub mod service_table;
+pub mod status_column;
 pub mod tab_stops;
 pub mod timeline;
 pub mod yaml;

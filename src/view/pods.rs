@@ -5,8 +5,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::age;
-use crate::lifecycle;
+use super::{age, status_column};
 
 /// What the table shows beside the usual columns.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +43,7 @@ pub fn head(columns: &Columns) -> Vec<String> {
 pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
     let meta = &pod.metadata;
     let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
-    let printed = lifecycle::printed(pod);
+    let printed = status_column::summarize(pod);
     let restarts = match printed.last_restart {
         Some(at) if printed.restarts > 0 => {
             format!(

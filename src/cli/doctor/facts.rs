@@ -16,7 +16,10 @@ use nix::{
 };
 use podctl_runtime::{Cgroup, ExitStatus, IdMappings};
 
-use crate::{state::Home, supervisor};
+use crate::{
+    process::{Role, start_role},
+    state::Home,
+};
 
 /// Everything that a verdict depends on.
 #[derive(Clone, Debug)]
@@ -118,8 +121,10 @@ fn rootless() -> Rootless {
     let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let mappings = IdMappings::of_user();
     // Settings say nothing as long as a profile lets this program through: it is tried.
-    let tried = IdMappings::of_user()
-        .and_then(|(mappings, _)| supervisor::role("try-namespaces", own, Some(&mappings), &[], &[])?.wait());
+    let tried = IdMappings::of_user().and_then(|(mappings, _)| {
+        start_role(&Role { namespaces: own, mappings: Some(&mappings), ..Role::named("try-namespaces") })?
+            .wait()
+    });
     let mapper = |name| {
         let able = |path: &PathBuf| {
             let setuid =
@@ -158,7 +163,12 @@ fn overlay(home: &Home, rootless: bool) -> Result<bool, String> {
             namespaces |= CloneFlags::CLONE_NEWUSER;
         }
         let mappings = mappings.as_ref().map(|(mappings, _)| mappings);
-        let process = supervisor::role("try-overlay", namespaces, mappings, &[], &[(own.as_fd(), 3)]);
+        let process = start_role(&Role {
+            namespaces,
+            mappings,
+            fds: &[(own.as_fd(), 3)],
+            ..Role::named("try-overlay")
+        });
         process.and_then(|process| process.wait()).map_err(std::io::Error::other)
     })();
     // The kernel's own directory in `work` belongs to us as well.

@@ -10,15 +10,13 @@ use nix::{
 use super::{
     super::{Error, attach, delete, session::End},
     Args,
-    foreground::exit_code,
     notes::{Notes, hopeless},
-    start::default_container,
 };
-use crate::{state::Home, supervisor::Started};
+use crate::{engine::start::Started, pod::PodExt, state::Home};
 
 /// This terminal is the container's until it ends, and the pod then ends with it.
 pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &SignalFd) -> Result<i32, Error> {
-    let container = default_container(&pod.dir.read()?).unwrap_or_default();
+    let container = pod.dir.read()?.default_container().unwrap_or_default().to_owned();
     let Some(socket) = pod.first.take() else { return Ok(1) };
     let mut notes = Notes::default();
     loop {
@@ -46,7 +44,7 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
     let _ = SigSet::all().thread_unblock();
     let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
     let ended = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
-        End::Lost => Some(pod.dir.read().map_or(137, |ended| exit_code(&ended))),
+        End::Lost => Some(pod.dir.read().map_or(137, |ended| ended.exit_code())),
         ended => ended.code(),
     };
     let Some(code) = ended else {

@@ -18,7 +18,7 @@ use super::{
     awaited::awaited,
     notes::{Notes, end, hopeless},
 };
-use crate::{lifecycle::job::Place, manifest::Job, state::Home, supervisor::Started};
+use crate::{engine::start::Started, manifest::Job, pod::Place, state::Home};
 
 /// The pods of a job that nobody sees to: each is started once, all at once.
 pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {

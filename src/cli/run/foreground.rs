@@ -16,9 +16,10 @@ use super::{
     notes::{Notes, hopeless},
 };
 use crate::{
+    engine::start::Started,
     logs::{Follow, Prefixes},
+    pod::PodExt,
     state::Home,
-    supervisor::Started,
 };
 
 /// SIGINT and SIGTERM as something to wait for.
@@ -123,7 +124,7 @@ pub(super) fn foreground(
             && code == 0
             && !jobs.answers_for(&pod.uid)
         {
-            code = exit_code(&ended);
+            code = ended.exit_code();
         }
     }
     jobs.forget(home)?;
@@ -132,18 +133,4 @@ pub(super) fn foreground(
         None if interrupts > 0 => Ok(130),
         None => Ok(code),
     }
-}
-
-/// 0 when the pod succeeded, else the code of the first app container that failed.
-pub(in super::super) fn exit_code(pod: &Pod) -> i32 {
-    let status = pod.status.clone().unwrap_or_default();
-    if status.phase.as_deref() == Some("Succeeded") {
-        return 0;
-    }
-    let ended =
-        status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());
-    ended
-        .filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code))
-        .find(|code| *code != 0)
-        .unwrap_or(1)
 }

@@ -12,7 +12,7 @@ use std::{fs, io::Read, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::start_trace;
 
-pub(super) use self::{foreground::exit_code, start::start};
+pub(super) use self::start::start;
 use super::{
     Error, attach, delete, io, jobs,
     objects::{self, Kind},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     manifest::{self, Diagnostic, Manifest, Named, Source},
     network::ports::{self, HostPort},
+    pod::quantity::quantity_bytes,
     state::Home,
 };
 
@@ -134,7 +135,7 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
 
 /// `10Mi`, `1000000`.
 fn size(text: &str) -> Result<u64, String> {
-    match manifest::quantity_bytes(text)? {
+    match quantity_bytes(text)? {
         0 => Err("must be greater than 0".into()),
         bytes => Ok(bytes),
     }

@@ -7,11 +7,13 @@ use super::{
     Args, InitFailure, Network,
 };
 use crate::{
-    engine::{self, Engine},
+    engine::{self, Engine, start::Started},
+    logs::LogLimits,
     manifest::{Job, Manifest},
     network::ports::{HostPort, Target},
+    pod::PodExt,
     state::{Home, Liveness},
-    supervisor::{LogLimits, Options, Started, control::Request},
+    wire::{Options, Request},
 };
 
 /// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
@@ -70,7 +72,7 @@ pub(in super::super) fn start(
         publish_all: args.publish_all,
         progress: true,
     };
-    let container = default_container(&pod);
+    let container = pod.default_container().map(str::to_owned);
     if args.stdin {
         let containers = pod.spec.iter_mut().flat_map(|s| &mut s.containers);
         for container in containers.filter(|c| Some(&c.name) == container.as_ref()) {
@@ -108,11 +110,4 @@ pub(in super::super) fn start(
         eprintln!("published on port {}/{protocol}: {target}", port.host);
     }
     Ok(started)
-}
-
-/// The container that a terminal is for: the annotated default, else the first.
-pub(super) fn default_container(pod: &Pod) -> Option<String> {
-    let annotations = pod.metadata.annotations.as_ref();
-    let named = annotations.and_then(|a| a.get("kubectl.kubernetes.io/default-container")).cloned();
-    named.or_else(|| Some(pod.spec.as_ref()?.containers.first()?.name.clone()))
 }

@@ -5,8 +5,6 @@
 
 mod pod_failure_policy;
 
-pub use pod_failure_policy::indexes;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -16,6 +14,8 @@ use k8s_openapi::api::{
     batch::v1::{JobSpec, PodFailurePolicyRule},
     core::v1::Pod,
 };
+
+use crate::pod::{Place, parse_indexes};
 
 /// Distilled from a checked Job; made once.
 #[derive(Clone, Debug)]
@@ -41,15 +41,6 @@ pub struct Spec {
 struct SuccessRule {
     indexes: Option<BTreeSet<u32>>,
     count: Option<u32>,
-}
-
-/// One pod of a job: which place it fills, and how many have filled it before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The completion index; of a job without indexes, a number that is free.
-    pub index: u32,
-    /// 0 for the first pod of that index.
-    pub attempt: u32,
 }
 
 /// Something to do for the job, now.
@@ -137,7 +128,7 @@ impl Spec {
         let number = |n: Option<i32>| n.map(|n| n.max(0) as u32);
         let completions = number(job.completions);
         let rules = job.success_policy.iter().flat_map(|policy| &policy.rules);
-        let parse = |text: &String| indexes(text, completions.unwrap_or(0)).unwrap_or_default();
+        let parse = |text: &String| parse_indexes(text, completions.unwrap_or(0)).unwrap_or_default();
         let success_rules = rules.map(|rule| SuccessRule {
             indexes: rule.succeeded_indexes.as_ref().map(parse),
             count: number(rule.succeeded_count),

@@ -1,7 +1,5 @@
 //! podFailurePolicy and successPolicy: what their rules say.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::{
     batch::v1::{PodFailurePolicyOnExitCodesRequirement, PodFailurePolicyRule},
     core::v1::{ContainerStatus, Pod},
@@ -54,33 +52,4 @@ fn condition<'a>(rule: &PodFailurePolicyRule, pod: &'a Pod) -> Option<&'a str> {
     })
     .map(|c| c.type_.as_str())
     .next()
-}
-
-/// `0,2-4` as numbers, each below the number of completions.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn indexes(text: &str, completions: u32) -> Result<BTreeSet<u32>, String> {
-    let mut all = BTreeSet::new();
-    if text.is_empty() {
-        return Ok(all);
-    }
-    let number = |text: &str| -> Result<u32, String> {
-        let number = text.parse().map_err(|_| format!("{text:?} is no index"))?;
-        match number < completions {
-            true => Ok(number),
-            false => Err(format!("index {number} is not below {completions}, the number of completions")),
-        }
-    };
-    for part in text.split(',') {
-        let (first, last) = match part.split_once('-') {
-            Some((first, last)) => (number(first)?, number(last)?),
-            None => (number(part)?, number(part)?),
-        };
-        if part.contains('-') && first >= last || all.last().is_some_and(|known| *known >= first) {
-            return Err(format!("{part:?}: indexes must be in ascending order"));
-        }
-        all.extend(first..=last);
-    }
-    Ok(all)
 }

@@ -65,7 +65,7 @@ fn r_app_8_the_status_word_is_kubectls() {
         let mut spec = serde_json::json!({"containers": [named("a")]});
         spec["initContainers"] = list![named("i"), named("j")];
         let pod = serde_json::json!({"metadata": {}, "spec": spec, "status": s.status()});
-        printed(&serde_json::from_value(pod).unwrap()).status
+        crate::view::status_column::summarize(&serde_json::from_value(pod).unwrap()).status
     };
     assert_eq!(word(&s), "Init:0/2");
     s.exit("i", 0);

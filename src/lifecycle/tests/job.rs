@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::lifecycle::job::{Action, Place, Spec, State, advance, ended, indexes, next_deadline, seen};
+use crate::{
+    lifecycle::job::{Action, Spec, State, advance, ended, next_deadline, seen},
+    pod::{Place, parse_indexes},
+};
 
 struct Run {
     spec: Spec,
@@ -251,8 +254,8 @@ fn a_success_policy_completes_the_job_early() {
 
 #[test]
 fn indexes_are_numbers_and_ranges_in_order() {
-    assert_eq!(indexes("0,2-4", 5).unwrap().into_iter().collect::<Vec<_>>(), [0, 2, 3, 4]);
+    assert_eq!(parse_indexes("0,2-4", 5).unwrap().into_iter().collect::<Vec<_>>(), [0, 2, 3, 4]);
     for wrong in ["5", "3-1", "2,1", "1-3,2", "a", "1,", "1-"] {
-        assert!(indexes(wrong, 5).is_err(), "{wrong}");
+        assert!(parse_indexes(wrong, 5).is_err(), "{wrong}");
     }
 }

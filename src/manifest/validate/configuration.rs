@@ -9,11 +9,12 @@ use k8s_openapi::{
 
 use super::{
     super::{
-        Report, quantity_bytes,
+        Report,
         typed::{entry, join},
     },
     well_formed::{annotations, config_key, dns_label, dns_subdomain, labels, one_of},
 };
+use crate::pod::quantity::quantity_bytes;
 
 /// Most bytes of a ConfigMap or Secret.
 const LARGEST: usize = 1 << 20;

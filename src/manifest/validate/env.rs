@@ -2,10 +2,8 @@
 
 use k8s_openapi::api::core::v1::{Container, ObjectFieldSelector, PodSpec, ResourceFieldSelector};
 
-use super::{
-    super::{Report, quantity_millis},
-    well_formed::config_key,
-};
+use super::{super::Report, well_formed::config_key};
+use crate::pod::quantity::quantity_millis;
 
 /// Field paths that an environment variable may name.
 const ENV_FIELDS: &[&str] = &[

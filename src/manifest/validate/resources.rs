@@ -7,8 +7,11 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::super::{Report, quantity_bytes, quantity_millis, quantity_text, typed::entry};
-use crate::lifecycle::resources::container_requests;
+use super::super::{Report, typed::entry};
+use crate::pod::{
+    quantity::{quantity_bytes, quantity_millis, quantity_text},
+    resources::container_requests,
+};
 
 /// A container's own.
 pub(super) fn container(container: &Container, path: &str, report: &mut Report<'_>) {

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{
-    super::{Report, Severity, quantity_bytes},
+    super::{Report, Severity},
     env::{file_field, required, resource},
     well_formed::{dns_label, dns_subdomain, inner_path, one_of},
 };
+use crate::pod::quantity::quantity_bytes;
 
 const SUPPORTED: &[&str] = &[
     "emptyDir",

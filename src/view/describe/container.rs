@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::Page;
 use crate::{
-    manifest::{quantity_bytes, quantity_millis},
+    pod::quantity::{quantity_bytes, quantity_millis},
     view::{age, jsonpath::Template},
 };
 

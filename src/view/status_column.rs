@@ -1,4 +1,4 @@
-//! R-APP-8: a pod in the few words of a table.
+//! R-APP-8: the columns STATUS, READY and RESTARTS of a pod, as `kubectl get` computes them.
 
 use k8s_openapi::{
     api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
@@ -7,7 +7,7 @@ use k8s_openapi::{
 
 /// What kubectl's table says of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Printed {
+pub struct Summary {
     /// STATUS.
     pub status: String,
     /// Ready containers, sidecars among them.
@@ -20,8 +20,8 @@ pub struct Printed {
     pub last_restart: Option<Timestamp>,
 }
 
-/// What kubectl's table says of this pod.
-pub fn printed(pod: &Pod) -> Printed {
+/// Summarises a pod as kubectl's table does.
+pub fn summarize(pod: &Pod) -> Summary {
     let status = pod.status.clone().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.unwrap_or_default();
@@ -32,7 +32,7 @@ pub fn printed(pod: &Pod) -> Printed {
 
     let word = status.reason.clone().or(status.phase.clone()).unwrap_or_else(|| "Unknown".into());
     let sidecars = inits.iter().filter(|c| is_sidecar(&c.name)).count();
-    let mut printed = Printed {
+    let mut printed = Summary {
         status: word,
         ready: 0,
         containers: spec.containers.len() + sidecars,
@@ -117,10 +117,10 @@ mod tests {
 
     use super::*;
 
-    fn pod(status: Value) -> Printed {
+    fn pod(status: Value) -> Summary {
         let sidecar = json!({"name": "side", "restartPolicy": "Always"});
         let spec = json!({"initContainers": [{"name": "init"}, sidecar], "containers": [{"name": "a"}, {"name": "b"}]});
-        printed(&serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": status})).unwrap())
+        summarize(&serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": status})).unwrap())
     }
 
     fn container(name: &str, state: Value) -> Value {

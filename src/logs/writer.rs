@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::logs::rotated;
+use super::reader::rotated;
 
 /// A longer line is written in parts, the last of them marked `F`.
 const LONGEST_PART: usize = 16 << 10;
@@ -22,7 +22,7 @@ const MOST_WAITING: usize = 1 << 20;
 
 /// How much of a start's output is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LogLimits {
     /// A file that has grown so large is put aside, `0.log` as `0.log.20260101-000000.000000000`.
     pub size: u64,
     /// So many files are kept, the present one among them.
@@ -37,10 +37,10 @@ fn earlier_starts() -> u32 {
     1
 }
 
-impl Default for Limits {
+impl Default for LogLimits {
     /// The kubelet's containerLogMaxSize and containerLogMaxFiles.
-    fn default() -> Limits {
-        Limits { size: 10 << 20, files: 5, earlier_starts: earlier_starts() }
+    fn default() -> LogLimits {
+        LogLimits { size: 10 << 20, files: 5, earlier_starts: earlier_starts() }
     }
 }
 
@@ -49,7 +49,7 @@ impl Default for Limits {
 pub struct Log {
     file: File,
     path: PathBuf,
-    limits: Limits,
+    limits: LogLimits,
     size: u64,
     /// The size at which it is put aside.
     full: u64,
@@ -77,7 +77,7 @@ impl Log {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn create(path: &Path, limits: Limits) -> io::Result<Log> {
+    pub fn create(path: &Path, limits: LogLimits) -> io::Result<Log> {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
@@ -286,7 +286,7 @@ mod tests {
     fn lines_are_whole_and_long_ones_come_in_parts() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c/0.log");
-        let mut log = Log::create(&path, Limits::default()).unwrap();
+        let mut log = Log::create(&path, LogLimits::default()).unwrap();
         log.write(Stream::Stdout, b"one\ntw").unwrap();
         log.write(Stream::Stderr, b"err\n").unwrap();
         log.write(Stream::Stdout, b"o\n").unwrap();
@@ -305,7 +305,7 @@ mod tests {
     fn a_full_file_is_put_aside_and_only_so_many_are_kept_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let mut log = Log::create(&path, Limits { size: 1000, files: 3, ..Limits::default() }).unwrap();
+        let mut log = Log::create(&path, LogLimits { size: 1000, files: 3, ..LogLimits::default() }).unwrap();
         for n in 0..100 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
@@ -325,7 +325,7 @@ mod tests {
         let line = [vec![b'x'; 3 * LONGEST_PART], b"\nnext\n".to_vec()].concat();
         let cut = |name: &str, piece: usize| {
             let path = dir.path().join(name);
-            let mut log = Log::create(&path, Limits::default()).unwrap();
+            let mut log = Log::create(&path, LogLimits::default()).unwrap();
             for bytes in line.chunks(piece) {
                 log.write(Stream::Stdout, bytes).unwrap();
             }
@@ -342,7 +342,7 @@ mod tests {
     fn a_disk_without_room_tears_no_line_and_what_waits_is_written_when_there_is_some() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("0.log");
-        let mut log = Log::create(&path, Limits::default()).unwrap();
+        let mut log = Log::create(&path, LogLimits::default()).unwrap();
         log.write(Stream::Stdout, b"before\n").unwrap();
         let own = std::mem::replace(&mut log.file, File::options().write(true).open("/dev/full").unwrap());
         assert!(log.write(Stream::Stdout, b"meanwhile\n").is_err());
@@ -369,7 +369,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (own, moved) = (dir.path().join("c"), dir.path().join("moved"));
         let path = own.join("0.log");
-        let mut log = Log::create(&path, Limits { size: 100, files: 9, ..Limits::default() }).unwrap();
+        let mut log = Log::create(&path, LogLimits { size: 100, files: 9, ..LogLimits::default() }).unwrap();
         let line = [[b'x'; 40].as_slice(), b"\n"].concat();
         fs::rename(&own, &moved).unwrap();
         let written: Vec<bool> = (0..3).map(|_| log.write(Stream::Stdout, &line).is_ok()).collect();
@@ -395,13 +395,14 @@ mod tests {
             all
         };
         for start in 0..12 {
-            Log::create(&dir.path().join(format!("{start}.log")), Limits::default()).unwrap();
+            Log::create(&dir.path().join(format!("{start}.log")), LogLimits::default()).unwrap();
             fs::write(dir.path().join(format!("{start}.log.20260101-000000.000000000")), "").unwrap();
         }
         let kept =
             ["10.log", "10.log.20260101-000000.000000000", "11.log", "11.log.20260101-000000.000000000"];
         assert_eq!(names(), kept);
-        Log::create(&dir.path().join("12.log"), Limits { earlier_starts: 0, ..Limits::default() }).unwrap();
+        Log::create(&dir.path().join("12.log"), LogLimits { earlier_starts: 0, ..LogLimits::default() })
+            .unwrap();
         assert_eq!(names(), ["12.log"]);
     }
 }

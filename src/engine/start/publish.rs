@@ -2,26 +2,16 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::launch::Error;
-use crate::{
-    network::{
-        Connection, kept_services,
-        ports::{self, HostPort, Target},
-    },
-    sandbox::Objects,
-    state::{Home, PodDir},
+use super::{error::Error, launch::Plan};
+use crate::network::{
+    Connection, kept_services,
+    ports::{self, HostPort, Target},
 };
 
 /// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
 /// Gives those whose numbers were chosen here.
-pub(super) fn publish(
-    home: &Home,
-    dir: &PodDir,
-    network: &Connection,
-    pod: &mut Pod,
-    objects: &Objects,
-    all: bool,
-) -> Result<Vec<HostPort>, Error> {
+pub(super) fn publish(plan: &Plan<'_>, network: &Connection, pod: &mut Pod) -> Result<Vec<HostPort>, Error> {
+    let (home, dir, objects) = (plan.home, plan.dir, plan.objects);
     kept_services::check_addresses(home, &objects.services)?;
     let mut chosen = Vec::new();
     let known =
@@ -33,7 +23,7 @@ pub(super) fn publish(
         network.publish(&port, &fd)?;
         chosen.extend(any.then_some(port));
     }
-    if all {
+    if plan.options.publish_all {
         let spec = pod.spec.iter_mut();
         let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
         for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {

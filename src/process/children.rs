@@ -10,7 +10,7 @@ use podctl_runtime::Process;
 static LEFT: Mutex<Vec<Process>> = Mutex::new(Vec::new());
 
 /// Leaves a child to itself. Whoever has it as well may still wait for it, without its exit status.
-pub(crate) fn leave(child: &Process) {
+pub fn leave(child: &Process) {
     let mut left = LEFT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     left.retain(|child| matches!(child.try_wait(), Ok(None)));
     if let Ok(pidfd) = child.pidfd.try_clone() {

@@ -8,44 +8,29 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     os::{
-        fd::{AsFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, OwnedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
-    time::Duration,
 };
 
 use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
-    sys::{
-        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-        stat::{Mode, fstat},
-    },
+    sys::stat::{Mode, fstat},
     unistd::mkfifo,
 };
 use podctl_runtime::IdMappings;
 
-use super::{
-    children, detach_from_terminal,
-    launch::{Error, role, step},
-    trim,
+use super::error::{Error, step};
+use crate::{
+    process::{Role, children, descriptors::holder::FIFO, start_role},
+    state::Home,
+    userns_holder::read_linger,
 };
-use crate::state::Home;
-
-/// Descriptor of the FIFO that the holder reads.
-const FIFO: RawFd = 3;
-
-/// For so many seconds after the last pod the namespace is held for the next one.
-const LINGER: &str = "PODCTL_LINGER";
-
-fn linger() -> Option<Duration> {
-    std::env::var(LINGER).ok()?.parse().ok().map(Duration::from_secs)
-}
 
 /// Whether the user wants it.
 pub(crate) fn lingers() -> bool {
-    linger().is_some_and(|linger| !linger.is_zero())
+    read_linger().is_some_and(|linger| !linger.is_zero())
 }
 
 /// The namespace, and what keeps it for others who come later.
@@ -106,7 +91,12 @@ fn make(dir: &Path, mappings: &IdMappings) -> Result<UserNamespace, Error> {
     let made = open(&fresh, OpenOptions::new().read(true)).map_err(failed()).and_then(|read| {
         let tie = open(&fresh, OpenOptions::new().write(true)).map_err(failed())?;
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-        let holder = role("userns", namespaces, Some(mappings), &[], &[(read.as_fd(), FIFO)])?;
+        let holder = start_role(&Role {
+            namespaces,
+            mappings: Some(mappings),
+            fds: &[(read.as_fd(), FIFO)],
+            ..Role::named("userns")
+        })?;
         let namespace = File::open(format!("/proc/{}/ns/user", holder.pid)).map_err(failed())?.into();
         fs::rename(&fresh, dir.join(holder.pid.to_string())).map_err(failed())?;
         children::leave(&holder);
@@ -116,48 +106,4 @@ fn make(dir: &Path, mappings: &IdMappings) -> Result<UserNamespace, Error> {
         let _ = fs::remove_file(&fresh);
     }
     made
-}
-
-/// The holder's life. Gives its exit code.
-pub fn main() -> i32 {
-    let _ = nix::unistd::setsid();
-    detach_from_terminal();
-    // SAFETY: this process was started with this descriptor, and nobody else has taken it.
-    let fifo = unsafe { OwnedFd::from_raw_fd(FIFO) };
-    trim::trim();
-    i32::from(hold(&fifo).is_err())
-}
-
-fn hold(fifo: &OwnedFd) -> io::Result<()> {
-    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    // By its edges, for a FIFO that nobody writes to any more would be readable for ever.
-    epoll.add(fifo, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0))?;
-    let linger = EpollTimeout::try_from(linger().unwrap_or_default()).unwrap_or(EpollTimeout::MAX);
-    let mut named = true;
-    loop {
-        let wait = match (in_use(fifo), named) {
-            (true, _) => EpollTimeout::NONE,
-            (false, true) => linger,
-            (false, false) => return Ok(()),
-        };
-        let ready = epoll.wait(&mut [EpollEvent::empty()], wait)?;
-        if ready == 0 && !in_use(fifo) {
-            // Who found it just before still has it until its own end.
-            forget(fifo)?;
-            named = false;
-        }
-    }
-}
-
-fn in_use(fifo: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
-    let _ = poll(&mut fds, PollTimeout::ZERO);
-    !fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
-}
-
-fn forget(fifo: &OwnedFd) -> io::Result<()> {
-    let path = fs::read_link(format!("/proc/self/fd/{FIFO}"))?;
-    let own = fstat(fifo)?;
-    let named = fs::symlink_metadata(&path).is_ok_and(|m| (m.dev(), m.ino()) == (own.st_dev, own.st_ino));
-    if named { fs::remove_file(&path) } else { Ok(()) }
 }

@@ -2,35 +2,27 @@
 //! the machine's files in it by id-mapped mounts. From there on it is as with an ordinary user's pods.
 //!
 //! The client, root of the machine, makes namespace and mounts; the supervisor, root of the pod only, puts
-//! the mounts where the files are named.
+//! the mounts where the files are named (`supervisor/mapped_mounts.rs`).
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use nix::{
-    errno::Errno,
-    mount::{MsFlags, mount},
-    unistd::{AccessFlags, access},
-};
-use podctl_runtime::{Cgroup, IdMapping, IdMappings, Process, attach, idmapped, user_namespace};
+use podctl_runtime::{Cgroup, IdMapping, IdMappings, Process, idmapped, user_namespace};
 
-use serde::{Deserialize, Serialize};
-
-use super::launch::{Error, step, take};
+use super::error::{Error, step};
 use crate::{
+    process::descriptors,
     sandbox::{Objects, host_path},
     state::{self, Home},
+    wire::MappedMounts,
 };
 
-/// First descriptor of those that a supervisor gets for this: the range's lock, then the mounts.
-const FIRST: RawFd = 16;
 /// Ids of one pod, as a kubelet's.
 const SIZE: u32 = 65_536;
 /// Where no range is set aside for this: the upper half of the ids, which nobody hands out by himself.
@@ -47,16 +39,7 @@ pub(super) struct Contained {
     base: u32,
     /// The range's lock, then the mounts in the order of `mounts`.
     held: Vec<OwnedFd>,
-    pub mounts: Mounts,
-}
-
-/// What the mounts that a supervisor is given are of, in their order.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Mounts {
-    /// Directories of podctl's, in their own places.
-    places: Vec<PathBuf>,
-    /// hostPath volumes, by name.
-    host_paths: Vec<String>,
+    pub mounts: MappedMounts,
 }
 
 /// Makes it, when the pod asks for it.
@@ -68,7 +51,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
     if !nix::unistd::geteuid().is_root() || spec.and_then(|s| s.host_users) != Some(false) {
         return Ok(None);
     }
-    tidy(Duration::ZERO);
+    remove_lent_cgroups(Duration::ZERO);
     let (base, lock) = free_range()?;
     let ids = vec![IdMapping { container_id: 0, host_id: base, size: SIZE }];
     let user_namespace = user_namespace(&IdMappings { uids: ids.clone(), gids: ids })?;
@@ -101,13 +84,13 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
         held.push(tree);
         host_paths.push(volume.name.clone());
     }
-    Ok(Some(Contained { user_namespace, base, held, mounts: Mounts { places, host_paths } }))
+    Ok(Some(Contained { user_namespace, base, held, mounts: MappedMounts { places, host_paths } }))
 }
 
 impl Contained {
     /// What the supervisor is to be given, and under which numbers.
     pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RawFd)> {
-        self.held.iter().map(AsFd::as_fd).zip(FIRST..)
+        self.held.iter().map(AsFd::as_fd).zip(descriptors::supervisor::CONTAINED..)
     }
 
     /// Gives the supervisor a cgroup to divide: systemd's scope, if it is in one, else a new one. Where there is
@@ -134,7 +117,7 @@ impl Contained {
 }
 
 /// Takes away the cgroups of pods that have ended. One that is ending may be waited for so long.
-pub(super) fn tidy(patience: Duration) {
+pub(in crate::engine) fn remove_lent_cgroups(patience: Duration) {
     let began = Instant::now();
     let wait = || {
         std::thread::sleep(Duration::from_millis(2));
@@ -171,62 +154,6 @@ pub(super) fn tidy(patience: Duration) {
 fn is_divided(lent: &str) -> bool {
     let inner = lent.lines().next().and_then(|path| fs::read_dir(path).ok());
     inner.into_iter().flatten().flatten().any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))
-}
-
-/// In the supervisor: the files of `home` get their places, and the hostPaths others. Gives what has to be held,
-/// and where each hostPath is.
-///
-/// # Errors
-/// [`Error`] naming the step.
-pub(super) fn enter(home: &Home, mounts: &Mounts) -> Result<(OwnedFd, BTreeMap<String, PathBuf>), Error> {
-    let count = 1 + mounts.places.len() + mounts.host_paths.len();
-    // SAFETY: launch passes these, in this order, to a supervisor that is told of them.
-    let mut held = (FIRST..).take(count).map(|fd| unsafe { take(fd) });
-    let mut next = || held.next().expect("as many as are taken above");
-    let lock = next();
-    for place in &mounts.places {
-        reach(place)?;
-        attach(&next(), place)?;
-    }
-    let mut places = BTreeMap::new();
-    // Not beneath the pod's own directory: that is removed at its end, with all that is found in it.
-    let dir = home.runtime.join("host");
-    if !mounts.host_paths.is_empty() {
-        fs::create_dir_all(&dir).map_err(step("make a directory for hostPaths"))?;
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("tmpfs"), &dir, Some("tmpfs"), flags, Some("mode=0700,size=1m"))
-            .map_err(step("mount a tmpfs for hostPaths"))?;
-    }
-    for (at, name) in mounts.host_paths.iter().enumerate() {
-        let (tree, place) = (next(), dir.join(at.to_string()));
-        let of = File::from(tree.try_clone().map_err(step("inspect a hostPath"))?);
-        let directory = of.metadata().map_err(step("inspect a hostPath"))?.is_dir();
-        let made = if directory { fs::create_dir(&place) } else { File::create(&place).map(drop) };
-        made.map_err(step("make a place for a hostPath"))?;
-        attach(&tree, &place)?;
-        places.insert(name.clone(), place);
-    }
-    Ok((lock, places))
-}
-
-/// Makes a directory's name lead to a directory. Where the machine lets nobody but its own root pass, something
-/// else is put in the way, in this process's mount namespace: what is there is not for the pod.
-fn reach(place: &Path) -> Result<(), Error> {
-    let above: Vec<&Path> = place.ancestors().skip(1).collect();
-    for dir in above.iter().rev() {
-        if access(*dir, AccessFlags::X_OK) == Err(Errno::EACCES) {
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("tmpfs"), *dir, Some("tmpfs"), flags, Some("mode=0755,size=64k"))
-                .map_err(step("make a way to podctl's directories"))?;
-            break;
-        }
-    }
-    match fs::create_dir_all(place) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-            Err(step("make a way to podctl's directories")(e))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// A range of ids that no living pod has, and the lock that says so.

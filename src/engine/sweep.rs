@@ -3,17 +3,17 @@
 //! Files of a container belong to ids that only the pod's user namespace knows, so the sweep runs
 //! in one.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::fd::AsFd, path::Path, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use nix::{
-    mount::{MntFlags, umount2},
-    sched::CloneFlags,
-};
-use podctl_runtime::IdMappings;
+use nix::sched::CloneFlags;
+use podctl_runtime::{Cgroup, IdMappings};
 
-use super::launch::{Error, role};
-use crate::state::{Home, PodDir};
+use super::start::{self, Error};
+use crate::{
+    process::{Role, descriptors::sweep::DIRECTORY, start_role},
+    state::{Home, PodDir},
+};
 
 /// How long a supervisor that has let go of its clients takes to be gone.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
-    super::pod_cgroup::sweep(dir);
-    super::contained::tidy(Duration::ZERO);
+    remove_cgroups(dir);
+    start::remove_lent_cgroups(Duration::ZERO);
     if let Ok(pod) = dir.read() {
         let uid = uid(&pod);
         let logs = home.logs(&dir.namespace, &dir.name, &uid);
@@ -39,9 +39,18 @@ pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
     Ok(dir.remove()?)
 }
 
+/// Takes away the cgroups that the killed supervisor of a pod left.
+fn remove_cgroups(dir: &PodDir) {
+    for path in fs::read_to_string(dir.cgroups_file()).unwrap_or_default().lines() {
+        // Of version 2; nothing can be left in those of version 1 but what had the host's PID namespace.
+        let _ = fs::write(Path::new(path).join("cgroup.kill"), "1");
+        Cgroup::remove_tree_patiently(Path::new(path));
+    }
+}
+
 /// Takes away what an ended supervisor could not, being in it.
 pub fn tidy() {
-    super::contained::tidy(PATIENCE);
+    start::remove_lent_cgroups(PATIENCE);
 }
 
 fn uid(pod: &Pod) -> String {
@@ -61,15 +70,15 @@ fn in_user_namespace(data: &Path) -> Result<(), Error> {
     // The role takes the directory from its environment; nobody else has a say in that.
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let directory = fs::File::open(data).map_err(crate::state::Error::io("open", data))?;
-    use std::os::fd::AsFd;
-    role("sweep", namespaces, Some(&mappings), &[], &[(directory.as_fd(), 3)])?.wait()?;
+    let fds = [(directory.as_fd(), DIRECTORY)];
+    start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("sweep") })?.wait()?;
     fs::remove_dir_all(data).map_err(crate::state::Error::io("remove", data))?;
     Ok(())
 }
 
-/// The sweeping role: empties the directory that is open at descriptor 3.
+/// The sweeping role: empties the directory it was handed. Gives its exit code.
 pub fn main() -> i32 {
-    let Ok(entries) = fs::read_dir("/proc/self/fd/3") else { return 1 };
+    let Ok(entries) = fs::read_dir(format!("/proc/self/fd/{DIRECTORY}")) else { return 1 };
     let mut failed = false;
     for entry in entries.flatten() {
         let directory = entry.file_type().is_ok_and(|t| t.is_dir());
@@ -77,22 +86,4 @@ pub fn main() -> i32 {
         failed |= done.is_err();
     }
     i32::from(failed)
-}
-
-/// Takes away what a living pod has on disk.
-pub(super) fn clear(data: &Path) {
-    unmount_below(data);
-    let _ = fs::remove_dir_all(data);
-}
-
-/// Unmounts everything beneath a directory. What is mounted on a mount goes with it: each call waits for all processors.
-fn unmount_below(directory: &Path) {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut gone: Option<&Path> = None;
-    for target in table.lines().filter_map(|l| l.split(' ').nth(4)).map(Path::new) {
-        if target.starts_with(directory) && !gone.is_some_and(|above| target.starts_with(above)) {
-            let _ = umount2(target, MntFlags::MNT_DETACH);
-            gone = Some(target);
-        }
-    }
 }

@@ -11,6 +11,7 @@ use podctl_images::{Reference, Store};
 use super::Error;
 use crate::{
     manifest::{self, Manifest, named},
+    pod::default_pull_policy,
     sandbox::Objects,
     state::Home,
 };
@@ -34,7 +35,7 @@ pub fn image_volumes(pod: &Pod) -> Vec<ImageVolume> {
             let source = v.image.as_ref()?;
             let image = source.reference.clone()?;
             let policy = source.pull_policy.clone();
-            let policy = policy.unwrap_or_else(|| manifest::pull_policy(&image).to_owned());
+            let policy = policy.unwrap_or_else(|| default_pull_policy(&image).to_owned());
             Some(ImageVolume { volume: v.name.clone(), image, policy })
         })
         .collect()

@@ -7,7 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use crate::manifest::{quantity_bytes, quantity_millis};
+use super::{
+    ContainerExt,
+    quantity::{quantity_bytes, quantity_millis},
+};
 
 /// An amount of each resource that podctl can divide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +81,7 @@ pub fn storage_limit(spec: &PodSpec) -> Option<u64> {
     let (mut sidecars, mut largest) = (None, None);
     for container in spec.init_containers.iter().flatten() {
         let step = added(sidecars, of(container.resources.as_ref()));
-        if is_sidecar(container) {
+        if container.is_sidecar() {
             sidecars = step;
         }
         largest = largest.max(step);
@@ -96,7 +99,7 @@ fn total(
     let (mut sidecars, mut largest) = (none, none);
     for container in spec.init_containers.iter().flatten() {
         let own = of(container.resources.as_ref());
-        if is_sidecar(container) {
+        if container.is_sidecar() {
             sidecars = sidecars.with(own, added);
             largest = largest.with(sidecars, larger);
         } else {
@@ -105,10 +108,6 @@ fn total(
     }
     let apps = spec.containers.iter().fold(sidecars, |sum, c| sum.with(of(c.resources.as_ref()), added));
     apps.with(largest, larger)
-}
-
-fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// The pod's QoS class.
@@ -152,7 +151,7 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, capacity: u64) -> i3
     let score = |request: u64| 1000 - (1000 * i128::from(request) / i128::from(capacity.max(1))) as i64;
     let mut adjustment = score(memory(container) + unclaimed);
     let is_init = spec.init_containers.iter().flatten().any(|c| c.name == container.name);
-    if is_init && is_sidecar(container) {
+    if is_init && container.is_sidecar() {
         // A sidecar is not taken before the app that it serves.
         let least = spec.containers.iter().map(memory).min().unwrap_or(0);
         adjustment = adjustment.min(score(least));

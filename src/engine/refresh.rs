@@ -1,0 +1,39 @@
+//! A kept ConfigMap or Secret has changed: the living pods that refer to it are told, and follow (R-VOL-2).
+
+use std::{
+    io::{Seek, Write},
+    os::fd::AsFd,
+};
+
+use crate::{
+    manifest::references,
+    process::create_memory_file,
+    sandbox::Objects,
+    state::{Home, Kept, Liveness, PodDir},
+    wire::{self, Request},
+};
+
+/// Tells every living pod of the namespace that refers to the object. One that cannot be reached has the
+/// old one until it starts again.
+pub fn tell_pods<T: Kept>(home: &Home, namespace: &str, object: T) {
+    let name = object.metadata().name.clone().unwrap_or_default();
+    let list = if T::KIND == "Secret" { "secrets" } else { "config_maps" };
+    let mut changed = serde_json::to_value(Objects::default()).expect("plain data");
+    changed[list] = serde_json::json!([object]);
+    let text = changed.to_string();
+    let mentioned = |dir: &PodDir| {
+        let pod = dir.read().unwrap_or_default();
+        references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)
+    };
+    let all = home.pods().unwrap_or_default().into_iter();
+    let living = all.filter(|dir| dir.namespace == namespace && dir.liveness() == Liveness::Alive);
+    for dir in living.filter(mentioned) {
+        let Ok(socket) = wire::dial(&dir.control_socket()) else { continue };
+        // One for each: they share no place in it.
+        if let Ok(mut document) = create_memory_file(c"podctl-refresh")
+            && document.write_all(text.as_bytes()).and_then(|()| document.rewind()).is_ok()
+        {
+            let _ = wire::send(&socket, &Request::Refresh, &[document.as_fd()]);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Why a pod could not be started.
+
+use crate::{network, state};
+
+/// Why a pod could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A pod of this name lives.
+    #[error(
+        "pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first"
+    )]
+    Exists(String),
+    /// State on disk.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// The image store.
+    #[error(transparent)]
+    Images(#[from] podctl_images::Error),
+    /// The pods' network, or a port of the host.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// A process could not be started.
+    #[error("cannot start the pod's supervisor: {0}")]
+    Spawn(#[from] podctl_runtime::Error),
+    /// A system call of the start failed.
+    #[error("cannot {step}: {source}")]
+    Step {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The supervisor ended before the pod's sandbox stood.
+    #[error("the sandbox of pod \"{pod}\" could not be made: {message}")]
+    Sandbox {
+        /// The pod's name.
+        pod: String,
+        /// The supervisor's own words.
+        message: String,
+    },
+}
+
+pub(super) fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
+    move |source| Error::Step { step, source: source.into() }
+}

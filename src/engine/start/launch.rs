@@ -1,0 +1,357 @@
+//! The steps of a launch: what the pod needs is taken, then the supervisor is started with it in the pod's namespaces, and
+//! beside it, when an image is missing, the puller, which needs the host's network.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Seek, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+};
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use nix::{fcntl::OFlag, sched::CloneFlags, unistd::pipe2};
+use podctl_images::{Image, Reference, Store};
+use podctl_runtime::{IdMappings, Process, start_trace};
+
+use super::{
+    contained::{self, Contained},
+    error::{Error, step},
+    host_address::find_host_ip,
+    publish, scope,
+    started::Started,
+    user_namespace::{self, UserNamespace},
+};
+use crate::{
+    network::{
+        self, Connection,
+        ports::{self, HostPort},
+    },
+    pod::{ContainerExt, PodExt},
+    process::{Role, children, create_memory_file, descriptors, start_role},
+    sandbox::Objects,
+    state::{Home, PodDir},
+    wire::{Launch, Options, Ready, Request, make_connection, send},
+};
+
+/// What a launch is of: the same when it is tried again on another network.
+pub(super) struct Plan<'a> {
+    pub home: &'a Home,
+    pub dir: &'a PodDir,
+    pub pod: &'a Pod,
+    pub objects: &'a Objects,
+    pub options: &'a Options,
+    /// What is served before anything starts.
+    pub first: Option<&'a Request>,
+}
+
+/// Launches the pod whose lock this is, and waits until its sandbox stands.
+///
+/// # Errors
+/// [`Error`]; [`network::Error::Gone`] when the network was killed meanwhile, and another try may do.
+pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
+    let mut pod = plan.pod.clone();
+    let (ids, warning) = read_user_ids()?;
+    let images = find_present_images(plan.home, &pod)?;
+    start_trace::mark("client", "look the images up");
+    let network = take_network(plan, &mut pod, ids.as_ref())?;
+    start_trace::mark("client", "connect to the network, take ports");
+    let contained = contained::prepare(plan.home, &pod, plan.objects)?;
+    let uid = pod.uid().to_owned();
+    let namespaces = choose_namespaces(&pod, &network, ids.is_some());
+    let document = write_launch(plan, pod, &images, &network, contained.as_ref())?;
+    let sockets = Sockets::open(plan.first)?;
+
+    let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
+    let supervisor = start_supervisor(plan.dir, &namespaces, ids.as_ref(), &beside, &sockets)?;
+    start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
+    let scope = scope::ask(&uid, &supervisor);
+    let puller = (!images.all)
+        .then(|| start_puller(&namespaces, ids.as_ref(), plan.options.progress, &sockets))
+        .transpose()?;
+    std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
+    drop(beside);
+    let ours = sockets.keep_ours();
+
+    if let Some(scope) = scope {
+        scope.settle();
+    }
+    if let Some(contained) = contained {
+        contained.lend_cgroup(&uid, &supervisor);
+    }
+    let ready = hear_ready(plan.dir, &ours.client, &supervisor, network.connection.as_ref())?;
+    start_trace::mark("client", "hear that the sandbox stands");
+    Ok(Started {
+        dir: plan.dir.clone(),
+        uid,
+        warnings: warning.into_iter().chain(network.warnings).chain(ready.warnings).collect(),
+        published: network.published,
+        first: ours.first,
+        supervisor,
+        _screen: ours.screen,
+        client: ours.client,
+    })
+}
+
+/// Reads which ids an ordinary user has; root needs no mapping. Beside them, what the user should know of them.
+fn read_user_ids() -> Result<(Option<IdMappings>, Option<String>), Error> {
+    match nix::unistd::geteuid().is_root() {
+        true => Ok((None, None)),
+        false => Ok(IdMappings::of_user().map(|(mappings, warning)| (Some(mappings), warning))?),
+    }
+}
+
+/// The images that need not be pulled.
+struct PresentImages {
+    /// By container.
+    by_container: BTreeMap<String, Image>,
+    /// No container's image is missing.
+    all: bool,
+}
+
+/// Looks the pod's images up in the store.
+fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
+    let store = Store::open(&home.images())?;
+    let mut images = PresentImages { by_container: BTreeMap::new(), all: true };
+    for container in pod.containers() {
+        let found = match container.pull_policy() {
+            "Always" => None,
+            _ => container
+                .image
+                .as_deref()
+                .unwrap_or("")
+                .parse::<Reference>()
+                .ok()
+                .map(|r| store.find(&r))
+                .transpose()?
+                .flatten(),
+        };
+        match found {
+            Some(image) => {
+                images.by_container.insert(container.name.clone(), image);
+            }
+            None => images.all = false,
+        }
+    }
+    Ok(images)
+}
+
+/// What the pod has of the user's network.
+struct Network {
+    /// None when the pod has loopback alone, or the host's network.
+    connection: Option<Connection>,
+    /// The user namespace that an ordinary user's pods share, where the user wants that.
+    users: Option<UserNamespace>,
+    /// The pod has a network namespace of its own.
+    own: bool,
+    /// Ports of the host that were chosen here.
+    published: Vec<HostPort>,
+    warnings: Vec<String>,
+}
+
+/// Connects to the pods' network and takes the published ports; those that were chosen are written into the pod.
+fn take_network(plan: &Plan<'_>, pod: &mut Pod, ids: Option<&IdMappings>) -> Result<Network, Error> {
+    let own = !pod.has_host_network();
+    let users = ids.filter(|_| user_namespace::lingers());
+    let users = users.map(|mappings| user_namespace::shared(plan.home, mappings)).transpose()?;
+    let namespace = users.as_ref().map(|users| users.namespace.as_fd());
+    let wanted = own && plan.options.network;
+    let connection = wanted.then(|| network::connect(plan.home, namespace, ids)).transpose()?;
+    let mut warnings: Vec<_> = connection.iter().flat_map(|n| n.warnings.clone()).collect();
+    let published = match &connection {
+        Some(network) => publish::publish(plan, network, pod)
+            .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
+        None => Vec::new(),
+    };
+    if own && !plan.options.network && !ports::of_pod(pod).is_empty() {
+        warnings.push("without a network the pod's hostPorts are not published".into());
+    }
+    if !published.is_empty() {
+        plan.dir.write(pod)?;
+    }
+    Ok(Network { connection, users, own, published, warnings })
+}
+
+/// Namespaces of the supervisor and of the puller.
+struct Namespaces<'a> {
+    /// Those that are made for the supervisor.
+    new: CloneFlags,
+    /// The user namespace that both enter, when it is there already.
+    join: Option<(BorrowedFd<'a>, CloneFlags)>,
+}
+
+/// Chooses the pod's namespaces: new ones, but for those of the host that it asks for and those it shares.
+fn choose_namespaces<'a>(pod: &Pod, network: &'a Network, rootless: bool) -> Namespaces<'a> {
+    let asks = |of: fn(&PodSpec) -> Option<bool>| pod.spec.as_ref().and_then(of) == Some(true);
+    let mut new = CloneFlags::CLONE_NEWNS;
+    if !asks(|s| s.host_pid) {
+        new |= CloneFlags::CLONE_NEWPID;
+    }
+    if !asks(|s| s.host_ipc) {
+        new |= CloneFlags::CLONE_NEWIPC;
+    }
+    // The network's pods share its user namespace: the step of mapping ids is saved, too.
+    let of_network = network.connection.as_ref().map(|n| n.user_namespace.as_fd()).filter(|_| rootless);
+    let shared = of_network.or(network.users.as_ref().map(|users| users.namespace.as_fd()));
+    if rootless && shared.is_none() {
+        new |= CloneFlags::CLONE_NEWUSER;
+    }
+    if network.own {
+        new |= CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWUTS;
+    }
+    Namespaces { new, join: shared.map(|namespace| (namespace, CloneFlags::CLONE_NEWUSER)) }
+}
+
+/// Writes what the supervisor is to launch into a memory file.
+fn write_launch(
+    plan: &Plan<'_>,
+    pod: Pod,
+    images: &PresentImages,
+    network: &Network,
+    contained: Option<&Contained>,
+) -> Result<File, Error> {
+    let launch = Launch {
+        pod,
+        objects: plan.objects.clone(),
+        images: images.by_container.clone(),
+        options: plan.options.clone(),
+        runtime_dir: plan.home.runtime.clone(),
+        data_dir: plan.home.data.clone(),
+        own_network: network.own,
+        on_network: network.connection.is_some(),
+        first: plan.first.is_some(),
+        host_ip: find_host_ip().map(|ip| ip.to_string()),
+        trace: start_trace::zero(),
+        contained: contained.map(|c| c.mounts.clone()),
+    };
+    let mut document = create_memory_file(c"podctl-launch").map_err(step("make a memory file"))?;
+    let text = serde_json::to_vec(&launch).expect("plain data");
+    document
+        .write_all(&text)
+        .and_then(|()| document.rewind())
+        .map_err(step("hand the pod to its supervisor"))?;
+    Ok(document)
+}
+
+/// Both ends of the connections that tie client, supervisor and puller.
+struct Sockets {
+    client: (OwnedFd, OwnedFd),
+    /// The supervisor's end, and the puller's.
+    puller: (OwnedFd, OwnedFd),
+    /// What the puller holds, and what this process does: it ends with this process.
+    screen: (OwnedFd, OwnedFd),
+    /// The connection of the request that is served first.
+    first: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// The ends that stay with the client.
+struct Ours {
+    client: OwnedFd,
+    screen: OwnedFd,
+    first: Option<OwnedFd>,
+}
+
+impl Sockets {
+    fn open(first: Option<&Request>) -> Result<Sockets, Error> {
+        let connect = || make_connection().map_err(step("make a socket pair"));
+        let (client, puller) = (connect()?, connect()?);
+        let screen = pipe2(OFlag::O_CLOEXEC).map_err(step("make a pipe"))?;
+        let first = match first {
+            Some(request) => {
+                let (ours, theirs) = connect()?;
+                send(&ours, request, &[]).map_err(step("ask the pod's supervisor"))?;
+                Some((ours, theirs))
+            }
+            None => None,
+        };
+        Ok(Sockets { client, puller, screen, first })
+    }
+
+    /// Closes the ends of others, so that a connection ends with whoever has it.
+    fn keep_ours(self) -> Ours {
+        Ours { client: self.client.0, screen: self.screen.1, first: self.first.map(|(ours, _)| ours) }
+    }
+}
+
+/// What a supervisor is handed beside its sockets.
+struct Beside<'a> {
+    lock: OwnedFd,
+    document: File,
+    images: &'a PresentImages,
+    network: &'a Network,
+    contained: Option<&'a Contained>,
+}
+
+/// Starts the supervisor in its namespaces, with all it is handed.
+fn start_supervisor(
+    dir: &PodDir,
+    namespaces: &Namespaces<'_>,
+    ids: Option<&IdMappings>,
+    beside: &Beside<'_>,
+    sockets: &Sockets,
+) -> Result<Process, Error> {
+    use descriptors::supervisor::{CLIENT, FIRST, LAUNCH, LOCK, NETWORK, PULLER, USERS};
+    let mut fds: Vec<(BorrowedFd<'_>, RawFd)> = vec![
+        (beside.lock.as_fd(), LOCK),
+        (beside.document.as_fd(), LAUNCH),
+        (sockets.client.1.as_fd(), CLIENT),
+    ];
+    if !beside.images.all {
+        fds.push((sockets.puller.0.as_fd(), PULLER));
+    }
+    fds.extend(beside.network.connection.iter().map(|network| (network.socket.as_fd(), NETWORK)));
+    fds.extend(beside.network.users.iter().map(|users| (users.tie.as_fd(), USERS)));
+    fds.extend(sockets.first.iter().map(|(_, theirs)| (theirs.as_fd(), FIRST)));
+    fds.extend(beside.contained.iter().flat_map(|contained| contained.fds()));
+    let own = beside.contained.map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let join = own.or(namespaces.join);
+    let name = format!("supervise {}/{}", dir.namespace, dir.name);
+    let role =
+        Role { namespaces: namespaces.new, mappings: ids, join: join.as_slice(), fds: &fds, name: &name };
+    Ok(start_role(&role)?)
+}
+
+/// Starts the puller, which stays in the host's network, in a user namespace with the same ids.
+fn start_puller(
+    namespaces: &Namespaces<'_>,
+    ids: Option<&IdMappings>,
+    progress: bool,
+    sockets: &Sockets,
+) -> Result<Process, Error> {
+    let new = match (ids, namespaces.join) {
+        (Some(_), None) => CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS,
+        (Some(_), Some(_)) => CloneFlags::CLONE_NEWNS,
+        (None, _) => CloneFlags::empty(),
+    };
+    let fds = [
+        (sockets.puller.1.as_fd(), descriptors::puller::SUPERVISOR),
+        (sockets.screen.0.as_fd(), descriptors::puller::SCREEN),
+    ];
+    let name = if progress { "pull-agent" } else { "pull-quietly" };
+    let join = namespaces.join.as_slice();
+    Ok(start_role(&Role { name, namespaces: new, mappings: ids, join, fds: &fds })?)
+}
+
+/// Lets the supervisor go on, and hears that the sandbox stands, or why it does not.
+fn hear_ready(
+    dir: &PodDir,
+    client: &OwnedFd,
+    supervisor: &Process,
+    network: Option<&Connection>,
+) -> Result<Ready, Error> {
+    // It waits with its cgroup until it is in the scope; one that is gone already says why below.
+    let _ = nix::unistd::write(client, b"go");
+    let mut answer = vec![0; 64 << 10];
+    let read = nix::unistd::read(client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
+    if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
+        return Ok(ready);
+    }
+    if network.is_some_and(Connection::lost) {
+        supervisor.wait()?;
+        return Err(network::Error::Gone.into());
+    }
+    let message = match &answer[..read] {
+        [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
+        words => String::from_utf8_lossy(words).into_owned(),
+    };
+    Err(Error::Sandbox { pod: dir.name.clone(), message })
+}

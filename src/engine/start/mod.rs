@@ -1,0 +1,107 @@
+//! The client's half of a start: from a checked pod to a supervisor whose sandbox stands.
+//!
+//! Runs in the process that calls the engine, in the host's namespaces and with the caller's rights. What it hands
+//! over is in `wire/`; what becomes of it is the supervisor's half, which imports nothing of this one.
+
+mod contained;
+mod error;
+pub mod gather;
+mod host_address;
+mod launch;
+mod publish;
+mod scope;
+mod started;
+pub mod user_namespace;
+
+pub(super) use contained::remove_lent_cgroups;
+pub use error::Error;
+pub use host_address::find_host_ip;
+pub use started::Started;
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{
+    api::core::v1::{Pod, PodStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use podctl_runtime::start_trace;
+
+use self::launch::{Plan, launch};
+use super::sweep;
+use crate::{
+    network,
+    sandbox::Objects,
+    state::{Home, Liveness, PodDir},
+    wire::{Options, Request, StartRecord, read_start_record, write_start_record},
+};
+
+/// How long a pod is started anew on a network that is killed again and again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Starts the pod. Returns as soon as its supervisor has its sandbox; containers start meanwhile. The
+/// supervisor serves `first` before it starts anything, so that an attached terminal misses nothing.
+///
+/// # Errors
+/// [`Error`]; nothing of the pod is left behind then.
+pub fn start(
+    home: &Home,
+    mut pod: Pod,
+    objects: Objects,
+    options: &Options,
+    first: Option<&Request>,
+) -> Result<Started, Error> {
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
+    let dir = home.pod(&namespace, &name);
+    // An ended pod's record makes room for the new pod of that name, and comes back if there will be none.
+    let before = (dir.liveness() == Liveness::Ended).then(|| dir.set_aside()).transpose()?;
+    let uid = uuid::Uuid::new_v4().to_string();
+    let manifest = pod.clone();
+    pod.metadata.uid = Some(uid);
+    let now = Timestamp::now();
+    pod.metadata.creation_timestamp = Some(Time(now));
+    pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
+    let record = StartRecord { pod: manifest, objects: objects.clone(), options: options.clone() };
+    start_trace::mark("client", "set an ended pod's record aside");
+
+    let plan = Plan { home, dir: &dir, pod: &pod, objects: &objects, options, first };
+    let started = match dir.lock()? {
+        None => Err(Error::Exists(name)),
+        Some(lock) => {
+            let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
+                write_start_record(&dir, &record)?;
+                dir.keep_reserve()?;
+                start_trace::mark("client", "take the pod's lock, write its record");
+                launch(&plan, lock)
+            });
+            // A network that was killed meanwhile is followed by another.
+            let deadline = Instant::now() + PATIENCE;
+            while matches!(started, Err(Error::Network(network::Error::Gone)))
+                && Instant::now() < deadline
+                && let Some(lock) = dir.lock()?
+            {
+                started = launch(&plan, lock);
+            }
+            if started.is_err() {
+                let _ = dir.remove();
+            }
+            started
+        }
+    };
+    match (&started, before) {
+        (Err(_), Some(before)) if dir.bring_back(&before).is_ok() => {}
+        (_, Some(before)) => sweep::remove(home, &before)?,
+        (_, None) => {}
+    }
+    started
+}
+
+/// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.
+///
+/// # Errors
+/// [`Error`]; one of a pod that lives is [`Error::Exists`].
+pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
+    let StartRecord { pod, objects, options } = read_start_record(dir)?;
+    start(home, pod, objects, &options, None)
+}

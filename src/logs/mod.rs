@@ -1,0 +1,8 @@
+//! Containers' output on disk, as CRI log files: the supervisor writes them, commands read and follow them.
+
+mod reader;
+mod writer;
+
+pub(crate) use reader::last_start;
+pub use reader::{Entry, Follow, Prefixes, Watch, merge_in_order, read};
+pub use writer::{Log, LogLimits, Stream, pump};

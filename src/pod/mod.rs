@@ -1,0 +1,14 @@
+//! What a pod is. PURE: each question about one is asked and answered here, once.
+//!
+//! Promises: no system call, no clock, nothing imported but the Kubernetes types. What stands in a manifest has been
+//! checked and defaulted by `manifest/`; the answers hold for a pod that was not, too.
+
+mod job_index;
+pub mod quantity;
+mod questions;
+pub mod resources;
+
+pub use job_index::{Place, parse_indexes};
+pub use questions::{
+    ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,
+};

@@ -1,0 +1,193 @@
+//! Questions about a pod and its containers.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+/// Namespace of an object that names none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Seconds that a pod's containers are given to end, when the pod does not say.
+pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
+
+/// Names the container that commands mean when they name none.
+pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
+
+/// What is asked of a pod.
+pub trait PodExt {
+    /// The pod's name; empty when it has none yet.
+    fn name(&self) -> &str;
+    /// The pod's namespace, `default` when it names none.
+    fn namespace(&self) -> &str;
+    /// The pod's uid; empty before it is started.
+    fn uid(&self) -> &str;
+    /// Init containers and app containers, in file order.
+    fn containers(&self) -> impl Iterator<Item = &Container>;
+    /// Init containers, sidecars among them, in file order.
+    fn init_containers(&self) -> impl Iterator<Item = &Container>;
+    /// App containers, in file order.
+    fn app_containers(&self) -> impl Iterator<Item = &Container>;
+    /// Names of all containers, ephemeral ones last.
+    fn container_names(&self) -> impl Iterator<Item = &str>;
+    /// The container that the pod's annotation names; there may be none of that name.
+    fn annotated_container(&self) -> Option<&str>;
+    /// The app container that commands mean when they name none: the annotated one, else the first.
+    fn default_container(&self) -> Option<&str>;
+    /// Seconds that its containers are given to end.
+    fn grace_period_seconds(&self) -> i64;
+    /// Whether the host's network is the pod's.
+    fn has_host_network(&self) -> bool;
+    /// The phase, empty before there is a status.
+    fn phase(&self) -> &str;
+    /// Whether a condition of that type is True.
+    fn has_condition(&self, kind: &str) -> bool;
+    /// Whether its Ready condition is True.
+    fn is_ready(&self) -> bool;
+    /// Exit code of an ended pod: 0 when it succeeded, else that of the first container that failed, apps first.
+    fn exit_code(&self) -> i32;
+}
+
+impl PodExt for Pod {
+    fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE)
+    }
+
+    fn uid(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers().chain(self.app_containers())
+    }
+
+    fn init_containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten())
+    }
+
+    fn app_containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.iter().flat_map(|spec| &spec.containers)
+    }
+
+    fn container_names(&self) -> impl Iterator<Item = &str> {
+        let ephemeral = self.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+        self.containers().map(|c| c.name.as_str()).chain(ephemeral.map(|c| c.name.as_str()))
+    }
+
+    fn annotated_container(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(DEFAULT_CONTAINER_ANNOTATION).map(String::as_str)
+    }
+
+    fn default_container(&self) -> Option<&str> {
+        let names = || self.app_containers().map(|c| c.name.as_str());
+        self.annotated_container()
+            .filter(|named| names().any(|name| name == *named))
+            .or_else(|| names().next())
+    }
+
+    fn grace_period_seconds(&self) -> i64 {
+        let own = self.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        own.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS)
+    }
+
+    fn has_host_network(&self) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
+    }
+
+    fn phase(&self) -> &str {
+        self.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+    }
+
+    fn has_condition(&self, kind: &str) -> bool {
+        let mut conditions = self.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.any(|c| c.type_ == kind && c.status == "True")
+    }
+
+    fn is_ready(&self) -> bool {
+        self.has_condition("Ready")
+    }
+
+    fn exit_code(&self) -> i32 {
+        if self.phase() == "Succeeded" {
+            return 0;
+        }
+        let status = self.status.as_ref();
+        let apps = status.and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
+        let inits = status.and_then(|s| s.init_container_statuses.as_deref()).unwrap_or_default();
+        let codes =
+            apps.iter().chain(inits).filter_map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code));
+        codes.into_iter().find(|code| *code != 0).unwrap_or(1)
+    }
+}
+
+/// What is asked of a container of a pod.
+pub trait ContainerExt {
+    /// Whether an init container runs beside the app: restartPolicy Always (R-SIDE).
+    fn is_sidecar(&self) -> bool;
+    /// The imagePullPolicy: its own, else the one that its image's name gives (R-IMG-1).
+    fn pull_policy(&self) -> &str;
+}
+
+impl ContainerExt for Container {
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+
+    fn pull_policy(&self) -> &str {
+        let image = self.image.as_deref().unwrap_or_default();
+        self.image_pull_policy.as_deref().unwrap_or_else(|| default_pull_policy(image))
+    }
+}
+
+/// The pull policy of an image for which none is given (R-IMG-1): Always for `:latest` or no tag.
+pub fn default_pull_policy(image: &str) -> &'static str {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    match name.split_once('@') {
+        Some(_) => "IfNotPresent",
+        None if name.ends_with(":latest") || !name.contains(':') => "Always",
+        None => "IfNotPresent",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_says_nothing_has_the_api_servers_defaults() {
+        let bare = Pod::default();
+        assert_eq!((bare.name(), bare.namespace(), bare.uid()), ("", "default", ""));
+        assert_eq!((bare.grace_period_seconds(), bare.phase(), bare.exit_code()), (30, "", 1));
+        assert_eq!((bare.default_container(), bare.is_ready()), (None, false));
+    }
+
+    #[test]
+    fn the_annotated_container_is_meant_when_there_is_one() {
+        let annotated = |name: &str| {
+            let meta = json!({"annotations": {"kubectl.kubernetes.io/default-container": name}});
+            pod(json!({"metadata": meta, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}}))
+        };
+        for (name, expected) in [("a", "a"), ("b", "b"), ("c", "a")] {
+            assert_eq!(annotated(name).default_container(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn the_first_failure_is_a_pods_exit_code_apps_before_init_containers() {
+        let ended = |name: &str, code: i32| {
+            let state = json!({"terminated": {"exitCode": code}});
+            json!({"name": name, "state": state, "ready": false, "restartCount": 0, "image": "", "imageID": ""})
+        };
+        let status = json!({"phase": "Failed", "initContainerStatuses": [ended("i", 4)],
+            "containerStatuses": [ended("a", 0), ended("b", 3)]});
+        assert_eq!(pod(json!({"metadata": {}, "status": status})).exit_code(), 3);
+        assert_eq!(pod(json!({"metadata": {}, "status": {"phase": "Succeeded"}})).exit_code(), 0);
+    }
+}

@@ -1,0 +1,17 @@
+//! The ground floor: this program started again in a role, the numbers of the descriptors it is handed, its children.
+//!
+//! Promises: nothing here knows of pods, and nothing is imported but the runtime crate. What is said over the
+//! descriptors is `wire/`'s; which function a role plays is `roles.rs`'s, the top of the house.
+
+pub mod children;
+pub mod descriptors;
+mod memory_file;
+mod role;
+mod trim;
+
+pub use memory_file::create_memory_file;
+pub use role::{
+    Role, detach_from_terminal, hide_from_containers, is_initialised, note_initialised, start_role,
+    wait_until_mapped,
+};
+pub use trim::trim;

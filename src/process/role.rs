@@ -1,0 +1,113 @@
+//! Starts this same program again in a role: there is no second program to be installed or found.
+
+use std::{
+    ffi::CString,
+    fs,
+    os::{
+        fd::{BorrowedFd, OwnedFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
+    path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use nix::sched::CloneFlags;
+use podctl_runtime::{IdMappings, Process, Spawn, SpawnStdio, settle, spawn};
+
+use super::descriptors::{MAPPED, take_descriptor};
+
+static INITIALISED: AtomicBool = AtomicBool::new(false);
+
+/// A process of ours to be started.
+#[derive(Clone, Copy, Debug)]
+pub struct Role<'a> {
+    /// The role, a word of the table in `roles.rs`; what follows it is for `ps`.
+    pub name: &'a str,
+    /// Namespaces to be made for it.
+    pub namespaces: CloneFlags,
+    /// The ids of its user namespace, when it gets one.
+    pub mappings: Option<&'a IdMappings>,
+    /// Namespaces that it enters, each with its kind.
+    pub join: &'a [(BorrowedFd<'a>, CloneFlags)],
+    /// What it is handed, each with its number of [`super::descriptors`].
+    pub fds: &'a [(BorrowedFd<'a>, RawFd)],
+}
+
+impl<'a> Role<'a> {
+    /// The role of that name, in the namespaces of its parent and with no descriptors.
+    pub fn named(name: &'a str) -> Role<'a> {
+        Role { name, namespaces: CloneFlags::empty(), mappings: None, join: &[], fds: &[] }
+    }
+}
+
+/// Starts this program again in a role.
+///
+/// # Errors
+/// [`podctl_runtime::Error`].
+pub fn start_role(role: &Role<'_>) -> Result<Process, podctl_runtime::Error> {
+    // A supervisor runs from a mount without a place, which has no name but this one.
+    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+    let args: Vec<CString> = ["podctl", "internal"]
+        .into_iter()
+        .chain(role.name.split(' '))
+        .map(|a| CString::new(a).expect("no NUL in it"))
+        .collect();
+    // A supervisor outlives its caller's session, and its probes are not to find a proxy in it.
+    let all = !role.name.starts_with("supervise");
+    let env: Vec<CString> = std::env::vars_os()
+        .map(|(variable, value)| [variable.as_bytes(), b"=", value.as_bytes()].concat())
+        .filter(|entry| all || entry.starts_with(b"PODCTL_"))
+        .filter_map(|entry| CString::new(entry).ok())
+        .collect();
+    spawn(&Spawn {
+        program: &program,
+        args: &args,
+        env: &env,
+        namespaces: role.namespaces,
+        id_mappings: role.mappings,
+        join: role.join,
+        fds: role.fds,
+        early: Some(MAPPED),
+        stdio: SpawnStdio::Inherit,
+    })
+}
+
+/// Waits until the ids of this process are mapped; a role is started while they are.
+///
+/// # Errors
+/// Who started it has given up.
+pub fn wait_until_mapped() -> Result<(), podctl_runtime::Error> {
+    // SAFETY: a role is started with this descriptor and calls this once.
+    let mapped: OwnedFd = unsafe { take_descriptor(MAPPED) };
+    settle(mapped)
+}
+
+/// Forbids containers, which may share ids with this process and see it (hostPID), to look into it; its children, on their
+/// way into a container or beside one, inherit that. Not before its ids are mapped: only its owner may do that.
+///
+/// # Errors
+/// Those of prctl(2).
+pub fn hide_from_containers() -> Result<(), podctl_runtime::Error> {
+    podctl_runtime::forbid_looks()
+}
+
+/// Notes that `podctl::init` was called, first thing in `main`.
+pub fn note_initialised() {
+    INITIALISED.store(true, Ordering::Relaxed);
+}
+
+/// Tells whether `podctl::init` was called: without it a role would be this program's own `main`, over and over.
+pub fn is_initialised() -> bool {
+    INITIALISED.load(Ordering::Relaxed)
+}
+
+/// Puts /dev/null in the place of the three streams, for processes that outlive the terminal they were started from.
+pub fn detach_from_terminal() {
+    if let Ok(null) = fs::File::options().read(true).write(true).open("/dev/null") {
+        // Each can only fail when no descriptor is to be had; then the terminal stays open, which is no harm to the pod.
+        let _ = nix::unistd::dup2_stdin(&null);
+        let _ = nix::unistd::dup2_stdout(&null);
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+}

@@ -1,0 +1,121 @@
+//! The puller: the one process of a pod that is in the host's network and fetches its images.
+//!
+//! The supervisor asks over a socket, one JSON message an image; each answer carries the image or
+//! the registry's own words. The puller ends when the supervisor closes its end.
+
+pub mod layer_bars;
+
+use std::{
+    collections::HashMap,
+    os::fd::AsFd,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use podctl_images::{Options, Progress, Pulled, Reference, Store};
+
+use self::layer_bars::LayerBars;
+use crate::{
+    process::{
+        descriptors::{
+            puller::{SCREEN, SUPERVISOR},
+            take_descriptor,
+        },
+        detach_from_terminal,
+    },
+    wire::{LONGEST, PullAnswer, PullOutcome, PullRequest},
+};
+
+/// The puller's life.
+pub fn main() -> i32 {
+    serve(&LayerBars::new())
+}
+
+/// The same, of one that shows nothing.
+pub fn quiet() -> i32 {
+    serve(&LayerBars::quiet())
+}
+
+fn serve(progress: &LayerBars) -> i32 {
+    // SAFETY: this process was started by launch with these descriptors.
+    let (socket, screen) = unsafe { (take_descriptor(SUPERVISOR), take_descriptor(SCREEN)) };
+    // A Ctrl-C in the terminal is the client's business.
+    let _ = nix::unistd::setsid();
+    // Progress is for the client; when that has gone, its terminal and pipes are not to be kept.
+    std::thread::spawn(move || {
+        let _ = nix::unistd::read(&screen, &mut [0]);
+        detach_from_terminal();
+    });
+    let fetches = Fetches::default();
+    let mut buffer = vec![0; LONGEST];
+    std::thread::scope(|scope| {
+        loop {
+            let request: PullRequest = match nix::unistd::read(&socket, &mut buffer) {
+                Ok(0) | Err(_) => return 0,
+                Ok(n) => match serde_json::from_slice(&buffer[..n]) {
+                    Ok(request) => request,
+                    Err(_) => return 1,
+                },
+            };
+            let (socket, fetches) = (socket.as_fd(), &fetches);
+            if !request.alone {
+                progress.settle();
+            }
+            scope.spawn(move || {
+                let answer =
+                    PullAnswer { outcome: fetches.shared(&request, progress), container: request.container };
+                progress.settle();
+                let text = serde_json::to_vec(&answer).expect("plain data");
+                // A supervisor that has gone needs no answer.
+                let _ = nix::unistd::write(socket, &text);
+            });
+        }
+    })
+}
+
+/// Fetches under way, by image and policy.
+#[derive(Default)]
+struct Fetches(Mutex<HashMap<(String, String), Fetch>>);
+
+/// One fetch, whose outcome all that wait for it see.
+type Fetch = Arc<OnceLock<PullOutcome>>;
+
+impl Fetches {
+    /// Containers that want the same image at the same time share one fetch; a later one is made anew.
+    fn shared(&self, request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
+        let key = (request.image.clone(), request.policy.clone());
+        let under_way = || self.0.lock().expect("never poisoned: nothing under it panics");
+        let fetching = under_way().entry(key.clone()).or_default().clone();
+        let outcome = fetching.get_or_init(|| fetch(request, progress)).clone();
+        under_way().remove(&key);
+        outcome
+    }
+}
+
+fn fetch(request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
+    let reference: Reference = match request.image.parse() {
+        Ok(reference) => reference,
+        Err(e) => return PullOutcome::InvalidName(format!("{e}")),
+    };
+    let store = match Store::open(&request.store) {
+        Ok(store) => store,
+        Err(e) => return PullOutcome::Failed(e.to_string()),
+    };
+    if request.policy != "Always" {
+        match store.find(&reference) {
+            Ok(Some(image)) => return PullOutcome::Present(Box::new(image)),
+            Ok(None) if request.policy == "Never" => {
+                return PullOutcome::NeverPull(format!(
+                    "Container image \"{}\" is not present with pull policy of Never",
+                    request.image
+                ));
+            }
+            Ok(None) => {}
+            Err(e) => return PullOutcome::Failed(e.to_string()),
+        }
+    }
+    let options = Options { secrets: request.secrets.clone(), ..Options::default() };
+    match podctl_images::pull(&store, &reference, &options, progress) {
+        Ok(Pulled { image, bytes, took }) => PullOutcome::Pulled { image: Box::new(image), took, bytes },
+        Err(e) => PullOutcome::Failed(e.to_string()),
+    }
+}

@@ -1,0 +1,57 @@
+//! The end of a supervisor: what is on disk of the pod, its cgroup and what still runs are taken away.
+
+use std::{fs, path::Path};
+
+use nix::{
+    mount::{MntFlags, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::Supervisor;
+
+impl Supervisor {
+    /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
+    pub(super) fn leave(&mut self) {
+        self.settle();
+        end_children();
+        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
+        let data = self.home.pod_data(&uid);
+        clear_data(&data);
+        if let Some(cgroups) = self.cgroups.take() {
+            cgroups.remove();
+        }
+        self.write_before_leaving();
+        let _ = fs::remove_file(self.dir.control_socket());
+        if self.delete_requested {
+            let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
+            let _ = self.dir.remove();
+        }
+    }
+}
+
+/// Ends what containers left in a PID namespace that is not theirs alone.
+fn end_children() {
+    let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}
+
+/// Takes away what a living pod has on disk.
+pub(super) fn clear_data(data: &Path) {
+    unmount_below(data);
+    let _ = fs::remove_dir_all(data);
+}
+
+/// Unmounts everything beneath a directory. What is mounted on a mount goes with it: each call waits for all processors.
+fn unmount_below(directory: &Path) {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut gone: Option<&Path> = None;
+    for target in table.lines().filter_map(|l| l.split(' ').nth(4)).map(Path::new) {
+        if target.starts_with(directory) && !gone.is_some_and(|above| target.starts_with(above)) {
+            let _ = umount2(target, MntFlags::MNT_DETACH);
+            gone = Some(target);
+        }
+    }
+}

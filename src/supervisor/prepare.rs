@@ -1,0 +1,268 @@
+//! From exec to a supervisor whose sandbox stands: takes what `engine/start/launch.rs` hands over, in its order.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::jiff::Timestamp;
+use podctl_images::Store;
+use podctl_runtime::start_trace as steps;
+
+use super::{
+    Failure, Supervisor, TRACED,
+    create::Filters,
+    events::Recorder,
+    eviction::Quotas,
+    leave::clear_data,
+    mapped_mounts::place_mounts,
+    output_pace::Pace,
+    pause, pod_cgroup,
+    poll::{Poll, Source},
+    timeline::Trace,
+    unwritten::Unwritten,
+};
+use crate::{
+    lifecycle::{self, Event, Now},
+    network::{Joined, Member, Registration, join, joined},
+    pod::PodExt,
+    process::{
+        descriptors::{
+            supervisor::{FIRST, LAUNCH, NETWORK, PULLER},
+            take_descriptor,
+        },
+        hide_from_containers, wait_until_mapped,
+    },
+    sandbox::{self, Sandbox},
+    state::Home,
+    wire::Launch,
+};
+
+/// Makes the pod's sandbox and the supervisor in it. Beside it, what the user should know about the sandbox.
+pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Vec<String>), Failure> {
+    let entered = steps::now();
+    // A Ctrl-C in the terminal is the client's business.
+    let _ = nix::unistd::setsid();
+    // Nor is the directory that it was started in; it could not be unmounted any more.
+    let _ = nix::unistd::chdir("/");
+    let mut launch = read_launch(entered)?;
+    let filters = Filters::of(&launch.pod);
+    wait_until_mapped()?;
+    hide_from_containers()?;
+    steps::mark(TRACED, "compile filters, have ids");
+    let puller = take_puller(&launch);
+    // The network makes its end while the sandbox is made.
+    let joining = ask_to_join(&launch)?;
+    let home = Home { runtime: launch.runtime_dir.clone(), data: launch.data_dir.clone() };
+    let dir = home.pod(launch.pod.namespace(), launch.pod.name());
+    let data = home.pod_data(launch.pod.uid());
+    let (ids, host_paths) = launch.contained.as_ref().map(|m| place_mounts(&home, m)).transpose()?.unzip();
+    let mut sandbox = make_sandbox(&mut launch, &home, &data, &host_paths.unwrap_or_default())?;
+    steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
+
+    let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
+    let network = finish_joining(joining, &mut poll).inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    let place = network.as_ref().map(|n| n.joined.clone());
+    let first = take_first_connection(&launch, &mut poll)?;
+    steps::mark(TRACED, "join the network");
+    let addresses = find_addresses(&launch, place.as_ref());
+    let resolver = place.as_ref().map(|j| j.gateway.v4.into());
+    let Addresses { pod_ips, host_ip } = addresses;
+    sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
+    wait_for_scope(client)?;
+    let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
+        .inspect_err(|_| clear_data(&data))?;
+    steps::mark(TRACED, "make the pod's cgroup");
+
+    let options = lifecycle::Options {
+        backoff_initial: launch.options.backoff_initial,
+        backoff_max: launch.options.backoff_max,
+        restart_pod_on_init_failure: launch.options.restart_pod_on_init_failure,
+    };
+    let began = Instant::now();
+    let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
+    let spec = lifecycle::Spec::new(&launch.pod, &options);
+    let state = lifecycle::State::new(&spec, now);
+    let recorder = Recorder::new(&launch.pod, dir.clone());
+    let trace = Trace::new(&dir);
+    let store = Store::open(&home.images())?;
+    let leases = sandbox.objects.images.values().map(|image| store.lease(image));
+    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    let logs = home.logs(&dir.namespace, &dir.name, launch.pod.uid());
+    let quotas = Quotas::new(&launch.pod, &sandbox, logs);
+    let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
+    let first_id = first.as_ref().map(|(id, _)| *id);
+    let mut supervisor = Supervisor {
+        poll,
+        began,
+        home,
+        dir,
+        spec,
+        state,
+        pod: launch.pod,
+        sandbox,
+        store,
+        images: launch.images,
+        leases,
+        quotas,
+        puller,
+        cgroups,
+        live: HashMap::new(),
+        making: HashMap::new(),
+        filters,
+        execs: HashMap::new(),
+        entering: HashMap::new(),
+        last_entrant: 0,
+        given_up: HashMap::new(),
+        sleeps: Vec::new(),
+        connections: first.into_iter().collect(),
+        attachments: Vec::new(),
+        recorder,
+        unwritten: Unwritten::default(),
+        log_limits: launch.options.log_limits,
+        buffer: vec![0; 256 << 10],
+        trace,
+        pending,
+        delete_requested: false,
+        changed: false,
+        garbage: Vec::new(),
+        client: None,
+        news: false,
+        pace: Pace::new(began),
+        finished: false,
+        network,
+        network_lost: false,
+        _lock: lock,
+        _ids: ids,
+    };
+    if let Some(id) = first_id {
+        supervisor.serve_connection(id);
+    }
+    Ok((supervisor, place.and_then(|j| j.warning).into_iter().chain(warning).collect()))
+}
+
+/// Reads what is to be launched; begins the trace of the start where one is wanted.
+fn read_launch(entered: u64) -> Result<Launch, Failure> {
+    // SAFETY: this process was started by `engine/start/launch.rs` with this descriptor.
+    let document = fs::File::from(unsafe { take_descriptor(LAUNCH) });
+    let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;
+    if let Some(zero) = launch.trace {
+        steps::begin(zero);
+        steps::mark_at(TRACED, "begin", entered);
+        steps::mark(TRACED, "read what to launch");
+    }
+    Ok(launch)
+}
+
+/// Takes the socket to the puller, which there is when an image is missing.
+fn take_puller(launch: &Launch) -> Option<OwnedFd> {
+    (launch.images.len() < launch.pod.containers().count())
+        // SAFETY: launch passes the puller's end exactly when an image is missing.
+        .then(|| unsafe { take_descriptor(PULLER) })
+}
+
+/// Asks the network's keeper for a place, when the pod is to be on the network.
+fn ask_to_join(launch: &Launch) -> Result<Option<(OwnedFd, Registration)>, Failure> {
+    if !launch.on_network {
+        return Ok(None);
+    }
+    // SAFETY: launch passes the connection exactly when the pod is to be on the network.
+    let socket = unsafe { take_descriptor(NETWORK) };
+    let registration = Registration::of(&launch.pod, &launch.objects.services);
+    join(&socket, &registration)?;
+    Ok(Some((socket, registration)))
+}
+
+/// Makes the sandbox from inside: mounts, memory, volumes, and a PID namespace for all containers where it is wanted.
+fn make_sandbox(
+    launch: &mut Launch,
+    home: &Home,
+    data: &Path,
+    host_paths: &BTreeMap<String, PathBuf>,
+) -> Result<Sandbox, Failure> {
+    let memory = home.runtime.join("memory");
+    let objects = std::mem::take(&mut launch.objects);
+    let mut sandbox = sandbox::set_up(&launch.pod, data, &memory, objects, launch.own_network, host_paths)
+        .inspect_err(|_| drop(fs::remove_dir_all(data)))?;
+    sandbox.profiles = home.data.join("seccomp");
+    let spec = launch.pod.spec.as_ref();
+    if spec.and_then(|s| s.share_process_namespace) == Some(true) {
+        sandbox.pid_namespace = Some(pause::start().inspect_err(|_| clear_data(data))?);
+    }
+    if spec.and_then(|s| s.host_pid) == Some(true) {
+        // Else what a container leaves behind would become the host's, and outlive the pod.
+        let _ = nix::sys::prctl::set_child_subreaper(true);
+    }
+    Ok(sandbox)
+}
+
+/// Hears which place on the network the pod has.
+fn finish_joining(
+    joining: Option<(OwnedFd, Registration)>,
+    poll: &mut Poll,
+) -> Result<Option<Member>, Failure> {
+    let Some((socket, registration)) = joining else { return Ok(None) };
+    let member = joined(socket, registration)?;
+    if let Some(socket) = &member.socket {
+        poll.add(socket, Source::Network)?;
+    }
+    Ok(Some(member))
+}
+
+/// Takes the connection of the request that is served before anything starts.
+fn take_first_connection(launch: &Launch, poll: &mut Poll) -> Result<Option<(u64, OwnedFd)>, Failure> {
+    // SAFETY: launch passes a first connection exactly when it says so.
+    let first = launch.first.then(|| unsafe { take_descriptor(FIRST) });
+    Ok(first.map(|socket| poll.connection(socket)).transpose()?)
+}
+
+/// Waits until the client has put this process into its cgroup; a client that has ended is not waited for.
+fn wait_for_scope(client: &OwnedFd) -> Result<(), Failure> {
+    let mut word = [0; 16];
+    nix::unistd::read(client, &mut word)?;
+    Ok(())
+}
+
+/// `status.podIPs` and `status.hostIP`.
+struct Addresses {
+    pod_ips: Vec<String>,
+    host_ip: Option<String>,
+}
+
+/// Finds the pod's addresses: those it was given on the network, or the machine's with the host's network.
+fn find_addresses(launch: &Launch, joined: Option<&Joined>) -> Addresses {
+    let pod_ips: Vec<String> = match joined {
+        Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
+        None if launch.own_network => Vec::new(),
+        // The one that the machine is known by comes first.
+        None => {
+            let others = list_host_addresses().into_iter().filter(|own| Some(own) != launch.host_ip.as_ref());
+            launch.host_ip.iter().cloned().chain(others).collect()
+        }
+    };
+    let host_ip = launch.host_ip.clone().or_else(|| pod_ips.first().cloned());
+    Addresses { pod_ips, host_ip }
+}
+
+/// Lists the addresses of this network namespace, without those of loopback and of links to pods.
+fn list_host_addresses() -> Vec<String> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    // Links of root's pods are not the machine's.
+    let found = found.filter(|i| !i.interface_name.starts_with("podctl"));
+    let mut all: Vec<std::net::IpAddr> = found
+        .filter_map(|i| {
+            let address = i.address?;
+            let v4 = address.as_sockaddr_in().map(|a| std::net::IpAddr::V4(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| std::net::IpAddr::V6(a.ip())))
+        })
+        .filter(|ip| match ip {
+            std::net::IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            std::net::IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        })
+        .collect();
+    all.sort();
+    all.iter().map(ToString::to_string).collect()
+}

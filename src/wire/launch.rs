@@ -1,0 +1,130 @@
+//! What the client that starts a pod hands its supervisor, beside the descriptors of [`crate::process::descriptors`].
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use k8s_openapi::api::core::v1::Pod;
+use podctl_images::Image;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    lifecycle,
+    logs::LogLimits,
+    sandbox::Objects,
+    state::{self, PodDir},
+};
+
+/// What a supervisor is given, in a memory file.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Launch {
+    pub pod: Pod,
+    pub objects: Objects,
+    /// Images that are present and may be used as they are, by container.
+    pub images: BTreeMap<String, Image>,
+    pub options: Options,
+    pub runtime_dir: PathBuf,
+    pub data_dir: PathBuf,
+    pub own_network: bool,
+    /// The pod is to be on the network of the user's pods.
+    pub on_network: bool,
+    /// A command's connection is there from the start, with its request in it.
+    pub first: bool,
+    /// `status.hostIP`; the client alone can know it, being in the host's network.
+    pub host_ip: Option<String>,
+    /// Steps are traced, from this zero on.
+    pub trace: Option<u64>,
+    /// It is root's pod in a user namespace; these mounts come beside it.
+    pub contained: Option<MappedMounts>,
+}
+
+/// What the mounts are of that a supervisor is given for a pod with a user namespace of its own, in their order.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct MappedMounts {
+    /// Directories of podctl's, in their own places.
+    pub places: Vec<PathBuf>,
+    /// hostPath volumes, by name.
+    pub host_paths: Vec<String>,
+}
+
+/// What a user may choose beside the manifest.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// First wait of a restart's back-off.
+    pub backoff_initial: Duration,
+    /// Longest wait of a restart's back-off.
+    pub backoff_max: Duration,
+    /// R-INIT-4: a failed init container restarts the pod.
+    pub restart_pod_on_init_failure: bool,
+    /// How much of each start's output is kept.
+    pub log_limits: LogLimits,
+    /// A limit that cannot be enforced stops the start.
+    pub strict_limits: bool,
+    /// The pod is on the network of the user's pods, unless it is on the host's; else it has loopback alone.
+    pub network: bool,
+    /// Every container port without a hostPort gets a free one.
+    pub publish_all: bool,
+    /// Pulls show their progress on standard error.
+    #[serde(default)]
+    pub progress: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let core = lifecycle::Options::default();
+        Options {
+            backoff_initial: core.backoff_initial,
+            backoff_max: core.backoff_max,
+            restart_pod_on_init_failure: core.restart_pod_on_init_failure,
+            log_limits: LogLimits::default(),
+            strict_limits: false,
+            network: true,
+            publish_all: false,
+            progress: false,
+        }
+    }
+}
+
+/// What a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ready {
+    pub warnings: Vec<String>,
+}
+
+/// What starts a pod again: it lies in the pod's directory.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StartRecord {
+    /// The manifest, as it was given.
+    pub pod: Pod,
+    /// The ConfigMaps, Secrets, claims and Services it refers to.
+    pub objects: Objects,
+    /// What the user chose beside the manifest.
+    pub options: Options,
+}
+
+/// Reads what starts the pod again.
+///
+/// # Errors
+/// [`state::Error`].
+pub fn read_start_record(dir: &PodDir) -> Result<StartRecord, state::Error> {
+    dir.read()?;
+    let path = dir.again_file();
+    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
+    let damaged = |source| state::Error::Damaged { path, pod: dir.name.clone(), source };
+    serde_json::from_slice(&text).map_err(damaged)
+}
+
+/// Writes what starts the pod again.
+///
+/// # Errors
+/// [`state::Error`].
+pub fn write_start_record(dir: &PodDir, record: &StartRecord) -> Result<(), state::Error> {
+    dir.write_again(&serde_json::to_vec(record).expect("plain data"))
+}
+
+/// Replaces the objects with which the pod is started again.
+///
+/// # Errors
+/// [`state::Error`].
+pub fn record_objects(dir: &PodDir, objects: &Objects) -> Result<(), state::Error> {
+    let record = StartRecord { objects: objects.clone(), ..read_start_record(dir)? };
+    write_start_record(dir, &record)
+}

@@ -1,0 +1,17 @@
+//! What our processes say to one another: how a message travels, requests to a supervisor and its replies, what a
+//! supervisor is launched with, what it asks of its puller.
+//!
+//! Promises: plain data and one transport, the same for all; no process is started here. The two halves of a pod's
+//! start, `engine/start` and `supervisor/`, know each other by this folder alone.
+
+mod launch;
+mod pulls;
+mod requests;
+mod transport;
+
+pub use launch::{
+    Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, write_start_record,
+};
+pub use pulls::{PullAnswer, PullOutcome, PullRequest};
+pub use requests::{Reply, Request, Usage};
+pub use transport::{LONGEST, dial, make_connection, receive, send};

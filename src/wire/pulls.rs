@@ -1,0 +1,38 @@
+//! What a supervisor asks of its puller, one message an image, and what comes back.
+
+use std::{path::PathBuf, time::Duration};
+
+use podctl_images::{AuthFile, Image};
+use serde::{Deserialize, Serialize};
+
+/// What the supervisor asks.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PullRequest {
+    pub container: String,
+    pub image: String,
+    /// imagePullPolicy.
+    pub policy: String,
+    /// The image store's directory.
+    pub store: PathBuf,
+    /// No container can have started, so that nobody else writes on the terminal.
+    pub alone: bool,
+    /// What the pod's imagePullSecrets hold.
+    pub secrets: Vec<AuthFile>,
+}
+
+/// What the puller answers.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct PullAnswer {
+    pub container: String,
+    pub outcome: PullOutcome,
+}
+
+/// How a pull ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum PullOutcome {
+    Present(Box<Image>),
+    Pulled { image: Box<Image>, took: Duration, bytes: u64 },
+    Failed(String),
+    NeverPull(String),
+    InvalidName(String),
+}
