@@ -1,7 +1,7 @@
 //! What the API server fills in.
 
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, Probe},
+    api::core::v1::{Container, EmptyDirVolumeSource, Pod, PodSpec, Probe, Volume},
     apimachinery::pkg::api::resource::Quantity,
 };
 
@@ -34,6 +34,10 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
     }
     resources(spec);
     for volume in spec.volumes.iter_mut().flatten() {
+        // `emptyDir:` with nothing after it is no kind of volume at all, either.
+        if *volume == (Volume { name: volume.name.clone(), ..Volume::default() }) {
+            volume.empty_dir = Some(EmptyDirVolumeSource::default());
+        }
         if let Some(v) = &mut volume.config_map {
             v.default_mode.get_or_insert(0o644);
         }

@@ -6,6 +6,8 @@
 mod decode;
 mod defaults;
 mod job;
+mod json;
+mod libyaml;
 mod object_names;
 mod references;
 pub mod schema;
@@ -16,6 +18,7 @@ mod tree;
 mod typed;
 mod validate;
 mod workload;
+mod yaml;
 
 pub use defaults::generated_name;
 pub use job::Job;

@@ -44,6 +44,15 @@ const VALUES: &[&str] = &[
     "../../..",
     "/",
     "a/b/c:d@sha256:e",
+    "[!a, b]",
+    "\"\\",
+    "{a, \"b\": [c",
+    "? : ? -",
+    "%TAG ! x",
+    "<<: *a",
+    "!<%C3%28> x",
+    "|9-",
+    "\u{85}\u{2028}",
 ];
 
 /// Marsaglia's xorshift: the same numbers everywhere.

@@ -197,3 +197,69 @@ fn r_res_1_a_pod_with_limits_of_its_own_asks_for_what_its_containers_do() {
     let requests = pod.spec.unwrap().resources.unwrap().requests.unwrap();
     assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1500m", "1Gi"));
 }
+
+fn readings(text: &str) -> Vec<serde_json::Value> {
+    let source = Source { name: "f".into(), text: text.into() };
+    tree::parse(&source).unwrap_or_else(|e| panic!("{e}")).iter().map(Node::json).collect()
+}
+
+#[test]
+fn flow_style_may_be_closed_anywhere_and_quoted_text_go_on_further_out() {
+    for (text, wanted) in [
+        ("a:\n  b: [\n    \"x\",\n    \"y\"\n  ]\n", serde_json::json!({"a": {"b": ["x", "y"]}})),
+        ("a:\n  b: [\n    x\n]\n", serde_json::json!({"a": {"b": ["x"]}})),
+        (
+            "a:\n  b: [x,\n  z]\n  c: {\n    d: 1\n}\n",
+            serde_json::json!({"a": {"b": ["x", "z"], "c": {"d": 1}}}),
+        ),
+        ("a:\n  b: \"x\ny\"\n", serde_json::json!({"a": {"b": "x y"}})),
+        ("a: [!x, b, !x c]\n", serde_json::json!({"a": ["", "b", "c"]})),
+        ("a: |\n  x", serde_json::json!({"a": "x"})),
+        ("a: >-\n  x\n  y\n", serde_json::json!({"a": "x y"})),
+        ("a: 1 # \u{2014}\r\nb:\t2\r\n", serde_json::json!({"a": 1, "b": 2})),
+        ("d: {0x10: a, on: b, 1.5: c}\n", serde_json::json!({"d": {"16": "a", "true": "b", "1.5": "c"}})),
+        (
+            "a: &a {x: 1}\nb: {x: 2, <<: *a}\nc: {<<: *a, x: 3}\n",
+            serde_json::json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 3}}),
+        ),
+    ] {
+        assert_eq!(readings(text), [wanted], "{text}");
+    }
+}
+
+#[test]
+fn a_file_may_hold_several_values_of_json_and_each_document_its_own_mark() {
+    let all = readings(
+        "{\"a\": \"\\ud83d\\ude00\"}\n{\"b\": [1, 2.0]} {\"c\": null}\n---\n\u{feff}d: e\n---\n\t{\"f\":\n\t1}\n",
+    );
+    let wanted = serde_json::json!([{"a": "\u{1f600}"}, {"b": [1, 2]}, {"c": null}, {"d": "e"}, {"f": 1}]);
+    assert_eq!(serde_json::Value::from(all), wanted);
+    assert_eq!(readings("%YAML 1.1\n---\na: 1\n--- # next\nb: 2\n...\n").len(), 2);
+}
+
+#[test]
+fn places_are_those_of_the_file_in_yaml_and_in_json() {
+    let head = "# first\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n";
+    assert!(errors(&format!("{head}  - {{name: a, imag: b}}\n"))[0].starts_with("pod.yaml:8:"));
+    let json = "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"metadata\": {\"name\": \"p\"},\n \"spec\": {\"x\": 1}}\n";
+    assert!(
+        errors(json).iter().any(|e| e.starts_with("pod.yaml:3:11: error: spec.x: unknown field")),
+        "{:#?}",
+        errors(json)
+    );
+    let broken = errors("{\"a\": 1,\n  \"b\": \"\\x\"}\n");
+    assert!(broken[0].starts_with("pod.yaml:2:10: error: invalid escape"), "{broken:?}");
+}
+
+#[test]
+fn base64_may_be_wrapped_and_a_volume_of_no_kind_is_an_empty_one() {
+    let manifest = workload(
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  k: |\n    aGVs\n    bG8=\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\nbinaryData: {k: \"aGVs\\r\\nbG8=\"}\ndata: {t: \"a\\nb\"}\n",
+    );
+    assert_eq!(manifest.secrets[0].data.as_ref().unwrap()["k"].0, b"hello");
+    assert_eq!(manifest.config_maps[0].binary_data.as_ref().unwrap()["k"].0, b"hello");
+    assert_eq!(manifest.config_maps[0].data.as_ref().unwrap()["t"], "a\nb");
+    let pod =
+        one("  containers: [{name: a, image: b}]\n  volumes:\n  - name: v\n    emptyDir:\n  - name: w\n");
+    assert!(pod.spec.unwrap().volumes.unwrap().iter().all(|v| v.empty_dir.is_some()));
+}

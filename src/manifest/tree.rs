@@ -1,42 +1,14 @@
-//! YAML as a tree whose nodes know where they stand in the file.
+//! A file as trees whose nodes know where they stand: its documents, each in YAML or JSON.
 
-use std::collections::HashMap;
-
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span};
 use serde_json::Value;
 
-use super::{Diagnostic, Severity, Source};
+use super::{Diagnostic, Severity, Source, json, yaml};
 
-/// Most nodes of a file, aliases counted as often as they are used.
+/// Number of nodes that a file may have, aliases counted as often as they are used.
 const MOST_NODES: usize = 200_000;
 
-/// Deepest nesting; no type of the API's comes near.
+/// Number of levels that may lie within one another; no type of the API's comes near.
 const DEEPEST: usize = 100;
-
-/// What the parser's words mean to somebody who wrote the file.
-const MEANINGS: &[(&str, &str)] = &[
-    (
-        "mapping values are not allowed",
-        "this line is indented deeper than the one it follows, or a ':' above has no space after it; text that holds \": \" has to be in quotes",
-    ),
-    ("did not find expected key", "this line is indented unlike the others of its block"),
-    ("did not find expected ',' or", "a '{' above is not closed"),
-    ("expected ',' or ']'", "a '[' above is not closed"),
-    ("quoted scalar", "a quote above is not closed"),
-    (
-        "unknown a",
-        "an alias, *name, stands for what &name marks further up; text that begins with '*' has to be in quotes",
-    ),
-    ("unprintable character", "the file is not plain text here: it may be damaged, or no manifest at all"),
-    ("valid YAML whitespace", "put a space after the ':'"),
-    (
-        "cannot start any token",
-        "text that begins with a special character, such as @, ` or %, has to be in quotes",
-    ),
-    ("found a tab", TABS),
-    ("tabs disallowed", TABS),
-];
-const TABS: &str = "YAML does not allow tabs for indentation; use spaces";
 
 /// A value and its place.
 #[derive(Clone, Debug)]
@@ -77,6 +49,28 @@ impl Node {
         match &mut self.kind {
             Kind::Map(all) => all.iter_mut().find(|(k, ..)| k == name).map(|(.., v)| v),
             _ => None,
+        }
+    }
+
+    /// Moves every place so many lines further down.
+    fn move_down(&mut self, lines: usize) {
+        self.line += lines;
+        match &mut self.kind {
+            Kind::Scalar(_) => {}
+            Kind::List(all) => all.iter_mut().for_each(|node| node.move_down(lines)),
+            Kind::Map(all) => all.iter_mut().for_each(|(_, place, node)| {
+                place.0 += lines;
+                node.move_down(lines);
+            }),
+        }
+    }
+
+    /// Number of nodes, itself among them.
+    pub(super) fn size(&self) -> usize {
+        match &self.kind {
+            Kind::Scalar(_) => 1,
+            Kind::List(all) => 1 + all.iter().map(Node::size).sum::<usize>(),
+            Kind::Map(all) => 1 + all.iter().map(|(.., v)| v.size()).sum::<usize>(),
         }
     }
 
@@ -128,210 +122,127 @@ fn split(path: &str) -> Vec<Part> {
     parts
 }
 
-/// The documents of a file; empty ones are left out.
-pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
-    let wrong = |line, column, message: String, help: Option<&str>| {
-        Box::new(Diagnostic {
-            severity: Severity::Error,
-            file: source.name.clone(),
-            line,
-            column,
-            path: String::new(),
-            message,
-            help: help.map(str::to_owned),
-        })
-    };
-    let mut builder = Builder { anchors: HashMap::new(), count: 0, depth: 0 };
-    let mut documents = Vec::new();
-    // Editors of other systems begin a file with a mark of its encoding.
-    let text = source.text.strip_prefix('\u{feff}').unwrap_or(&source.text);
-    let mut events = Parser::new_from_str(text);
-    loop {
-        match events.next() {
-            None => return Ok(documents),
-            Some(Err(e)) => {
-                let at = e.marker();
-                return Err(wrong(
-                    at.line(),
-                    at.col() + 1,
-                    e.info().to_owned(),
-                    meaning(e.info(), text, at.line()),
-                ));
-            }
-            Some(Ok((Event::DocumentStart(_), _))) => {
-                let Some(Ok((event, span))) = events.next() else { continue };
-                let node = builder.node(event, span, &mut events).map_err(|(line, column, message)| {
-                    let help = meaning(&message, text, line);
-                    wrong(line, column, message, help)
-                })?;
-                if !matches!(node.kind, Kind::Scalar(Value::Null)) {
-                    documents.push(node);
-                }
-            }
-            Some(Ok(_)) => {}
-        }
+/// Why a document cannot be read: line and column, each from 1, and what is wrong there.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+    pub help: Option<&'static str>,
+}
+
+impl Unreadable {
+    pub(super) fn new((line, column): (usize, usize), message: impl Into<String>) -> Unreadable {
+        Unreadable { line, column, message: message.into(), help: None }
     }
 }
 
-/// What the parser's complaint about that line means.
-fn meaning(words: &str, text: &str, line: usize) -> Option<&'static str> {
-    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    if line.trim_start_matches(' ').starts_with('\t') {
-        return Some(TABS);
+/// Where the lines of a text begin; only a newline ends one.
+pub(super) struct Lines<'a> {
+    pub text: &'a str,
+    begins: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Lines<'a> {
+        let ends = memchr::memchr_iter(b'\n', text.as_bytes());
+        Lines { text, begins: std::iter::once(0).chain(ends.map(|at| at + 1)).collect() }
     }
-    MEANINGS.iter().find(|(part, _)| words.contains(part)).map(|(_, meaning)| *meaning)
+
+    /// The line and column, each from 1, of an offset.
+    pub(super) fn place(&self, offset: usize) -> (usize, usize) {
+        let line = self.begins.partition_point(|begin| *begin <= offset).max(1);
+        let before = self.text.get(self.begins[line - 1]..offset.min(self.text.len()));
+        (line, before.map_or(0, |before| before.chars().count()) + 1)
+    }
 }
 
-type Failed = (usize, usize, String);
-
-struct Builder {
-    anchors: HashMap<usize, Node>,
-    count: usize,
-    depth: usize,
+/// What the nodes of a document may still come to, so that no file can exhaust this process.
+#[derive(Debug, Default)]
+pub(super) struct Bounds {
+    nodes: usize,
+    pub depth: usize,
 }
 
-impl Builder {
-    fn node<'a, E: Iterator<Item = Result<(Event<'a>, Span), ScanError>>>(
-        &mut self,
-        event: Event<'a>,
-        span: Span,
-        events: &mut E,
-    ) -> Result<Node, Failed> {
-        let (line, column) = (span.start.line(), span.start.col() + 1);
-        self.count += 1;
-        if self.count > MOST_NODES {
-            return Err((line, column, "the file is too large, or its aliases multiply without end".into()));
+impl Bounds {
+    /// Counts so many nodes at that place.
+    ///
+    /// # Errors
+    /// There are too many by now, or they lie too deep.
+    pub(super) fn count(&mut self, nodes: usize, place: (usize, usize)) -> Result<(), Unreadable> {
+        self.nodes += nodes;
+        if self.nodes > MOST_NODES {
+            return Err(Unreadable::new(place, "the file is too large, or its aliases multiply without end"));
         }
         if self.depth > DEEPEST {
-            return Err((line, column, format!("nested deeper than {DEEPEST} levels")));
+            return Err(Unreadable::new(place, format!("nested deeper than {DEEPEST} levels")));
         }
-        let next = |events: &mut E| match events.next() {
-            Some(Ok(found)) => Ok(found),
-            Some(Err(e)) => Err((e.marker().line(), e.marker().col() + 1, e.info().to_owned())),
-            None => Err((line, column, "the document ends too early".to_owned())),
-        };
-        let (anchor, kind) = match event {
-            Event::Alias(anchor) => {
-                let node =
-                    self.anchors.get(&anchor).cloned().ok_or((line, column, "unknown alias".to_owned()))?;
-                self.count += size(&node);
-                return Ok(Node { line, column, ..node });
-            }
-            Event::Scalar(text, style, anchor, tag) => {
-                let value = match tag.as_deref() {
-                    Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => {
-                        Value::String(text.into())
-                    }
-                    Some(tag) if !tag.is_yaml_core_schema() || tag.suffix == "binary" => {
-                        return Err((line, column, format!("the tag {tag} has no meaning in a manifest")));
-                    }
-                    _ => scalar(&text, style),
-                };
-                (anchor, Kind::Scalar(value))
-            }
-            Event::SequenceStart(anchor, ..) => {
-                self.depth += 1;
-                let mut all = Vec::new();
-                loop {
-                    match next(events)? {
-                        (Event::SequenceEnd, _) => break,
-                        (event, span) => all.push(self.node(event, span, events)?),
-                    }
-                }
-                self.depth -= 1;
-                (anchor, Kind::List(all))
-            }
-            Event::MappingStart(anchor, ..) => {
-                self.depth += 1;
-                let mut all: Vec<Entry> = Vec::new();
-                let mut merged: Vec<Entry> = Vec::new();
-                loop {
-                    let (event, span) = next(events)?;
-                    let place = (span.start.line(), span.start.col() + 1);
-                    let key = match event {
-                        Event::MappingEnd => break,
-                        Event::Scalar(text, ..) => text.into_owned(),
-                        _ => return Err((place.0, place.1, "a key must be a plain word".into())),
-                    };
-                    let (event, span) = next(events)?;
-                    let value = self.node(event, span, events)?;
-                    if key == "<<" {
-                        merged.extend(merge(value)?);
-                        continue;
-                    }
-                    if all.iter().any(|(k, ..)| *k == key) {
-                        return Err((place.0, place.1, format!("key {key:?} is already set in this map")));
-                    }
-                    all.push((key, place, value));
-                }
-                // What the map says itself wins over what it merges; the first of the merged wins.
-                for entry in merged {
-                    if all.iter().all(|(k, ..)| *k != entry.0) {
-                        all.push(entry);
-                    }
-                }
-                self.depth -= 1;
-                (anchor, Kind::Map(all))
-            }
-            _ => return Err((line, column, "unexpected end of a block".into())),
-        };
-        let node = Node { line, column, kind };
-        if anchor > 0 {
-            self.anchors.insert(anchor, node.clone());
-        }
-        Ok(node)
+        Ok(())
     }
 }
 
-/// The entries that `<<` brings: of one map, or of a list of maps.
-fn merge(node: Node) -> Result<Vec<Entry>, Failed> {
-    let wrong =
-        || (node.line, node.column, "only a map, or a list of maps, can be merged with <<".to_owned());
-    match node.kind {
-        Kind::Map(entries) => Ok(entries),
-        Kind::List(maps) => {
-            maps.into_iter().map(merge).collect::<Result<Vec<_>, _>>().map(|all| all.concat())
+/// Returns the documents of a file; empty ones are left out.
+pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
+    let mut documents = Vec::new();
+    let mut bounds = Bounds::default();
+    for (first_line, text) in chunks(&source.text) {
+        let read = read_chunk(text, &mut bounds).map_err(|e| {
+            let Unreadable { line, column, message, help } = e;
+            Box::new(Diagnostic {
+                severity: Severity::Error,
+                file: source.name.clone(),
+                line: line + first_line,
+                column,
+                path: String::new(),
+                message,
+                help: help.map(str::to_owned),
+            })
+        })?;
+        for mut node in read.into_iter().filter(|node| !matches!(node.kind, Kind::Scalar(Value::Null))) {
+            node.move_down(first_line);
+            documents.push(node);
         }
-        Kind::Scalar(_) => Err(wrong()),
     }
+    Ok(documents)
 }
 
-fn size(node: &Node) -> usize {
-    match &node.kind {
-        Kind::Scalar(_) => 1,
-        Kind::List(all) => 1 + all.iter().map(size).sum::<usize>(),
-        Kind::Map(all) => 1 + all.iter().map(|(.., v)| size(v)).sum::<usize>(),
-    }
+/// Reads one part of a file: one value of JSON or several, else YAML, as kubectl tries them.
+fn read_chunk(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> {
+    // Editors of other systems begin a file with a mark of its encoding; joined files have it further down.
+    let (mark, text) = text.strip_prefix('\u{feff}').map_or((0, text), |rest| (1, rest));
+    let begins = text.trim_start();
+    let tried = begins.starts_with('{').then(|| json::values(text, bounds));
+    let read = match tried {
+        Some(Ok(nodes)) => Ok(nodes),
+        Some(Err(not_json)) => {
+            let quoted = begins[1..].trim_start().starts_with('"');
+            yaml::documents(text, bounds).map_err(|e| if quoted { not_json } else { e })
+        }
+        None => yaml::documents(text, bounds),
+    };
+    read.map_err(|e| Unreadable { column: e.column + if e.line == 1 { mark } else { 0 }, ..e })
 }
 
-/// Plain scalars as kubectl reads them, by YAML 1.1: `yes` and `on` are true, `0644` is octal.
-fn scalar(text: &str, style: ScalarStyle) -> Value {
-    if style != ScalarStyle::Plain {
-        return Value::String(text.to_owned());
-    }
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
-            return Value::Bool(true);
+/// Returns the parts of a text between lines of `---`, each with the number of lines above it. Each is a file of its own to
+/// kubectl, so that anchors end with it and a mark of the encoding may begin it.
+fn chunks(text: &str) -> Vec<(usize, &str)> {
+    let mut parts = Vec::new();
+    let (mut begin, mut first_line, mut at) = (0, 0, 0);
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let next = at + line.len();
+        let separates = line.strip_prefix("---").is_some_and(|rest| rest.trim().is_empty());
+        if separates && !only_directives(&text[begin..at]) {
+            parts.push((first_line, &text[begin..at]));
+            (begin, first_line) = (next, number + 1);
         }
-        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
-        }
-        _ => {}
+        at = next;
     }
-    let radix =
-        |prefix: &str, radix| text.strip_prefix(prefix).and_then(|t| i64::from_str_radix(t, radix).ok());
-    if let Some(number) = radix("0x", 16).or_else(|| radix("0b", 2)).or_else(|| radix("0o", 8)) {
-        return Value::from(number);
-    }
-    let octal = text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
-    let whole = if octal { i64::from_str_radix(text, 8) } else { text.parse::<i64>() };
-    if let Ok(number) = whole {
-        return Value::from(number);
-    }
-    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-    match text.parse::<f64>() {
-        Ok(number) if numeric && number.is_finite() => Value::from(number),
-        _ => Value::String(text.to_owned()),
-    }
+    parts.push((first_line, &text[begin..]));
+    parts
+}
+
+/// Whether the text is what may stand above the `---` that begins a document: `%YAML 1.1`, and at least that.
+fn only_directives(text: &str) -> bool {
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
+    lines.peek().is_some() && lines.all(|line| line.trim_start_matches('\u{feff}').starts_with('%'))
 }

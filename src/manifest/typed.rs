@@ -296,7 +296,18 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
         }
     }
 
+    /// Text is asked for as a String; this is asked for by what is in base64, which Go's decoder reads over lines.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
+        match &self.node.kind {
+            Kind::Scalar(Value::String(text)) if is_data(&self.path) && text.contains(['\r', '\n']) => {
+                let result = visitor.visit_str(&text.replace(['\r', '\n'], ""));
+                self.at(result)
+            }
+            _ => self.deserialize_string(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         let result = match &self.node.kind {
             // The kernel ends a text there; data of files may hold it.
             Kind::Scalar(Value::String(text)) if text.contains('\0') && !is_data(&self.path) => {
@@ -312,10 +323,6 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
             }
         };
         self.at(result)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        self.deserialize_str(visitor)
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
