@@ -29,6 +29,7 @@ mod registries;
 mod registry_error;
 mod source;
 mod store;
+mod tree;
 mod unpack;
 
 pub use certs::choose_tls_provider;
@@ -41,4 +42,5 @@ pub use reference::Reference;
 pub use registries::configured;
 pub use registry_error::RegistryError;
 pub use store::{Image, Removed, Store};
+pub use tree::Tree;
 pub use unpack::UnpackError;

@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
+use crate::overlay::Overlay;
 use crate::plan::{Action, Plan, Report, Running, cstring};
 use crate::process::Process;
 use crate::seccomp::Program;
@@ -181,6 +182,7 @@ pub fn create(
     };
     plan.push(Action::Propagation(flags | libc::MS_REC), "make mounts independent of the host's");
     mount_root(&mut plan, rootfs)?;
+    mounts::hold_own(&mut plan, spec)?;
     plan.push(Action::OpenNull, "open /dev/null (which must be the null device)");
     for mount in spec.mounts().iter().flatten() {
         mounts::plan(&mut plan, mount)?;
@@ -330,57 +332,13 @@ fn mount_root(plan: &mut Plan, rootfs: &Rootfs) -> Result<(), StartError> {
         }
         Rootfs::Overlay { lower, upper, work } => {
             let mountpoint = cstring(upper.as_os_str().as_bytes(), "rootfs upper")?;
-            let (dir, options) = overlay_options(lower, upper, work, devices::in_user_namespace());
-            let options = cstring(options, "rootfs layers")?;
-            let dir = dir.map(|dir| cstring(dir.as_os_str().as_bytes(), "rootfs layers")).transpose()?;
+            let overlay = Overlay::new(lower, Some((upper, work)))?;
             let what = format!("mount overlay of {} layers with upper {}", lower.len(), upper.display());
-            plan.push(Action::Overlay { dir, mountpoint: mountpoint.clone(), options }, what);
+            plan.push(Action::Overlay { overlay, mountpoint: mountpoint.clone() }, what);
             plan.push(Action::OpenRoot(mountpoint), format!("open root {}", upper.display()));
         }
     }
     Ok(())
-}
-
-/// The options of an overlay mount, topmost layer first, and the directory they are relative to: a page of options must
-/// hold all names, so those of layers side by side are shortened.
-fn overlay_options<'a>(
-    lower: &'a [PathBuf],
-    upper: &Path,
-    work: &Path,
-    userns: bool,
-) -> (Option<&'a Path>, Vec<u8>) {
-    let common = lower.first().and_then(|first| {
-        first.ancestors().skip(1).find(|dir| lower.iter().all(|layer| layer.starts_with(dir) && layer != dir))
-    });
-    let mut options = b"lowerdir=".to_vec();
-    for (index, layer) in lower.iter().rev().enumerate() {
-        if index > 0 {
-            options.push(b':');
-        }
-        let name = common.and_then(|dir| layer.strip_prefix(dir).ok()).unwrap_or(layer);
-        push_escaped(&mut options, name);
-    }
-    for (key, path) in [(",upperdir=", upper), (",workdir=", work)] {
-        options.extend_from_slice(key.as_bytes());
-        push_escaped(&mut options, path);
-    }
-    // The layer ends with the container: nothing in it needs to reach the disk, least of all before the unmount, which
-    // would sync the whole file system of `upper`.
-    options.extend_from_slice(b",volatile");
-    if userns {
-        // trusted.* is not ours to write there.
-        options.extend_from_slice(b",userxattr");
-    }
-    (common, options)
-}
-
-fn push_escaped(options: &mut Vec<u8>, path: &Path) {
-    for &byte in path.as_os_str().as_bytes() {
-        if matches!(byte, b':' | b',' | b'\\') {
-            options.push(b'\\');
-        }
-        options.push(byte);
-    }
 }
 
 /// What is left once everything is mounted: sysctls, masks, the pivot, names.
@@ -472,18 +430,5 @@ impl Namespaces {
             }
         }
         Ok(all)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layers_side_by_side_are_named_relative_to_their_directory_topmost_first() {
-        let lower = ["/layers/a/fs", "/layers/b:1/fs"].map(PathBuf::from);
-        let (dir, options) = overlay_options(&lower, Path::new("/u"), Path::new("/w"), true);
-        assert_eq!(dir, Some(Path::new("/layers")));
-        assert_eq!(options, br"lowerdir=b\:1/fs:a/fs,upperdir=/u,workdir=/w,volatile,userxattr");
     }
 }

@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use nix::errno::Errno;
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{Mount, Spec};
 
 use crate::error::{Error, StartError};
-use crate::plan::{Action, Kind, Plan, cstring};
+use crate::plan::{Action, Kind, MOST_OWN, Plan, cstring};
 use crate::sys::{self, MountAttr, attr};
 
 /// The options of one mount, sorted by who understands them.
@@ -87,6 +87,27 @@ fn flag(name: &str) -> Option<&'static (&'static str, u64, u64)> {
     FLAGS.iter().find(|(known, ..)| *known == name)
 }
 
+/// The type of a mount of the root's own directory on itself: writable, however read-only the root is to be. This is what
+/// a VOLUME of an image comes to; the mount's source means nothing.
+pub const OWN: &str = "own";
+
+/// Adds the steps that keep those directories before anything is mounted over them.
+pub(crate) fn hold_own(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
+    let mounts = spec.mounts().iter().flatten().filter(|mount| mount.typ().as_deref() == Some(OWN));
+    for (index, mount) in mounts.enumerate() {
+        let destination = mount.destination();
+        if index == MOST_OWN {
+            let reason = format!("more than {MOST_OWN} mounts of type {OWN}");
+            return Err(StartError::Spec { field: "mounts".to_owned(), reason });
+        }
+        plan.push(
+            Action::HoldOwn(relative(destination)?),
+            format!("make the volume {}", destination.display()),
+        );
+    }
+    Ok(())
+}
+
 /// Adds the step (or steps) of one mount.
 pub(crate) fn plan(plan: &mut Plan, mount: &Mount) -> Result<(), StartError> {
     let destination = mount.destination();
@@ -106,6 +127,7 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount) -> Result<(), StartError> {
     }
     let what = format!("mount {kind} on {}", destination.display());
     let action = match kind {
+        OWN => Action::MountOwn(path),
         "sysfs" => Action::MountSysfs { attr: options.attr, path },
         "cgroup" | "cgroup2" => return cgroup(plan, &options, path, what),
         _ => {

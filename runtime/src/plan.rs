@@ -9,6 +9,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
+use crate::overlay::Overlay;
 use crate::process::Process;
 use crate::spawn::{pipe, read_pair};
 use crate::start_trace;
@@ -49,10 +50,12 @@ pub(crate) enum Action {
     },
     Propagation(u64),
     Overlay {
-        dir: Option<CString>,
+        overlay: Overlay,
         mountpoint: CString,
-        options: CString,
     },
+    /// Keeps a directory of the root's own, made when missing, for the next [`Action::MountOwn`] that has none yet.
+    HoldOwn(CString),
+    MountOwn(CString),
     BindRoot(CString),
     OpenRoot(CString),
     MountTree {
@@ -273,4 +276,9 @@ pub(crate) struct Progress {
     pub(crate) root: RawFd,
     pub(crate) null: RawFd,
     pub(crate) report: RawFd,
+    /// Directories of the root's own that are to be mounted; -1 where there is none.
+    pub(crate) own: [RawFd; MOST_OWN],
 }
+
+/// Number of directories of its own that a root may have mounted.
+pub(crate) const MOST_OWN: usize = 64;

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 use nix::errno::Errno;
 
-use crate::plan::{Action, Kind, Progress, Step};
+use crate::plan::{Action, Kind, MOST_OWN, Progress, Step};
 use crate::pty;
 use crate::start_trace;
 use crate::sys::{self, MountAttr, Pointers, Sys, attr};
@@ -21,7 +21,7 @@ pub(crate) const INSIDE: u32 = u32::MAX;
 
 /// Runs the steps; reports the first that fails, by its index, and ends the process.
 pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>, report: RawFd) -> ! {
-    let mut progress = Progress { root: -1, null: -1, report };
+    let mut progress = Progress { root: -1, null: -1, report, own: [-1; MOST_OWN] };
     let traced = start_trace::zero();
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = run(&step.action, &mut progress, args, env) {
@@ -57,10 +57,9 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
             }
         }
         Action::Propagation(flags) => sys::mount(c"none", c"/", c"none", *flags, c""),
-        Action::Overlay { dir, mountpoint, options } => {
-            dir.as_deref().map_or(Ok(()), sys::chdir)?;
-            sys::mount(c"overlay", mountpoint, c"overlay", 0, options)
-        }
+        Action::Overlay { overlay, mountpoint } => overlay.mount(mountpoint, 0),
+        Action::HoldOwn(path) => hold_own(progress, path),
+        Action::MountOwn(path) => mount_own(progress, path),
         Action::BindRoot(path) => {
             let tree = sys::clone_tree(libc::AT_FDCWD, path, true)?;
             let place = sys::open(path, PATH_ONLY | libc::O_DIRECTORY)?;
@@ -245,6 +244,22 @@ fn make(dir: RawFd, name: &CStr, file: bool) -> Sys<()> {
 pub(crate) fn mount_on(root: RawFd, tree: RawFd, path: &CStr, kind: Kind) -> Sys<()> {
     let place = target(root, path, kind)?;
     sys::move_mount(tree, place.as_raw_fd())
+}
+
+/// A copy of the mount of the root itself, from that directory on: it stays writable when the root is read-only, and what
+/// is mounted above it later does not hide it.
+fn hold_own(progress: &mut Progress, path: &CStr) -> Sys<()> {
+    let place = target(progress.root, path, Kind::Directory)?;
+    let free = progress.own.iter_mut().find(|fd| **fd < 0).ok_or(Errno::E2BIG)?;
+    *free = sys::clone_tree(place.as_raw_fd(), sys::EMPTY, false)?.into_raw_fd();
+    Ok(())
+}
+
+fn mount_own(progress: &mut Progress, path: &CStr) -> Sys<()> {
+    let held = progress.own[0];
+    progress.own.rotate_left(1);
+    progress.own[MOST_OWN - 1] = -1;
+    mount_on(progress.root, held, path, Kind::Directory)
 }
 
 fn mount_new(

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::CloneFlags;
 use podctl_runtime::{
-    Cgroup, Container, Created, Entering, ExitStatus, IdMapping, IdMappings, Rootfs, Spawn, SpawnStdio,
-    StartError, Stdio, create, defaults, exec, spawn,
+    Cgroup, Container, Created, Entering, ExitStatus, IdMapping, IdMappings, OWN_MOUNT, Rootfs, Spawn,
+    SpawnStdio, StartError, Stdio, create, defaults, exec, mount_layers, spawn,
 };
 use serde_json::{Value, json};
 
@@ -34,6 +34,8 @@ const CASES: &[Case] = &[
     ("a_failed_mount_names_the_step", failed_mount),
     ("a_cgroup_limits_counts_and_kills", cgroup),
     ("a_container_waits_for_its_turn", turn),
+    ("any_number_of_layers_lies_in_any_directory", many_layers),
+    ("a_directory_of_its_own_stays_writable_in_a_read_only_root", own_directories),
     ("containers_die_with_the_supervisor", death),
     ("seccomp_denies_what_the_default_profile_denies", seccomp),
 ];
@@ -239,6 +241,50 @@ fn exit_code(dir: &Path) {
     assert_eq!((status, text.as_str()), (ExitStatus::Code(7), "1 box /work/deep\n"));
     let (status, _) = run(&dir.join("second"), spec("kill -9 $$; exit 3"));
     assert_eq!(status, ExitStatus::Code(3), "PID 1 does not die of its own signals");
+}
+
+fn many_layers(dir: &Path) {
+    let odd = dir.join("o,d:d\\ =d\n");
+    fs::create_dir(&odd).unwrap();
+    let Rootfs::Overlay { mut lower, upper, work } = rootfs(&odd) else { unreachable!() };
+    for number in 0..250 {
+        let layer = odd.join(format!("{number:064}"));
+        fs::create_dir_all(layer.join("many")).unwrap();
+        fs::write(layer.join(format!("many/{number}")), "").unwrap();
+        lower.push(layer);
+    }
+    let (stdio, mut output) = captured();
+    let rootfs = Rootfs::Overlay { lower: lower.clone(), upper, work };
+    let container = created(&parse(spec("echo /many/*")), &rootfs, stdio, None).unwrap();
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    assert_eq!(text.split_whitespace().count(), 250, "{text}");
+    container.process.wait().unwrap();
+
+    let (here, place) = (std::env::current_dir().unwrap(), dir.join("volume"));
+    fs::create_dir(&place).unwrap();
+    mount_layers(&lower, &place, libc::MS_NOEXEC).unwrap();
+    assert_eq!(fs::read_dir(place.join("many")).unwrap().count(), 250);
+    assert_eq!(std::env::current_dir().unwrap(), here);
+}
+
+fn own_directories(dir: &Path) {
+    let data = layer(dir).join("data");
+    fs::create_dir_all(&data).unwrap();
+    fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    fs::write(data.join("seed"), "seed").unwrap();
+    let mut spec = spec(
+        "cat /data/seed; stat -c ' %a' /data; echo > /data/x && echo data; echo > /new/dir/x && echo new; echo > /y || echo y",
+    );
+    spec["root"] = json!({ "path": "rootfs", "readonly": true });
+    let mounts = spec["mounts"].as_array_mut().unwrap();
+    for path in ["/data", "/new/dir"] {
+        mounts.push(json!({ "destination": path, "type": OWN_MOUNT, "source": OWN_MOUNT }));
+    }
+    let (status, text) = run(dir, spec);
+    assert_eq!(status, ExitStatus::Code(0));
+    let said: Vec<_> = text.lines().filter(|line| !line.contains("y:")).collect();
+    assert_eq!(said, ["seed 750", "data", "new", "y"]);
 }
 
 fn exec_joins(dir: &Path) {

@@ -18,7 +18,7 @@ use podctl_images::Image;
 use podctl_runtime::defaults;
 
 use super::{
-    Error, Sandbox, cgroup_limits, environment, mounts,
+    Error, Sandbox, cgroup_limits, declared_volumes, environment, mounts,
     security_context::{self, Filter, Security},
 };
 use crate::pod::resources::oom_score_adj;
@@ -72,6 +72,7 @@ pub fn container_spec(
     linux.set_readonly_paths(Some(hidden(&defaults::READONLY_PATHS)));
     let filter = security.seccomp(&sandbox.profiles)?;
     let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
+    declared_volumes::add(&mut mounts, image, container)?;
     let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
     mounts.push(mount(message_path, "bind", termination_log.to_owned(), &["rbind"])?);
     let spec = built(

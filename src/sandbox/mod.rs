@@ -7,6 +7,7 @@
 pub mod cgroup_limits;
 mod config_files;
 mod container_spec;
+mod declared_volumes;
 pub mod downward_api;
 pub mod environment;
 mod etc_hosts;

@@ -1,15 +1,8 @@
 //! Who a container runs as: securityContext over the image's USER, names looked up in the image.
 
-use std::{
-    fs::File,
-    io::Read,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-};
+use podctl_images::Tree;
 
 use super::Error;
 
@@ -39,8 +32,10 @@ pub fn resolve(
     run_as_user: Option<i64>,
     run_as_group: Option<i64>,
 ) -> Result<User, Error> {
-    let passwd = read(layers, "etc/passwd");
-    let group = read(layers, "etc/group");
+    let image = Tree::open(layers)
+        .map_err(|e| Error::Config(format!("the image's layers cannot be opened: {}", e.desc())))?;
+    let passwd = read(&image, "etc/passwd");
+    let group = read(&image, "etc/group");
     let (user, image_group) = match image_user.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (image_user, None),
@@ -99,35 +94,11 @@ fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().filter(|l| !l.starts_with('#')).map(|l| l.split(':').collect())
 }
 
-/// The file as the topmost layer that has it shows it; absent, hidden or unreadable is empty.
-fn read(layers: &[PathBuf], file: &str) -> String {
-    for layer in layers.iter().rev() {
-        match open_beneath(layer, file) {
-            Ok(found) => {
-                let mut text = String::new();
-                let regular = found.metadata().is_ok_and(|m| m.is_file());
-                if regular && found.take(LONGEST).read_to_string(&mut text).is_ok() {
-                    return text;
-                }
-                return String::new();
-            }
-            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
-            Err(_) => return String::new(),
-        }
-    }
-    String::new()
-}
-
-fn open_beneath(root: &Path, file: &str) -> nix::Result<File> {
-    let dir = nix::fcntl::open(
-        root,
-        OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    )?;
-    let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    openat2(&dir, file, how).map(File::from)
+/// The file as the image shows it; absent, hidden or too long is empty. Bytes that are no text, in a comment say, cost
+/// nothing but themselves.
+fn read(image: &Tree, file: &str) -> String {
+    let content = image.read(Path::new(file), LONGEST).unwrap_or_default();
+    String::from_utf8_lossy(&content).into_owned()
 }
 
 #[cfg(test)]
@@ -167,5 +138,14 @@ mod tests {
         std::fs::remove_file(dir.path().join("etc/passwd")).unwrap();
         std::os::unix::fs::symlink("/etc/../../../../etc/hostile", dir.path().join("etc/passwd")).unwrap();
         assert!(resolve(&layers, "root", None, None).is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_costs_no_other_line() {
+        let (dir, layers) = image("", "");
+        let passwd = b"root:x:0:0:r\xf6\xf6t:/root:/bin/sh\nweb:x:33:44::/srv:/bin/sh\n";
+        std::fs::write(dir.path().join("etc/passwd"), passwd).unwrap();
+        assert_eq!(resolve(&layers, "web", None, None).unwrap().uid, 33);
+        assert_eq!(resolve(&layers, "root", None, None).unwrap().home, "/root");
     }
 }

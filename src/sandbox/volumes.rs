@@ -11,6 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use nix::mount::{MsFlags, mount};
 use podctl_images::Image;
+use podctl_runtime::mount_layers;
 
 use super::{Error, Objects, config_files::Files, downward_api, fs_group};
 use crate::pod::quantity::quantity_bytes;
@@ -241,21 +242,11 @@ fn image_files(image: &Image, path: &Path) -> Result<PathBuf, String> {
     // An overlay wants two directories; the empty one beneath changes nothing.
     let empty = path.with_extension("empty");
     fs::create_dir(&empty).map_err(|e| format!("{}: {e}", empty.display()))?;
-    let lower: Vec<String> = image.layers.iter().rev().map(|l| l.display().to_string()).collect();
-    let mut options = format!("lowerdir={}:{}", lower.join(":"), empty.display());
-    if !initial_user_namespace() {
-        options += ",userxattr";
-    }
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("overlay"), path, Some("overlay"), flags, Some(options.as_str()))
-        .map_err(|e| format!("cannot mount image {}: {}", image.reference, e.desc()))?;
+    let lower: Vec<PathBuf> = [&empty].into_iter().chain(&image.layers).cloned().collect();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount_layers(&lower, path, flags.bits())
+        .map_err(|e| format!("cannot mount image {}: {e}", image.reference))?;
     Ok(path.to_owned())
-}
-
-/// Elsewhere an overlay has to keep its marks where a user may write them.
-fn initial_user_namespace() -> bool {
-    fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Checks a hostPath against its type, and makes what `…OrCreate` asks for.

@@ -217,7 +217,7 @@ impl Supervisor {
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
         let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
 
-        layer.make().map_err(|e| broken("make the writable layer", &e))?;
+        layer.make(&image.layers).map_err(|e| broken("make the writable layer", &e))?;
         let prepared =
             sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, layer.termination_log())
                 .map_err(config)?;

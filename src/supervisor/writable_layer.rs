@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -27,10 +27,19 @@ impl Layer {
         Layer { upper: part(""), work: part(".work"), termination_log: part(".termination-log") }
     }
 
+    /// Makes it, to lie over these layers, the lowest first: an overlay's root has mode and owner of its topmost
+    /// directory, so they become those of the image's.
+    ///
     /// # Errors
     /// Of the part that could not be made.
-    pub(super) fn make(&self) -> io::Result<()> {
+    pub(super) fn make(&self, lower: &[PathBuf]) -> io::Result<()> {
         fs::create_dir(&self.upper)?;
+        if let Some(root) = lower.last().map(fs::metadata).transpose()? {
+            if (root.uid(), root.gid()) != (0, 0) {
+                chown(&self.upper, Some(root.uid()), Some(root.gid()))?;
+            }
+            fs::set_permissions(&self.upper, root.permissions())?;
+        }
         fs::create_dir(&self.work)?;
         let log = fs::File::create(&self.termination_log)?;
         log.set_permissions(fs::Permissions::from_mode(0o666))
