@@ -40,9 +40,8 @@ impl IdMappings {
         let gids = subordinate(Path::new("/etc/subgid"), name.as_deref(), uid)?;
         let who = name.unwrap_or_else(|| uid.to_string());
         let reason = if uids.is_empty() || gids.is_empty() {
-            format!(
-                "user {who} has no range in /etc/subuid and /etc/subgid (usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {who})"
-            )
+            let mend = grant_command(&who).map(|command| format!(" ({command})")).unwrap_or_default();
+            format!("user {who} has no range in /etc/subuid and /etc/subgid{mend}")
         } else if !uid.is_root()
             && (find_program("newuidmap").is_none() || find_program("newgidmap").is_none())
         {
@@ -115,6 +114,42 @@ fn lines(mappings: &[IdMapping]) -> String {
     mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }
 
+/// First subordinate id that useradd(8) gives, and how many a user gets.
+const FIRST_SUBORDINATE: u32 = 100_000;
+const SUBORDINATES: u32 = 65_536;
+/// Where ids begin that nobody gives to users.
+const LAST: u32 = i32::MAX as u32;
+
+/// Returns the command with which root gives a user subordinate ids that nobody has: who had those of another user would own
+/// that user's container files. None where all are taken.
+pub fn grant_command(user: &str) -> Option<String> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let ranges = ["/etc/subuid", "/etc/subgid"].map(read);
+    let accounts = ["/etc/passwd", "/etc/group"].map(read);
+    let first = free_range(&ranges, &accounts)?;
+    let range = format!("{first}-{}", first + SUBORDINATES - 1);
+    Some(format!("usermod --add-subuids {range} --add-subgids {range} {user}"))
+}
+
+/// The first id of a range that neither subordinate ranges nor accounts have a part in.
+fn free_range(ranges: &[String], accounts: &[String]) -> Option<u32> {
+    let column = |line: &str, at: usize| line.trim().split(':').nth(at)?.parse::<u32>().ok();
+    let ranges = ranges.iter().flat_map(|text| text.lines());
+    let ranges = ranges.filter_map(|line| Some((column(line, 1)?, column(line, 2)?)));
+    let accounts = accounts.iter().flat_map(|text| text.lines());
+    let accounts = accounts.filter_map(|line| Some((column(line, 2)?, 1)));
+    let mut taken: Vec<_> = ranges.chain(accounts).filter(|(_, size)| *size > 0).collect();
+    taken.sort_unstable();
+    let mut first = FIRST_SUBORDINATE;
+    for (begin, size) in taken {
+        let end = begin.saturating_add(size);
+        if end > first && begin < first.saturating_add(SUBORDINATES) {
+            first = end;
+        }
+    }
+    (first <= LAST - SUBORDINATES).then_some(first)
+}
+
 /// Lays the ranges one after the other, from id 1 on.
 fn stack(ranges: &[(u32, u32)]) -> Vec<IdMapping> {
     let mut next = 1;
@@ -183,6 +218,23 @@ mod tests {
         let text = "a:100000:65536\n1001:300000:10\nb:1:1\nbroken\na:x:1\n";
         assert_eq!(ranges_of(text, Some("a"), Uid::from_raw(1001)), [(100_000, 65536), (300_000, 10)]);
         assert_eq!(ranges_of(text, None, Uid::from_raw(7)), []);
+    }
+
+    #[test]
+    fn a_range_that_is_offered_is_nobodys() {
+        let of = |ranges: &[&str], accounts: &[&str]| {
+            let own = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            free_range(&own(ranges), &own(accounts))
+        };
+        assert_eq!(of(&[], &["root:x:0:0::/:\nann:x:1000:1000::/:\n"]), Some(100_000));
+        assert_eq!(of(&["ann:100000:65536\n", ""], &[]), Some(165_536));
+        assert_eq!(of(&["", "ann:100000:65536\nbob:231072:65536\n"], &[]), Some(165_536));
+        assert_eq!(of(&["ann:90000:20000\n", "bob:165535:2\nbroken\n"], &[]), Some(165_537));
+        // Ranges that lie in one another.
+        assert_eq!(of(&["a:100000:1000000\nb:100001:5\n"], &[]), Some(1_100_000));
+        assert_eq!(of(&[], &["far:x:120000:5::/:\n", "group:x:185000:\n"]), Some(185_001));
+        assert_eq!(of(&["all:0:2147483647\n"], &[]), None);
+        assert_eq!(of(&["all:1:4294967295\n"], &[]), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use nix::{
     sched::CloneFlags,
     sys::statvfs::statvfs,
 };
-use podctl_runtime::{Cgroup, ExitStatus, IdMappings};
+use podctl_runtime::{Cgroup, ExitStatus, IdMappings, grant_command};
 
 use crate::{
     process::{Role, start_role},
@@ -63,6 +63,8 @@ pub(super) struct Rootless {
     pub tried: Result<bool, String>,
     /// How many user ids there are, and the warning about them.
     pub ids: Result<(u32, Option<String>), String>,
+    /// The command that gives the user ids which nobody has.
+    pub grant: Option<String>,
     /// Each program that maps ids: where it is, and whether it may.
     pub mappers: Vec<(&'static str, Option<(PathBuf, bool)>)>,
 }
@@ -81,11 +83,12 @@ pub(super) struct Cgroups {
 pub(super) fn gather(home: &Home) -> Facts {
     let root = nix::unistd::geteuid().is_root();
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.name);
+    let user = user.unwrap_or_else(|| nix::unistd::geteuid().to_string());
     Facts {
         release: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-        user: user.unwrap_or_else(|| nix::unistd::geteuid().to_string()),
-        rootless: (!root).then(rootless),
+        rootless: (!root).then(|| rootless(&user)),
+        user,
         data: home.data.clone(),
         overlay: overlay(home, !root),
         forwarding: nix::unistd::access("/proc/sys/net/ipv4/ip_forward", nix::unistd::AccessFlags::W_OK)
@@ -117,7 +120,7 @@ fn program(name: &str) -> Option<PathBuf> {
     places.map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-fn rootless() -> Rootless {
+fn rootless(user: &str) -> Rootless {
     let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let mappings = IdMappings::of_user();
     // Settings say nothing as long as a profile lets this program through: it is tried.
@@ -138,6 +141,7 @@ fn rootless() -> Rootless {
         namespaces: number("/proc/sys/user/max_user_namespaces"),
         apparmor: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1),
         tried: tried.map(|status| status == ExitStatus::Code(0)).map_err(|e| e.to_string()),
+        grant: grant_command(user),
         ids: mappings
             .map(|(mappings, warning)| (mappings.uids.iter().map(|m| m.size).sum(), warning))
             .map_err(|e| e.to_string()),

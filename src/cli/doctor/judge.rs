@@ -26,7 +26,7 @@ fn broken(name: &'static str, found: impl Into<String>, mend: impl Into<String>)
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut all = vec![linux(facts), seccomp(facts)];
     if let Some(rootless) = &facts.rootless {
-        all.extend([user_namespaces(rootless), subordinate_ids(rootless, &facts.user), mappers(rootless)]);
+        all.extend([user_namespaces(rootless), subordinate_ids(rootless), mappers(rootless)]);
     }
     all.extend([
         overlay(facts),
@@ -86,11 +86,16 @@ fn user_namespaces(facts: &Rootless) -> Check {
     }
 }
 
-fn subordinate_ids(facts: &Rootless, user: &str) -> Check {
+fn subordinate_ids(facts: &Rootless) -> Check {
     const NAME: &str = "subordinate ids";
     let mend = match facts.mappers.iter().any(|(_, found)| found.is_none()) {
         true => "sudo apt install uidmap".to_owned(),
-        false => format!("sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"),
+        false => match &facts.grant {
+            Some(command) => format!("sudo {command}"),
+            None => {
+                "give this user a range in /etc/subuid and /etc/subgid; all usual ones are taken".to_owned()
+            }
+        },
     };
     match &facts.ids {
         Ok((_, Some(warning))) => degraded(NAME, warning, mend),

@@ -20,6 +20,7 @@ fn laptop() -> Facts {
             apparmor: false,
             tried: Ok(true),
             ids: Ok((65_537, None)),
+            grant: Some("usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann".into()),
             mappers: ["newuidmap", "newgidmap"]
                 .map(|name| (name, Some((format!("/usr/bin/{name}").into(), true))))
                 .into(),
