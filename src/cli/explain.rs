@@ -14,6 +14,7 @@ use crate::{
     },
     sandbox::{downward_api::memory_of_machine, host_support},
     state::Home,
+    view::plain_text::show_controls,
 };
 
 #[derive(clap::Args)]
@@ -34,19 +35,20 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let mut refused = false;
     let mut print = |pod: &Pod| {
         let Some(spec) = &pod.spec else { return };
-        super::print(&plan(pod, spec, &store));
+        // A user or a working directory is whatever an image says it is.
+        super::print(&show_controls(&plan(pod, spec, &store)));
         let unmet = host_support::unmet(pod);
         if !unmet.is_empty() {
             println!("not honoured here:");
         }
         for (field, severity, why) in unmet {
             refused |= severity == crate::manifest::Severity::Error;
-            println!("  {field}: {why}");
+            println!("  {field}: {}", show_controls(&why));
         }
     };
     manifest.pods.iter().for_each(&mut print);
     for job in &manifest.jobs {
-        super::print(&self::job(job));
+        super::print(&show_controls(&self::job(job)));
         print(&job.pod(Place { index: 0, attempt: 0 }, 0, 0));
     }
     Ok(i32::from(refused))

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::Error;
+use crate::view::plain_text::show_controls;
 
 /// Set when standard output could not be written for another reason than a reader that has gone.
 static OUTPUT_FAILED: AtomicBool = AtomicBool::new(false);
@@ -73,13 +74,13 @@ fn note_failure(error: &std::io::Error) {
 
 /// Shows an error after which the command goes on.
 pub(super) fn complain(error: &Error) {
-    eprintln!("{}: {error}", red("error"));
+    eprintln!("{}: {}", red("error"), show_controls(&error.to_string()));
 }
 
 /// Shows a warning.
 pub(super) fn warn(text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Yellow.into()));
-    eprintln!("{style}warning{style:#}: {text}");
+    eprintln!("{style}warning{style:#}: {}", show_controls(text));
 }
 
 /// Returns the text in bold red, for terminals that have colours.

@@ -8,6 +8,7 @@ pub mod custom_columns;
 pub mod describe;
 pub mod events;
 pub mod jsonpath;
+pub mod plain_text;
 pub mod pods;
 pub mod selectors;
 pub mod service_table;

@@ -23,6 +23,7 @@ use crate::{
     network::ports::{self, HostPort},
     pod::quantity::quantity_bytes,
     state::Home,
+    view::plain_text::show_controls,
 };
 
 #[derive(clap::Args)]
@@ -229,13 +230,20 @@ impl Args {
     }
 }
 
+/// Longest file, in bytes, that is read as a manifest: more would be held in memory several times.
+const LONGEST_FILE: u64 = 64 << 20;
+
 /// A file's name and text; `-` is standard input.
 pub(super) fn source(file: &str) -> Result<Source, Error> {
     let mut text = String::new();
+    let mut read = |from: &mut dyn Read| from.take(LONGEST_FILE + 1).read_to_string(&mut text).map(drop);
     let (name, done) = match file {
-        "-" => ("<stdin>", std::io::stdin().read_to_string(&mut text).map(drop)),
-        path => (path, fs::read_to_string(path).map(|t| text = t)),
+        "-" => ("<stdin>", read(&mut std::io::stdin())),
+        path => (path, fs::File::open(path).and_then(|mut file| read(&mut file))),
     };
+    if text.len() as u64 > LONGEST_FILE {
+        return Err(Error::Said(format!("{name} is longer than {} MiB: no manifest is", LONGEST_FILE >> 20)));
+    }
     done.map_err(|e| match e.kind() {
         std::io::ErrorKind::InvalidData => {
             Error::Said(format!("cannot read {name}: it is not text in UTF-8; save it in that encoding"))
@@ -248,7 +256,7 @@ pub(super) fn source(file: &str) -> Result<Source, Error> {
 /// Shows what is wrong with the files; gives the error that says so.
 pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
     for diagnostic in all {
-        eprintln!("{diagnostic}");
+        eprintln!("{}", show_controls(&diagnostic.to_string()));
     }
     let (errors, files) = (all.len(), files.join(", "));
     Error::Said(format!(
@@ -267,7 +275,7 @@ pub(super) fn read(files: &[String], stored: &Manifest, namespace: &str) -> Resu
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {
-        eprintln!("{warning}");
+        eprintln!("{}", show_controls(&warning.to_string()));
     }
     Ok(manifest)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Event, Pod};
 
 use super::super::red;
-use crate::state::PodDir;
+use crate::{state::PodDir, view::plain_text::show_controls};
 
 /// Reasons to wait that do not pass by themselves while somebody waits.
 const HOPELESS: &[&str] =
@@ -67,7 +67,7 @@ impl Notes {
             && let Some(end) = end(pod)
         {
             self.ended = true;
-            eprintln!("pod {} {end}", dir.name);
+            eprintln!("pod {} {}", dir.name, show_controls(&end));
         }
     }
 }
@@ -78,7 +78,7 @@ fn note(event: &Event, pod: Option<&str>) -> String {
     let container = path.split_once('{').map(|(_, name)| name.trim_end_matches('}'));
     let who: Vec<&str> = pod.into_iter().chain(container).collect();
     let who = if who.is_empty() { String::new() } else { format!("{}: ", who.join("/")) };
-    let message = event.message.as_deref().unwrap_or_default();
+    let message = show_controls(event.message.as_deref().unwrap_or_default());
     match event.type_.as_deref() {
         Some("Warning") => format!("{who}{}: {message}", red(event.reason.as_deref().unwrap_or_default())),
         _ => format!("{0}{who}{message}{0:#}", anstyle::Style::new().dimmed()),
