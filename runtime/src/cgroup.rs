@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
+use crate::device_filter;
 use crate::error::Error;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers that are used. `unified` is the version 2 tree of hybrid hosts: without controllers, but it can kill.
-const V1_CONTROLLERS: [&str; 6] = ["memory", "cpu", "cpuacct", "pids", "freezer", "unified"];
+const V1_CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "pids", "freezer", "unified", "devices"];
 const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// A place where cgroups of containers can be made.
@@ -80,7 +81,11 @@ impl Cgroup {
             let dir = base.join(path?.trim_start_matches('/'));
             [dir, base].into_iter().find(|dir| writable(dir)).map(|dir| (controller, dir))
         };
-        let places: Vec<_> = V1_CONTROLLERS.into_iter().filter_map(place).collect();
+        let mut places: Vec<_> = V1_CONTROLLERS.into_iter().filter_map(place).collect();
+        // Of two that can keep devices away, the one that costs no directory in another tree.
+        if places.iter().any(|(name, _)| *name == "unified") && device_filter::is_possible() {
+            places.retain(|(name, _)| *name != "devices");
+        }
         if places.iter().any(|(controller, _)| *controller != "unified") {
             return Ok(CgroupParent::V1(places));
         }
@@ -233,6 +238,24 @@ impl Cgroup {
         Ok(missing)
     }
 
+    /// Lets its processes open and make only the devices of this list, whose last rule that fits decides. Gives whether
+    /// the kernel sees to that: it may not let this process filter.
+    pub fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<bool, Error> {
+        let Some(dir) = self.file("devices", "").filter(|_| matches!(self.place, CgroupParent::V1(_))) else {
+            let attached = self.directory.as_ref().map(|cgroup| device_filter::attach(cgroup, rules));
+            return Ok(matches!(attached, Some(Ok(()))));
+        };
+        for rule in rules {
+            let path = dir.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
+            match fs::write(&path, device_line(rule)) {
+                // The cgroup above may not have it either.
+                Err(error) if rule.allow() && error.kind() == std::io::ErrorKind::PermissionDenied => {}
+                written => written.map_err(|error| Error::file("write", path, error))?,
+            }
+        }
+        Ok(true)
+    }
+
     /// Sends SIGKILL to every process in it: at once where the kernel can, else one by one, frozen if possible.
     pub fn kill(&self) -> Result<(), Error> {
         if let Some(path) = self.file("unified", "cgroup.kill").filter(|path| path.exists()) {
@@ -321,6 +344,18 @@ impl Cgroup {
             }
         }
     }
+}
+
+/// A rule as `devices.allow` and `devices.deny` of version 1 take it.
+fn device_line(rule: &LinuxDeviceCgroup) -> String {
+    let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
+    let kind = match rule.typ() {
+        Some(LinuxDeviceType::B) => "b",
+        Some(LinuxDeviceType::C | LinuxDeviceType::U) => "c",
+        _ => return "a".to_owned(),
+    };
+    let access = rule.access().as_deref().unwrap_or("rwm");
+    format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor()))
 }
 
 fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {

@@ -10,10 +10,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
 use crate::overlay::Overlay;
-use crate::plan::{Action, Plan, Report, Running, cstring};
+use crate::plan::{APPARMOR_EXEC, Action, Plan, Report, Running, cstring};
 use crate::process::Process;
 use crate::seccomp::Program;
-use crate::{credentials, devices, mounts, pty, spawn, sys};
+use crate::{credentials, defaults, devices, mounts, pty, spawn, sys};
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +181,7 @@ pub fn create(
         _ => libc::MS_SLAVE,
     };
     plan.push(Action::Propagation(flags | libc::MS_REC), "make mounts independent of the host's");
-    mount_root(&mut plan, rootfs)?;
+    mount_root(&mut plan, rootfs, !devices::all_allowed(spec))?;
     mounts::hold_own(&mut plan, spec)?;
     plan.push(Action::OpenNull, "open /dev/null (which must be the null device)");
     for mount in spec.mounts().iter().flatten() {
@@ -290,12 +290,22 @@ fn begin(plan: &mut Plan, process: &ProcessSpec, cgroup: Option<&Cgroup>) -> Res
         let value = cstring(adjustment.to_string(), "process.oomScoreAdj")?;
         // Without privileges it can only rise; a lower wish stays one.
         let action =
-            Action::WriteHost { path: c"/proc/self/oom_score_adj".to_owned(), value, optional: true };
+            Action::WriteProc { path: c"/proc/self/oom_score_adj".to_owned(), value, optional: true };
         plan.push(action, format!("set oom_score_adj to {adjustment}"));
     }
     if let Some(cgroup) = cgroup {
         plan.push(Action::JoinCgroup(cgroup.procs()?), "join the cgroup");
     }
+    if let Some(profile) = process.apparmor_profile() {
+        // For the next `execve`, which is the program's; said while /proc is the caller's, and no image has a hand in it.
+        let action = Action::WriteProc {
+            path: APPARMOR_EXEC.to_owned(),
+            value: cstring(format!("exec {profile}"), "process.apparmorProfile")?,
+            optional: profile == defaults::APPARMOR_PROFILE,
+        };
+        plan.push(action, format!("change to the AppArmor profile {profile:?}"));
+    }
+    plan.push(Action::NewKeyring, "make a session keyring");
     Ok(())
 }
 
@@ -323,18 +333,21 @@ fn streams(
     }
 }
 
-fn mount_root(plan: &mut Plan, rootfs: &Rootfs) -> Result<(), StartError> {
+fn mount_root(plan: &mut Plan, rootfs: &Rootfs, nodev: bool) -> Result<(), StartError> {
     match rootfs {
         Rootfs::Directory(path) => {
             let name = cstring(path.as_os_str().as_bytes(), "rootfs")?;
-            plan.push(Action::BindRoot(name.clone()), format!("mount {} as root", path.display()));
+            let attr = if nodev { sys::attr::NODEV } else { 0 };
+            let action = Action::BindRoot { path: name.clone(), attr };
+            plan.push(action, format!("mount {} as root", path.display()));
             plan.push(Action::OpenRoot(name), format!("open root {}", path.display()));
         }
         Rootfs::Overlay { lower, upper, work } => {
             let mountpoint = cstring(upper.as_os_str().as_bytes(), "rootfs upper")?;
             let overlay = Overlay::new(lower, Some((upper, work)))?;
             let what = format!("mount overlay of {} layers with upper {}", lower.len(), upper.display());
-            plan.push(Action::Overlay { overlay, mountpoint: mountpoint.clone() }, what);
+            let flags = if nodev { libc::MS_NODEV } else { 0 };
+            plan.push(Action::Overlay { overlay, mountpoint: mountpoint.clone(), flags }, what);
             plan.push(Action::OpenRoot(mountpoint), format!("open root {}", upper.display()));
         }
     }

@@ -32,14 +32,6 @@ pub(crate) fn become_user(
         Action::WorkingDirectory(cstring(cwd.as_os_str().as_bytes(), "process.cwd")?),
         cwd.display().to_string(),
     );
-    if let Some(profile) = process.apparmor_profile() {
-        let action = Action::WriteHost {
-            path: c"/proc/self/attr/apparmor/exec".to_owned(),
-            value: cstring(format!("exec {profile}"), "process.apparmorProfile")?,
-            optional: false,
-        };
-        plan.push(action, format!("change to the AppArmor profile {profile:?} (is it loaded?)"));
-    }
     if !process.no_new_privileges().unwrap_or(false) {
         // Without no_new_privs a filter wants CAP_SYS_ADMIN, which is about to go.
         push_seccomp(plan, seccomp);
@@ -82,6 +74,14 @@ fn identity(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
         let groups = user.additional_gids().clone().unwrap_or_default();
         let what = format!("set supplementary groups {groups:?}");
         plan.push(Action::Groups(groups), what);
+    }
+    let all = [user.uid(), user.gid()].into_iter().chain(user.additional_gids().iter().flatten().copied());
+    if all.into_iter().any(|id| id == u32::MAX) {
+        // The kernel would leave things as they are: root.
+        return Err(StartError::Spec {
+            field: "process.user".to_owned(),
+            reason: format!("{} is no id", u32::MAX),
+        });
     }
     plan.push(Action::Gid(user.gid()), format!("become group {}", user.gid()));
     plan.push(Action::Uid(user.uid()), format!("become user {}", user.uid()));

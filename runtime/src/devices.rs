@@ -1,5 +1,5 @@
-//! `/dev` of a container: the spec's devices and the default ones. Made by mknod where that is allowed; in a user
-//! namespace, where it is not, the host's own nodes are mounted in.
+//! `/dev` of a container: the spec's devices and the default ones. Made by mknod where that is allowed; elsewhere, as in a
+//! user namespace, the host's own nodes are mounted in.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -52,7 +52,8 @@ pub(crate) fn plan(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
         let action = if contained {
             bind(&node, device, path, &what)?
         } else {
-            Action::MakeNode { path, mode: node.kind | node.mode, device, owner: node.owner }
+            let source = cstring(node.path.as_os_str().as_encoded_bytes(), &what)?;
+            Action::MakeNode { source, path, mode: node.kind | node.mode, device, owner: node.owner }
         };
         plan.push(action, what);
     }
@@ -90,6 +91,16 @@ fn bind(node: &Node, device: u64, path: std::ffi::CString, what: &str) -> Result
         return Err(failed(Errno::ENODEV));
     }
     Ok(Action::MountTree { tree, path, kind: Kind::File })
+}
+
+/// Whether the spec's cgroup lets a container have every device there is. Else device nodes count for nothing but in its
+/// `/dev`: not those of its image, nor those it makes or finds elsewhere.
+pub(crate) fn all_allowed(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    rules.last().is_some_and(|rule| {
+        rule.allow() && matches!(rule.typ(), None | Some(LinuxDeviceType::A)) && rule.access().is_none()
+    })
 }
 
 /// Whether this process is in a user namespace other than the first one.

@@ -82,6 +82,14 @@ pub enum StartError {
     /// The process was ended from outside before it ran its program.
     #[error("the process that was to enter the container was killed on its way (out of memory?)")]
     Killed,
+    /// The kernel does not have an AppArmor profile of that name.
+    #[error(
+        "AppArmor has no profile {profile:?}: load it with apparmor_parser, or give the container another"
+    )]
+    Profile {
+        /// `process.apparmorProfile`.
+        profile: String,
+    },
     /// The program could not be executed.
     #[error("{}", exec_message(program, *.errno))]
     Exec {

@@ -1,7 +1,7 @@
 //! What a new process has to do, as data: made by the parent, carried out by the child (`steps`). A step owns every
 //! string and descriptor it needs; its `what` is the start of the error message should it fail.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
@@ -15,6 +15,9 @@ use crate::spawn::{pipe, read_pair};
 use crate::start_trace;
 use crate::steps;
 use crate::sys;
+
+/// Takes the AppArmor profile of a process's next program.
+pub(crate) const APPARMOR_EXEC: &CStr = c"/proc/self/attr/apparmor/exec";
 
 /// What must be there for something to be mounted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +36,7 @@ pub(crate) enum Action {
     },
     Unshare(i32),
     NewSession,
+    NewKeyring,
     /// Waits until the caller lets the program start; ends the process when it never will.
     AwaitTurn(OwnedFd),
     Streams([OwnedFd; 3]),
@@ -43,20 +47,25 @@ pub(crate) enum Action {
     ForkInside([OwnedFd; 2]),
     /// Nobody without CAP_SYS_PTRACE over the caller can look into the process, until `execve` has changed what it is.
     Undumpable,
-    WriteHost {
+    /// Writes to a file of the caller's proc.
+    WriteProc {
         path: CString,
         value: CString,
         optional: bool,
     },
     Propagation(u64),
     Overlay {
+        flags: u64,
         overlay: Overlay,
         mountpoint: CString,
     },
     /// Keeps a directory of the root's own, made when missing, for the next [`Action::MountOwn`] that has none yet.
     HoldOwn(CString),
     MountOwn(CString),
-    BindRoot(CString),
+    BindRoot {
+        path: CString,
+        attr: u64,
+    },
     OpenRoot(CString),
     MountTree {
         tree: OwnedFd,
@@ -74,7 +83,9 @@ pub(crate) enum Action {
         path: CString,
     },
     MakeDirectory(CString),
+    /// Makes a device's node; binds that of the host, named `source`, where making nodes is not allowed.
     MakeNode {
+        source: CString,
         path: CString,
         mode: u32,
         device: u64,
@@ -222,6 +233,21 @@ impl Plan {
         };
         match &step.action {
             Action::Execute { .. } => StartError::Exec { program: step.what.clone(), errno },
+            Action::MountTree { .. } | Action::MountNew { .. } | Action::MountOwn(_)
+                if errno == steps::IN_PROC =>
+            {
+                StartError::Spec {
+                    field: "mounts[].destination".to_owned(),
+                    reason: format!("{}: its place is in /proc, where nothing may be mounted", step.what),
+                }
+            }
+            // Its value is `exec PROFILE`.
+            Action::WriteProc { path, value, .. }
+                if path.as_c_str() == APPARMOR_EXEC && errno == Errno::ENOENT =>
+            {
+                let profile = String::from_utf8_lossy(value.to_bytes()).replacen("exec ", "", 1);
+                StartError::Profile { profile }
+            }
             Action::WorkingDirectory(_) => StartError::WorkingDirectory { path: step.what.clone(), errno },
             _ => StartError::Create { step: step.what.clone(), errno },
         }

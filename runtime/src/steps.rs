@@ -7,11 +7,27 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use nix::errno::Errno;
 
 use crate::plan::{Action, Kind, MOST_OWN, Progress, Step};
+use crate::process;
 use crate::pty;
 use crate::start_trace;
 use crate::sys::{self, MountAttr, Pointers, Sys, attr};
 
 const PATH_ONLY: libc::c_int = libc::O_PATH;
+
+/// Says that something would be mounted in proc, or that a file which has to be in proc is not.
+pub(crate) const IN_PROC: Errno = Errno::EXDEV;
+
+/// What may be covered in proc, as other runtimes allow it: files of lxcfs's, which tell a container its own limits.
+const COVERED_IN_PROC: [&CStr; 8] = [
+    c"proc/cpuinfo",
+    c"proc/diskstats",
+    c"proc/loadavg",
+    c"proc/meminfo",
+    c"proc/slabinfo",
+    c"proc/stat",
+    c"proc/swaps",
+    c"proc/uptime",
+];
 
 /// Marks the message in which a traced child tells when it has done a step, in microseconds.
 pub(crate) const DONE: u32 = 1 << 31;
@@ -45,23 +61,28 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::Setns { fd, flags } => sys::setns(fd.as_raw_fd(), *flags),
         Action::Unshare(flags) => sys::unshare(*flags),
         Action::NewSession => sys::setsid(),
+        Action::NewKeyring => process::leave_session_keyring(),
         Action::AwaitTurn(turn) => await_turn(turn.as_raw_fd(), progress),
         Action::Streams(streams) => redirect(streams, progress),
         Action::CloseOthers(keep) => sys::close_all_but(keep.iter().copied().chain([progress.report])),
         Action::ForkInside([held, gate]) => fork_inside(held.as_raw_fd(), gate.as_raw_fd(), progress),
         Action::Undumpable => sys::prctl(libc::PR_SET_DUMPABLE, 0, 0),
-        Action::WriteHost { path, value, optional } => {
-            match write_file(sys::open(path, libc::O_WRONLY), value) {
+        Action::WriteProc { path, value, optional } => {
+            match write_proc(sys::open(path, libc::O_WRONLY), value) {
                 Err(_) if *optional => Ok(()),
                 other => other,
             }
         }
         Action::Propagation(flags) => sys::mount(c"none", c"/", c"none", *flags, c""),
-        Action::Overlay { overlay, mountpoint } => overlay.mount(mountpoint, 0),
+        Action::Overlay { overlay, mountpoint, flags } => overlay.mount(mountpoint, *flags),
         Action::HoldOwn(path) => hold_own(progress, path),
         Action::MountOwn(path) => mount_own(progress, path),
-        Action::BindRoot(path) => {
+        Action::BindRoot { path, attr } => {
             let tree = sys::clone_tree(libc::AT_FDCWD, path, true)?;
+            if *attr != 0 {
+                let attr = MountAttr { set: *attr, ..MountAttr::default() };
+                sys::mount_setattr(tree.as_raw_fd(), true, &attr)?;
+            }
             let place = sys::open(path, PATH_ONLY | libc::O_DIRECTORY)?;
             sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())
         }
@@ -73,7 +94,12 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::MountNew { fstype, options, attr, path } => mount_new(root, fstype, options, *attr, path),
         Action::MountSysfs { attr, path } => mount_sysfs(root, *attr, path),
         Action::MakeDirectory(path) => target(root, path, Kind::Directory).map(drop),
-        Action::MakeNode { path, mode, device, owner } => make_node(root, path, *mode, *device, *owner),
+        Action::MakeNode { source, path, mode, device, owner } => {
+            match make_node(root, path, *mode, *device, *owner) {
+                Err(Errno::EPERM) => bind_node(root, source, path, *mode, *device),
+                other => other,
+            }
+        }
         Action::MakeLink { path, target } => make_link(root, path, target),
         Action::OpenNull => open_null(progress),
         Action::Mask(path) => mask(progress, path),
@@ -82,7 +108,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
             sys::mount_setattr(root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })
         }
         Action::WriteInRoot { path, value } => {
-            write_file(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
+            write_proc(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
         }
         Action::Pivot => pivot(root),
         Action::Hostname(name) => sys::sethostname(name),
@@ -181,8 +207,14 @@ fn redirect(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress) -> Sys
     high.iter().zip(0..).try_for_each(|(&fd, number)| sys::dup3(fd, number))
 }
 
-fn write_file(file: Sys<std::os::fd::OwnedFd>, value: &CStr) -> Sys<()> {
-    sys::write(file?.as_raw_fd(), value.to_bytes()).map(drop)
+/// Labels, limits and sysctls go to the kernel itself: whoever could put another file there would take them (CVE-2019-16884,
+/// CVE-2025-52881).
+fn write_proc(file: Sys<std::os::fd::OwnedFd>, value: &CStr) -> Sys<()> {
+    let file = file?;
+    if !sys::is_proc(file.as_raw_fd())? {
+        return Err(IN_PROC);
+    }
+    sys::write(file.as_raw_fd(), value.to_bytes()).map(drop)
 }
 
 /// Opens what is to be mounted on, and makes it (and directories above) when missing.
@@ -243,6 +275,10 @@ fn make(dir: RawFd, name: &CStr, file: bool) -> Sys<()> {
 
 pub(crate) fn mount_on(root: RawFd, tree: RawFd, path: &CStr, kind: Kind) -> Sys<()> {
     let place = target(root, path, kind)?;
+    // A volume there would be taken for the kernel's word, also where a link of the image's leads there.
+    if sys::is_proc(place.as_raw_fd())? && !COVERED_IN_PROC.contains(&path) {
+        return Err(IN_PROC);
+    }
     sys::move_mount(tree, place.as_raw_fd())
 }
 
@@ -319,6 +355,17 @@ fn make_node(root: RawFd, path: &CStr, mode: u32, device: u64, owner: (u32, u32)
         other => other?,
     }
     sys::fchownat(dir.as_raw_fd(), name, owner.0, owner.1)
+}
+
+/// The host's node, if it is that device; read-only, so that nobody changes whom it belongs to.
+fn bind_node(root: RawFd, source: &CStr, path: &CStr, mode: u32, device: u64) -> Sys<()> {
+    let tree = sys::clone_tree(libc::AT_FDCWD, source, false)?;
+    let stat = sys::fstat(tree.as_raw_fd())?;
+    if stat.st_mode & libc::S_IFMT != mode & libc::S_IFMT || stat.st_rdev != device {
+        return Err(Errno::ENODEV);
+    }
+    sys::mount_setattr(tree.as_raw_fd(), false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })?;
+    mount_on(root, tree.as_raw_fd(), path, Kind::File)
 }
 
 fn make_link(root: RawFd, path: &CStr, link: &CStr) -> Sys<()> {

@@ -459,6 +459,63 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Sys<()> {
     call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0).map(drop)
 }
 
+/// Gives the process a session keyring of its own, empty: that of whoever started the caller stays behind.
+pub(crate) fn new_session_keyring() -> Sys<()> {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    call!(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()).map(drop)
+}
+
+/// Whether a descriptor is of the kernel's own proc, and of nothing that looks like it (CVE-2019-16884).
+pub(crate) fn is_proc(fd: RawFd) -> Sys<bool> {
+    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `found` is written whole by a successful call and read only then.
+    Errno::result(unsafe { libc::fstatfs(fd, found.as_mut_ptr()) })?;
+    // SAFETY: the call has succeeded.
+    Ok(unsafe { found.assume_init() }.f_type == libc::PROC_SUPER_MAGIC)
+}
+
+/// `struct bpf_insn` of linux/bpf.h. `registers` has the one written to in its lower half.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Instruction {
+    pub(crate) code: u8,
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) value: i32,
+}
+
+/// Hands the kernel an eBPF program that decides on devices.
+pub(crate) fn load_device_program(program: &[Instruction]) -> Sys<OwnedFd> {
+    const PROG_LOAD: libc::c_int = 5;
+    const TYPE_CGROUP_DEVICE: u32 = 15;
+    /// The first members of `union bpf_attr`'s struct for `BPF_PROG_LOAD`.
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log: [u64; 3],
+    }
+    let load = Load {
+        kind: TYPE_CGROUP_DEVICE,
+        count: program.len() as u32,
+        instructions: program.as_ptr() as u64,
+        license: c"Apache-2.0".as_ptr() as u64,
+        log: [0; 3],
+    };
+    call!(libc::SYS_bpf, PROG_LOAD, ptr::from_ref(&load), size_of::<Load>()).map(owned)
+}
+
+/// Makes a program decide for a cgroup and all below it, besides those that are there already.
+pub(crate) fn attach_device_program(cgroup: RawFd, program: RawFd) -> Sys<()> {
+    const PROG_ATTACH: libc::c_int = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let attach = [cgroup as u32, program as u32, CGROUP_DEVICE, ALLOW_MULTI];
+    call!(libc::SYS_bpf, PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)).map(drop)
+}
+
 /// Whether the other end of this pipe is closed.
 pub(crate) fn peer_gone(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: 0, revents: 0 };

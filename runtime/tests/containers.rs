@@ -173,7 +173,7 @@ fn spec(command: &str) -> Value {
         ],
         "linux": {
             "namespaces": [{ "type": "mount" }, { "type": "pid" }, { "type": "uts" }, { "type": "cgroup" }],
-            "maskedPaths": defaults::MASKED_PATHS,
+            "maskedPaths": defaults::masked_paths(),
             "readonlyPaths": defaults::READONLY_PATHS,
         },
     })

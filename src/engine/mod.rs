@@ -3,6 +3,7 @@
 //! Promises: no call needs another process of podctl to be there before; what is started outlives the
 //! program that started it. Stands above everything else; the command line is one of its callers.
 
+mod apparmor;
 mod end;
 mod exec;
 pub(crate) mod images;
@@ -180,6 +181,7 @@ impl Engine {
         first: Option<&Request>,
     ) -> Result<Started, Error> {
         let warnings = unmet(&pod)?;
+        apparmor::load_profile();
         let objects = self.gather(&pod, from, options.progress)?;
         let mut started = start::start(&self.home, pod, objects, options, first)?;
         started.warnings.splice(0..0, warnings);

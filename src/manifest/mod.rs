@@ -24,6 +24,7 @@ pub use defaults::generated_name;
 pub use job::Job;
 pub use object_names::{Named, names};
 pub use references::{Reference, named, references};
+pub(crate) use security::sysctls_of_host;
 
 use std::{collections::HashMap, fmt};
 

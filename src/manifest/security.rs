@@ -145,6 +145,25 @@ fn profile(kind: &str, file: Option<&str>, path: &str, report: &mut Report<'_>) 
     }
 }
 
+/// Sysctls of namespaces that the pod has from the host: they would be set for the whole machine.
+pub(crate) fn sysctls_of_host(spec: &PodSpec) -> impl Iterator<Item = &str> {
+    let all = spec.security_context.iter().flat_map(|context| context.sysctls.iter().flatten());
+    all.map(|sysctl| sysctl.name.as_str()).filter(|name| is_of_host(name, spec))
+}
+
+fn is_of_host(name: &str, spec: &PodSpec) -> bool {
+    let name = name.replace('/', ".");
+    spec.host_network == Some(true) && is_of_network(&name) || spec.host_ipc == Some(true) && is_of_ipc(&name)
+}
+
+fn is_of_network(name: &str) -> bool {
+    name.starts_with("net.")
+}
+
+fn is_of_ipc(name: &str) -> bool {
+    ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|part| name.starts_with(part))
+}
+
 fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     let plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
@@ -153,12 +172,9 @@ fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
         return report.error(path, format!("Invalid value: {name:?}: must be names separated by '.'"));
     }
     let name = name.replace('/', ".");
-    let of_network = name.starts_with("net.");
-    let of_ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."].iter().any(|p| name.starts_with(p));
-    let host = |on: Option<bool>| on == Some(true);
-    if of_network && host(spec.host_network) || of_ipc && host(spec.host_ipc) {
+    if is_of_host(&name, spec) {
         report.error(path, format!("Invalid value: {name:?}: may not be used with the host's namespace"));
-    } else if !of_network && !of_ipc {
+    } else if !is_of_network(&name) && !is_of_ipc(&name) {
         report.error(path, format!("Forbidden: {name:?} belongs to the whole machine, not to a pod"));
     } else if !SAFE_SYSCTLS.contains(&name.as_str()) {
         let message = "a cluster refuses this sysctl unless its kubelet allows it (--allowed-unsafe-sysctls)";

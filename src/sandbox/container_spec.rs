@@ -18,12 +18,15 @@ use podctl_images::Image;
 use podctl_runtime::defaults;
 
 use super::{
-    Error, Sandbox, cgroup_limits, declared_volumes, environment, mounts,
+    Error, Sandbox, cgroup_limits, declared_volumes, devices, environment, mounts,
     security_context::{self, Filter, Security},
 };
 use crate::pod::resources::oom_score_adj;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A container's `/dev`: bounded, whoever writes to it, in bytes and in files.
+const DEV_OPTIONS: [&str; 5] = ["nosuid", "strictatime", "mode=755", "size=65536k", "nr_inodes=16k"];
 
 /// A container's spec, and what has to stay open until it is created.
 #[derive(Debug)]
@@ -49,8 +52,7 @@ pub fn container_spec(
 ) -> Result<Prepared, Error> {
     let security = Security::of(pod, container);
     let mut held = Vec::new();
-    let process = process(container, image, sandbox, &security)?;
-    let mut process = process;
+    let mut process = process(container, image, sandbox, &security)?;
     process.set_apparmor_profile(security.apparmor()?);
     let spec = pod.spec.clone().unwrap_or_default();
     process.set_oom_score_adj(Some(oom_score_adj(
@@ -58,18 +60,15 @@ pub fn container_spec(
         container,
         super::downward_api::memory_of_machine() as u64,
     )));
-    let mut linux = linux(pod, container, sandbox)?;
+    let mut linux = linux(pod, container, sandbox, security.privileged)?;
     linux.set_devices(Some(security.devices()));
     if security_context::in_user_namespace() {
         process.set_rlimits(Some(vec![most_processes()?]));
     }
     // The type has paths of its own where none are set.
-    let hidden = |paths: &[&str]| match security.unmasked {
-        true => Vec::new(),
-        false => paths.iter().map(|path| path.to_string()).collect(),
-    };
-    linux.set_masked_paths(Some(hidden(&defaults::MASKED_PATHS)));
-    linux.set_readonly_paths(Some(hidden(&defaults::READONLY_PATHS)));
+    let hidden = |paths: Vec<String>| if security.unmasked { Vec::new() } else { paths };
+    linux.set_masked_paths(Some(hidden(defaults::masked_paths())));
+    linux.set_readonly_paths(Some(hidden(defaults::READONLY_PATHS.map(str::to_owned).into())));
     let filter = security.seccomp(&sandbox.profiles)?;
     let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
     declared_volumes::add(&mut mounts, image, container)?;
@@ -129,7 +128,7 @@ fn process(
             .args(args)
             .env(env.into_iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>())
             .cwd(cwd.unwrap_or_else(|| "/".into()))
-            .capabilities(security.capability_sets()?)
+            .capabilities(security.capability_sets(sandbox.device_cgroup)?)
             .no_new_privileges(security.no_new_privileges)
             .build(),
     )
@@ -167,7 +166,7 @@ fn arguments(
     Ok(line)
 }
 
-fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, Error> {
+fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox, privileged: bool) -> Result<Linux, Error> {
     let spec = pod.spec.as_ref();
     let own = |kind| built(LinuxNamespaceBuilder::default().typ(kind).build());
     let mut namespaces = vec![own(LinuxNamespaceType::Mount)?, own(LinuxNamespaceType::Cgroup)?];
@@ -177,10 +176,9 @@ fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox) -> Result<Linux, E
     } else if spec.is_none_or(|s| s.host_pid != Some(true)) {
         namespaces.push(own(LinuxNamespaceType::Pid)?);
     }
-    let linux = LinuxBuilder::default()
-        .namespaces(namespaces)
-        .resources(cgroup_limits::of_container(pod.spec.as_ref().unwrap_or(&PodSpec::default()), container)?);
-    built(linux.build())
+    let mut resources = cgroup_limits::of_container(spec.unwrap_or(&PodSpec::default()), container)?;
+    resources.set_devices(Some(devices::allowed_devices(pod, container, privileged)));
+    built(LinuxBuilder::default().namespaces(namespaces).resources(resources).build())
 }
 
 fn mounts(
@@ -190,7 +188,6 @@ fn mounts(
     security: &Security<'_>,
     held: &mut Vec<OwnedFd>,
 ) -> Result<Vec<Mount>, Error> {
-    let file = |name: &str| sandbox.memory.join(name);
     let sys_flags: &[&str] = if security.privileged {
         &["nosuid", "noexec", "nodev"]
     } else {
@@ -204,10 +201,10 @@ fn mounts(
         true => mount(path, "bind", path.into(), &["rbind"]),
         false => mount(path, kind, kind.into(), &["nosuid", "noexec", "nodev"]),
     };
-    let shm = if host_ipc { "/dev/shm".into() } else { file("shm") };
+    let shm = if host_ipc { "/dev/shm".into() } else { sandbox.memory.join("shm") };
     let mut all = vec![
         system("/proc", "proc", host_pid)?,
-        mount("/dev", "tmpfs", "tmpfs".into(), &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount("/dev", "tmpfs", "tmpfs".into(), &DEV_OPTIONS)?,
         mount(
             "/dev/pts",
             "devpts",
@@ -227,14 +224,18 @@ fn mounts(
     {
         if !volume_mounts.iter().any(|m| m.mount_path == target) {
             let options: &[&str] = if security.read_only_root { &["rbind", "ro"] } else { &["rbind"] };
-            all.push(mount(target, "bind", file(name), options)?);
+            all.push(mount(target, "bind", sandbox.files().join(name), options)?);
         }
     }
     // Shallow targets first, so that a mount inside another's target is not hidden by it.
     let mut ordered: Vec<&VolumeMount> = volume_mounts.iter().collect();
     ordered.sort_by_key(|m| Path::new(&m.mount_path).components().count());
     for volume_mount in ordered {
-        all.push(mounts::volume(pod, volume_mount, container, sandbox, held)?);
+        let mut volume = mounts::volume(pod, volume_mount, container, sandbox, held)?;
+        if security.privileged {
+            volume.options_mut().iter_mut().for_each(|options| options.retain(|name| name != "rnodev"));
+        }
+        all.push(volume);
     }
     Ok(all)
 }

@@ -4,7 +4,8 @@ use std::{fs, path::Path};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
-use crate::manifest::Severity;
+use super::{devices, security_context};
+use crate::manifest::{Severity, sysctls_of_host};
 
 /// A field's path, how bad it is, and why.
 pub type Unmet = (String, Severity, String);
@@ -21,6 +22,18 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
             "true is not possible without root: the pod has the user's own ids, in a user namespace"
                 .to_owned(),
         ));
+    }
+    let missing = if root { security_context::missing_capabilities() } else { Vec::new() };
+    if !missing.is_empty() {
+        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        let why =
+            format!("containers run without {}, which podctl itself is not given here", names.join(", "));
+        found.push(("spec.containers".to_owned(), Severity::Warning, why));
+    }
+    // Of the manifest's own fields the manifest says so; a flag may have chosen the host's network later.
+    for name in sysctls_of_host(spec) {
+        let why = format!("{name} would be set for the whole machine, whose namespace this pod has");
+        found.push(("spec.securityContext.sysctls".to_owned(), Severity::Error, why));
     }
     let apparmor =
         fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|t| t.starts_with('Y'));
@@ -40,12 +53,13 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
             Some("Localhost") if !apparmor => found.push((
                 at("appArmorProfile"),
                 Severity::Error,
-                "AppArmor is not enabled on this machine; remove the field, or boot with apparmor=1".to_owned(),
+                "AppArmor is not enabled on this machine; remove the field, or boot with apparmor=1"
+                    .to_owned(),
             )),
-            Some("RuntimeDefault") => found.push((
+            Some("RuntimeDefault") if !apparmor => found.push((
                 at("appArmorProfile"),
                 Severity::Warning,
-                "podctl brings no AppArmor profile of its own; the container runs under the one podctl runs under".to_owned(),
+                "AppArmor is not enabled on this machine; the container runs without a profile".to_owned(),
             )),
             _ => {}
         }
@@ -81,6 +95,10 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
         }
     }
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        if root && volume.host_path.as_ref().is_some_and(devices::hides_device) {
+            let why = "is a device, which containers cannot open unless its type says so: CharDevice or BlockDevice";
+            found.push((format!("spec.volumes[{i}].hostPath.type"), Severity::Warning, why.to_owned()));
+        }
         if let Some(host) = volume.host_path.as_ref().filter(|h| !h.path.is_empty())
             && host.type_.as_deref().is_none_or(|kind| !kind.ends_with("OrCreate"))
             && !Path::new(&host.path).exists()

@@ -8,6 +8,7 @@ pub mod cgroup_limits;
 mod config_files;
 mod container_spec;
 mod declared_volumes;
+mod devices;
 pub mod downward_api;
 pub mod environment;
 mod etc_hosts;
@@ -22,7 +23,9 @@ pub mod user;
 mod volumes;
 
 pub use container_spec::{Prepared, container_spec, exec_process};
+pub use devices::all_devices;
 pub(crate) use fs_group::walk;
+pub(crate) use security_context::in_user_namespace;
 pub use security_context::{Filter, default_filter};
 pub use setup::{Sandbox, set_up};
 pub(crate) use volumes::host_path;

@@ -13,7 +13,7 @@ use nix::{
 };
 use oci_spec::runtime::Mount;
 
-use super::{Error, Sandbox, container_spec::mount, environment, volumes};
+use super::{Error, Sandbox, container_spec::mount, devices, environment, volumes};
 
 /// One volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
@@ -23,6 +23,12 @@ pub(super) fn volume(
     sandbox: &Sandbox,
     held: &mut Vec<OwnedFd>,
 ) -> Result<Mount, Error> {
+    if Path::new(&wanted.mount_path).starts_with("/proc") && !may_cover(&wanted.mount_path) {
+        return Err(Error::Config(format!(
+            "volume {:?} cannot be mounted on {}: what lies in /proc is the kernel's; choose another mountPath",
+            wanted.name, wanted.mount_path
+        )));
+    }
     let base = sandbox.volumes.paths.get(&wanted.name).ok_or_else(|| {
         Error::Config(format!("volumeMounts names the volume {:?}, which there is not", wanted.name))
     })?;
@@ -63,7 +69,16 @@ pub(super) fn volume(
     if image {
         options.push("noexec");
     }
+    if !kind.is_some_and(|volume| devices::keeps_nodes(volume, sandbox)) {
+        options.push("rnodev");
+    }
     mount(&wanted.mount_path, "bind", source, &options)
+}
+
+/// What lxcfs covers, as other runtimes let it: a container's own limits in the place of the machine's.
+fn may_cover(path: &str) -> bool {
+    let files = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
+    Path::new(path).strip_prefix("/proc").is_ok_and(|rest| files.iter().any(|file| rest == Path::new(file)))
 }
 
 /// subPathExpr with the container's variables, every one of which has to be there.

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
+    sync::OnceLock,
 };
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SecurityContext};
@@ -104,7 +105,9 @@ impl<'a> Security<'a> {
         // Else a process could leave it, and be spared what a file refuses to this group alone.
         user.groups.push(user.gid);
         let asked = self.pod.and_then(|p| p.supplemental_groups.clone()).unwrap_or_default();
-        user.groups.extend(asked.into_iter().chain(self.pod.and_then(|p| p.fs_group)).map(|g| g as u32));
+        for group in asked.into_iter().chain(self.pod.and_then(|p| p.fs_group)) {
+            user.groups.push(user::checked_id(group, "group")?);
+        }
         user.groups.sort_unstable();
         user.groups.dedup();
         Ok(user)
@@ -127,21 +130,31 @@ impl<'a> Security<'a> {
                 .collect::<Result<HashSet<_>, _>>()
         };
         let all = |list: Option<&Vec<String>>| list.into_iter().flatten().any(|n| is_all(&n));
+        let own = every_capability();
         let mut set = match (all(drop), all(add)) {
             (true, _) => HashSet::new(),
-            (false, true) => every_capability(),
-            (false, false) => defaults::CAPABILITIES.into_iter().collect(),
+            (false, true) => own.clone(),
+            (false, false) => defaults::CAPABILITIES.into_iter().filter(|c| own.contains(c)).collect(),
         };
         set.extend(named(add)?);
         let dropped = named(drop)?;
         set.retain(|c| !dropped.contains(c));
-        Ok(set)
+        match set.iter().find(|c| !own.contains(c)) {
+            Some(missing) => Err(Error::Config(format!(
+                "capability {missing} cannot be given to a container: podctl itself runs without it"
+            ))),
+            None => Ok(set),
+        }
     }
 
     /// A process that is not root would hold its capabilities only if they were ambient; as with the kubelet's runtimes
-    /// they are not, and stay in the bounding set.
-    pub(super) fn capability_sets(&self) -> Result<LinuxCapabilities, Error> {
-        let set = self.capabilities()?;
+    /// they are not, and stay in the bounding set. Root's containers make no device nodes where no cgroup keeps them from
+    /// opening those.
+    pub(super) fn capability_sets(&self, device_cgroup: bool) -> Result<LinuxCapabilities, Error> {
+        let mut set = self.capabilities()?;
+        if !device_cgroup && !self.privileged && !in_user_namespace() {
+            set.remove(&Capability::Mknod);
+        }
         built(
             LinuxCapabilitiesBuilder::default()
                 .bounding(set.clone())
@@ -191,21 +204,26 @@ impl<'a> Security<'a> {
             .collect()
     }
 
-    /// The AppArmor profile to change to; it must have been loaded by the machine's owner.
+    /// The AppArmor profile to change to: one that the machine's owner has loaded under the name that is asked for, else
+    /// podctl's own, where it is loaded.
     pub(super) fn apparmor(&self) -> Result<Option<String>, Error> {
         let asked = self
             .own
             .and_then(|s| s.app_armor_profile.as_ref())
             .or(self.pod.and_then(|s| s.app_armor_profile.as_ref()));
-        let Some(asked) = asked.filter(|p| p.type_ == "Localhost" && !self.privileged) else {
-            return Ok(None);
-        };
-        if !fs::read_to_string(APPARMOR).is_ok_and(|text| text.starts_with('Y')) {
-            return Err(Error::Config(
+        let enabled = fs::read_to_string(APPARMOR).is_ok_and(|text| text.starts_with('Y'));
+        let default = Some(defaults::APPARMOR_PROFILE.to_owned()).filter(|_| enabled);
+        match asked.map(|profile| profile.type_.as_str()) {
+            _ if self.privileged => Ok(None),
+            Some("Localhost") if !enabled => Err(Error::Config(
                 "appArmorProfile asks for a profile, and AppArmor is not enabled on this machine; remove the field or boot with apparmor=1".into(),
-            ));
+            )),
+            Some("Localhost") => Ok(asked.and_then(|profile| profile.localhost_profile.clone())),
+            Some("RuntimeDefault") => Ok(default),
+            Some(_) => Ok(None),
+            // What asks for mounts of its own in a user namespace would get none under it.
+            None => Ok(default.filter(|_| !self.unmasked && !in_user_namespace())),
         }
-        Ok(asked.localhost_profile.clone())
     }
 }
 
@@ -228,13 +246,24 @@ fn device(path: &Path) -> Option<LinuxDevice> {
 }
 
 /// Whether this process is in a user namespace of an ordinary user's.
-pub(super) fn in_user_namespace() -> bool {
+pub(crate) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
 }
 
+/// Capabilities of Docker's default set that this process cannot give.
+pub(super) fn missing_capabilities() -> Vec<Capability> {
+    let own = every_capability();
+    defaults::CAPABILITIES.into_iter().filter(|capability| !own.contains(capability)).collect()
+}
+
 /// Every capability that this process can give.
 fn every_capability() -> HashSet<Capability> {
+    static OWN: OnceLock<HashSet<Capability>> = OnceLock::new();
+    OWN.get_or_init(read_capabilities).clone()
+}
+
+fn read_capabilities() -> HashSet<Capability> {
     const NAMES: &str = "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE \
         NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE \
         SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL \

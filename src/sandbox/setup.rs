@@ -23,7 +23,10 @@ use super::{
     resolv_conf::resolv_conf,
     volumes,
 };
-use crate::manifest::references;
+use crate::manifest::{references, sysctls_of_host};
+
+/// Beneath the pod's memory; volumes are not called so, for they have a directory of their own there.
+const FILES: &str = "files";
 
 /// What containers of the pod share.
 #[derive(Debug)]
@@ -34,12 +37,14 @@ pub struct Sandbox {
     pub volumes: volumes::Volumes,
     /// The containers' writable layers are here; their names have a dot in them, as no other name here.
     pub layers: PathBuf,
-    /// A tmpfs with `hosts`, `resolv.conf`, `hostname`, `shm` and the volumes podctl writes.
+    /// A tmpfs with `files`, `shm` and the volumes podctl writes.
     pub memory: PathBuf,
     /// The pod's objects.
     pub objects: Objects,
     /// Seccomp profiles that a manifest may name (`localhostProfile`).
     pub profiles: PathBuf,
+    /// Whether the containers' cgroups keep devices away from them.
+    pub device_cgroup: bool,
     /// The PID namespace that all containers share, with shareProcessNamespace.
     pub pid_namespace: Option<PathBuf>,
 }
@@ -58,6 +63,8 @@ pub fn set_up(
     own_network: bool,
     host_paths: &BTreeMap<String, PathBuf>,
 ) -> Result<Sandbox, Error> {
+    // Containers make keyrings of their own; where one cannot, it has this one and not that of the pod's owner.
+    podctl_runtime::leave_session_keyring().map_err(Error::step("make a session keyring for", "the pod"))?;
     // No mount made here may reach the host.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
         .map_err(Error::step("keep to itself the mount tree at", "/"))?;
@@ -67,6 +74,9 @@ pub fn set_up(
     if spec.and_then(|s| s.host_pid) != Some(true) {
         mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
             .map_err(Error::step("mount proc on", "/proc"))?;
+    }
+    if let Some(name) = spec.and_then(|s| sysctls_of_host(s).next()) {
+        return Err(Error::Config(format!("sysctl {name} would be set for the whole machine")));
     }
     for sysctl in spec.and_then(|s| s.security_context.as_ref()?.sysctls.as_ref()).into_iter().flatten() {
         let path = format!("/proc/sys/{}", sysctl.name.replace('.', "/"));
@@ -90,10 +100,14 @@ pub fn set_up(
         .map_err(Error::step("mount tmpfs on", memory))?;
     let shm = memory.join("shm");
     fs::create_dir(&shm).map_err(Error::step("make directory", &shm))?;
-    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k"))
+    mount(Some("shm"), &shm, Some("tmpfs"), flags, Some("mode=1777,size=65536k,nr_inodes=16k"))
         .map_err(Error::step("mount tmpfs on", &shm))?;
+    let files = memory.join(FILES);
+    fs::create_dir(&files).map_err(Error::step("make directory", &files))?;
+    mount(Some("tmpfs"), &files, Some("tmpfs"), flags, Some("mode=0711,size=4m,nr_inodes=4k"))
+        .map_err(Error::step("mount tmpfs on", &files))?;
     let write = |name: &str, text: String| {
-        let path = memory.join(name);
+        let path = files.join(name);
         fs::write(&path, text).map_err(Error::step("write", path))
     };
     write("hostname", format!("{}\n", facts.hostname))?;
@@ -105,11 +119,17 @@ pub fn set_up(
     let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory, host: host_paths };
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let (layers, memory) = (data.to_owned(), memory.to_owned());
-    let (profiles, pid_namespace) = (PathBuf::new(), None);
-    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, pid_namespace })
+    let (profiles, device_cgroup, pid_namespace) = (PathBuf::new(), false, None);
+    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, pid_namespace })
 }
 
 impl Sandbox {
+    /// The directory of the files that podctl makes and containers may write to: `hosts`, `resolv.conf`, `hostname`, and what
+    /// each leaves as its last words. A tmpfs of its own, so that nobody fills the machine's memory or disk with them.
+    pub fn files(&self) -> PathBuf {
+        self.memory.join(FILES)
+    }
+
     /// The pod's addresses are known: /etc/hosts names them, and /etc/resolv.conf the network's resolver.
     ///
     /// # Errors
@@ -125,7 +145,7 @@ impl Sandbox {
         self.facts.pod_ips = pod_ips;
         let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
         texts.into_iter().try_for_each(|(name, text)| {
-            let path = self.memory.join(name);
+            let path = self.files().join(name);
             fs::write(&path, text).map_err(Error::step("write", path))
         })
     }

@@ -8,6 +8,8 @@ use super::Error;
 
 /// Longest /etc/passwd or /etc/group that is read; an image is not trusted to be reasonable.
 const LONGEST: u64 = 4 << 20;
+/// Largest user or group id, as for kube-apiserver. The kernel takes -1 (4294967295) for "as it is": root (CVE-2024-40635).
+const LARGEST_ID: i64 = i32::MAX as i64;
 
 /// The identity of a container's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,32 +50,33 @@ pub fn resolve(
     let entry = rows(&passwd)
         .find(|row| row.first() == Some(&&*wanted))
         .or_else(|| rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
-    let number = |row: &[&str], at: usize| row.get(at).and_then(|n| n.parse::<u32>().ok());
-    let uid = match (&entry, wanted.parse::<u32>()) {
-        (_, Ok(uid)) => uid,
-        (Some(row), _) => number(row, 2).ok_or_else(|| unknown("user", &wanted))?,
-        (None, Err(_)) => return Err(unknown("user", &wanted)),
+    let uid = match (wanted.parse(), &entry) {
+        (Ok(uid), _) => checked_id(uid, "user")?,
+        (Err(_), Some(row)) => id_of_row(row, 2, "user")?,
+        (Err(_), None) => return Err(unknown("user", &wanted)),
     };
-    let primary = entry.as_deref().and_then(|row| number(row, 3)).unwrap_or(0);
+    let primary = match entry.as_deref() {
+        Some(row) if row.get(3).is_some_and(|id| !id.is_empty()) => id_of_row(row, 3, "group")?,
+        _ => 0,
+    };
     let gid = match (run_as_group, image_group) {
-        (Some(gid), _) => gid as u32,
+        (Some(gid), _) => checked_id(gid, "group")?,
         (None, Some(name)) if run_as_user.is_none() && !name.is_empty() => match name.parse() {
-            Ok(gid) => gid,
-            Err(_) => rows(&group)
-                .find(|row| row.first() == Some(&name))
-                .and_then(|row| number(&row, 2))
-                .ok_or_else(|| unknown("group", name))?,
+            Ok(gid) => checked_id(gid, "group")?,
+            Err(_) => {
+                let row = rows(&group).find(|row| row.first() == Some(&name));
+                id_of_row(&row.ok_or_else(|| unknown("group", name))?, 2, "group")?
+            }
         },
         _ => primary,
     };
     let name = entry.as_deref().and_then(|row| row.first().copied()).unwrap_or("");
-    let groups = rows(&group)
-        .filter(|row| {
-            !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
-        })
-        .filter_map(|row| number(&row, 2))
-        .filter(|g| *g != gid)
-        .collect();
+    let is_member = |row: &Vec<&str>| {
+        !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
+    };
+    let groups: Result<Vec<_>, _> =
+        rows(&group).filter(is_member).map(|row| id_of_row(&row, 2, "group")).collect();
+    let groups = groups?.into_iter().filter(|g| *g != gid).collect();
     let home = entry
         .as_deref()
         .and_then(|row| row.get(5).copied())
@@ -81,6 +84,27 @@ pub fn resolve(
         .unwrap_or("/")
         .to_owned();
     Ok(User { uid, gid, groups, home })
+}
+
+/// Returns the id as the kernel takes it.
+///
+/// # Errors
+/// [`Error::Config`] for one outside of 0 to 2147483647.
+pub(super) fn checked_id(id: i64, kind: &str) -> Result<u32, Error> {
+    let fits = (0..=LARGEST_ID).contains(&id);
+    fits.then_some(id as u32).ok_or_else(|| unfit(&id.to_string(), kind))
+}
+
+/// The id in a row of the image's /etc/passwd or /etc/group.
+fn id_of_row(row: &[&str], at: usize, kind: &str) -> Result<u32, Error> {
+    let text = row.get(at).copied().unwrap_or_default();
+    checked_id(text.parse().map_err(|_| unfit(text, kind))?, kind)
+}
+
+fn unfit(id: &str, kind: &str) -> Error {
+    Error::Config(format!(
+        "{kind} id {id:?} is not a number from 0 to {LARGEST_ID}; set securityContext.runAsUser and runAsGroup, or use another image"
+    ))
 }
 
 fn unknown(kind: &str, name: &str) -> Error {
@@ -130,6 +154,39 @@ mod tests {
         assert!(
             resolve(&layers, "nobody", None, None).unwrap_err().to_string().contains("no user \"nobody\"")
         );
+    }
+
+    #[test]
+    fn r_sec_1_an_id_beyond_the_largest_is_refused_wherever_it_is_written() {
+        let (_dir, layers) = image(
+            "evil:x:4294967295:0::/:/bin/sh\nlow:x:-1:0::/:/bin/sh\nworse:x:7:4294967295::/:/bin/sh\nmember:x:8:8::/:/bin/sh\nodd:x:y:0::/:/bin/sh\n",
+            "all:x:4294967295:member\nhigh:x:2147483648:\n",
+        );
+        for user in [
+            "4294967295",
+            "2147483648",
+            "4294967296",
+            "18446744073709551615",
+            "-1",
+            "evil",
+            "low",
+            "worse",
+            "member",
+            "odd",
+            "1:4294967295",
+            "1:-1",
+            "1:high",
+            "4294967295:4294967295",
+        ] {
+            let refused = resolve(&layers, user, None, None);
+            assert!(refused.is_err(), "{user}: {refused:?}");
+        }
+        for (user, group) in
+            [(Some(-1), None), (Some(1 << 31), None), (None, Some(-1)), (None, Some(1 << 32))]
+        {
+            assert!(resolve(&layers, "", user, group).is_err(), "{user:?} {group:?}");
+        }
+        assert_eq!(resolve(&layers, "2147483647:2147483647", None, None).unwrap().uid, 2_147_483_647);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use podctl_images::Image;
 use podctl_runtime::mount_layers;
 
-use super::{Error, Objects, config_files::Files, downward_api, fs_group};
+use super::{Error, Objects, config_files::Files, downward_api, fs_group, user};
 use crate::pod::quantity::quantity_bytes;
 
 /// Where a pod's volumes are made.
@@ -58,7 +58,8 @@ pub fn prepare(
                 false if mismatch => fs_group::Policy::OnRootMismatch,
                 false => fs_group::Policy::Always,
             };
-            fs_group::give_to_group(&path, group as u32, policy).map_err(|e| Error::Volume {
+            let id = user::checked_id(group, "group")?;
+            fs_group::give_to_group(&path, id, policy).map_err(|e| Error::Volume {
                 volume: volume.name.clone(),
                 message: match e {
                     nix::errno::Errno::EINVAL => {
@@ -92,8 +93,9 @@ pub(super) fn rewrite(
 ) -> Result<(), Error> {
     let (files, mode) = configuration(volume, objects, facts)?;
     let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
+    let group = group.map(|group| user::checked_id(group, "group")).transpose()?;
     let give = |dir: &Path| match group {
-        Some(group) => Ok(fs_group::give_to_group(dir, group as u32, fs_group::Policy::ReadOnly)?),
+        Some(group) => Ok(fs_group::give_to_group(dir, group, fs_group::Policy::ReadOnly)?),
         None => Ok(()),
     };
     files.replace(path, mode.unwrap_or(0o644), give).map_err(|e| Error::Volume {

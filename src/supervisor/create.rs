@@ -90,7 +90,7 @@ impl Supervisor {
     }
 
     fn make(&mut self, run: &Run) -> Result<(), Failure> {
-        let layer = Layer::of(&self.sandbox.layers, &format!("{}.{}", run.container, run.attempt));
+        let layer = Layer::of(&self.sandbox, &format!("{}.{}", run.container, run.attempt));
         let making = self.begin_to_make(run, layer.clone()).inspect_err(|_| layer.remove())?;
         // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
@@ -230,6 +230,15 @@ impl Supervisor {
                 cgroup.kill_as_a_group().map_err(|e| broken("set resource limits", &e))?;
                 if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
                     cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
+                    let devices = resources.devices().as_deref().unwrap_or_default();
+                    if self.sandbox.device_cgroup
+                        && !cgroup.restrict_devices(devices).map_err(|e| broken("restrict devices", &e))?
+                    {
+                        return Err(broken(
+                            "restrict devices",
+                            &"the kernel takes no device filter any more",
+                        ));
+                    }
                 }
                 Some(cgroup)
             }
@@ -274,9 +283,11 @@ impl Supervisor {
 }
 
 fn start_failure(e: &StartError) -> (StartFailure, String) {
-    let reason = match e.exit_code() {
-        Some(exit_code) => StartFailure::Start { exit_code },
-        None => StartFailure::CreateContainer,
+    let reason = match (e, e.exit_code()) {
+        (_, Some(exit_code)) => StartFailure::Start { exit_code },
+        // Nothing that happens by itself will mend these.
+        (StartError::Profile { .. } | StartError::Spec { .. }, _) => StartFailure::CreateContainerConfig,
+        _ => StartFailure::CreateContainer,
     };
     (reason, e.to_string())
 }

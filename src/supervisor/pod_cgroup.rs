@@ -6,13 +6,18 @@ use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::{Cgroup, CgroupParent};
 
 use super::Failure;
-use crate::{sandbox::cgroup_limits, state::PodDir};
+use crate::{
+    sandbox::{self, cgroup_limits},
+    state::PodDir,
+};
 
 /// The pod's cgroup.
 pub(super) struct PodCgroup {
     own: Cgroup,
     /// Where those of the containers are made.
     pub(super) parent: CgroupParent,
+    /// Whether they keep devices away; in a user namespace nobody opens any.
+    pub(super) restricts_devices: bool,
 }
 
 /// Makes it. Beside it, what the user should know: which of the pod's limits will not be enforced, and why.
@@ -48,8 +53,10 @@ pub(super) fn make(
     let paths: Vec<String> = own.directories().map(|path| path.display().to_string()).collect();
     fs::write(dir.cgroups_file(), paths.join("\n"))?;
     own.apply(&cgroup_limits::of_pod(&spec)?)?;
+    // Tried here: a container that finds out for itself could have made nodes by then.
+    let restricts_devices = !sandbox::in_user_namespace() && own.restrict_devices(&sandbox::all_devices())?;
     let parent = own.divide()?;
-    Ok((Some(PodCgroup { own, parent }), warning))
+    Ok((Some(PodCgroup { own, parent, restricts_devices }), warning))
 }
 
 impl PodCgroup {

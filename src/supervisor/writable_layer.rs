@@ -9,7 +9,9 @@ use std::{
 
 use podctl_runtime::Rootfs;
 
-/// What a container writes, on disk.
+use crate::sandbox::Sandbox;
+
+/// What a container writes: on disk, but for its last words.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// `NAME.ATTEMPT`
@@ -21,10 +23,11 @@ pub(super) struct Layer {
 }
 
 impl Layer {
-    /// The layer of that name beneath `dir`; it need not be there.
-    pub(super) fn of(dir: &Path, name: &str) -> Layer {
-        let part = |suffix: &str| dir.join(format!("{name}{suffix}"));
-        Layer { upper: part(""), work: part(".work"), termination_log: part(".termination-log") }
+    /// The layer of that name in a pod's sandbox; it need not be there.
+    pub(super) fn of(sandbox: &Sandbox, name: &str) -> Layer {
+        let part = |suffix: &str| sandbox.layers.join(format!("{name}{suffix}"));
+        let termination_log = sandbox.files().join(format!("{name}.termination-log"));
+        Layer { upper: part(""), work: part(".work"), termination_log }
     }
 
     /// Makes it, to lie over these layers, the lowest first: an overlay's root has mode and owner of its topmost

@@ -92,19 +92,26 @@ impl Home {
         self.command(&["run", &file]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Loads an image of this machine's busybox and a layer with these users and groups; `user` is its USER.
+    /// Loads an image of this machine's busybox with these users and groups; `user` is its USER.
     pub fn load(&self, name: &str, user: &str, passwd: &str, group: &str) {
-        let script = "set -e; mkdir -p layout/blobs/sha256 files/bin files/etc; cd layout
+        self.load_image(name, user, &format!("printf '{passwd}' >etc/passwd; printf '{group}' >etc/group"));
+    }
+
+    /// Loads an image of this machine's busybox, its files as `prepare` leaves them: a shell script that runs in their
+    /// directory. `user` is its USER, as JSON has it between quotes.
+    pub fn load_image(&self, name: &str, user: &str, prepare: &str) {
+        let script = "set -e; rm -rf layout files; mkdir -p layout/blobs/sha256 files/bin files/etc; cd layout
             put() { d=$(sha256sum <$1 | cut -d' ' -f1); s=$(stat -c %s $1); mv $1 blobs/sha256/$d; }
-            cp $(command -v busybox) ../files/bin/; for a in sh id; do ln -sf busybox ../files/bin/$a; done
-            printf \"$4\" >../files/etc/passwd; printf \"$5\" >../files/etc/group
+            cp $(command -v busybox) ../files/bin/
+            for a in sh id cat ls head dd mknod mkdir rm wc grep stat echo; do ln -sf busybox ../files/bin/$a; done
+            (cd ../files; eval \"$4\")
             tar -C ../files --owner=0 --group=0 -cf layer .; put layer; l=$d ls=$s
-            echo '{\"os\":\"linux\",\"architecture\":\"'$1'\",\"config\":{\"User\":\"'$3'\"},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:'$l'\"]}}' >c; put c; c=$d cs=$s
+            printf '%s' '{\"os\":\"linux\",\"architecture\":\"'$1'\",\"config\":{\"User\":\"'\"$3\"'\"},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:'$l'\"]}}' >c; put c; c=$d cs=$s
             echo '{\"schemaVersion\":2,\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"sha256:'$c'\",\"size\":'$cs'},\"layers\":[{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",\"digest\":\"sha256:'$l'\",\"size\":'$ls'}]}' >m; put m
             echo '{\"schemaVersion\":2,\"manifests\":[{\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"digest\":\"sha256:'$d'\",\"size\":'$s',\"annotations\":{\"org.opencontainers.image.ref.name\":\"'$2'\"}}]}' >index.json";
         let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let mut sh = Command::new("sh");
-        sh.args(["-c", script, "sh", arch, name, user, passwd, group]).current_dir(self.path(""));
+        sh.args(["-c", script, "sh", arch, name, user, prepare]).current_dir(self.path(""));
         let made = sh.output().unwrap();
         assert!(made.status.success(), "{}", stderr(&made));
         let layout = self.path("layout").display().to_string();

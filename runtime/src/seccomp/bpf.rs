@@ -18,6 +18,7 @@ pub struct Program {
 }
 
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const IMMEDIATE: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_IMM) as u16;
 const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
 const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
@@ -33,10 +34,45 @@ const ARGUMENTS: u32 = 16;
 const LONGEST: usize = 4096;
 pub(super) const ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
 
+/// Arguments that the kernel takes as an `int`, by their index: what a caller puts into the upper half of such a register
+/// does not count, for the kernel nor for a filter.
+const INTEGERS: [(&str, &[usize]); 14] = [
+    ("arch_prctl", &[0]),
+    ("bpf", &[0]),
+    ("fcntl", &[0, 1]),
+    ("futex", &[1]),
+    ("getsockopt", &[0, 1, 2]),
+    ("ioctl", &[0, 1]),
+    ("ipc", &[0]),
+    ("keyctl", &[0]),
+    ("personality", &[0]),
+    ("prctl", &[0]),
+    ("setns", &[0, 1]),
+    ("setsockopt", &[0, 1, 2]),
+    ("socket", &[0, 1, 2]),
+    ("socketpair", &[0, 1, 2]),
+];
+
+/// A condition on an argument of a syscall.
+#[derive(Clone, PartialEq)]
+pub(super) struct Condition {
+    pub(super) arg: LinuxSeccompArg,
+    /// Only the lower half of the argument is looked at.
+    pub(super) narrow: bool,
+}
+
+impl Condition {
+    /// The condition as it has to be for that syscall.
+    pub(super) fn for_call(name: &str, arg: LinuxSeccompArg) -> Condition {
+        let narrow = INTEGERS.iter().any(|(call, all)| *call == name && all.contains(&arg.index()));
+        Condition { arg, narrow }
+    }
+}
+
 /// What happens to a syscall: the first rule whose conditions hold, else the default.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Verdict {
-    pub(super) rules: Vec<(Vec<LinuxSeccompArg>, u32)>,
+    pub(super) rules: Vec<(Vec<Condition>, u32)>,
     pub(super) otherwise: u32,
 }
 
@@ -73,7 +109,8 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
                 // Decides whatever the conditional rules before it leave open.
                 verdict.otherwise = action;
             } else {
-                verdict.rules.push((args.clone(), action));
+                let conditions = args.iter().map(|arg| Condition::for_call(name, *arg));
+                verdict.rules.push((conditions.collect(), action));
             }
         }
     }
@@ -247,7 +284,7 @@ enum To {
 }
 
 /// A test of one 64-bit argument, its halves apart; `guarded` is the length of the code it guards.
-fn condition(arg: &LinuxSeccompArg, guarded: usize) -> Result<Vec<sock_filter>, Error> {
+fn condition(Condition { arg, narrow }: &Condition, guarded: usize) -> Result<Vec<sock_filter>, Error> {
     use LinuxSeccompOperator as Op;
     use To::{Fail, Next, Pass};
     if arg.index() > 5 {
@@ -260,7 +297,8 @@ fn condition(arg: &LinuxSeccompArg, guarded: usize) -> Result<Vec<sock_filter>, 
     };
     let (high_value, low_value) = ((value >> 32) as u32, value as u32);
     let masked = |shift: u32| mask.map(|mask| (AND, (mask >> shift) as u32, Next, Next));
-    let mut code = vec![(LOAD, low + 4, Next, Next)];
+    let (high_value, upper) = if *narrow { (0, (IMMEDIATE, 0)) } else { (high_value, (LOAD, low + 4)) };
+    let mut code = vec![(upper.0, upper.1, Next, Next)];
     code.extend(masked(32));
     let (yes, no) = match arg.op() {
         Op::ScmpCmpNe | Op::ScmpCmpLt | Op::ScmpCmpLe => (Fail, Pass),
@@ -320,6 +358,7 @@ mod tests {
             let mut jump = |holds| at += usize::from(if holds { jt } else { jf });
             match code {
                 LOAD => a = words[k as usize / 4],
+                IMMEDIATE => a = k,
                 AND => a &= k,
                 JUMP => at += k as usize,
                 JEQ => jump(a == k),
@@ -351,6 +390,10 @@ mod tests {
         assert_eq!(answer(&program, number("socket"), [libc::AF_VSOCK as u64, 0, 0, 0, 0, 0]), EPERM);
         assert_eq!(answer(&program, number("socket"), [libc::AF_INET as u64, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(answer(&program, 0x4000_0000, [0; 6]), ENOSYS, "x32");
+        for family in [libc::AF_VSOCK, libc::AF_ALG] {
+            let hidden = 7 << 32 | family as u64;
+            assert_eq!(answer(&program, number("socket"), [hidden, 0, 0, 0, 0, 0]), EPERM, "{family}");
+        }
         assert!(program.filter.len() < 500, "{}", program.filter.len());
     }
 
@@ -387,10 +430,16 @@ mod tests {
                 ];
                 for (op, holds) in table {
                     let arg = crate::seccomp::default_profile::compare(2, op, limit, Some(0));
-                    let verdict = Verdict { rules: vec![(vec![arg], 1)], otherwise: 2 };
-                    let program = Program { filter: decide(&verdict).unwrap(), flags: 0 };
-                    let got = answer(&program, 0, [9, 9, value, 9, 9, 9]);
-                    assert_eq!(got == 1, holds, "{value} {op:?} {limit}");
+                    let of = |narrow| {
+                        let condition = Condition { arg, narrow };
+                        let verdict = Verdict { rules: vec![(vec![condition], 1)], otherwise: 2 };
+                        let program = Program { filter: decide(&verdict).unwrap(), flags: 0 };
+                        answer(&program, 0, [9, 9, value, 9, 9, 9]) == 1
+                    };
+                    assert_eq!(of(false), holds, "{value} {op:?} {limit}");
+                    if value >> 32 == 0 && limit >> 32 == 0 {
+                        assert_eq!(of(true), holds, "{value} {op:?} {limit}, of an int");
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     Arch, Capability, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
 };
 
-use super::bpf::{ENOSYS, Program, Verdict, assemble};
+use super::bpf::{Condition, ENOSYS, Program, Verdict, assemble};
 use crate::error::Error;
 
 /// Denied whatever a container's capabilities are: keyrings and other things without namespaces, old and unused calls,
@@ -45,6 +45,13 @@ const UNLOCKED: &[(Capability, &str)] = &[
 /// `personality` values: Linux, Linux 32, both without layout randomisation of machines' names (uname 2.6), and asking.
 const PERSONALITIES: [u64; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
+/// Address families that no container gets: AF_VSOCK reaches the hypervisor around every network namespace, AF_ALG is the
+/// kernel's crypto.
+const FAMILIES: [u64; 2] = [libc::AF_VSOCK as u64, libc::AF_ALG as u64];
+
+/// The calls of `socketcall(2)`, from linux/net.h, that make sockets: SYS_SOCKET, SYS_SOCKETPAIR.
+const MAKE_SOCKETS: [u64; 2] = [1, 8];
+
 /// CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET.
 const CLONE_NAMESPACES: u64 = 0x7e02_0000;
 
@@ -60,11 +67,13 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
     };
     let allow = LinuxSeccompAction::ScmpActAllow.as_u32(None);
     let deny = LinuxSeccompAction::ScmpActErrno.as_u32(Some(libc::EPERM as u32));
-    // Each of these is enough to be allowed.
-    let any = |conditions: Vec<LinuxSeccompArg>| Verdict {
-        rules: conditions.into_iter().map(|condition| (vec![condition], allow)).collect(),
-        otherwise: deny,
+    let rules = |name: &str, args: Vec<LinuxSeccompArg>, action: u32| {
+        args.into_iter().map(|arg| (vec![Condition::for_call(name, arg)], action)).collect()
     };
+    // Each of these is enough to be allowed.
+    let any = |name: &str, args| Verdict { rules: rules(name, args, allow), otherwise: deny };
+    // Each of these is enough to get that answer.
+    let but = |name: &str, args, action| Verdict { rules: rules(name, args, action), otherwise: allow };
     let mut denied: HashSet<&str> = NEVER.split_whitespace().collect();
     denied.extend(UNLOCKED.iter().flat_map(|(_, names)| names.split_whitespace()));
     for (_, names) in UNLOCKED.iter().filter(|(capability, _)| caps.contains(capability)) {
@@ -74,16 +83,13 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
     }
     let equal = |value| compare(0, LinuxSeccompOperator::ScmpCmpEq, value, None);
     let filter = assemble(arches, &Verdict::plain(deny), &Verdict::plain(ENOSYS), |name| match name {
-        "personality" => Some(any(PERSONALITIES.into_iter().map(equal).collect())),
-        // All address families but AF_VSOCK, which reaches the hypervisor around every network namespace, and AF_ALG, the
-        // kernel's crypto.
-        "socket" => Some(any(vec![
-            compare(0, LinuxSeccompOperator::ScmpCmpLt, libc::AF_ALG as u64, None),
-            equal(libc::AF_NFC as u64),
-            compare(0, LinuxSeccompOperator::ScmpCmpGt, libc::AF_VSOCK as u64, None),
-        ])),
+        "personality" => Some(any(name, PERSONALITIES.into_iter().map(equal).collect())),
+        "socket" | "socketpair" => Some(but(name, FAMILIES.map(equal).into(), deny)),
+        // Its family lies in memory, where no filter sees it; a libc that has `socket` uses that then.
+        "socketcall" => Some(but(name, MAKE_SOCKETS.map(equal).into(), ENOSYS)),
         "clone" if !caps.contains(&Capability::SysAdmin) => {
-            Some(any(vec![compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0))]))
+            let none = compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0));
+            Some(any(name, vec![none]))
         }
         // Its flags lie in memory, where no filter sees them: libc falls back to clone.
         "clone3" if denied.contains(name) => Some(Verdict::plain(ENOSYS)),
