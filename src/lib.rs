@@ -36,6 +36,8 @@ mod archive;
 #[doc(hidden)]
 pub mod cli;
 mod engine;
+#[cfg(test)]
+mod house_tests;
 mod lifecycle;
 mod logs;
 pub mod manifest;

@@ -7,6 +7,7 @@ use super::{
     spec::Kind,
     state::{Ending, Phase, Stopping},
 };
+use crate::pod::parse_stop_signal;
 
 /// What a container still gets whose turn comes after the grace period has run out (R-SIDE-4), or whose
 /// preStop hook has used it up.
@@ -117,7 +118,7 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
             }
             if stopping.kill_at > now.monotonic {
                 let own = spec.container(at).lifecycle.as_ref().and_then(|l| l.stop_signal.as_deref());
-                let signal = signal(own.or(one.image_stop_signal.as_deref()));
+                let signal = parse_stop_signal(own.or(one.image_stop_signal.as_deref()));
                 actions.push(Action::Signal { run: run.clone(), signal });
             }
         }
@@ -131,50 +132,4 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
 /// R-SIDE-4: apps and init containers at once; a sidecar when nothing after it lives any more.
 fn has_turn(spec: &Spec, state: &State, at: usize) -> bool {
     spec.kind(at) != Kind::Sidecar || !state.all[at + 1..].iter().any(|later| later.lives())
-}
-
-/// A signal by name (`SIGQUIT`, `QUIT`, `SIGRTMIN+3`) or number; SIGTERM when it is none.
-fn signal(name: Option<&str>) -> i32 {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
-        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
-        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    let Some(name) = name else { return 15 };
-    if let Ok(number) = name.parse() {
-        return number;
-    }
-    let short = name.strip_prefix("SIG").unwrap_or(name);
-    if let Some(rest) = short.strip_prefix("RTMIN") {
-        return 34 + rest.trim_start_matches('+').parse::<i32>().unwrap_or(0);
-    }
-    if let Some(rest) = short.strip_prefix("RTMAX") {
-        return 64 - rest.trim_start_matches('-').parse::<i32>().unwrap_or(0);
-    }
-    let short = match short {
-        "CLD" => "CHLD",
-        "IOT" => "ABRT",
-        "POLL" => "IO",
-        other => other,
-    };
-    NAMES.iter().position(|n| *n == short).map_or(15, |at| at as i32 + 1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::signal;
-
-    #[test]
-    fn r_hook_2_stop_signals_by_name_and_number() {
-        for (name, number) in [
-            (None, 15),
-            (Some("SIGQUIT"), 3),
-            (Some("SIGIOT"), 6),
-            (Some("RTMIN+3"), 37),
-            (Some("10"), 10),
-            (Some("?"), 15),
-        ] {
-            assert_eq!(signal(name), number);
-        }
-    }
 }

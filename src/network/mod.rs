@@ -7,7 +7,7 @@
 
 mod address_range;
 mod client_address;
-pub mod dns;
+pub mod dns_message;
 mod endpoint_choice;
 mod forwarding;
 pub mod guard;
@@ -25,6 +25,8 @@ mod relay;
 mod resolver;
 mod room;
 mod root_uplink;
+mod service_dns;
+mod service_rules;
 mod splice;
 mod uplink;
 

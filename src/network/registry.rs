@@ -1,11 +1,10 @@
-//! Who is on the network and which names lead to whom. PURE: no sockets, no clock.
+//! Who is on the network: pods and Services, and which pods serve for which Service. PURE: no sockets, no clock.
 //!
-//! Pods are found by their own names, by `hostname.subdomain` and through Services; only ready pods
-//! are found, unless a Service publishes others as well.
+//! What follows from it stands beside: `service_rules.rs` for packets, `service_dns.rs` for names.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, HashMap},
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -15,12 +14,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    address_range::{Addresses, Range, link_name},
-    nft::{Hook, Part, Set},
-};
-
-const ZONE: [&str; 2] = ["cluster", "local"];
+use super::address_range::{Addresses, Range};
 
 /// What the network knows of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -75,25 +69,6 @@ pub struct Member {
     pub addresses: Addresses,
     /// Its Ready condition.
     pub ready: bool,
-}
-
-/// What a name leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// Addresses, none of them when nobody is ready.
-    At(Vec<Addresses>),
-    /// Ports: each with the name of who serves it and that one's addresses.
-    Serves(Vec<(u16, String, Addresses)>),
-    /// Another name.
-    Alias(String),
-    /// The name of an address.
-    Named(String),
-    /// The name is the network's to know, and it does not know it.
-    Unknown,
-    /// A name without a dot that only the host's search domains could make a whole one.
-    Short,
-    /// Somebody else's name.
-    Elsewhere,
 }
 
 /// Everybody on the network.
@@ -153,7 +128,7 @@ pub fn fixed_number(service: &Service) -> Option<u16> {
 }
 
 /// How long a client keeps its endpoint, with `sessionAffinity: ClientIP`.
-fn affinity(service: &Service) -> Option<Duration> {
+pub(super) fn affinity(service: &Service) -> Option<Duration> {
     let spec = service.spec.as_ref().filter(|s| s.session_affinity.as_deref() == Some("ClientIP"))?;
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
     let seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(10_800);
@@ -176,7 +151,7 @@ fn serves(service: &Service, member: &Member) -> bool {
 }
 
 /// The number of a Service's port in a pod.
-fn target(member: &Member, port: &ServicePort) -> Option<u16> {
+pub(super) fn target_port(member: &Member, port: &ServicePort) -> Option<u16> {
     match &port.target_port {
         Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
         Some(IntOrString::String(name)) if !name.is_empty() => {
@@ -208,7 +183,7 @@ impl Registry {
                 pod: member.pod.name.clone(),
                 addresses: member.addresses,
                 ready: serves(service, member),
-                ports: ports().map(|port| target(member, port)).collect(),
+                ports: ports().map(|port| target_port(member, port)).collect(),
             };
             let backends = self.selected(service).into_iter().map(backend).collect();
             Seen { service: shown, kept: self.kept.contains_key(&key), backends }
@@ -223,7 +198,7 @@ impl Registry {
     }
 
     /// The pods that serve for a Service.
-    fn backends(&self, service: &Service) -> Vec<&Member> {
+    pub(super) fn backends(&self, service: &Service) -> Vec<&Member> {
         let mut all = self.selected(service);
         all.retain(|member| serves(service, member));
         all
@@ -232,7 +207,7 @@ impl Registry {
     /// Where connections to a Service's port go.
     pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Addresses, u16)> {
         let backends = self.backends(service);
-        backends.into_iter().filter_map(|m| Some((m.addresses, target(m, port)?))).collect()
+        backends.into_iter().filter_map(|m| Some((m.addresses, target_port(m, port)?))).collect()
     }
 
     /// Where connections to a published Service's port go, and for how long a client keeps its endpoint.
@@ -244,241 +219,13 @@ impl Registry {
         let endpoints = ports.flat_map(|p| self.endpoints(service, p));
         (endpoints.map(|(a, number)| (a.v4, number).into()).collect(), affinity(service))
     }
-
-    /// The rules by which packets to Services reach pods, and by which pods reach the outside; and the sets that these
-    /// rules use, of clients that keep their endpoint.
-    pub fn rules(&self, uplink: &'static str) -> (Vec<(Hook, Vec<Part>)>, BTreeSet<Set>) {
-        let (mut rules, mut sets) = (Vec::new(), BTreeSet::new());
-        for (key, service) in self.services() {
-            let Some(own) = self.virtual_addresses.get(&key) else { continue };
-            for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
-                let number = if protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
-                let Ok(from) = u16::try_from(port.port) else { continue };
-                let endpoints = self.endpoints(service, port);
-                let mut chosen = Vec::new();
-                for (at, (addresses, to)) in endpoints.iter().enumerate() {
-                    for (address, to_address) in own.all().zip(addresses.all()) {
-                        let mut parts = vec![Part::To(address), Part::Port(number, from)];
-                        let set = affinity(service).map(|timeout| Set {
-                            name: format!(
-                                "{address}-{number}-{from}-{to_address}-{to}-{}",
-                                timeout.as_secs()
-                            ),
-                            v4: address.is_ipv4(),
-                            timeout,
-                        });
-                        if let Some(set) = &set {
-                            let again = vec![
-                                Part::To(address),
-                                Part::Port(number, from),
-                                Part::Remembered(set.clone()),
-                                Part::Remember(set.clone()),
-                                Part::Redirect(to_address, *to),
-                            ];
-                            rules.push((Hook::Prerouting, again));
-                        }
-                        // The first of three takes a third, the next half of the rest, the last all.
-                        let left = (endpoints.len() - at) as u32;
-                        parts.extend((left > 1).then_some(Part::OneIn(left)));
-                        parts.extend(set.clone().map(Part::Remember));
-                        parts.push(Part::Redirect(to_address, *to));
-                        chosen.push((Hook::Prerouting, parts));
-                        sets.extend(set);
-                    }
-                }
-                rules.extend(chosen);
-            }
-        }
-        for (number, member) in &self.members {
-            // The routes tell of IPv4 (see namespace_thread.rs).
-            if let Some(own) = member.addresses.v6 {
-                rules
-                    .push((Hook::Entry, vec![Part::In(link_name(*number)), Part::Pretends(own), Part::Drop]));
-            }
-            for own in member.addresses.all() {
-                // A pod that reaches itself through a Service must not get packets from itself.
-                let parts = vec![Part::From(own), Part::To(own), Part::Masquerade];
-                rules.push((Hook::Postrouting, parts));
-            }
-        }
-        rules.push((Hook::Postrouting, vec![Part::Out(uplink), Part::Masquerade]));
-        (rules, sets)
-    }
-
-    /// What a name leads to for whoever asks from that address.
-    pub fn find(&self, name: &str, asker: IpAddr) -> Found {
-        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-        let own = self.members.values().find(|m| m.addresses.all().any(|a| a == asker));
-        let own = own.map_or("default", |m| m.pod.namespace.as_str());
-        if let Some(found) = self.reverse(&labels) {
-            return found;
-        }
-        if let [rest @ .., last, zone, local] = labels.as_slice()
-            && [*zone, *local] == ZONE
-        {
-            let found = match (*last, rest) {
-                // Nothing is there but names below it.
-                ("svc" | "pod", []) => Some(Found::At(Vec::new())),
-                ("svc", [namespace]) if self.is_known(namespace) => Some(Found::At(Vec::new())),
-                ("svc", [inner @ .., namespace]) => self.in_namespace(inner, namespace),
-                ("pod", [pod, namespace]) => self.pod(pod, namespace),
-                _ => None,
-            };
-            return found.unwrap_or(Found::Unknown);
-        }
-        if labels == ZONE {
-            return Found::At(Vec::new());
-        }
-        if labels.ends_with(&ZONE) {
-            return Found::Unknown;
-        }
-        let short = labels.strip_suffix(&["svc"]).unwrap_or(&labels);
-        match short {
-            // A name without a dot is none of the outside's as it is.
-            [_] => self.in_namespace(short, own).unwrap_or(Found::Short),
-            [inner @ .., namespace] => self
-                .in_namespace(inner, namespace)
-                .or_else(|| self.in_namespace(short, own))
-                .unwrap_or(Found::Elsewhere),
-            [] => Found::Elsewhere,
-        }
-    }
-
-    fn is_known(&self, namespace: &str) -> bool {
-        let of = |service: &&Service| service.metadata.namespace.as_deref().unwrap_or("default") == namespace;
-        self.members.values().any(|m| m.pod.namespace == namespace) || self.services().values().any(of)
-    }
-
-    fn in_namespace(&self, labels: &[&str], namespace: &str) -> Option<Found> {
-        let services = self.services();
-        let service = |name: &str| services.get(&format!("{namespace}/{name}")).copied();
-        match labels {
-            [name] => match service(name) {
-                Some(service) => Some(self.of_service(service)),
-                None => self.pod(name, namespace),
-            },
-            [port, protocol, name] if port.starts_with('_') && protocol.starts_with('_') => {
-                let found = self.serves(service(name)?, Some((&port[1..], &protocol[1..])));
-                (!found.is_empty()).then_some(Found::Serves(found))
-            }
-            [of, name] if of.starts_with('_') => {
-                let mut ports = service(name)?.spec.iter().flat_map(|s| s.ports.iter().flatten());
-                ports.any(|p| protocol(p).eq_ignore_ascii_case(&of[1..])).then(|| Found::At(Vec::new()))
-            }
-            [host, name] => {
-                let named = |m: &&Member| {
-                    m.pod.namespace == namespace
-                        && m.ready
-                        && m.pod.subdomain.as_deref() == Some(name)
-                        && m.pod.hostname == *host
-                };
-                let member = self.members.values().find(named).or_else(|| {
-                    let backends = self.backends(service(name)?);
-                    backends.into_iter().find(|m| dashed(m.addresses) == *host)
-                })?;
-                Some(Found::At(vec![member.addresses]))
-            }
-            _ => None,
-        }
-    }
-
-    fn of_service(&self, service: &Service) -> Found {
-        let spec = service.spec.as_ref();
-        if spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName") {
-            return Found::Alias(spec.and_then(|s| s.external_name.clone()).unwrap_or_default());
-        }
-        match self.virtual_addresses.get(&key(service)) {
-            Some(own) => Found::At(vec![*own]),
-            None => match self.backends(service).iter().map(|m| m.addresses).collect::<Vec<_>>() {
-                none if none.is_empty() => Found::Unknown,
-                all => Found::At(all),
-            },
-        }
-    }
-
-    /// Answers for SRV: the Service's ports, or the one of that name and protocol.
-    pub fn serves(&self, service: &Service, only: Option<(&str, &str)>) -> Vec<(u16, String, Addresses)> {
-        let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        let domain = format!("{name}.{namespace}.svc.cluster.local");
-        let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).filter(|p| {
-            only.is_none_or(|(port, of)| {
-                p.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(port))
-                    && protocol(p).eq_ignore_ascii_case(of)
-            })
-        });
-        let mut found = Vec::new();
-        for port in ports {
-            match self.virtual_addresses.get(&key(service)) {
-                Some(own) => found.push((port.port as u16, domain.clone(), *own)),
-                None => found.extend(self.backends(service).into_iter().filter_map(|m| {
-                    let host = match m.pod.subdomain.as_deref() == Some(name) {
-                        true => m.pod.hostname.clone(),
-                        false => dashed(m.addresses),
-                    };
-                    Some((target(m, port)?, format!("{host}.{domain}"), m.addresses))
-                })),
-            }
-        }
-        found
-    }
-
-    /// The Service of that name, for whoever asks for its ports.
-    pub fn serves_by_name(&self, name: &str, asker: IpAddr) -> Option<Vec<(u16, String, Addresses)>> {
-        let own = self.members.values().find(|m| m.addresses.all().any(|a| a == asker));
-        let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
-        let short = labels.strip_suffix(&ZONE).unwrap_or(&labels);
-        let short = short.strip_suffix(&["svc"]).unwrap_or(short);
-        let (name, namespace) = match short {
-            [name] => (name, own.map_or("default", |m| m.pod.namespace.as_str())),
-            [name, namespace] => (name, *namespace),
-            _ => return None,
-        };
-        self.services().get(&format!("{namespace}/{name}")).map(|s| self.serves(s, None))
-    }
-
-    fn pod(&self, name: &str, namespace: &str) -> Option<Found> {
-        let named = |m: &&Member| {
-            m.ready && m.pod.namespace == namespace && (m.pod.name == name || dashed(m.addresses) == name)
-        };
-        self.members.values().find(named).map(|m| Found::At(vec![m.addresses]))
-    }
-
-    /// The name of an address, if it is of the network's own.
-    fn reverse(&self, labels: &[&str]) -> Option<Found> {
-        let name = labels.join(".");
-        let own = |zone: String| {
-            name.strip_suffix(&zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        };
-        if !self.range?.reverse_zones().into_iter().any(own) {
-            return None;
-        }
-        let address: Option<IpAddr> = match labels {
-            [d, c, b, a, "in-addr", "arpa"] => format!("{a}.{b}.{c}.{d}").parse().ok(),
-            [nibbles @ .., "ip6", "arpa"] if nibbles.len() == 32 => {
-                let text: String = nibbles.iter().rev().copied().collect();
-                u128::from_str_radix(&text, 16).ok().map(|own| IpAddr::V6(own.into()))
-            }
-            _ => None,
-        };
-        let is = |all: &Addresses| address.is_some_and(|address| all.all().any(|a| a == address));
-        let pod = self.members.values().find(|m| is(&m.addresses));
-        let pod = pod.map(|m| (m.pod.namespace.as_str(), m.pod.name.as_str()));
-        let service = || self.virtual_addresses.iter().find(|(_, own)| is(own))?.0.split_once('/');
-        let found =
-            pod.or_else(service).map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local"));
-        Some(found.map_or(Found::Unknown, Found::Named))
-    }
-}
-
-/// `10-213-0-2`.
-fn dashed(addresses: Addresses) -> String {
-    addresses.v4.to_string().replace('.', "-")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::IpAddr;
+
+    use super::{super::service_dns::Found, *};
 
     fn member(name: &str, last: u8, ready: bool) -> Member {
         let pod = Registration {

@@ -20,9 +20,9 @@ use tokio::{
 
 use super::{
     address_range::Addresses,
-    dns::{self, Code, Data, Question, Record, kind},
+    dns_message::{self, Code, Data, Question, Record, kind},
     keeper::State,
-    registry::Found,
+    service_dns::Found,
 };
 
 /// How long one of the host's resolvers may take.
@@ -90,10 +90,12 @@ async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> 
 /// The answer to a question. One that leads outside gets none while its asker has too many on their way, as a busy resolver's
 /// would: own names are answered all the same.
 async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Option<Vec<u8>> {
-    let Some(question) = dns::question(query) else { return dns::refusal(query, Code::NotImplemented) };
+    let Some(question) = dns_message::question(query) else {
+        return dns_message::refusal(query, Code::NotImplemented);
+    };
     let longest = if stream { usize::from(u16::MAX) } else { question.longest };
     let reply = |code, answers: &[Record], additional: &[Record]| {
-        Some(dns::response(query, &question, code, answers, additional, longest))
+        Some(dns_message::response(query, &question, code, answers, additional, longest))
     };
     // Nobody may change the registry while it is looked at: no await before `found` is made.
     let found = {
@@ -149,7 +151,7 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
             let Some(answer) = forward(query, stream).await else {
                 return reply(Code::ServerFailure, &[], &[]);
             };
-            if dns::code(&answer) == Some(Code::NoSuchName)
+            if dns_message::code(&answer) == Some(Code::NoSuchName)
                 && question.name.matches('.').count() < DOTS
                 && let Some(found) = searched(&question).await
             {
@@ -220,13 +222,13 @@ async fn searched(question: &Question) -> Option<Vec<Record>> {
 
 /// The addresses of a name of the outside, as records of the name `of`.
 async fn outside(name: &str, asked: u16, of: &str) -> Told {
-    let query = dns::query(uuid::Uuid::new_v4().as_u128() as u16, name, asked);
+    let query = dns_message::query(uuid::Uuid::new_v4().as_u128() as u16, name, asked);
     let mut answer = forward(&query, false).await;
-    if answer.as_deref().is_some_and(dns::is_cut) {
+    if answer.as_deref().is_some_and(dns_message::is_cut) {
         answer = forward(&query, true).await;
     }
-    let code = answer.as_deref().and_then(dns::code).unwrap_or(Code::ServerFailure);
-    let found = answer.and_then(|a| dns::addresses(&a)).unwrap_or_default();
+    let code = answer.as_deref().and_then(dns_message::code).unwrap_or(Code::ServerFailure);
+    let found = answer.and_then(|a| dns_message::addresses(&a)).unwrap_or_default();
     let record = |a| Record { name: of.to_owned(), data: Data::Address(a) };
     Told { code, records: found.into_iter().map(record).collect() }
 }
@@ -243,7 +245,7 @@ async fn forward(query: &[u8], stream: bool) -> Option<Vec<u8>> {
             None => {}
         }
         match timeout(HEAD_START, asked.next()).await {
-            Ok(Some(Some(answer))) if dns::code(&answer).is_some() => return Some(answer),
+            Ok(Some(Some(answer))) if dns_message::code(&answer).is_some() => return Some(answer),
             Ok(Some(Some(answer))) => cannot = Some(answer),
             _ => {}
         }

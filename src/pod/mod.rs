@@ -7,8 +7,12 @@ mod job_index;
 pub mod quantity;
 mod questions;
 pub mod resources;
+mod stop_signal;
+mod timeline_mark;
 
 pub use job_index::{Place, parse_indexes};
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,
 };
+pub use stop_signal::{is_api_signal, parse_stop_signal};
+pub use timeline_mark::{Mark, Span};

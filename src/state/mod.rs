@@ -31,7 +31,6 @@ pub use home::Home;
 pub use kept_objects::Kept;
 pub use local_volumes::{VolumeDir, plain_claim};
 pub use pod_dir::{Liveness, PodDir};
-pub use timeline_marks::{Mark, Span};
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Further processes in a container, for hooks and for probes; [`super::requests`] has those of commands.
+//! Further processes in a container: commands of clients (`exec`), hooks and probes.
 
 use std::{
     fs,
@@ -60,6 +60,27 @@ enum Task {
 }
 
 impl Supervisor {
+    /// Starts a client's command in a container (R-EPH-3); the error has the exit code that says so. The bytes flow between
+    /// the command and its client, not through here.
+    pub(super) fn exec_for_client(
+        &mut self,
+        id: u64,
+        container: &str,
+        command: Vec<String>,
+        (terminal, size): (bool, Option<(u16, u16)>),
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), (String, i32)> {
+        let run = self.live.keys().find(|run| run.container == container).cloned();
+        let run = run.ok_or_else(|| (self.why_not_running(container), 1))?;
+        let stdio = match (terminal, <[OwnedFd; 3]>::try_from(fds)) {
+            (true, _) => Stdio::Terminal,
+            (false, Ok([stdin, stdout, stderr])) => Stdio::Streams { stdin, stdout, stderr },
+            (false, Err(_)) => return Err(("standard input, output and error are missing".into(), 1)),
+        };
+        let purpose = Purpose::Client(id);
+        self.enter(&run, Wanted { command, stdio, size, purpose, timeout: None, output: None })
+    }
+
     pub(super) fn run_hook(&mut self, run: Run, hook: Hook, timeout: Option<Duration>) {
         let found = self.container(&run.container).and_then(|c| c.lifecycle.as_ref());
         let handler = found.and_then(|l| match hook {

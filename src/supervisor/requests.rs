@@ -21,12 +21,11 @@ use nix::{
     },
     unistd::Pid,
 };
-use podctl_runtime::{Process, Stdio};
+use podctl_runtime::Process;
 
 use super::{
     Live, Supervisor,
     attach::Attachment,
-    enter::Wanted,
     execs::{Exec, Purpose, in_child},
 };
 use crate::{
@@ -62,7 +61,7 @@ impl Supervisor {
                 Ok(())
             }
             Request::Exec { container, command, terminal, size } => {
-                self.exec(id, &container, command, terminal, size, fds)
+                self.exec_for_client(id, &container, command, (terminal, size), fds)
             }
             Request::Attach { container, input } => self.attach(id, container, input),
             Request::Debug { container, attach } => self.debug(id, container, attach),
@@ -94,27 +93,6 @@ impl Supervisor {
         if let Err((message, exit_code)) = done {
             self.answer(id, &Reply::Refused { message, exit_code }, &[]);
         }
-    }
-
-    /// R-EPH-3: the bytes flow between the command and its client, not through here.
-    fn exec(
-        &mut self,
-        id: u64,
-        container: &str,
-        command: Vec<String>,
-        terminal: bool,
-        size: Option<(u16, u16)>,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), Refusal> {
-        let run = self.live.keys().find(|run| run.container == container).cloned();
-        let run = run.ok_or_else(|| (self.why_not_running(container), 1))?;
-        let stdio = match (terminal, <[OwnedFd; 3]>::try_from(fds)) {
-            (true, _) => Stdio::Terminal,
-            (false, Ok([stdin, stdout, stderr])) => Stdio::Streams { stdin, stdout, stderr },
-            (false, Err(_)) => return Err(("standard input, output and error are missing".into(), 1)),
-        };
-        let purpose = Purpose::Client(id);
-        self.enter(&run, Wanted { command, stdio, size, purpose, timeout: None, output: None })
     }
 
     /// The client hears of the end of this process, and takes it with it when it leaves.

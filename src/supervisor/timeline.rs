@@ -6,7 +6,8 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp}
 
 use crate::{
     lifecycle::{Action, Event, Exit, Hook, Probe, Run},
-    state::{Mark, PodDir, Span},
+    pod::{Mark, Span},
+    state::PodDir,
 };
 
 /// A pod that restarts for weeks must not fill the disk; its start is long recorded by then.

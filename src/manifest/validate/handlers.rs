@@ -5,12 +5,11 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use nix::sys::signal::Signal;
-
 use super::{
     super::Report,
     well_formed::{one_of, port_name, within},
 };
+use crate::pod::is_api_signal;
 
 pub(super) fn probe(probe: &Probe, name: &str, c: &Container, path: &str, report: &mut Report<'_>) {
     let set =
@@ -79,15 +78,9 @@ pub(super) fn hook(
     }
 }
 
-/// As the API server knows signals.
+/// Checks a stop signal as the API server does.
 pub(super) fn stop_signal(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
-    let real_time = |prefix: &str, most: u32| {
-        let number = name.strip_prefix(prefix).and_then(|number| number.parse::<u32>().ok());
-        number.is_some_and(|number| (1..=most).contains(&number))
-    };
-    let alias = ["SIGCLD", "SIGIOT", "SIGPOLL", "SIGRTMIN", "SIGRTMAX"].contains(&name);
-    if !alias && name.parse::<Signal>().is_err() && !real_time("SIGRTMIN+", 15) && !real_time("SIGRTMAX-", 14)
-    {
+    if !is_api_signal(name) {
         let message = format!("Unsupported value: {name:?}: write a signal's name, such as \"SIGQUIT\"");
         return report.error(path, message);
     }

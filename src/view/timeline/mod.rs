@@ -9,7 +9,7 @@ pub use terminal::terminal;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use serde::Serialize;
 
-use crate::state::{Mark, Span};
+use crate::pod::{Mark, Span};
 
 /// What a row shows; also how it is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,0 +1,212 @@
+//! What holds the house together, checked on its own text: which folder may import which, which do no input and output,
+//! which rules there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+/// Folders and single files of `src/` from the ground up, each with what it may import. An arrow leads to what stands
+/// above its line only, so there is no circle. A new arrow is a new word here.
+const ARROWS: &[(&str, &str)] = &[
+    ("pod", ""),
+    ("lifecycle", "pod"),
+    ("manifest", "pod"),
+    ("process", ""),
+    ("archive", ""),
+    ("state", "pod"),
+    ("logs", "state"),
+    ("sandbox", "pod manifest state"),
+    ("wire", "archive lifecycle logs sandbox state"),
+    ("network", "pod process state wire"),
+    ("userns_holder", "process"),
+    ("puller", "pod process wire"),
+    ("supervisor", "archive lifecycle logs manifest network pod process sandbox state wire"),
+    ("view", "lifecycle manifest network pod"),
+    (
+        "engine",
+        "archive lifecycle logs manifest network pod process puller sandbox state userns_holder view wire",
+    ),
+    ("server", "archive engine lifecycle logs manifest network pod process state view wire"),
+    ("cli", "archive engine lifecycle logs manifest network pod process sandbox server state view wire"),
+    ("roles", "cli engine network process puller server supervisor userns_holder"),
+];
+
+/// Folders that are functions of their arguments: no system call, no clock, no environment.
+const PURE: [&str; 4] = ["pod", "lifecycle", "manifest", "view"];
+
+/// Words of what a pure folder does not do.
+const IMPURE: [&str; 9] = [
+    "nix::",
+    "libc::",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "Timestamp::now",
+];
+
+/// The texts of a folder's Rust files, by path from the project's root.
+fn read_sources(folders: &[&str]) -> BTreeMap<String, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut todo: Vec<_> = folders.iter().map(|folder| root.join(folder)).collect();
+    let mut found = BTreeMap::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            found.insert(name, fs::read_to_string(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The house's own code: without tests, and without comments.
+fn read_code() -> BTreeMap<String, String> {
+    let mut code = read_sources(&["src"]);
+    let is_test =
+        |path: &str| path.ends_with("tests.rs") || path.contains("/tests/") || path.ends_with("mutations.rs");
+    code.retain(|path, _| !is_test(path));
+    for text in code.values_mut() {
+        let own = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        *text = own
+            .lines()
+            .map(|line| line.split("//").next().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("\n");
+    }
+    code
+}
+
+/// The folder or file right below `src/` that a path is in.
+fn find_room(path: &str) -> &str {
+    path.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// The rooms that a text names after `crate::`, in a `use` of several as well.
+fn find_imports(text: &str) -> BTreeSet<String> {
+    let word = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + "crate::".len()..];
+        if !rest.starts_with('{') {
+            found.insert(word(rest));
+            continue;
+        }
+        let (mut depth, mut first) = (0, true);
+        for (at, c) in rest.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' if depth == 1 => break,
+                '}' => depth -= 1,
+                ',' if depth == 1 => first = true,
+                c if first && depth == 1 && c.is_alphabetic() => {
+                    found.insert(word(&rest[at..]));
+                    first = false;
+                }
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn arrows_between_folders_are_those_of_the_list_and_run_downwards() {
+    for (at, (room, below)) in ARROWS.iter().enumerate() {
+        for other in below.split_whitespace() {
+            assert!(ARROWS[..at].iter().any(|(known, _)| *known == other), "{room} stands below {other}");
+        }
+    }
+    let allowed: BTreeMap<&str, Vec<&str>> =
+        ARROWS.iter().map(|(room, below)| (*room, below.split_whitespace().collect())).collect();
+    let mut wrong = Vec::new();
+    for (path, text) in read_code() {
+        let room = find_room(&path);
+        if ["lib", "main"].contains(&room) {
+            continue;
+        }
+        let Some(below) = allowed.get(room) else {
+            wrong.push(format!("{path}: src/{room} is not in the list"));
+            continue;
+        };
+        for import in find_imports(&text).into_iter().filter(|i| allowed.contains_key(i.as_str())) {
+            if import != room && !below.contains(&import.as_str()) {
+                wrong.push(format!("{path} imports {import}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_use_of_several_names_each_room() {
+    let text = "use crate::{\n    pod::{Place, quantity::x},\n    state,\n    wire::Reply,\n};\nfn f() { crate::view::g() }";
+    assert_eq!(find_imports(text).into_iter().collect::<Vec<_>>(), ["pod", "state", "view", "wire"]);
+}
+
+#[test]
+fn pure_folders_do_no_input_and_output() {
+    let mut wrong = Vec::new();
+    for (path, text) in read_code() {
+        let found = IMPURE.iter().filter(|word| PURE.contains(&find_room(&path)) && text.contains(**word));
+        wrong.extend(found.map(|word| format!("{path}: {word}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The numbers of rules, such as `R-INIT-3`, that a text cites.
+fn find_rules(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in text.match_indices("R-") {
+        let rest = &text[at + 2..];
+        let family: String = rest.chars().take_while(char::is_ascii_uppercase).collect();
+        let number = rest[family.len()..].strip_prefix('-').unwrap_or_default();
+        let number: String = number.chars().take_while(char::is_ascii_digit).collect();
+        if !family.is_empty() && !number.is_empty() {
+            found.insert(format!("R-{family}-{number}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_rule_that_is_cited_is_in_the_register_and_has_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let register = fs::read_to_string(root.join("docs/rules.md")).unwrap();
+    let sources = read_sources(&["src", "tests", "runtime/src", "images/src", "images/tests"]);
+    let mut wrong = Vec::new();
+    let mut known = BTreeSet::new();
+    for row in register.lines().filter(|line| line.starts_with("| R-")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [rule, _, _, files, tests] = cells[..] else {
+            wrong.push(format!("a row has five cells: {row}"));
+            continue;
+        };
+        known.insert(rule.to_owned());
+        let names = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let absent = names(files).into_iter().filter(|file| !root.join(file).exists());
+        wrong.extend(absent.map(|file| format!("{rule}: there is no {file}")));
+        let prefix = format!("fn {}_", rule.to_lowercase().replace('-', "_"));
+        for test in names(tests) {
+            let (file, test) = test.split_once("::").unwrap_or((&test, ""));
+            if !sources.get(file).is_some_and(|text| text.contains(&format!("fn {test}("))) {
+                wrong.push(format!("{rule}: there is no test {test} in {file}"));
+            }
+        }
+        if names(tests).is_empty() || !sources.values().any(|text| text.contains(&prefix)) {
+            wrong.push(format!("{rule}: no test is called {prefix}…"));
+        }
+    }
+    for (path, text) in &sources {
+        // This file's own examples are no citations.
+        let cited =
+            find_rules(text).into_iter().filter(|rule| !known.contains(rule) && path != "src/house_tests.rs");
+        wrong.extend(cited.map(|rule| format!("{path} cites {rule}, which docs/rules.md has not")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

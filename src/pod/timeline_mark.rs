@@ -1,0 +1,40 @@
+//! Marks of a pod's timeline: finer than events, which are for people, and than status, which keeps seconds only.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde::{Deserialize, Serialize};
+
+/// What begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Span {
+    /// An image is asked for, until it is there.
+    Pull,
+    /// A container's process.
+    Run,
+    /// The hook of that name.
+    PostStart,
+    /// The hook of that name.
+    PreStop,
+    /// From the first startup probe to the first that passes; so the others.
+    Startup,
+    /// Liveness probes.
+    Liveness,
+    /// Readiness probes.
+    Readiness,
+}
+
+/// A begin or an end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When.
+    pub at: MicroTime,
+    /// Of which container.
+    pub container: String,
+    /// Of what.
+    pub span: Span,
+    /// For an end, whether it went well; none for a begin.
+    pub ended: Option<bool>,
+    /// How it ended, such as `exit 3`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+}
