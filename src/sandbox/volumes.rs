@@ -7,7 +7,7 @@
 //! - here: how it is made; `config_files.rs` when podctl writes its files, `mounts.rs` when a container mounts it unlike others;
 //! - `supervisor/eviction.rs`: when it counts as the pod's storage; `engine/start/contained.rs`: when it is the host's;
 //! - `view/describe/volume.rs`: how it is described;
-//! - `tests/volumes.rs`: a test on a real pod.
+//! - `tests/node/volumes.rs`: a test on a real pod.
 
 use std::{
     collections::BTreeMap,

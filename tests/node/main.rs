@@ -3,7 +3,13 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod environment;
+mod eviction;
+mod resources;
+mod security;
 mod start;
+mod user_namespaces;
+mod volumes;
 
 /// A pod named `p` of one container `c` that runs a line of shell once; `pod` and `container` are further fields of theirs,
 /// each line indented as fields of a spec and of a list's entry are.

@@ -19,13 +19,13 @@ pub(super) const TABLE: &[Row] = &[
     ("PodSpec", &[
         ("activeDeadlineSeconds", "lifecycle::r_app_7_the_active_deadline_fails_the_pod"),
         ("containers initContainers restartPolicy volumes", "run::r_init_1_init_containers_run_one_by_one_in_file_order_before_the_app"),
-        ("dnsConfig dnsPolicy", "names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
-        ("hostAliases hostname hostnameOverride setHostnameAsFQDN subdomain", "names::host_names_and_aliases_are_written_as_the_kubelet_does"),
+        ("dnsConfig dnsPolicy", "host_names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
+        ("hostAliases hostname hostnameOverride setHostnameAsFQDN subdomain", "host_names::host_names_and_aliases_are_written_as_the_kubelet_does"),
         ("hostIPC hostPID", "security::the_hosts_namespaces_are_joined_when_asked_for"),
-        ("hostNetwork", "names::with_the_hosts_network_a_pod_has_the_hosts_names"),
+        ("hostNetwork", "host_names::with_the_hosts_network_a_pod_has_the_hosts_names"),
         ("hostUsers", "security::r_sec_1_host_users_says_whether_there_is_a_user_namespace"),
         ("imagePullSecrets", "images::r_img_1_the_pods_pull_secret_opens_the_registry"),
-        ("os", "names::names_that_no_machine_takes_are_refused"),
+        ("os", "host_names::names_that_no_machine_takes_are_refused"),
         ("resources", "resources::r_res_1_the_pods_own_limit_bounds_its_containers_together"),
         ("securityContext", "security::r_sec_1_users_and_groups_are_those_of_the_manifest"),
         ("shareProcessNamespace", "security::a_shared_pid_namespace_has_a_first_process_that_shows_nothing"),
@@ -61,20 +61,20 @@ pub(super) const TABLE: &[Row] = &[
         ("resources", "resources::r_res_1_a_container_beyond_its_memory_is_oom_killed"),
         ("restartPolicy restartPolicyRules", "lifecycle::r_app_2_a_rule_restarts_what_never_restarts"),
         ("securityContext", "security::r_sec_1_users_and_groups_are_those_of_the_manifest"),
-        ("stdin stdinOnce", "step::with_stdin_once_a_containers_input_ends_with_its_first_clients"),
+        ("stdin stdinOnce", "debug::with_stdin_once_a_containers_input_ends_with_its_first_clients"),
         ("terminationMessagePath", "environment::r_app_4_the_termination_message_is_at_the_path_that_is_asked_for"),
         ("terminationMessagePolicy", "lifecycle::r_app_4_the_termination_message_is_what_was_written_or_the_logs_end"),
-        ("tty", "step::run_it_attaches_and_detach_keys_leave_the_container_running"),
+        ("tty", "debug::run_it_attaches_and_detach_keys_leave_the_container_running"),
         ("volumeMounts", "volumes::r_vol_1_volumes_of_the_pod_outlive_its_containers_and_a_claim_may_be_read_only"),
     ], &[
         ("resizePolicy", NoMeaning, "a running pod is not resized"),
         ("volumeDevices", Refused, "there are no block volumes"),
     ]),
     ("EphemeralContainer", &[
-        ("args command env envFrom image name securityContext stdin stdinOnce terminationMessagePath terminationMessagePolicy workingDir", "step::r_eph_1_a_debug_container_has_what_its_flags_and_custom_fields_say"),
-        ("imagePullPolicy", "step::r_eph_2_without_an_image_debug_names_those_that_are_here"),
-        ("targetContainerName tty", "step::r_eph_1_debug_sees_the_targets_processes_files_and_network"),
-        ("volumeMounts", "step::r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes"),
+        ("args command env envFrom image name securityContext stdin stdinOnce terminationMessagePath terminationMessagePolicy workingDir", "debug::r_eph_1_a_debug_container_has_what_its_flags_and_custom_fields_say"),
+        ("imagePullPolicy", "debug::r_eph_2_without_an_image_debug_names_those_that_are_here"),
+        ("targetContainerName tty", "debug::r_eph_1_debug_sees_the_targets_processes_files_and_network"),
+        ("volumeMounts", "debug::r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes"),
     ], &[
         ("lifecycle", Refused, EPHEMERAL), ("livenessProbe", Refused, EPHEMERAL), ("ports", Refused, EPHEMERAL),
         ("readinessProbe", Refused, EPHEMERAL), ("resizePolicy", Refused, EPHEMERAL), ("resources", Refused, EPHEMERAL),
@@ -183,13 +183,13 @@ pub(super) const TABLE: &[Row] = &[
     ], &[("mode", Refused, NEW)]),
     ("HTTPGetAction", &[
         ("host path port", "handlers::r_probe_1_handlers_over_the_network_go_where_they_are_sent"),
-        ("httpHeaders scheme", "seed::r_probe_1_https_needs_no_known_certificate_and_hooks_speak_it_too"),
+        ("httpHeaders scheme", "failing_starts::r_probe_1_https_needs_no_known_certificate_and_hooks_speak_it_too"),
     ], &[("protocol", Refused, NEW)]),
     ("HTTPHeader", &[
-        ("name value", "seed::r_probe_1_https_needs_no_known_certificate_and_hooks_speak_it_too"),
+        ("name value", "failing_starts::r_probe_1_https_needs_no_known_certificate_and_hooks_speak_it_too"),
     ], &[]),
     ("HostAlias", &[
-        ("hostnames ip", "names::host_names_and_aliases_are_written_as_the_kubelet_does"),
+        ("hostnames ip", "host_names::host_names_and_aliases_are_written_as_the_kubelet_does"),
     ], &[]),
     ("HostPathVolumeSource", &[
         ("path type", "volumes::r_vol_2_a_host_path_is_of_the_type_that_is_asked_for"),
@@ -239,13 +239,13 @@ pub(super) const TABLE: &[Row] = &[
         ("claimName readOnly", "volumes::r_vol_1_volumes_of_the_pod_outlive_its_containers_and_a_claim_may_be_read_only"),
     ], &[]),
     ("PodDNSConfig", &[
-        ("nameservers options searches", "names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
+        ("nameservers options searches", "host_names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
     ], &[]),
     ("PodDNSConfigOption", &[
-        ("name value", "names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
+        ("name value", "host_names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
     ], &[]),
     ("PodOS", &[
-        ("name", "names::names_that_no_machine_takes_are_refused"),
+        ("name", "host_names::names_that_no_machine_takes_are_refused"),
     ], &[]),
     ("Probe", &[
         ("exec failureThreshold initialDelaySeconds periodSeconds successThreshold terminationGracePeriodSeconds", "handlers::r_probe_1_every_number_of_a_probe_counts"),

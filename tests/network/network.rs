@@ -1,14 +1,12 @@
 //! The network of a user's pods, on real containers: names, Services, published ports.
 
-mod common;
-
 use std::{
     fs,
     net::{TcpListener, UdpSocket},
     time::Duration,
 };
 
-use common::{
+use crate::common::{
     Home,
     net::{SERVES, free_port, get, own_address},
     stderr, stdout, until,

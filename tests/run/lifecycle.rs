@@ -1,10 +1,8 @@
 //! A pod's life as a kubelet lives it, on real containers.
 
-mod common;
-
 use std::fs;
 
-use common::{Home, events, pod, shell, stderr, stdout, until};
+use crate::common::{Home, events, pod, shell, stderr, stdout, until};
 
 /// Runs until it is asked to end, and then does so with that code.
 fn server(name: &str, code: i32) -> String {

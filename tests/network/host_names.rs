@@ -1,8 +1,6 @@
 //! What a pod is called, and what it calls others: host name, /etc/hosts, /etc/resolv.conf.
 
-mod common;
-
-use common::{Home, lines, stderr, stdout};
+use crate::common::{Home, lines, stderr, stdout};
 
 /// A pod named `p` of one busybox container; `pod` is more of its spec.
 fn pod(pod: &str, script: &str) -> String {

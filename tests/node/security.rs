@@ -1,8 +1,6 @@
 //! Who containers are and what they may (R-SEC-1), on real containers.
 
-mod common;
-
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 /// Runs a pod of one busybox container; gives its output. `pod` and `container` are further lines of either.
 fn said(home: &Home, pod: &str, container: &str, script: &str) -> String {

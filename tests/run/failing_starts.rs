@@ -1,10 +1,8 @@
 //! What a person who follows the documentation meets: attaching, notes, failing starts, debugging.
 
-mod common;
-
 use std::{net::TcpListener, process::Stdio};
 
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 fn pod(name: &str, script: &str) -> String {
     format!(
@@ -167,8 +165,8 @@ spec:
       periodSeconds: 1
   volumes: [{{name: tls, configMap: {{name: tls}}}}]
 ",
-        indent(include_str!("tls/key.pem")),
-        indent(include_str!("tls/cert.pem"))
+        indent(include_str!("../tls/key.pem")),
+        indent(include_str!("../tls/cert.pem"))
     );
     let output = home.run(&text, &["-d", "--wait", "ready"]);
     assert!(output.status.success(), "{}", stderr(&output));

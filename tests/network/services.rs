@@ -1,7 +1,5 @@
 //! Services that are kept, what the resolver says of them, and published ports, on real containers.
 
-mod common;
-
 use std::{
     fs::File,
     io::{Read, Write},
@@ -10,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use common::{
+use crate::common::{
     Home,
     net::{free_port, get},
     stderr, stdout, until,

@@ -1,14 +1,12 @@
 //! What commands say of pods, in kubectl's words, on real containers.
 
-mod common;
-
 use std::{
     fs,
     io::{BufRead, BufReader},
     process::Stdio,
 };
 
-use common::{Home, pod, shell, stderr, stdout, until};
+use crate::common::{Home, pod, shell, stderr, stdout, until};
 
 /// The question "an init container fails and the pod does not start": its pod.
 const CRASHING: &str = "apiVersion: v1

@@ -1,7 +1,5 @@
 //! Stepping into a running pod: exec, attach, debug, cp, port-forward, top; in a real terminal where one matters.
 
-mod common;
-
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -14,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 use nix::{
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},

@@ -1,13 +1,11 @@
 //! R-VOL: what containers find in their volumes, and what outlives them.
 
-mod common;
-
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
 };
 
-use common::{Home, lines, stderr, stdout, until};
+use crate::common::{Home, lines, stderr, stdout, until};
 
 /// A pod named `p` with one busybox container that runs a line of shell; `rest` is more of its spec.
 fn pod(script: &str, mounts: &str, rest: &str) -> String {

@@ -1,8 +1,6 @@
 //! R-RES-1 on real cgroups, of whichever version this user may write; a user who may write none gets the warning.
 
-mod common;
-
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 fn pod(script: &str, resources: &str) -> String {
     format!(

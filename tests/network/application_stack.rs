@@ -1,12 +1,10 @@
 //! The usual stack: applications that wait for a database and a cache of another file, on real images.
 
-mod common;
+use crate::common::{Home, stderr, stdout, until};
 
-use common::{Home, stderr, stdout, until};
-
-const WEB_STACK: &str = include_str!("stack/web-stack.yaml");
-const WEB_APP: &str = include_str!("stack/web-app.yaml");
-const BACKENDS: &str = include_str!("stack/backends.yaml");
+const WEB_STACK: &str = include_str!("../stack/web-stack.yaml");
+const WEB_APP: &str = include_str!("../stack/web-app.yaml");
+const BACKENDS: &str = include_str!("../stack/backends.yaml");
 
 impl Home {
     fn up(&self, text: &str, wait: &str) {

@@ -1,10 +1,8 @@
 //! What `podctl run` promises, on real containers.
 
-mod common;
-
 use std::fs;
 
-use common::{Home, pod, shell, stderr, stdout, until};
+use crate::common::{Home, pod, shell, stderr, stdout, until};
 
 /// Ends when it is asked to; ready once that is so. Before, the kernel drops the signal: it is a PID 1.
 fn obedient(name: &str) -> String {

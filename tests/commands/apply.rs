@@ -1,8 +1,6 @@
 //! What is kept and changes, and what files name: `apply`, `delete -f`, namespaces.
 
-mod common;
-
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 fn config(value: &str, more: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{key: {value}{more}}}\n")

@@ -1,7 +1,5 @@
 //! What the image commands promise, and R-IMG-1 on a registry with TLS and passwords.
 
-mod common;
-
 use std::{
     fs,
     io::{Read, Write},
@@ -10,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 /// Debian's registry with TLS and one user, who is `user` with `password`; it has what the test registry has.
 struct Guarded {

@@ -1,8 +1,6 @@
 //! R-ENV-1: where variables come from, and how a command line comes about.
 
-mod common;
-
-use common::{Home, lines, stderr, until};
+use crate::common::{Home, lines, stderr, until};
 
 /// A pod named `p` whose container prints its variables that begin with `V_`; `env` is its env or envFrom.
 fn pod(env: &str) -> String {

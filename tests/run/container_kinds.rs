@@ -1,13 +1,11 @@
 //! What each kind of container has of its own: init containers, classic sidecars, ephemeral containers.
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
 };
 
-use common::{Home, pod, shell, stderr, stdout, until};
+use crate::common::{Home, pod, shell, stderr, stdout, until};
 
 #[test]
 fn r_init_6_image_environment_volumes_identity_and_resources_are_each_containers_own() {

@@ -1,8 +1,6 @@
 //! Jobs on real pods. What each rule means is tested in `lifecycle/tests/job.rs`; here it is carried out.
 
-mod common;
-
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 /// A Job of one container that runs the script; its volume outlives its pods.
 fn job(script: &str, spec: &str, restart_policy: &str) -> String {

@@ -1,11 +1,9 @@
 //! `hostUsers: false` (R-SEC-1). Root's pods get a user namespace and id-mapped mounts; an ordinary user's always have
 //! one.
 
-mod common;
-
 use std::{fs, os::unix::fs::MetadataExt, process::Command};
 
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 fn root() -> bool {
     nix::unistd::geteuid().is_root()

@@ -1,10 +1,8 @@
 //! R-PROBE and R-HOOK over the network and beside it, on real servers in real containers.
 
-mod common;
-
 use std::fs;
 
-use common::{Home, events, pod, shell, stderr, stdout, until};
+use crate::common::{Home, events, pod, shell, stderr, stdout, until};
 
 /// A gRPC health server, HTTP/2 by hand. It knows the service "db", whose status is that of the file /status
 /// (1 SERVING, 2 NOT_SERVING), and answers NOT_FOUND for any other.

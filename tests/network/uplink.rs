@@ -2,8 +2,6 @@
 //!
 //! Root's tests have a host and an internet of their own, two network namespaces with a link between.
 
-mod common;
-
 use std::{
     collections::HashSet,
     fs,
@@ -14,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use crate::common::{
     Home,
     lab::{
         GATEWAY, GATEWAY_V6, HOST, HOST_V6, Lab, SERVER, SERVER_V6, in_mounts, new_namespace, pod, run,

@@ -1,8 +1,6 @@
 //! What a pod takes of the disk beyond its limits of ephemeral-storage ends it (R-RES-1).
 
-mod common;
-
-use common::{Home, stderr, until};
+use crate::common::{Home, stderr, until};
 
 /// A pod of two containers; each has its script and its limit.
 fn pod(scripts: [&str; 2], limits: [&str; 2]) -> String {
@@ -31,7 +29,7 @@ fn evicted(scripts: [&str; 2], limits: [&str; 2], message: &str) {
     assert_eq!(status["reason"], "Evicted");
     assert_eq!(status["message"], message);
     let events = home.podctl(&["events", "--for", "pod/p"]);
-    assert!(common::stdout(&events).contains("Evicted"), "{}", common::stdout(&events));
+    assert!(crate::common::stdout(&events).contains("Evicted"), "{}", crate::common::stdout(&events));
 }
 
 #[test]

@@ -1,8 +1,6 @@
 //! What goes wrong while pods are on the network, and how it goes on: killed keepers, guards, helpers and supervisors, a
 //! host that changes under them, a machine that sleeps.
 
-mod common;
-
 use std::{
     fs,
     io::{Read, Write},
@@ -12,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
+use crate::common::{
     Home, events,
     lab::{HOST, Lab, SERVER, pod, run, sysctl, with_image, within},
     net::{SERVES, free_port, get, own_address},

@@ -1,10 +1,8 @@
 //! ConfigMaps, Secrets, claims and workloads: where pods find what they refer to (R-VOL-3, R-ENV-1).
 
-mod common;
-
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use common::{Home, stderr, stdout};
+use crate::common::{Home, stderr, stdout};
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: busybox:1.36\n    command: [sh, -c, 'echo $A $B']\n    env:\n    - {name: A, valueFrom: {configMapKeyRef: {name: conf, key: a}}}\n    - {name: B, valueFrom: {secretKeyRef: {name: sec, key: b}}}\n";
 

@@ -1,13 +1,11 @@
 //! `run -d`: what its wait says, and what ends it.
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader},
     process::Stdio,
 };
 
-use common::{Home, pod, shell, stderr, stdout, until};
+use crate::common::{Home, pod, shell, stderr, stdout, until};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

@@ -1,8 +1,6 @@
 //! The fields of probes and hooks, each where a pod behaves otherwise without it (R-PROBE-1, R-HOOK-1, R-HOOK-2).
 
-mod common;
-
-use common::{Home, stderr, stdout, until};
+use crate::common::{Home, stderr, stdout, until};
 
 fn events(home: &Home) -> String {
     std::fs::read_to_string(home.path("run/pods/default_p/events.jsonl")).unwrap_or_default()

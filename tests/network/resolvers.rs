@@ -1,10 +1,8 @@
 //! What the pods' resolver says, and what the resolvers of C libraries make of it.
 
-mod common;
-
 use std::{fs, net::UdpSocket, os::unix::fs::symlink, process::Command};
 
-use common::{
+use crate::common::{
     Home,
     lab::{Lab, in_mounts, name_server, pod, run, with_image, within},
     stderr, stdout, until,
@@ -142,7 +140,7 @@ fn r_net_1_the_resolver_answers_every_kind_of_question_and_every_kind_of_client(
 
 /// A pod whose containers find `/p/resolve`, which asks musl for the addresses of names.
 fn with_musl(home: &Home, name: &str) -> String {
-    let (program, source) = (home.path("musl"), home.file("resolve.c", include_str!("common/resolve.c")));
+    let (program, source) = (home.path("musl"), home.file("resolve.c", include_str!("../common/resolve.c")));
     if !program.exists() {
         fs::create_dir(&program).unwrap();
         let mut compile = Command::new("musl-gcc");

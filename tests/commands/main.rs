@@ -1,0 +1,10 @@
+//! What commands say and keep: objects, tables, images, the table of fields.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod apply;
+mod fields;
+mod images;
+mod objects;
+mod views;
