@@ -28,6 +28,7 @@ mod output;
 mod port_forward;
 mod profile;
 mod run;
+mod serve;
 mod services;
 mod session;
 mod stop;
@@ -129,6 +130,10 @@ enum Command {
     Rmi(images::RemoveArgs),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
+    /// Serve the Kubernetes API to kubectl and other clients.
+    Serve(serve::Args),
+    /// Print the context by which kubectl finds podctl, or put it into its file.
+    Kubeconfig(serve::KubeconfigArgs),
     /// Print a script that completes podctl's commands and flags in a shell.
     Completion(completion::Args),
 }
@@ -237,6 +242,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
         Command::Load(args) => images::load(&args, &home),
+        Command::Serve(args) => serve::run(&args, &home),
+        Command::Kubeconfig(args) => serve::write_kubeconfig(&args, &home, namespace),
         Command::Completion(_) => unreachable!("handled before"),
     }
 }

@@ -82,7 +82,12 @@ impl Output {
     ) -> Result<String, Error> {
         let mut all = Vec::new();
         for object in objects {
-            all.push(serde_json::to_value(object).map_err(|e| Error::Said(e.to_string()))?);
+            let mut value = serde_json::to_value(object).map_err(|e| Error::Said(e.to_string()))?;
+            // Who manages which field is for servers; kubectl leaves it away as well.
+            if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+                meta.remove("managedFields");
+            }
+            all.push(value);
         }
         let whole = |mut all: Vec<Value>| match all.pop() {
             Some(one) if alone && all.is_empty() => one,

@@ -63,6 +63,29 @@ impl PodHandle {
     }
 }
 
+impl Logs {
+    /// What comes within that time, in the order in which it was written; nothing, when nothing does; `None` at the
+    /// end.
+    pub(crate) fn next_within(&mut self, wait: Duration) -> Option<Vec<Entry>> {
+        if !self.ready.is_empty() {
+            return Some(self.ready.drain(..).collect());
+        }
+        let follow = self.follow.as_mut()?;
+        // Asked before the log is read: what was written before the end is then given.
+        let alive = self.dir.liveness() == Liveness::Alive;
+        let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
+        let mut entries: Vec<Entry> = follow.drain().into_iter().filter(wanted).collect();
+        if entries.is_empty() && alive && !follow.behind() {
+            follow.wait(wait);
+            entries = follow.drain().into_iter().filter(wanted).collect();
+        }
+        if !alive && !follow.behind() {
+            self.follow = None;
+        }
+        Some(entries)
+    }
+}
+
 impl Iterator for Logs {
     type Item = Entry;
 

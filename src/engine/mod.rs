@@ -3,6 +3,7 @@
 //! Promises: no call needs another process of podctl to be there before; what is started outlives the
 //! program that started it. Stands above everything else; the command line is one of its callers.
 
+mod api_objects;
 mod apparmor;
 mod end;
 mod exec;
@@ -11,8 +12,10 @@ mod logs;
 mod pod;
 pub(crate) mod refresh;
 pub(crate) mod start;
+mod streams;
 pub(crate) mod sweep;
 
+pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
 pub(crate) use end::{ask, gone, request};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
@@ -21,6 +24,7 @@ pub use logs::{LogOptions, Logs};
 pub(crate) use pod::shown;
 pub use pod::{PodHandle, Watch};
 pub use start::Error as StartError;
+pub(crate) use streams::{Command, Session};
 
 use self::start::{Started, gather};
 

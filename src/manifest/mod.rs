@@ -137,6 +137,14 @@ pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
     load_beside(sources, &Manifest::default(), "default")
 }
 
+/// Reads the documents of a YAML text, whatever they hold.
+///
+/// # Errors
+/// Where it is no YAML.
+pub(crate) fn parse_documents(source: &Source) -> Result<Vec<serde_json::Value>, Box<Diagnostic>> {
+    Ok(tree::parse(source)?.iter().map(Node::json).collect())
+}
+
 /// As [`load`]; what pods refer to may also be in `stored`, and a pod that names no namespace gets this one.
 ///
 /// # Errors

@@ -68,14 +68,6 @@ impl FieldSelector {
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(field, equal, value)| (read_field(object, field) == *value) == *equal)
     }
-
-    /// The one name that can match, if the selector says so.
-    pub fn single_name(&self) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(field, equal, _)| *equal && field == "metadata.name")
-            .map(|(_, _, name)| name.as_str())
-    }
 }
 
 fn read_field(object: &Value, field: &str) -> String {
@@ -116,6 +108,5 @@ mod tests {
             Err("field label not supported: spec.foo".into())
         );
         assert!(FieldSelector::parse("Pod", "nonsense").is_err());
-        assert_eq!(FieldSelector::parse("Pod", "metadata.name=p").unwrap().single_name(), Some("p"));
     }
 }

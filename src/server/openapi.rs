@@ -4,6 +4,12 @@ use std::{io::Read, sync::OnceLock};
 
 use serde_json::{Map, Value, json};
 
+/// Type of a document of the older form.
+pub const V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// A document of the older form that describes nothing, as protobuf: `swagger: "2.0"`. kubectl asks it about kinds
+/// that no newer one describes, and then says that there is no such kind.
+pub const V2_DOCUMENT: &[u8] = b"\x0a\x032.0";
+
 /// Path below `/openapi/v3/`, and the document, compressed.
 type Document = (&'static str, &'static [u8]);
 

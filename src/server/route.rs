@@ -22,6 +22,8 @@ pub enum Route {
     /// `/api/v1`, `/apis/GROUP/VERSION`
     Resources(String, String),
     OpenApiIndex,
+    /// The older form.
+    OpenApiV2,
     /// Below `/openapi/v3/`.
     OpenApi(String),
     Objects(Target),
@@ -51,6 +53,7 @@ pub fn parse_path(path: &str) -> Option<Route> {
         ["api"] => Route::CoreVersions,
         ["apis"] => Route::Groups,
         ["openapi", "v3"] => Route::OpenApiIndex,
+        ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3", ref rest @ ..] => Route::OpenApi(rest.join("/")),
         ["apis", group] => Route::Group(group.into()),
         ["api", version] => Route::Resources(String::new(), version.into()),
@@ -84,6 +87,11 @@ fn finish_target(kind: &'static Kind, namespace: Option<&str>, rest: &[&str]) ->
         [name, below] => (Some(*name), Some(kind.find_subresource(below)?.name)),
         _ => return None,
     };
+    // Names become parts of paths on disk.
+    let is_name = |text: &&str| !matches!(*text, "." | "..") && !text.contains(['/', '%']);
+    if !namespace.iter().chain(&name).all(is_name) {
+        return None;
+    }
     let own = |text: Option<&str>| text.map(str::to_owned);
     Some(Target { kind, namespace: own(namespace), name: own(name), subresource: own(subresource) })
 }
@@ -224,6 +232,8 @@ mod tests {
             "/api/v1/namespaces/default/pods/web/nothing",
             "/apis/apps/v1/deployments",
             "/api/v1/namespaces/d/pods/%zz",
+            "/api/v1/namespaces/d/pods/..%2Fother",
+            "/api/v1/namespaces/%2e%2e/configmaps/x",
             "/api/v1/namespaces/d/pods/a/log/b",
         ] {
             assert_eq!(words(nothing), None, "{nothing}");

@@ -23,6 +23,7 @@ pub trait Kept: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOw
 impl Kept for k8s_openapi::api::core::v1::ConfigMap {}
 impl Kept for k8s_openapi::api::core::v1::Secret {}
 impl Kept for k8s_openapi::api::core::v1::Service {}
+impl Kept for k8s_openapi::api::core::v1::Namespace {}
 
 impl Home {
     fn object_dir<T: Kept>(&self, namespace: &str) -> PathBuf {
@@ -93,6 +94,20 @@ impl Home {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(Error::io("remove", &path)(e)),
+        }
+    }
+}
+
+impl Home {
+    /// Takes the place of a namespace's objects away, and what is left in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget_namespace(&self, namespace: &str) -> Result<(), Error> {
+        let path = self.data.join("objects").join(namespace);
+        match fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
+            _ => Ok(()),
         }
     }
 }

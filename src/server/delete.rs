@@ -1,0 +1,198 @@
+//! What takes objects away: DELETE of one and of many, evictions, and what clients say about an end.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    Server, body,
+    http::{Answer, Asked, json_answer},
+    read::{Choice, make_list},
+    route::Target,
+    run_blocking,
+    status::{Failure, success_status},
+    store,
+};
+
+/// `DELETE` of one.
+///
+/// # Errors
+/// Why it stays.
+pub async fn answer_delete(server: Arc<Server>, asked: &Asked, target: Target) -> Result<Answer, Failure> {
+    let options = DeleteOptions::parse(asked)?;
+    let answer = run_blocking(move || server.delete_now(&target, &options)).await?;
+    Ok(json_answer(StatusCode::OK, &answer))
+}
+
+/// `DELETE` of a list.
+///
+/// # Errors
+/// Why what is left stays.
+pub async fn answer_delete_all(
+    server: Arc<Server>,
+    asked: &Asked,
+    target: Target,
+) -> Result<Answer, Failure> {
+    let options = DeleteOptions::parse(asked)?;
+    let choice = Choice::parse(asked, &target)?;
+    let (objects, revision) = server.list_kind(target.kind, target.namespace.clone()).await?;
+    let chosen: Vec<Value> = objects.into_iter().filter(|object| choice.includes(object)).collect();
+    let kind = target.kind;
+    let items = chosen.clone();
+    run_blocking(move || {
+        for object in &chosen {
+            let (namespace, name) = store::object_key(object);
+            let one = Target { namespace: Some(namespace), name: Some(name), ..target.clone() };
+            match server.delete_now(&one, &options) {
+                Ok(_) => {}
+                Err(failure) if failure.code == 404 => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(json_answer(
+        StatusCode::OK,
+        &make_list(kind, &items, json!({"resourceVersion": revision.to_string()})),
+    ))
+}
+
+/// `POST …/eviction`
+///
+/// # Errors
+/// Why the pod stays.
+pub async fn answer_eviction(
+    server: Arc<Server>,
+    eviction: Value,
+    target: Target,
+) -> Result<Answer, Failure> {
+    let options = DeleteOptions::read(&eviction["deleteOptions"])?;
+    run_blocking(move || server.delete_now(&Target { subresource: None, ..target }, &options)).await?;
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    Ok(json_answer(StatusCode::CREATED, &status))
+}
+
+/// What a client says about an object's end.
+#[derive(Clone, Debug, Default)]
+struct DeleteOptions {
+    grace: Option<Duration>,
+    uid: Option<String>,
+    revision: Option<String>,
+    dry: bool,
+}
+
+impl DeleteOptions {
+    /// Reads the body, or the query of clients that have none.
+    fn parse(asked: &Asked) -> Result<DeleteOptions, Failure> {
+        let mut options = match asked.body.is_empty() {
+            true => DeleteOptions::default(),
+            false => DeleteOptions::read(&body::read_object(asked)?)?,
+        };
+        let seconds = asked.query.number("gracePeriodSeconds").map_err(Failure::bad_request)?;
+        options.grace = options.grace.or(seconds.map(Duration::from_secs));
+        options.dry |= asked.query.find("dryRun") == Some("All");
+        check_propagation(asked.query.find("propagationPolicy"))?;
+        Ok(options)
+    }
+
+    fn read(value: &Value) -> Result<DeleteOptions, Failure> {
+        let grace = match &value["gracePeriodSeconds"] {
+            Value::Null => None,
+            number => {
+                let seconds = number.as_u64().ok_or_else(|| {
+                    Failure::bad_request(format!(
+                        "gracePeriodSeconds: {number} is no number of seconds from 0"
+                    ))
+                })?;
+                Some(Duration::from_secs(seconds))
+            }
+        };
+        check_propagation(value["propagationPolicy"].as_str())?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let conditions = &value["preconditions"];
+        let dry = value["dryRun"].as_array().is_some_and(|all| all.iter().any(|word| word == "All"));
+        Ok(DeleteOptions {
+            grace,
+            uid: text(&conditions["uid"]),
+            revision: text(&conditions["resourceVersion"]),
+            dry,
+        })
+    }
+}
+
+fn check_propagation(policy: Option<&str>) -> Result<(), Failure> {
+    match policy {
+        None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
+        Some(other) => Err(Failure::bad_request(format!(
+            "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+        ))),
+    }
+}
+
+impl Server {
+    fn delete_now(&self, target: &Target, options: &DeleteOptions) -> Result<Value, Failure> {
+        let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
+        let mut known = self.find_object_now(target)?;
+        let meta = &known["metadata"];
+        for (wanted, field) in [(&options.uid, "uid"), (&options.revision, "resourceVersion")] {
+            if let Some(wanted) = wanted
+                && meta[field] != wanted.as_str()
+            {
+                let why = format!(
+                    "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {}",
+                    meta[field]
+                );
+                return Err(Failure::refused_conflict(kind, name, &why));
+            }
+        }
+        let uid = meta["uid"].clone();
+        if options.dry {
+            return Ok(known);
+        }
+        let namespace = target.namespace.clone().unwrap_or_default();
+        if kind.kind == "Namespace" {
+            if name == "default" {
+                return Err(Failure::forbidden(
+                    "namespaces \"default\" is forbidden: this namespace may not be deleted",
+                ));
+            }
+            self.delete_namespace_behind(name);
+            known["status"]["phase"] = "Terminating".into();
+            known["metadata"]["deletionTimestamp"] = format!("{:.0}", Timestamp::now()).into();
+            return Ok(known);
+        }
+        store::delete_object(&self.engine, kind, &namespace, name, options.grace)?;
+        // Watches hear of it at once.
+        let _ = self.refresh_kind(kind);
+        if kind.kind != "Pod" {
+            return Ok(success_status(kind, name, &uid));
+        }
+        if let Ok(ending) = self.find_object_now(target)
+            && ending["metadata"]["uid"] == uid
+        {
+            known = ending;
+        }
+        let own = &known["spec"]["terminationGracePeriodSeconds"];
+        let seconds = options.grace.map_or_else(|| own.as_u64().unwrap_or(30), |grace| grace.as_secs());
+        let meta = &mut known["metadata"];
+        if meta["deletionTimestamp"].is_null() {
+            let at = Timestamp::now() + Duration::from_secs(seconds.min(1 << 30));
+            meta["deletionTimestamp"] = format!("{at:.0}").into();
+            meta["deletionGracePeriodSeconds"] = seconds.into();
+        }
+        Ok(known)
+    }
+
+    /// What is in a namespace has to end first; its client watches.
+    fn delete_namespace_behind(&self, name: &str) {
+        let (engine, name) = (self.engine.clone(), name.to_owned());
+        std::thread::spawn(move || {
+            // What cannot be removed stays to be seen, and can be deleted again.
+            let _ = engine.delete_object("Namespace", "", &name, None);
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! Watches: what is there, then every change, over one answer that goes on.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, interval_at, sleep_until},
+};
+
+use super::{
+    Server,
+    http::{Answer, Asked, streamed_answer},
+    kinds::Kind,
+    read::{Choice, read_seen},
+    revisions::{Change, Seen, Text},
+    route::{Form, Target, choose_form},
+    run_blocking,
+    status::Failure,
+    table::{Include, make_table, partial_metadata},
+};
+
+/// How long a watch goes on when its client does not say.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// How often a client that takes bookmarks is told where it is.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+
+/// What a client wants to be told.
+struct Watch {
+    kind: &'static Kind,
+    choice: Choice,
+    form: Form,
+    include: Include,
+    bookmarks: bool,
+}
+
+/// `GET …?watch=true`
+///
+/// # Errors
+/// Why it does not begin.
+pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -> Result<Answer, Failure> {
+    let watch = Watch {
+        kind: target.kind,
+        choice: Choice::parse(asked, target)?,
+        form: choose_form(asked.header("accept")).ok_or_else(Failure::not_acceptable)?,
+        include: Include::parse(asked.query.find("includeObject")),
+        bookmarks: asked.query.is_true("allowWatchBookmarks"),
+    };
+    let seconds = asked.query.number("timeoutSeconds").map_err(Failure::bad_request)?;
+    let limit = seconds.map(Duration::from_secs).filter(|limit| *limit < LONGEST).unwrap_or(LONGEST);
+    let from = asked.query.number("resourceVersion").map_err(Failure::bad_request)?.unwrap_or(0);
+    let streams_list = asked.query.is_true("sendInitialEvents");
+    if streams_list && !watch.bookmarks {
+        let message = "sendInitialEvents: Forbidden: sendInitialEvents needs allowWatchBookmarks";
+        return Err(Failure::unprocessable(message));
+    }
+    // Watched before it is listed: nothing is missed between.
+    let watched = server.watch_kind(target.kind);
+    let (refreshing, kind) = (server.clone(), target.kind);
+    let (present, revision) = run_blocking(move || refreshing.refresh_kind(kind)).await?;
+    let (sender, answer) = streamed_answer("application/json");
+    tokio::spawn(async move {
+        let told = async {
+            let mut last = from;
+            if from == 0 || streams_list {
+                for (_, seen) in &present {
+                    watch.tell_present(&sender, seen).await?;
+                }
+                last = revision;
+            }
+            if streams_list {
+                watch.tell_bookmark(&sender, last, true).await?;
+            }
+            watch.tell_changes(&server, &sender, last).await
+        };
+        tokio::select! {
+            _ = told => {}
+            () = sender.closed() => {}
+            () = sleep_until(Instant::now() + limit) => {}
+        }
+        drop(watched);
+    });
+    Ok(answer)
+}
+
+/// The client has left.
+struct Left;
+
+impl Watch {
+    async fn tell_changes(
+        &self,
+        server: &Server,
+        sender: &mpsc::Sender<Bytes>,
+        mut last: u64,
+    ) -> Result<(), Left> {
+        let mut changed = server.changed.subscribe();
+        let mut bookmark = interval_at(Instant::now() + BOOKMARK_EVERY, BOOKMARK_EVERY);
+        loop {
+            changed.borrow_and_update();
+            let (remembered, changes, current) = server.changes_after(self.kind, last);
+            if !remembered {
+                let message = format!("too old resource version: {last} ({current}): list again");
+                return self.send(sender, "ERROR", &Failure::gone(message).to_status()).await;
+            }
+            for change in &changes {
+                if let Some((type_, text)) = self.judge_change(change) {
+                    let object = read_seen(&Seen { revision: change.revision, text });
+                    self.send(sender, type_, &self.shape(object)).await?;
+                }
+            }
+            last = current;
+            tokio::select! {
+                news = changed.changed() => news.map_err(|_| Left)?,
+                _ = bookmark.tick(), if self.bookmarks => self.tell_bookmark(sender, last, false).await?,
+            }
+        }
+    }
+
+    /// What a change is to this client: an object that begins to be meant is new, one that no longer is, gone.
+    fn judge_change(&self, change: &Change) -> Option<(&'static str, Text)> {
+        let is_meant = |text: &&Text| {
+            let object: Value = serde_json::from_slice(text).unwrap_or_default();
+            self.choice.includes(&object)
+        };
+        let before = change.before.as_ref().filter(is_meant);
+        match (before, change.after.as_ref().filter(is_meant)) {
+            (None, None) => None,
+            (None, Some(after)) => Some(("ADDED", after.clone())),
+            (Some(_), Some(after)) => Some(("MODIFIED", after.clone())),
+            (Some(before), None) => Some(("DELETED", change.after.as_ref().unwrap_or(before).clone())),
+        }
+    }
+
+    async fn tell_present(&self, sender: &mpsc::Sender<Bytes>, seen: &Seen) -> Result<(), Left> {
+        let object = read_seen(seen);
+        if !self.choice.includes(&object) {
+            return Ok(());
+        }
+        self.send(sender, "ADDED", &self.shape(object)).await
+    }
+
+    async fn tell_bookmark(
+        &self,
+        sender: &mpsc::Sender<Bytes>,
+        revision: u64,
+        initial: bool,
+    ) -> Result<(), Left> {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object =
+            json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
+        let object = if self.form == Form::Partial { partial_metadata(&object) } else { object };
+        self.send(sender, "BOOKMARK", &object).await
+    }
+
+    fn shape(&self, object: Value) -> Value {
+        match self.form {
+            Form::Table => {
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                make_table(self.kind.kind, &[object], metadata, self.include, Timestamp::now())
+            }
+            Form::Partial => partial_metadata(&object),
+            Form::Plain | Form::Aggregated(_) => object,
+        }
+    }
+
+    async fn send(&self, sender: &mpsc::Sender<Bytes>, type_: &str, object: &Value) -> Result<(), Left> {
+        let mut line = json!({"type": type_, "object": object}).to_string().into_bytes();
+        line.push(b'\n');
+        sender.send(line.into()).await.map_err(|_| Left)
+    }
+}
