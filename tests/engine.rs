@@ -5,7 +5,9 @@ use std::{io::Write, os::fd::OwnedFd, time::Duration};
 
 use podctl::{
     Engine, Error, ImageErrorKind, LogOptions, Options, PodHandle, PullOptions, StartError, StateError,
-    Streams, k8s_openapi::api::core::v1::Pod, manifest::Source,
+    Streams,
+    k8s_openapi::api::core::v1::{Container, Pod, PodSpec},
+    manifest::{Manifest, Source},
 };
 
 const TIMEOUT: Option<Duration> = Some(Duration::from_secs(60));
@@ -13,7 +15,8 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 11] = [
+const TESTS: [(&str, Test); 12] = [
+    ("a_pod_that_a_program_made_is_checked", a_pod_that_a_program_made_is_checked),
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
     ("a_pod_is_found_by_whoever_did_not_start_it", a_pod_is_found_by_whoever_did_not_start_it),
@@ -116,6 +119,53 @@ fn what_is_wrong_with_a_manifest_is_data(engine: &Engine) {
     let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{nmae: a}]}}";
     let Err(Error::Manifest(found)) = engine.load("default", &source(text)) else { panic!("not refused") };
     assert!(found.iter().any(|d| d.path == "spec.containers[0].nmae" && d.line == 1), "{found:?}");
+}
+
+fn a_pod_that_a_program_made_is_checked(engine: &Engine) {
+    let started = |change: &dyn Fn(&mut Pod)| {
+        let mut pod = Pod::default();
+        pod.metadata.name = Some("p".into());
+        let app = Container {
+            name: "app".into(),
+            image: Some("busybox:1.36".into()),
+            command: Some(vec!["sleep".into(), "1000".into()]),
+            ..Container::default()
+        };
+        pod.spec = Some(PodSpec { containers: vec![app], ..PodSpec::default() });
+        change(&mut pod);
+        engine.run(&pod, &Manifest::default(), &Options::default())
+    };
+    let spec = |pod: &mut Pod, change: &dyn Fn(&mut PodSpec)| change(pod.spec.as_mut().unwrap());
+    let too_long = "a".repeat(254);
+    for name in ["", "..", "../../evil", "a/b", "a\0b", "A_b", &too_long] {
+        let refused = [
+            started(&|pod| pod.metadata.name = Some(name.into())),
+            started(&|pod| spec(pod, &|s| s.containers[0].name = name.into())),
+            // No namespace is the default one.
+            started(&|pod| pod.metadata.namespace = Some(format!("{name}/"))),
+        ];
+        for refused in refused {
+            assert!(
+                matches!(&refused, Err(Error::Manifest(found)) if !found.is_empty()),
+                "{name:?}: {refused:?}"
+            );
+        }
+        assert!(matches!(engine.pod("default", name), Err(Error::Name(_))), "{name:?}");
+        assert!(matches!(engine.pod(name, "p"), Err(Error::Name(_))), "{name:?}");
+        assert!(matches!(engine.load(name, &[]), Err(Error::Name(_))), "{name:?}");
+    }
+    let twice = started(&|pod| spec(pod, &|s| s.containers.push(s.containers[0].clone())));
+    let none = started(&|pod| spec(pod, &|s| s.containers.clear()));
+    let grace = started(&|pod| spec(pod, &|s| s.termination_grace_period_seconds = Some(-1)));
+    let no_spec = started(&|pod| pod.spec = None);
+    for refused in [twice, none, grace, no_spec] {
+        assert!(matches!(refused, Err(Error::Manifest(_))), "{refused:?}");
+    }
+    assert!(engine.pods(None).unwrap().is_empty());
+    let pod = started(&|_| ()).unwrap();
+    let defaulted = pod.pod().unwrap().spec.unwrap();
+    assert_eq!(defaulted.restart_policy.as_deref(), Some("Always"));
+    assert!(defaulted.security_context.is_some());
 }
 
 fn a_pod_is_found_by_whoever_did_not_start_it(engine: &Engine) {

@@ -4,6 +4,7 @@
 //! way. The store's lock is held only for moments: shared to publish or lease, exclusive to remove.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Reference};
+use crate::{Error, Reference, manifest::invalid, reference::is_sha256};
 
 /// An image whose layers are unpacked.
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -71,10 +72,27 @@ impl Store {
         let path = self.ref_path(reference);
         match fs::read(&path) {
             Ok(json) if json.is_empty() => Ok(None), // what a power cut leaves of a reference just written
-            Ok(json) => Ok(Some(parse(&path, &json)?)),
+            Ok(json) => Ok(Some(self.check(parse(&path, &json)?)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("read", &path)(error)),
         }
+    }
+
+    /// Checks an image that was read back from disk: its digests name files of this store and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn check(&self, mut image: Image) -> Result<Image, Error> {
+        let digest = |name: &OsStr| name.to_str().is_some_and(|hex| is_sha256(&format!("sha256:{hex}")));
+        for layer in &mut image.layers {
+            let name = layer.file_name().filter(|name| digest(name)).map(OsStr::to_owned);
+            let name = name.ok_or_else(|| damaged(&image.reference, &layer.display().to_string()))?;
+            *layer = self.root.join("layers").join(name);
+        }
+        if let Some(wrong) = [&image.digest, &image.id].into_iter().find(|digest| !is_sha256(digest)) {
+            return Err(damaged(&image.reference, wrong));
+        }
+        Ok(image)
     }
 
     /// Whether all of the image's layers are there.
@@ -88,7 +106,7 @@ impl Store {
         for path in entries(&self.root.join("refs"))? {
             match fs::read(&path) {
                 Ok(json) if json.is_empty() => {}
-                Ok(json) => images.push(parse(&path, &json)?),
+                Ok(json) => images.push(self.check(parse(&path, &json)?)?),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
                 Err(error) => return Err(Error::io("read", &path)(error)),
             }
@@ -330,6 +348,14 @@ fn unique() -> String {
 /// A reference as a file name; neither `/` nor `%` survives, so no two share one.
 fn escape(reference: &str) -> String {
     reference.replace('%', "%25").replace('/', "%2F")
+}
+
+fn damaged(reference: &str, digest: &str) -> Error {
+    invalid(
+        reference,
+        "record",
+        format!("{digest:?} is no sha256 digest; remove the image and pull it again"),
+    )
 }
 
 fn hex(digest: &str) -> &str {

@@ -1,25 +1,25 @@
 //! `podctl start` and `podctl restart`: every container of pods anew, init containers first (R-INIT-3).
 
-use super::{Error, pod_handle, warn, which::Named};
+use super::{Error, Namespace, pod_handle, warn, which::Named};
 use crate::{
     engine::{self, PodHandle},
     state::Home,
 };
 
 /// Pods that were stopped, or have ended.
-pub(super) fn start(pods: &Named, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn start(pods: &Named, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     each(pods, home, namespace, PodHandle::start, "started")
 }
 
 /// Pods that run; others are started.
-pub(super) fn restart(pods: &Named, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn restart(pods: &Named, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     each(pods, home, namespace, PodHandle::restart, "restarted")
 }
 
 fn each(
     pods: &Named,
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     anew: fn(&PodHandle) -> Result<PodHandle, engine::Error>,
     done: &str,
 ) -> Result<i32, Error> {

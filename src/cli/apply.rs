@@ -1,15 +1,19 @@
 //! `podctl apply` and `create -f`: keeps the objects of files, and starts their pods.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::{
-    Error,
+    Error, Namespace,
     objects::{self, Kind},
     run, services, warn,
 };
 use crate::{
     engine::refresh,
     manifest::Manifest,
+    pod::ObjectName,
     state::{Home, Kept, Liveness},
 };
 
@@ -20,12 +24,12 @@ pub(super) struct Args {
     files: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     files(&args.files, home, namespace, false)
 }
 
 /// `fresh`: what is there already is an error, as for `create`.
-pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool) -> Result<i32, Error> {
+pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh: bool) -> Result<i32, Error> {
     let stored = objects::stored(home, &[])?;
     let mut manifest = run::read(files, &stored, namespace)?;
     if let Some(job) = manifest.jobs.first() {
@@ -34,25 +38,20 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool)
             job.name
         )));
     }
-    let own = |meta: Option<&String>| meta.cloned().unwrap_or_else(|| namespace.to_owned());
+    let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
     for map in &manifest.config_maps {
-        keep(home, &own(map.metadata.namespace.as_ref()), map.clone(), Kind::ConfigMap, fresh, |known| {
+        keep(home, &own(&map.metadata)?, map.clone(), Kind::ConfigMap, fresh, |known| {
             known.data == map.data && known.binary_data == map.binary_data
         })?;
     }
     for secret in &manifest.secrets {
-        keep::<Secret>(
-            home,
-            &own(secret.metadata.namespace.as_ref()),
-            secret.clone(),
-            Kind::Secret,
-            fresh,
-            |known| known.data == secret.data && known.type_ == secret.type_,
-        )?;
+        keep::<Secret>(home, &own(&secret.metadata)?, secret.clone(), Kind::Secret, fresh, |known| {
+            known.data == secret.data && known.type_ == secret.type_
+        })?;
     }
     for claim in &manifest.claims {
-        let name = claim.metadata.name.as_deref().unwrap_or_default();
-        let volume = home.volume(&own(claim.metadata.namespace.as_ref()), name);
+        let name = &ObjectName::of_object(&claim.metadata)?;
+        let volume = home.volume(&own(&claim.metadata)?, name);
         match volume.claim()? {
             Some(_) if fresh => return Err(exists(Kind::Claim, name)),
             Some(known) if known.spec == claim.spec => {
@@ -77,13 +76,13 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &str, fresh: bool)
 
 pub(super) fn keep<T: Kept>(
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     object: T,
     kind: Kind,
     fresh: bool,
     same: impl Fn(&T) -> bool,
 ) -> Result<(), Error> {
-    let name = object.metadata().name.clone().unwrap_or_default();
+    let name = ObjectName::of_object(object.metadata())?;
     let known = home.object::<T>(namespace, &name)?;
     let word = match &known {
         Some(_) if fresh => return Err(exists(kind, &name)),
@@ -116,8 +115,8 @@ pub(super) fn exists(kind: Kind, name: &str) -> Error {
 }
 
 fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let dir = home.pod(pod.metadata.namespace.as_deref().unwrap_or("default"), &name);
+    let dir = home.place_of(pod)?;
+    let name = &dir.name;
     if dir.liveness() == Liveness::Alive {
         if fresh {
             return Err(Error::Said(format!("pods \"{name}\" already exists")));
@@ -134,7 +133,7 @@ fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), 
 }
 
 /// Kept for `create`: a ConfigMap or a Secret that is new.
-pub(super) fn keep_new(home: &Home, namespace: &str, object: New) -> Result<(), Error> {
+pub(super) fn keep_new(home: &Home, namespace: &Namespace, object: New) -> Result<(), Error> {
     match object {
         New::ConfigMap(map) => keep(home, namespace, map, Kind::ConfigMap, true, |_| false),
         New::Secret(secret) => keep(home, namespace, secret, Kind::Secret, true, |_| false),

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, os::fd::OwnedFd};
 
 use super::{
-    Error,
+    Error, Namespace,
     exec::{Target, dial, nonblocking, reach, unreachable_pod},
     pod_dir,
     session::{End, Session, detach_keys},
@@ -25,7 +25,7 @@ pub(super) struct Args {
     detach_keys: String,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let Target { stdin, tty, quiet, .. } = args.of;
     let dir = pod_dir(home, namespace, &args.of.pod)?;
     let (container, _) = reach(&dir, args.of.container.as_deref(), quiet)?;

@@ -8,13 +8,14 @@ use std::{
 };
 
 use super::{
-    Error,
+    Error, Namespace,
     exec::{pipe, reach, unreachable_pod},
     io, pod_dir,
     session::refused,
 };
 use crate::{
     archive::{self, Destination},
+    pod::ObjectName,
     state::{Home, PodDir},
     wire::{self, Reply, Request},
 };
@@ -40,7 +41,7 @@ enum Side {
     Pod { dir: PodDir, path: PathBuf },
 }
 
-fn side(text: &str, home: &Home, namespace: &str) -> Result<Side, Error> {
+fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
     if text == "-" {
         return Ok(Side::Stream);
     }
@@ -53,15 +54,15 @@ fn side(text: &str, home: &Home, namespace: &str) -> Result<Side, Error> {
         return Err(Error::Said(format!("{text:?}: filepath can not be empty; write POD:PATH")));
     }
     let dir = match pod.split_once('/') {
-        Some(("pod" | "pods" | "po", name)) => home.pod(namespace, name),
-        Some((namespace, name)) => home.pod(namespace, name),
+        Some(("pod" | "pods" | "po", name)) => home.pod(namespace, &ObjectName::parse(name)?),
+        Some((namespace, name)) => home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?),
         None => pod_dir(home, namespace, pod)?,
     };
     // A relative path starts at the container's root.
     Ok(Side::Pod { dir, path: Path::new("/").join(path) })
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let sides = (side(&args.source, home, namespace)?, side(&args.destination, home, namespace)?);
     match sides {
         (Side::Pod { dir, path }, to @ (Side::Host(_) | Side::Stream)) => out(args, &dir, path, &to),

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Error,
+    Error, Namespace,
     apply::{self, New},
     io,
     objects::{self, Kind},
@@ -69,7 +69,7 @@ struct From {
     output: Option<String>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     match &args.what {
         None => return apply::files(&args.files, home, namespace, true),
         Some(What::Configmap(from)) => {
@@ -108,7 +108,7 @@ fn named(name: &str) -> ObjectMeta {
 }
 
 /// Checks the object as if it had come from a file; then keeps or prints it.
-fn made(home: &Home, namespace: &str, from: &From, kind: Kind, object: New) -> Result<(), Error> {
+fn made(home: &Home, namespace: &Namespace, from: &From, kind: Kind, object: New) -> Result<(), Error> {
     let value = match &object {
         New::ConfigMap(map) => serde_json::to_value(map),
         New::Secret(secret) => serde_json::to_value(secret),

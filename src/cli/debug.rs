@@ -7,7 +7,7 @@ use podctl_images::{Reference, Store};
 use serde_json::Value;
 
 use super::{
-    Error,
+    Error, Namespace,
     attach::{DETACH_KEYS, Wanted, attached},
     copied,
     exec::{dial, unreachable_pod},
@@ -17,7 +17,7 @@ use super::{
     warn,
 };
 use crate::{
-    engine::start,
+    engine::{self, start},
     state::{Home, PodDir},
     wire::{self, Options, Reply, Request, read_start_record},
 };
@@ -115,7 +115,7 @@ impl Args {
     }
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let dir = match (&args.pod, &args.filename) {
         (Some(name), _) => pod_dir(home, namespace, name)?,
         (None, file) => named_in(file.as_deref().unwrap_or_default(), home, namespace)?,
@@ -130,7 +130,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     if args.copy_to.is_some() { copy(args, home, &dir, pod) } else { ephemeral(args, home, &dir, &pod) }
 }
 
-fn named_in(file: &str, home: &Home, namespace: &str) -> Result<PodDir, Error> {
+fn named_in(file: &str, home: &Home, namespace: &Namespace) -> Result<PodDir, Error> {
     let text = std::fs::read_to_string(file).map_err(io(format!("cannot read {file}")))?;
     let source = crate::manifest::Source { name: file.to_owned(), text };
     let manifest = crate::manifest::load(&[source])
@@ -369,6 +369,7 @@ fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> 
     let container = container.filter(|_| args.attach.unwrap_or(args.stdin));
     let first = container.clone().map(|container| Request::Attach { container, input: args.stdin });
     let options = Options { progress: true, ..Options::default() };
+    let copy = crate::manifest::check_pod(copy, None).map_err(engine::Error::Manifest)?;
     let started = start::start(home, copy, objects, &options, first.as_ref())?;
     started.warnings.iter().for_each(|w| warn(w));
     match (container, &started.first) {

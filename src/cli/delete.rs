@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Error, objects,
+    Error, Namespace, objects,
     run::{self, seconds},
     wait::duration,
     which::{Told, not_found},
@@ -63,7 +63,7 @@ impl Args {
     }
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if let Some((kind, names)) = objects::asked(&args.pods.which.names) {
         if args.dry_run != "none" {
             return Err(Error::Said("--dry-run is for pods; other objects would be deleted".into()));
@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
         dirs = args.pods.which.named(home, namespace)?;
     } else if args.pods.all && !selected {
         let all = home.pods()?.into_iter();
-        dirs.extend(all.filter(|d| args.pods.which.all_namespaces || d.namespace == namespace));
+        dirs.extend(all.filter(|d| args.pods.which.all_namespaces || d.namespace == *namespace));
     } else if selected {
         dirs.extend(args.pods.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
     } else {

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Error,
+    Error, Namespace,
     objects::{self, Kind},
     services,
     which::{Which, not_found, read},
@@ -19,7 +19,7 @@ pub(super) struct Args {
     show_events: bool,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if let Some((Kind::Service, names)) = objects::asked(&args.which.names) {
         return services::describe(home, namespace, &names);
     }
@@ -28,8 +28,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     let mut code = 0;
     for name in chosen.missing {
         // As with kubectl, a name may be the beginning of several.
-        let begun =
-            home.pods()?.into_iter().filter(|d| d.namespace == namespace && d.name.starts_with(&name));
+        let begun = home
+            .pods()?
+            .into_iter()
+            .filter(|d| d.namespace == *namespace && d.name.starts_with(name.as_str()));
         let before = dirs.len();
         dirs.extend(begun);
         if dirs.len() == before {

@@ -4,9 +4,10 @@ use std::{collections::HashMap, io::Write};
 
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 
-use super::{Error, output::Output, which};
+use super::{Error, Namespace, output::Output, which};
 use crate::{
     logs::Watch,
+    pod::ObjectName,
     state::Home,
     view::{events, tab_stops},
 };
@@ -33,7 +34,7 @@ pub(super) struct Args {
     no_headers: bool,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if let Some(wrong) =
         args.types.iter().find(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str()))
     {
@@ -52,7 +53,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
             || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
     };
     let read = || -> Result<Vec<Event>, Error> {
-        let mut all = read(home, namespace, args.all_namespaces, name)?;
+        let mut all = read(home, namespace, args.all_namespaces, name.as_ref())?;
         all.retain(|e| wanted(e));
         Ok(all)
     };
@@ -98,10 +99,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
 }
 
 /// Of one pod or of all of the namespace, in the order of their last occurrence.
-fn read(home: &Home, namespace: &str, all_namespaces: bool, name: Option<&str>) -> Result<Vec<Event>, Error> {
+fn read(
+    home: &Home,
+    namespace: &Namespace,
+    all_namespaces: bool,
+    name: Option<&ObjectName>,
+) -> Result<Vec<Event>, Error> {
     let mut all = Vec::new();
     for dir in home.pods()? {
-        if (all_namespaces || dir.namespace == namespace) && name.is_none_or(|n| n == dir.name) {
+        if (all_namespaces || dir.namespace == *namespace) && name.is_none_or(|n| *n == dir.name) {
             all.extend(dir.events()?);
         }
     }
@@ -112,7 +118,7 @@ fn read(home: &Home, namespace: &str, all_namespaces: bool, name: Option<&str>) 
 /// `podctl get events`, which is the same but for its flags.
 pub(super) fn get(
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     all_namespaces: bool,
     names: &[String],
     output: Option<&str>,

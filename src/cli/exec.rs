@@ -12,7 +12,7 @@ use nix::{
 };
 
 use super::{
-    Error, io, pod_dir,
+    Error, Namespace, io, pod_dir,
     session::{Session, refused},
     terminal,
 };
@@ -57,7 +57,7 @@ pub(super) struct Target {
     pub quiet: bool,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if !args.undivided.is_empty() {
         return Err(Error::Said(
             "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead".into(),

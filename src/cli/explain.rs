@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use podctl_images::{Reference, Store};
 
-use super::{Error, objects, run};
+use super::{Error, Namespace, objects, run};
 use crate::{
     manifest::{Job, Manifest},
     pod::{
@@ -24,7 +24,7 @@ pub(super) struct Args {
     files: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let stored = objects::stored(home, &[])?;
     explain(&run::read(&args.files, &stored, namespace)?, home)
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
 use super::{
-    Error,
+    Error, Namespace,
     changes::{self, Changes},
     events, objects,
     output::Output,
@@ -57,7 +57,7 @@ pub(super) struct Args {
     allow_missing_template_keys: bool,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let kinds = kinds(&args.which.names)?;
     if !kinds.is_empty() {
         return several(args, &kinds, home, namespace);
@@ -167,7 +167,7 @@ fn kinds(words: &[String]) -> Result<Vec<String>, Error> {
 }
 
 /// Several kinds, each as a table of its own; those that there are none of are passed over.
-fn several(args: &Args, kinds: &[String], home: &Home, namespace: &str) -> Result<i32, Error> {
+fn several(args: &Args, kinds: &[String], home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if args.watch || args.watch_only || !matches!(args.output.as_deref(), None | Some("wide" | "name")) {
         let words =
             "several kinds are printed as tables and names; ask for one kind to watch it or in other formats";

@@ -10,7 +10,7 @@ use crate::{
     engine::start::Started,
     lifecycle::job::{self, Action, State},
     manifest::Job,
-    pod::{Place, PodExt},
+    pod::{Place, PodExt, Uid},
     state::{Home, Liveness},
 };
 
@@ -36,12 +36,12 @@ struct Running {
 #[derive(Clone)]
 struct PodOf {
     dir: crate::state::PodDir,
-    uid: String,
+    uid: Uid,
 }
 
 impl PodOf {
     fn read(&self) -> Option<Pod> {
-        shown(&self.dir).ok().filter(|pod| pod.metadata.uid.as_ref() == Some(&self.uid))
+        shown(&self.dir).ok().filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()))
     }
 }
 
@@ -122,8 +122,8 @@ impl Queue {
     }
 
     /// Whether the pod is one of a job; the job then answers for it.
-    pub(super) fn answers_for(&self, uid: &str) -> bool {
-        self.jobs.iter().any(|r| r.all.iter().any(|pod| pod.uid == uid))
+    pub(super) fn answers_for(&self, uid: &Uid) -> bool {
+        self.jobs.iter().any(|r| r.all.iter().any(|pod| pod.uid == *uid))
     }
 
     /// 0 when every job is complete.

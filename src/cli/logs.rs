@@ -9,14 +9,14 @@ use k8s_openapi::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    Error,
+    Error, Namespace,
     wait::duration,
     which::{Which, not_found},
 };
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
-    pod::PodExt,
-    state::{Home, Liveness, PodDir},
+    pod::{ContainerName, PodExt, Uid},
+    state::{Home, Liveness, PodDir, log_file},
 };
 
 /// Lines of each container when a selector chooses the pods.
@@ -79,7 +79,7 @@ struct Source {
     containers: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
     let which = Which { names, selector: args.selector.clone(), ..Which::default() };
@@ -178,7 +178,7 @@ fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>
 /// Shows what there is; gives what is still to come when that is wanted.
 fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Error> {
     let Source { dir, pod, containers } = source;
-    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let logs = home.logs(dir, &Uid::of_pod(pod)?);
     let mut entries = Vec::new();
     let mut follow = None;
     if args.follow && dir.liveness() == Liveness::Alive {
@@ -188,14 +188,14 @@ fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Er
         follow = Some(new);
     } else {
         for container in containers {
-            let last = last_start(home, dir, &uid, container);
+            let own = ContainerName::parse(container)?;
+            let last = last_start(&logs, &own);
             match (
                 if args.previous { last.and_then(|n| n.checked_sub(1)) } else { last },
                 args.all_containers,
             ) {
                 (Some(start), _) => {
-                    let path = home.log(&dir.namespace, &dir.name, &uid, container, start);
-                    entries.extend(read(container, &path)?);
+                    entries.extend(read(container, &log_file(&logs, &own, start))?);
                 }
                 (None, true) => {}
                 (None, false) if args.previous => {

@@ -49,6 +49,7 @@ use print::{complain, print, print_styled, red, warn};
 use crate::{
     engine::{self, PodHandle, StartError},
     network,
+    pod::{InvalidName, Namespace},
     state::{self, Home, PodDir},
 };
 
@@ -58,7 +59,7 @@ use crate::{
 struct Cli<C: Subcommand = Command> {
     /// Whose pods are meant; a namespace is no more than a part of a pod's name here.
     #[arg(short, long, global = true, default_value = "default")]
-    namespace: String,
+    namespace: Namespace,
     #[command(flatten)]
     cluster: which::Cluster,
     #[command(subcommand)]
@@ -147,6 +148,8 @@ enum Error {
     Image(#[from] engine::ImageError),
     #[error(transparent)]
     State(#[from] state::Error),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -249,11 +252,11 @@ fn command(cli: Cli) -> Result<i32, Error> {
 }
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
-fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir, Error> {
-    Ok(home.pod(namespace, which::plain(name)?))
+fn pod_dir(home: &Home, namespace: &Namespace, name: &str) -> Result<PodDir, Error> {
+    Ok(home.pod(namespace, &which::plain(name)?))
 }
 
 /// The pod of that name, which need not exist.
-fn pod_handle(home: &Home, namespace: &str, name: &str) -> Result<PodHandle, Error> {
+fn pod_handle(home: &Home, namespace: &Namespace, name: &str) -> Result<PodHandle, Error> {
     Ok(PodHandle::of(home, &pod_dir(home, namespace, name)?))
 }

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Error,
+    Error, Namespace,
     changes::{self, Changes},
     output::Output,
     services,
@@ -20,6 +20,7 @@ use crate::{
     engine::Engine,
     engine::{start::find_host_ip, sweep},
     manifest::{self, Manifest, Named, Source},
+    pod::ObjectName,
     state::{self, Home, Kept},
     view::{self, age, selectors::Labels, tab_stops, yaml},
 };
@@ -80,7 +81,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) fn get(
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     kind: Kind,
     names: &[String],
     shown: &Shown<'_>,
@@ -145,11 +146,11 @@ fn selected(mut all: Vec<Value>, selector: Option<&str>) -> Result<Vec<Value>, E
 
 /// The objects of a kind, of one namespace or of all.
 /// Whether there is anything of that kind.
-pub(super) fn any(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<bool, Error> {
+pub(super) fn any(home: &Home, namespace: Option<&Namespace>, kind: Kind) -> Result<bool, Error> {
     Ok(!all(home, namespace, kind)?.is_empty())
 }
 
-fn all(home: &Home, namespace: Option<&str>, kind: Kind) -> Result<Vec<Value>, Error> {
+fn all(home: &Home, namespace: Option<&Namespace>, kind: Kind) -> Result<Vec<Value>, Error> {
     let namespaces = namespace.map_or_else(|| home.namespaces(), |n| Ok(vec![n.to_owned()]))?;
     let mut all = Vec::new();
     for namespace in &namespaces {
@@ -182,7 +183,7 @@ pub(super) fn print(value: &Value, format: &str) -> Result<(), Error> {
 
 pub(super) fn delete(
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     kind: Kind,
     names: &[String],
     (every, selector): (bool, Option<&str>),
@@ -205,6 +206,7 @@ pub(super) fn delete(
             Kind::Endpoints | Kind::EndpointSlice => Vec::new(),
         };
     }
+    let names = names.iter().map(|name| ObjectName::parse(name)).collect::<Result<Vec<_>, _>>()?;
     for name in &names {
         let gone = match kind {
             Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
@@ -253,9 +255,9 @@ pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, E
 }
 
 /// Takes a local volume away with its files; says whether there was one.
-pub(super) fn remove_volume(home: &Home, namespace: &str, name: &str) -> Result<bool, Error> {
+pub(super) fn remove_volume(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
     let volume = home.volume(namespace, name);
-    if name.contains('/') || volume.claim()?.is_none() {
+    if volume.claim()?.is_none() {
         return Ok(false);
     }
     let _lock = volume.lock(true).map_err(|e| match e {
@@ -299,9 +301,9 @@ pub(super) fn check(name: String, object: &Value) -> Result<(), Error> {
     manifest::load(&[source]).map(drop).map_err(wrong)
 }
 
-fn claims(home: &Home, namespace: &str) -> Result<Vec<PersistentVolumeClaim>, Error> {
+fn claims(home: &Home, namespace: &Namespace) -> Result<Vec<PersistentVolumeClaim>, Error> {
     let mut claims = Vec::new();
-    for volume in home.volumes()?.iter().filter(|v| v.namespace == namespace) {
+    for volume in home.volumes()?.iter().filter(|v| v.namespace == *namespace) {
         if let Some(mut claim) = volume.claim()? {
             let spec = claim.spec.as_ref();
             claim.status = Some(PersistentVolumeClaimStatus {

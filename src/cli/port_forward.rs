@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Error, exec::dial, io, pod_dir};
+use super::{Error, Namespace, exec::dial, io, pod_dir};
 use crate::{
     state::{Home, PodDir},
     wire::{self, Reply, Request},
@@ -31,7 +31,7 @@ pub(super) struct Args {
     address: Vec<String>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let dir = pod_dir(home, namespace, &args.pod)?;
     // Held to see the pod's end.
     let watched = dial(&dir)?;

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::{
-    Error, apply,
+    Error, Namespace, apply,
     objects::{self, Kind},
     warn,
 };
@@ -11,28 +11,29 @@ use crate::{
     engine::start::find_host_ip,
     manifest::Manifest,
     network::{Seen, kept_services, selects},
+    pod::ObjectName,
     state::Home,
     view,
 };
 
 /// The Services there are, of one namespace or of all: kept ones, and those of living pods.
-pub(super) fn all(home: &Home, namespace: Option<&str>) -> Result<Vec<Seen>, Error> {
+pub(super) fn all(home: &Home, namespace: Option<&Namespace>) -> Result<Vec<Seen>, Error> {
     let mut seen = kept_services::present(home)?.seen;
-    seen.retain(|s| namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n)));
+    seen.retain(|s| namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n.as_str())));
     Ok(seen)
 }
 
 /// Keeps Services, and has the network take them up.
-pub(super) fn keep(home: &Home, namespace: &str, all: Vec<Service>, fresh: bool) -> Result<(), Error> {
+pub(super) fn keep(home: &Home, namespace: &Namespace, all: Vec<Service>, fresh: bool) -> Result<(), Error> {
     if all.is_empty() {
         return Ok(());
     }
     for mut service in all {
         let own = service.metadata.namespace.get_or_insert_default();
         if matches!(own.as_str(), "" | "default") {
-            namespace.clone_into(own);
+            own.clone_from(&namespace.to_string());
         }
-        let own = own.clone();
+        let own = Namespace::parse(own)?;
         let present = kept_services::present(home)?;
         kept_services::complete(home, &mut service, &present)?;
         let same = |known: &Service| known.spec == service.spec;
@@ -46,7 +47,7 @@ pub(super) fn keep(home: &Home, namespace: &str, all: Vec<Service>, fresh: bool)
 /// Takes those Services out of the files that are not their pods' own: they select none of these, or are kept.
 pub(super) fn not_of_pods(
     home: &Home,
-    namespace: &str,
+    namespace: &Namespace,
     manifest: &mut Manifest,
 ) -> Result<Vec<Service>, Error> {
     let in_jobs = manifest.jobs.iter().map(|job| &job.pod);
@@ -58,7 +59,7 @@ pub(super) fn not_of_pods(
     for service in std::mem::take(&mut manifest.services) {
         let meta = &service.metadata;
         let own = meta.namespace.as_deref().filter(|n| *n != "default").unwrap_or(namespace);
-        let known = home.object::<Service>(own, meta.name.as_deref().unwrap_or_default())?;
+        let known = home.object::<Service>(&Namespace::parse(own)?, &ObjectName::of_object(meta)?)?;
         if pods.is_empty() || known.is_some() || (selector(&service) && !selected(&service)) {
             kept.push(service);
         } else {
@@ -69,22 +70,23 @@ pub(super) fn not_of_pods(
 }
 
 /// Forgets a kept Service; says whether there was one.
-pub(super) fn forget(home: &Home, namespace: &str, name: &str) -> Result<bool, Error> {
+pub(super) fn forget(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
     if home.forget::<Service>(namespace, name)? {
         kept_services::present(home)?;
         return Ok(true);
     }
-    let named = |s: &Seen| s.service.metadata.name.as_deref() == Some(name);
+    let named = |s: &Seen| s.service.metadata.name.as_deref() == Some(name.as_str());
     match all(home, Some(namespace))?.iter().any(named) {
         true => Err(Error::Said(format!(
-            "service {name:?} came with a pod and ends with it; delete the pod, or keep the Service with `podctl apply`"
+            "service {:?} came with a pod and ends with it; delete the pod, or keep the Service with `podctl apply`",
+            name.as_str()
         ))),
         false => Ok(false),
     }
 }
 
 /// `describe service`: all of the namespace, or those whose names begin so.
-pub(super) fn describe(home: &Home, namespace: &str, names: &[String]) -> Result<i32, Error> {
+pub(super) fn describe(home: &Home, namespace: &Namespace, names: &[String]) -> Result<i32, Error> {
     let seen = all(home, Some(namespace))?;
     let name = |s: &Seen| s.service.metadata.name.clone().unwrap_or_default();
     let mut chosen: Vec<&Seen> = seen.iter().filter(|_| names.is_empty()).collect();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Error, pod_handle, run::seconds, which::Named};
+use super::{Error, Namespace, pod_handle, run::seconds, which::Named};
 use crate::state::Home;
 
 #[derive(clap::Args)]
@@ -14,7 +14,7 @@ pub(super) struct Args {
     grace_period: Option<Duration>,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     for name in &args.pods.names {
         let pod = pod_handle(home, namespace, name)?;
         pod.stop(args.grace_period)?;

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Error, output,
+    Error, Namespace, output,
     which::{not_found, plain, read},
 };
 use crate::{
@@ -26,8 +26,8 @@ pub(super) struct Args {
     whole: bool,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
-    let dir = home.pod(namespace, plain(&args.pod)?);
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let dir = home.pod(namespace, &plain(&args.pod)?);
     let pod = read(&dir).map_err(|e| match e {
         Error::State(state::Error::NotFound { name, .. }) => not_found(&name),
         e => e,

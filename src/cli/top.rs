@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Error,
+    Error, Namespace,
     exec::{dial, unreachable_pod},
     pod_dir,
     run::seconds,
@@ -53,7 +53,7 @@ struct Row {
     pids: u64,
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let dirs = pods(&args.names, home, namespace)?;
     let rows = measured(&dirs, SAMPLE)?;
     let mut table = Vec::new();
@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Erro
     Ok(0)
 }
 
-pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     loop {
         let dirs = pods(&args.names, home, namespace)?;
         let rows = measured(&dirs, if args.watch { args.interval } else { SAMPLE })?;
@@ -96,13 +96,13 @@ pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &str) -> Result<i3
     }
 }
 
-fn pods(names: &[String], home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
+fn pods(names: &[String], home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
     let kinds = ["pod", "pods", "po"];
     let names: Vec<_> =
         names.iter().enumerate().filter(|(i, n)| !(*i == 0 && kinds.contains(&n.as_str()))).collect();
     if names.is_empty() {
         let all = home.pods()?.into_iter();
-        return Ok(all.filter(|d| d.namespace == namespace && d.liveness() == Liveness::Alive).collect());
+        return Ok(all.filter(|d| d.namespace == *namespace && d.liveness() == Liveness::Alive).collect());
     }
     names.into_iter().map(|(_, name)| pod_dir(home, namespace, name)).collect()
 }
@@ -122,7 +122,7 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
             let then = before.iter().find(|b| b.container == now.container).map_or(0, |b| b.cpu);
             let cpu = now.cpu.saturating_sub(then) * 1000 / micros;
             rows.push(Row {
-                pod: dir.name.clone(),
+                pod: dir.name.to_string(),
                 container: now.container,
                 cpu,
                 memory: now.memory,

@@ -9,12 +9,12 @@ use nix::{
 use serde_json::json;
 
 use super::{
-    Error,
+    Error, Namespace,
     apply::exists,
     objects::{self, Kind},
 };
 use crate::{
-    pod::quantity::quantity_bytes,
+    pod::{ObjectName, quantity::quantity_bytes},
     sandbox,
     state::{Home, VolumeDir, plain_claim},
 };
@@ -50,11 +50,11 @@ pub(super) enum Command {
     },
 }
 
-pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     match command {
         Command::Ls { quiet } => {
             let mut rows = vec![["NAME", "SIZE", "USED", "IN USE", "AGE"].map(str::to_owned).to_vec()];
-            for volume in home.volumes()?.iter().filter(|v| v.namespace == namespace) {
+            for volume in home.volumes()?.iter().filter(|v| v.namespace == *namespace) {
                 if *quiet {
                     println!("{}", volume.name);
                     continue;
@@ -64,14 +64,14 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32
                 let used = used(volume).map_or("-".into(), |b| indicatif::HumanBytes(b).to_string());
                 let in_use = if in_use(volume) { "yes" } else { "no" };
                 let age = objects::since(&claim["metadata"]["creationTimestamp"]);
-                rows.push(vec![volume.name.clone(), size.into(), used, in_use.into(), age]);
+                rows.push(vec![volume.name.to_string(), size.into(), used, in_use.into(), age]);
             }
             if !quiet {
                 objects::table(&rows);
             }
         }
         Command::Create { name, size } => {
-            let volume = home.volume(namespace, name);
+            let volume = home.volume(namespace, &ObjectName::parse(name)?);
             let claim = plain_claim(name, size);
             // Its name and size are checked as if they had come from a file.
             let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
@@ -85,7 +85,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32
         Command::Inspect { names } => {
             let mut all = Vec::new();
             for name in names {
-                let volume = home.volume(namespace, name);
+                let volume = home.volume(namespace, &ObjectName::parse(name)?);
                 let claim = volume.claim()?.ok_or_else(|| not_found(name))?;
                 let value = serde_json::to_value(&claim).unwrap_or_default();
                 let size = value["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("0");
@@ -104,7 +104,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &str) -> Result<i32
         }
         Command::Rm { names } => {
             for name in names {
-                if !objects::remove_volume(home, namespace, name)? {
+                if !objects::remove_volume(home, namespace, &ObjectName::parse(name)?)? {
                     return Err(not_found(name));
                 }
                 println!("{name}");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Error,
+    Error, Namespace,
     which::{Told, not_found, read},
 };
 use crate::{
@@ -121,7 +121,7 @@ impl Condition {
     }
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let condition = Condition::parse(&args.condition)?;
     let named = args.pods.which.named(home, namespace)?;
     if named.is_empty()

@@ -2,9 +2,10 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, run};
+use super::{Error, Namespace, run};
 use crate::{
     engine, manifest,
+    pod::ObjectName,
     state::{self, Home, PodDir},
     view::selectors::{Fields, Labels},
 };
@@ -56,7 +57,7 @@ pub(super) struct Found {
 pub(super) struct Chosen {
     pub found: Vec<Found>,
     /// Names of no pod.
-    pub missing: Vec<String>,
+    pub missing: Vec<ObjectName>,
 }
 
 impl Which {
@@ -64,19 +65,19 @@ impl Which {
     ///
     /// # Errors
     /// A kind that is not known here.
-    pub(super) fn plain_names(&self) -> Result<Vec<String>, Error> {
+    pub(super) fn plain_names(&self) -> Result<Vec<ObjectName>, Error> {
         let mut names = self.names.iter().peekable();
         if names.peek().is_some_and(|first| is_pod(first)) {
             names.next();
         }
-        names.map(|name| plain(name).map(str::to_owned)).collect()
+        names.map(|name| plain(name)).collect()
     }
 
     /// The places of the pods that are named, or that files hold; whether or not there are such pods.
     ///
     /// # Errors
     /// A kind that is not known here, a file that cannot be read.
-    pub(super) fn named(&self, home: &Home, namespace: &str) -> Result<Vec<PodDir>, Error> {
+    pub(super) fn named(&self, home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
         let names = self.plain_names()?;
         let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
         if self.filename.is_empty() {
@@ -103,7 +104,7 @@ impl Which {
     ///
     /// # Errors
     /// Selectors that make no sense, state that cannot be read.
-    pub(super) fn choose(&self, home: &Home, namespace: &str) -> Result<Chosen, Error> {
+    pub(super) fn choose(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
         let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
         let fields =
             Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
@@ -115,7 +116,7 @@ impl Which {
         let mut dirs = self.named(home, namespace)?;
         if !named {
             let all = home.pods()?.into_iter();
-            dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == namespace));
+            dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == *namespace));
         }
         let mut chosen = Chosen { found: Vec::new(), missing: Vec::new() };
         for dir in dirs {
@@ -124,9 +125,9 @@ impl Which {
                     chosen.found.push(Found { dir, pod });
                 }
                 Ok(_) => {}
-                Err(Error::Engine(engine::Error::State(state::Error::NotFound { name, .. }))) => {
+                Err(Error::Engine(engine::Error::State(state::Error::NotFound { .. }))) => {
                     if named {
-                        chosen.missing.push(name);
+                        chosen.missing.push(dir.name);
                     }
                 }
                 Err(e) => return Err(e),
@@ -172,12 +173,15 @@ pub(super) fn is_pod(kind: &str) -> bool {
 }
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
-pub(super) fn plain(name: &str) -> Result<&str, Error> {
-    match name.split_once('/') {
-        Some((kind, plain)) if is_pod(kind) => Ok(plain),
-        Some((kind, _)) => Err(Error::Said(format!("the server doesn't have a resource type {kind:?}"))),
-        None => Ok(name),
-    }
+pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
+    let plain = match name.split_once('/') {
+        Some((kind, plain)) if is_pod(kind) => plain,
+        Some((kind, _)) => {
+            return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}")));
+        }
+        None => name,
+    };
+    Ok(ObjectName::parse(plain)?)
 }
 
 /// The pod as it is to be shown.

@@ -55,7 +55,7 @@ impl Exec {
         match wire::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Ended(code), _)) => Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
-            Some(_) | None => Err(Error::Ended(self.dir.name)),
+            Some(_) | None => Err(Error::Ended(self.dir.name.to_string())),
         }
     }
 }
@@ -81,7 +81,7 @@ impl PodHandle {
         match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) => Ok(Exec { dir: dir.clone(), socket }),
-            None => Err(Error::Ended(dir.name.clone())),
+            None => Err(Error::Ended(dir.name.to_string())),
         }
     }
 
@@ -134,7 +134,7 @@ struct Named {
 pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), Error> {
     let path = dir.pod_file();
     let text = std::fs::read(&path).map_err(|_| missing(dir))?;
-    let damaged = |source| StateError::Damaged { path, pod: dir.name.clone(), source };
+    let damaged = |source| StateError::Damaged { path, pod: dir.name.to_string(), source };
     let outline: Outline = serde_json::from_slice(&text).map_err(damaged)?;
     let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
     let annotated = outline.metadata.annotations.get(DEFAULT_CONTAINER_ANNOTATION);
@@ -149,16 +149,16 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
 pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
     wire::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
         Liveness::Absent => missing(dir),
-        Liveness::Ended => Error::Ended(dir.name.clone()),
+        Liveness::Ended => Error::Ended(dir.name.to_string()),
         Liveness::Alive => unreachable_pod(dir)(e),
     })
 }
 
 pub(crate) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
-    let pod = dir.name.clone();
+    let pod = dir.name.to_string();
     move |source| Error::Unreachable { pod, source }
 }
 
 fn missing(dir: &PodDir) -> Error {
-    StateError::NotFound { namespace: dir.namespace.clone(), name: dir.name.clone() }.into()
+    dir.not_found().into()
 }

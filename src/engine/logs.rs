@@ -5,8 +5,8 @@ use std::{collections::VecDeque, time::Duration};
 use super::{Error, PodHandle};
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
-    pod::PodExt,
-    state::{Liveness, PodDir},
+    pod::{ContainerName, PodExt, Uid},
+    state::{self, Liveness, PodDir, log_file},
 };
 
 /// Which of a pod's logs.
@@ -37,26 +37,26 @@ impl PodHandle {
     pub fn logs(&self, options: &LogOptions) -> Result<Logs, Error> {
         let dir = self.dir.clone();
         let pod = dir.read()?;
+        let logs = self.home.logs(&dir, &Uid::of_pod(&pod).map_err(state::Error::from)?);
         let mut containers: Vec<String> = pod.container_names().map(str::to_owned).collect();
         let container = options.container.clone();
         if let Some(wanted) = &container {
             containers.retain(|c| c == wanted);
             if containers.is_empty() {
-                return Err(Error::NoContainer { pod: dir.name, container: wanted.clone() });
+                return Err(Error::NoContainer { pod: dir.name.to_string(), container: wanted.clone() });
             }
         }
         if options.follow && !options.previous {
             let follow = Some(Follow::new(&self.home, &dir)?);
             return Ok(Logs { dir, container, ready: VecDeque::new(), follow });
         }
-        let uid = pod.uid().to_owned();
         let mut entries = Vec::new();
         for container in containers {
-            let last = last_start(&self.home, &dir, &uid, &container);
+            let own = ContainerName::parse(&container).map_err(state::Error::from)?;
+            let last = last_start(&logs, &own);
             let start = if options.previous { last.and_then(|n| n.checked_sub(1)) } else { last };
             if let Some(start) = start {
-                let path = self.home.log(&dir.namespace, &dir.name, &uid, &container, start);
-                entries.extend(read(&container, &path)?);
+                entries.extend(read(&container, &log_file(&logs, &own, start))?);
             }
         }
         Ok(Logs { dir, container, ready: merge_in_order(entries).into(), follow: None })

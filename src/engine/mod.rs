@@ -35,6 +35,7 @@ use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
+    pod::{InvalidName, Namespace, ObjectName},
     sandbox::{Objects, host_support},
     state::{self, Home, Liveness},
     wire::{Options, Request},
@@ -57,6 +58,9 @@ pub enum Error {
     /// The manifest's errors, all of them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Manifest(Vec<Diagnostic>),
+    /// A text that was to name something and is no name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     /// State on disk; among it that there is no such pod.
     #[error(transparent)]
     State(#[from] state::Error),
@@ -158,17 +162,18 @@ impl Engine {
     /// pods refer to is in the sources, or kept by `podctl apply` in that namespace.
     ///
     /// # Errors
-    /// [`Error::Manifest`] has everything that is wrong; [`Error::State`].
+    /// [`Error::Manifest`] has everything that is wrong; [`Error::Name`], [`Error::State`].
     pub fn load(&self, namespace: &str, sources: &[Source]) -> Result<Manifest, Error> {
-        let stored = self.kept()?;
-        manifest::load_beside(sources, &stored, namespace).map_err(Error::Manifest)
+        let (namespace, stored) = (Namespace::parse(namespace)?, self.kept()?);
+        manifest::load_beside(sources, &stored, &namespace).map_err(Error::Manifest)
     }
 
-    /// Starts a pod of a manifest that [`Engine::load`] gave. Returns as soon as the pod's sandbox
-    /// stands: images are pulled and containers started meanwhile.
+    /// Starts a pod: one of a manifest that [`Engine::load`] gave, or one that a program made, which is then
+    /// checked and given its defaults. Returns as soon as the pod's sandbox stands: images are pulled and
+    /// containers started meanwhile.
     ///
     /// # Errors
-    /// [`Error::Unmet`], [`Error::Volume`], [`Error::Start`], [`Error::State`]; nothing of the pod is left
+    /// [`Error::Manifest`] with all that is wrong with the pod; [`Error::Unmet`], [`Error::Volume`], [`Error::Start`], [`Error::State`]; nothing of the pod is left
     /// behind then.
     pub fn run(&self, pod: &Pod, manifest: &Manifest, options: &Options) -> Result<PodHandle, Error> {
         let stored = self.kept()?;
@@ -184,10 +189,21 @@ impl Engine {
         options: &Options,
         first: Option<&Request>,
     ) -> Result<Started, Error> {
-        let warnings = unmet(&pod)?;
+        let pod = manifest::check_pod(pod, Some(from)).map_err(Error::Manifest)?;
+        // Whoever read the files has seen what they say of the pod.
+        let said = |d: &Diagnostic| {
+            from[0].warnings.iter().any(|known| known.message == d.message && known.path.ends_with(&d.path))
+        };
+        let new = pod.warnings.iter().filter(|d| !said(d));
+        let mut warnings: Vec<String> = new.map(|d| format!("{}: {}", d.path, d.message)).collect();
+        warnings.extend(unmet(&pod)?);
         apparmor::load_profile();
         let objects = self.gather(&pod, from, options.progress)?;
-        let mut started = start::start(&self.home, pod, objects, options, first)?;
+        let started = start::start(&self.home, pod, objects, options, first);
+        let mut started = started.map_err(|e| match e {
+            start::Error::Invalid(all) => Error::Manifest(all),
+            e => e.into(),
+        })?;
         started.warnings.splice(0..0, warnings);
         Ok(started)
     }
@@ -226,13 +242,11 @@ impl Engine {
     /// One pod, alive or ended.
     ///
     /// # Errors
-    /// [`Error::State`] when there is none.
+    /// [`Error::State`] when there is none, [`Error::Name`].
     pub fn pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
-        let dir = self.home.pod(namespace, name);
+        let dir = self.home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?);
         match dir.liveness() {
-            Liveness::Absent => {
-                Err(state::Error::NotFound { namespace: dir.namespace, name: dir.name }.into())
-            }
+            Liveness::Absent => Err(dir.not_found().into()),
             _ => Ok(PodHandle::of(&self.home, &dir)),
         }
     }

@@ -111,11 +111,11 @@ impl PodHandle {
                 return Ok(pod);
             }
             if !alive {
-                return Err(Error::Ended(self.dir.name.clone()));
+                return Err(Error::Ended(self.dir.name.to_string()));
             }
             let left = deadline.map_or(LOOK, |d| d.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                return Err(Error::TimedOut(self.dir.name.clone()));
+                return Err(Error::TimedOut(self.dir.name.to_string()));
             }
             watch.wait(Some(left.min(LOOK)));
         }

@@ -5,14 +5,18 @@
 
 use std::{fs, os::fd::AsFd, path::Path, time::Duration};
 
-use k8s_openapi::api::core::v1::Pod;
 use nix::sched::CloneFlags;
 use podctl_runtime::{Cgroup, IdMappings};
 
 use super::start::{self, Error};
 use crate::{
-    process::{Role, descriptors::sweep::DIRECTORY, start_role},
-    state::{Home, PodDir},
+    pod::Uid,
+    process::{
+        Role,
+        descriptors::{sweep::DIRECTORY, take_descriptor},
+        start_role,
+    },
+    state::{self, Home, PodDir},
 };
 
 /// How long a supervisor that has let go of its clients takes to be gone.
@@ -25,16 +29,11 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
     remove_cgroups(dir);
     start::remove_lent_cgroups(Duration::ZERO);
-    if let Ok(pod) = dir.read() {
-        let uid = uid(&pod);
-        let logs = home.logs(&dir.namespace, &dir.name, &uid);
-        if logs.exists() {
-            fs::remove_dir_all(&logs).map_err(crate::state::Error::io("remove", logs))?;
-        }
-        let data = home.pod_data(&uid);
-        if !uid.is_empty() {
-            remove_tree(&data)?;
-        }
+    // What a damaged record calls a uid names nothing that could be removed.
+    if let Ok(uid) = dir.read().map_err(drop).and_then(|pod| Uid::of_pod(&pod).map_err(drop)) {
+        let logs = home.logs(dir, &uid);
+        state::remove_tree(&logs).map_err(state::Error::io("remove", logs))?;
+        remove_tree(&home.pod_data(&uid))?;
     }
     Ok(dir.remove()?)
 }
@@ -53,37 +52,34 @@ pub fn tidy() {
     start::remove_lent_cgroups(PATIENCE);
 }
 
-fn uid(pod: &Pod) -> String {
-    pod.metadata.uid.clone().unwrap_or_default()
-}
-
 /// Removes a directory that containers wrote to; it need not be there.
 ///
 /// # Errors
 /// [`Error`] when something in it cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
-    if path.exists() && fs::remove_dir_all(path).is_err() { in_user_namespace(path) } else { Ok(()) }
+    if state::remove_tree(path).is_ok() {
+        return Ok(());
+    }
+    remove_in_user_namespace(path)?;
+    Ok(state::remove_tree(path).map_err(state::Error::io("remove", path))?)
 }
 
-fn in_user_namespace(data: &Path) -> Result<(), Error> {
+/// Empties a directory as the one whom its files belong to: ids that only a user namespace maps.
+fn remove_in_user_namespace(path: &Path) -> Result<(), Error> {
     let (mappings, _) = IdMappings::of_user()?;
-    // The role takes the directory from its environment; nobody else has a say in that.
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-    let directory = fs::File::open(data).map_err(crate::state::Error::io("open", data))?;
-    let fds = [(directory.as_fd(), DIRECTORY)];
-    start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("sweep") })?.wait()?;
-    fs::remove_dir_all(data).map_err(crate::state::Error::io("remove", data))?;
+    let opened = state::open_directory(path).map_err(state::Error::io("open", path))?;
+    if let Some(directory) = opened {
+        let fds = [(directory.as_fd(), DIRECTORY)];
+        start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("sweep") })?
+            .wait()?;
+    }
     Ok(())
 }
 
-/// The sweeping role: empties the directory it was handed. Gives its exit code.
+/// Plays the sweeping role: empties the directory it was handed. Gives its exit code.
 pub fn main() -> i32 {
-    let Ok(entries) = fs::read_dir(format!("/proc/self/fd/{DIRECTORY}")) else { return 1 };
-    let mut failed = false;
-    for entry in entries.flatten() {
-        let directory = entry.file_type().is_ok_and(|t| t.is_dir());
-        let done = if directory { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
-        failed |= done.is_err();
-    }
-    i32::from(failed)
+    // SAFETY: the role is started with the directory at that number, and this is called once.
+    let directory = unsafe { take_descriptor(DIRECTORY) };
+    i32::from(state::empty_directory(&directory).is_err())
 }

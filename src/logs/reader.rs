@@ -20,6 +20,7 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
+use crate::pod::{ContainerName, Uid};
 use crate::state::{Error, Home, PodDir};
 
 /// One line, or part of a long one, of a container's output.
@@ -80,8 +81,8 @@ pub fn merge_in_order(entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// The number of the container's last start, if it was ever started.
-pub(crate) fn last_start(home: &Home, dir: &PodDir, uid: &str, container: &str) -> Option<u32> {
-    let files = listed(&home.logs(&dir.namespace, &dir.name, uid).join(container));
+pub(crate) fn last_start(logs: &Path, container: &ContainerName) -> Option<u32> {
+    let files = listed(&logs.join(container.as_str()));
     files.iter().filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).max()
 }
 
@@ -204,7 +205,7 @@ impl Follow {
     pub fn new(home: &Home, dir: &PodDir) -> Result<Follow, Error> {
         let pod = dir.read()?;
         let watch = Watch::new(dir)?;
-        let mut follow = Follow::unwatched(home, dir, pod.metadata.uid.as_deref().unwrap_or_default());
+        let mut follow = Follow::unwatched(home, dir, &Uid::of_pod(&pod)?);
         // Made here when the pod has logged nothing yet, so that it can be watched.
         fs::create_dir_all(&follow.logs).map_err(Error::io("make directory", &follow.logs))?;
         watch.add(&follow.logs);
@@ -219,8 +220,8 @@ impl Follow {
 
     /// From the beginning, for somebody who learns otherwise when there is more: to give up a watch costs a
     /// process more than ten milliseconds, which the kernel spends waiting for all processors.
-    pub fn unwatched(home: &Home, dir: &PodDir, uid: &str) -> Follow {
-        let logs = home.logs(&dir.namespace, &dir.name, uid);
+    pub fn unwatched(home: &Home, dir: &PodDir, uid: &Uid) -> Follow {
+        let logs = home.logs(dir, uid);
         Follow { watch: None, logs, files: HashMap::new(), behind: false }
     }
 

@@ -89,6 +89,11 @@ impl Log {
         Ok(Log { file, path: path.into(), limits, size, full: limits.size, rotated, partial, out, lost: 0 })
     }
 
+    /// The file that is written to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes bytes as they came from a stream.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Promises: nothing of a file is ignored in silence; every complaint names file, line, column and
 //! field path. Stands first in the flow: what comes out of here is trusted by everything after.
 
+mod checked;
 mod decode;
 mod defaults;
 mod job;
@@ -20,6 +21,7 @@ mod validate;
 mod workload;
 mod yaml;
 
+pub use checked::{CheckedPod, check_objects, check_pod};
 pub use defaults::generated_name;
 pub use job::Job;
 pub use object_names::{Named, names};
@@ -78,9 +80,9 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// The file's name.
     pub file: String,
-    /// From 1.
+    /// From 1; 0 for what came from no file.
     pub line: usize,
-    /// From 1.
+    /// From 1; 0 for what came from no file.
     pub column: usize,
     /// Such as `spec.containers[0].image`; empty for the whole document.
     pub path: String,
@@ -93,7 +95,10 @@ pub struct Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.severity == Severity::Error { "error" } else { "warning" };
-        write!(f, "{}:{}:{}: {word}: ", self.file, self.line, self.column)?;
+        match self.line {
+            0 => write!(f, "{}: {word}: ", self.file)?,
+            line => write!(f, "{}:{line}:{}: {word}: ", self.file, self.column)?,
+        }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
         }

@@ -4,9 +4,11 @@
 use serde_json::Value;
 
 use super::{
-    Diagnostic, Source,
+    Diagnostic, Report, Source,
     tree::{self, Kind, Node},
+    typed::join,
 };
+use crate::pod::{Namespace, ObjectName};
 
 /// An object by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,38 +16,52 @@ pub struct Named {
     /// Such as `Pod`.
     pub kind: String,
     /// As it is written, or else the one that was asked for.
-    pub namespace: String,
+    pub namespace: Namespace,
     /// `metadata.name`
-    pub name: String,
+    pub name: ObjectName,
 }
 
 /// The objects of files, in file order, those of a List among them. One without a kind or a name is
 /// passed over: there is nothing of it to be found.
 ///
 /// # Errors
-/// The first file that is no YAML.
-pub fn names(sources: &[Source], namespace: &str) -> Result<Vec<Named>, Diagnostic> {
+/// The first file that is no YAML, and the first name that is none.
+pub fn names(sources: &[Source], namespace: &Namespace) -> Result<Vec<Named>, Diagnostic> {
     let mut all = Vec::new();
     for source in sources {
         let documents = tree::parse(source).map_err(|diagnostic| *diagnostic)?;
-        documents.iter().for_each(|document| add(document, namespace, &mut all));
+        for document in documents {
+            let mut report = Report { file: &source.name, root: &document, found: Vec::new() };
+            add(&document, "", namespace, &mut all, &mut report);
+            if let Some(wrong) = report.found.into_iter().next() {
+                return Err(wrong);
+            }
+        }
     }
     Ok(all)
 }
 
-fn add(node: &Node, namespace: &str, all: &mut Vec<Named>) {
+fn add(node: &Node, path: &str, namespace: &Namespace, all: &mut Vec<Named>, report: &mut Report<'_>) {
     let text = |node: Option<&Node>| match node.map(|n| &n.kind) {
         Some(Kind::Scalar(Value::String(text))) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
     let Some(kind) = text(node.get("kind")) else { return };
     if let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind).filter(|_| kind.ends_with("List")) {
-        return items.iter().for_each(|item| add(item, namespace, all));
+        for (at, item) in items.iter().enumerate() {
+            add(item, &join(path, &format!("items[{at}]")), namespace, all, report);
+        }
+        return;
     }
     let meta = node.get("metadata");
     let Some(name) = text(meta.and_then(|m| m.get("name"))) else { return };
     let own = text(meta.and_then(|m| m.get("namespace"))).filter(|own| own != "default");
-    all.push(Named { kind, namespace: own.unwrap_or_else(|| namespace.to_owned()), name });
+    let own = own.map_or_else(|| Ok(namespace.clone()), |own| Namespace::parse(&own));
+    match (own, ObjectName::parse(&name)) {
+        (Ok(namespace), Ok(name)) => all.push(Named { kind, namespace, name }),
+        (Err(wrong), _) => report.error(&join(path, "metadata.namespace"), wrong.to_string()),
+        (_, Err(wrong)) => report.error(&join(path, "metadata.name"), wrong.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -55,7 +71,9 @@ mod tests {
     #[test]
     fn objects_are_found_in_files_that_would_be_refused() {
         let text = "kind: Pod\nmetadata: {name: a}\nspec: {nonsense: 1}\n---\nkind: List\nitems:\n- {kind: Job, metadata: {name: b, namespace: ns}}\n- {kind: Job}\n---\n[1]\n";
-        let found = names(&[Source { name: "f".into(), text: text.into() }], "own").unwrap();
+        let found =
+            names(&[Source { name: "f".into(), text: text.into() }], &Namespace::parse("own").unwrap())
+                .unwrap();
         let words: Vec<_> = found.iter().map(|o| format!("{} {}/{}", o.kind, o.namespace, o.name)).collect();
         assert_eq!(words, ["Pod own/a", "Job ns/b"]);
     }

@@ -3,6 +3,7 @@
 //! Promises: no system call, no clock, nothing imported but the Kubernetes types. What stands in a manifest has been
 //! checked and defaulted by `manifest/`; the answers hold for a pod that was not, too.
 
+pub mod identifiers;
 mod job_index;
 pub mod quantity;
 mod questions;
@@ -10,6 +11,7 @@ pub mod resources;
 mod stop_signal;
 mod timeline_mark;
 
+pub use identifiers::{ContainerName, InvalidName, Namespace, ObjectName, Uid, VolumeName};
 pub use job_index::{Place, parse_indexes};
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,

@@ -23,7 +23,7 @@ use podctl_images::Image;
 use podctl_runtime::mount_layers;
 
 use super::{Error, Objects, config_files::Files, downward_api, fs_group, user};
-use crate::pod::quantity::quantity_bytes;
+use crate::pod::{VolumeName, quantity::quantity_bytes};
 
 /// Where a pod's volumes are made.
 pub struct Places<'a> {
@@ -145,15 +145,16 @@ fn one(
         let path = path.display().to_string();
         move |e: io::Error| Error::Volume { volume: volume.name.clone(), message: format!("{path}: {e}") }
     };
+    let name = VolumeName::parse(&volume.name).map_err(|e| wrong(e.to_string()))?;
     if let Some(host) = &volume.host_path {
         let mounted = places.host.get(&volume.name).cloned();
         return mounted.map_or_else(|| host_path(host), Ok).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
-        return empty_dir(&volume.name, empty, places).map_err(wrong);
+        return empty_dir(&name, empty, places).map_err(wrong);
     }
     if volume.ephemeral.is_some() {
-        return empty_dir(&volume.name, &EmptyDirVolumeSource::default(), places).map_err(wrong);
+        return empty_dir(&name, &EmptyDirVolumeSource::default(), places).map_err(wrong);
     }
     if let Some(source) = &volume.persistent_volume_claim {
         let dir = objects.claims.get(&source.claim_name);
@@ -166,10 +167,10 @@ fn one(
             let name = source.reference.as_deref().unwrap_or_default();
             wrong(format!("image {name:?} is not present, and its pullPolicy does not allow to pull it"))
         })?;
-        return image_files(image, &places.memory.join(&volume.name)).map_err(wrong);
+        return image_files(image, &places.memory.join(name.as_str())).map_err(wrong);
     }
     let (files, mode) = configuration(volume, objects, facts)?;
-    let path = places.memory.join(&volume.name);
+    let path = places.memory.join(name.as_str());
     files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
     Ok(path)
 }
@@ -222,13 +223,17 @@ fn configuration(
 }
 
 /// R-VOL-1.
-fn empty_dir(name: &str, source: &EmptyDirVolumeSource, places: &Places<'_>) -> Result<PathBuf, String> {
+fn empty_dir(
+    name: &VolumeName,
+    source: &EmptyDirVolumeSource,
+    places: &Places<'_>,
+) -> Result<PathBuf, String> {
     let in_memory = match source.medium.as_deref().unwrap_or("") {
         "" => false,
         "Memory" => true,
         other => return Err(format!("medium {other:?} is not supported; use \"\" or Memory")),
     };
-    let path = if in_memory { places.memory } else { places.disk }.join(name);
+    let path = if in_memory { places.memory } else { places.disk }.join(name.as_str());
     let failed = |e: io::Error| format!("{}: {e}", path.display());
     if !in_memory {
         fs::create_dir_all(places.disk).map_err(failed)?;

@@ -6,7 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, PodDir};
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{
+    Error, PodDir,
+    file_names::{file_name, is_cut},
+};
+use crate::pod::{ContainerName, Namespace, ObjectName, PodExt, Uid};
 
 /// The two directories that hold everything of one user's pods.
 #[derive(Clone, Debug)]
@@ -66,11 +72,20 @@ impl Home {
     }
 
     /// Where one pod's state lies, whether or not there is such a pod.
-    pub fn pod(&self, namespace: &str, name: &str) -> PodDir {
-        PodDir::new(self.runtime.join("pods").join(format!("{namespace}_{name}")), namespace, name)
+    pub fn pod(&self, namespace: &Namespace, name: &ObjectName) -> PodDir {
+        let path = self.runtime.join("pods").join(file_name(&[namespace, name]));
+        PodDir { path, namespace: namespace.clone(), name: name.clone() }
     }
 
-    /// Every pod there is, alive or ended, ordered by namespace and name.
+    /// Where the state of this pod lies.
+    ///
+    /// # Errors
+    /// [`Error::Name`] when its name or namespace is none.
+    pub fn place_of(&self, pod: &Pod) -> Result<PodDir, Error> {
+        Ok(self.pod(&Namespace::of_pod(pod)?, &ObjectName::parse(pod.name())?))
+    }
+
+    /// Every pod there is, alive or ended, ordered by namespace and name. What else lies there is passed over.
     ///
     /// # Errors
     /// [`Error::Io`] when the directory cannot be read.
@@ -79,31 +94,41 @@ impl Home {
         let mut pods = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
-            let name = entry.file_name();
             // One with a dot in front is a record set aside.
-            let named = name.to_str().filter(|n| !n.starts_with('.'));
-            if let Some((namespace, name)) = named.and_then(|n| n.split_once('_')) {
-                pods.push(self.pod(namespace, name));
-            }
+            pods.extend(entry.file_name().to_str().and_then(|name| self.named_pod(name)));
         }
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(pods)
     }
 
-    /// The directory of a pod's logs; below it one directory a container, in it `N.log`.
-    pub fn logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
-        self.data.join("logs").join(format!("{namespace}_{name}_{uid}"))
+    /// The pod whose directory has this name, if it is a pod's.
+    fn named_pod(&self, file_name: &str) -> Option<PodDir> {
+        let (namespace, name) = file_name.split_once('_')?;
+        let namespace = Namespace::parse(namespace).ok()?;
+        if !is_cut(file_name) {
+            return Some(self.pod(&namespace, &ObjectName::parse(name).ok()?));
+        }
+        // Its file has the whole name; that has to belong to this directory.
+        let text = fs::read(self.runtime.join("pods").join(file_name).join("pod.json")).ok()?;
+        let pod: Pod = serde_json::from_slice(&text).ok()?;
+        let dir = self.pod(&namespace, &ObjectName::of_object(&pod.metadata).ok()?);
+        dir.path.ends_with(file_name).then_some(dir)
     }
 
-    /// The log of one start of one container.
-    pub fn log(&self, namespace: &str, name: &str, uid: &str, container: &str, attempt: u32) -> PathBuf {
-        self.logs(namespace, name, uid).join(container).join(format!("{attempt}.log"))
+    /// The directory of a pod's logs; in it one directory a container, see [`log_file`].
+    pub fn logs(&self, dir: &PodDir, uid: &Uid) -> PathBuf {
+        self.data.join("logs").join(file_name(&[&dir.namespace, &dir.name, uid]))
     }
 
     /// The writable layers and volumes of one living pod.
-    pub fn pod_data(&self, uid: &str) -> PathBuf {
-        self.data.join("pods").join(uid)
+    pub fn pod_data(&self, uid: &Uid) -> PathBuf {
+        self.data.join("pods").join(uid.as_str())
     }
+}
+
+/// The log of one start of a container, in the [directory of its pod's logs](Home::logs).
+pub fn log_file(logs: &Path, container: &ContainerName, attempt: u32) -> PathBuf {
+    logs.join(container.as_str()).join(format!("{attempt}.log"))
 }
 
 /// A stale XDG_RUNTIME_DIR (after `su`) belongs to somebody else and must not be used.

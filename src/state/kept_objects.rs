@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -16,7 +16,11 @@ use k8s_openapi::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Error, Home};
+use super::{
+    Error, Home,
+    file_names::{file_name, open_file},
+};
+use crate::pod::{Namespace, ObjectName};
 
 /// A kind of object that is kept.
 pub trait Kept: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned {}
@@ -26,16 +30,17 @@ impl Kept for k8s_openapi::api::core::v1::Service {}
 impl Kept for k8s_openapi::api::core::v1::Namespace {}
 
 impl Home {
-    fn object_dir<T: Kept>(&self, namespace: &str) -> PathBuf {
-        self.data.join("objects").join(namespace).join(T::KIND.to_lowercase())
+    fn object_dir<T: Kept>(&self, namespace: &Namespace) -> PathBuf {
+        self.data.join("objects").join(namespace.as_str()).join(T::KIND.to_lowercase())
     }
 
     /// Every namespace that an object or a local volume is kept in.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn namespaces(&self) -> Result<Vec<String>, Error> {
-        let mut all = names(&self.data.join("objects"))?;
+    pub fn namespaces(&self) -> Result<Vec<Namespace>, Error> {
+        let known = names(&self.data.join("objects"))?;
+        let mut all: Vec<_> = known.iter().filter_map(|name| Namespace::parse(name).ok()).collect();
         all.extend(self.volumes()?.into_iter().map(|v| v.namespace));
         all.sort();
         all.dedup();
@@ -46,50 +51,55 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DamagedObject`].
-    pub fn objects<T: Kept>(&self, namespace: &str) -> Result<Vec<T>, Error> {
+    pub fn objects<T: Kept>(&self, namespace: &Namespace) -> Result<Vec<T>, Error> {
         let dir = self.object_dir::<T>(namespace);
         let mut names = names(&dir)?;
         names.retain(|name| name.ends_with(".json"));
         names.sort();
-        names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect()
+        let read = |name: &String| read::<T>(&dir.join(name)).transpose();
+        let mut objects = names.iter().filter_map(read).collect::<Result<Vec<_>, _>>()?;
+        // Long names are in the order of what is kept of them.
+        objects.sort_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
+        Ok(objects)
     }
 
     /// One object.
     ///
     /// # Errors
     /// As [`Home::objects`].
-    pub fn object<T: Kept>(&self, namespace: &str, name: &str) -> Result<Option<T>, Error> {
-        if name.contains('/') {
-            return Ok(None);
-        }
-        read(&self.object_dir::<T>(namespace).join(format!("{name}.json")))
+    pub fn object<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> Result<Option<T>, Error> {
+        read(&self.object_file::<T>(namespace, name))
+    }
+
+    fn object_file<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> PathBuf {
+        self.object_dir::<T>(namespace).join(format!("{}.json", file_name(&[name])))
     }
 
     /// Stores an object in place of one of its name.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn keep<T: Kept>(&self, namespace: &str, mut object: T) -> Result<(), Error> {
+    /// [`Error::Name`], [`Error::Io`].
+    pub fn keep<T: Kept>(&self, namespace: &Namespace, mut object: T) -> Result<(), Error> {
         let dir = self.object_dir::<T>(namespace);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
             .map_err(Error::io("make directory", &dir))?;
-        let name = object.metadata().name.clone().unwrap_or_default();
+        let name = ObjectName::of_object(object.metadata())?;
         let known = self.object::<T>(namespace, &name)?.and_then(|o| o.metadata().creation_timestamp.clone());
         let meta = object.metadata_mut();
-        meta.namespace = Some(namespace.to_owned());
+        meta.namespace = Some(namespace.to_string());
         meta.creation_timestamp = Some(known.unwrap_or_else(|| Time(Timestamp::now())));
-        write(&dir.join(format!("{name}.json")), &object)
+        write(&self.object_file::<T>(namespace, &name), &object)
     }
 
     /// Forgets an object; says whether there was one.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn forget<T: Kept>(&self, namespace: &str, name: &str) -> Result<bool, Error> {
-        let path = self.object_dir::<T>(namespace).join(format!("{name}.json"));
+    pub fn forget<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
+        let path = self.object_file::<T>(namespace, name);
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -127,10 +137,12 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match fs::read(path) {
+    match open_file(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        text => {
-            let text = text.map_err(Error::io("read", path))?;
+        file => {
+            let mut text = Vec::new();
+            let whole = file.and_then(|mut file| file.read_to_end(&mut text));
+            whole.map_err(Error::io("read", path))?;
             let damaged = |source| Error::DamagedObject { path: path.to_owned(), source };
             serde_json::from_slice(&text).map(Some).map_err(damaged)
         }

@@ -17,7 +17,12 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Home, kept_objects};
+use super::{
+    Error, Home,
+    file_names::{file_name, is_cut},
+    kept_objects,
+};
+use crate::pod::{Namespace, ObjectName};
 
 /// One local volume's directory: `claim.json`, `lock`, and its files in `data/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,16 +30,30 @@ pub struct VolumeDir {
     /// `…/volumes/NAMESPACE_NAME`
     pub path: PathBuf,
     /// The claim's namespace.
-    pub namespace: String,
+    pub namespace: Namespace,
     /// The claim's name.
-    pub name: String,
+    pub name: ObjectName,
 }
 
 impl Home {
     /// Where the volume of that claim lies, whether or not there is one.
-    pub fn volume(&self, namespace: &str, name: &str) -> VolumeDir {
-        let path = self.data.join("volumes").join(format!("{namespace}_{name}"));
-        VolumeDir { path, namespace: namespace.into(), name: name.into() }
+    pub fn volume(&self, namespace: &Namespace, name: &ObjectName) -> VolumeDir {
+        let path = self.data.join("volumes").join(file_name(&[namespace, name]));
+        VolumeDir { path, namespace: namespace.clone(), name: name.clone() }
+    }
+
+    /// The volume whose directory has this name, if it is a volume's.
+    fn named_volume(&self, file_name: &str) -> Option<VolumeDir> {
+        let (namespace, name) = file_name.split_once('_')?;
+        let namespace = Namespace::parse(namespace).ok()?;
+        if !is_cut(file_name) {
+            return Some(self.volume(&namespace, &ObjectName::parse(name).ok()?));
+        }
+        // Its claim has the whole name; that has to belong to this directory.
+        let path = self.data.join("volumes").join(file_name).join("claim.json");
+        let claim: PersistentVolumeClaim = kept_objects::read(&path).ok()??;
+        let volume = self.volume(&namespace, &ObjectName::parse(claim.metadata.name.as_deref()?).ok()?);
+        volume.path.ends_with(file_name).then_some(volume)
     }
 
     /// Every local volume, ordered by namespace and name.
@@ -44,9 +63,7 @@ impl Home {
     pub fn volumes(&self) -> Result<Vec<VolumeDir>, Error> {
         let mut all = Vec::new();
         for name in kept_objects::names(&self.data.join("volumes"))? {
-            if let Some((namespace, name)) = name.split_once('_') {
-                all.push(self.volume(namespace, name));
-            }
+            all.extend(self.named_volume(&name));
         }
         all.retain(|v| v.path.join("claim.json").exists());
         all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -89,8 +106,8 @@ impl VolumeDir {
         let lock = self.path.join("lock");
         File::options().create(true).append(true).open(&lock).map_err(Error::io("make", lock))?;
         let mut claim = claim.clone();
-        claim.metadata.name = Some(self.name.clone());
-        claim.metadata.namespace = Some(self.namespace.clone());
+        claim.metadata.name = Some(self.name.to_string());
+        claim.metadata.namespace = Some(self.namespace.to_string());
         claim.metadata.creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
         kept_objects::write(&self.path.join("claim.json"), &claim)
     }
@@ -126,7 +143,7 @@ impl VolumeDir {
         let taken = if alone { file.try_lock() } else { file.try_lock_shared() };
         match taken {
             Ok(()) => Ok(file),
-            Err(TryLockError::WouldBlock) => Err(Error::VolumeInUse { name: self.name.clone() }),
+            Err(TryLockError::WouldBlock) => Err(Error::VolumeInUse { name: self.name.to_string() }),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
         }
     }

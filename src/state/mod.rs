@@ -20,19 +20,26 @@
 //!     objects/NAMESPACE/{configmap,secret,service}/NAME.json    what `create` and `apply` keep, mode 0600
 //!     volumes/NAMESPACE_NAME/                           claim.json, lock, and the files in data/
 //! ```
+//!
+//! Names here are the checked types of [`crate::pod::identifiers`]; one that is too long for a file name is cut
+//! (`file_names.rs`), and the file in it has the whole.
 
+mod file_names;
 mod home;
 mod kept_objects;
 mod local_volumes;
 mod pod_dir;
 mod timeline_marks;
 
-pub use home::Home;
+pub use file_names::{empty_directory, open_directory, remove_tree};
+pub use home::{Home, log_file};
 pub use kept_objects::Kept;
 pub use local_volumes::{VolumeDir, plain_claim};
 pub use pod_dir::{Liveness, PodDir};
 
 use std::path::PathBuf;
+
+use crate::pod::InvalidName;
 
 /// Why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +81,9 @@ pub enum Error {
     /// Neither XDG_DATA_HOME nor HOME is set.
     #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for images and logs; set HOME")]
     NoHome,
+    /// What was to become a path is no name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     /// No such pod.
     #[error("pod \"{name}\" not found in namespace \"{namespace}\"")]
     NotFound {

@@ -13,7 +13,11 @@ use std::{
 use k8s_openapi::api::core::v1::{Event, Pod};
 use nix::fcntl::posix_fallocate;
 
-use super::Error;
+use super::{
+    Error,
+    file_names::{file_name, remove_tree},
+};
+use crate::pod::{Namespace, ObjectName};
 
 /// Where one pod's state lies.
 #[derive(Clone, Debug)]
@@ -21,9 +25,9 @@ pub struct PodDir {
     /// `…/pods/NAMESPACE_NAME`
     pub path: PathBuf,
     /// The pod's namespace.
-    pub namespace: String,
+    pub namespace: Namespace,
     /// The pod's name.
-    pub name: String,
+    pub name: ObjectName,
 }
 
 /// The file that holds room for one more writing of the pod.
@@ -43,10 +47,6 @@ pub enum Liveness {
 }
 
 impl PodDir {
-    pub(super) fn new(path: PathBuf, namespace: &str, name: &str) -> PodDir {
-        PodDir { path, namespace: namespace.into(), name: name.into() }
-    }
-
     /// The control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.path.join("control.sock")
@@ -113,15 +113,20 @@ impl PodDir {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotFound { namespace: self.namespace.clone(), name: self.name.clone() });
+                return Err(self.not_found());
             }
             Err(e) => return Err(Error::io("read", &path)(e)),
         };
         serde_json::from_slice(&text).map_err(|source| Error::Damaged {
             path,
-            pod: self.name.clone(),
+            pod: self.name.to_string(),
             source,
         })
+    }
+
+    /// The error that there is no such pod.
+    pub fn not_found(&self) -> Error {
+        Error::NotFound { namespace: self.namespace.to_string(), name: self.name.to_string() }
     }
 
     /// Replaces the pod and its status.
@@ -239,7 +244,7 @@ impl PodDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn set_aside(&self) -> Result<PodDir, Error> {
-        let name = format!(".{}_{}", self.namespace, self.name);
+        let name = format!(".{}", file_name(&[&self.namespace, &self.name]));
         let aside = PodDir { path: self.path.with_file_name(name), ..self.clone() };
         aside.remove()?;
         fs::rename(&self.path, &aside.path).map_err(Error::io("put aside", &self.path))?;
@@ -259,10 +264,7 @@ impl PodDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove(&self) -> Result<(), Error> {
-        match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &self.path)(e)),
-            _ => Ok(()),
-        }
+        remove_tree(&self.path).map_err(Error::io("remove", &self.path))
     }
 }
 

@@ -14,8 +14,9 @@ use super::{Live, Supervisor, TRACED, poll::Source, writable_layer::Layer};
 use crate::{
     lifecycle::{Event, Run, StartFailure},
     logs::{Log, Stream},
-    pod::PodExt,
+    pod::{ContainerName, PodExt},
     sandbox,
+    state::log_file,
     wire::Reply,
 };
 
@@ -59,6 +60,11 @@ impl Filters {
 /// The lifecycle's word for it, and the user's.
 type Failure = (StartFailure, String);
 
+/// The container's name as a part of paths.
+fn container_name(run: &Run) -> Result<ContainerName, Failure> {
+    ContainerName::parse(&run.container).map_err(|e| (StartFailure::CreateContainer, e.to_string()))
+}
+
 fn broken(what: &str, e: &dyn std::fmt::Display) -> Failure {
     (StartFailure::CreateContainer, format!("cannot {what}: {e}"))
 }
@@ -75,7 +81,7 @@ impl Supervisor {
         let made = if self.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
         // A log says that its container has had its turn.
         let log_path = self.log_path(&run);
-        let logs = |()| Log::create(&log_path, self.log_limits).map_err(|e| broken("make the log", &e));
+        let logs = |()| Log::create(&log_path?, self.log_limits).map_err(|e| broken("make the log", &e));
         match (made.and_then(logs), self.making.get_mut(&run)) {
             (Ok(log), Some(making)) => {
                 making.log = Some(log);
@@ -90,7 +96,8 @@ impl Supervisor {
     }
 
     fn make(&mut self, run: &Run) -> Result<(), Failure> {
-        let layer = Layer::of(&self.sandbox, &format!("{}.{}", run.container, run.attempt));
+        let layer = format!("{}.{}", container_name(run)?, run.attempt);
+        let layer = Layer::of(&self.sandbox, &layer);
         let making = self.begin_to_make(run, layer.clone()).inspect_err(|_| layer.remove())?;
         // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
@@ -98,9 +105,8 @@ impl Supervisor {
         Ok(())
     }
 
-    fn log_path(&self, run: &Run) -> PathBuf {
-        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        self.home.log(&self.dir.namespace, &self.dir.name, uid, &run.container, run.attempt)
+    fn log_path(&self, run: &Run) -> Result<PathBuf, Failure> {
+        Ok(log_file(&self.logs, &container_name(run)?, run.attempt))
     }
 
     fn start_failed(&mut self, run: Run, (reason, message): Failure) {
@@ -158,7 +164,6 @@ impl Supervisor {
             spec,
             streams,
             log,
-            log_path: self.log_path(run),
             layer,
             input,
             filter,

@@ -9,22 +9,22 @@ use nix::{
 };
 
 use super::Supervisor;
+use crate::state::remove_tree;
 
 impl Supervisor {
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
     pub(super) fn leave(&mut self) {
         self.settle();
         end_children();
-        let uid = self.pod.metadata.uid.clone().unwrap_or_default();
-        let data = self.home.pod_data(&uid);
-        clear_data(&data);
+        clear_data(&self.data);
         if let Some(cgroups) = self.cgroups.take() {
             cgroups.remove();
         }
         self.write_before_leaving();
         let _ = fs::remove_file(self.dir.control_socket());
         if self.delete_requested {
-            let _ = fs::remove_dir_all(self.home.logs(&self.dir.namespace, &self.dir.name, &uid));
+            // What cannot be removed now stays for the sweep.
+            let _ = remove_tree(&self.logs);
             let _ = self.dir.remove();
         }
     }
@@ -41,7 +41,8 @@ fn end_children() {
 /// Takes away what a living pod has on disk.
 pub(super) fn clear_data(data: &Path) {
     unmount_below(data);
-    let _ = fs::remove_dir_all(data);
+    // The sweep removes what is left, with ids that the pod's user namespace may not have.
+    let _ = remove_tree(data);
 }
 
 /// Unmounts everything beneath a directory. What is mounted on a mount goes with it: each call waits for all processors.

@@ -92,7 +92,6 @@ struct Live {
     /// Its output streams, until they end.
     streams: HashMap<Stream, OwnedFd>,
     log: Log,
-    log_path: PathBuf,
     layer: Layer,
     /// Its streams are a terminal.
     terminal: bool,
@@ -110,6 +109,10 @@ struct Supervisor {
     began: Instant,
     home: Home,
     dir: PodDir,
+    /// Where the pod's writable layers and volumes are on disk.
+    data: PathBuf,
+    /// Where its logs are.
+    logs: PathBuf,
     pod: Pod,
     spec: lifecycle::Spec,
     state: lifecycle::State,
@@ -364,7 +367,7 @@ impl Supervisor {
         }
         let message = self
             .container(&run.container)
-            .map(|c| events::termination_message(c, exit, live.layer.termination_log(), &live.log_path));
+            .map(|c| events::termination_message(c, exit, live.layer.termination_log(), live.log.path()));
         self.garbage.push(live.layer);
         self.close_log(&run.container, live.log);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });

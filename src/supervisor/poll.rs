@@ -12,10 +12,10 @@ use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
-    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, listen, socket},
+    socket::{AddressFamily, Backlog, SockFlag, SockType, accept4, bind, listen, socket},
 };
 
-use crate::{lifecycle::Run, logs::Stream};
+use crate::{lifecycle::Run, logs::Stream, wire::with_address};
 
 /// What has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Poll {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         let _ = std::fs::remove_file(socket_path);
-        bind(listener.as_raw_fd(), &UnixAddr::new(socket_path)?)?;
+        with_address(socket_path, |address| Ok(bind(listener.as_raw_fd(), address)?))?;
         listen(&listener, Backlog::new(128)?)?;
         let mut poll = Poll {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     lifecycle::{self, Event, Now},
     network::{Joined, Member, Registration, join, joined},
-    pod::PodExt,
+    pod::{PodExt, Uid},
     process::{
         descriptors::{
             supervisor::{FIRST, LAUNCH, NETWORK, PULLER},
@@ -57,14 +57,15 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     // The network makes its end while the sandbox is made.
     let joining = ask_to_join(&launch)?;
     let home = Home { runtime: launch.runtime_dir.clone(), data: launch.data_dir.clone() };
-    let dir = home.pod(launch.pod.namespace(), launch.pod.name());
-    let data = home.pod_data(launch.pod.uid());
+    let dir = home.place_of(&launch.pod)?;
+    let uid = Uid::of_pod(&launch.pod)?;
+    let (data, logs) = (home.pod_data(&uid), home.logs(&dir, &uid));
     let (ids, host_paths) = launch.contained.as_ref().map(|m| place_mounts(&home, m)).transpose()?.unzip();
     let mut sandbox = make_sandbox(&mut launch, &home, &data, &host_paths.unwrap_or_default())?;
     steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
 
     let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
-    let network = finish_joining(joining, &mut poll).inspect_err(|_| drop(fs::remove_dir_all(&data)))?;
+    let network = finish_joining(joining, &mut poll).inspect_err(|_| clear_data(&data))?;
     let place = network.as_ref().map(|n| n.joined.clone());
     let first = take_first_connection(&launch, &mut poll)?;
     steps::mark(TRACED, "join the network");
@@ -96,8 +97,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let store = Store::open(&home.images())?;
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
-    let logs = home.logs(&dir.namespace, &dir.name, launch.pod.uid());
-    let quotas = Quotas::new(&launch.pod, &sandbox, logs);
+    let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
     let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
     let first_id = first.as_ref().map(|(id, _)| *id);
     let mut supervisor = Supervisor {
@@ -105,6 +105,8 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         began,
         home,
         dir,
+        data,
+        logs,
         spec,
         state,
         pod: launch.pod,
@@ -191,7 +193,7 @@ fn make_sandbox(
     let memory = home.runtime.join("memory");
     let objects = std::mem::take(&mut launch.objects);
     let mut sandbox = sandbox::set_up(&launch.pod, data, &memory, objects, launch.own_network, host_paths)
-        .inspect_err(|_| drop(fs::remove_dir_all(data)))?;
+        .inspect_err(|_| clear_data(data))?;
     sandbox.profiles = home.data.join("seccomp");
     let spec = launch.pod.spec.as_ref();
     if spec.and_then(|s| s.share_process_namespace) == Some(true) {

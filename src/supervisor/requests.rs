@@ -31,6 +31,7 @@ use super::{
 use crate::{
     archive,
     lifecycle::Event,
+    pod::ContainerName,
     wire::{self, Reply, Request, Usage},
 };
 
@@ -132,6 +133,7 @@ impl Supervisor {
     /// R-EPH-1.
     fn debug(&mut self, id: u64, container: Box<EphemeralContainer>, attach: bool) -> Result<(), Refusal> {
         let refused = |message: String| (message, 1);
+        ContainerName::parse(&container.name).map_err(|e| refused(e.to_string()))?;
         if self.container(&container.name).is_some() {
             return Err(refused(format!("container {:?} exists already in the pod", container.name)));
         }

@@ -108,7 +108,7 @@ pub fn read_start_record(dir: &PodDir) -> Result<StartRecord, state::Error> {
     dir.read()?;
     let path = dir.again_file();
     let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
-    let damaged = |source| state::Error::Damaged { path, pod: dir.name.clone(), source };
+    let damaged = |source| state::Error::Damaged { path, pod: dir.name.to_string(), source };
     serde_json::from_slice(&text).map_err(damaged)
 }
 

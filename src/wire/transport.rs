@@ -6,10 +6,12 @@ use std::{
     path::Path,
 };
 
+use nix::fcntl::{OFlag, open};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
     recvmsg, sendmsg, socket, socketpair,
 };
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 /// Longest message, in bytes.
@@ -29,8 +31,25 @@ pub fn make_connection() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Those of connect(2).
 pub fn dial(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    with_address(path, |address| Ok(connect(fd.as_raw_fd(), address)?))?;
     Ok(fd)
+}
+
+/// Calls a function with the address of a socket's file. A path that is longer than the 108 bytes of an
+/// address is reached through a descriptor of its directory.
+///
+/// # Errors
+/// Those of open(2) and of the function.
+pub fn with_address<T>(path: &Path, act: impl FnOnce(&UnixAddr) -> io::Result<T>) -> io::Result<T> {
+    if let Ok(address) = UnixAddr::new(path) {
+        return act(&address);
+    }
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+    act(&UnixAddr::new(&short)?)
 }
 
 /// Sends one message.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use crate::common::{Home, stderr, stdout};
+use crate::common::{Home, stderr, stdout, until};
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  restartPolicy: Never\n  containers:\n  - name: app\n    image: busybox:1.36\n    command: [sh, -c, 'echo $A $B']\n    env:\n    - {name: A, valueFrom: {configMapKeyRef: {name: conf, key: a}}}\n    - {name: B, valueFrom: {secretKeyRef: {name: sec, key: b}}}\n";
 
@@ -155,4 +155,152 @@ fn replicas_of_a_deployment_are_pods_of_their_own() {
     let output = home.run(text, &["-d"]);
     assert_eq!(stdout(&output), "pod/web-0 started\npod/web-1 started\n", "{}", stderr(&output));
     assert_eq!(home.pod("web-1")["metadata"]["labels"]["app"], "web");
+}
+
+/// What is no name of anything; the last has a character too many.
+fn no_names() -> Vec<String> {
+    let mut all: Vec<String> = ["", ".", "..", "../victim", "a/../../victim", "/etc", "A_b", "-a", "a b"]
+        .map(str::to_owned)
+        .to_vec();
+    all.push("a".repeat(254));
+    all
+}
+
+#[test]
+fn no_name_leaves_its_directory_whatever_the_door() {
+    let home = Home::new();
+    assert!(home.podctl(&["get", "pods"]).status.success());
+    for place in ["victim", "run/victim", "run/pods/default_..", "data/victim", "data/objects/default/victim"]
+    {
+        fs::create_dir_all(home.path(place)).unwrap();
+        fs::write(home.path(place).join("claim.json"), "{}").unwrap();
+    }
+    let listed = || {
+        let listed = std::process::Command::new("find").arg(home.path("")).output().unwrap();
+        let mut lines: Vec<_> = stdout(&listed).lines().map(str::to_owned).collect();
+        // A refused manifest is written by the test itself.
+        lines.retain(|line| !line.ends_with(".yaml"));
+        lines.sort();
+        lines
+    };
+    let before = listed();
+    for name in no_names() {
+        let (pod, at) = (format!("pod/{name}"), format!("{name}:/etc/hostname"));
+        let there = home.path("there").display().to_string();
+        let doors: &[&[&str]] = &[
+            &["-n", &name, "get", "pods"],
+            &["-n", &name, "delete", "pod", "x"],
+            &["-n", &name, "delete", "pods", "--all"],
+            &["-n", &name, "create", "cm", "c", "--from-literal=a=b"],
+            &["-n", &name, "volume", "create", "v"],
+            &["get", "pod", &name],
+            &["get", "cm", &name],
+            &["get", "svc", &name],
+            &["describe", "pod", &name],
+            &["logs", &name],
+            &["exec", &name, "--", "true"],
+            &["attach", &name],
+            &["stop", &name],
+            &["start", &name],
+            &["restart", &name],
+            &["timeline", &name],
+            &["top", "pod", &name],
+            &["port-forward", &name, "1234:80"],
+            &["debug", &name, "--image=busybox:1.36"],
+            &["wait", &pod, "--for=condition=Ready", "--timeout=1s"],
+            &["events", "--for", &pod],
+            &["cp", &at, &there],
+            &["delete", "pod", &name],
+            &["delete", &pod, "--force"],
+            &["delete", "cm", &name],
+            &["delete", "secret", &name],
+            &["delete", "pvc", &name],
+            &["delete", "svc", &name],
+            &["create", "cm", &name, "--from-literal=a=b"],
+            &["create", "secret", "generic", &name, "--from-literal=a=b"],
+            &["volume", "create", &name],
+            &["volume", "inspect", &name],
+            &["volume", "rm", &name],
+        ];
+        for door in doors {
+            let output = home.podctl(door);
+            let said = stderr(&output);
+            assert!(!output.status.success() && !said.is_empty(), "{door:?}: {}{said}", stdout(&output));
+            assert!(!said.contains("panicked"), "{door:?}: {said}");
+        }
+        let one = |meta: &str, container: &str, volume: &str| {
+            format!(
+                "{{apiVersion: v1, kind: Pod, metadata: {meta}, spec: {{containers: [{{name: {container:?}, image: 'busybox:1.36'}}], volumes: [{{name: {volume:?}, emptyDir: {{}}}}]}}}}"
+            )
+        };
+        let claim = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{containers: [{{name: c, image: 'busybox:1.36'}}], volumes: [{{name: v, persistentVolumeClaim: {{claimName: {name:?}}}}}]}}}}"
+        );
+        let kept = |kind: &str| format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: {name:?}}}}}");
+        let mut manifests = vec![
+            one(&format!("{{name: {name:?}}}"), "c", "v"),
+            one("{name: p}", &name, "v"),
+            one("{name: p}", "c", &name),
+            claim,
+            kept("ConfigMap"),
+            kept("Secret"),
+        ];
+        if !name.is_empty() {
+            manifests.push(one(&format!("{{name: p, namespace: {name:?}}}"), "c", "v"));
+        }
+        for text in &manifests {
+            let file = home.file("bad.yaml", text);
+            for verb in [&["run", "-d", &file][..], &["apply", "-f", &file], &["create", "-f", &file]] {
+                let output = home.podctl(verb);
+                assert!(!output.status.success(), "{verb:?} {text}: {}", stdout(&output));
+            }
+        }
+    }
+    assert_eq!(listed(), before);
+}
+
+#[test]
+fn names_may_be_as_long_as_the_api_server_allows() {
+    let home = Home::new();
+    let (one, other) = ("a".repeat(253), format!("{}b", "a".repeat(252)));
+    for name in [&one, &other] {
+        home.said(&["create", "cm", name, "--from-literal=k=v"]);
+        home.said(&["volume", "create", name]);
+    }
+    assert_eq!(home.said(&["get", "cm", "-o", "name"]), format!("configmap/{one}\nconfigmap/{other}\n"));
+    assert_eq!(home.said(&["volume", "ls", "-q"]), format!("{one}\n{other}\n"));
+    home.said(&["delete", "cm", &one]);
+    home.said(&["volume", "rm", &one]);
+    assert_eq!(home.said(&["get", "cm", "-o", "name"]), format!("configmap/{other}\n"));
+    assert_eq!(home.said(&["volume", "ls", "-q"]), format!("{other}\n"));
+
+    let text = format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {one}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: 'busybox:1.36', command: [sh, -c, 'echo here; exec sleep 600']}}]}}}}"
+    );
+    home.start(&text, &[]);
+    assert_eq!(home.said(&["get", "pods", "-o", "name"]), format!("pod/{one}\n"));
+    assert_eq!(home.said(&["exec", &one, "--", "echo", "inside"]), "inside\n");
+    assert_eq!(home.said(&["logs", &one]), "here\n");
+    home.said(&["stop", &one]);
+    home.said(&["start", &one]);
+    home.said(&["delete", "pod", &one]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn a_damaged_record_is_cleared_away_and_nothing_else() {
+    let home = Home::new();
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, containers: [{name: c, image: 'busybox:1.36', command: ['true']}]}}";
+    home.run(text, &[]);
+    fs::create_dir_all(home.path("victim")).unwrap();
+    let record = home.path("run/pods/default_p/pod.json");
+    let damaged = |uid: &str| {
+        let mut pod: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+        pod["metadata"]["uid"] = uid.into();
+        fs::write(&record, pod.to_string()).unwrap();
+    };
+    damaged("../../victim");
+    home.podctl(&["logs", "p"]);
+    home.said(&["delete", "pod", "p"]);
+    assert!(home.path("victim").is_dir() && !record.exists());
 }

@@ -14,7 +14,7 @@ use podctl_runtime::start_trace;
 
 pub(super) use self::start::start;
 use super::{
-    Error, attach, delete, io, jobs,
+    Error, Namespace, attach, delete, io, jobs,
     objects::{self, Kind},
     services,
 };
@@ -142,7 +142,7 @@ fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-pub(super) fn run(args: &Args, home: &Home, namespace: &str) -> Result<i32, Error> {
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if args.trace_start {
         start_trace::begin(start_trace::now());
     }
@@ -266,12 +266,12 @@ pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
 }
 
 /// The objects that files name; nothing else of the files has to be right.
-pub(super) fn names(files: &[String], namespace: &str) -> Result<Vec<Named>, Error> {
+pub(super) fn names(files: &[String], namespace: &Namespace) -> Result<Vec<Named>, Error> {
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     manifest::names(&sources, namespace).map_err(|e| Error::Said(e.to_string()))
 }
 
-pub(super) fn read(files: &[String], stored: &Manifest, namespace: &str) -> Result<Manifest, Error> {
+pub(super) fn read(files: &[String], stored: &Manifest, namespace: &Namespace) -> Result<Manifest, Error> {
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {

@@ -90,9 +90,7 @@ pub(in super::super) fn start(
     }
     publish(&mut pod, &args.publish);
     if args.replace {
-        let meta = &pod.metadata;
-        let name = meta.name.as_deref().unwrap_or_default();
-        let dir = home.pod(meta.namespace.as_deref().unwrap_or("default"), name);
+        let dir = home.place_of(&pod)?;
         if dir.liveness() != Liveness::Absent {
             delete::delete(home, &dir, None, true)?;
         }

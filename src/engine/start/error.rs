@@ -1,6 +1,6 @@
 //! Why a pod could not be started.
 
-use crate::{network, state};
+use crate::{manifest::Diagnostic, network, state};
 
 /// Why a pod could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -10,6 +10,9 @@ pub enum Error {
         "pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first"
     )]
     Exists(String),
+    /// The pod, or an object that it refers to, is none that an API server would take.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Diagnostic>),
     /// State on disk.
     #[error(transparent)]
     State(#[from] state::Error),

@@ -11,9 +11,9 @@ use podctl_images::{Reference, Store};
 use super::Error;
 use crate::{
     manifest::{self, Manifest, named},
-    pod::default_pull_policy,
+    pod::{Namespace, ObjectName, default_pull_policy},
     sandbox::Objects,
-    state::Home,
+    state::{self, Home},
 };
 
 /// An image that one of the pod's volumes shows.
@@ -46,7 +46,7 @@ pub fn image_volumes(pod: &Pod) -> Vec<ImageVolume> {
 /// # Errors
 /// [`Error::State`], [`Error::Images`].
 pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let namespace = &Namespace::of_pod(pod).map_err(state::Error::from)?;
     let mut objects = Objects::default();
     for reference in manifest::references(pod) {
         let (kind, name) = (reference.kind, reference.name);
@@ -60,7 +60,8 @@ pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, E
                 objects.secrets.extend(known.cloned());
             }
             "PersistentVolumeClaim" => {
-                let volume = home.volume(namespace, name);
+                let volume = ObjectName::parse(name).map_err(state::Error::from)?;
+                let volume = home.volume(namespace, &volume);
                 match from.iter().find_map(|m| named(&m.claims, namespace, name)) {
                     Some(claim) if volume.claim()?.is_none() => volume.make(claim)?,
                     _ => volume.make_if_missing()?,

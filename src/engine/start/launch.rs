@@ -26,10 +26,10 @@ use crate::{
         self, Connection,
         ports::{self, HostPort},
     },
-    pod::{ContainerExt, PodExt},
+    pod::{ContainerExt, PodExt, Uid},
     process::{Role, children, create_memory_file, descriptors, start_role},
     sandbox::Objects,
-    state::{Home, PodDir},
+    state::{self, Home, PodDir},
     wire::{Launch, Options, Ready, Request, make_connection, send},
 };
 
@@ -56,7 +56,7 @@ pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
     let network = take_network(plan, &mut pod, ids.as_ref())?;
     start_trace::mark("client", "connect to the network, take ports");
     let contained = contained::prepare(plan.home, &pod, plan.objects)?;
-    let uid = pod.uid().to_owned();
+    let uid = Uid::of_pod(&pod).map_err(state::Error::from)?;
     let namespaces = choose_namespaces(&pod, &network, ids.is_some());
     let document = write_launch(plan, pod, &images, &network, contained.as_ref())?;
     let sockets = Sockets::open(plan.first)?;
@@ -353,5 +353,5 @@ fn hear_ready(
         [] => format!("its supervisor ended unexpectedly ({:?})", supervisor.wait()),
         words => String::from_utf8_lossy(words).into_owned(),
     };
-    Err(Error::Sandbox { pod: dir.name.clone(), message })
+    Err(Error::Sandbox { pod: dir.name.to_string(), message })
 }

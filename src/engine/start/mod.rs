@@ -25,11 +25,13 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
+use podctl_images::Store;
 use podctl_runtime::start_trace;
 
 use self::launch::{Plan, launch};
 use super::sweep;
 use crate::{
+    manifest::{self, CheckedPod},
     network,
     sandbox::Objects,
     state::{Home, Liveness, PodDir},
@@ -46,14 +48,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// [`Error`]; nothing of the pod is left behind then.
 pub fn start(
     home: &Home,
-    mut pod: Pod,
+    pod: CheckedPod,
     objects: Objects,
     options: &Options,
     first: Option<&Request>,
 ) -> Result<Started, Error> {
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".into());
-    let dir = home.pod(&namespace, &name);
+    manifest::check_objects(&objects.config_maps, &objects.secrets, &objects.services)
+        .map_err(Error::Invalid)?;
+    let mut pod = Pod::from(pod);
+    let dir = home.place_of(&pod)?;
     // An ended pod's record makes room for the new pod of that name, and comes back if there will be none.
     let before = (dir.liveness() == Liveness::Ended).then(|| dir.set_aside()).transpose()?;
     let uid = uuid::Uuid::new_v4().to_string();
@@ -67,7 +70,7 @@ pub fn start(
 
     let plan = Plan { home, dir: &dir, pod: &pod, objects: &objects, options, first };
     let started = match dir.lock()? {
-        None => Err(Error::Exists(name)),
+        None => Err(Error::Exists(dir.name.to_string())),
         Some(lock) => {
             let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
                 write_start_record(&dir, &record)?;
@@ -102,6 +105,15 @@ pub fn start(
 /// # Errors
 /// [`Error`]; one of a pod that lives is [`Error::Exists`].
 pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
-    let StartRecord { pod, objects, options } = read_start_record(dir)?;
+    let StartRecord { pod, mut objects, options } = read_start_record(dir)?;
+    // Where a volume lies is not for a file to say.
+    for volume in objects.claims.values_mut() {
+        *volume = home.volume(&volume.namespace, &volume.name);
+    }
+    let store = Store::open(&home.images())?;
+    for image in objects.images.values_mut() {
+        *image = store.check(image.clone())?;
+    }
+    let pod = manifest::check_pod(pod, None).map_err(Error::Invalid)?;
     start(home, pod, objects, &options, None)
 }

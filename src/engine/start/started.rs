@@ -12,7 +12,7 @@ use nix::{
 use podctl_runtime::Process;
 
 use super::contained;
-use crate::{network::ports::HostPort, state::PodDir};
+use crate::{network::ports::HostPort, pod::Uid, state::PodDir};
 
 /// A pod whose supervisor runs.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Started {
     /// Where its state lies.
     pub dir: PodDir,
     /// The pod's uid.
-    pub uid: String,
+    pub uid: Uid,
     /// What the user should know: what will not work here and why.
     pub warnings: Vec<String>,
     /// Ports of the host that were chosen for it or its Services.

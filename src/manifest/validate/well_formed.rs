@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::super::{Report, typed::entry};
+use crate::pod::identifiers::{SUBDOMAIN, check_label, check_subdomain, is_label};
 
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc')";
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')";
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc')";
 const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345')";
 const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name')";
@@ -35,34 +34,21 @@ pub(in super::super) fn within(
     report.error(path, format!("Invalid value: {value}: {bounds}"));
 }
 
-fn is_label(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !name.is_empty() && name.bytes().all(inner) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// A name that must be given: a label.
+/// Checks a name that must be given: a label.
 pub(super) fn dns_label(name: &str, path: &str, report: &mut Report<'_>) {
-    match name {
-        "" => report.error(path, "Required value"),
-        name if name.len() > 63 => {
-            report.error(path, format!("Invalid value: {name:?}: must be no more than 63 characters"));
-        }
-        name if !is_label(name) => report.error(path, format!("Invalid value: {name:?}: {LABEL}")),
-        _ => {}
-    }
+    named(name, check_label(name), path, report);
 }
 
-/// A name that must be given: labels with dots between them.
+/// Checks a name that must be given: labels with dots between them.
 pub(super) fn dns_subdomain(name: &str, path: &str, report: &mut Report<'_>) {
-    match name {
-        "" => report.error(path, "Required value"),
-        name if name.len() > 253 => {
-            report.error(path, format!("Invalid value: {name:?}: must be no more than 253 characters"));
-        }
-        name if !name.split('.').all(is_label) => {
-            report.error(path, format!("Invalid value: {name:?}: {SUBDOMAIN}"));
-        }
-        _ => {}
+    named(name, check_subdomain(name), path, report);
+}
+
+fn named(name: &str, checked: Result<(), String>, path: &str, report: &mut Report<'_>) {
+    match checked {
+        Err(_) if name.is_empty() => report.error(path, "Required value"),
+        Err(rule) => report.error(path, format!("Invalid value: {name:?}: {rule}")),
+        Ok(()) => {}
     }
 }
 

@@ -1,0 +1,236 @@
+//! Checked names as file names, and back; the removal of what lies beneath a directory of podctl's own.
+//!
+//! A pod's name may have 253 characters and a file's 255 bytes, so what would be too long is cut and told
+//! from others by a digest. The whole name is then in the file itself.
+
+use std::{
+    ffi::{CStr, OsStr},
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    path::Path,
+};
+
+use nix::{
+    dir::{Dir, Type},
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, open, openat, renameat},
+    sys::stat::{Mode, SFlag, fstatat},
+    unistd::{UnlinkatFlags, unlinkat},
+};
+use sha2::{Digest, Sha256};
+
+/// Longest file name that is made of names, in bytes; leaves room for what is added, such as `.json.new123`.
+const LONGEST: usize = 200;
+/// Bytes that are kept of one that is longer.
+const KEPT: usize = 150;
+/// Stands between what is kept and the digest; no name has it.
+const CUT: char = '~';
+
+/// Returns the file name for names that belong together, `NAMESPACE_NAME`.
+pub(super) fn file_name(parts: &[&str]) -> String {
+    let whole = parts.join("_");
+    if whole.len() <= LONGEST {
+        return whole;
+    }
+    let digest = Sha256::digest(&whole);
+    let digest: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    // All of it is ASCII, for the names are.
+    format!("{}{CUT}{digest}", &whole[..KEPT])
+}
+
+/// Whether a file name does not tell the whole name.
+pub(super) fn is_cut(file_name: &str) -> bool {
+    file_name.contains(CUT)
+}
+
+/// Opens a directory that is the last part of a path, and not through a link that stands in its place.
+/// `None` when there is none.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn open_directory(path: &Path) -> io::Result<Option<OwnedFd>> {
+    let Some((parent, name)) = open_parent(path)? else { return Ok(None) };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(&parent, name, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes what the path names, a directory with all that is in it; it need not be there. Links are removed
+/// and not followed, and no nesting is too deep.
+///
+/// # Errors
+/// Of the first thing that could not be removed; the others may be gone.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let Some((parent, name)) = open_parent(path)? else { return Ok(()) };
+    match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(e) => return Err(e.into()),
+    }
+    if let Some(directory) = open_directory(path)? {
+        empty_directory(&directory)?;
+    }
+    ignore_missing(unlinkat(&parent, name, UnlinkatFlags::RemoveDir))
+}
+
+/// Removes everything in an open directory. Directories in it that are not empty are moved up beside the
+/// others before they are emptied: containers nest deeper than there are descriptors, and than a stack is.
+///
+/// # Errors
+/// As [`remove_tree`].
+pub fn empty_directory(top: &OwnedFd) -> io::Result<()> {
+    let mut moved = 0_u64;
+    let mut left = directories_left(top, top, &mut moved)?;
+    while let Some(name) = left.pop() {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = match openat(top, name.as_os_str(), flags, Mode::empty()) {
+            Err(Errno::ENOENT) => continue,
+            directory => directory?,
+        };
+        left.extend(directories_left(top, &directory, &mut moved)?);
+        ignore_missing(unlinkat(top, name.as_os_str(), UnlinkatFlags::RemoveDir))?;
+    }
+    Ok(())
+}
+
+/// Removes what can be removed at once from `directory`; moves what is left of it up to `top`, and returns
+/// the names that it has there.
+fn directories_left(
+    top: &OwnedFd,
+    directory: &OwnedFd,
+    moved: &mut u64,
+) -> io::Result<Vec<std::ffi::OsString>> {
+    let is_top = std::ptr::eq(top, directory);
+    let mut left = Vec::new();
+    for entry in Dir::from_fd(directory.try_clone()?)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        if !is_directory(directory, name, entry.file_type())? {
+            ignore_missing(unlinkat(directory, name, UnlinkatFlags::NoRemoveDir))?;
+            continue;
+        }
+        match unlinkat(directory, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) if is_top => {
+                left.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+            }
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => left.push(move_up(directory, name, top, moved)?),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(left)
+}
+
+fn is_directory(directory: &OwnedFd, name: &CStr, known: Option<Type>) -> io::Result<bool> {
+    match known {
+        Some(kind) => Ok(kind == Type::Directory),
+        // Not every file system says so in its listings.
+        None => {
+            let stat = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+            Ok(SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) == SFlag::S_IFDIR)
+        }
+    }
+}
+
+/// Moves a directory up to `top` under a name that nothing has there.
+fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, moved: &mut u64) -> io::Result<std::ffi::OsString> {
+    loop {
+        *moved += 1;
+        let new = format!(".removed-{}-{moved}", std::process::id());
+        match renameat(from, name, top, new.as_str()) {
+            Ok(()) => return Ok(new.into()),
+            // A container has a directory or file of that name.
+            Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn ignore_missing(done: nix::Result<()>) -> io::Result<()> {
+    match done {
+        Err(Errno::ENOENT) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// The directory above, open, and the last part of the path; `None` when there is no such directory.
+fn open_parent(path: &Path) -> io::Result<Option<(OwnedFd, &OsStr)>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no last part"));
+    };
+    match open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty()) {
+        Ok(parent) => Ok(Some((parent, name))),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Opens a file that is the last part of a path, not through a link that stands in its place.
+///
+/// # Errors
+/// Those of openat(2).
+pub(super) fn open_file(path: &Path) -> io::Result<File> {
+    let Some((parent, name)) = open_parent(path)? else {
+        return Err(io::Error::from(Errno::ENOENT));
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(&parent, name, flags, Mode::empty())?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn long_names_have_file_names_of_their_own() {
+        let (one, other) = ("a".repeat(253), format!("{}b", "a".repeat(252)));
+        assert_eq!(file_name(&["default", "web"]), "default_web");
+        assert!(file_name(&["default", &one]).len() <= LONGEST);
+        assert_ne!(file_name(&["default", &one]), file_name(&["default", &other]));
+        assert!(is_cut(&file_name(&["default", &one])) && !is_cut("default_web"));
+    }
+
+    #[test]
+    fn a_tree_is_removed_without_leaving_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, outside) = (dir.path().join("tree"), dir.path().join("outside"));
+        fs::create_dir_all(tree.join("a/b/c/d")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("kept"), "").unwrap();
+        fs::write(tree.join("a/file"), "").unwrap();
+        symlink(&outside, tree.join("a/link")).unwrap();
+        // A name that the removal itself would choose.
+        fs::create_dir_all(tree.join(format!(".removed-{}-1/x", std::process::id()))).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists() && outside.join("kept").exists());
+        remove_tree(&tree).unwrap();
+
+        symlink(&outside, &tree).unwrap();
+        assert!(open_directory(&tree).is_err(), "a link is no directory of ours");
+        remove_tree(&tree).unwrap();
+        assert!(!tree.is_symlink() && outside.join("kept").exists());
+    }
+
+    #[test]
+    fn no_nesting_is_too_deep_to_be_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut at: OwnedFd = File::open(&tree).unwrap().into();
+        for _ in 0..5000 {
+            nix::sys::stat::mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
+            at = openat(&at, "d", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        }
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+    }
+}
