@@ -18,7 +18,7 @@ use super::{Engine, Error, Watch, refresh, shown, start::find_host_ip, sweep};
 use crate::{
     manifest::{Diagnostic, Manifest, Source, generated_name},
     network::{Seen, kept_services},
-    pod::default_pull_policy,
+    pod::{InvalidName, Namespace, ObjectName, default_pull_policy},
     state::{self, Home, Kept, Liveness, PodDir},
     wire::{self, Options, Reply, Request},
 };
@@ -60,6 +60,12 @@ impl From<state::Error> for ObjectError {
             }
             other => ObjectError::Engine(other.into()),
         }
+    }
+}
+
+impl From<InvalidName> for ObjectError {
+    fn from(error: InvalidName) -> ObjectError {
+        ObjectError::Engine(error.into())
     }
 }
 
@@ -123,11 +129,11 @@ impl Engine {
     /// Every namespace that is kept or in use, and `default`.
     pub(crate) fn namespace_names(&self) -> Result<Vec<String>> {
         let mut all = self.home.namespaces()?;
-        all.extend(self.home.pods()?.into_iter().map(|dir| dir.namespace.to_string()));
-        all.push("default".into());
+        all.extend(self.home.pods()?.into_iter().map(|dir| dir.namespace));
+        all.push(Namespace::default());
         all.sort();
         all.dedup();
-        Ok(all)
+        Ok(all.into_iter().map(String::from).collect())
     }
 
     /// Checks an object as one of a manifest, and gives it with its defaults.
@@ -237,6 +243,7 @@ impl Engine {
         grace: Option<Duration>,
     ) -> Result<()> {
         let home = &self.home;
+        let (space, own) = (Namespace::parse(namespace)?, ObjectName::parse(name)?);
         let found = match kind {
             "Pod" => {
                 let dir = pod_dir(home, namespace, name)?;
@@ -246,10 +253,10 @@ impl Engine {
                 super::request(home, &dir, grace)?;
                 true
             }
-            "ConfigMap" => home.forget::<ConfigMap>(namespace, name)?,
-            "Secret" => home.forget::<Secret>(namespace, name)?,
+            "ConfigMap" => home.forget::<ConfigMap>(&space, &own)?,
+            "Secret" => home.forget::<Secret>(&space, &own)?,
             "Service" => {
-                let found = home.forget::<Service>(namespace, name)?;
+                let found = home.forget::<Service>(&space, &own)?;
                 let seen = self.list_services(Some(namespace))?;
                 if !found && seen.iter().any(|s| s.service.metadata.name.as_deref() == Some(name)) {
                     return Err(ObjectError::Refused(
@@ -301,7 +308,7 @@ impl Engine {
                 }
             }
         }
-        home.forget_namespace(name)?;
+        home.forget_namespace(&Namespace::parse(name)?)?;
         Ok(())
     }
 
@@ -309,37 +316,29 @@ impl Engine {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let namespace: NamespaceObject =
             serde_json::from_value(object.clone()).map_err(|e| ObjectError::Refused(e.to_string()))?;
-        let is_label = |text: &str| {
-            let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-            (1..=63).contains(&text.len())
-                && text.bytes().all(legal)
-                && !text.starts_with('-')
-                && !text.ends_with('-')
-        };
-        if !is_label(name) {
-            let message = format!(
-                "Invalid value: {name:?}: a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character"
-            );
+        if let Err(wrong) = Namespace::parse(name) {
+            let message = format!("Invalid value: {name:?}: {}", wrong.reason);
             return Err(ObjectError::Unchangeable { field: "metadata.name".into(), message });
         }
         if dry {
             return Ok(finish_namespace(to_value(&namespace)));
         }
-        self.home.keep(name, namespace)?;
+        self.home.keep(&Namespace::parse(name)?, namespace)?;
         namespace_value(&self.home, name)
     }
 
     fn keep_new<T: Kept + Clone>(&self, namespace: &str, object: &T, dry: bool) -> Result<Value> {
-        let name = object.metadata().name.clone().unwrap_or_default();
-        match self.home.object::<T>(namespace, &name)? {
+        let name = ObjectName::of_object(object.metadata())?;
+        match self.home.object::<T>(&Namespace::parse(namespace)?, &name)? {
             Some(_) => Err(ObjectError::Exists),
             None => self.keep_object(namespace, object, dry),
         }
     }
 
     fn keep_changed<T: Kept + Clone>(&self, namespace: &str, object: &T, dry: bool) -> Result<Value> {
-        let name = object.metadata().name.clone().unwrap_or_default();
-        let Some(known) = self.home.object::<T>(namespace, &name)? else { return Err(ObjectError::NotFound) };
+        let name = ObjectName::of_object(object.metadata())?;
+        let known = self.home.object::<T>(&Namespace::parse(namespace)?, &name)?;
+        let Some(known) = known else { return Err(ObjectError::NotFound) };
         let (before, after) = (to_value(&known), to_value(object));
         if before["immutable"] == true {
             for field in ["data", "binaryData", "immutable"] {
@@ -356,11 +355,11 @@ impl Engine {
         if dry {
             return Ok(to_value(object));
         }
-        self.home.keep(namespace, object.clone())?;
-        let name = object.metadata().name.clone().unwrap_or_default();
-        let kept = self.home.object::<T>(namespace, &name)?.ok_or(ObjectError::NotFound)?;
+        let (namespace, name) = (Namespace::parse(namespace)?, ObjectName::of_object(object.metadata())?);
+        self.home.keep(&namespace, object.clone())?;
+        let kept = self.home.object::<T>(&namespace, &name)?.ok_or(ObjectError::NotFound)?;
         let value = to_value(&kept);
-        refresh::tell_pods(&self.home, namespace, kept);
+        refresh::tell_pods(&self.home, &namespace, kept);
         Ok(value)
     }
 
@@ -373,14 +372,14 @@ impl Engine {
         if dry {
             return Ok(to_value(&service));
         }
-        let name = service.metadata.name.clone().unwrap_or_default();
-        self.home.keep(namespace, service)?;
+        let (namespace, name) = (Namespace::parse(namespace)?, ObjectName::of_object(&service.metadata)?);
+        self.home.keep(&namespace, service)?;
         if let Some(wrong) = kept_services::publish(&self.home).first() {
             return Err(ObjectError::Refused(wrong.clone()));
         }
         // The network takes it up.
         kept_services::present(&self.home).map_err(refused)?;
-        Ok(to_value(&self.home.object::<Service>(namespace, &name)?.ok_or(ObjectError::NotFound)?))
+        Ok(to_value(&self.home.object::<Service>(&namespace, &name)?.ok_or(ObjectError::NotFound)?))
     }
 
     /// A pod's metadata may change; of what runs already, its spec stays.
@@ -434,15 +433,18 @@ fn pod_dirs(home: &Home, namespace: Option<&str>) -> Result<Vec<PodDir>> {
 }
 
 fn pod_dir(home: &Home, namespace: &str, name: &str) -> Result<PodDir> {
-    Ok(home.pod(namespace, name))
+    Ok(home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?))
 }
 
 fn volume_dir(home: &Home, namespace: &str, name: &str) -> Result<state::VolumeDir> {
-    Ok(home.volume(namespace, name))
+    Ok(home.volume(&Namespace::parse(namespace)?, &ObjectName::parse(name)?))
 }
 
 fn kept_values<T: Kept>(home: &Home, namespace: Option<&str>) -> Result<Vec<Value>> {
-    let namespaces = namespace.map_or_else(|| home.namespaces(), |n| Ok(vec![n.to_owned()]))?;
+    let namespaces = match namespace {
+        Some(namespace) => vec![Namespace::parse(namespace)?],
+        None => home.namespaces()?,
+    };
     let mut all = Vec::new();
     for namespace in namespaces {
         all.extend(home.objects::<T>(&namespace)?.iter().map(to_value));
@@ -451,7 +453,7 @@ fn kept_values<T: Kept>(home: &Home, namespace: Option<&str>) -> Result<Vec<Valu
 }
 
 fn namespace_value(home: &Home, name: &str) -> Result<Value> {
-    let kept = home.object::<NamespaceObject>(name, name)?;
+    let kept = home.object::<NamespaceObject>(&Namespace::parse(name)?, &ObjectName::parse(name)?)?;
     let plain = || NamespaceObject {
         metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         ..NamespaceObject::default()

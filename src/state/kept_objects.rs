@@ -18,7 +18,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Error, Home,
-    file_names::{file_name, open_file},
+    file_names::{file_name, open_file, remove_tree},
 };
 use crate::pod::{Namespace, ObjectName};
 
@@ -113,12 +113,9 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn forget_namespace(&self, namespace: &str) -> Result<(), Error> {
-        let path = self.data.join("objects").join(namespace);
-        match fs::remove_dir_all(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(e)),
-            _ => Ok(()),
-        }
+    pub fn forget_namespace(&self, namespace: &Namespace) -> Result<(), Error> {
+        let path = self.data.join("objects").join(namespace.as_str());
+        remove_tree(&path).map_err(Error::io("remove", &path))
     }
 }
 
