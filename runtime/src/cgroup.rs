@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{AccessFlags, Pid, access};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
-use crate::device_filter;
+use crate::device_filter::{self, DeviceFilter};
 use crate::error::Error;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -238,14 +238,14 @@ impl Cgroup {
         Ok(missing)
     }
 
-    /// Lets its processes open and make only the devices of this list, whose last rule that fits decides. Gives whether
-    /// the kernel sees to that: it may not let this process filter.
-    pub fn restrict_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<bool, Error> {
+    /// Lets its processes open and make only the devices of the filter's list. Gives whether the kernel sees to that: it may
+    /// not let this process filter.
+    pub fn restrict_devices(&self, filter: &DeviceFilter) -> Result<bool, Error> {
         let Some(dir) = self.file("devices", "").filter(|_| matches!(self.place, CgroupParent::V1(_))) else {
-            let attached = self.directory.as_ref().map(|cgroup| device_filter::attach(cgroup, rules));
+            let attached = self.directory.as_ref().map(|cgroup| filter.attach(cgroup));
             return Ok(matches!(attached, Some(Ok(()))));
         };
-        for rule in rules {
+        for rule in &filter.rules {
             let path = dir.join(if rule.allow() { "devices.allow" } else { "devices.deny" });
             match fs::write(&path, device_line(rule)) {
                 // The cgroup above may not have it either.

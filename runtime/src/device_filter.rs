@@ -2,6 +2,7 @@
 //! kernel's, since cgroups of version 2 have no files for it. Documentation: kernel `admin-guide/cgroup-v2`, "Device
 //! controller"; `bpf(2)`; the layout of the program's only argument is `struct bpf_cgroup_dev_ctx` of linux/bpf.h.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
@@ -13,10 +14,35 @@ const MKNOD: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
 
-/// Attaches a program that keeps to the list. Those of cgroups above stay in force: a device has to be allowed by all.
-pub(crate) fn attach(cgroup: &OwnedFd, rules: &[LinuxDeviceCgroup]) -> Sys<()> {
-    let program = sys::load_device_program(&compile(rules))?;
-    sys::attach_device_program(cgroup.as_raw_fd(), program.as_raw_fd())
+/// A list of devices, for any number of cgroups: the kernel checks and compiles its program once, at the first.
+#[derive(Debug)]
+pub struct DeviceFilter {
+    pub(crate) rules: Vec<LinuxDeviceCgroup>,
+    program: OnceCell<OwnedFd>,
+}
+
+impl DeviceFilter {
+    /// The filter of that list, whose last rule that fits decides.
+    pub fn new(rules: &[LinuxDeviceCgroup]) -> DeviceFilter {
+        DeviceFilter { rules: rules.to_vec(), program: OnceCell::new() }
+    }
+
+    /// Whether it is that list's.
+    pub fn is_of(&self, rules: &[LinuxDeviceCgroup]) -> bool {
+        self.rules == rules
+    }
+
+    /// Makes the program decide for a cgroup. Those of cgroups above stay in force: a device has to be allowed by all.
+    pub(crate) fn attach(&self, cgroup: &OwnedFd) -> Sys<()> {
+        let program = match self.program.get() {
+            Some(program) => program,
+            None => {
+                let loaded = sys::load_device_program(&compile(&self.rules))?;
+                self.program.get_or_init(|| loaded)
+            }
+        };
+        sys::attach_device_program(cgroup.as_raw_fd(), program.as_raw_fd())
+    }
 }
 
 /// Whether the kernel takes such programs from this process.

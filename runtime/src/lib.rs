@@ -27,6 +27,7 @@ mod userns;
 
 pub use cgroup::{Cgroup, CgroupParent, CgroupStats};
 pub use container::{Container, Created, Entering, Rootfs, Stdio, create, exec};
+pub use device_filter::DeviceFilter;
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings, grant_command};
 pub use mounts::OWN as OWN_MOUNT;

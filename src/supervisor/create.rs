@@ -7,8 +7,10 @@ use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
 };
-use oci_spec::runtime::Spec;
-use podctl_runtime::{Cgroup, Created, StartError, Stdio, create, seccomp::Program, start_trace as steps};
+use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
+use podctl_runtime::{
+    Cgroup, Created, DeviceFilter, StartError, Stdio, create, seccomp::Program, start_trace as steps,
+};
 
 use super::{Live, Supervisor, TRACED, poll::Source, writable_layer::Layer};
 use crate::{
@@ -34,12 +36,16 @@ pub(super) struct Making {
 }
 
 /// What has been compiled: most containers of a pod have the same.
-pub(super) struct Filters(Vec<(sandbox::Filter, Rc<Program>)>);
+#[derive(Default)]
+pub(super) struct Filters {
+    calls: Vec<(sandbox::Filter, Rc<Program>)>,
+    devices: Vec<Rc<DeviceFilter>>,
+}
 
 impl Filters {
     /// Those that need no more than the pod; others are compiled when they are wanted.
     pub(super) fn of(pod: &Pod) -> Filters {
-        let mut filters = Filters(Vec::new());
+        let mut filters = Filters::default();
         for filter in pod.containers().filter_map(|container| sandbox::default_filter(pod, container)) {
             // One that cannot be compiled says so when its container is made.
             let _ = filters.compiled(&filter);
@@ -48,12 +54,21 @@ impl Filters {
     }
 
     fn compiled(&mut self, filter: &sandbox::Filter) -> Result<Rc<Program>, podctl_runtime::Error> {
-        if let Some((_, program)) = self.0.iter().find(|(known, _)| known == filter) {
+        if let Some((_, program)) = self.calls.iter().find(|(known, _)| known == filter) {
             return Ok(program.clone());
         }
         let program = Rc::new(filter.compiled()?);
-        self.0.push((filter.clone(), program.clone()));
+        self.calls.push((filter.clone(), program.clone()));
         Ok(program)
+    }
+
+    fn of_devices(&mut self, rules: &[LinuxDeviceCgroup]) -> Rc<DeviceFilter> {
+        let known = self.devices.iter().find(|filter| filter.is_of(rules)).cloned();
+        known.unwrap_or_else(|| {
+            let filter = Rc::new(DeviceFilter::new(rules));
+            self.devices.push(filter.clone());
+            filter
+        })
     }
 }
 
@@ -235,14 +250,13 @@ impl Supervisor {
                 cgroup.kill_as_a_group().map_err(|e| broken("set resource limits", &e))?;
                 if let Some(resources) = prepared.spec.linux().as_ref().and_then(|l| l.resources().as_ref()) {
                     cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
-                    let devices = resources.devices().as_deref().unwrap_or_default();
-                    if self.sandbox.device_cgroup
-                        && !cgroup.restrict_devices(devices).map_err(|e| broken("restrict devices", &e))?
-                    {
-                        return Err(broken(
-                            "restrict devices",
-                            &"the kernel takes no device filter any more",
-                        ));
+                    if self.sandbox.device_cgroup {
+                        let rules = resources.devices().as_deref().unwrap_or_default();
+                        let restricted = cgroup.restrict_devices(&self.filters.of_devices(rules));
+                        if !restricted.map_err(|e| broken("restrict devices", &e))? {
+                            let why = "the kernel takes no device filter any more";
+                            return Err(broken("restrict devices", &why));
+                        }
                     }
                 }
                 Some(cgroup)

@@ -3,7 +3,7 @@
 use std::fs;
 
 use k8s_openapi::api::core::v1::Pod;
-use podctl_runtime::{Cgroup, CgroupParent};
+use podctl_runtime::{Cgroup, CgroupParent, DeviceFilter};
 
 use super::Failure;
 use crate::{
@@ -54,7 +54,8 @@ pub(super) fn make(
     fs::write(dir.cgroups_file(), paths.join("\n"))?;
     own.apply(&cgroup_limits::of_pod(&spec)?)?;
     // Tried here: a container that finds out for itself could have made nodes by then.
-    let restricts_devices = !sandbox::in_user_namespace() && own.restrict_devices(&sandbox::all_devices())?;
+    let all = DeviceFilter::new(&sandbox::all_devices());
+    let restricts_devices = !sandbox::in_user_namespace() && own.restrict_devices(&all)?;
     let parent = own.divide()?;
     Ok((Some(PodCgroup { own, parent, restricts_devices }), warning))
 }
