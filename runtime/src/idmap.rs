@@ -1,12 +1,15 @@
 //! Which ids of the host a user namespace gets: the caller's own as 0, then its whole subordinate range.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, Uid, User, getegid, geteuid};
 
 use crate::error::Error;
+use crate::sys;
 
 /// One range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +45,8 @@ impl IdMappings {
         let reason = if uids.is_empty() || gids.is_empty() {
             let mend = grant_command(&who).map(|command| format!(" ({command})")).unwrap_or_default();
             format!("user {who} has no range in /etc/subuid and /etc/subgid{mend}")
-        } else if !uid.is_root()
-            && (find_program("newuidmap").is_none() || find_program("newgidmap").is_none())
-        {
-            "newuidmap and newgidmap are not installed (package uidmap or shadow-utils)".to_owned()
+        } else if let Some(problem) = ["newuidmap", "newgidmap"].into_iter().find_map(mapper_problem) {
+            problem
         } else {
             mappings.uids.extend(stack(&uids));
             mappings.gids.extend(stack(&gids));
@@ -186,6 +187,38 @@ fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/bin".into(), "/bin".into(), "/usr/sbin".into()]);
     places.map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+/// Returns why this user's ids cannot be mapped by that program: it takes privileges that it may not have, or not get here.
+fn mapper_problem(name: &str) -> Option<String> {
+    use caps::Capability::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
+    if geteuid().is_root() {
+        return None;
+    }
+    let Some(path) = find_program(name) else {
+        return Some(format!("{name} is not installed (package uidmap or shadow-utils)"));
+    };
+    let shown = path.display();
+    let mode = fs::metadata(&path).map_or(0, |found| if found.uid() == 0 { found.mode() } else { 0 });
+    let (set_uid, file_capabilities) =
+        (mode & 0o4000 != 0, sys::has_attribute(&path, c"security.capability"));
+    if !set_uid && !file_capabilities {
+        return Some(format!("{shown} has neither set-uid nor capabilities (chmod u+s {shown})"));
+    }
+    if nix::sys::prctl::get_no_new_privs().unwrap_or(false) {
+        return Some(format!(
+            "no_new_privs is set, under which {name} gets no privileges (allowPrivilegeEscalation, or no-new-privileges of the container around podctl)"
+        ));
+    }
+    if statvfs(&path).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOSUID)) {
+        return Some(format!("{shown} lies on a file system that is mounted nosuid"));
+    }
+    let is_bound = |capability| !caps::has_cap(None, caps::CapSet::Bounding, capability).unwrap_or(true);
+    // Root that is no owner of the namespace needs it; who has file capabilities still is the user.
+    let needed = [CAP_SETUID, CAP_SETGID, CAP_SYS_ADMIN];
+    let needed = if file_capabilities { &needed[..2] } else { &needed[..] };
+    let missing = needed.iter().find(|capability| is_bound(**capability))?;
+    Some(format!("the container around podctl has no {missing}, without which {name} maps nothing"))
 }
 
 fn run_mapper(program: &'static str, pid: Pid, mappings: &[IdMapping]) -> Result<Child, Error> {

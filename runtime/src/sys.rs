@@ -459,6 +459,14 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Sys<()> {
     call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0).map(drop)
 }
 
+/// Whether a file has an extended attribute of that name.
+pub(crate) fn has_attribute(path: &std::path::Path, name: &CStr) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
+    call!(libc::SYS_getxattr, path.as_ptr(), name.as_ptr(), ptr::null_mut::<u8>(), 0)
+        .is_ok_and(|length| length > 0)
+}
+
 /// Gives the process a session keyring of its own, empty: that of whoever started the caller stays behind.
 pub(crate) fn new_session_keyring() -> Sys<()> {
     const JOIN_SESSION_KEYRING: libc::c_int = 1;

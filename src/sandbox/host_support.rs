@@ -10,6 +10,11 @@ use crate::manifest::{Severity, sysctls_of_host};
 /// A field's path, how bad it is, and why.
 pub type Unmet = (String, Severity, String);
 
+/// Names of the capabilities that containers have by default, but not where this process is root.
+pub fn missing_capabilities() -> Vec<String> {
+    security_context::missing_capabilities().iter().map(ToString::to_string).collect()
+}
+
 /// All that cannot be honoured here.
 pub fn unmet(pod: &Pod) -> Vec<Unmet> {
     let mut found = Vec::new();

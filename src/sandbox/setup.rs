@@ -12,6 +12,7 @@ use std::{
 
 use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use nix::{
+    errno::Errno,
     mount::{MsFlags, mount},
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
@@ -45,6 +46,8 @@ pub struct Sandbox {
     pub profiles: PathBuf,
     /// Whether the containers' cgroups keep devices away from them.
     pub device_cgroup: bool,
+    /// What the user should know about it.
+    pub warnings: Vec<String>,
     /// The PID namespace that all containers share, with shareProcessNamespace.
     pub pid_namespace: Option<PathBuf>,
 }
@@ -87,9 +90,16 @@ pub fn set_up(
     }
 
     let facts = facts(pod)?;
+    let mut warnings = Vec::new();
     if own_network {
-        nix::unistd::sethostname(&facts.hostname)
-            .map_err(Error::step("set the host name to", &facts.hostname))?;
+        match nix::unistd::sethostname(&facts.hostname) {
+            // The filter of a container around podctl, which lets namespaces be made but not named.
+            Err(Errno::EPERM) => warnings.push(format!(
+                "the pod keeps this machine's host name: what is around podctl does not let it set {:?}",
+                facts.hostname
+            )),
+            set => set.map_err(Error::step("set the host name to", &facts.hostname))?,
+        }
     }
     for dir in [data, memory] {
         fs::create_dir_all(dir).map_err(Error::step("make directory", dir))?;
@@ -120,7 +130,7 @@ pub fn set_up(
     let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
     let (layers, memory) = (data.to_owned(), memory.to_owned());
     let (profiles, device_cgroup, pid_namespace) = (PathBuf::new(), false, None);
-    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, pid_namespace })
+    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, warnings, pid_namespace })
 }
 
 impl Sandbox {
@@ -228,5 +238,5 @@ fn loopback_up() -> nix::Result<()> {
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
         libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
     };
-    nix::errno::Errno::result(done).map(drop)
+    Errno::result(done).map(drop)
 }

@@ -77,10 +77,11 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| clear_data(&data))?;
     sandbox.device_cgroup = cgroups.as_ref().is_some_and(|own| own.restricts_devices);
-    let unrestricted = (!sandbox.device_cgroup && !sandbox::in_user_namespace()).then(|| {
-        "no cgroup keeps devices away from containers here: those without privileged cannot make device nodes"
-            .to_owned()
-    });
+    if !sandbox.device_cgroup && !sandbox::in_user_namespace() {
+        let why = "no cgroup keeps devices away from containers here: those without privileged cannot make device nodes";
+        sandbox.warnings.push(why.to_owned());
+    }
+    let warnings = std::mem::take(&mut sandbox.warnings);
     steps::mark(TRACED, "make the pod's cgroup");
 
     let options = lifecycle::Options {
@@ -148,7 +149,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     if let Some(id) = first_id {
         supervisor.serve_connection(id);
     }
-    Ok((supervisor, place.and_then(|j| j.warning).into_iter().chain(warning).chain(unrestricted).collect()))
+    Ok((supervisor, place.and_then(|j| j.warning).into_iter().chain(warning).chain(warnings).collect()))
 }
 
 /// Reads what is to be launched; begins the trace of the start where one is wanted.

@@ -6,6 +6,7 @@ mod common;
 mod environment;
 mod eviction;
 mod resources;
+mod restricted_hosts;
 mod security;
 mod start;
 mod user_namespaces;

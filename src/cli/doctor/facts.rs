@@ -18,6 +18,7 @@ use podctl_runtime::{Cgroup, ExitStatus, IdMappings, grant_command};
 
 use crate::{
     process::{Role, start_role},
+    sandbox::host_support,
     state::Home,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Facts {
     pub release: String,
     pub seccomp: bool,
     pub user: String,
+    /// Capabilities of Docker's default set that root's containers cannot be given.
+    pub missing_capabilities: Vec<String>,
     /// What only an ordinary user's pods need.
     pub rootless: Option<Rootless>,
     /// podctl's data directory.
@@ -61,6 +64,8 @@ pub(super) struct Rootless {
     pub apparmor: bool,
     /// Whether something could be mounted in one.
     pub tried: Result<bool, String>,
+    /// Whether that could be a proc of its own.
+    pub proc: bool,
     /// How many user ids there are, and the warning about them.
     pub ids: Result<(u32, Option<String>), String>,
     /// The command that gives the user ids which nobody has.
@@ -79,6 +84,9 @@ pub(super) struct Cgroups {
     pub available: Result<Vec<&'static str>, String>,
 }
 
+/// Exit code of a role that could mount, but no proc.
+const NO_PROC: i32 = 2;
+
 /// Looks at everything; tries what can only be tried.
 pub(super) fn gather(home: &Home) -> Facts {
     let root = nix::unistd::geteuid().is_root();
@@ -87,6 +95,7 @@ pub(super) fn gather(home: &Home) -> Facts {
     Facts {
         release: text("/proc/sys/kernel/osrelease").unwrap_or_default(),
         seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
+        missing_capabilities: if root { host_support::missing_capabilities() } else { Vec::new() },
         rootless: (!root).then(|| rootless(&user)),
         user,
         data: home.data.clone(),
@@ -121,7 +130,7 @@ fn program(name: &str) -> Option<PathBuf> {
 }
 
 fn rootless(user: &str) -> Rootless {
-    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
+    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     let mappings = IdMappings::of_user();
     // Settings say nothing as long as a profile lets this program through: it is tried.
     let tried = IdMappings::of_user().and_then(|(mappings, _)| {
@@ -140,7 +149,8 @@ fn rootless(user: &str) -> Rootless {
         clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
         namespaces: number("/proc/sys/user/max_user_namespaces"),
         apparmor: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1),
-        tried: tried.map(|status| status == ExitStatus::Code(0)).map_err(|e| e.to_string()),
+        proc: !matches!(tried, Ok(ExitStatus::Code(NO_PROC))),
+        tried: tried.map(|status| matches!(status, ExitStatus::Code(0 | NO_PROC))).map_err(|e| e.to_string()),
         grant: grant_command(user),
         ids: mappings
             .map(|(mappings, warning)| (mappings.uids.iter().map(|m| m.size).sum(), warning))
@@ -221,5 +231,11 @@ pub(crate) fn try_namespaces() -> i32 {
     let none = None::<&str>;
     let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
     let done = private.and_then(|()| mount(Some("try"), "/tmp", Some("tmpfs"), MsFlags::empty(), none));
-    i32::from(done.is_err())
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let proc = || mount(Some("proc"), "/tmp", Some("proc"), flags, none);
+    match done.map(|()| proc().is_err()) {
+        Ok(false) => 0,
+        Ok(true) => NO_PROC,
+        Err(_) => 1,
+    }
 }

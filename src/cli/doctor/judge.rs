@@ -25,6 +25,9 @@ fn broken(name: &'static str, found: impl Into<String>, mend: impl Into<String>)
 /// Every check, in the order in which a start needs them.
 pub(super) fn checks(facts: &Facts) -> Vec<Check> {
     let mut all = vec![linux(facts), seccomp(facts)];
+    if !facts.missing_capabilities.is_empty() {
+        all.push(capabilities(&facts.missing_capabilities));
+    }
     if let Some(rootless) = &facts.rootless {
         all.extend([user_namespaces(rootless), subordinate_ids(rootless), mappers(rootless)]);
     }
@@ -61,6 +64,15 @@ fn seccomp(facts: &Facts) -> Check {
     }
 }
 
+fn capabilities(missing: &[String]) -> Check {
+    let names: Vec<String> = missing.iter().map(|name| format!("--cap-add {name}")).collect();
+    degraded(
+        "capabilities",
+        format!("containers run without {}, which podctl itself does not have", missing.join(", ")),
+        format!("start the container around podctl with --privileged, or with {}", names.join(" ")),
+    )
+}
+
 fn user_namespaces(facts: &Rootless) -> Check {
     const NAME: &str = "user namespaces";
     if facts.clone == Some(0) {
@@ -71,6 +83,11 @@ fn user_namespaces(facts: &Rootless) -> Check {
         return broken(NAME, "none are allowed", "sudo sysctl -w user.max_user_namespaces=28633");
     }
     match &facts.tried {
+        Ok(true) if !facts.proc => broken(
+            NAME,
+            "no proc can be mounted in one: that of the container around podctl is masked",
+            "start that container with --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (Podman), or procMount: Unmasked and hostUsers: false (Kubernetes)",
+        ),
         Ok(true) => ok(NAME, "this user may make them"),
         _ if facts.apparmor => broken(
             NAME,

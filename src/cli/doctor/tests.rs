@@ -14,11 +14,13 @@ fn laptop() -> Facts {
         release: "6.12.9-amd64".into(),
         seccomp: true,
         user: "ann".into(),
+        missing_capabilities: Vec::new(),
         rootless: Some(Rootless {
             clone: Some(1),
             namespaces: Some(28_633),
             apparmor: false,
             tried: Ok(true),
+            proc: true,
             ids: Ok((65_537, None)),
             grant: Some("usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann".into()),
             mappers: ["newuidmap", "newgidmap"]
@@ -98,6 +100,11 @@ fn cases() -> Vec<(&'static str, Facts)> {
         ("no user namespaces for users", rootless(|r| r.clone = Some(0))),
         ("no user namespaces", rootless(|r| r.namespaces = Some(0))),
         ("a sandbox around podctl", rootless(|r| r.tried = Ok(false))),
+        ("a container with masked paths around podctl", rootless(|r| r.proc = false)),
+        (
+            "root with few capabilities",
+            with(|f| (f.rootless, f.missing_capabilities) = (None, vec!["NET_RAW".into(), "MKNOD".into()])),
+        ),
         (
             "mappers without rights and few ids",
             rootless(|r| {
