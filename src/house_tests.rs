@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("process", ""),
     ("archive", ""),
     ("state", "pod"),
-    ("logs", "state"),
+    ("logs", "pod state"),
     ("sandbox", "pod manifest state"),
     ("wire", "archive lifecycle logs sandbox state"),
     ("network", "pod process state wire"),
