@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    engine::{start::find_host_ip, sweep},
+    engine::{refresh, start::find_host_ip, sweep},
     manifest::{self, Manifest, Named, Source},
     pod::ObjectName,
     state::{self, Home, Kept},
@@ -209,8 +209,8 @@ pub(super) fn delete(
     let names = names.iter().map(|name| ObjectName::parse(name)).collect::<Result<Vec<_>, _>>()?;
     for name in &names {
         let gone = match kind {
-            Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
-            Kind::Secret => home.forget::<Secret>(namespace, name)?,
+            Kind::ConfigMap => forget_kept::<ConfigMap>(home, namespace, name)?,
+            Kind::Secret => forget_kept::<Secret>(home, namespace, name)?,
             Kind::Claim => remove_volume(home, namespace, name)?,
             Kind::Service => services::forget(home, namespace, name)?,
             Kind::Endpoints | Kind::EndpointSlice => {
@@ -227,6 +227,15 @@ pub(super) fn delete(
     Ok(0)
 }
 
+/// Forgets an object, and tells the pods that refer to it; says whether there was one.
+fn forget_kept<T: Kept>(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
+    let gone = home.forget::<T>(namespace, name)?;
+    if gone {
+        refresh::tell_pods_of_removal::<T>(home, namespace.as_str(), name.as_str());
+    }
+    Ok(gone)
+}
+
 /// Forgets the ConfigMaps, Secrets and Services among what files name; says how many there were. Claims stay: what is
 /// in their volumes is not in the files.
 pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, Error> {
@@ -240,9 +249,9 @@ pub(super) fn forget(home: &Home, named: &[Named], dry: bool) -> Result<usize, E
         };
         if known && !dry {
             match kind {
-                Kind::ConfigMap => home.forget::<ConfigMap>(namespace, name)?,
+                Kind::ConfigMap => forget_kept::<ConfigMap>(home, namespace, name)?,
                 Kind::Service => services::forget(home, namespace, name)?,
-                _ => home.forget::<Secret>(namespace, name)?,
+                _ => forget_kept::<Secret>(home, namespace, name)?,
             };
         }
         if known {

@@ -35,7 +35,7 @@ use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
-    pod::{InvalidName, Namespace, ObjectName},
+    pod::{InvalidName, Namespace, ObjectName, image_volumes},
     sandbox::{Objects, host_support},
     state::{self, Home, Liveness},
     wire::{Options, Request},
@@ -198,6 +198,7 @@ impl Engine {
         let mut warnings: Vec<String> = new.map(|d| format!("{}: {}", d.path, d.message)).collect();
         warnings.extend(unmet(&pod)?);
         apparmor::load_profile();
+        allow_sysctls(&pod, options)?;
         let objects = self.gather(&pod, from, options.progress)?;
         let started = start::start(&self.home, pod, objects, options, first);
         let mut started = started.map_err(|e| match e {
@@ -210,12 +211,9 @@ impl Engine {
 
     /// What the pod refers to; the images of its volumes are pulled where their policy says so.
     fn gather(&self, pod: &Pod, from: [&Manifest; 2], progress: bool) -> Result<Objects, Error> {
-        for volume in gather::image_volumes(pod) {
-            let failed =
-                |source| Error::Volume { volume: volume.volume, image: volume.image.clone(), source };
-            if let Err(e) = self.have(&volume.image, &volume.policy, progress) {
-                return Err(failed(e));
-            }
+        for volume in image_volumes(pod) {
+            // One that cannot be had now is asked for again by the pod, whose status then says why.
+            let _ = self.have(&volume.image, &volume.policy, progress);
         }
         Ok(gather::gather(&self.home, pod, from)?)
     }
@@ -265,6 +263,25 @@ impl Engine {
 
 fn initialised() -> Result<(), Error> {
     if crate::process::is_initialised() { Ok(()) } else { Err(Error::NotInitialised) }
+}
+
+/// Variable that allows unsafe sysctls for every door, as `run --allowed-unsafe-sysctls` does for one run.
+const ALLOWED_UNSAFE_SYSCTLS: &str = "PODCTL_ALLOWED_UNSAFE_SYSCTLS";
+
+/// Refuses a pod with a sysctl that neither is safe nor was allowed, as a kubelet does.
+fn allow_sysctls(pod: &Pod, options: &Options) -> Result<(), Error> {
+    let named = std::env::var(ALLOWED_UNSAFE_SYSCTLS).unwrap_or_default();
+    let named = named.split(',').map(str::to_owned);
+    let allowed: Vec<String> = options.allowed_unsafe_sysctls.iter().cloned().chain(named).collect();
+    let found = pod.spec.as_ref().and_then(|spec| manifest::find_forbidden_sysctl(spec, &allowed));
+    let Some((at, name)) = found else { return Ok(()) };
+    Err(Error::Unmet {
+        pod: pod.metadata.name.clone().unwrap_or_default(),
+        field: format!("spec.securityContext.sysctls[{at}].name"),
+        why: format!(
+            "SysctlForbidden: forbidden sysctl: {name:?} not allowlisted; allow it with --allowed-unsafe-sysctls={name}, or {ALLOWED_UNSAFE_SYSCTLS} in the environment"
+        ),
+    })
 }
 
 /// Whether this machine can give what the pod asks for; what it can give in part only is a warning.

@@ -5,6 +5,8 @@ use std::{
     os::fd::AsFd,
 };
 
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
 use crate::{
     manifest::references,
     process::create_memory_file,
@@ -13,14 +15,29 @@ use crate::{
     wire::{self, Request},
 };
 
+/// Tells every living pod of the namespace that refers to the object that it is kept no longer.
+pub fn tell_pods_of_removal<T: Kept>(home: &Home, namespace: &str, name: &str) {
+    let gone = vec![(T::KIND.to_owned(), name.to_owned())];
+    tell_referring::<T>(home, namespace, name, &Objects { gone, ..Objects::default() });
+}
+
 /// Tells every living pod of the namespace that refers to the object. One that cannot be reached has the
 /// old one until it starts again.
 pub fn tell_pods<T: Kept>(home: &Home, namespace: &str, object: T) {
     let name = object.metadata().name.clone().unwrap_or_default();
-    let list = if T::KIND == "Secret" { "secrets" } else { "config_maps" };
-    let mut changed = serde_json::to_value(Objects::default()).expect("plain data");
-    changed[list] = serde_json::json!([object]);
-    let text = changed.to_string();
+    let Ok(object) = serde_json::to_value(object) else { return };
+    let mut changed = Objects::default();
+    // Pods hold nothing of the other kinds.
+    match T::KIND {
+        "ConfigMap" => changed.config_maps.extend(serde_json::from_value::<ConfigMap>(object).ok()),
+        "Secret" => changed.secrets.extend(serde_json::from_value::<Secret>(object).ok()),
+        _ => return,
+    }
+    tell_referring::<T>(home, namespace, &name, &changed);
+}
+
+fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &Objects) {
+    let text = serde_json::to_string(changed).expect("plain data");
     let mentioned = |dir: &PodDir| {
         let pod = dir.read().unwrap_or_default();
         references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)

@@ -13,6 +13,9 @@ use super::{
 /// First and longest wait between two pulls of an image, as the kubelet's.
 const IMAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
+/// Exit code of a container whose process never came to run, as containerd has it.
+const START_ERROR: i32 = 128;
+
 /// So many containers are made before their turn: more would only take the processors from the one whose turn it is.
 const MADE_AHEAD: usize = 2;
 
@@ -38,8 +41,8 @@ pub(super) fn pull(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<
 pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actions: &mut Vec<Action>) {
     let by_name = |name: &str| spec.containers.iter().position(|(_, c)| c.name == name);
     match event {
-        Event::SandboxReady { pod_ips, host_ip } => {
-            (state.sandbox, state.pod_ips, state.host_ip) = (true, pod_ips, host_ip);
+        Event::SandboxReady { pod_ips, host_ips } => {
+            (state.sandbox, state.pod_ips, state.host_ips) = (true, pod_ips, host_ips);
         }
         Event::ImagePulling { container } => {
             let Some(at) = by_name(&container) else { return };
@@ -68,11 +71,12 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             let Some(at) = by_name(&container) else { return };
             image_failed(spec, state, at, reason, message, now, actions);
         }
-        Event::Started { run, container_id } => {
+        Event::Started { run, container_id, user } => {
             let Some(at) = state.find(spec, &run, Phase::Starting) else { return };
             let one = &mut state.all[at];
             one.phase = Phase::Running;
             one.container_id = Some(container_id);
+            one.user = Some(user);
             one.started_at = Some((now.monotonic, now.wall));
             actions.push(record(false, "Created", created(spec, at), spec, at));
             actions.push(record(false, "Started", started(spec, at), spec, at));
@@ -182,13 +186,13 @@ fn start_failed(
     actions: &mut Vec<Action>,
 ) {
     let Some(at) = state.find(spec, run, Phase::Starting) else { return };
-    if let StartFailure::Start { .. } = reason {
+    if reason == StartFailure::Start {
         actions.push(record(false, "Created", created(spec, at), spec, at));
     }
     actions.push(record(true, "Failed", format!("Error: {message}"), spec, at));
     let waiting = match reason {
-        StartFailure::Start { exit_code } => {
-            let ended = restart::terminated(state, at, exit_code, None, "StartError", message, now);
+        StartFailure::Start => {
+            let ended = restart::terminated(state, at, START_ERROR, None, "StartError", message, now);
             return restart::ended(spec, state, at, ended, now, actions);
         }
         StartFailure::CreateContainerConfig => "CreateContainerConfigError",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::EphemeralContainer;
+use k8s_openapi::api::core::v1::{EphemeralContainer, LinuxContainerUser};
 
 /// One start of one container: its name and the number of starts before this one.
 ///
@@ -23,8 +23,8 @@ pub enum Event {
     SandboxReady {
         /// The pod's addresses; the first is `status.podIP`. May be empty (loopback only).
         pod_ips: Vec<String>,
-        /// `status.hostIP`.
-        host_ip: Option<String>,
+        /// `status.hostIPs`; the first is `status.hostIP`.
+        host_ips: Vec<String>,
     },
     /// The image has to be fetched, and its registry is being asked.
     ImagePulling {
@@ -59,6 +59,8 @@ pub enum Event {
         run: Run,
         /// `podctl://…`, as `status.containerStatuses[].containerID`.
         container_id: String,
+        /// `status.containerStatuses[].user`: whose its first process is.
+        user: LinuxContainerUser,
     },
     /// The container could not be made or its process not executed.
     StartFailed {
@@ -165,12 +167,9 @@ pub enum StartFailure {
     CreateContainerConfig,
     /// `CreateContainerError`: the sandbox of the container could not be built.
     CreateContainer,
-    /// The command could not be executed: terminated with reason `StartError` and this exit code
-    /// (127 not found, 126 not executable, else 128).
-    Start {
-        /// The exit code to show.
-        exit_code: i32,
-    },
+    /// Its process could not come to run: something could not be mounted, the command not be executed. Terminated with
+    /// reason `StartError`, as a container that has failed.
+    Start,
 }
 
 /// The two container hooks.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{ContainerStateTerminated, PodCondition},
+    api::core::v1::{ContainerStateTerminated, LinuxContainerUser, PodCondition},
     jiff::Timestamp,
 };
 
@@ -92,6 +92,7 @@ pub(super) struct One {
     pub image_backoff: Option<Duration>,
     pub image_stop_signal: Option<String>,
     pub container_id: Option<String>,
+    pub user: Option<LinuxContainerUser>,
     pub started_at: Option<(Duration, Timestamp)>,
     pub terminated: Option<ContainerStateTerminated>,
     pub last: Option<ContainerStateTerminated>,
@@ -114,7 +115,7 @@ pub struct State {
     pub(super) all: Vec<One>,
     pub(super) sandbox: bool,
     pub(super) pod_ips: Vec<String>,
-    pub(super) host_ip: Option<String>,
+    pub(super) host_ips: Vec<String>,
     pub(super) began: (Duration, Timestamp),
     pub(super) ending: Option<Ending>,
     /// Why the pod failed as a whole.
@@ -135,7 +136,7 @@ impl State {
             all: (0..spec.containers.len()).map(|at| State::one(spec, at)).collect(),
             sandbox: false,
             pod_ips: Vec::new(),
-            host_ip: None,
+            host_ips: Vec::new(),
             began: (now.monotonic, now.wall),
             ending: None,
             failed: None,
@@ -159,6 +160,7 @@ impl State {
             image_backoff: None,
             image_stop_signal: None,
             container_id: None,
+            user: None,
             started_at: None,
             terminated: None,
             last: None,

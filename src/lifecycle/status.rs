@@ -3,7 +3,8 @@
 use k8s_openapi::{
     api::core::v1::{
         ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-        ContainerStatus, HostIP, PodCondition, PodIP, PodStatus,
+        ContainerStatus, ContainerUser, HostIP, PodCondition, PodIP, PodStatus, VolumeMount,
+        VolumeMountStatus,
     },
     apimachinery::pkg::apis::meta::v1::Time,
 };
@@ -33,8 +34,9 @@ impl State {
             pod_ip: self.pod_ips.first().cloned(),
             pod_ips: (!self.pod_ips.is_empty())
                 .then(|| self.pod_ips.iter().map(|ip| PodIP { ip: ip.clone() }).collect()),
-            host_ip: self.host_ip.clone(),
-            host_ips: self.host_ip.clone().map(|ip| vec![HostIP { ip }]),
+            host_ip: self.host_ips.first().cloned(),
+            host_ips: (!self.host_ips.is_empty())
+                .then(|| self.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
             qos_class: Some(spec.qos_class.to_owned()),
             init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
@@ -48,13 +50,13 @@ impl State {
         let apps =
             || self.all.iter().enumerate().filter(|(at, _)| spec.kind(*at) == Kind::App).map(|(_, o)| o);
         let failed = self.failed.is_some() || apps().any(|o| o.exit_code().is_some_and(|c| c != 0));
-        let begun = apps().any(|o| o.phase == Phase::Running || o.terminated.is_some() || o.last.is_some());
-        match (self.finished, failed, begun) {
-            (true, true, _) => "Failed",
-            (true, false, true) => "Succeeded",
-            (true, false, false) => "Failed",
-            (false, _, true) => "Running",
-            (false, _, false) => "Pending",
+        let has_run = |o: &One| o.phase == Phase::Running || o.terminated.is_some() || o.last.is_some();
+        match self.finished {
+            true if failed || !apps().any(has_run) => "Failed",
+            true => "Succeeded",
+            // One that has never run keeps the whole pod pending.
+            false if apps().all(has_run) => "Running",
+            false => "Pending",
         }
     }
 
@@ -64,13 +66,15 @@ impl State {
             Kind::Init => one.exit_code() == Some(0) && one.phase == Phase::Ended,
             _ => one.ready && one.phase == Phase::Running,
         };
+        let container = spec.container(at);
+        let has_process = one.container_id.is_some();
         ContainerStatus {
-            name: spec.container(at).name.clone(),
+            name: container.name.clone(),
             image: one.image.clone(),
             image_id: one.image_id.clone(),
             container_id: one.container_id.clone(),
             ready,
-            started: Some(one.started && one.phase == Phase::Running && spec.kind(at) != Kind::Init),
+            started: Some(one.phase == Phase::Running && (one.started || spec.kind(at) == Kind::Init)),
             restart_count: one.restarts,
             state: Some(self.container_state(spec, at)),
             last_state: Some(ContainerState {
@@ -80,6 +84,14 @@ impl State {
                 },
                 ..ContainerState::default()
             }),
+            resources: container.resources.clone().filter(|_| has_process),
+            allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
+            stop_signal: has_process.then(|| {
+                let own = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
+                own.or(one.image_stop_signal.clone()).unwrap_or_else(|| "SIGTERM".to_owned())
+            }),
+            user: one.user.clone().map(|linux| ContainerUser { linux: Some(linux) }),
+            volume_mounts: container.volume_mounts.as_deref().map(|all| all.iter().map(mounted).collect()),
             ..ContainerStatus::default()
         }
     }
@@ -192,6 +204,24 @@ impl State {
             all.push(("AllContainersRestarting", self.restarting.is_some(), None, None));
         }
         all
+    }
+}
+
+/// A volume of a container as its status has it.
+fn mounted(mount: &VolumeMount) -> VolumeMountStatus {
+    let recursive = mount.recursive_read_only.clone();
+    VolumeMountStatus {
+        volume_status: None,
+        name: mount.name.clone(),
+        mount_path: mount.mount_path.clone(),
+        read_only: mount.read_only,
+        // What this machine can do, IfPossible asks for.
+        recursive_read_only: mount.read_only.filter(|read_only| *read_only).map(|_| {
+            match recursive.as_deref() {
+                Some("Enabled" | "IfPossible") => "Enabled".to_owned(),
+                _ => "Disabled".to_owned(),
+            }
+        }),
     }
 }
 

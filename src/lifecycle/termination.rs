@@ -44,10 +44,11 @@ pub(super) fn stop(
     let container = spec.container(at);
     let one = &mut state.all[at];
     if let Some(stopping) = &mut one.stopping {
-        // A second wish can only shorten what is left.
+        // A second wish can only shorten what is left; the container hears of it.
         if how.by < stopping.by {
             stopping.by = how.by;
             stopping.kill_at = stopping.kill_at.min(how.by);
+            stopping.asked &= stopping.killed;
         }
         return;
     }

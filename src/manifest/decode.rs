@@ -11,7 +11,7 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, Severity, defaults, job, support,
+    Manifest, Report, Severity, defaults, job, other_kinds, support,
     tree::{Kind, Node},
     typed::{join, near, read},
     validate,
@@ -74,6 +74,59 @@ fn named(node: &Node) -> Option<Node> {
     Some(node)
 }
 
+/// What an API server or a controller writes into every object, so that it stands in whatever was printed by one.
+const SERVER_FIELDS: &[&str] = &[
+    "creationTimestamp",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "managedFields",
+    "ownerReferences",
+    "resourceVersion",
+    "selfLink",
+    "uid",
+];
+
+/// The object as its author wrote it: what a server has added to it is not of this machine, and worth no word.
+fn without_server_fields(node: &Node) -> Node {
+    let mut node = node.clone();
+    if let Kind::Map(entries) = &mut node.kind {
+        entries.retain(|(key, ..)| key != "status");
+    }
+    if let Some(Kind::Map(entries)) = node.get_mut("metadata").map(|meta| &mut meta.kind) {
+        entries.retain(|(key, ..)| !SERVER_FIELDS.contains(&key.as_str()));
+    }
+    node
+}
+
+/// Reads the objects of a list. In one of a kind, such as a PodList, each of them may leave its own kind out.
+fn list(
+    node: &Node,
+    kind: &str,
+    path: &str,
+    manifest: &mut Manifest,
+    templates: &mut Vec<Template>,
+    report: &mut Report<'_>,
+) {
+    let of = kind.trim_end_matches("List");
+    let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind) else { return };
+    for (at, item) in items.iter().enumerate() {
+        let mut item = item.clone();
+        let place = (item.line, item.column);
+        if let Kind::Map(entries) = &mut item.kind {
+            for (key, value) in [("kind", Some(of)), ("apiVersion", text(node, "apiVersion"))] {
+                let Some(value) = value.filter(|value| !value.is_empty()) else { continue };
+                if !of.is_empty() && entries.iter().all(|(known, ..)| known != key) {
+                    let (line, column) = place;
+                    let kind = Kind::Scalar(Value::String(value.to_owned()));
+                    entries.push((key.to_owned(), place, Node { line, column, kind }));
+                }
+            }
+        }
+        object(&item, &join(path, &format!("items[{at}]")), manifest, templates, report);
+    }
+}
+
 /// Reads one object into the manifest; pods go to `templates`, for they are checked last.
 pub(super) fn object(
     node: &Node,
@@ -93,6 +146,16 @@ pub(super) fn object(
         return report
             .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
     };
+    if kind.ends_with("List")
+        && matches!(node.get("items").map(|n| &n.kind), Some(Kind::List(_) | Kind::Scalar(_)))
+    {
+        return list(node, kind, path, manifest, templates, report);
+    }
+    let version = text("apiVersion").unwrap_or_default();
+    let expected = KINDS.contains(&(kind, version));
+    if !expected && other_kinds::pass_over(node, path, &mut manifest.passed_over, report) {
+        return;
+    }
     let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
         let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
         let help = near(kind, &known).map(|meant| format!("did you mean {meant:?}?"));
@@ -110,6 +173,8 @@ pub(super) fn object(
         };
         return report.error(&join(path, "apiVersion"), message);
     }
+    let stripped = without_server_fields(node);
+    let node = &stripped;
     if let Some(meta) = node.get("metadata") {
         support::object("ObjectMeta", &meta.json(), &join(path, "metadata"), report);
     }
@@ -171,13 +236,6 @@ pub(super) fn object(
         "StatefulSet" => workload!(StatefulSet, workload::stateful_set),
         "Job" => workload!(Job, job::job),
         "CronJob" => workload!(CronJob, job::cron_job),
-        _ => match node.get("items").map(|n| &n.kind) {
-            Some(Kind::List(items)) => {
-                for (at, item) in items.iter().enumerate() {
-                    object(item, &join(path, &format!("items[{at}]")), manifest, templates, report);
-                }
-            }
-            _ => report.error(&join(path, "items"), "Required value: the list of objects"),
-        },
+        _ => report.error(&join(path, "items"), "Required value: the list of objects"),
     }
 }

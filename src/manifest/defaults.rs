@@ -27,7 +27,9 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
     let Some(spec) = &mut pod.spec else { return };
     spec.restart_policy.get_or_insert_with(|| "Always".into());
     spec.dns_policy.get_or_insert_with(|| "ClusterFirst".into());
-    spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
+    // As the API server has it: a negative one, of whatever size, is a second.
+    let grace = spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_PERIOD_SECONDS);
+    *grace = if *grace < 0 { 1 } else { *grace };
     spec.security_context.get_or_insert_default();
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
         self::container(container);

@@ -62,6 +62,9 @@ impl Job {
         let Place { index, attempt } = place;
         let numbered = format!("{}-{index}", self.name);
         let name = if self.places() == 1 { self.name.clone() } else { numbered.clone() };
+        if self.places() == 1 {
+            workload::name_host_apart(&mut pod);
+        }
         let meta = &mut pod.metadata;
         meta.name = Some(match attempt {
             0 => name,

@@ -10,6 +10,7 @@ mod job;
 mod json;
 mod libyaml;
 mod object_names;
+mod other_kinds;
 mod references;
 pub mod schema;
 mod security;
@@ -26,6 +27,7 @@ pub use defaults::generated_name;
 pub use job::Job;
 pub use object_names::{Named, names};
 pub use references::{Reference, named, references};
+pub use security::find_forbidden_sysctl;
 pub(crate) use security::sysctls_of_host;
 
 use std::{collections::HashMap, fmt};
@@ -62,6 +64,8 @@ pub struct Manifest {
     pub services: Vec<Service>,
     /// What has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
+    /// Those of the warnings that are about whole objects, which are passed over.
+    pub passed_over: Vec<Diagnostic>,
 }
 
 /// How bad it is.

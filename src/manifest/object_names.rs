@@ -42,14 +42,28 @@ pub fn names(sources: &[Source], namespace: &Namespace) -> Result<Vec<Named>, Di
 }
 
 fn add(node: &Node, path: &str, namespace: &Namespace, all: &mut Vec<Named>, report: &mut Report<'_>) {
+    add_as(node, "", path, namespace, all, report);
+}
+
+/// Adds an object; `of` is its kind when it does not say so itself.
+fn add_as(
+    node: &Node,
+    of: &str,
+    path: &str,
+    namespace: &Namespace,
+    all: &mut Vec<Named>,
+    report: &mut Report<'_>,
+) {
     let text = |node: Option<&Node>| match node.map(|n| &n.kind) {
         Some(Kind::Scalar(Value::String(text))) if !text.is_empty() => Some(text.clone()),
         _ => None,
     };
-    let Some(kind) = text(node.get("kind")) else { return };
+    let own = text(node.get("kind")).or_else(|| (!of.is_empty()).then(|| of.to_owned()));
+    let Some(kind) = own else { return };
     if let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind).filter(|_| kind.ends_with("List")) {
+        let of = kind.trim_end_matches("List");
         for (at, item) in items.iter().enumerate() {
-            add(item, &join(path, &format!("items[{at}]")), namespace, all, report);
+            add_as(item, of, &join(path, &format!("items[{at}]")), namespace, all, report);
         }
         return;
     }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PodSpec, SecurityContext};
 
-use super::{Report, Severity};
+use super::Report;
 
 /// sysctls that every kubelet allows.
 const SAFE_SYSCTLS: &[&str] = &[
@@ -176,10 +176,21 @@ fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
         report.error(path, format!("Invalid value: {name:?}: may not be used with the host's namespace"));
     } else if !is_of_network(&name) && !is_of_ipc(&name) {
         report.error(path, format!("Forbidden: {name:?} belongs to the whole machine, not to a pod"));
-    } else if !SAFE_SYSCTLS.contains(&name.as_str()) {
-        let message = "a cluster refuses this sysctl unless its kubelet allows it (--allowed-unsafe-sysctls)";
-        report.say(Severity::Warning, path, message, None);
     }
+}
+
+/// Returns the pod's first sysctl that is neither safe nor among those that are allowed; `kernel.msg*` allows all that begin so.
+pub fn find_forbidden_sysctl<'a>(spec: &'a PodSpec, allowed: &[String]) -> Option<(usize, &'a str)> {
+    let is_allowed = |name: &str| {
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == pattern,
+        };
+        SAFE_SYSCTLS.contains(&name) || allowed.iter().any(fits)
+    };
+    let all = spec.security_context.iter().flat_map(|c| c.sysctls.iter().flatten()).enumerate();
+    let mut names = all.map(|(at, sysctl)| (at, sysctl.name.as_str()));
+    names.find(|(_, name)| !is_allowed(&name.replace('/', ".")))
 }
 
 #[cfg(test)]
@@ -218,7 +229,6 @@ mod tests {
                 "securityContext: {sysctls: [{name: vm.swappiness, value: '1'}]}",
                 "belongs to the whole machine",
             ),
-            ("securityContext: {sysctls: [{name: net.ipv4.tcp_ecn, value: '1'}]}", "warning"),
             (
                 "securityContext: {seccompProfile: {type: Localhost}}",
                 "must be set when the type is Localhost",
@@ -232,5 +242,15 @@ mod tests {
         ] {
             assert!(of_container(field).contains(words), "{field}: {}", of_container(field));
         }
+    }
+    #[test]
+    fn r_sec_1_an_unsafe_sysctl_is_forbidden_unless_it_is_allowed() {
+        let spec = serde_json::json!({"containers": [], "securityContext": {"sysctls": [
+            {"name": "net.ipv4.tcp_syncookies", "value": "1"}, {"name": "kernel/msgmax", "value": "1"},
+        ]}});
+        let spec: k8s_openapi::api::core::v1::PodSpec = serde_json::from_value(spec).unwrap();
+        let found = |allowed: &str| super::find_forbidden_sysctl(&spec, &[allowed.to_owned()]);
+        assert_eq!(found("net.core.somaxconn"), Some((1, "kernel/msgmax")));
+        assert_eq!((found("kernel.msg*"), found("kernel.msgmax")), (None, None));
     }
 }

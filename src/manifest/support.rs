@@ -63,10 +63,11 @@ pub(super) fn check(spec: &Value, path: &str, report: &mut Report<'_>) {
 pub(super) fn object(kind: &str, value: &Value, path: &str, report: &mut Report<'_>) {
     let fields = TYPES.get(kind).map(Vec::as_slice).unwrap_or_default();
     for (name, value) in value.as_object().into_iter().flatten() {
-        // An empty list or a false asks for nothing.
+        // An empty list or map or a false asks for nothing.
         let asks = match value {
             Value::Null | Value::Bool(false) => false,
             Value::Array(all) => !all.is_empty(),
+            Value::Object(all) => !all.is_empty(),
             _ => true,
         };
         let at = typed::entry(path, name);

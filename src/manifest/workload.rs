@@ -15,6 +15,10 @@ use serde::Serialize;
 
 use super::{Manifest, Report, Severity, job, typed::join};
 
+/// Labels by which the pods of a StatefulSet are told apart.
+const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+
 /// Most pods of one workload.
 pub(super) const MOST: i32 = 1000;
 
@@ -22,8 +26,10 @@ pub(super) const MOST: i32 = 1000;
 pub(super) enum Instances {
     /// The pod as it is.
     One,
-    /// Pods of one workload, each with its name and the claims that are its own.
-    Many(Vec<(String, Vec<PersistentVolumeClaim>)>),
+    /// Pods of one workload, by their names.
+    Many(Vec<String>),
+    /// Pods of a StatefulSet, from the first ordinal on, each with its name and the claims that are its own.
+    Set { first: i32, pods: Vec<(String, Vec<PersistentVolumeClaim>)> },
     /// Pods that are run to their end.
     Job(Box<JobSpec>),
 }
@@ -63,7 +69,8 @@ pub(super) fn daemon_set(object: DaemonSet, path: &str, report: &mut Report<'_>)
     selector(&spec.selector, &spec.template, path, report);
     let pod = pod(&object.metadata, spec.template);
     always(&pod, path, report);
-    Some((pod, "spec.template", Instances::One))
+    let name = object.metadata.name.clone().unwrap_or_default();
+    Some((pod, "spec.template", Instances::Many(vec![name])))
 }
 
 pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<'_>) -> Found {
@@ -104,21 +111,51 @@ pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<
         let claims = claims.collect();
         (pod_name, claims)
     });
-    Some((pod, "spec.template", Instances::Many(instances.collect())))
+    let service = spec.service_name.unwrap_or_default();
+    if !service.is_empty() {
+        pod.spec.get_or_insert_default().subdomain = Some(service);
+    }
+    let pods = instances.collect();
+    Some((pod, "spec.template", Instances::Set { first, pods }))
+}
+
+/// Gives a pod that is called as its workload a host name with a suffix, as all pods of workloads have in a cluster; the
+/// same each time, so that nothing about the pod has changed when it is applied again.
+pub(super) fn name_host_apart(pod: &mut Pod) {
+    const PRIME: u32 = 16_777_619;
+    const LONGEST: usize = 63 - 6;
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let Some(spec) = pod.spec.as_mut().filter(|spec| spec.hostname.as_deref().is_none_or(str::is_empty))
+    else {
+        return;
+    };
+    // FNV-1a; its digits are those of a generated name.
+    let hash = name.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(PRIME));
+    let digits = b"bcdfghjklmnpqrstvwxz2456789";
+    let suffix = (0..5).map(|at| digits[(hash >> (6 * at)) as usize % digits.len()] as char);
+    // A host name has no dots in it; a workload's name may.
+    let short: String = name.split('.').next().unwrap_or_default().chars().take(LONGEST).collect();
+    spec.hostname = Some(format!("{}-{}", short.trim_end_matches('-'), suffix.collect::<String>()));
 }
 
 /// Makes the pods of a checked template.
 pub(super) fn expand(pod: Pod, instances: Instances, manifest: &mut Manifest) {
-    let named = |name: String| {
-        let mut pod = pod.clone();
-        pod.metadata.name = Some(name);
-        pod
-    };
     match instances {
         Instances::One => manifest.pods.push(pod),
-        Instances::Many(all) => {
-            for (name, claims) in all {
-                let mut pod = named(name.clone());
+        Instances::Many(names) => {
+            for name in names {
+                let mut pod = pod.clone();
+                // A Service is mostly called as its workload is: the pod's own name must not hide it in /etc/hosts.
+                if pod.metadata.name.as_ref() == Some(&name) {
+                    name_host_apart(&mut pod);
+                }
+                pod.metadata.name = Some(name);
+                manifest.pods.push(pod);
+            }
+        }
+        Instances::Set { first, pods } => {
+            for ((name, claims), ordinal) in pods.into_iter().zip(first..) {
+                let mut pod = pod.clone();
                 for volume in pod.spec.iter_mut().flat_map(|s| s.volumes.iter_mut().flatten()) {
                     let own = format!("{}-{name}", volume.name);
                     if let Some(source) = &mut volume.persistent_volume_claim
@@ -127,6 +164,11 @@ pub(super) fn expand(pod: Pod, instances: Instances, manifest: &mut Manifest) {
                         source.claim_name = own;
                     }
                 }
+                let labels = pod.metadata.labels.get_or_insert_default();
+                labels.insert(POD_NAME.into(), name.clone());
+                labels.insert(POD_INDEX.into(), ordinal.to_string());
+                pod.spec.get_or_insert_default().hostname = Some(name.clone());
+                pod.metadata.name = Some(name);
                 manifest.claims.extend(claims);
                 manifest.pods.push(pod);
             }
@@ -149,16 +191,11 @@ pub(super) fn pod(owner: &ObjectMeta, template: PodTemplateSpec) -> Pod {
 }
 
 /// One pod has the workload's own name; several are numbered.
-fn numbered(
-    owner: &ObjectMeta,
-    count: Option<i32>,
-    path: &str,
-    report: &mut Report<'_>,
-) -> Vec<(String, Vec<PersistentVolumeClaim>)> {
+fn numbered(owner: &ObjectMeta, count: Option<i32>, path: &str, report: &mut Report<'_>) -> Vec<String> {
     let name = owner.name.clone().unwrap_or_default();
     match replicas(count, path, report) {
-        1 => vec![(name, Vec::new())],
-        count => (0..count).map(|at| (format!("{name}-{at}"), Vec::new())).collect(),
+        1 => vec![name],
+        count => (0..count).map(|at| format!("{name}-{at}")).collect(),
     }
 }
 

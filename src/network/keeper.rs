@@ -403,8 +403,10 @@ impl State {
         })?;
         let index = find(name)?;
         namespace_thread::link_up(&self.route, index, addresses.all())?;
+        let own = pod.namespace.clone();
         self.admit(number, Member { pod, addresses, ready: false }, on);
-        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None })
+        let services = self.registry.borrow().links(&own);
+        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None, services })
     }
 
     /// A pod whose link the keeper before this one has made.

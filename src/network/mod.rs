@@ -197,6 +197,20 @@ pub struct Joined {
     pub gateway: Addresses,
     /// What does not work, for the user.
     pub warning: Option<String>,
+    /// The Services of the pod's namespace that have an address.
+    #[serde(default)]
+    pub services: Vec<ServiceLink>,
+}
+
+/// Where a Service is, for the variables of containers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceLink {
+    /// Its name.
+    pub name: String,
+    /// Its cluster IP.
+    pub address: String,
+    /// Of each port name, number and protocol.
+    pub ports: Vec<(Option<String>, i32, String)>,
 }
 
 /// A client's connection to the keeper. The network stays as long as one is open.

@@ -14,7 +14,10 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::address_range::{Addresses, Range};
+use super::{
+    ServiceLink,
+    address_range::{Addresses, Range},
+};
 
 /// What the network knows of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -189,6 +192,21 @@ impl Registry {
             Seen { service: shown, kept: self.kept.contains_key(&key), backends }
         };
         self.services().into_iter().map(seen).collect()
+    }
+
+    /// The Services of a namespace that have an address, as many as a pod can be told of.
+    pub fn links(&self, namespace: &str) -> Vec<ServiceLink> {
+        const MOST: usize = 200;
+        let own = |key: &String| key.split_once('/').is_some_and(|(of, _)| of == namespace);
+        let link = |(key, service): (String, &Service)| {
+            let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
+            Some(ServiceLink {
+                name: service.metadata.name.clone()?,
+                address: self.virtual_addresses.get(&key)?.v4.to_string(),
+                ports: ports.map(|p| (p.name.clone(), p.port, protocol(p).to_owned())).collect(),
+            })
+        };
+        self.services().into_iter().filter(|(key, _)| own(key)).filter_map(link).take(MOST).collect()
     }
 
     fn selected(&self, service: &Service) -> Vec<&Member> {

@@ -4,6 +4,7 @@
 //! checked and defaulted by `manifest/`; the answers hold for a pod that was not, too.
 
 pub mod identifiers;
+mod image_volumes;
 mod job_index;
 pub mod quantity;
 mod questions;
@@ -12,6 +13,7 @@ mod stop_signal;
 mod timeline_mark;
 
 pub use identifiers::{ContainerName, InvalidName, Namespace, ObjectName, Uid, VolumeName};
+pub use image_volumes::{ImageVolume, image_volumes};
 pub use job_index::{Place, parse_indexes};
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,

@@ -108,7 +108,12 @@ impl Files {
         fs::rename(&beside, root.join("..data"))?;
         self.link(root)?;
         for entry in fs::read_dir(root)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            // Something else is a mount point within the volume.
+            if !entry.file_type()?.is_symlink() {
+                continue;
+            }
+            let name = entry.file_name();
             let stale = name.to_str().is_some_and(|name| {
                 !name.starts_with("..") && !self.0.keys().any(|path| path.split('/').next() == Some(name))
             });

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
@@ -70,10 +70,8 @@ pub fn container_spec(
     linux.set_masked_paths(Some(hidden(defaults::masked_paths())));
     linux.set_readonly_paths(Some(hidden(defaults::READONLY_PATHS.map(str::to_owned).into())));
     let filter = security.seccomp(&sandbox.profiles)?;
-    let mut mounts = mounts(pod, container, sandbox, &security, &mut held)?;
+    let mut mounts = mounts(pod, container, sandbox, &security, termination_log, &mut held)?;
     declared_volumes::add(&mut mounts, image, container)?;
-    let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
-    mounts.push(mount(message_path, "bind", termination_log.to_owned(), &["rbind"])?);
     let spec = built(
         SpecBuilder::default()
             .version("1.2.0")
@@ -186,6 +184,7 @@ fn mounts(
     container: &Container,
     sandbox: &Sandbox,
     security: &Security<'_>,
+    termination_log: &Path,
     held: &mut Vec<OwnedFd>,
 ) -> Result<Vec<Mount>, Error> {
     let sys_flags: &[&str] = if security.privileged {
@@ -219,24 +218,27 @@ fn mounts(
         all.push(system("/dev/mqueue", "mqueue", host_ipc)?);
     }
     let volume_mounts = container.volume_mounts.as_deref().unwrap_or_default();
+    let message_path = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+    let mut placed = vec![mount(message_path, "bind", termination_log.to_owned(), &["rbind"])?];
     for (target, name) in
         [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname")]
     {
-        if !volume_mounts.iter().any(|m| m.mount_path == target) {
+        if !volume_mounts.iter().any(|m| Path::new(&m.mount_path) == Path::new(target)) {
             let options: &[&str] = if security.read_only_root { &["rbind", "ro"] } else { &["rbind"] };
-            all.push(mount(target, "bind", sandbox.files().join(name), options)?);
+            placed.push(mount(target, "bind", sandbox.files().join(name), options)?);
         }
     }
-    // Shallow targets first, so that a mount inside another's target is not hidden by it.
-    let mut ordered: Vec<&VolumeMount> = volume_mounts.iter().collect();
-    ordered.sort_by_key(|m| Path::new(&m.mount_path).components().count());
-    for volume_mount in ordered {
+    for volume_mount in volume_mounts {
         let mut volume = mounts::volume(pod, volume_mount, container, sandbox, held)?;
         if security.privileged {
             volume.options_mut().iter_mut().for_each(|options| options.retain(|name| name != "rnodev"));
         }
-        all.push(volume);
+        placed.push(volume);
     }
+    // Shallow targets first, so that a mount inside another's target is not hidden by it: /etc/hosts in a volume at /etc.
+    placed.sort_by_key(|m| m.destination().components().count());
+    mounts::make_mount_points(pod, container, &placed);
+    all.extend(placed);
     Ok(all)
 }
 

@@ -1,10 +1,11 @@
 //! The downward API: what fieldRef and resourceFieldRef read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 
 use super::Error;
+use crate::network::ServiceLink;
 use crate::pod::quantity::{quantity_bytes, quantity_millis};
 
 /// What a pod knows of itself.
@@ -26,10 +27,14 @@ pub struct Facts {
     pub node: String,
     /// spec.serviceAccountName
     pub service_account: String,
-    /// status.hostIP
-    pub host_ip: String,
+    /// status.hostIPs
+    pub host_ips: Vec<String>,
     /// status.podIPs
     pub pod_ips: Vec<String>,
+    /// Where its emptyDirs are, by name.
+    pub volumes: BTreeMap<String, PathBuf>,
+    /// Services of its namespace, as they were when it joined the network.
+    pub services: Vec<ServiceLink>,
     /// Whose requests and limits may be asked for by name.
     pub containers: Vec<Container>,
 }
@@ -53,7 +58,8 @@ pub fn value(path: &str, facts: &Facts) -> Result<String, Error> {
         "metadata.annotations" => Some(lines(&facts.annotations)),
         "spec.nodeName" => Some(facts.node.clone()),
         "spec.serviceAccountName" => Some(facts.service_account.clone()),
-        "status.hostIP" | "status.hostIPs" => Some(facts.host_ip.clone()),
+        "status.hostIP" => Some(facts.host_ips.first().cloned().unwrap_or_default()),
+        "status.hostIPs" => Some(facts.host_ips.join(",")),
         "status.podIP" => Some(facts.pod_ips.first().cloned().unwrap_or_default()),
         "status.podIPs" => Some(facts.pod_ips.join(",")),
         _ => None,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 
-use super::{Error, Objects, downward_api};
+use super::{Error, Objects, downward_api, env_file};
+use crate::network::ServiceLink;
 
 /// A container's variables.
 #[derive(Debug, Default)]
@@ -46,6 +47,9 @@ pub fn environment(
         env.set(name, value.to_owned());
     }
     env.set("HOSTNAME", facts.hostname.clone());
+    for (name, value) in facts.services.iter().flat_map(service_variables) {
+        env.declare(&name, value);
+    }
     // Every key is a name that the API allows for a variable: none has to be skipped.
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or("");
@@ -77,19 +81,47 @@ pub fn environment(
     Ok(env)
 }
 
+/// Returns the variables by which containers find a Service (enableServiceLinks): Docker's links among them, as a kubelet
+/// has them.
+fn service_variables(service: &ServiceLink) -> Vec<(String, String)> {
+    let prefix = service.name.to_uppercase().replace('-', "_");
+    let address = &service.address;
+    let url = |number: i32, protocol: &str| {
+        let host = if address.contains(':') { format!("[{address}]") } else { address.clone() };
+        format!("{}://{host}:{number}", protocol.to_lowercase())
+    };
+    let mut all = vec![(format!("{prefix}_SERVICE_HOST"), address.clone())];
+    if let Some((_, number, protocol)) = service.ports.first() {
+        all.push((format!("{prefix}_SERVICE_PORT"), number.to_string()));
+        all.push((format!("{prefix}_PORT"), url(*number, protocol)));
+    }
+    for (name, number, protocol) in &service.ports {
+        if let Some(name) = name.as_deref().filter(|name| !name.is_empty()) {
+            let name = name.to_uppercase().replace('-', "_");
+            all.push((format!("{prefix}_SERVICE_PORT_{name}"), number.to_string()));
+        }
+        let link = format!("{prefix}_PORT_{number}_{}", protocol.to_uppercase());
+        all.push((link.clone(), url(*number, protocol)));
+        all.push((format!("{link}_PROTO"), protocol.to_lowercase()));
+        all.push((format!("{link}_PORT"), number.to_string()));
+        all.push((format!("{link}_ADDR"), address.clone()));
+    }
+    all
+}
+
 /// Expands `$(NAME)` from `env`; `$$` is a dollar sign, an unknown name stays as written.
 pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     expand_with(text, |name| env.get(name).cloned().unwrap_or_else(|| format!("$({name})")))
 }
 
-/// As [`expand`], but every name has to be known.
+/// As [`expand`], but every name has to be known, and to stand for something: what is meant to be apart would else be one.
 ///
 /// # Errors
-/// The first name that is not.
+/// The first name that is not or does not.
 pub fn expand_all(text: &str, env: &BTreeMap<String, String>) -> Result<String, String> {
     let mut unknown = None;
     let expanded = expand_with(text, |name| {
-        env.get(name).cloned().unwrap_or_else(|| {
+        env.get(name).filter(|value| !value.is_empty()).cloned().unwrap_or_else(|| {
             unknown.get_or_insert_with(|| name.to_owned());
             String::new()
         })
@@ -142,6 +174,21 @@ fn value_from(
     }
     if let Some(r) = &source.field_ref {
         return downward_api::value(&r.field_path, facts).map(Some);
+    }
+    if let Some(r) = &source.file_key_ref {
+        let found =
+            facts.volumes.get(&r.volume_name).map(|volume| env_file::read_key(volume, &r.path, &r.key));
+        return match found.unwrap_or(Ok(None)) {
+            Ok(Some(value)) => Ok(Some(value)),
+            Ok(None) if r.optional == Some(true) => Ok(None),
+            Ok(None) => {
+                let (key, path, volume) = (&r.key, &r.path, &r.volume_name);
+                Err(Error::Config(format!(
+                    "environment variable key {key:?} not found in file {path:?} of volume {volume:?}"
+                )))
+            }
+            Err(message) => Err(Error::Volume { volume: r.volume_name.clone(), message }),
+        };
     }
     if let Some(r) = &source.resource_field_ref {
         return downward_api::resource(r, Some(container), facts).map(Some);

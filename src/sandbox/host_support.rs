@@ -108,7 +108,9 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
             && host.type_.as_deref().is_none_or(|kind| !kind.ends_with("OrCreate"))
             && !Path::new(&host.path).exists()
         {
-            let why = format!("{} does not exist on this machine", host.path);
+            let made = host.type_.as_deref().is_none_or(str::is_empty);
+            let what = if made { "; an empty directory is made" } else { "" };
+            let why = format!("{} does not exist on this machine{what}", host.path);
             found.push((format!("spec.volumes[{i}].hostPath.path"), Severity::Warning, why));
         }
     }

@@ -10,6 +10,7 @@ mod container_spec;
 mod declared_volumes;
 mod devices;
 pub mod downward_api;
+mod env_file;
 pub mod environment;
 mod etc_hosts;
 mod fs_group;
@@ -65,6 +66,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The words without the volume's name, for who has said it.
+    pub fn cause(&self) -> String {
+        match self {
+            Error::Volume { message, .. } => message.clone(),
+            other => other.to_string(),
+        }
+    }
+
     fn step<E: Into<std::io::Error>>(
         step: &'static str,
         path: impl Into<PathBuf>,
@@ -87,6 +96,9 @@ pub struct Objects {
     pub images: BTreeMap<String, Image>,
     /// Of whatever namespace.
     pub services: Vec<Service>,
+    /// Kind and name of what is kept no longer, when that is what has changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<(String, String)>,
 }
 
 impl Objects {

@@ -91,7 +91,9 @@ fn expanded(
     let env = environment::environment(&[], container, &sandbox.objects, &sandbox.facts)?;
     let path = environment::expand_all(expr, &env.declared).map_err(|name| Error::Volume {
         volume: wanted.name.clone(),
-        message: format!("subPathExpr {expr:?}: the container has no variable {name:?} among its env"),
+        message: format!(
+            "subPathExpr {expr:?}: missing value for {name:?}: the container's env has no such variable, or an empty one"
+        ),
     })?;
     if path.starts_with('/') || path.split('/').any(|part| part == "..") {
         return Err(Error::Volume {
@@ -100,6 +102,52 @@ fn expanded(
         });
     }
     Ok(path)
+}
+
+/// Makes what mounts within a read-only volume are mounted on; the container's own process could not, nor could it in what
+/// podctl writes. A volume of the host's, or an image's, stays as it is.
+pub(super) fn make_mount_points(pod: &Pod, container: &Container, mounts: &[Mount]) {
+    let volumes = || pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    let foreign =
+        |m: &VolumeMount| volumes().any(|v| v.name == m.name && (v.host_path.is_some() || v.image.is_some()));
+    let of_volume = |mount: &Mount| {
+        let own = |m: &&VolumeMount| Path::new(&m.mount_path) == mount.destination();
+        container.volume_mounts.iter().flatten().find(own)
+    };
+    let read_only = |mount: &Mount| mount.options().iter().flatten().any(|o| o == "ro" || o == "rro");
+    for inner in mounts {
+        let around = |outer: &&Mount| {
+            inner.destination() != outer.destination() && inner.destination().starts_with(outer.destination())
+        };
+        let Some(outer) = mounts.iter().filter(around).max_by_key(|m| m.destination().components().count())
+        else {
+            continue;
+        };
+        let ours = read_only(outer) && of_volume(outer).is_some_and(|m| !foreign(m));
+        let (Some(volume), Ok(path)) =
+            (outer.source(), inner.destination().strip_prefix(outer.destination()))
+        else {
+            continue;
+        };
+        let is_dir = inner.source().as_ref().is_some_and(|source| source.is_dir());
+        if ours && let Some(path) = path.to_str() {
+            // What cannot be made is told by the mount that fails for it.
+            let _ = make_mount_point(volume, path, is_dir);
+        }
+    }
+}
+
+fn make_mount_point(volume: &Path, path: &str, directory: bool) -> Result<(), Error> {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if directory {
+        return sub_path(volume, path, path).map(drop);
+    }
+    let parent = sub_path(volume, dir, path)?;
+    let mode = Mode::from_bits_truncate(0o644);
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    // One that is there will do.
+    let _ = nix::fcntl::openat(&parent, name, flags, mode);
+    Ok(())
 }
 
 /// Resolves a subPath without ever leaving the volume; a directory that is missing is made, with

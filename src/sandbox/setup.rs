@@ -10,7 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    Metadata,
+    api::core::v1::{Pod, Volume},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use nix::{
     errno::Errno,
     mount::{MsFlags, mount},
@@ -81,6 +85,9 @@ pub fn set_up(
     if let Some(name) = spec.and_then(|s| sysctls_of_host(s).next()) {
         return Err(Error::Config(format!("sysctl {name} would be set for the whole machine")));
     }
+    if own_network {
+        open_network();
+    }
     for sysctl in spec.and_then(|s| s.security_context.as_ref()?.sysctls.as_ref()).into_iter().flatten() {
         let path = format!("/proc/sys/{}", sysctl.name.replace('.', "/"));
         fs::write(&path, &sysctl.value).map_err(Error::step("set the sysctl", path))?;
@@ -126,11 +133,38 @@ pub fn set_up(
     // A volume may be called as one of the files above.
     let in_memory = memory.join("volumes");
     fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
-    let places = volumes::Places { disk: &data.join("volumes"), memory: &in_memory, host: host_paths };
-    let volumes = volumes::prepare(pod, &objects, &facts, &places)?;
+    let places = volumes::Places { disk: data.join("volumes"), memory: in_memory, host: host_paths.clone() };
     let (layers, memory) = (data.to_owned(), memory.to_owned());
     let (profiles, device_cgroup, pid_namespace) = (PathBuf::new(), false, None);
-    Ok(Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, warnings, pid_namespace })
+    let volumes = volumes::Volumes::at(places);
+    let mut sandbox =
+        Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, warnings, pid_namespace };
+    sandbox.make_volumes(pod);
+    Ok(sandbox)
+}
+
+/// Lets whoever is in the pod listen below port 1024 and ping, as containerd does: the network is the pod's own.
+fn open_network() {
+    let proc = Path::new("/proc/sys/net/ipv4");
+    // Kernels without one of them are as they were.
+    let _ = fs::write(proc.join("ip_unprivileged_port_start"), "0");
+    let _ = fs::write(proc.join("ping_group_range"), format!("0 {}", last_group()));
+}
+
+/// The last of the groups from 0 on that the user namespace has.
+fn last_group() -> u32 {
+    const LAST: u32 = i32::MAX as u32;
+    let map = fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
+    let mut next = 0;
+    for line in map.lines() {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        if let [inside, _, count] = numbers[..]
+            && inside == next
+        {
+            next = inside.saturating_add(count);
+        }
+    }
+    next.saturating_sub(1).min(LAST)
 }
 
 impl Sandbox {
@@ -148,10 +182,10 @@ impl Sandbox {
         &mut self,
         pod: &Pod,
         pod_ips: Vec<String>,
-        host_ip: Option<String>,
+        host_ips: Vec<String>,
         resolver: Option<IpAddr>,
     ) -> Result<(), Error> {
-        self.facts.host_ip = host_ip.unwrap_or_default();
+        self.facts.host_ips = host_ips;
         self.facts.pod_ips = pod_ips;
         let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
         texts.into_iter().try_for_each(|(name, text)| {
@@ -162,13 +196,30 @@ impl Sandbox {
 }
 
 impl Sandbox {
+    /// Makes those of the pod's volumes that are not there yet; what failed, and why, is in [`volumes::Volumes::failed`].
+    pub fn make_volumes(&mut self, pod: &Pod) {
+        self.volumes.make(pod, &self.objects, &self.facts);
+        let empty =
+            pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| v.empty_dir.is_some());
+        let path = |v: &Volume| Some((v.name.clone(), self.volumes.paths.get(&v.name)?.clone()));
+        self.facts.volumes = empty.filter_map(path).collect();
+    }
+
     /// ConfigMaps and Secrets have changed: containers that start have the new ones, and volumes show
     /// them at once. Gives what could not be done; those volumes stay as they were.
     pub fn refresh(&mut self, pod: &Pod, changed: &Objects) -> Vec<Error> {
+        let gone = |kind: &str, meta: &ObjectMeta| {
+            let name = meta.name.as_deref().unwrap_or_default();
+            // What came with the pod's own file is not kept.
+            meta.creation_timestamp.is_some() && changed.gone.iter().any(|(k, n)| k == kind && n == name)
+        };
+        self.objects.config_maps.retain(|map| !gone("ConfigMap", &map.metadata));
+        self.objects.secrets.retain(|secret| !gone("Secret", &secret.metadata));
         let maps = changed.config_maps.iter().filter(|new| replace(&mut self.objects.config_maps, new));
         let mut names: Vec<_> = maps.map(|map| ("ConfigMap", map.metadata.name.clone())).collect();
         let secrets = changed.secrets.iter().filter(|new| replace(&mut self.objects.secrets, new));
         names.extend(secrets.map(|secret| ("Secret", secret.metadata.name.clone())));
+        names.extend(changed.gone.iter().map(|(kind, name)| (kind.as_str(), Some(name.clone()))));
         let mentions = |at: usize| {
             let place = format!("spec.volumes[{at}].");
             let all = references(pod);

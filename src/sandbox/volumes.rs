@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -22,17 +22,18 @@ use nix::mount::{MsFlags, mount};
 use podctl_images::Image;
 use podctl_runtime::mount_layers;
 
-use super::{Error, Objects, config_files::Files, downward_api, fs_group, user};
-use crate::pod::{VolumeName, quantity::quantity_bytes};
+use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
+use crate::pod::{VolumeName, quantity::quantity_bytes, resources::effective_limits};
 
 /// Where a pod's volumes are made.
-pub struct Places<'a> {
+#[derive(Debug, Default)]
+pub struct Places {
     /// On disk, for emptyDir.
-    pub disk: &'a Path,
+    pub disk: PathBuf,
     /// In memory, for everything that podctl writes itself, secrets among it.
-    pub memory: &'a Path,
+    pub memory: PathBuf,
     /// hostPath volumes that are mounted already, by name.
-    pub host: &'a BTreeMap<String, PathBuf>,
+    pub host: BTreeMap<String, PathBuf>,
 }
 
 /// What was made.
@@ -42,51 +43,72 @@ pub struct Volumes {
     pub paths: BTreeMap<String, PathBuf>,
     /// Locks on the local volumes, held as long as the pod lives.
     pub locks: Vec<File>,
+    /// Why those that could not be made last time could not, by name.
+    pub failed: BTreeMap<String, Error>,
+    places: Places,
 }
 
-/// Makes every volume of the pod.
-///
-/// # Errors
-/// [`Error::Volume`] naming the volume, [`Error::Config`] for a missing object.
-pub fn prepare(
+impl Volumes {
+    /// None yet; they are made there.
+    pub(super) fn at(places: Places) -> Volumes {
+        Volumes { places, ..Volumes::default() }
+    }
+
+    /// Makes every volume of the pod that is not there yet; but one whose image is yet to be pulled.
+    pub(super) fn make(&mut self, pod: &Pod, objects: &Objects, facts: &Facts) {
+        self.failed.clear();
+        for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+            let image_is_missing = volume.image.is_some() && !objects.images.contains_key(&volume.name);
+            if self.paths.contains_key(&volume.name) || image_is_missing {
+                continue;
+            }
+            match make_volume(volume, pod, objects, facts, &self.places, &mut self.locks) {
+                Ok(path) => drop(self.paths.insert(volume.name.clone(), path)),
+                Err(e) => drop(self.failed.insert(volume.name.clone(), e)),
+            }
+        }
+    }
+}
+
+/// Makes one volume, in its owner's group and with its mounts shared where that is asked for.
+fn make_volume(
+    volume: &Volume,
     pod: &Pod,
     objects: &Objects,
-    facts: &downward_api::Facts,
-    places: &Places<'_>,
-) -> Result<Volumes, Error> {
-    let mut made = Volumes::default();
-    let spec = pod.spec.as_ref();
-    let security = spec.and_then(|s| s.security_context.as_ref());
+    facts: &Facts,
+    places: &Places,
+    locks: &mut Vec<File>,
+) -> Result<PathBuf, Error> {
+    let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
     let mismatch = security.and_then(|s| s.fs_group_change_policy.as_deref()) == Some("OnRootMismatch");
-    for volume in spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten() {
-        let path = one(volume, objects, facts, places, &mut made.locks)?;
-        let shared = volume.host_path.is_some() || volume.image.is_some();
-        if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
-            let policy = match written_by_podctl(volume) {
-                true => fs_group::Policy::ReadOnly,
-                false if mismatch => fs_group::Policy::OnRootMismatch,
-                false => fs_group::Policy::Always,
-            };
-            let id = user::checked_id(group, "group")?;
-            fs_group::give_to_group(&path, id, policy).map_err(|e| Error::Volume {
-                volume: volume.name.clone(),
-                message: match e {
-                    nix::errno::Errno::EINVAL => {
-                        format!("fsGroup {group} is outside the range of group ids that /etc/subgid gives this user")
-                    }
-                    e => format!("cannot give it to fsGroup {group}: {}", e.desc()),
-                },
-            })?;
-        }
-        if mounts_are_shared(pod, &volume.name) {
-            share_mounts(&path).map_err(|e| Error::Volume {
-                volume: volume.name.clone(),
-                message: format!("cannot share the mounts of {}: {}", path.display(), e.desc()),
-            })?;
-        }
-        made.paths.insert(volume.name.clone(), path);
+    let path = one(volume, pod, objects, facts, places, locks)?;
+    let shared = volume.host_path.is_some() || volume.image.is_some();
+    if let Some(group) = security.and_then(|s| s.fs_group).filter(|_| !shared) {
+        let policy = match written_by_podctl(volume) {
+            true => fs_group::Policy::ReadOnly,
+            false if mismatch => fs_group::Policy::OnRootMismatch,
+            false => fs_group::Policy::Always,
+        };
+        let id = user::checked_id(group, "group")?;
+        fs_group::give_to_group(&path, id, policy).map_err(|e| Error::Volume {
+            volume: volume.name.clone(),
+            message: match e {
+                nix::errno::Errno::EINVAL => {
+                    format!(
+                        "fsGroup {group} is outside the range of group ids that /etc/subgid gives this user"
+                    )
+                }
+                e => format!("cannot give it to fsGroup {group}: {}", e.desc()),
+            },
+        })?;
     }
-    Ok(made)
+    if mounts_are_shared(pod, &volume.name) {
+        share_mounts(&path).map_err(|e| Error::Volume {
+            volume: volume.name.clone(),
+            message: format!("cannot share the mounts of {}: {}", path.display(), e.desc()),
+        })?;
+    }
+    Ok(path)
 }
 
 /// Writes a volume of podctl's own anew, all of its files at once.
@@ -97,7 +119,7 @@ pub(super) fn rewrite(
     volume: &Volume,
     pod: &Pod,
     objects: &Objects,
-    facts: &downward_api::Facts,
+    facts: &Facts,
     path: &Path,
 ) -> Result<(), Error> {
     let (files, mode) = configuration(volume, objects, facts)?;
@@ -135,9 +157,10 @@ pub(super) fn written_by_podctl(v: &Volume) -> bool {
 
 fn one(
     volume: &Volume,
+    pod: &Pod,
     objects: &Objects,
-    facts: &downward_api::Facts,
-    places: &Places<'_>,
+    facts: &Facts,
+    places: &Places,
     locks: &mut Vec<File>,
 ) -> Result<PathBuf, Error> {
     let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
@@ -151,10 +174,11 @@ fn one(
         return mounted.map_or_else(|| host_path(host), Ok).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
-        return empty_dir(&name, empty, places).map_err(wrong);
+        let memory = pod.spec.as_ref().and_then(|s| effective_limits(s).memory);
+        return empty_dir(&name, empty, memory, places).map_err(wrong);
     }
     if volume.ephemeral.is_some() {
-        return empty_dir(&name, &EmptyDirVolumeSource::default(), places).map_err(wrong);
+        return empty_dir(&name, &EmptyDirVolumeSource::default(), None, places).map_err(wrong);
     }
     if let Some(source) = &volume.persistent_volume_claim {
         let dir = objects.claims.get(&source.claim_name);
@@ -171,16 +195,14 @@ fn one(
     }
     let (files, mode) = configuration(volume, objects, facts)?;
     let path = places.memory.join(name.as_str());
+    // What a try before has left; it was shown to nobody.
+    let _ = fs::remove_dir_all(&path);
     files.write(&path, mode.unwrap_or(0o644)).map_err(io(&path))?;
     Ok(path)
 }
 
 /// The files of a volume that podctl writes itself, and their mode.
-fn configuration(
-    volume: &Volume,
-    objects: &Objects,
-    facts: &downward_api::Facts,
-) -> Result<(Files, Option<i32>), Error> {
+fn configuration(volume: &Volume, objects: &Objects, facts: &Facts) -> Result<(Files, Option<i32>), Error> {
     let wrong = |message: String| Error::Volume { volume: volume.name.clone(), message };
     let mut files = Files::default();
     let mode = if let Some(source) = &volume.config_map {
@@ -222,27 +244,29 @@ fn configuration(
     Ok((files, mode))
 }
 
-/// R-VOL-1.
+/// R-VOL-1. One in memory is as large as its limit, and no larger than what the pod's containers may use together, in bytes.
 fn empty_dir(
     name: &VolumeName,
     source: &EmptyDirVolumeSource,
-    places: &Places<'_>,
+    memory: Option<u64>,
+    places: &Places,
 ) -> Result<PathBuf, String> {
     let in_memory = match source.medium.as_deref().unwrap_or("") {
         "" => false,
         "Memory" => true,
         other => return Err(format!("medium {other:?} is not supported; use \"\" or Memory")),
     };
-    let path = if in_memory { places.memory } else { places.disk }.join(name.as_str());
+    let path = if in_memory { &places.memory } else { &places.disk }.join(name.as_str());
     let failed = |e: io::Error| format!("{}: {e}", path.display());
     if !in_memory {
-        fs::create_dir_all(places.disk).map_err(failed)?;
+        fs::create_dir_all(&places.disk).map_err(failed)?;
     }
-    fs::create_dir(&path).map_err(failed)?;
+    fs::create_dir_all(&path).map_err(failed)?;
     if in_memory {
         let mut options = "mode=0777".to_owned();
-        if let Some(limit) = source.size_limit.as_ref().and_then(|q| quantity_bytes(&q.0).ok()) {
-            options += &format!(",size={limit}");
+        let own = source.size_limit.as_ref().and_then(|q| quantity_bytes(&q.0).ok()).filter(|own| *own > 0);
+        if let Some(most) = own.into_iter().chain(memory).min() {
+            options += &format!(",size={most}");
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("tmpfs"), &path, Some("tmpfs"), flags, Some(options.as_str()))
@@ -265,40 +289,56 @@ fn image_files(image: &Image, path: &Path) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-/// Checks a hostPath against its type, and makes what `…OrCreate` asks for.
+/// Checks a hostPath against its type, and makes what `…OrCreate` asks for; without a type a directory, as containerd does.
 ///
 /// # Errors
-/// What is wrong, with the path.
+/// What is wrong, with the path, in a kubelet's words.
 pub(crate) fn host_path(source: &HostPathVolumeSource) -> Result<PathBuf, String> {
     let path = PathBuf::from(&source.path);
     let kind = source.type_.as_deref().unwrap_or("");
     let failed = |e: io::Error| format!("hostPath {}: {e}", path.display());
     match kind {
-        "DirectoryOrCreate" => {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(&path).map_err(failed)?
+        "DirectoryOrCreate" => make_directories(&path).map_err(failed)?,
+        "" if fs::symlink_metadata(&path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) => {
+            make_directories(&path).map_err(failed)?;
         }
         "FileOrCreate" => {
             fs::OpenOptions::new().append(true).create(true).mode(0o644).open(&path).map_err(failed)?;
         }
         _ => {}
     }
-    let found = fs::metadata(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::NotFound => {
-            format!("hostPath {} does not exist; create it, or set type: DirectoryOrCreate", path.display())
-        }
-        _ => failed(e),
-    })?;
-    let t = found.file_type();
-    let fits = match kind {
-        "" => true,
-        "Directory" | "DirectoryOrCreate" => t.is_dir(),
-        "File" | "FileOrCreate" => t.is_file(),
-        "Socket" => t.is_socket(),
-        "CharDevice" => t.is_char_device(),
-        "BlockDevice" => t.is_block_device(),
+    let (what, fits): (&str, fn(&fs::FileType) -> bool) = match kind {
+        "" => ("there", |_| true),
+        "Directory" | "DirectoryOrCreate" => ("a directory", fs::FileType::is_dir),
+        "File" | "FileOrCreate" => ("a file", fs::FileType::is_file),
+        "Socket" => ("a socket file", |t| t.is_socket()),
+        "CharDevice" => ("a character device", |t| t.is_char_device()),
+        "BlockDevice" => ("a block device", |t| t.is_block_device()),
         _ => return Err(format!("hostPath type {kind:?} is not known")),
     };
-    if fits { Ok(path) } else { Err(format!("hostPath {} is not what type {kind} asks for", path.display())) }
+    let wrong = |why: &str| format!("hostPath type check failed: {} is not {what}{why}", path.display());
+    match fs::metadata(&path) {
+        Ok(found) if fits(&found.file_type()) => Ok(path),
+        Ok(_) => Err(wrong("")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && kind == "Directory" => {
+            Err(wrong(": it does not exist; create it, or set type: DirectoryOrCreate"))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Err(wrong(": it does not exist")),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+/// Makes a directory of the host's and those above it that are missing, whatever the caller's umask.
+fn make_directories(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            Err(_) => {}
+            Ok(()) => fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -314,7 +354,8 @@ mod tests {
         };
         assert!(host_path(&source("absent", "Directory")).unwrap_err().contains("does not exist"));
         host_path(&source("made/deep", "DirectoryOrCreate")).unwrap();
-        assert!(host_path(&source("made", "File")).unwrap_err().contains("is not what type File asks for"));
+        assert!(host_path(&source("made/by/nobody", "")).unwrap().is_dir());
+        assert!(host_path(&source("made", "File")).unwrap_err().contains("is not a file"));
         host_path(&source("file", "FileOrCreate")).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf, rc::Rc};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{LinuxContainerUser, Pod};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     unistd::pipe2,
@@ -170,6 +170,7 @@ impl Supervisor {
         let says = |field: fn(&k8s_openapi::api::core::v1::Container) -> Option<bool>| {
             container.and_then(field) == Some(true)
         };
+        let user = user_of(&spec);
         let live = Live {
             terminal: says(|c| c.tty),
             input_wanted: says(|c| c.stdin),
@@ -186,7 +187,7 @@ impl Supervisor {
         self.live.insert(run.clone(), live);
         self.attach_waiting(&run.container);
         let container_id = self.container_id(run);
-        self.pending.push_back(Event::Started { run: run.clone(), container_id });
+        self.pending.push_back(Event::Started { run: run.clone(), container_id, user });
     }
 
     /// A child that has ended before it was seen to run: it had started and ended already, or could not.
@@ -301,12 +302,27 @@ impl Supervisor {
     }
 }
 
+/// Whose a container's first process is, as its status says.
+fn user_of(spec: &Spec) -> LinuxContainerUser {
+    let user = spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
+    let own = user.gid();
+    let others = user.additional_gids().clone().unwrap_or_default().into_iter().filter(|gid| *gid != own);
+    LinuxContainerUser {
+        uid: user.uid().into(),
+        gid: own.into(),
+        supplemental_groups: Some(std::iter::once(own).chain(others).map(i64::from).collect()),
+    }
+}
+
 fn start_failure(e: &StartError) -> (StartFailure, String) {
-    let reason = match (e, e.exit_code()) {
-        (_, Some(exit_code)) => StartFailure::Start { exit_code },
+    let reason = match e {
+        // In the container's own process, where containerd starts what it has created before.
+        StartError::Create { .. } | StartError::Exec { .. } | StartError::WorkingDirectory { .. } => {
+            StartFailure::Start
+        }
         // Nothing that happens by itself will mend these.
-        (StartError::Profile { .. } | StartError::Spec { .. }, _) => StartFailure::CreateContainerConfig,
-        _ => StartFailure::CreateContainer,
+        StartError::Profile { .. } | StartError::Spec { .. } => StartFailure::CreateContainerConfig,
+        StartError::Prepare(_) | StartError::Killed => StartFailure::CreateContainer,
     };
     (reason, e.to_string())
 }

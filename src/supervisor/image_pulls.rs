@@ -5,12 +5,16 @@ use podctl_images::Image;
 use super::{Supervisor, image_secrets::read_pull_secrets};
 use crate::{
     lifecycle::{Event, ImageFailure, Pulled},
-    pod::{ContainerExt, PodExt},
+    pod::{ContainerExt, ImageVolume, PodExt, image_volumes},
     wire::{self, LONGEST, PullAnswer, PullOutcome, PullRequest},
 };
 
 impl Supervisor {
     pub(super) fn pull(&mut self, container: &str) {
+        if let Some((volume, image, policy)) = self.missing_volume_image(container) {
+            self.volume_pulls.insert(container.to_owned(), volume);
+            return self.ask_puller(container, image, policy);
+        }
         if let Some(image) = self.images.get(container).cloned() {
             let event = self.image_ready(container, image, None);
             self.pending.push_back(event);
@@ -21,21 +25,36 @@ impl Supervisor {
             let event = self.local_image(&found.name.clone(), found.image.clone().unwrap_or_default());
             return self.pending.push_back(event);
         }
-        let found = self.container(container);
-        let request = found.map(|c| PullRequest {
+        let Some(found) = self.container(container) else { return };
+        let (image, policy) = (found.image.clone().unwrap_or_default(), found.pull_policy().to_owned());
+        self.ask_puller(container, image, policy);
+    }
+
+    /// The first of the container's volumes whose image is yet to be had: its name, the image, the pullPolicy.
+    fn missing_volume_image(&self, container: &str) -> Option<(String, String, String)> {
+        let mounts = self.container(container)?.volume_mounts.as_deref().unwrap_or_default();
+        let missing = |v: &&ImageVolume| {
+            mounts.iter().any(|m| m.name == v.volume) && !self.sandbox.objects.images.contains_key(&v.volume)
+        };
+        let found = image_volumes(&self.pod).into_iter().find(|v| missing(&v))?;
+        Some((found.volume, found.image, found.policy))
+    }
+
+    fn ask_puller(&mut self, container: &str, image: String, policy: String) {
+        let request = PullRequest {
             container: container.into(),
-            image: c.image.clone().unwrap_or_default(),
-            policy: c.pull_policy().to_owned(),
+            image,
+            policy,
             store: self.home.images(),
             alone: self.images.is_empty(),
             secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
-        });
+        };
         let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
-        let sent = match (&self.puller, &request) {
-            (Some(puller), Some(request)) if length <= LONGEST => wire::send(puller, request, &[]).is_ok(),
+        let sent = match &self.puller {
+            Some(puller) if length <= LONGEST => wire::send(puller, &request, &[]).is_ok(),
             _ => false,
         };
-        if sent && request.is_some_and(|r| r.policy != "Never") {
+        if sent && request.policy != "Never" {
             self.pending.push_back(Event::ImagePulling { container: container.into() });
         }
         if !sent {
@@ -54,7 +73,10 @@ impl Supervisor {
     pub(super) fn hear_puller(&mut self) {
         let Some(socket) = &self.puller else { return };
         let event = match wire::receive::<PullAnswer>(socket) {
-            Ok(Some((answer, _))) => self.pulled(answer),
+            Ok(Some((answer, _))) => match self.volume_pulls.remove(&answer.container) {
+                Some(volume) => return self.volume_image_pulled(&volume, answer),
+                None => self.pulled(answer),
+            },
             Ok(None) | Err(_) => {
                 self.poll.forget(socket);
                 self.puller = None;
@@ -62,9 +84,42 @@ impl Supervisor {
             }
         };
         self.pending.push_back(event);
-        let all = self.pod.containers().all(|c| self.images.contains_key(&c.name));
+        let volumes = || image_volumes(&self.pod);
+        let all = self.pod.containers().all(|c| self.images.contains_key(&c.name))
+            && volumes().iter().all(|v| self.sandbox.objects.images.contains_key(&v.volume));
         if all && let Some(socket) = self.puller.take() {
             self.poll.forget(&socket);
+        }
+    }
+
+    /// Shows the image in its volume, and goes on with the container that has waited for it; or says of that one why not.
+    fn volume_image_pulled(&mut self, volume: &str, answer: PullAnswer) {
+        let container = answer.container.clone();
+        let image = match answer.outcome {
+            PullOutcome::Present(image) | PullOutcome::Pulled { image, .. } => Ok(*image),
+            PullOutcome::Failed(words) => Err((ImageFailure::Pull, words)),
+            PullOutcome::NeverPull(words) => Err((ImageFailure::NeverPull, words)),
+            PullOutcome::InvalidName(words) => Err((ImageFailure::InvalidName, words)),
+        };
+        let leased = image.and_then(|image| match self.store.lease(&image) {
+            Ok(lease) => Ok((image, lease)),
+            Err(e) => Err((ImageFailure::Pull, e.to_string())),
+        });
+        let mounted = leased.and_then(|(image, lease)| {
+            self.leases.push(lease);
+            self.sandbox.objects.images.insert(volume.to_owned(), image);
+            self.sandbox.make_volumes(&self.pod);
+            match self.sandbox.volumes.failed.get(volume) {
+                Some(e) => Err((ImageFailure::Pull, e.to_string())),
+                None => Ok(()),
+            }
+        });
+        match mounted {
+            Ok(()) => self.pull(&container),
+            Err((reason, words)) => {
+                let message = format!("image of volume {volume:?}: {words}");
+                self.pending.push_back(Event::ImageFailed { container, reason, message });
+            }
         }
     }
 

@@ -18,6 +18,7 @@ mod image_pulls;
 mod image_secrets;
 mod leave;
 mod mapped_mounts;
+mod mounting;
 mod network;
 pub mod network_handlers;
 mod output_pace;
@@ -162,6 +163,10 @@ struct Supervisor {
     network: Option<Member>,
     /// It has had no keeper for long.
     network_lost: bool,
+    /// Volumes that could not be made yet.
+    mounting: Option<mounting::Mounting>,
+    /// Images of volumes that are being pulled: the volume, by the container that waits for it.
+    volume_pulls: BTreeMap<String, String>,
     _lock: OwnedFd,
     /// The lock on the ids of a pod with a user namespace of its own.
     _ids: Option<OwnedFd>,
@@ -205,8 +210,12 @@ impl Supervisor {
             for layer in self.garbage.drain(..) {
                 layer.remove();
             }
-            let deadlines =
-                [self.state.next_deadline(&self.spec), self.next_exec_deadline(), self.quotas.next()];
+            let deadlines = [
+                self.state.next_deadline(&self.spec),
+                self.next_exec_deadline(),
+                self.quotas.next(),
+                self.next_mount(),
+            ];
             let next = deadlines.into_iter().flatten().min();
             let rejoin = self.network.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed()));
@@ -226,6 +235,7 @@ impl Supervisor {
             }
             self.end_late_execs();
             self.look_at_quotas();
+            self.mount_again();
             self.pending.push_back(Event::Tick);
             self.settle();
         }
@@ -238,12 +248,14 @@ impl Supervisor {
             self.trace.event(&event);
             if let Event::AddEphemeralContainer(container) = &event {
                 self.spec.add_ephemeral(container);
+                self.pod.metadata.generation = self.pod.metadata.generation.map(|known| known + 1);
             }
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
         }
         let mut status = self.state.status(&self.spec);
         self.mark_network(&mut status);
+        status.observed_generation = self.pod.metadata.generation;
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             let was_ready = self.pod.is_ready();
             self.pod.status = Some(status);

@@ -19,6 +19,7 @@ use super::{
     eviction::Quotas,
     leave::clear_data,
     mapped_mounts::place_mounts,
+    mounting::Mounting,
     output_pace::Pace,
     pause, pod_cgroup,
     poll::{Poll, Source},
@@ -28,7 +29,7 @@ use super::{
 use crate::{
     lifecycle::{self, Event, Now},
     network::{Joined, Member, Registration, join, joined},
-    pod::{PodExt, Uid},
+    pod::Uid,
     process::{
         descriptors::{
             supervisor::{FIRST, LAUNCH, NETWORK, PULLER},
@@ -71,8 +72,11 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     steps::mark(TRACED, "join the network");
     let addresses = find_addresses(&launch, place.as_ref());
     let resolver = place.as_ref().map(|j| j.gateway.v4.into());
-    let Addresses { pod_ips, host_ip } = addresses;
-    sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ip.clone(), resolver)?;
+    let Addresses { pod_ips, host_ips } = addresses;
+    let links = launch.pod.spec.as_ref().and_then(|s| s.enable_service_links) != Some(false);
+    let services = place.as_ref().filter(|_| links).map(|j| j.services.clone());
+    sandbox.facts.services = services.unwrap_or_default();
+    sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ips.clone(), resolver)?;
     wait_for_scope(client)?;
     let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| clear_data(&data))?;
@@ -99,7 +103,11 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let leases = sandbox.objects.images.values().map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
-    let pending = VecDeque::from([Event::SandboxReady { host_ip, pod_ips }]);
+    let ready = Event::SandboxReady { host_ips, pod_ips };
+    let (pending, mounting) = match sandbox.volumes.failed.is_empty() {
+        true => (VecDeque::from([ready]), None),
+        false => (VecDeque::new(), Some(Mounting::new(ready))),
+    };
     let first_id = first.as_ref().map(|(id, _)| *id);
     let mut supervisor = Supervisor {
         poll,
@@ -143,6 +151,8 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         finished: false,
         network,
         network_lost: false,
+        mounting,
+        volume_pulls: BTreeMap::new(),
         _lock: lock,
         _ids: ids,
     };
@@ -167,8 +177,9 @@ fn read_launch(entered: u64) -> Result<Launch, Failure> {
 
 /// Takes the socket to the puller, which there is when an image is missing.
 fn take_puller(launch: &Launch) -> Option<OwnedFd> {
-    (launch.images.len() < launch.pod.containers().count())
-        // SAFETY: launch passes the puller's end exactly when an image is missing.
+    launch
+        .pulls
+        // SAFETY: launch passes the puller's end exactly when it says so.
         .then(|| unsafe { take_descriptor(PULLER) })
 }
 
@@ -234,10 +245,10 @@ fn wait_for_scope(client: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `status.podIPs` and `status.hostIP`.
+/// `status.podIPs` and `status.hostIPs`.
 struct Addresses {
     pod_ips: Vec<String>,
-    host_ip: Option<String>,
+    host_ips: Vec<String>,
 }
 
 /// Finds the pod's addresses: those it was given on the network, or the machine's with the host's network.
@@ -245,14 +256,15 @@ fn find_addresses(launch: &Launch, joined: Option<&Joined>) -> Addresses {
     let pod_ips: Vec<String> = match joined {
         Some(joined) => joined.addresses.all().map(|a| a.to_string()).collect(),
         None if launch.own_network => Vec::new(),
-        // The one that the machine is known by comes first.
+        // Those that the machine is known by come first.
         None => {
-            let others = list_host_addresses().into_iter().filter(|own| Some(own) != launch.host_ip.as_ref());
-            launch.host_ip.iter().cloned().chain(others).collect()
+            let others = list_host_addresses().into_iter().filter(|own| !launch.host_ips.contains(own));
+            launch.host_ips.iter().cloned().chain(others).collect()
         }
     };
-    let host_ip = launch.host_ip.clone().or_else(|| pod_ips.first().cloned());
-    Addresses { pod_ips, host_ip }
+    let own = launch.host_ips.is_empty() || !launch.own_network;
+    let host_ips = if own { pod_ips.clone() } else { launch.host_ips.clone() };
+    Addresses { pod_ips, host_ips }
 }
 
 /// Lists the addresses of this network namespace, without those of loopback and of links to pods.

@@ -28,8 +28,10 @@ pub struct Launch {
     pub on_network: bool,
     /// A command's connection is there from the start, with its request in it.
     pub first: bool,
-    /// `status.hostIP`; the client alone can know it, being in the host's network.
-    pub host_ip: Option<String>,
+    /// `status.hostIPs`; the client alone can know them, being in the host's network.
+    pub host_ips: Vec<String>,
+    /// There is a puller: an image of a container or of a volume is missing.
+    pub pulls: bool,
     /// Steps are traced, from this zero on.
     pub trace: Option<u64>,
     /// It is root's pod in a user namespace; these mounts come beside it.
@@ -62,6 +64,9 @@ pub struct Options {
     pub network: bool,
     /// Every container port without a hostPort gets a free one.
     pub publish_all: bool,
+    /// sysctls beyond the safe ones that pods may set; one that ends with `*` stands for all that begin so.
+    #[serde(default)]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Pulls show their progress on standard error.
     #[serde(default)]
     pub progress: bool,
@@ -78,6 +83,7 @@ impl Default for Options {
             strict_limits: false,
             network: true,
             publish_all: false,
+            allowed_unsafe_sysctls: Vec::new(),
             progress: false,
         }
     }

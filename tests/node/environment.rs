@@ -164,3 +164,62 @@ fn r_app_4_the_termination_message_is_at_the_path_that_is_asked_for() {
     until("the container has ended", || ended()["exitCode"] == 3);
     assert_eq!(ended()["message"], "said");
 }
+
+#[test]
+fn r_env_1_services_of_the_namespace_are_among_the_variables_unless_links_are_off() {
+    let home = Home::new();
+    let service = "---
+apiVersion: v1
+kind: Service
+metadata: {name: web-front}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, protocol: UDP}]}
+";
+    let show = "env | grep ^WEB_FRONT | sort; echo $LINK";
+    let text = |links: bool| {
+        let own = pod("    env: [{name: LINK, value: at-$(WEB_FRONT_SERVICE_HOST)}]\n");
+        let own = own.replace("metadata: {name: p}", "metadata: {name: p, labels: {app: web}}");
+        let own = own.replace("spec:\n", &format!("spec:\n  enableServiceLinks: {links}\n"));
+        own.replace("env | grep ^V_ | sort", &format!("'{show}'")) + service
+    };
+    let found = lines(&home.run(&text(true), &[]));
+    let value = |name: &str| {
+        let of = |line: &String| line.strip_prefix(&format!("{name}=")).map(str::to_owned);
+        found.iter().find_map(of).unwrap_or_else(|| panic!("no {name} among {found:#?}"))
+    };
+    let address = value("WEB_FRONT_SERVICE_HOST");
+    assert!(address.parse::<std::net::IpAddr>().is_ok(), "{found:#?}");
+    assert_eq!(value("WEB_FRONT_SERVICE_PORT"), "80");
+    assert_eq!(value("WEB_FRONT_SERVICE_PORT_DNS"), "53");
+    assert_eq!(value("WEB_FRONT_PORT"), format!("tcp://{address}:80"));
+    assert_eq!(value("WEB_FRONT_PORT_53_UDP"), format!("udp://{address}:53"));
+    assert_eq!(value("WEB_FRONT_PORT_80_TCP_ADDR"), address);
+    assert_eq!(found.last().unwrap(), &format!("at-{address}"));
+    let home = Home::new();
+    let found = lines(&home.run(&text(false), &[]));
+    assert_eq!(found, ["at-$(WEB_FRONT_SERVICE_HOST)"]);
+}
+
+#[test]
+fn r_env_1_variables_come_from_a_file_that_an_init_container_writes() {
+    let home = Home::new();
+    let from = |name: &str, key: &str, optional: bool| {
+        format!(
+            "    - {{name: V_{name}, valueFrom: {{fileKeyRef: {{volumeName: v, path: env, key: {key}, optional: {optional}}}}}}}\n"
+        )
+    };
+    let text = |env: &str| {
+        let init = "  initContainers:
+  - name: i
+    image: busybox:1.36
+    command: [sh, -c, \"printf \\\"# own\\\\nA='x y'\\\\nB='two'\\\\n\\\" >/v/env\"]
+    volumeMounts: [{name: v, mountPath: /v}]
+  volumes: [{name: v, emptyDir: {}}]
+";
+        pod(env).replace("  containers:\n", &format!("{init}  containers:\n"))
+    };
+    let env = format!("    env:\n{}{}{}", from("A", "A", false), from("B", "B", false), from("C", "C", true));
+    assert_eq!(lines(&home.run(&text(&env), &[])), ["V_A=x y", "V_B=two"]);
+    let refused = Home::new().run(&text(&format!("    env:\n{}", from("C", "C", false))), &[]);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("environment variable key \"C\" not found"), "{}", stderr(&refused));
+}

@@ -138,7 +138,7 @@ fn r_vol_2_host_path_types_are_checked_and_read_only_covers_what_is_mounted_belo
     assert!(lines(&home.run(&text, &[])).contains(&"no".to_owned()));
     assert!(dir.is_dir());
     let output = home.run(&text.replace("DirectoryOrCreate", "Socket"), &[]);
-    assert!(stderr(&output).contains("is not what type Socket asks for"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is not a socket file"), "{}", stderr(&output));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn r_vol_2_an_image_volume_is_read_only_and_runs_nothing() {
     assert_eq!(found[..3], ["there", "read-only", "no-exec"]);
     let absent = text.replace("busybox:1.36\"}}]", "busybox:absent\", pullPolicy: Never}}]");
     let output = home.run(&absent, &[]);
-    assert!(stderr(&output).contains("does not allow to pull it"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("is not present with pull policy of Never"), "{}", stderr(&output));
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         if let Ok(now) = pod.dir.read() {
             notes.show(&pod.dir, false);
             notes.show_end(&now, &pod.dir);
-            if let Some(why) = hopeless(&now) {
+            if let Some(why) = hopeless(&now, &pod.dir) {
                 delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
                 return Err(Error::Said(why));
             }

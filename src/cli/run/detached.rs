@@ -97,7 +97,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
     loop {
         let lives = pod.lives();
         let now = pod.dir.read()?;
-        if let Some(message) = hopeless(&now) {
+        if let Some(message) = hopeless(&now, &pod.dir) {
             let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
             return Err(Error::Said(message));
         }

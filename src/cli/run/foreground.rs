@@ -61,10 +61,11 @@ pub(super) fn foreground(
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
             living.push(pod.lives());
-            let now = pod.dir.read().ok();
+            let now = pod.dir.read().ok().filter(|now| now.uid() == pod.uid.as_str());
             if let Some(now) = &now {
+                notes.remember(now);
                 if interrupts == 0 && failure.is_none() {
-                    failure = hopeless(now);
+                    failure = hopeless(now, &pod.dir);
                     if failure.is_some() {
                         jobs.abandon();
                         notes.end_is_known();
@@ -117,14 +118,15 @@ pub(super) fn foreground(
         }
     }
     let mut code = jobs.exit_code();
-    for (pod, ..) in &follows {
+    for (pod, _, notes) in &follows {
         pod.wait();
-        // Of a pod that was deleted there is nothing more to say.
-        if let Ok(ended) = pod.dir.read()
-            && code == 0
-            && !jobs.answers_for(&pod.uid)
-        {
-            code = ended.exit_code();
+        let ended = pod.dir.read().ok().filter(|ended| ended.uid() == pod.uid.as_str());
+        if code == 0 && !jobs.answers_for(&pod.uid) && interrupts == 0 && failure.is_none() {
+            code = match ended {
+                Some(ended) => ended.exit_code(),
+                // Of a pod that was deleted meanwhile nothing else is left to be asked.
+                None => notes.exit_code_when_deleted(&pod.dir.name),
+            };
         }
     }
     jobs.forget(home)?;

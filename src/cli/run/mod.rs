@@ -90,6 +90,12 @@ pub(super) struct Args {
     /// Stop when a limit of a pod cannot be enforced here.
     #[arg(long)]
     strict_limits: bool,
+    /// A sysctl beyond the safe ones that pods may set, such as `net.core.somaxconn` or `kernel.msg*`.
+    #[arg(long, value_name = "SYSCTL", value_delimiter = ',')]
+    allowed_unsafe_sysctls: Vec<String>,
+    /// Refuse files with objects that mean nothing here, such as Roles, which are passed over else.
+    #[arg(long)]
+    strict_kinds: bool,
     /// What the pods are on: the network of this user's pods, the host's own, or loopback alone.
     #[arg(long, value_enum, default_value = "podctl")]
     network: Network,
@@ -153,6 +159,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
     let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored, namespace)?;
+    if args.strict_kinds && !manifest.passed_over.is_empty() {
+        let (count, files) = (manifest.passed_over.len(), args.files.join(", "));
+        return Err(Error::Said(format!(
+            "{files}: nothing was started because of {count} objects that would be passed over"
+        )));
+    }
     start_trace::mark("client", "read the manifest");
     if !args.dry_run {
         let kept = services::not_of_pods(home, namespace, &mut manifest)?;

@@ -70,6 +70,7 @@ pub(in super::super) fn start(
         strict_limits: args.strict_limits,
         network: args.network != Network::None,
         publish_all: args.publish_all,
+        allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
         progress: true,
     };
     let container = pod.default_container().map(str::to_owned);

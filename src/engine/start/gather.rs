@@ -11,35 +11,10 @@ use podctl_images::{Reference, Store};
 use super::Error;
 use crate::{
     manifest::{self, Manifest, named},
-    pod::{Namespace, ObjectName, default_pull_policy},
+    pod::{Namespace, ObjectName, image_volumes},
     sandbox::Objects,
     state::{self, Home},
 };
-
-/// An image that one of the pod's volumes shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImageVolume {
-    /// The volume's name.
-    pub volume: String,
-    /// The image's reference.
-    pub image: String,
-    /// Its pullPolicy, by default as for a container's image.
-    pub policy: String,
-}
-
-/// The image volumes of a pod.
-pub fn image_volumes(pod: &Pod) -> Vec<ImageVolume> {
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes
-        .filter_map(|v| {
-            let source = v.image.as_ref()?;
-            let image = source.reference.clone()?;
-            let policy = source.pull_policy.clone();
-            let policy = policy.unwrap_or_else(|| default_pull_policy(&image).to_owned());
-            Some(ImageVolume { volume: v.name.clone(), image, policy })
-        })
-        .collect()
-}
 
 /// Gathers the pod's objects; makes the local volumes of its claims where they are missing.
 ///

@@ -26,7 +26,7 @@ use crate::{
         self, Connection,
         ports::{self, HostPort},
     },
-    pod::{ContainerExt, PodExt, Uid},
+    pod::{ContainerExt, PodExt, Uid, image_volumes},
     process::{Role, children, create_memory_file, descriptors, start_role},
     sandbox::Objects,
     state::{self, Home, PodDir},
@@ -51,7 +51,9 @@ pub(super) struct Plan<'a> {
 pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
     let mut pod = plan.pod.clone();
     let (ids, warning) = read_user_ids()?;
-    let images = find_present_images(plan.home, &pod)?;
+    let mut images = find_present_images(plan.home, &pod)?;
+    let present = |volume: &str| plan.objects.images.contains_key(volume);
+    images.all &= image_volumes(&pod).iter().all(|volume| present(&volume.volume));
     start_trace::mark("client", "look the images up");
     let network = take_network(plan, &mut pod, ids.as_ref())?;
     start_trace::mark("client", "connect to the network, take ports");
@@ -104,7 +106,7 @@ fn read_user_ids() -> Result<(Option<IdMappings>, Option<String>), Error> {
 struct PresentImages {
     /// By container.
     by_container: BTreeMap<String, Image>,
-    /// No container's image is missing.
+    /// No image is missing, of a container or of a volume.
     all: bool,
 }
 
@@ -219,7 +221,8 @@ fn write_launch(
         own_network: network.own,
         on_network: network.connection.is_some(),
         first: plan.first.is_some(),
-        host_ip: find_host_ip().map(|ip| ip.to_string()),
+        host_ips: find_host_ip().iter().map(ToString::to_string).collect(),
+        pulls: !images.all,
         trace: start_trace::zero(),
         contained: contained.map(|c| c.mounts.clone()),
     };

@@ -64,6 +64,7 @@ pub fn start(
     pod.metadata.uid = Some(uid);
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
+    pod.metadata.generation = Some(1);
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     let record = StartRecord { pod: manifest, objects: objects.clone(), options: options.clone() };
     start_trace::mark("client", "set an ended pod's record aside");

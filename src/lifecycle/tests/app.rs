@@ -128,7 +128,7 @@ fn r_app_3_the_words_of_a_back_off_are_the_kubelets() {
 #[test]
 fn r_app_4_a_start_that_fails_is_shown_with_its_cause_then_as_a_back_off() {
     let mut s = Simulation::of(pod("Always", list![named("i")], list![named("a")]));
-    s.broken_starts.push(("a", StartFailure::Start { exit_code: 127 }));
+    s.broken_starts.push(("a", StartFailure::Start));
     s.exit("i", 0);
     let state = s.container("a")["state"]["waiting"].clone();
     assert_eq!(
@@ -139,7 +139,7 @@ fn r_app_4_a_start_that_fails_is_shown_with_its_cause_then_as_a_back_off() {
     let one = s.container("a");
     assert_eq!(one["state"]["waiting"]["reason"], "CrashLoopBackOff");
     assert_eq!(one["lastState"]["terminated"]["reason"], "StartError");
-    assert_eq!(one["lastState"]["terminated"]["exitCode"], 127);
+    assert_eq!(one["lastState"]["terminated"]["exitCode"], 128);
 }
 
 #[test]
@@ -208,4 +208,21 @@ fn r_app_6_a_condition_keeps_the_time_at_which_it_became_so() {
     for name in ["PodScheduled", "PodReadyToStartContainers", "Initialized"] {
         assert_eq!((since(&s, name), s.condition(name).as_str()), (0, "True"), "{name}");
     }
+}
+
+#[test]
+fn r_app_5_the_pod_is_pending_until_every_app_container_has_run() {
+    let hold = serde_json::json!({"postStart": {"exec": {"command": ["x"]}}});
+    let first = serde_json::json!({"name": "a", "lifecycle": hold});
+    let mut s = Simulation::of(pod("Always", list![], list![first, named("b")]));
+    let phase = |s: &Simulation| s.state.status(&s.spec).phase.unwrap();
+    assert_eq!(phase(&s), "Pending");
+    s.hook("a", Hook::PostStart, true);
+    assert_eq!(phase(&s), "Running");
+    // What has run once keeps the pod running, whatever comes of it.
+    s.broken_starts.push(("b", StartFailure::CreateContainerConfig));
+    s.exit("b", 1);
+    s.pass(100);
+    assert_eq!(s.container("b")["state"]["waiting"]["reason"], "CreateContainerConfigError");
+    assert_eq!(phase(&s), "Running");
 }

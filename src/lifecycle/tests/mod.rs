@@ -62,7 +62,7 @@ impl Simulation {
         };
         let actions = begin(&simulation.spec, &mut simulation.state, now);
         simulation.take(actions);
-        simulation.event(Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ip: None });
+        simulation.event(Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ips: Vec::new() });
         simulation
     }
 
@@ -104,7 +104,7 @@ impl Simulation {
                         self.event(Event::StartFailed { run, reason, message: "no such file".into() });
                         continue;
                     }
-                    self.event(Event::Started { run, container_id: "c".into() });
+                    self.event(Event::Started { run, container_id: "c".into(), user: Default::default() });
                 }
                 Action::Signal { run, signal } => self.done.push(format!("kill {signal} {}", name(&run))),
                 Action::RunHook { run, hook, .. } => self.done.push(format!("{hook:?} {}", name(&run))),

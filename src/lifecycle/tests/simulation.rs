@@ -185,7 +185,7 @@ impl Life {
     }
 
     fn live(mut self) {
-        let sandbox = Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ip: None };
+        let sandbox = Event::SandboxReady { pod_ips: vec!["10.0.0.1".into()], host_ips: Vec::new() };
         let after = self.random.below(2000);
         self.plan(after, Plan::Report(sandbox));
         // Somebody ends every pod some time.
@@ -271,7 +271,7 @@ impl Life {
                         }
                         assert!(self.ended.insert(run.clone()), "{run:?} ended twice");
                     }
-                    Event::StartFailed { run, reason: StartFailure::Start { .. }, .. } => {
+                    Event::StartFailed { run, reason: StartFailure::Start, .. } => {
                         self.ended.insert(run.clone());
                     }
                     Event::Started { run, .. } => {
@@ -289,7 +289,7 @@ impl Life {
                 }
                 let ended = match &event {
                     Event::Exited { run, .. }
-                    | Event::StartFailed { run, reason: StartFailure::Start { .. }, .. } => Some(run.clone()),
+                    | Event::StartFailed { run, reason: StartFailure::Start, .. } => Some(run.clone()),
                     _ => None,
                 };
                 let anew = self.event(event);
@@ -461,18 +461,18 @@ impl Life {
         let after = self.random.below(500);
         let event = match self.random.below(20) {
             0 => Some(StartFailure::CreateContainerConfig),
-            1 => Some(StartFailure::Start { exit_code: 127 }),
+            1 => Some(StartFailure::Start),
             2 => Some(StartFailure::CreateContainer),
             _ => None,
         };
         // A container that was not created did not use up its attempt.
         match event {
-            Some(StartFailure::Start { .. }) | None => {}
+            Some(StartFailure::Start) | None => {}
             _ => drop((self.asked.remove(&run), self.made.remove(&run))),
         }
         let event = match event {
             Some(reason) => Event::StartFailed { run, reason, message: "no".into() },
-            None => Event::Started { run, container_id: "podctl://c".into() },
+            None => Event::Started { run, container_id: "podctl://c".into(), user: Default::default() },
         };
         self.plan(after, Plan::Report(event));
     }
@@ -482,7 +482,9 @@ impl Life {
         let (at, kind) = self.kind(&run.container);
         if signal != 9 {
             let before = self.termed.insert(run.clone(), self.at);
-            assert!(before.is_none(), "{run:?} is asked to end twice");
+            // Again only when all is to end sooner than it was to.
+            let again = before.is_none() || self.state.stopping_all().is_some();
+            assert!(again, "{run:?} is asked to end twice");
         } else if let Some(asked) = self.termed.get(&run)
             && self.ending.is_some()
             && kind == Kind::Sidecar

@@ -15,3 +15,18 @@ fn r_term_1_nothing_starts_after_a_delete_and_a_second_one_only_shortens() {
     s.pass(100);
     assert_eq!(s.done(), Vec::<String>::new());
 }
+
+#[test]
+fn r_term_1_a_second_delete_with_less_time_asks_once_more_and_one_with_more_changes_nothing() {
+    let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+    s.done();
+    s.event(Event::Delete { grace_period: Some(Duration::from_secs(60)) });
+    assert_eq!(s.done(), ["kill 15 a/0"]);
+    s.pass(10);
+    s.event(Event::Delete { grace_period: Some(Duration::from_secs(55)) });
+    assert_eq!(s.done(), Vec::<String>::new());
+    s.event(Event::Delete { grace_period: Some(Duration::from_secs(5)) });
+    assert_eq!(s.done(), ["kill 15 a/0"]);
+    s.pass(5);
+    assert_eq!(s.done(), ["kill 9 a/0"]);
+}

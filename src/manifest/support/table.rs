@@ -20,6 +20,7 @@ pub(super) const TABLE: &[Row] = &[
         ("activeDeadlineSeconds", "lifecycle::r_app_7_the_active_deadline_fails_the_pod"),
         ("containers initContainers restartPolicy volumes", "run::r_init_1_init_containers_run_one_by_one_in_file_order_before_the_app"),
         ("dnsConfig dnsPolicy", "host_names::resolv_conf_is_that_of_the_policy_with_what_the_pod_adds"),
+        ("enableServiceLinks", "environment::r_env_1_services_of_the_namespace_are_among_the_variables_unless_links_are_off"),
         ("hostAliases hostname hostnameOverride setHostnameAsFQDN subdomain", "host_names::host_names_and_aliases_are_written_as_the_kubelet_does"),
         ("hostIPC hostPID", "security::the_hosts_namespaces_are_joined_when_asked_for"),
         ("hostNetwork", "host_names::with_the_hosts_network_a_pod_has_the_hosts_names"),
@@ -33,7 +34,6 @@ pub(super) const TABLE: &[Row] = &[
     ], &[
         ("affinity", NoMeaning, SCHEDULED),
         ("automountServiceAccountToken", NoMeaning, "there is no API server to be known to"),
-        ("enableServiceLinks", NoMeaning, "no Service variables are put into the environment"),
         ("ephemeralContainers", Refused, "must not be set when a pod is created; `podctl debug` adds them to a running pod"),
         ("evictionResponders", NoMeaning, "nothing is evicted for want of room elsewhere"),
         ("nodeName", NoMeaning, SCHEDULED),
@@ -171,9 +171,13 @@ pub(super) const TABLE: &[Row] = &[
         ("configMapKeyRef secretKeyRef", "environment::r_env_1_what_is_optional_may_be_missing_and_later_sources_win"),
         ("fieldRef", "environment::r_env_1_a_pod_knows_its_own_and_its_machines_addresses_and_names"),
         ("resourceFieldRef", "environment::r_env_1_resources_are_those_of_the_named_container_and_without_a_limit_the_machines"),
-    ], &[("fileKeyRef", Refused, "mount the volume, and let the command read the file")]),
+        ("fileKeyRef", "environment::r_env_1_variables_come_from_a_file_that_an_init_container_writes"),
+    ], &[]),
     ("EphemeralVolumeSource", &[
         ("volumeClaimTemplate", "volumes::r_vol_1_volumes_of_the_pod_outlive_its_containers_and_a_claim_may_be_read_only"),
+    ], &[]),
+    ("FileKeySelector", &[
+        ("key optional path volumeName", "environment::r_env_1_variables_come_from_a_file_that_an_init_container_writes"),
     ], &[]),
     ("ExecAction", &[
         ("command", "handlers::r_probe_1_every_number_of_a_probe_counts"),

@@ -11,7 +11,7 @@ mod well_formed;
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
 
 pub(super) use self::configuration::{claim, config_map, metadata, secret};
 pub(super) use self::well_formed::{one_of, within};
@@ -24,9 +24,6 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     if !prefix.is_empty() {
         well_formed::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
         well_formed::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
-    }
-    if pod.status.as_ref().is_some_and(|status| *status != PodStatus::default()) {
-        report.warn(&at("status"), "changes nothing: podctl writes a pod's status itself");
     }
     let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
@@ -42,13 +39,6 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
         spec.security_context.as_ref().and_then(|s| s.fs_group_change_policy.as_deref()),
         &["Always", "OnRootMismatch"],
         &at("spec.securityContext.fsGroupChangePolicy"),
-        report,
-    );
-    within(
-        spec.termination_grace_period_seconds,
-        0,
-        i64::MAX,
-        &at("spec.terminationGracePeriodSeconds"),
         report,
     );
     within(spec.active_deadline_seconds, 1, i64::from(i32::MAX), &at("spec.activeDeadlineSeconds"), report);

@@ -73,8 +73,19 @@ pub(super) fn labels(labels: Option<&BTreeMap<String, String>>, path: &str, repo
 }
 
 pub(super) fn annotations(all: Option<&BTreeMap<String, String>>, path: &str, report: &mut Report<'_>) {
+    const MOST: usize = 256 << 10;
     for key in all.into_iter().flatten().map(|(key, _)| key) {
         qualified(&key.to_lowercase(), path, report);
+    }
+    let size: usize = all.into_iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MOST {
+        report.error(path, format!("Too long: may not be more than {MOST} bytes"));
+    }
+    // Who comes from there has them in his files, and looks for their effect in vain.
+    let of_podman =
+        |key: &&String| key.starts_with("io.podman.annotations.") || key.starts_with("volume.podman.io/");
+    for key in all.into_iter().flatten().map(|(key, _)| key).filter(of_podman) {
+        report.warn(&entry(path, key), "is an annotation of podman's; podctl does nothing with it");
     }
 }
 
