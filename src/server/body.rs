@@ -13,7 +13,7 @@ use super::{http::Asked, kinds::Kind, protobuf, status::Failure};
 pub fn read_object(asked: &Asked) -> Result<Value, Failure> {
     let type_ = asked.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
     match type_ {
-        _ if protobuf::is_protobuf(&asked.body) => {
+        _ if type_ == "application/vnd.kubernetes.protobuf" || protobuf::is_protobuf(&asked.body) => {
             protobuf::decode_body(&asked.body).map_err(|e| Failure::bad_request(e.to_string()))
         }
         // Python's client sends no type.

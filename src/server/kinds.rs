@@ -54,6 +54,7 @@ endpointslices EndpointSlice discovery.k8s.io/v1 namespaced read - -
 selfsubjectaccessreviews SelfSubjectAccessReview authorization.k8s.io/v1 cluster create - -
 selfsubjectrulesreviews SelfSubjectRulesReview authorization.k8s.io/v1 cluster create - -
 selfsubjectreviews SelfSubjectReview authentication.k8s.io/v1 cluster create - -
+tokenreviews TokenReview authentication.k8s.io/v1 cluster create - -
 nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";

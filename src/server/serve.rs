@@ -159,7 +159,11 @@ pub(crate) fn own_address(engine: &Engine) -> Result<SocketAddr, Error> {
     let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
     let path = engine.server_dir().join("port");
     let choose = || {
-        let first = FIRST_PORT + (nix::unistd::geteuid().as_raw() % 1000) as u16;
+        // Users, and homes of one user, begin at places of their own: a port is taken only when a server starts.
+        let place = path.as_os_str().as_encoded_bytes().iter();
+        let place =
+            place.fold(0u16, |hash, byte| (hash.wrapping_mul(31).wrapping_add((*byte).into())) % 1000);
+        let first = FIRST_PORT + place;
         let is_free = |port: &u16| TcpListener::bind((loopback, *port)).is_ok();
         Ok((first..first + 1000).find(is_free).unwrap_or(first).to_string())
     };

@@ -65,7 +65,9 @@ pub async fn answer_create(server: Arc<Server>, asked: &Asked, target: Target) -
         Some("eviction") => return delete::answer_eviction(server, object, target).await,
         Some(_) => return Err(Failure::forbidden("podctl keeps no tokens of service accounts")),
         None if !target.kind.allows_verb("list") => {
-            return Ok(json_answer(StatusCode::CREATED, &handle::review_access(object)));
+            let header = asked.header("authorization").unwrap_or_default();
+            let token = header.split_once(' ').map_or("", |(_, token)| token);
+            return Ok(json_answer(StatusCode::CREATED, &handle::review_access(object, token)));
         }
         None => {}
     }

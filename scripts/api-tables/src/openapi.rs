@@ -37,6 +37,7 @@ pub fn all_schemas() -> Map<String, Value> {
         authorization::SelfSubjectRulesReview,
         authentication::SelfSubjectReview,
         authentication::TokenRequest,
+        authentication::TokenReview,
         policy::Eviction,
         meta::DeleteOptions,
         meta::Status,

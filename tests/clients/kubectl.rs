@@ -1,0 +1,101 @@
+//! The table of `kubectl` commands in `kubectl.cases`: what each prints, and how it ends.
+
+use std::{fs, os::unix::process::ExitStatusExt};
+
+use super::{client, common::Home};
+
+/// One command of the table.
+struct Case<'a> {
+    command: &'a str,
+    expected: Vec<&'a str>,
+    code: i32,
+}
+
+fn parse_cases(text: &str) -> Vec<Case<'_>> {
+    let mut cases: Vec<Case<'_>> = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(command) = line.strip_prefix("$ ") {
+            cases.push(Case { command, expected: Vec::new(), code: 0 });
+        } else if let Some(case) = cases.last_mut() {
+            match line.strip_prefix("? ") {
+                Some(code) => case.code = code.parse().unwrap(),
+                None => case.expected.push(line),
+            }
+        }
+    }
+    cases
+}
+
+/// Whether a line is as expected: `[..]` stands for any text, and columns may be of any width.
+fn is_line(line: &str, expected: &str) -> bool {
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (line, expected) = (words(line), words(expected));
+    let parts: Vec<&str> = expected.split("[..]").collect();
+    let [first, middle @ .., last] = &parts[..] else { return line == expected };
+    let Some(mut rest) = line.strip_prefix(first) else { return false };
+    for part in middle {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+/// Whether all lines are as expected: `...` stands for any number of lines.
+fn are_lines(lines: &[&str], expected: &[&str]) -> bool {
+    match (expected.split_first(), lines.split_first()) {
+        (None, None) => true,
+        (Some((&"...", rest)), _) => (0..=lines.len()).any(|skipped| are_lines(&lines[skipped..], rest)),
+        (Some((wanted, expected)), Some((line, lines))) => {
+            is_line(line, wanted) && are_lines(lines, expected)
+        }
+        _ => false,
+    }
+}
+
+#[test]
+fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
+    let home = Home::new();
+    for (name, text) in [
+        ("map.yaml", include_str!("files/map.yaml")),
+        ("unknown.yaml", include_str!("files/unknown.yaml")),
+        ("stale.yaml", include_str!("files/stale.yaml")),
+        ("deployment.yaml", include_str!("files/deployment.yaml")),
+        ("claim.yaml", include_str!("files/claim.yaml")),
+        ("web.yaml", include_str!("files/web.yaml")),
+        ("typo.yaml", include_str!("files/typo.yaml")),
+        ("wrong.yaml", include_str!("files/wrong.yaml")),
+        ("generated.yaml", include_str!("files/generated.yaml")),
+    ] {
+        fs::write(home.path(name), text).unwrap();
+    }
+    let cases = parse_cases(include_str!("kubectl.cases"));
+    assert!(cases.len() > 200, "{} cases", cases.len());
+    let mut wrong = Vec::new();
+    for case in &cases {
+        let mut shell = client(&home, "bash");
+        // One stream, in the order of writing.
+        shell.args(["-c", &format!("exec 2>&1; {}", case.command)]).env("EDITOR", "sed -i s/three/edited/");
+        let output = shell.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
+        let code = output.status.code().or(output.status.signal()).unwrap();
+        if code != case.code || !are_lines(&lines, &case.expected) {
+            wrong.push(format!(
+                "$ {}\n{text}? {code}; expected {:?} ? {}",
+                case.command, case.expected, case.code
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+#[test]
+fn expected_lines_stand_for_what_differs_each_time() {
+    assert!(is_line("web   1/1   Running   0   12s", "web 1/1 Running 0 [..]"));
+    assert!(is_line("podctl.0.1.0\",", "podctl.[..]\","));
+    assert!(!is_line("web 0/1 Running 0 12s", "web 1/1 Running 0 [..]"));
+    assert!(!is_line("web", "we"));
+    assert!(are_lines(&["a", "b", "c"], &["...", "c"]) && !are_lines(&["a", "b"], &["a"]));
+}
