@@ -65,7 +65,12 @@ impl Opening {
         let headers =
             asked.headers.get_all("sec-websocket-protocol").iter().filter_map(|value| value.to_str().ok());
         let offered: Vec<&str> = headers.flat_map(|value| value.split(',')).map(str::trim).collect();
-        let Some(protocol) = channels::choose_protocol(&offered, forwards).map(str::to_owned) else {
+        let chosen = match &offered[..] {
+            // A client that names none speaks of channels as version 4 does.
+            [] => Some(""),
+            all => channels::choose_protocol(all, forwards),
+        };
+        let Some(protocol) = chosen.map(str::to_owned) else {
             return Err(Failure::bad_request(format!(
                 "none of the protocols {offered:?} is spoken here; v5.channel.k8s.io and v4.channel.k8s.io are"
             )));
@@ -84,7 +89,7 @@ impl Opening {
         for (name, value) in
             [(header::SEC_WEBSOCKET_ACCEPT, &self.accept), (header::SEC_WEBSOCKET_PROTOCOL, &self.protocol)]
         {
-            if let Ok(value) = HeaderValue::from_str(value) {
+            if let (Ok(value), false) = (HeaderValue::from_str(value), value.is_empty()) {
                 headers.insert(name, value);
             }
         }
