@@ -69,7 +69,16 @@ pub(crate) fn gone(
 
 /// Asks for the end and does not wait; a pod that is gone already needs no asking.
 pub(crate) fn ask(dir: &PodDir, grace_period: Option<Duration>) {
+    tell(dir, &Request::Delete { grace_period });
+}
+
+/// The same; the pod's record stays.
+pub(crate) fn ask_to_stop(dir: &PodDir, grace_period: Option<Duration>) {
+    tell(dir, &Request::Stop { grace_period });
+}
+
+fn tell(dir: &PodDir, request: &Request) {
     if let Ok(socket) = wire::dial(&dir.control_socket()) {
-        let _ = wire::send(&socket, &Request::Delete { grace_period }, &[]);
+        let _ = wire::send(&socket, request, &[]);
     }
 }

@@ -16,7 +16,7 @@ mod streams;
 pub(crate) mod sweep;
 
 pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
-pub(crate) use end::{ask, gone, request};
+pub(crate) use end::{ask, ask_to_stop, gone, request};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
 pub use images::{ImageError, ImageErrorKind, PullOptions};

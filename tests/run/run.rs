@@ -147,6 +147,22 @@ fn r_term_1_a_second_ctrl_c_kills() {
 }
 
 #[test]
+fn a_run_that_is_asked_to_end_by_sigterm_gives_the_code_of_its_pod() {
+    for code in [0, 3] {
+        let home = Home::new();
+        let script = format!("trap \"exit {code}\" TERM; touch /up; while :; do sleep 0.1; done");
+        let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+        let text = format!("  containers:\n{}{probe}", shell("a", &script));
+        let mut client = home.run_in_background(&pod(&text));
+        until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
+        let client_id = nix::unistd::Pid::from_raw(client.id() as i32);
+        nix::sys::signal::kill(client_id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        assert_eq!(client.wait().unwrap().code(), Some(code));
+        until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
+    }
+}
+
+#[test]
 fn with_a_linger_the_next_pod_finds_the_user_namespace_of_the_last_one() {
     let home = Home::new();
     let script = shell("a", "readlink /proc/self/ns/user");

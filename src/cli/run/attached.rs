@@ -4,7 +4,10 @@ use std::{os::fd::AsFd, time::Duration};
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{signal::SigSet, signalfd::SignalFd},
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::SignalFd,
+    },
 };
 
 use super::{
@@ -33,8 +36,10 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         let _ = poll(&mut fds, PollTimeout::from(200u16));
         let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
         if ready(&fds[1]) {
+            let signal = signals.read_signal().ok().flatten();
             delete::delete(home, &pod.dir, None, true)?;
-            return Ok(130);
+            // As a shell says of who was ended by that signal.
+            return Ok(128 + signal.map_or(Signal::SIGINT as i32, |s| s.ssi_signo as i32));
         }
         if ready(&fds[0]) {
             break;

@@ -16,7 +16,7 @@ use super::{
     notes::{Notes, hopeless},
 };
 use crate::{
-    engine::start::Started,
+    engine::{self, start::Started},
     logs::{Follow, Prefixes},
     pod::PodExt,
     state::Home,
@@ -33,7 +33,8 @@ pub(super) fn signals() -> Result<SignalFd, Error> {
 }
 
 /// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
-/// second kills.
+/// second kills. SIGTERM, with which service managers end what they have started, ends the pods as well; how they ended
+/// is then the exit code, as if they had ended by themselves.
 pub(super) fn foreground(
     started: Vec<Started>,
     mut jobs: jobs::Queue,
@@ -46,6 +47,7 @@ pub(super) fn foreground(
     new.extend(jobs.advance(start)?);
     let mut prefixes = Prefixes::of(new.iter().filter_map(|p| p.dir.read().ok()), new.len() > 1);
     let mut interrupts = 0;
+    let mut interrupted = false;
     let mut failure = None;
     loop {
         if !new.is_empty() {
@@ -103,8 +105,9 @@ pub(super) fn foreground(
         // Rounded up, so that it is time when the wait is over.
         let wait = wait.map(|t| PollTimeout::try_from(t + Duration::from_micros(999)));
         let _ = poll(&mut fds, wait.map_or(PollTimeout::NONE, |t| t.unwrap_or(PollTimeout::MAX)));
-        while let Ok(Some(_)) = signals.read_signal() {
+        while let Ok(Some(signal)) = signals.read_signal() {
             interrupts += 1;
+            interrupted |= signal.ssi_signo == Signal::SIGINT as u32;
             jobs.stop();
             let grace = (interrupts > 1).then_some(Duration::ZERO);
             if interrupts == 1 {
@@ -113,7 +116,11 @@ pub(super) fn foreground(
             }
             for (pod, _, notes) in &mut follows {
                 notes.end_is_known();
-                delete::ask(&pod.dir, grace);
+                match interrupted {
+                    true => engine::ask(&pod.dir, grace),
+                    // Its record is read for the exit code, and then forgotten.
+                    false => engine::ask_to_stop(&pod.dir, grace),
+                }
             }
         }
     }
@@ -128,11 +135,14 @@ pub(super) fn foreground(
                 None => notes.exit_code_when_deleted(&pod.dir.name),
             };
         }
+        if interrupts > 0 && failure.is_none() {
+            delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
+        }
     }
     jobs.forget(home)?;
     match failure {
         Some(message) => Err(Error::Said(message)),
-        None if interrupts > 0 => Ok(130),
+        None if interrupted => Ok(130),
         None => Ok(code),
     }
 }
