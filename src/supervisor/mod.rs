@@ -7,6 +7,7 @@
 
 mod actions;
 mod attach;
+mod clock;
 mod container_usage;
 mod create;
 mod enter;
@@ -39,7 +40,7 @@ use std::{
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use k8s_openapi::{
@@ -107,7 +108,7 @@ struct Live {
 
 struct Supervisor {
     poll: Poll,
-    began: Instant,
+    began: clock::Clock,
     home: Home,
     dir: PodDir,
     /// Where the pod's writable layers and volumes are on disk.

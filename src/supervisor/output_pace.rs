@@ -26,8 +26,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Pace {
-        Pace { last: now, pressing: false }
+    pub(super) fn new() -> Pace {
+        Pace { last: Instant::now(), pressing: false }
     }
 
     /// Before a turn that is only about output: lets a stream of small pieces gather.

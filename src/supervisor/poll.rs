@@ -13,6 +13,8 @@ use nix::sys::{
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
     socket::{AddressFamily, Backlog, SockFlag, SockType, accept4, bind, listen, socket},
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
 
 use crate::{lifecycle::Run, logs::Stream, wire::with_address};
@@ -46,12 +48,17 @@ pub(super) enum Source {
 pub(super) struct Poll {
     epoll: Epoll,
     signals: SignalFd,
+    /// For waits that a sleep of the machine may cut short; epoll's own do not count it.
+    timer: TimerFd,
     listener: OwnedFd,
     sources: HashMap<u64, Source>,
     next_connection: u64,
 }
 
 const SIGNALS: u64 = u64::MAX;
+const TIMER: u64 = u64::MAX - 1;
+/// A shorter wait is not worth the timer.
+const SHORT: Duration = Duration::from_secs(1);
 
 impl Poll {
     pub(super) fn new(socket_path: &Path, puller: Option<&OwnedFd>) -> io::Result<Poll> {
@@ -68,11 +75,13 @@ impl Poll {
         let mut poll = Poll {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             signals,
+            timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             listener,
             sources: HashMap::new(),
             next_connection: 0,
         };
         poll.epoll.add(&poll.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
+        poll.epoll.add(&poll.timer, EpollEvent::new(EpollFlags::EPOLLIN, TIMER))?;
         let listener = poll.listener.try_clone()?;
         poll.listener = listener;
         poll.add_raw(poll.listener.as_raw_fd(), Source::Listener)?;
@@ -106,6 +115,7 @@ impl Poll {
         let mut events = [EpollEvent::empty(); 32];
         let timeout = match timeout {
             None => EpollTimeout::NONE,
+            Some(t) if t > SHORT && self.set_timer(t) => EpollTimeout::NONE,
             // Rounded up, so that a deadline has passed when the wait is over.
             Some(t) => EpollTimeout::try_from(t + Duration::from_micros(999)).unwrap_or(EpollTimeout::MAX),
         };
@@ -114,12 +124,19 @@ impl Poll {
         for event in &events[..count] {
             match event.data() {
                 SIGNALS => found.extend(self.signals()),
+                // It has fired, or the wait that it was set for has ended otherwise: nothing is to be served.
+                TIMER => drop(self.timer.wait()),
                 number => found.extend(self.sources.get(&number).cloned()),
             }
         }
         // Output before ends: a log is whole when its container is reported as gone.
         found.sort_by_key(|s| matches!(s, Source::Children));
         found
+    }
+
+    fn set_timer(&self, wait: Duration) -> bool {
+        let once = Expiration::OneShot(TimeSpec::from(wait));
+        self.timer.set(once, TimerSetTimeFlags::empty()).is_ok()
     }
 
     fn signals(&mut self) -> Vec<Source> {

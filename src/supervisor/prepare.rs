@@ -5,7 +5,7 @@ use std::{
     fs,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use k8s_openapi::jiff::Timestamp;
@@ -14,6 +14,7 @@ use podctl_runtime::start_trace as steps;
 
 use super::{
     Failure, Supervisor, TRACED,
+    clock::Clock,
     create::Filters,
     events::Recorder,
     eviction::Quotas,
@@ -93,7 +94,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         backoff_max: launch.options.backoff_max,
         restart_pod_on_init_failure: launch.options.restart_pod_on_init_failure,
     };
-    let began = Instant::now();
+    let began = Clock::start();
     let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
@@ -147,7 +148,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         garbage: Vec::new(),
         client: None,
         news: false,
-        pace: Pace::new(began),
+        pace: Pace::new(),
         finished: false,
         network,
         network_lost: false,
