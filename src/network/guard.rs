@@ -11,7 +11,7 @@
 
 use std::{
     fs::{self, File},
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -19,10 +19,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
-    sys::{
-        signal::{SigSet, Signal},
-        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
-    },
+    sys::signal::{SigSet, Signal},
 };
 use podctl_runtime::{IdMappings, Process};
 
@@ -37,8 +34,11 @@ use crate::{
         detach_from_terminal, start_role,
     },
     state::{Home, Liveness},
-    wire::{Reply, Request, dial, receive, send},
+    wire::{Reply, Request, dial, listen_at, receive, send},
 };
+
+/// Pods and commands that may wait until their connections are taken.
+const BACKLOG: i32 = 512;
 
 /// How long a supervisor may take to hand out the namespaces. Without them the pods that live are on a network of their
 /// own; so a machine that is busy, or has just woken, is waited for.
@@ -91,11 +91,7 @@ pub(super) fn start(
 ) -> Result<Process, Error> {
     let path = socket_path(home);
     let _ = fs::remove_file(&path);
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)
-        .and_then(|fd| bind(fd.as_raw_fd(), &UnixAddr::new(&path)?).map(|()| fd))
-        .and_then(|fd| listen(&fd, Backlog::new(512)?).map(|()| fd))
-        .map_err(step("make the network's socket"))?;
+    let listener = listen_at(&path, BACKLOG).map_err(step("make the network's socket"))?;
     let lock = open_lock(home)?;
     // PID 1 of a PID namespace: what it starts ends with it.
     let mut namespaces = CloneFlags::CLONE_NEWPID;

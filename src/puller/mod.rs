@@ -22,7 +22,7 @@ use crate::{
         },
         detach_from_terminal,
     },
-    wire::{LONGEST, PullAnswer, PullOutcome, PullRequest},
+    wire::{self, PullAnswer, PullOutcome, PullRequest},
 };
 
 /// The puller's life.
@@ -46,15 +46,12 @@ fn serve(progress: &LayerBars) -> i32 {
         detach_from_terminal();
     });
     let fetches = Fetches::default();
-    let mut buffer = vec![0; LONGEST];
     std::thread::scope(|scope| {
         loop {
-            let request: PullRequest = match nix::unistd::read(&socket, &mut buffer) {
-                Ok(0) | Err(_) => return 0,
-                Ok(n) => match serde_json::from_slice(&buffer[..n]) {
-                    Ok(request) => request,
-                    Err(_) => return 1,
-                },
+            let request = match wire::receive::<PullRequest>(&socket) {
+                Ok(Some((request, _))) => request,
+                Ok(None) => return 0,
+                Err(_) => return 1,
             };
             let (socket, fetches) = (socket.as_fd(), &fetches);
             if !request.alone {
@@ -64,9 +61,8 @@ fn serve(progress: &LayerBars) -> i32 {
                 let answer =
                     PullAnswer { outcome: fetches.shared(&request, progress), container: request.container };
                 progress.settle();
-                let text = serde_json::to_vec(&answer).expect("plain data");
                 // A supervisor that has gone needs no answer.
-                let _ = nix::unistd::write(socket, &text);
+                let _ = wire::send(&socket, &answer, &[]);
             });
         }
     })

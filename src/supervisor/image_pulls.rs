@@ -6,7 +6,7 @@ use super::{Supervisor, image_secrets::read_pull_secrets};
 use crate::{
     lifecycle::{Event, ImageFailure, Pulled},
     pod::{ContainerExt, ImageVolume, PodExt, image_volumes},
-    wire::{self, LONGEST, PullAnswer, PullOutcome, PullRequest},
+    wire::{self, PullAnswer, PullOutcome, PullRequest},
 };
 
 impl Supervisor {
@@ -49,19 +49,15 @@ impl Supervisor {
             alone: self.images.is_empty(),
             secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
         };
-        let length = serde_json::to_vec(&request).map_or(0, |text| text.len());
         let sent = match &self.puller {
-            Some(puller) if length <= LONGEST => wire::send(puller, &request, &[]).is_ok(),
+            Some(puller) => wire::send(puller, &request, &[]).is_ok(),
             _ => false,
         };
         if sent && request.policy != "Never" {
             self.pending.push_back(Event::ImagePulling { container: container.into() });
         }
         if !sent {
-            let message = match length > LONGEST {
-                true => "the pod's imagePullSecrets are too long together; name fewer of them".to_owned(),
-                false => "the process that pulls images has ended; start the pod again".to_owned(),
-            };
+            let message = "the process that pulls images has ended; start the pod again".to_owned();
             self.pending.push_back(Event::ImageFailed {
                 container: container.into(),
                 reason: ImageFailure::Pull,

@@ -12,12 +12,12 @@ use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
-    socket::{AddressFamily, Backlog, SockFlag, SockType, accept4, bind, listen, socket},
+    socket::{SockFlag, accept4},
     time::TimeSpec,
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
 
-use crate::{lifecycle::Run, logs::Stream, wire::with_address};
+use crate::{lifecycle::Run, logs::Stream, wire::listen_at};
 
 /// What has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +57,8 @@ pub(super) struct Poll {
 
 const SIGNALS: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
+/// Commands that may wait until their connections are taken.
+const BACKLOG: i32 = 128;
 /// A shorter wait is not worth the timer.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -67,11 +69,8 @@ impl Poll {
         set.add(Signal::SIGTERM);
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         let _ = std::fs::remove_file(socket_path);
-        with_address(socket_path, |address| Ok(bind(listener.as_raw_fd(), address)?))?;
-        listen(&listener, Backlog::new(128)?)?;
+        let listener = listen_at(socket_path, BACKLOG)?;
         let mut poll = Poll {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             signals,

@@ -14,4 +14,4 @@ pub use launch::{
 };
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};
 pub use requests::{Reply, Request, Usage};
-pub use transport::{LONGEST, dial, make_connection, receive, send, with_address};
+pub use transport::{dial, listen_at, make_connection, receive, send};

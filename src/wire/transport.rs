@@ -1,21 +1,36 @@
 //! One message a packet over a Unix socket (SOCK_SEQPACKET), descriptors beside it.
+//!
+//! Promises: a message has any size and a socket's path any length. What is too long for a packet goes through a sealed
+//! memory file, and a socket is named by its directory's descriptor.
 
 use std::{
-    io::{self, IoSlice, IoSliceMut},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-    path::Path,
+    fs::File,
+    io::{self, IoSlice, IoSliceMut, Read, Seek, Write},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    path::{Path, PathBuf},
 };
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect,
-    recvmsg, sendmsg, socket, socketpair,
+use nix::{
+    fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        socket::{
+            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+            UnixAddr, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+        },
+        stat::Mode,
+    },
 };
-use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
-/// Longest message, in bytes.
-pub const LONGEST: usize = 128 << 10;
+/// Longest text of a packet, in bytes. A socket's buffer has room for several.
+const LONGEST_PACKET: usize = 32 << 10;
+/// Longest text of a memory file, in bytes: more than any manifest, and any command line that execve(2) takes.
+const LONGEST_FILE: u64 = 64 << 20;
+/// The text of a packet whose last descriptor is the memory file that has the message. It is no JSON.
+const IN_FILE: &[u8] = b"@";
+/// What makes sure that a memory file stays as it is while it is read.
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
 
 /// Makes two ends of a connection, for a process that is yet to be started.
 ///
@@ -25,43 +40,58 @@ pub fn make_connection() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
 }
 
-/// Connects to a supervisor.
+/// Connects to a supervisor, or to the network's keeper.
 ///
 /// # Errors
 /// Those of connect(2).
 pub fn dial(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    with_address(path, |address| Ok(connect(fd.as_raw_fd(), address)?))?;
+    let (_directory, name) = shorten(path)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(&name)?)?;
     Ok(fd)
 }
 
-/// Calls a function with the address of a socket's file. A path that is longer than the 108 bytes of an
-/// address is reached through a descriptor of its directory.
+/// Makes a socket at a path and listens there. Accepting from it never waits.
 ///
 /// # Errors
-/// Those of open(2) and of the function.
-pub fn with_address<T>(path: &Path, act: impl FnOnce(&UnixAddr) -> io::Result<T>) -> io::Result<T> {
-    if let Ok(address) = UnixAddr::new(path) {
-        return act(&address);
-    }
+/// Those of bind(2) and listen(2).
+pub fn listen_at(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    let (_directory, name) = shorten(path)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(&name)?)?;
+    listen(&fd, Backlog::new(backlog)?)?;
+    Ok(fd)
+}
+
+/// A short name of a socket, for as long as the descriptor is open: the kernel takes 107 bytes, and directories are deeper.
+fn shorten(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
-    act(&UnixAddr::new(&short)?)
+    Ok((directory, short))
 }
 
 /// Sends one message.
 ///
 /// # Errors
-/// Those of sendmsg(2).
-pub fn send<T: Serialize>(socket: &OwnedFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+/// Those of sendmsg(2), and of making a memory file for a long one.
+pub fn send<T: Serialize>(socket: &impl AsFd, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let text = serde_json::to_vec(message).map_err(io::Error::other)?;
+    if text.len() <= LONGEST_PACKET {
+        return send_packet(socket.as_fd(), &text, fds);
+    }
+    let file = write_sealed(&text)?;
+    send_packet(socket.as_fd(), IN_FILE, &[fds, &[file.as_fd()]].concat())
+}
+
+fn send_packet(socket: BorrowedFd<'_>, text: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&text)], control, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(text)], control, MsgFlags::MSG_NOSIGNAL, None)?;
     Ok(())
 }
 
@@ -69,12 +99,13 @@ pub fn send<T: Serialize>(socket: &OwnedFd, message: &T, fds: &[BorrowedFd<'_>])
 ///
 /// # Errors
 /// Those of recvmsg(2), and a message that is none of ours.
-pub fn receive<T: for<'a> Deserialize<'a>>(socket: &OwnedFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut text = vec![0; LONGEST];
-    let mut space = nix::cmsg_space!([RawFd; 4]);
+pub fn receive<T: for<'a> Deserialize<'a>>(socket: &impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut text = vec![0; LONGEST_PACKET];
+    let mut space = nix::cmsg_space!([RawFd; 8]);
     let mut slices = [IoSliceMut::new(&mut text)];
+    let socket = socket.as_fd().as_raw_fd();
     let got = loop {
-        match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
+        match recvmsg::<()>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
             Err(nix::errno::Errno::EINTR) => {}
             other => break other?,
         }
@@ -87,8 +118,76 @@ pub fn receive<T: for<'a> Deserialize<'a>>(socket: &OwnedFd) -> io::Result<Optio
             fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
         }
     }
-    if bytes == 0 {
-        return Ok(None);
+    match &text[..bytes] {
+        [] => Ok(None),
+        IN_FILE => {
+            let file = fds.pop().ok_or(io::ErrorKind::InvalidData)?;
+            Ok(Some((serde_json::from_slice(&read_sealed(file)?)?, fds)))
+        }
+        text => Ok(Some((serde_json::from_slice(text)?, fds))),
     }
-    Ok(Some((serde_json::from_slice(&text[..bytes])?, fds)))
+}
+
+fn write_sealed(text: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create(c"podctl-message", flags)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(file.into())
+}
+
+/// The text of a memory file. Of any other file reading might wait, or never end.
+fn read_sealed(file: OwnedFd) -> io::Result<Vec<u8>> {
+    let mut file = File::from(file);
+    let seals = SealFlag::from_bits_truncate(fcntl(&file, FcntlArg::F_GET_SEALS)?);
+    if !seals.contains(SEALS) || file.metadata()?.len() > LONGEST_FILE {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_any_size_and_keeps_its_descriptors() {
+        let (here, there) = make_connection().unwrap();
+        for length in [0, LONGEST_PACKET - 2, LONGEST_PACKET, 5 << 20] {
+            let text = "x".repeat(length);
+            send(&here, &text, &[here.as_fd(), there.as_fd(), here.as_fd()]).unwrap();
+            let (heard, fds) = receive::<String>(&there).unwrap().unwrap();
+            assert!(heard == text && fds.len() == 3, "{length}");
+        }
+        drop(here);
+        assert!(receive::<String>(&there).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_that_could_change_is_no_message() {
+        let (here, there) = make_connection().unwrap();
+        let file = tempfile::tempfile().unwrap();
+        send_packet(here.as_fd(), IN_FILE, &[file.as_fd()]).unwrap();
+        assert!(receive::<String>(&there).is_err());
+        send_packet(here.as_fd(), IN_FILE, &[]).unwrap();
+        assert!(receive::<String>(&there).is_err());
+    }
+
+    #[test]
+    fn a_socket_lies_as_deep_as_it_likes() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("d".repeat(200)).join("e".repeat(200));
+        std::fs::create_dir_all(&deep).unwrap();
+        let path = deep.join("control.sock");
+        let listener = listen_at(&path, 1).unwrap();
+        let client = dial(&path).unwrap();
+        send(&client, &1, &[]).unwrap();
+        let raw = nix::sys::socket::accept(listener.as_raw_fd()).unwrap();
+        // SAFETY: the kernel has just made it.
+        let served = unsafe { OwnedFd::from_raw_fd(raw) };
+        assert_eq!(receive::<i32>(&served).unwrap().unwrap().0, 1);
+    }
 }
