@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
     let chosen = args.which.choose(home, namespace)?;
     let named = args.which.names_pods();
-    let mut code = 0;
+    let mut code = i32::from(!chosen.damaged.is_empty());
     for name in &chosen.missing {
         if !args.ignore_not_found && !args.watch {
             super::complain(&not_found(name));
@@ -123,7 +123,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
         };
         let row = |pod: &Pod| pods::row(pod, &columns, Timestamp::now());
-        let now = || Ok(args.which.choose(home, namespace)?.found.into_iter().map(|f| f.pod).collect());
+        let now = || Ok(args.which.list(home, namespace)?.found.into_iter().map(|f| f.pod).collect());
         let lenient = args.allow_missing_template_keys;
         let mut changes = Changes::new(output, pods::head(&columns), &row, !args.no_headers, lenient);
         return changes.watch(home, None, shown, args.watch_only, &key, &now);
@@ -181,7 +181,7 @@ fn several(args: &Args, kinds: &[String], home: &Home, namespace: &Namespace) ->
     let own = (!args.which.all_namespaces).then_some(namespace);
     let any = |kind: &String| match objects::asked(std::slice::from_ref(kind)) {
         Some((kind, _)) => objects::any(home, own, kind),
-        None => Ok(!of(kind).which.choose(home, namespace)?.found.is_empty()),
+        None => Ok(!of(kind).which.list(home, namespace)?.found.is_empty()),
     };
     let mut shown: Vec<&String> = Vec::new();
     for kind in kinds {

@@ -216,6 +216,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
     }
     let home = Home::of_user()?;
     network::guard::mend(&home);
+    engine::sweep::sweep_left(&home);
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),

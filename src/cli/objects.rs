@@ -155,10 +155,11 @@ fn all(home: &Home, namespace: Option<&Namespace>, kind: Kind) -> Result<Vec<Val
     let mut all = Vec::new();
     for namespace in &namespaces {
         match kind {
-            Kind::ConfigMap => all.extend(values(&home.objects::<ConfigMap>(namespace)?)),
-            Kind::Secret => all.extend(values(&home.objects::<Secret>(namespace)?)),
+            Kind::ConfigMap => all.extend(whole::<ConfigMap>(home, namespace)?),
+            Kind::Secret => all.extend(whole::<Secret>(home, namespace)?),
             Kind::Claim => all.extend(values(&claims(home, namespace)?)),
-            Kind::Service | Kind::Endpoints | Kind::EndpointSlice => {}
+            Kind::Service => complain_of_damaged::<Service>(home, namespace)?,
+            Kind::Endpoints | Kind::EndpointSlice => {}
         }
     }
     let seen = || services::all(home, namespace);
@@ -170,6 +171,17 @@ fn all(home: &Home, namespace: Option<&Namespace>, kind: Kind) -> Result<Vec<Val
         Kind::ConfigMap | Kind::Secret | Kind::Claim => {}
     }
     Ok(all)
+}
+
+/// The objects that can be read; of the others it is told what is wrong with them.
+fn whole<T: Kept>(home: &Home, namespace: &Namespace) -> Result<Vec<Value>, Error> {
+    complain_of_damaged::<T>(home, namespace)?;
+    Ok(values(&home.objects::<T>(namespace)?))
+}
+
+fn complain_of_damaged<T: Kept>(home: &Home, namespace: &Namespace) -> Result<(), Error> {
+    home.damaged_objects::<T>(namespace)?.into_iter().for_each(|e| super::complain(&e.into()));
+    Ok(())
 }
 
 /// Prints an object as `json` or `yaml`.
@@ -282,6 +294,10 @@ pub(super) fn remove_volume(home: &Home, namespace: &Namespace, name: &ObjectNam
 /// What pods may refer to beside their own files: the local store, and files that hold nothing else.
 pub(super) fn stored(home: &Home, files: &[(Kind, &String)]) -> Result<Manifest, Error> {
     let mut stored = Engine::over(home).kept()?;
+    for namespace in home.namespaces()? {
+        complain_of_damaged::<ConfigMap>(home, &namespace)?;
+        complain_of_damaged::<Secret>(home, &namespace)?;
+    }
     for (kind, file) in files {
         let source = super::run::source(file)?;
         let found = manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[(*file).clone()]))?;

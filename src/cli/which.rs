@@ -58,6 +58,8 @@ pub(super) struct Chosen {
     pub found: Vec<Found>,
     /// Names of no pod.
     pub missing: Vec<ObjectName>,
+    /// Why pods are not among what was found whose records cannot be read.
+    pub damaged: Vec<Error>,
 }
 
 impl Which {
@@ -100,11 +102,22 @@ impl Which {
         !self.filename.is_empty() || self.plain_names().map_or(true, |names| !names.is_empty())
     }
 
-    /// Reads what is asked for, ordered by namespace and name unless it was named.
+    /// Reads what is asked for, ordered by namespace and name unless it was named. A damaged record among those that are
+    /// listed is complained of, and hides no other.
     ///
     /// # Errors
     /// Selectors that make no sense, state that cannot be read.
     pub(super) fn choose(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
+        let chosen = self.list(home, namespace)?;
+        chosen.damaged.iter().for_each(super::complain);
+        Ok(chosen)
+    }
+
+    /// The same, without a complaint.
+    ///
+    /// # Errors
+    /// As [`Which::choose`].
+    pub(super) fn list(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
         let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
         let fields =
             Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
@@ -118,7 +131,7 @@ impl Which {
             let all = home.pods()?.into_iter();
             dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == *namespace));
         }
-        let mut chosen = Chosen { found: Vec::new(), missing: Vec::new() };
+        let mut chosen = Chosen { found: Vec::new(), missing: Vec::new(), damaged: Vec::new() };
         for dir in dirs {
             match read(&dir) {
                 Ok(pod) if labels.matches(pod.metadata.labels.as_ref()) && fields.matches(&pod) => {
@@ -130,7 +143,8 @@ impl Which {
                         chosen.missing.push(dir.name);
                     }
                 }
-                Err(e) => return Err(e),
+                Err(e) if named => return Err(e),
+                Err(e) => chosen.damaged.push(e),
             }
         }
         Ok(chosen)

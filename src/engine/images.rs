@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
-use podctl_images::{Error as StoreError, Image, Options, Platform, Reference, Store};
+use podctl_images::{AuthFile, Error as StoreError, Image, Options, Platform, Reference, Store};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
@@ -81,7 +81,7 @@ struct Task {
 
 #[derive(Serialize, Deserialize)]
 enum Work {
-    Pull { image: String, platform: Option<String> },
+    Pull { image: String, platform: Option<String>, secrets: Vec<AuthFile> },
     Remove { image: String, force: bool },
     Load { path: PathBuf },
 }
@@ -95,7 +95,17 @@ impl Engine {
     /// # Errors
     /// [`ImageError`].
     pub fn pull(&self, image: &str, options: &PullOptions) -> Result<Image, ImageError> {
-        let work = Work::Pull { image: image.to_owned(), platform: options.platform.clone() };
+        self.pull_with(image, options, Vec::new())
+    }
+
+    /// The same, with what a pod's imagePullSecrets hold.
+    pub(super) fn pull_with(
+        &self,
+        image: &str,
+        options: &PullOptions,
+        secrets: Vec<AuthFile>,
+    ) -> Result<Image, ImageError> {
+        let work = Work::Pull { image: image.to_owned(), platform: options.platform.clone(), secrets };
         self.change(work, options.progress)?.pop().ok_or_else(|| other("the pull gave no image"))
     }
 
@@ -167,9 +177,9 @@ fn carry_out(task: &Task) -> Answer {
     let store = Store::open(&task.store)?;
     let progress = if task.progress { LayerBars::new() } else { LayerBars::quiet() };
     match &task.work {
-        Work::Pull { image, platform } => {
+        Work::Pull { image, platform, secrets } => {
             let platform = platform.as_deref().map(str::parse::<Platform>).transpose()?.unwrap_or_default();
-            let options = Options { platform, ..Options::default() };
+            let options = Options { platform, secrets: secrets.clone(), ..Options::default() };
             let pulled = podctl_images::pull(&store, &image.parse()?, &options, &progress)?;
             Ok(vec![pulled.image])
         }

@@ -11,12 +11,13 @@ pub(crate) mod images;
 mod logs;
 mod pod;
 pub(crate) mod refresh;
+mod replace;
 pub(crate) mod start;
 mod streams;
 pub(crate) mod sweep;
 
 pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
-pub(crate) use end::{ask, ask_to_stop, gone, request};
+pub(crate) use end::{ask, ask_to_stop, gone, reach, request};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
 pub use images::{ImageError, ImageErrorKind, PullOptions};
@@ -89,6 +90,14 @@ pub enum Error {
         image: String,
         /// Why not.
         source: ImageError,
+    },
+    /// A pod that was to take the place of a living one could not be started.
+    #[error("{source}; pod {pod:?} of before was started again")]
+    NotReplaced {
+        /// The pod's name.
+        pod: String,
+        /// Why not.
+        source: Box<Error>,
     },
     /// Nothing can be done in a pod that has ended.
     #[error("pod {0:?} has ended; nothing can be done in it")]
@@ -251,8 +260,9 @@ impl Engine {
 
     /// What `create` and `apply` keep for pods to refer to, in every namespace.
     pub(crate) fn kept(&self) -> Result<Manifest, Error> {
-        let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().transpose());
-        let mut kept = Manifest { claims: claims.collect::<Result<_, _>>()?, ..Manifest::default() };
+        // What is damaged keeps no pod from starting that does not refer to it.
+        let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().ok().flatten());
+        let mut kept = Manifest { claims: claims.collect(), ..Manifest::default() };
         for namespace in self.home.namespaces()? {
             kept.config_maps.extend(self.home.objects(&namespace)?);
             kept.secrets.extend(self.home.objects(&namespace)?);

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
 
 use super::{
-    Error, dial, gone, request,
+    Error, dial, gone, reach, request,
     start::{self, Started},
     unreachable_pod,
 };
@@ -141,7 +141,7 @@ impl PodHandle {
     /// [`Error::State`], [`Error::Unreachable`].
     pub fn stop(&self, grace_period: Option<Duration>) -> Result<(), Error> {
         self.dir.read()?;
-        if let (Ok(socket), true) = (wire::dial(&self.dir.control_socket()), self.is_alive()) {
+        if let Some(socket) = reach(&self.dir)? {
             let request = Request::Stop { grace_period };
             wire::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
             // Nothing comes: the connection ends with the supervisor.
@@ -156,8 +156,8 @@ impl PodHandle {
     /// # Errors
     /// [`Error::Unreachable`]; [`Error::Start`] when something of it cannot be removed.
     pub fn delete(&self, grace_period: Option<Duration>) -> Result<(), Error> {
-        let socket = request(&self.home, &self.dir, grace_period)?;
-        gone(&self.home, &self.dir, socket, None)?;
+        let ending = request(&self.home, &self.dir, grace_period)?;
+        gone(&self.home, &self.dir, ending, None)?;
         self.reap();
         Ok(())
     }
@@ -196,23 +196,54 @@ impl PodHandle {
 
 /// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
 pub(crate) fn shown(dir: &PodDir) -> Result<Pod, Error> {
+    // Asked before the pod is read: what a supervisor has written at its end is then known.
+    let ended = dir.liveness() == Liveness::Ended;
     let mut pod = dir.read()?;
     let spec = pod.spec.get_or_insert_default();
     if spec.node_name.is_none() {
         spec.node_name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
     }
-    if dir.liveness() == Liveness::Ended {
-        lost(&mut pod);
+    if ended {
+        mark_lost(&mut pod, dir.is_of_another_boot());
     }
     Ok(pod)
 }
 
-/// A pod whose supervisor was killed ended with it; its last written status does not say so.
-fn lost(pod: &mut Pod) {
+/// A pod whose supervisor was killed ended with it; its last written status does not say so. Of its containers is said what
+/// a kubelet says of those that it does not find any more.
+fn mark_lost(pod: &mut Pod, restarted: bool) {
     let status = pod.status.get_or_insert_default();
-    if !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-        status.phase = Some("Failed".into());
-        status.reason = Some("SupervisorLost".into());
-        status.message = Some("the pod's supervisor was killed, and its containers with it".into());
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return;
+    }
+    let (reason, message) = match restarted {
+        true => ("MachineRestarted", "the machine was restarted while the pod ran"),
+        false => ("SupervisorLost", "the pod's supervisor was killed, and its containers with it"),
+    };
+    status.phase = Some("Failed".into());
+    status.reason = Some(reason.into());
+    status.message = Some(message.into());
+    let lists = [
+        &mut status.init_container_statuses,
+        &mut status.container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ];
+    for container in lists.into_iter().flatten().flatten() {
+        let Some(running) = container.state.as_mut().and_then(|state| state.running.take()) else { continue };
+        (container.ready, container.started) = (false, Some(false));
+        let terminated = ContainerStateTerminated {
+            exit_code: 137,
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some("The container could not be located when the pod was terminated".into()),
+            started_at: running.started_at,
+            ..ContainerStateTerminated::default()
+        };
+        container.state = Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() });
+    }
+    for condition in status.conditions.iter_mut().flatten() {
+        if matches!(condition.type_.as_str(), "Ready" | "ContainersReady" | "PodReadyToStartContainers") {
+            condition.status = "False".into();
+            condition.reason = Some("PodFailed".into());
+        }
     }
 }

@@ -16,26 +16,58 @@ use crate::{
         descriptors::{sweep::DIRECTORY, take_descriptor},
         start_role,
     },
-    state::{self, Home, PodDir},
+    state::{self, Home, Liveness, Placed, PodDir, Unplaced},
 };
 
 /// How long a supervisor that has let go of its clients takes to be gone.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Forgets an ended pod: its record, its logs, and what its supervisor could not clear away.
+/// Forgets an ended pod: its record, its logs, and what its supervisor could not clear away. One that lives stays, and
+/// one of another uid, if that is known.
 ///
 /// # Errors
 /// [`Error`] when something of it cannot be removed.
-pub fn remove(home: &Home, dir: &PodDir) -> Result<(), Error> {
+pub fn forget(home: &Home, dir: &PodDir, uid: Option<&Uid>) -> Result<(), Error> {
+    if let Some(ended) = dir.put_aside(uid)? {
+        return remove(home, ended);
+    }
+    if dir.liveness() == Liveness::Ended && !dir.path.exists() {
+        // Without a record: whoever has the name may remove what lies in the pod's other place.
+        if let Placed::Here { lock, before } = dir.prepare(&uuid::Uuid::new_v4().to_string())?.place(dir)? {
+            before.map_or(Ok(()), |ended| remove(home, ended))?;
+            remove(home, dir.move_aside(lock.into())?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes all there is of a pod whose record has lost its place.
+///
+/// # Errors
+/// [`Error`] when something of it cannot be removed; the next command tries again.
+pub fn remove(home: &Home, ended: Unplaced) -> Result<(), Error> {
+    let dir = &ended.dir;
     remove_cgroups(dir);
     start::remove_lent_cgroups(Duration::ZERO);
     // What a damaged record calls a uid names nothing that could be removed.
-    if let Ok(uid) = dir.read().map_err(drop).and_then(|pod| Uid::of_pod(&pod).map_err(drop)) {
+    if let Some(uid) = dir.uid() {
         let logs = home.logs(dir, &uid);
         state::remove_tree(&logs).map_err(state::Error::io("remove", logs))?;
         remove_tree(&home.pod_data(&uid))?;
     }
     Ok(dir.remove()?)
+}
+
+/// Removes what killed commands and a reboot have left: records that were put aside, and directories and logs of no pod.
+/// What cannot be removed is tried again by the next command.
+pub fn sweep_left(home: &Home) {
+    for left in home.left_records() {
+        let _ = remove(home, left);
+    }
+    let Ok(orphans) = home.orphans() else { return };
+    for orphan in orphans {
+        let _ = remove_tree(&orphan);
+    }
 }
 
 /// Takes away the cgroups that the killed supervisor of a pod left.

@@ -137,7 +137,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn of_all(home: &Home) -> Result<Watch, Error> {
-        let all = home.runtime.join("pods");
+        let all = home.records();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::io("watch", &all)(e.into()))?;
         let watch = Watch(watch);

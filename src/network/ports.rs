@@ -4,6 +4,8 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::{AsRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -19,6 +21,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Error, registry};
 use crate::state::{Home, Liveness, PodDir};
+
+/// How long a port may be in use by what has just ended, and how often it is tried for meanwhile.
+const LETTING_GO: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// One published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,6 +138,34 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
             other => Error::Port { port: name, source: other.into() },
         }
     })
+}
+
+/// Takes a port as [`take`] does; one that is in use is waited for, so that the port of a pod which has just ended can be had:
+/// the network lets go of it a moment later.
+///
+/// # Errors
+/// As [`take`].
+pub fn take_patiently(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<OwnedFd, Error> {
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match take(port, home, pod) {
+            Err(Error::PortInUse { .. }) if Instant::now() < deadline => thread::sleep(AGAIN),
+            taken => return taken,
+        }
+    }
+}
+
+/// Checks that a pod can have its ports of the host, beside those that it has from the pod whose place it is to take.
+///
+/// # Errors
+/// As [`take`].
+pub fn check(home: &Home, pod: &Pod, place: &PodDir) -> Result<(), Error> {
+    let had = of_pod(&place.read()?);
+    let has = |port: &HostPort| had.iter().any(|p| (p.host, p.udp) == (port.host, port.udp));
+    for mut port in of_pod(pod).into_iter().filter(|port| port.host > 0 && !has(port)) {
+        take(&mut port, home, Some(place))?;
+    }
+    Ok(())
 }
 
 /// A free port. Its number is asked for twice: one that the kernel has chosen it takes back when listening ends.

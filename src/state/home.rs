@@ -63,6 +63,7 @@ impl Home {
         private_dir(&home.runtime)?;
         private_dir(&home.runtime.join("pods"))?;
         private_dir(&home.data)?;
+        private_dir(&home.records())?;
         Ok(home)
     }
 
@@ -71,10 +72,20 @@ impl Home {
         self.data.join("images")
     }
 
+    /// The directory of the pods' records.
+    pub fn records(&self) -> PathBuf {
+        self.data.join("records")
+    }
+
     /// Where one pod's state lies, whether or not there is such a pod.
     pub fn pod(&self, namespace: &Namespace, name: &ObjectName) -> PodDir {
-        let path = self.runtime.join("pods").join(file_name(&[namespace, name]));
-        PodDir { path, namespace: namespace.clone(), name: name.clone() }
+        let own = file_name(&[namespace, name]);
+        PodDir {
+            path: self.records().join(&own),
+            runtime: self.runtime.join("pods").join(own),
+            namespace: namespace.clone(),
+            name: name.clone(),
+        }
     }
 
     /// Where the state of this pod lies.
@@ -90,11 +101,11 @@ impl Home {
     /// # Errors
     /// [`Error::Io`] when the directory cannot be read.
     pub fn pods(&self) -> Result<Vec<PodDir>, Error> {
-        let dir = self.runtime.join("pods");
+        let dir = self.records();
         let mut pods = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
-            // One with a dot in front is a record set aside.
+            // One with a dot in front is a record beside its place.
             pods.extend(entry.file_name().to_str().and_then(|name| self.named_pod(name)));
         }
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -109,7 +120,7 @@ impl Home {
             return Some(self.pod(&namespace, &ObjectName::parse(name).ok()?));
         }
         // Its file has the whole name; that has to belong to this directory.
-        let text = fs::read(self.runtime.join("pods").join(file_name).join("pod.json")).ok()?;
+        let text = fs::read(self.records().join(file_name).join("pod.json")).ok()?;
         let pod: Pod = serde_json::from_slice(&text).ok()?;
         let dir = self.pod(&namespace, &ObjectName::of_object(&pod.metadata).ok()?);
         dir.path.ends_with(file_name).then_some(dir)

@@ -47,20 +47,32 @@ impl Home {
         Ok(all)
     }
 
-    /// The objects of a kind, by name.
+    /// The objects of a kind, by name. Damaged ones are passed over; [`Home::damaged_objects`] tells of them.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::DamagedObject`].
+    /// [`Error::Io`].
     pub fn objects<T: Kept>(&self, namespace: &Namespace) -> Result<Vec<T>, Error> {
+        let read = self.read_objects::<T>(namespace)?;
+        let mut objects: Vec<T> = read.into_iter().filter_map(Result::ok).collect();
+        // Long names are in the order of what is kept of them.
+        objects.sort_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
+        Ok(objects)
+    }
+
+    /// What is wrong with each object of a kind that cannot be read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the directory cannot be read.
+    pub fn damaged_objects<T: Kept>(&self, namespace: &Namespace) -> Result<Vec<Error>, Error> {
+        Ok(self.read_objects::<T>(namespace)?.into_iter().filter_map(Result::err).collect())
+    }
+
+    fn read_objects<T: Kept>(&self, namespace: &Namespace) -> Result<Vec<Result<T, Error>>, Error> {
         let dir = self.object_dir::<T>(namespace);
         let mut names = names(&dir)?;
         names.retain(|name| name.ends_with(".json"));
         names.sort();
-        let read = |name: &String| read::<T>(&dir.join(name)).transpose();
-        let mut objects = names.iter().filter_map(read).collect::<Result<Vec<_>, _>>()?;
-        // Long names are in the order of what is kept of them.
-        objects.sort_by(|a, b| a.metadata().name.cmp(&b.metadata().name));
-        Ok(objects)
+        Ok(names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect())
     }
 
     /// One object.
@@ -87,7 +99,12 @@ impl Home {
             .create(&dir)
             .map_err(Error::io("make directory", &dir))?;
         let name = ObjectName::of_object(object.metadata())?;
-        let known = self.object::<T>(namespace, &name)?.and_then(|o| o.metadata().creation_timestamp.clone());
+        // A damaged one makes room.
+        let known = self
+            .object::<T>(namespace, &name)
+            .ok()
+            .flatten()
+            .and_then(|o| o.metadata().creation_timestamp.clone());
         let meta = object.metadata_mut();
         meta.namespace = Some(namespace.to_string());
         meta.creation_timestamp = Some(known.unwrap_or_else(|| Time(Timestamp::now())));

@@ -6,14 +6,17 @@
 //!
 //! ```text
 //! $XDG_RUNTIME_DIR/podctl/pods/NAMESPACE_NAME/     (root: /run/podctl/pods/…; gone at reboot)
-//!     lock            flock(2)ed by the supervisor as long as it lives
-//!     pod.json        v1.Pod with status
-//!     events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
-//!     again.json      what starts the pod again: manifest, objects, options; 0600
-//!     trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
 //!     control.sock    the supervisor's control socket
 //! $XDG_RUNTIME_DIR/podctl/memory/                  empty; each supervisor sees its pod's tmpfs there
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
+//!     records/NAMESPACE_NAME/                           see name_claim.rs
+//!         lock            flock(2)ed by the supervisor as long as it lives; in it uid, namespace and name
+//!         pod.json        v1.Pod with status
+//!         reserve         room for one more pod.json on a full disk
+//!         events.jsonl    one v1.Event a line; a later line of the same metadata.name replaces it
+//!         again.json      what starts the pod again: manifest, objects, options; 0600
+//!         trace.jsonl     when pulls, runs, hooks and probes began and ended, one mark a line
+//!         cgroups         paths of the pod's cgroups, for the sweep
 //!     images/         the image store
 //!     logs/NAMESPACE_NAME_UID/CONTAINER/N.log      CRI log format; N is the start's number
 //!     pods/UID/       writable layers (CONTAINER.N, CONTAINER.N.work) and volumes of a living pod
@@ -28,6 +31,7 @@ mod file_names;
 mod home;
 mod kept_objects;
 mod local_volumes;
+mod name_claim;
 mod pod_dir;
 mod timeline_marks;
 
@@ -35,9 +39,10 @@ pub use file_names::{empty_directory, open_directory, remove_tree};
 pub use home::{Home, log_file};
 pub use kept_objects::Kept;
 pub use local_volumes::{VolumeDir, plain_claim};
+pub use name_claim::{Placed, Unplaced};
 pub use pod_dir::{Liveness, PodDir};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::pod::InvalidName;
 
@@ -65,7 +70,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A stored object does not hold what we write.
-    #[error("{} is damaged ({source}); remove it and create the object again", path.display())]
+    #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend(path))]
     DamagedObject {
         /// Which file.
         path: PathBuf,
@@ -92,6 +97,21 @@ pub enum Error {
         /// The pod's name.
         name: String,
     },
+}
+
+/// What clears a damaged object away.
+fn say_how_to_mend(path: &Path) -> String {
+    let part = |path: Option<&Path>| {
+        path.and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned)
+    };
+    let kind = path.parent();
+    let namespace = kind.and_then(Path::parent);
+    match (part(kind).as_deref(), path.file_stem().and_then(|name| name.to_str()), part(namespace)) {
+        (Some(kind @ ("configmap" | "secret" | "service")), Some(name), Some(namespace)) => {
+            format!("`podctl delete {kind} {name} -n {namespace}` clears it away")
+        }
+        _ => "remove it and create the object again".to_owned(),
+    }
 }
 
 impl Error {

@@ -1,29 +1,25 @@
-//! One pod's directory under the runtime directory.
+//! One pod's record: a directory that a reboot leaves where it is.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use nix::fcntl::posix_fallocate;
 
-use super::{
-    Error,
-    file_names::{file_name, remove_tree},
-};
+use super::{Error, file_names::remove_tree};
 use crate::pod::{Namespace, ObjectName};
 
 /// Where one pod's state lies.
 #[derive(Clone, Debug)]
 pub struct PodDir {
-    /// `…/pods/NAMESPACE_NAME`
+    /// The record, `…/records/NAMESPACE_NAME` in the data directory.
     pub path: PathBuf,
+    /// What a reboot ends, `…/pods/NAMESPACE_NAME` in the runtime directory; there while the pod lives.
+    pub runtime: PathBuf,
     /// The pod's namespace.
     pub namespace: Namespace,
     /// The pod's name.
@@ -49,7 +45,12 @@ pub enum Liveness {
 impl PodDir {
     /// The control socket.
     pub fn control_socket(&self) -> PathBuf {
-        self.path.join("control.sock")
+        self.runtime.join("control.sock")
+    }
+
+    /// The file that the supervisor holds locked as long as it lives.
+    pub fn lock_file(&self) -> PathBuf {
+        self.path.join("lock")
     }
 
     /// The file with the pod and its status.
@@ -67,36 +68,28 @@ impl PodDir {
         self.path.join("trace.jsonl")
     }
 
-    /// Makes the directory and takes the lock; `None` when a live supervisor holds it.
-    ///
-    /// The lock belongs to the open file: whoever inherits the descriptor holds it as well.
+    /// Makes the place of what a reboot ends.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn lock(&self) -> Result<Option<OwnedFd>, Error> {
-        make_dir(&self.path)?;
-        let path = self.path.join("lock");
-        loop {
-            let file =
-                File::options().create(true).append(true).open(&path).map_err(Error::io("open", &path))?;
-            match file.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Ok(None),
-                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
-            }
-            // Whoever removed the pod meanwhile took the file with it: then ours locks nothing.
-            let held = file.metadata().map_err(Error::io("inspect", &path))?;
-            if fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
-                return Ok(Some(file.into()));
-            }
-            make_dir(&self.path)?;
-        }
+    pub fn make_runtime(&self) -> Result<(), Error> {
+        self.remove_runtime()?;
+        fs::create_dir_all(&self.runtime).map_err(Error::io("make directory", &self.runtime))
+    }
+
+    /// Removes what a reboot would end; the caller holds the pod's lock.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn remove_runtime(&self) -> Result<(), Error> {
+        remove_tree(&self.runtime).map_err(Error::io("remove", &self.runtime))
     }
 
     /// Whether the pod's supervisor lives.
     pub fn liveness(&self) -> Liveness {
-        let Ok(file) = File::open(self.path.join("lock")) else {
-            return if self.path.exists() { Liveness::Ended } else { Liveness::Absent };
+        let Ok(file) = File::open(self.lock_file()) else {
+            let there = self.path.exists() || self.runtime.exists();
+            return if there { Liveness::Ended } else { Liveness::Absent };
         };
         match file.try_lock_shared() {
             Ok(()) => Liveness::Ended,
@@ -112,7 +105,7 @@ impl PodDir {
         let path = self.pod_file();
         let text = match fs::read(&path) {
             Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(self.not_found());
             }
             Err(e) => return Err(Error::io("read", &path)(e)),
@@ -233,30 +226,7 @@ impl PodDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn write_again(&self, text: &[u8]) -> Result<(), Error> {
-        let path = self.again_file();
-        let mut options = File::options();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        options.open(&path).and_then(|mut file| file.write_all(text)).map_err(Error::io("write", path))
-    }
-
-    /// Puts the record of an ended pod aside, to make room for a new pod of that name.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn set_aside(&self) -> Result<PodDir, Error> {
-        let name = format!(".{}", file_name(&[&self.namespace, &self.name]));
-        let aside = PodDir { path: self.path.with_file_name(name), ..self.clone() };
-        aside.remove()?;
-        fs::rename(&self.path, &aside.path).map_err(Error::io("put aside", &self.path))?;
-        Ok(aside)
-    }
-
-    /// Brings a record back that was [set aside](PodDir::set_aside), unless its place is taken.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn bring_back(&self, aside: &PodDir) -> Result<(), Error> {
-        fs::rename(&aside.path, &self.path).map_err(Error::io("bring back", &self.path))
+        replace(&self.again_file(), text)
     }
 
     /// Takes the pod's directory away.
@@ -268,18 +238,13 @@ impl PodDir {
     }
 }
 
-fn make_dir(path: &Path) -> Result<(), Error> {
-    match fs::create_dir(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(Error::io("make directory", path)(e)),
-        _ => Ok(()),
-    }
-}
-
-/// Writes beside the file, then renames: a reader never sees a half. Nothing here outlives a
-/// reboot, so nothing is synced.
+/// Writes beside the file, for its owner's eyes only, then renames: a reader never sees a half. A power cut may bring back
+/// what was there before; nothing is synced, for the start of a pod would wait for it.
 fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
     let beside = path.with_extension("new");
-    if let Err(e) = fs::write(&beside, text) {
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    if let Err(e) = options.open(&beside).and_then(|mut file| file.write_all(text)) {
         // What was written of it takes room that there is too little of.
         let _ = fs::remove_file(&beside);
         return Err(Error::io("write", &beside)(e));

@@ -2,11 +2,11 @@
 
 use podctl_images::Image;
 
-use super::{Supervisor, image_secrets::read_pull_secrets};
+use super::Supervisor;
 use crate::{
     lifecycle::{Event, ImageFailure, Pulled},
     pod::{ContainerExt, ImageVolume, PodExt, image_volumes},
-    wire::{self, PullAnswer, PullOutcome, PullRequest},
+    wire::{self, PullAnswer, PullOutcome, PullRequest, read_pull_secrets},
 };
 
 impl Supervisor {

@@ -9,7 +9,7 @@ use nix::{
 };
 
 use super::Supervisor;
-use crate::state::remove_tree;
+use crate::state::{self, remove_tree};
 
 impl Supervisor {
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
@@ -21,12 +21,19 @@ impl Supervisor {
             cgroups.remove();
         }
         self.write_before_leaving();
-        let _ = fs::remove_file(self.dir.control_socket());
-        if self.delete_requested {
-            // What cannot be removed now stays for the sweep.
-            let _ = remove_tree(&self.logs);
-            let _ = self.dir.remove();
-        }
+        // Whatever of this fails, the next command does.
+        let _ = match self.delete_requested {
+            false => self.dir.remove_runtime(),
+            true => self.forget_pod(),
+        };
+    }
+
+    /// Removes logs and record; under the lock, so that nobody has the name before.
+    fn forget_pod(&self) -> Result<(), state::Error> {
+        let lock = self.lock.try_clone().map_err(state::Error::io("hold", self.dir.lock_file()))?;
+        let ended = self.dir.move_aside(lock.into())?;
+        let _ = remove_tree(&self.logs);
+        ended.dir.remove()
     }
 }
 

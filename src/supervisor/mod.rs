@@ -16,7 +16,6 @@ mod events;
 mod eviction;
 mod execs;
 mod image_pulls;
-mod image_secrets;
 mod leave;
 mod mapped_mounts;
 mod mounting;
@@ -168,7 +167,8 @@ struct Supervisor {
     mounting: Option<mounting::Mounting>,
     /// Images of volumes that are being pulled: the volume, by the container that waits for it.
     volume_pulls: BTreeMap<String, String>,
-    _lock: OwnedFd,
+    /// The pod's lock; held for life.
+    lock: OwnedFd,
     /// The lock on the ids of a pod with a user namespace of its own.
     _ids: Option<OwnedFd>,
 }

@@ -154,7 +154,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         network_lost: false,
         mounting,
         volume_pulls: BTreeMap::new(),
-        _lock: lock,
+        lock,
         _ids: ids,
     };
     if let Some(id) = first_id {

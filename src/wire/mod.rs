@@ -5,6 +5,7 @@
 //! start, `engine/start` and `supervisor/`, know each other by this folder alone.
 
 mod launch;
+mod pull_secrets;
 mod pulls;
 mod requests;
 mod transport;
@@ -12,6 +13,7 @@ mod transport;
 pub use launch::{
     Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, write_start_record,
 };
+pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};
 pub use requests::{Reply, Request, Usage};
 pub use transport::{dial, listen_at, make_connection, receive, send};

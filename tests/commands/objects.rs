@@ -89,7 +89,7 @@ fn apply_keeps_objects_and_starts_pods_that_do_not_run() {
     fs::write(&file, text.replace("a: one", "a: three")).unwrap();
     assert!(stdout(&home.podctl(&["apply", "-f", &file])).starts_with("configmap/conf configured\n"));
     // Neither the pod's record nor its log repeats a Secret.
-    let record = fs::read_to_string(home.path("run/pods/default_p/pod.json")).unwrap();
+    let record = fs::read_to_string(home.path("data/records/default_p/pod.json")).unwrap();
     assert!(!record.contains("two"), "{record}");
 }
 

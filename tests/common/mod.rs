@@ -127,7 +127,7 @@ impl Home {
 
     /// The process that holds the pod's lock.
     pub fn supervisor(&self, name: &str) -> Option<i32> {
-        let lock = self.path("run").join(format!("pods/default_{name}/lock"));
+        let lock = self.path("data/records").join(format!("default_{name}/lock"));
         processes().into_iter().find(|pid| {
             let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
             links.filter_map(|l| fs::read_link(l.path()).ok()).any(|to| to == lock)
@@ -151,7 +151,7 @@ impl Home {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         found.extend(mounts.lines().filter(|l| l.contains(&home)).map(|l| format!("mount {l}")));
-        for part in ["run/pods", "data/pods", "data/logs"] {
+        for part in ["run/pods", "data/records", "data/pods", "data/logs"] {
             let entries = fs::read_dir(self.path(part)).into_iter().flatten().flatten();
             found.extend(entries.map(|e| e.path().display().to_string()));
         }
@@ -210,7 +210,7 @@ pub fn shell(name: &str, script: &str) -> String {
 
 /// A pod's events so far, `Killing: Stopping container a`.
 pub fn events(home: &Home, pod: &str) -> Vec<String> {
-    let path = home.path("run/pods").join(format!("default_{pod}/events.jsonl"));
+    let path = home.path("data/records").join(format!("default_{pod}/events.jsonl"));
     let text = fs::read_to_string(path).unwrap_or_default();
     let events = text.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).unwrap());
     events.map(|e| format!("{}: {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()

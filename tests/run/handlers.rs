@@ -3,7 +3,7 @@
 use crate::common::{Home, stderr, stdout, until};
 
 fn events(home: &Home) -> String {
-    std::fs::read_to_string(home.path("run/pods/default_p/events.jsonl")).unwrap_or_default()
+    std::fs::read_to_string(home.path("data/records/default_p/events.jsonl")).unwrap_or_default()
 }
 
 #[test]

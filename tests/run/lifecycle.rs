@@ -183,7 +183,7 @@ fn a_stopped_pod_keeps_its_logs_and_starts_again_with_its_secrets() {
     assert_eq!(home.pod("p")["status"]["phase"], "Succeeded");
     assert!(home.pod("p")["metadata"]["deletionTimestamp"].is_null());
     let mode = std::os::unix::fs::PermissionsExt::mode(
-        &fs::metadata(home.path("run/pods/default_p/again.json")).unwrap().permissions(),
+        &fs::metadata(home.path("data/records/default_p/again.json")).unwrap().permissions(),
     );
     assert_eq!(mode & 0o777, 0o600);
     let started = home.podctl(&["start", "p"]);

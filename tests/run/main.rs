@@ -11,4 +11,5 @@ mod handlers;
 mod jobs;
 mod lifecycle;
 mod probes;
+mod reliability;
 mod run;

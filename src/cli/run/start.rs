@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 
 use super::{
-    super::{Error, delete, warn},
+    super::{Error, warn},
     Args, InitFailure, Network,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     manifest::{Job, Manifest},
     network::ports::{HostPort, Target},
     pod::PodExt,
-    state::{Home, Liveness},
+    state::Home,
     wire::{Options, Request},
 };
 
@@ -90,13 +90,11 @@ pub(in super::super) fn start(
         spec.host_network = Some(true);
     }
     publish(&mut pod, &args.publish);
-    if args.replace {
-        let dir = home.place_of(&pod)?;
-        if dir.liveness() != Liveness::Absent {
-            delete::delete(home, &dir, None, true)?;
-        }
-    }
-    let started = Engine::over(home).start(pod, from, &options, first.as_ref())?;
+    let engine = Engine::over(home);
+    let started = match args.replace {
+        true => engine.replace(pod, from, &options, first.as_ref())?,
+        false => engine.start(pod, from, &options, first.as_ref())?,
+    };
     for warning in &started.warnings {
         warn(warning);
     }

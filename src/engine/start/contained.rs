@@ -60,7 +60,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
     let refused =
         |message: String| Error::Sandbox { pod: pod.metadata.name.clone().unwrap_or_default(), message };
     // Not what is kept there for others: their Secrets, their volumes.
-    let own = ["images", "pods", "logs", "seccomp"].map(|part| home.data.join(part));
+    let own = ["images", "records", "pods", "logs", "seccomp"].map(|part| home.data.join(part));
     own.iter().try_for_each(fs::create_dir_all).map_err(step("make podctl's directories"))?;
     let claims = objects.claims.values().map(|volume| volume.path.clone());
     let places: Vec<_> = own.into_iter().chain(claims).chain([home.runtime.clone()]).collect();

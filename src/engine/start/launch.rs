@@ -44,11 +44,11 @@ pub(super) struct Plan<'a> {
     pub first: Option<&'a Request>,
 }
 
-/// Launches the pod whose lock this is, and waits until its sandbox stands.
+/// Launches the pod whose lock this is, and waits until its sandbox stands. Of one that does not come so far nothing runs on.
 ///
 /// # Errors
 /// [`Error`]; [`network::Error::Gone`] when the network was killed meanwhile, and another try may do.
-pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
+pub(super) fn launch(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Started, Error> {
     let mut pod = plan.pod.clone();
     let (ids, warning) = read_user_ids()?;
     let mut images = find_present_images(plan.home, &pod)?;
@@ -65,6 +65,7 @@ pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
 
     let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
     let supervisor = start_supervisor(plan.dir, &namespaces, ids.as_ref(), &beside, &sockets)?;
+    let unready = Unready(Some(&supervisor));
     start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = scope::ask(&uid, &supervisor);
     let puller = (!images.all)
@@ -81,6 +82,7 @@ pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
         contained.lend_cgroup(&uid, &supervisor);
     }
     let ready = hear_ready(plan.dir, &ours.client, &supervisor, network.connection.as_ref())?;
+    unready.keep();
     start_trace::mark("client", "hear that the sandbox stands");
     Ok(Started {
         dir: plan.dir.clone(),
@@ -92,6 +94,25 @@ pub(super) fn launch(plan: &Plan<'_>, lock: OwnedFd) -> Result<Started, Error> {
         _screen: ours.screen,
         client: ours.client,
     })
+}
+
+/// A supervisor whose sandbox does not stand yet: nobody would ever see or end its pod, so it ends with the launch.
+struct Unready<'a>(Option<&'a Process>);
+
+impl Unready<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unready<'_> {
+    fn drop(&mut self) {
+        if let Some(supervisor) = self.0 {
+            // It may have ended by itself, and told so.
+            let _ = supervisor.signal(libc::SIGKILL);
+            let _ = supervisor.wait();
+        }
+    }
 }
 
 /// Reads which ids an ordinary user has; root needs no mapping. Beside them, what the user should know of them.
@@ -277,7 +298,7 @@ impl Sockets {
 
 /// What a supervisor is handed beside its sockets.
 struct Beside<'a> {
-    lock: OwnedFd,
+    lock: &'a OwnedFd,
     document: File,
     images: &'a PresentImages,
     network: &'a Network,

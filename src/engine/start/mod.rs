@@ -34,7 +34,7 @@ use crate::{
     manifest::{self, CheckedPod},
     network,
     sandbox::Objects,
-    state::{Home, Liveness, PodDir},
+    state::{Home, Placed, PodDir, Unplaced},
     wire::{Options, Request, StartRecord, read_start_record, write_start_record},
 };
 
@@ -57,48 +57,55 @@ pub fn start(
         .map_err(Error::Invalid)?;
     let mut pod = Pod::from(pod);
     let dir = home.place_of(&pod)?;
-    // An ended pod's record makes room for the new pod of that name, and comes back if there will be none.
-    let before = (dir.liveness() == Liveness::Ended).then(|| dir.set_aside()).transpose()?;
     let uid = uuid::Uuid::new_v4().to_string();
     let manifest = pod.clone();
-    pod.metadata.uid = Some(uid);
+    pod.metadata.uid = Some(uid.clone());
     let now = Timestamp::now();
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.metadata.generation = Some(1);
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
     let record = StartRecord { pod: manifest, objects: objects.clone(), options: options.clone() };
-    start_trace::mark("client", "set an ended pod's record aside");
+    let (lock, before) = match write_record(&dir, &uid, &pod, &record)?.place(&dir)? {
+        Placed::Here { lock, before } => (lock, before),
+        Placed::Held => return Err(Error::Exists(dir.name.to_string())),
+    };
+    start_trace::mark("client", "write the pod's record, take its name");
 
     let plan = Plan { home, dir: &dir, pod: &pod, objects: &objects, options, first };
-    let started = match dir.lock()? {
-        None => Err(Error::Exists(dir.name.to_string())),
-        Some(lock) => {
-            let mut started = dir.write(&pod).map_err(Error::from).and_then(|()| {
-                write_start_record(&dir, &record)?;
-                dir.keep_reserve()?;
-                start_trace::mark("client", "take the pod's lock, write its record");
-                launch(&plan, lock)
-            });
-            // A network that was killed meanwhile is followed by another.
-            let deadline = Instant::now() + PATIENCE;
-            while matches!(started, Err(Error::Network(network::Error::Gone)))
-                && Instant::now() < deadline
-                && let Some(lock) = dir.lock()?
-            {
-                started = launch(&plan, lock);
-            }
-            if started.is_err() {
-                let _ = dir.remove();
-            }
-            started
-        }
-    };
+    let mut started = dir.make_runtime().map_err(Error::from).and_then(|()| launch(&plan, &lock));
+    // A network that was killed meanwhile is followed by another.
+    let deadline = Instant::now() + PATIENCE;
+    while matches!(started, Err(Error::Network(network::Error::Gone))) && Instant::now() < deadline {
+        started = launch(&plan, &lock);
+    }
+    if started.is_err() {
+        sweep::remove(home, dir.move_aside(lock.into())?)?;
+    }
+    // An ended pod's record makes room for the new pod of that name, and comes back if there is none.
     match (&started, before) {
-        (Err(_), Some(before)) if dir.bring_back(&before).is_ok() => {}
-        (_, Some(before)) => sweep::remove(home, &before)?,
+        (Err(_), Some(before)) => before.bring_back(&dir)?,
+        (Ok(_), Some(before)) => sweep::remove(home, before)?,
         (_, None) => {}
     }
     started
+}
+
+/// Writes the record of a pod beside its place.
+fn write_record(dir: &PodDir, uid: &str, pod: &Pod, record: &StartRecord) -> Result<Unplaced, Error> {
+    let unplaced = dir.prepare(uid)?;
+    let fill = || {
+        unplaced.dir.write(pod)?;
+        write_start_record(&unplaced.dir, record)?;
+        unplaced.dir.keep_reserve()
+    };
+    match fill() {
+        Ok(()) => Ok(unplaced),
+        Err(e) => {
+            // Of the two failures this one is told.
+            let _ = unplaced.dir.remove();
+            Err(e.into())
+        }
+    }
 }
 
 /// Starts an ended pod anew: the same manifest, objects and options; a new uid, and new logs.

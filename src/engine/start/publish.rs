@@ -19,7 +19,7 @@ pub(super) fn publish(plan: &Plan<'_>, network: &Connection, pod: &mut Pod) -> R
     let of_services = objects.services.iter().flat_map(ports::of_service).filter(|p| !known(p));
     for mut port in ports::of_pod(pod).into_iter().chain(of_services) {
         let any = port.host == 0;
-        let fd = ports::take(&mut port, home, Some(dir))?;
+        let fd = ports::take_patiently(&mut port, home, Some(dir))?;
         network.publish(&port, &fd)?;
         chosen.extend(any.then_some(port));
     }

@@ -7,7 +7,7 @@ use crate::sandbox::Objects;
 
 /// Reads what the pod's imagePullSecrets hold. As in a kubelet, a Secret that is missing or of another type
 /// is passed over: the image may be public.
-pub(super) fn read_pull_secrets(pod: &Pod, objects: &Objects) -> Vec<AuthFile> {
+pub fn read_pull_secrets(pod: &Pod, objects: &Objects) -> Vec<AuthFile> {
     let named = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
     let found = named.filter_map(|r| objects.secret(&r.name, Some(true)).ok().flatten());
     found

@@ -1,0 +1,252 @@
+//! Who has a pod's name. A record is moved, replaced or removed only by the holder of its lock, who has seen that the locked
+//! record is the one in its place.
+//!
+//! A new record is made whole and locked beside the others and then renamed into its place, which the kernel refuses where
+//! another one is: of any number that want a name at once, one has it. An ended record is put aside, and comes back when the
+//! new pod does not start. What somebody who was killed has left beside the places is nobody's: its lock is free, and
+//! [`Home::left_records`] gives it to be swept.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{ErrorKind, Write},
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Error, Home, Liveness, PodDir};
+use crate::pod::{Namespace, ObjectName, Uid};
+
+/// How often, and after which time, a lock is tried for that somebody holds: who only asks whether the pod lives holds it
+/// for a moment.
+const TRIES: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// How long a record that is being made may be without its lock.
+const YOUNG: Duration = Duration::from_secs(5);
+
+/// Beside the places of records: one that is to take its place, and one that has lost it.
+const NEW: &str = ".new-";
+const ASIDE: &str = ".aside-";
+
+/// A record that is not in its place, and its lock.
+#[derive(Debug)]
+pub struct Unplaced {
+    /// Where it lies, and which pod it is of.
+    pub dir: PodDir,
+    lock: File,
+}
+
+/// What came of the wish for a name.
+#[derive(Debug)]
+pub enum Placed {
+    /// The name is had; the ended record that had it before lies aside.
+    Here { lock: OwnedFd, before: Option<Unplaced> },
+    /// A pod that lives, or is being started, has it.
+    Held,
+}
+
+impl PodDir {
+    /// Makes a record beside the others, locked; the caller fills it and then [places](Unplaced::place) it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn prepare(&self, uid: &str) -> Result<Unplaced, Error> {
+        let path = self.path.with_file_name(format!("{NEW}{uid}"));
+        let dir = PodDir { path, ..self.clone() };
+        fs::create_dir_all(&dir.path).map_err(Error::io("make directory", &dir.path))?;
+        let path = dir.lock_file();
+        let made = File::options().create_new(true).append(true).open(&path).and_then(|mut lock| {
+            lock.try_lock()?;
+            // What a damaged record does not tell any more.
+            write!(lock, "{uid} {} {} {}", self.namespace, self.name, boot_id()).map(|()| lock)
+        });
+        match made {
+            Ok(lock) => Ok(Unplaced { dir, lock }),
+            Err(e) => {
+                let _ = dir.remove();
+                Err(Error::io("make", path)(e))
+            }
+        }
+    }
+
+    /// Puts an ended record aside; `None` when the pod lives, there is none, or it is not the pod of that uid.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn put_aside(&self, uid: Option<&Uid>) -> Result<Option<Unplaced>, Error> {
+        let Some(lock) = self.hold()? else { return Ok(None) };
+        if uid.is_some_and(|uid| self.uid().as_ref() != Some(uid)) {
+            return Ok(None);
+        }
+        self.move_aside(lock).map(Some)
+    }
+
+    /// Puts the record aside whose lock the caller holds.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn move_aside(&self, lock: File) -> Result<Unplaced, Error> {
+        // While nobody else can have the name.
+        self.remove_runtime()?;
+        let path = self.path.with_file_name(format!("{ASIDE}{}", uuid::Uuid::new_v4()));
+        fs::rename(&self.path, &path).map_err(Error::io("put aside", &self.path))?;
+        Ok(Unplaced { dir: PodDir { path, ..self.clone() }, lock })
+    }
+
+    /// The uid of the pod that has the name, from its lock or else from its record.
+    pub fn uid(&self) -> Option<Uid> {
+        let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
+        let first = words.split_whitespace().next().and_then(|word| Uid::parse(word).ok());
+        first.or_else(|| Uid::of_pod(&self.read().ok()?).ok())
+    }
+
+    /// Whether the machine was restarted since the pod was started.
+    pub fn is_of_another_boot(&self) -> bool {
+        let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
+        words.split_whitespace().nth(3).is_some_and(|boot| boot != boot_id())
+    }
+
+    /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record.
+    fn hold(&self) -> Result<Option<File>, Error> {
+        let path = self.lock_file();
+        for _ in 0..TRIES {
+            let file = match File::options().create(true).append(true).open(&path) {
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Ok(None);
+                }
+                file => file.map_err(Error::io("open", &path))?,
+            };
+            match file.try_lock() {
+                Ok(()) if is_named(&file, &path) => return Ok(Some(file)),
+                // It was moved between the two: another one may be there.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the kernel calls the time since the machine was started.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+fn is_named(file: &File, path: &Path) -> bool {
+    let same =
+        |held: fs::Metadata, named: fs::Metadata| (held.dev(), held.ino()) == (named.dev(), named.ino());
+    file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|named| same(held, named)))
+}
+
+impl Unplaced {
+    /// Puts the record into its place, and an ended one that is there aside.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; nothing of the record is left then.
+    pub fn place(self, place: &PodDir) -> Result<Placed, Error> {
+        let placed = self.try_place(place);
+        if !matches!(placed, Ok(Some(_))) {
+            let _ = self.dir.remove();
+        }
+        Ok(match placed? {
+            Some(before) => Placed::Here { lock: self.lock.into(), before },
+            None => Placed::Held,
+        })
+    }
+
+    fn try_place(&self, place: &PodDir) -> Result<Option<Option<Unplaced>>, Error> {
+        let mut before = None;
+        loop {
+            match fs::rename(&self.dir.path, &place.path) {
+                Ok(()) => return Ok(Some(before)),
+                // Something that is no record.
+                Err(e) if e.kind() == ErrorKind::NotADirectory => {
+                    fs::remove_file(&place.path).map_err(Error::io("remove", &place.path))?;
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                    match place.put_aside(None)? {
+                        Some(ended) => before = Some(ended),
+                        None if place.liveness() == Liveness::Alive => return Ok(None),
+                        None => {}
+                    }
+                }
+                Err(e) => return Err(Error::io("make", &place.path)(e)),
+            }
+        }
+    }
+
+    /// Brings an ended record back, unless its place is taken.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn bring_back(self, place: &PodDir) -> Result<(), Error> {
+        fs::rename(&self.dir.path, &place.path).map_err(Error::io("bring back", &place.path))
+    }
+}
+
+/// Whether a record that is to take its place has had the time to be locked.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let age = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok();
+    entry.metadata().ok().and_then(age).is_none_or(|age| age > YOUNG)
+}
+
+impl Home {
+    /// Directories and logs that belong to no record. None are told when a record cannot say which are its own.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn orphans(&self) -> Result<Vec<PathBuf>, Error> {
+        let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        // Listed first: what a pod makes that is started meanwhile is none.
+        let mut left: Vec<PathBuf> =
+            list(self.data.join("pods")).chain(list(self.data.join("logs"))).collect();
+        // Twice, for a record may change its place while the places are listed.
+        for _ in 0..2 {
+            if left.is_empty() {
+                break;
+            }
+            for path in list(self.records()) {
+                let dir = self.record_at(path);
+                let Some(uid) = dir.uid() else {
+                    if dir.liveness() == Liveness::Alive {
+                        return Ok(Vec::new());
+                    }
+                    continue;
+                };
+                let own = [self.pod_data(&uid), self.logs(&dir, &uid)];
+                left.retain(|path| !own.contains(path));
+            }
+        }
+        Ok(left)
+    }
+
+    /// Records beside the places that nobody holds any more.
+    pub fn left_records(&self) -> Vec<Unplaced> {
+        let entries = fs::read_dir(self.records()).into_iter().flatten().flatten();
+        let left = entries.filter(|entry| {
+            let name = entry.file_name();
+            let begins = |with: &str| name.to_str().is_some_and(|name| name.starts_with(with));
+            begins(ASIDE) || begins(NEW) && is_old(entry)
+        });
+        left.filter_map(|entry| self.left_record(entry.path())).collect()
+    }
+
+    fn left_record(&self, path: PathBuf) -> Option<Unplaced> {
+        let lock = File::options().append(true).create(true).open(path.join("lock")).ok()?;
+        lock.try_lock().ok()?;
+        Some(Unplaced { dir: self.record_at(path), lock })
+    }
+
+    /// The record that lies there, in its place or beside it, of the pod that its lock names. One that was killed at its
+    /// first step has no name yet, and nothing that it would be needed for.
+    fn record_at(&self, path: PathBuf) -> PodDir {
+        let words = fs::read_to_string(path.join("lock")).unwrap_or_default();
+        let mut words = words.split_whitespace().skip(1);
+        let namespace = words.next().and_then(|word| Namespace::parse(word).ok()).unwrap_or_default();
+        let name = words.next().and_then(|word| ObjectName::parse(word).ok());
+        let unnamed = || ObjectName::parse("unnamed").expect("a name");
+        PodDir { path, ..self.pod(&namespace, &name.unwrap_or_else(unnamed)) }
+    }
+}
