@@ -110,8 +110,8 @@ mod tests {
         let spec = |spec: serde_json::Value| refused(json!({"metadata": {"name": "p"}, "spec": spec}));
         assert!(spec(json!({"containers": []})).contains("spec.containers: Required value"));
         assert!(spec(json!({"containers": [app, app]})).contains("spec.containers[1].name: Duplicate value"));
-        let grace = json!({"containers": [app], "terminationGracePeriodSeconds": -1});
-        assert!(spec(grace).contains("spec.terminationGracePeriodSeconds: Invalid value: -1"));
+        let deadline = json!({"containers": [app], "activeDeadlineSeconds": 0});
+        assert!(spec(deadline).contains("spec.activeDeadlineSeconds: Invalid value: 0"));
         let climbing = json!({"containers": [{"name": "../../e", "image": "busybox"}]});
         assert!(spec(climbing).contains("spec.containers[0].name"));
         assert!(refused(json!({"metadata": {"name": "p"}})).contains("spec: Required value"));

@@ -214,7 +214,7 @@ fn flow_style_may_be_closed_anywhere_and_quoted_text_go_on_further_out() {
         ),
         ("a:\n  b: \"x\ny\"\n", serde_json::json!({"a": {"b": "x y"}})),
         ("a: [!x, b, !x c]\n", serde_json::json!({"a": ["", "b", "c"]})),
-        ("a: |\n  x", serde_json::json!({"a": "x"})),
+        ("a: |\n  x", serde_json::json!({"a": "x\n"})),
         ("a: >-\n  x\n  y\n", serde_json::json!({"a": "x y"})),
         ("a: 1 # \u{2014}\r\nb:\t2\r\n", serde_json::json!({"a": 1, "b": 2})),
         ("d: {0x10: a, on: b, 1.5: c}\n", serde_json::json!({"d": {"16": "a", "true": "b", "1.5": "c"}})),
@@ -262,4 +262,28 @@ fn base64_may_be_wrapped_and_a_volume_of_no_kind_is_an_empty_one() {
     let pod =
         one("  containers: [{name: a, image: b}]\n  volumes:\n  - name: v\n    emptyDir:\n  - name: w\n");
     assert!(pod.spec.unwrap().volumes.unwrap().iter().all(|v| v.empty_dir.is_some()));
+}
+
+/// Every file of tests/manifests/corpus, read as the real kubectl has read it; `scripts/corpus --bless` writes that anew.
+#[test]
+fn files_of_real_life_are_read_as_kubectl_reads_them() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/manifests/corpus");
+    let flattened = |node: serde_json::Value| match node["items"].as_array() {
+        Some(items) if node["kind"] == "List" => items.clone(),
+        _ => vec![node],
+    };
+    let mut files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|kind| kind == "yaml"));
+    assert!(files.len() >= 60, "the corpus is not there");
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut found: Vec<_> = readings(&text).into_iter().flat_map(flattened).collect();
+        for object in &mut found {
+            object["metadata"]["labels"]["read"] = "yes".into();
+        }
+        let golden = std::fs::read_to_string(file.with_extension("jsonl")).unwrap();
+        let wanted: Vec<serde_json::Value> =
+            golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(found, wanted, "{}", file.display());
+    }
 }

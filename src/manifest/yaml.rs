@@ -1,7 +1,7 @@
 //! YAML as nodes with places, read as kubectl reads it: by the rules of libyaml and YAML 1.1, of which kubectl's reader is
 //! another port.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 use k8s_openapi::ByteString;
 use serde_json::Value;
@@ -49,6 +49,9 @@ const TABS: &str = "YAML does not allow tabs for indentation; use spaces";
 pub(super) fn documents(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> {
     let failed =
         |e: Unreadable| Unreadable { help: e.help.or_else(|| meaning(&e.message, text, e.line)), ..e };
+    // As kubectl takes a file line by line, its last one ends, too, which a block of text there shows.
+    let ended = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+    let text = ended.as_ref();
     let lines = Lines::of(text);
     plain_text(&lines).map_err(failed)?;
     let characters = (!text.is_ascii()).then(|| text.char_indices().map(|(at, _)| at).collect());
