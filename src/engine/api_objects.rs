@@ -163,7 +163,9 @@ impl Engine {
         match kind {
             "Pod" => {
                 let pod = first(&manifest.pods)?;
-                if pod_dir(home, namespace, name)?.liveness() != Liveness::Absent {
+                let dir = pod_dir(home, namespace, name)?;
+                wait_for_remains(&dir);
+                if dir.liveness() != Liveness::Absent {
                     return Err(ObjectError::Exists);
                 }
                 if dry {
@@ -410,6 +412,16 @@ impl Engine {
             dir.write(&known)?;
         }
         Ok(to_value(&shown(&dir)?))
+    }
+}
+
+/// Waits, at most seconds, for what is left of a pod whose record is gone already: nobody sees it any more.
+fn wait_for_remains(dir: &PodDir) {
+    for _ in 0..250 {
+        if dir.liveness() == Liveness::Absent || dir.pod_file().exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

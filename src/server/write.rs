@@ -201,9 +201,18 @@ fn strip_object(object: &Value, manner: &Manner, kind: &Kind) -> Result<Value, F
             "deletionGracePeriodSeconds",
             "managedFields",
             "selfLink",
-            "generateName",
         ] {
             meta.remove(field);
+        }
+    }
+    // Go takes base64 with line breaks in it.
+    for list in
+        ["data", "binaryData"].into_iter().filter(|list| kind.kind == "Secret" || *list == "binaryData")
+    {
+        for (_, value) in plain.get_mut(list).and_then(Value::as_object_mut).into_iter().flatten() {
+            if let Some(text) = value.as_str().filter(|text| text.contains(['\n', '\r'])) {
+                *value = text.replace(['\n', '\r'], "").into();
+            }
         }
     }
     if manner.strict { Ok(plain) } else { body::drop_unknown_fields(kind, plain) }
