@@ -1,10 +1,11 @@
 //! Files as a tar stream, out of and into places that are not trusted: what `cp` moves.
 //!
 //! Promises: reading goes from directory to directory by descriptor and follows no link beneath the
-//! source; nothing is ever written outside of the destination, whatever a member is called and
-//! whatever lies there already or is put there meanwhile.
+//! source; nothing is ever written outside of the destination, whatever a member is called and whatever is put there
+//! meanwhile. Only a link that lay there before, on this side the user's own, leads elsewhere.
 
 use std::{
+    collections::HashSet,
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Read, Write},
@@ -18,8 +19,8 @@ use std::{
 use nix::{
     dir::Dir,
     errno::Errno,
-    fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat},
-    sys::stat::{Mode, SFlag, fchmod, fstat, futimens, mkdirat},
+    fcntl::{AtFlags, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, open, openat, openat2, readlinkat},
+    sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, futimens, mkdirat},
     sys::time::TimeSpec,
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat},
 };
@@ -36,8 +37,18 @@ pub struct Destination {
     pub merge: bool,
     /// Modes and times are kept; else modes follow a umask of 022.
     pub preserve: bool,
-    /// A link that leads out is left out with a warning, for it would show a reader what it should not.
-    pub only_links_within: bool,
+    /// Whose files these are.
+    pub place: Place,
+}
+
+/// On which side of a wall a stream is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In a container: a file replaces what has its name, as tar does.
+    Container,
+    /// With the user: a file is written into what has its name, as creat(2) does, be it a link, a FIFO or a device; a new
+    /// link that leads out is left out with a warning, for it would show a reader what it should not.
+    Host,
 }
 
 /// Why something was not copied.
@@ -79,8 +90,12 @@ const READ: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_NOCTTY).union(OFlag::O_CLOE
 /// Opens a path that somebody named, with `/` as the root; links are followed, the kernel's magic ones are not.
 fn open_named(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let base = open(if path.is_absolute() { "/" } else { "." }, OFlag::O_PATH | DIRECTORY, Mode::empty())?;
-    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    openat2(&base, path, how)
+    open_beneath(&base, path.as_os_str(), flags, Mode::empty())
+}
+
+fn open_beneath(base: &OwnedFd, path: &OsStr, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(mode);
+    openat2(base, path, how.resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS))
 }
 
 /// Packs a file or directory under its own name.
@@ -98,7 +113,7 @@ pub fn pack(source: &Path, out: impl Write, warnings: &mut impl Write) -> Result
             let opened = open_named(source, READ).map_err(file("read", source))?;
             packing.opened(opened, &name)?;
         }
-        _ => packing.skip(&name, "it is neither file nor directory")?,
+        _ => return Err(file("read", source)(io::Error::other("it is neither file nor directory"))),
     }
     let failed = packing.failed;
     tar.finish().map_err(Error::Sink)?;
@@ -130,8 +145,13 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
             return self.skip(name, "it changed while it was read");
         }
         // Exactly as long as the header says, also when it is written to meanwhile.
-        let content = opened.chain(io::repeat(0)).take(meta.size());
-        self.tar.append_data(&mut header, name, content).map_err(Error::Sink)
+        let mut reading = Reading { file: opened, failed: None };
+        let content = (&mut reading).chain(io::repeat(0)).take(meta.size());
+        self.tar.append_data(&mut header, name, content).map_err(Error::Sink)?;
+        match reading.failed {
+            None => Ok(()),
+            Some(e) => Err(file("read", name)(e)),
+        }
     }
 
     fn members(&mut self, directory: OwnedFd, name: &Path) -> Result<(), Error> {
@@ -180,6 +200,24 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
     }
 }
 
+/// A file that ends where it cannot be read, and remembers why: its header has been written already.
+struct Reading {
+    file: File,
+    failed: Option<io::Error>,
+}
+
+impl Read for Reading {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.file.read(buffer) {
+            Err(e) if e.kind() != io::ErrorKind::Interrupted => {
+                self.failed = Some(e);
+                Ok(0)
+            }
+            other => other,
+        }
+    }
+}
+
 /// What becomes of the first part of every member's name.
 enum Top {
     Stays,
@@ -198,7 +236,12 @@ pub fn unpack(
     input: impl Read,
     warnings: &mut impl Write,
 ) -> Result<(), Error> {
-    let (root, mut top) = match open_named(&into.path, OFlag::O_PATH | DIRECTORY) {
+    // A user's own paths lead wherever they lead, /dev/stdout to a pipe.
+    let directory = |path: &Path| match into.place {
+        Place::Host => open(path, OFlag::O_PATH | DIRECTORY, Mode::empty()),
+        Place::Container => open_named(path, OFlag::O_PATH | DIRECTORY),
+    };
+    let (root, mut top) = match directory(&into.path) {
         Ok(root) => (root, if into.merge { Top::Goes } else { Top::Stays }),
         Err(Errno::ENOENT | Errno::ENOTDIR) if !into.path.as_os_str().as_bytes().ends_with(b"/") => {
             let name = into.path.file_name().ok_or_else(|| Error::Outside(into.path.clone()))?;
@@ -207,12 +250,12 @@ pub fn unpack(
                 Some(parent) => parent,
                 None => Path::new("/"),
             };
-            let root = open_named(parent, OFlag::O_PATH | DIRECTORY).map_err(file("open", parent))?;
+            let root = directory(parent).map_err(file("open", parent))?;
             (root, Top::Becomes(name.to_owned()))
         }
         Err(e) => return Err(file("open", &into.path)(e)),
     };
-    let mut unpacking = Unpacking { root, into, owner, directories: Vec::new() };
+    let mut unpacking = Unpacking { root, into, owner, directories: Vec::new(), links: HashSet::new() };
     let mut first = true;
     for entry in Archive::new(input).entries().map_err(Error::Stream)? {
         let mut entry = entry.map_err(Error::Stream)?;
@@ -226,7 +269,7 @@ pub fn unpack(
         }
         let parts = parts(&name, &top)?;
         if let Some((last, parents)) = parts.split_last() {
-            unpacking.member(&mut entry, &name, parents, last, &top, warnings)?;
+            unpacking.member(&mut entry, parents, last, &top, warnings)?;
         }
     }
     unpacking.finish()
@@ -260,18 +303,28 @@ struct Unpacking<'a> {
     owner: Option<(u32, u32)>,
     /// Whose modes and times are set at the end: a read-only one could not be filled.
     directories: Vec<(Vec<OsString>, u32, i64)>,
+    /// Links that the stream has brought, by device and inode; they are not followed.
+    links: HashSet<(u64, u64)>,
 }
 
 impl Unpacking<'_> {
     fn member(
         &mut self,
         entry: &mut Entry<'_, impl Read>,
-        name: &Path,
         parents: &[OsString],
         last: &OsStr,
         top: &Top,
         warnings: &mut impl Write,
     ) -> Result<(), Error> {
+        let named = parents.is_empty() && matches!(top, Top::Becomes(_));
+        let path = match top {
+            // The first part is the path's own last one.
+            Top::Becomes(_) => {
+                parents.iter().map(OsString::as_os_str).chain([last]).skip(1).collect::<PathBuf>()
+            }
+            Top::Stays | Top::Goes => parents.iter().map(OsString::as_os_str).chain([last]).collect(),
+        };
+        let name = &if named { self.into.path.clone() } else { self.into.path.join(path) };
         let failed = || file::<Errno>("write", name);
         let directory = self.walk(parents, name)?;
         let header = entry.header();
@@ -283,11 +336,16 @@ impl Unpacking<'_> {
                 self.directories.push((path.collect(), mode, time));
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                let fd = create(&directory, last).map_err(failed())?;
+                let (fd, new) = match self.into.place {
+                    Place::Container => (create(&directory, last).map_err(failed())?, true),
+                    Place::Host => self.create_or_open(&directory, last, named).map_err(failed())?,
+                };
                 let mut created = File::from(fd);
-                io::copy(entry, &mut created).map_err(file("write", name))?;
-                self.own(&created).map_err(failed())?;
-                self.finish_one(&created, mode, time).map_err(failed())?;
+                copy(entry, &mut created, name)?;
+                if new {
+                    self.own(&created).map_err(failed())?;
+                    self.finish_one(&created, mode, time).map_err(failed())?;
+                }
             }
             EntryType::Symlink => {
                 let target = entry.link_name().map_err(Error::Stream)?.unwrap_or_default().into_owned();
@@ -296,15 +354,17 @@ impl Unpacking<'_> {
                     Top::Becomes(_) => parents.len().checked_sub(1),
                     Top::Stays | Top::Goes => Some(parents.len()),
                 };
-                if self.into.only_links_within && !depth.is_some_and(|depth| within(depth, &target)) {
+                if self.into.place == Place::Host && !depth.is_some_and(|depth| within(depth, &target)) {
                     let _ = writeln!(
                         warnings,
                         "warning: skipping symlink: {name:?} -> {target:?}: it leads out of the destination"
                     );
                     return Ok(());
                 }
-                make_room(&directory, last).map_err(failed())?;
+                self.make_room(&directory, last).map_err(failed())?;
                 symlinkat(target.as_path(), &directory, last).map_err(failed())?;
+                let made = fstatat(&directory, last, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed())?;
+                self.links.insert((made.st_dev, made.st_ino));
                 if let Some((uid, gid)) = self.owner {
                     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
                     fchownat(&directory, last, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(failed())?;
@@ -315,7 +375,7 @@ impl Unpacking<'_> {
                 let target = parts(&target, top)?;
                 let Some((other, others)) = target.split_last() else { return Ok(()) };
                 let from = self.walk(others, name)?;
-                make_room(&directory, last).map_err(failed())?;
+                self.make_room(&directory, last).map_err(failed())?;
                 linkat(&from, other.as_os_str(), &directory, last, AtFlags::empty()).map_err(failed())?;
             }
             _ => {
@@ -323,6 +383,54 @@ impl Unpacking<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Opens what has this name on the user's side, or makes it; whether it is new. A link is followed, unless the stream has
+    /// brought it; `named` is a path of the user's own, whose last part may be a link to anything.
+    fn create_or_open(&self, directory: &OwnedFd, name: &OsStr, named: bool) -> nix::Result<(OwnedFd, bool)> {
+        let open_it = |flags: OFlag| {
+            let write = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOCTTY | flags;
+            let mode = Mode::from_bits_truncate(0o666);
+            match openat(directory, name, write | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) {
+                Err(Errno::ELOOP) if self.is_brought(directory, name) => {
+                    self.make_room(directory, name)?;
+                    Err(Errno::ENOENT)
+                }
+                Err(Errno::ELOOP) if named => {
+                    openat(directory, name, write | OFlag::O_CREAT | OFlag::O_CLOEXEC, mode)
+                }
+                Err(Errno::ELOOP) => open_beneath(directory, name, write | OFlag::O_CREAT, mode),
+                other => other,
+            }
+        };
+        let opened = match open_it(OFlag::O_NONBLOCK) {
+            // A FIFO that nobody reads yet; whoever named it knows who will.
+            Err(Errno::ENXIO) => open_it(OFlag::empty()),
+            other => other,
+        };
+        match opened {
+            Err(Errno::ENOENT) => create(directory, name).map(|fd| (fd, true)),
+            Err(e) => Err(e),
+            Ok(fd) => fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty())).map(|_| (fd, false)),
+        }
+    }
+
+    fn is_brought(&self, directory: &OwnedFd, name: &OsStr) -> bool {
+        fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| self.links.contains(&(found.st_dev, found.st_ino)))
+    }
+
+    /// Takes away what has this name; on the user's side nothing but a file or a link.
+    fn make_room(&self, directory: &OwnedFd, name: &OsStr) -> nix::Result<()> {
+        let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        match found.map(|found| format(&found)) {
+            Ok(kind)
+                if self.into.place == Place::Host && kind != SFlag::S_IFREG && kind != SFlag::S_IFLNK =>
+            {
+                Err(Errno::EEXIST)
+            }
+            _ => make_room(directory, name),
+        }
     }
 
     /// From the destination down, never through a link; missing directories are made.
@@ -378,6 +486,19 @@ impl Unpacking<'_> {
             self.finish_one(&directory, *mode, *time).map_err(file("write", &name))?;
         }
         Ok(())
+    }
+}
+
+/// Tells apart which side failed.
+fn copy(from: &mut impl Read, to: &mut File, name: &Path) -> Result<(), Error> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count]).map_err(file("write", name))?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::Stream(e)),
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Containers and execs: a spec becomes a plan, the plan becomes a process.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 
 use crate::cgroup::Cgroup;
@@ -47,7 +48,7 @@ pub enum Stdio {
     Terminal,
 }
 
-/// Another process in a container, of an exec.
+/// A program that is executing in a container: its first, or that of an exec.
 #[derive(Debug)]
 pub struct Container {
     /// The process; a child of the caller.
@@ -60,10 +61,12 @@ pub struct Container {
 /// its [`outcome`](Entering::outcome) and ends it when it takes too long.
 #[derive(Debug)]
 pub struct Entering {
-    /// Prepares all outside of the container, where the container cannot see it; a child of the caller.
-    outside: Process,
-    /// What it goes on as; a child of the caller, too.
+    /// Prepares all; a child of the caller. `None` once its program is executing.
+    outside: Option<Process>,
+    /// What it goes on as in a PID namespace that is there already; a child of the caller, too.
     inside: Option<Process>,
+    /// It goes on as another.
+    divided: bool,
     running: Running,
     terminal: Option<OwnedFd>,
 }
@@ -85,7 +88,8 @@ impl Entering {
                 Report::Busy => return Ok(None),
                 Report::Inside(pid) => self.inside = Process::of_own_child(pid).ok(),
                 Report::Executing => {
-                    let process = self.inside.take().ok_or(StartError::Killed)?;
+                    let process = if self.divided { &mut self.inside } else { &mut self.outside };
+                    let process = process.take().ok_or(StartError::Killed)?;
                     let terminal = finish(&process, self.terminal.as_ref())?;
                     return Ok(Some(Container { process, terminal }));
                 }
@@ -93,9 +97,14 @@ impl Entering {
         }
     }
 
+    /// Whether it has this number, where it is now or where it began.
+    pub fn is(&self, pid: Pid) -> bool {
+        self.outside.iter().chain(&self.inside).any(|process| process.pid == pid)
+    }
+
     /// Ends it, wherever it is.
     pub fn kill(&self) {
-        for process in [Some(&self.outside), self.inside.as_ref()].into_iter().flatten() {
+        for process in self.outside.iter().chain(&self.inside) {
             // One that is gone already needs no signal.
             let _ = process.signal(libc::SIGKILL);
         }
@@ -105,11 +114,8 @@ impl Entering {
 /// A container that is being made. Its process builds it by itself and then waits to be told to [`start`](Created::start).
 #[derive(Debug)]
 pub struct Created {
-    /// What becomes the container's first process; a child of the caller.
-    pub process: Process,
-    running: Running,
+    entering: Entering,
     turn: Option<OwnedFd>,
-    terminal: Option<OwnedFd>,
 }
 
 impl Created {
@@ -121,11 +127,6 @@ impl Created {
         }
     }
 
-    /// The process of a program that is executing.
-    pub fn into_process(self) -> Process {
-        self.process
-    }
-
     /// Whether it was told to start.
     pub fn is_started(&self) -> bool {
         self.turn.is_none()
@@ -133,18 +134,25 @@ impl Created {
 
     /// Readable when [`outcome`](Created::outcome) may have something new to say.
     pub fn fd(&self) -> &OwnedFd {
-        &self.running.report
+        self.entering.fd()
     }
 
-    /// Without waiting: `None` as long as the program is not executing, then the master of its terminal, if it has one.
+    /// As [`Entering::outcome`].
     ///
     /// # Errors
-    /// The step that failed; the process is gone then.
-    pub fn outcome(&self) -> Result<Option<Option<OwnedFd>>, StartError> {
-        match self.running.hear()? {
-            Report::Executing => finish(&self.process, self.terminal.as_ref()).map(Some),
-            Report::Busy | Report::Inside(_) => Ok(None),
-        }
+    /// As [`Entering::outcome`].
+    pub fn outcome(&mut self) -> Result<Option<Container>, StartError> {
+        self.entering.outcome()
+    }
+
+    /// As [`Entering::is`].
+    pub fn is(&self, pid: Pid) -> bool {
+        self.entering.is(pid)
+    }
+
+    /// As [`Entering::kill`].
+    pub fn kill(&self) {
+        self.entering.kill();
     }
 }
 
@@ -165,11 +173,19 @@ pub fn create(
     let namespaces = Namespaces::of(spec)?;
     let mut plan = Plan::default();
     begin(&mut plan, process, cgroup)?;
-    plan.push(Action::NewSession, "make a session");
+    let joined = namespaces.pid;
+    if joined.is_none() {
+        plan.push(Action::NewSession, "make a session");
+    }
     let terminal = streams(&mut plan, stdio, process, true)?;
     plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
     for (kind, fd) in namespaces.join {
         plan.push(Action::Setns { fd, flags: kind as i32 }, format!("join the {kind} namespace"));
+    }
+    let lender = joined.as_ref().map(|pid| &pid.mounts);
+    if let Some(JoinedPid { namespace, .. }) = &joined {
+        let fd = namespace.try_clone().map_err(|e| Error::file("duplicate", "PID namespace", e))?;
+        plan.push(Action::Setns { fd, flags: libc::CLONE_NEWPID }, "join the PID namespace");
     }
     if namespaces.cgroup {
         // Only now, so that its root is the cgroup just joined.
@@ -185,21 +201,43 @@ pub fn create(
     mounts::hold_own(&mut plan, spec)?;
     plan.push(Action::OpenNull, "open /dev/null (which must be the null device)");
     for mount in spec.mounts().iter().flatten() {
-        mounts::plan(&mut plan, mount)?;
+        mounts::plan(&mut plan, mount, lender)?;
     }
     devices::plan(&mut plan, spec)?;
     finish_root(&mut plan, spec, process, &namespaces.new)?;
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on /dev/pts");
-        plan.push(Action::ClaimTerminal, "make it the controlling terminal");
+        if joined.is_none() {
+            plan.push(Action::ClaimTerminal, "make it the controlling terminal");
+        }
     }
     let (its_turn, turn) = spawn::pipe()?;
+    // It may take long, so nothing of the caller's stays open meanwhile.
+    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
     plan.push(Action::AwaitTurn(its_turn), "wait for its turn");
     credentials::become_user(&mut plan, process, filter)?;
+    if joined.is_some() {
+        go_on_inside(&mut plan, terminal.socket.is_some())?;
+    }
     credentials::run_program(&mut plan, process, filter)?;
-    let pid_namespace = namespaces.pid.as_ref().map(|fd| fd.as_fd());
-    let (process, running) = in_pid_namespace(pid_namespace, || plan.start(namespaces.flags, cgroup))?;
-    Ok(Created { process, running, turn: Some(turn), terminal: terminal.socket })
+    let (outside, running) = plan.start(namespaces.flags, cgroup)?;
+    let terminal = terminal.socket;
+    let entering =
+        Entering { outside: Some(outside), inside: None, divided: joined.is_some(), running, terminal };
+    Ok(Created { entering, turn: Some(turn) })
+}
+
+/// A process can join a PID namespace only by being born in it: the last steps are another's, which those who are there
+/// already can see, and which has nothing that they could not have.
+fn go_on_inside(plan: &mut Plan, terminal: bool) -> Result<(), Error> {
+    let (held, gate) = spawn::pipe()?;
+    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
+    plan.push(Action::ForkInside([held, gate]), "go on in the container's PID namespace");
+    plan.push(Action::NewSession, "make a session");
+    if terminal {
+        plan.push(Action::ClaimTerminal, "make it the controlling terminal");
+    }
+    Ok(())
 }
 
 /// Runs another process in the container whose first process `target` is. It gets the container's namespaces (all but the
@@ -228,16 +266,11 @@ pub fn exec(
         plan.push(terminal, "open a terminal on the container's /dev/pts");
     }
     credentials::become_user(&mut plan, process, filter)?;
-    let (held, gate) = spawn::pipe()?;
-    plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
-    plan.push(Action::ForkInside([held, gate]), "go on in the container's PID namespace");
-    plan.push(Action::NewSession, "make a session");
-    if terminal.socket.is_some() {
-        plan.push(Action::ClaimTerminal, "make it the controlling terminal");
-    }
+    go_on_inside(&mut plan, terminal.socket.is_some())?;
     credentials::run_program(&mut plan, process, filter)?;
     let (outside, running) = plan.start(0, cgroup)?;
-    Ok(Entering { outside, inside: None, running, terminal: terminal.socket })
+    let terminal = terminal.socket;
+    Ok(Entering { outside: Some(outside), inside: None, divided: true, running, terminal })
 }
 
 /// Which of these namespaces the target does not share with the caller. Those of the host, which a caller without
@@ -261,21 +294,6 @@ fn finish(process: &Process, socket: Option<&OwnedFd>) -> Result<Option<OwnedFd>
         let _ = process.signal(libc::SIGKILL);
         error.into()
     })
-}
-
-/// Makes children in another PID namespace while `start` runs; `None` is the caller's own.
-fn in_pid_namespace<T>(
-    target: Option<BorrowedFd<'_>>,
-    start: impl FnOnce() -> Result<T, StartError>,
-) -> Result<T, StartError> {
-    let Some(target) = target else { return start() };
-    let failed = |errno| Error::sys("join the container's PID namespace", errno);
-    let own = sys::pidfd_open(std::process::id() as i32).map_err(failed)?;
-    sys::setns(target.as_raw_fd(), libc::CLONE_NEWPID).map_err(failed)?;
-    let started = start();
-    sys::setns(own.as_raw_fd(), libc::CLONE_NEWPID)
-        .map_err(|errno| Error::sys("return to the own PID namespace", errno))?;
-    started
 }
 
 fn process_of(spec: &Spec) -> Result<&ProcessSpec, StartError> {
@@ -395,12 +413,19 @@ fn finish_root(
     Ok(())
 }
 
+/// A PID namespace that is there already.
+struct JoinedPid {
+    namespace: OwnedFd,
+    /// The mount namespace of the process that it was named by, which has its proc.
+    mounts: OwnedFd,
+}
+
 /// `linux.namespaces`, sorted by when each is made or joined. A mount namespace is always made.
 struct Namespaces {
     flags: u64,
     new: Vec<LinuxNamespaceType>,
     cgroup: bool,
-    pid: Option<OwnedFd>,
+    pid: Option<JoinedPid>,
     join: Vec<(LinuxNamespaceType, OwnedFd)>,
 }
 
@@ -432,11 +457,12 @@ impl Namespaces {
                     all.new.push(kind);
                 }
                 (_, Some(path)) => {
-                    let name = cstring(path.as_os_str().as_bytes(), "linux.namespaces[].path")?;
-                    let fd = sys::open(&name, libc::O_RDONLY)
-                        .map_err(|errno| Error::sys(format!("open namespace {}", path.display()), errno))?;
+                    let fd = open_namespace(path)?;
                     match kind {
-                        LinuxNamespaceType::Pid => all.pid = Some(fd),
+                        LinuxNamespaceType::Pid => {
+                            let mounts = open_namespace(&path.with_file_name("mnt"))?;
+                            all.pid = Some(JoinedPid { namespace: fd, mounts });
+                        }
                         _ => all.join.push((kind, fd)),
                     }
                 }
@@ -444,4 +470,10 @@ impl Namespaces {
         }
         Ok(all)
     }
+}
+
+fn open_namespace(path: &Path) -> Result<OwnedFd, Error> {
+    let name = cstring(path.as_os_str().as_bytes(), "linux.namespaces[].path")?;
+    sys::open(&name, libc::O_RDONLY)
+        .map_err(|errno| Error::sys(format!("open namespace {}", path.display()), errno))
 }

@@ -5,6 +5,7 @@
 //! made, it only performs system calls, and a failure comes back as the step that failed with its object.
 //! The crate knows nothing of images, pods or YAML. Linux 5.12 or newer is required.
 
+mod arrival;
 mod cgroup;
 mod container;
 mod credentials;
@@ -18,6 +19,7 @@ mod overlay;
 mod plan;
 mod process;
 mod pty;
+mod root;
 pub mod seccomp;
 mod spawn;
 pub mod start_trace;
@@ -33,5 +35,6 @@ pub use idmap::{IdMapping, IdMappings, grant_command};
 pub use mounts::OWN as OWN_MOUNT;
 pub use overlay::mount_layers;
 pub use process::{ExitStatus, Process, close_other_descriptors, forbid_looks, leave_session_keyring};
+pub use root::settle_root;
 pub use spawn::{Spawn, SpawnStdio, settle, spawn};
 pub use userns::{attach, idmapped, user_namespace};

@@ -108,8 +108,9 @@ pub(crate) fn hold_own(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Adds the step (or steps) of one mount.
-pub(crate) fn plan(plan: &mut Plan, mount: &Mount) -> Result<(), StartError> {
+/// Adds the step (or steps) of one mount. `lender` is the mount namespace whose proc is taken, where the PID namespace is
+/// there already.
+pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> Result<(), StartError> {
     let destination = mount.destination();
     let path = relative(destination)?;
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
@@ -128,6 +129,11 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount) -> Result<(), StartError> {
     let what = format!("mount {kind} on {}", destination.display());
     let action = match kind {
         OWN => Action::MountOwn(path),
+        "proc" if let Some(lender) = lender => Action::BorrowProc {
+            lender: lender.try_clone().map_err(|e| Error::file("duplicate", "mount namespace", e))?,
+            attr: options.attr,
+            path,
+        },
         "sysfs" => Action::MountSysfs { attr: options.attr, path },
         "cgroup" | "cgroup2" => return cgroup(plan, &options, path, what),
         _ => {

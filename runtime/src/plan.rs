@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::arrival::Arrival;
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
 use crate::overlay::Overlay;
@@ -75,6 +76,12 @@ pub(crate) enum Action {
     MountNew {
         fstype: CString,
         options: Vec<(CString, Option<CString>)>,
+        attr: u64,
+        path: CString,
+    },
+    /// Mounts the proc of a mount namespace.
+    BorrowProc {
+        lender: OwnedFd,
         attr: u64,
         path: CString,
     },
@@ -155,6 +162,7 @@ impl Action {
             Action::Setns { fd, .. }
             | Action::AwaitTurn(fd)
             | Action::MountTree { tree: fd, .. }
+            | Action::BorrowProc { lender: fd, .. }
             | Action::Terminal { socket: fd, .. } => vec![fd.as_raw_fd()],
             _ => Vec::new(),
         }
@@ -186,12 +194,13 @@ impl Plan {
         let (report_read, report_write) = pipe()?;
         let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
         let (exec_args, exec_env) = self.pointers();
+        let arrival = Arrival::of(&self.0)?;
         let made = sys::clone3(flags, cgroup)
             .map_err(|errno| StartError::Create { step: "make the container's process".to_owned(), errno })?;
         let Some((pid, pidfd)) = made else {
             // Else the child would keep open itself what tells it that the parent is gone.
             drop(report_read);
-            steps::carry_out(&self.0, &exec_args, &exec_env, report_write.as_raw_fd())
+            steps::carry_out(&self.0, (&exec_args, &exec_env), arrival.as_ref(), report_write.as_raw_fd())
         };
         drop((exec_args, exec_env));
         fcntl(&report_read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
@@ -298,12 +307,14 @@ pub(crate) fn cstring(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, 
 }
 
 /// The state of a child while it carries out its plan.
-pub(crate) struct Progress {
+pub(crate) struct Progress<'a> {
     pub(crate) root: RawFd,
     pub(crate) null: RawFd,
     pub(crate) report: RawFd,
     /// Directories of the root's own that are to be mounted; -1 where there is none.
     pub(crate) own: [RawFd; MOST_OWN],
+    /// What is done after the birth inside, if there is one.
+    pub(crate) arrival: Option<&'a Arrival>,
 }
 
 /// Number of directories of its own that a root may have mounted.

@@ -1,13 +1,13 @@
 //! A child process held by its pidfd: signals and waits can never reach another process that got the same number.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::error::Error;
-use crate::sys;
+use crate::sys::{self, Sys};
 
 /// A child of this process. Dropping it neither kills nor waits.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub fn forbid_looks() -> Result<(), Error> {
 /// shall not have what its parent has.
 pub fn close_other_descriptors(keep: &[BorrowedFd<'_>]) {
     // It can fail only for a wrong range.
-    let _ = sys::close_all_but(keep.iter().map(AsRawFd::as_raw_fd));
+    let _ = close_all_but(keep.iter().map(AsRawFd::as_raw_fd));
 }
 
 /// Gives this process an empty session keyring of its own, and with it all processes that it starts from now on: the keys
@@ -111,4 +111,31 @@ pub fn leave_session_keyring() -> Result<(), Errno> {
         Err(Errno::ENOSYS | Errno::EPERM | Errno::EACCES | Errno::EDQUOT) => Ok(()),
         other => other,
     }
+}
+
+/// Really closes all from 3 on but these: what is only marked to be closed by `execve` can be looked at until then
+/// (CVE-2016-9962).
+pub(crate) fn close_all_but(keep: impl Iterator<Item = RawFd> + Clone) -> Sys<()> {
+    let mut first: libc::c_uint = 3;
+    loop {
+        let kept = keep.clone().map(|fd| fd as libc::c_uint).filter(|&fd| fd >= first).min();
+        let Some(kept) = kept else { return sys::close_range(first, libc::c_uint::MAX) };
+        if kept > first {
+            sys::close_range(first, kept - 1)?;
+        }
+        first = kept + 1;
+    }
+}
+
+/// Dies with the caller's parent, or at once when that is gone: then its end of the pipe `report` is closed.
+pub(crate) fn die_with_parent(report: RawFd) -> Sys<()> {
+    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
+    if peer_gone(report) { sys::exit(127) } else { Ok(()) }
+}
+
+/// Whether the other end of this pipe is closed.
+pub(crate) fn peer_gone(fd: RawFd) -> bool {
+    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
+    // SAFETY: one live pollfd, no waiting.
+    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 }
 }

@@ -130,8 +130,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
         targets,
     };
     let flags = first.bits() as u32 as u64;
-    let made = sys::clone3(flags, None)
-        .map_err(|errno| Error::sys(format!("make namespaces ({first:?})"), errno))?;
+    let made = sys::clone3(flags, None).map_err(|errno| Error::sys(namespaces_step(first, errno), errno))?;
     let Some((pid, pidfd)) = made else { child.run() };
     drop((report_write, go_read));
     let mut process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
@@ -142,6 +141,17 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
         let _ = process.wait();
     }
     started.map(|()| process)
+}
+
+/// What was tried, and where it is refused whatever the settings say.
+fn namespaces_step(wanted: CloneFlags, errno: Errno) -> String {
+    match errno {
+        Errno::EPERM if wanted.contains(CloneFlags::CLONE_NEWUSER) => {
+            "make a user namespace (there is none in a chroot, nor in a container whose filter forbids it)"
+                .to_owned()
+        }
+        _ => format!("make namespaces ({wanted:?})"),
+    }
 }
 
 fn start(

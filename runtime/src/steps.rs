@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 
 use nix::errno::Errno;
 
+use crate::arrival::Arrival;
 use crate::plan::{Action, Kind, MOST_OWN, Progress, Step};
 use crate::process;
 use crate::pty;
@@ -36,8 +37,13 @@ pub(crate) const DONE: u32 = 1 << 31;
 pub(crate) const INSIDE: u32 = u32::MAX;
 
 /// Runs the steps; reports the first that fails, by its index, and ends the process.
-pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>, report: RawFd) -> ! {
-    let mut progress = Progress { root: -1, null: -1, report, own: [-1; MOST_OWN] };
+pub(crate) fn carry_out(
+    steps: &[Step],
+    (args, env): (&Pointers<'_>, &Pointers<'_>),
+    arrival: Option<&Arrival>,
+    report: RawFd,
+) -> ! {
+    let mut progress = Progress { root: -1, null: -1, report, own: [-1; MOST_OWN], arrival };
     let traced = start_trace::zero();
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = run(&step.action, &mut progress, args, env) {
@@ -52,7 +58,7 @@ pub(crate) fn carry_out(steps: &[Step], args: &Pointers<'_>, env: &Pointers<'_>,
     sys::exit(127)
 }
 
-fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Pointers<'_>) -> Sys<()> {
+fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &Pointers<'_>) -> Sys<()> {
     let root = progress.root;
     match action {
         Action::JoinCgroup(procs) => {
@@ -64,8 +70,8 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::NewKeyring => process::leave_session_keyring(),
         Action::AwaitTurn(turn) => await_turn(turn.as_raw_fd(), progress),
         Action::Streams(streams) => redirect(streams, progress),
-        Action::CloseOthers(keep) => sys::close_all_but(keep.iter().copied().chain([progress.report])),
-        Action::ForkInside([held, gate]) => fork_inside(held.as_raw_fd(), gate.as_raw_fd(), progress),
+        Action::CloseOthers(keep) => process::close_all_but(keep.iter().copied().chain([progress.report])),
+        Action::ForkInside(_) => fork_inside(progress),
         Action::Undumpable => sys::prctl(libc::PR_SET_DUMPABLE, 0, 0),
         Action::WriteProc { path, value, optional } => {
             match write_proc(sys::open(path, libc::O_WRONLY), value) {
@@ -92,6 +98,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         }
         Action::MountTree { tree, path, kind } => mount_on(root, tree.as_raw_fd(), path, *kind),
         Action::MountNew { fstype, options, attr, path } => mount_new(root, fstype, options, *attr, path),
+        Action::BorrowProc { lender, attr, path } => borrow_proc(root, lender.as_raw_fd(), *attr, path),
         Action::MountSysfs { attr, path } => mount_sysfs(root, *attr, path),
         Action::MakeDirectory(path) => target(root, path, Kind::Directory).map(drop),
         Action::MakeNode { source, path, mode, device, owner } => {
@@ -110,7 +117,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
         Action::WriteInRoot { path, value } => {
             write_proc(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
         }
-        Action::Pivot => pivot(root),
+        Action::Pivot => crate::root::pivot(root),
         Action::Hostname(name) => sys::sethostname(name),
         Action::Domainname(name) => sys::setdomainname(name),
         Action::Rlimit { resource, soft, hard } => sys::setrlimit(*resource, *soft, *hard),
@@ -139,7 +146,7 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
             raise_ambient(*ambient)
         }
         Action::Seccomp { filter, flags } => sys::seccomp_filter(filter, *flags),
-        Action::DieWithParent => die_with_parent(progress),
+        Action::DieWithParent => process::die_with_parent(progress.report),
         Action::Execute { candidates, .. } => {
             sys::reset_signals();
             Err(execute(candidates, args, env))
@@ -147,41 +154,36 @@ fn run(action: &Action, progress: &mut Progress, args: &Pointers<'_>, env: &Poin
     }
 }
 
-fn die_with_parent(progress: &Progress) -> Sys<()> {
-    sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0)?;
-    // Too late for a parent that died before: its end of the pipe is closed then.
-    if sys::peer_gone(progress.report) { sys::exit(127) } else { Ok(()) }
-}
-
-/// It may take long, so nothing of the parent's stays open meanwhile. A change of identity makes the kernel forget whom to
-/// die with: this is said here and later again.
-fn await_turn(turn: RawFd, progress: &mut Progress) -> Sys<()> {
-    let high = [sys::dup_from(progress.report, 5)?, sys::dup_from(turn, 5)?];
-    (3..).zip(high).try_for_each(|(number, fd)| sys::dup3(fd, number))?;
-    sys::cloexec_range(3, 4)?;
-    sys::close_range(5, libc::c_uint::MAX)?;
-    progress.report = 3;
-    die_with_parent(progress)?;
-    match sys::read(4, &mut [0])? {
-        1 => Ok(()),
+/// A change of identity makes the kernel forget whom to die with: this is said here and later again.
+fn await_turn(turn: RawFd, progress: &Progress<'_>) -> Sys<()> {
+    process::die_with_parent(progress.report)?;
+    match sys::read(turn, &mut [0])? {
+        1 => nix::unistd::close(turn),
         _ => sys::exit(127),
     }
 }
 
 /// A process can join a PID namespace only by being born in it. The one that is born here is the first that the container
 /// can see, and has nothing any more that the container does not have.
-fn fork_inside(held: RawFd, gate: RawFd, progress: &Progress) -> Sys<()> {
+fn fork_inside(progress: &Progress<'_>) -> Sys<()> {
+    let arrival = progress.arrival.ok_or(Errno::EINVAL)?;
+    arrival.forget_others();
+    let (held, gate) = (arrival.held, arrival.gate);
     if let Some(pid) = sys::fork_sibling()? {
         crate::spawn::write_pair(progress.report, INSIDE, pid);
+        // The end of the reports has to be the other's `execve`, not whatever comes last.
+        let _ = nix::unistd::close(progress.report);
         let _ = sys::write(gate, &[1]);
         sys::exit(0)
     }
     nix::unistd::close(gate)?;
     // Nothing is done before the caller can know of this process, and nothing at all when it never will.
-    match sys::read(held, &mut [0])? {
-        1 => nix::unistd::close(held),
-        _ => sys::exit(127),
+    if sys::read(held, &mut [0])? == 1 {
+        nix::unistd::close(held)?;
+        let (index, errno) = arrival.carry_out(progress.report);
+        crate::spawn::write_pair(progress.report, index, errno as i32);
     }
+    sys::exit(127)
 }
 
 /// Tries the candidates as a shell does: an unusable one is passed over, but remembered when nothing better follows.
@@ -197,7 +199,7 @@ fn execute(candidates: &[std::ffi::CString], args: &Pointers<'_>, env: &Pointers
     found
 }
 
-fn redirect(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress) -> Sys<()> {
+fn redirect(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress<'_>) -> Sys<()> {
     // Above the numbers to be replaced, should the caller itself run without standard streams.
     progress.report = sys::dup_from(progress.report, 3)?;
     let mut high = [0; 3];
@@ -284,14 +286,14 @@ pub(crate) fn mount_on(root: RawFd, tree: RawFd, path: &CStr, kind: Kind) -> Sys
 
 /// A copy of the mount of the root itself, from that directory on: it stays writable when the root is read-only, and what
 /// is mounted above it later does not hide it.
-fn hold_own(progress: &mut Progress, path: &CStr) -> Sys<()> {
+fn hold_own(progress: &mut Progress<'_>, path: &CStr) -> Sys<()> {
     let place = target(progress.root, path, Kind::Directory)?;
     let free = progress.own.iter_mut().find(|fd| **fd < 0).ok_or(Errno::E2BIG)?;
     *free = sys::clone_tree(place.as_raw_fd(), sys::EMPTY, false)?.into_raw_fd();
     Ok(())
 }
 
-fn mount_own(progress: &mut Progress, path: &CStr) -> Sys<()> {
+fn mount_own(progress: &mut Progress<'_>, path: &CStr) -> Sys<()> {
     let held = progress.own[0];
     progress.own.rotate_left(1);
     progress.own[MOST_OWN - 1] = -1;
@@ -314,6 +316,22 @@ fn mount_new(
         }
     }
     let tree = sys::fscreate(context.as_raw_fd(), attr)?;
+    mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
+}
+
+/// The proc of a PID namespace that is there already, as who lives in it has it: mounting a new one would take a process
+/// in it, which others there could see.
+fn borrow_proc(root: RawFd, lender: RawFd, attr: u64, path: &CStr) -> Sys<()> {
+    let own = sys::open(c"/proc/self/ns/mnt", libc::O_RDONLY)?;
+    sys::setns(lender, libc::CLONE_NEWNS)?;
+    let tree = sys::clone_tree(libc::AT_FDCWD, c"/proc", false);
+    sys::setns(own.as_raw_fd(), libc::CLONE_NEWNS)?;
+    let tree = tree?;
+    if !sys::is_proc(tree.as_raw_fd())? {
+        return Err(Errno::ENODEV);
+    }
+    let attr = MountAttr { set: attr, clear: attr::RDONLY, ..MountAttr::default() };
+    sys::mount_setattr(tree.as_raw_fd(), false, &attr)?;
     mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
 }
 
@@ -377,7 +395,7 @@ fn make_link(root: RawFd, path: &CStr, link: &CStr) -> Sys<()> {
 }
 
 /// The host's `/dev/null`, and surely that: a mask made of anything else would be a way in (CVE-2025-31133).
-fn open_null(progress: &mut Progress) -> Sys<()> {
+fn open_null(progress: &mut Progress<'_>) -> Sys<()> {
     let null = sys::open(c"/dev/null", PATH_ONLY)?;
     let stat = sys::fstat(null.as_raw_fd())?;
     if stat.st_mode & libc::S_IFMT != libc::S_IFCHR || stat.st_rdev != libc::makedev(1, 3) {
@@ -387,7 +405,7 @@ fn open_null(progress: &mut Progress) -> Sys<()> {
     Ok(())
 }
 
-fn mask(progress: &Progress, path: &CStr) -> Sys<()> {
+fn mask(progress: &Progress<'_>, path: &CStr) -> Sys<()> {
     let place = match sys::open_in_root(progress.root, path, PATH_ONLY, 0) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         other => other?,
@@ -411,14 +429,6 @@ fn read_only(root: RawFd, path: &CStr) -> Sys<()> {
     let tree = sys::clone_tree(place.as_raw_fd(), sys::EMPTY, true)?;
     sys::mount_setattr(tree.as_raw_fd(), true, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })?;
     sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())
-}
-
-/// Puts the old root under the new one's `.` and takes it off: nothing of the host stays reachable.
-fn pivot(root: RawFd) -> Sys<()> {
-    sys::fchdir(root)?;
-    sys::pivot_root(c".", c".")?;
-    sys::umount_detach(c".")?;
-    sys::chdir(c"/")
 }
 
 /// Pipes become the user's, so that opening `/dev/stdout` again works for users other than root.

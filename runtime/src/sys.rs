@@ -151,20 +151,6 @@ pub(crate) fn close_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> {
     call!(libc::SYS_close_range, first, last, 0).map(drop)
 }
 
-/// Really closes all from 3 on but these: what is only marked to be closed by `execve` can be looked at until then
-/// (CVE-2016-9962).
-pub(crate) fn close_all_but(keep: impl Iterator<Item = RawFd> + Clone) -> Sys<()> {
-    let mut first: libc::c_uint = 3;
-    loop {
-        let kept = keep.clone().map(|fd| fd as libc::c_uint).filter(|&fd| fd >= first).min();
-        let Some(kept) = kept else { return close_range(first, libc::c_uint::MAX) };
-        if kept > first {
-            close_range(first, kept - 1)?;
-        }
-        first = kept + 1;
-    }
-}
-
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> Sys<usize> {
     loop {
         match call!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) {
@@ -222,6 +208,21 @@ pub(crate) fn fstat(fd: RawFd) -> Sys<libc::stat> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `stat` is written whole by a successful call and read only then.
     Errno::result(unsafe { libc::fstat(fd, stat.as_mut_ptr()) }).map(|_| unsafe { stat.assume_init() })
+}
+
+/// The mount and the inode of an open file: no other file has the same.
+pub(crate) fn place_of(fd: RawFd) -> Sys<(u64, u64)> {
+    let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_MNT_ID | libc::STATX_INO;
+    call!(libc::SYS_statx, fd, EMPTY.as_ptr(), libc::AT_EMPTY_PATH, mask, found.as_mut_ptr())?;
+    // SAFETY: plain data, zero before and filled by a successful call.
+    let found = unsafe { found.assume_init() };
+    Ok((found.stx_mnt_id, found.stx_ino))
+}
+
+pub(crate) fn getpid() -> libc::pid_t {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::getpid() }
 }
 
 pub(crate) fn chdir(path: &CStr) -> Sys<()> {
@@ -373,6 +374,28 @@ pub(crate) fn execveat(
         .expect_err("execveat returns only with an error")
 }
 
+/// As [`execveat`], with lists that end with null and lie wherever the caller keeps them.
+pub(crate) fn execute(
+    path: &CStr,
+    args: *const *const libc::c_char,
+    env: *const *const libc::c_char,
+) -> Errno {
+    call!(libc::SYS_execveat, libc::AT_FDCWD, path.as_ptr(), args, env, 0)
+        .expect_err("execveat returns only with an error")
+}
+
+/// Private memory, zero and writable.
+pub(crate) fn map_memory(size: usize) -> Sys<*mut u8> {
+    let (mode, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    call!(libc::SYS_mmap, ptr::null::<u8>(), size, mode, kind, -1, 0).map(|base| base as *mut u8)
+}
+
+/// Gives back what [`map_memory`] gave.
+pub(crate) fn unmap_memory(base: *mut u8, size: usize) {
+    // It can fail only for a wrong range.
+    let _ = call!(libc::SYS_munmap, base, size);
+}
+
 /// Every signal back to its default, none blocked: what a program may expect to start with.
 pub(crate) fn reset_signals() {
     /// The kernel's own `struct sigaction` of the default action; the C library keeps two signals to itself.
@@ -522,13 +545,6 @@ pub(crate) fn attach_device_program(cgroup: RawFd, program: RawFd) -> Sys<()> {
     const ALLOW_MULTI: u32 = 2;
     let attach = [cgroup as u32, program as u32, CGROUP_DEVICE, ALLOW_MULTI];
     call!(libc::SYS_bpf, PROG_ATTACH, attach.as_ptr(), size_of_val(&attach)).map(drop)
-}
-
-/// Whether the other end of this pipe is closed.
-pub(crate) fn peer_gone(fd: RawFd) -> bool {
-    let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
-    // SAFETY: one live pollfd, no waiting.
-    unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 }
 }
 
 pub(crate) fn fchownat(dir: RawFd, name: &CStr, uid: u32, gid: u32) -> Sys<()> {

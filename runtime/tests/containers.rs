@@ -211,8 +211,8 @@ fn executed(mut created: Created) -> Result<Container, StartError> {
     loop {
         let mut fds = [PollFd::new(created.fd().as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).unwrap();
-        if let Some(terminal) = created.outcome()? {
-            return Ok(Container { process: created.into_process(), terminal });
+        if let Some(container) = created.outcome()? {
+            return Ok(container);
         }
     }
 }
@@ -419,18 +419,19 @@ fn cgroup(dir: &Path) {
 /// One that waits for its turn has nothing open of its parent's, and goes when it is given up.
 fn turn(dir: &Path) {
     let (stdio, mut output) = captured();
-    let created = create(&parse(spec("echo up")), None, &rootfs(dir), stdio, None).unwrap();
+    let mut created = create(&parse(spec("echo up")), None, &rootfs(dir), stdio, None).unwrap();
     // The one of this PID namespace.
     let proc = dir.join("proc");
     fs::create_dir(&proc).unwrap();
     let none: Option<&str> = None;
     nix::mount::mount(Some("proc"), &proc, Some("proc"), nix::mount::MsFlags::empty(), none).unwrap();
-    let open = || {
-        let fds = fs::read_dir(proc.join(format!("{}/fd", created.process.pid))).unwrap();
-        fds.flatten().filter_map(|fd| fd.file_name().to_str()?.parse::<u32>().ok()).max()
-    };
+    let number = |name: std::ffi::OsString| name.to_str()?.parse::<i32>().ok();
+    let pids = || fs::read_dir(&proc).unwrap().flatten().filter_map(|entry| number(entry.file_name()));
+    let pid = pids().find(|pid| created.is(nix::unistd::Pid::from_raw(*pid))).unwrap();
+    let open = || fs::read_dir(proc.join(format!("{pid}/fd"))).unwrap().count();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while open() != Some(4) {
+    // The standard streams, the pipe it reports through and the one that it waits for.
+    while open() != 5 {
         assert!(Instant::now() < deadline, "it keeps what its parent had open");
         std::thread::yield_now();
     }

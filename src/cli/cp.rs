@@ -14,7 +14,7 @@ use super::{
     session::refused,
 };
 use crate::{
-    archive::{self, Destination},
+    archive::{self, Destination, Place},
     pod::ObjectName,
     state::{Home, PodDir},
     wire::{self, Reply, Request},
@@ -85,15 +85,16 @@ fn out(args: &Args, dir: &PodDir, path: PathBuf, to: &Side) -> Result<i32, Error
                 path: path.clone(),
                 merge: true,
                 preserve: !args.no_preserve,
-                only_links_within: true,
+                place: Place::Host,
             };
             let unpacked = archive::unpack(&into, None, File::from(ours), &mut std::io::stderr());
-            // Why the stream is short, the other side has said already.
             let code = ended(dir, &socket)?;
-            if code != 0 {
-                return Ok(code);
+            match unpacked {
+                // Why the stream is short, the other side has said already.
+                Err(archive::Error::Stream(_)) if code != 0 => Ok(code),
+                Err(e) => Err(Error::Said(e.to_string())),
+                Ok(()) => Ok(code),
             }
-            unpacked.map(|()| 0).map_err(|e| Error::Said(e.to_string()))
         }
         _ => {
             let stdout = std::io::stdout();
@@ -114,7 +115,7 @@ fn into(args: &Args, dir: &PodDir, from: &Side, path: PathBuf) -> Result<i32, Er
         return Err(io(format!("cannot copy {}", source.display()))(e));
     }
     let (container, socket) = reach(dir, args.container.as_deref(), false)?;
-    let into = Destination { path, merge: false, preserve: !args.no_preserve, only_links_within: false };
+    let into = Destination { path, merge: false, preserve: !args.no_preserve, place: Place::Container };
     let request = Request::CopyIn { container, into };
     let Side::Host(source) = from else {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(io("cannot use standard input"))?;

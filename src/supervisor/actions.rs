@@ -19,9 +19,7 @@ impl Supervisor {
                         let _ = cgroup.kill();
                     }
                     // One that is gone already needs no signal.
-                    let live = self.live.get(&run).map(|live| &live.process);
-                    let starting = self.making.get(&run).map(|making| &making.created.process);
-                    let _ = live.or(starting).map(|process| process.signal(signal));
+                    let _ = self.live.get(&run).map(|live| live.process.signal(signal));
                 }
                 Action::RunHook { run, hook, timeout } => self.run_hook(run, hook, timeout),
                 Action::RunProbe { run, probe } => self.run_probe(run, probe),

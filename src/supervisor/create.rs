@@ -1,6 +1,6 @@
 //! Making containers and starting them. The supervisor does not wait for either: the new process reports.
 
-use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf, rc::Rc};
+use std::{collections::HashMap, fs, os::fd::OwnedFd, path::PathBuf, rc::Rc, time::Duration};
 
 use k8s_openapi::api::core::v1::{LinuxContainerUser, Pod};
 use nix::{
@@ -22,6 +22,11 @@ use crate::{
     wire::Reply,
 };
 
+/// So long a container may take to run once it was told to; a kubelet waits as long for its runtime.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// So long when the pod is to end.
+const HURRY: Duration = Duration::from_secs(2);
+
 /// A container that is made, or being made, and does not run yet.
 pub(super) struct Making {
     pub created: Created,
@@ -32,6 +37,8 @@ pub(super) struct Making {
     input: Option<OwnedFd>,
     /// From its start on.
     log: Option<Log>,
+    /// On the supervisor's clock; from its start on.
+    deadline: Option<Duration>,
     layer: Layer,
 }
 
@@ -97,9 +104,11 @@ impl Supervisor {
         // A log says that its container has had its turn.
         let log_path = self.log_path(&run);
         let logs = |()| Log::create(&log_path?, self.log_limits).map_err(|e| broken("make the log", &e));
+        let now = self.began.elapsed();
         match (made.and_then(logs), self.making.get_mut(&run)) {
             (Ok(log), Some(making)) => {
                 making.log = Some(log);
+                making.deadline = Some(now + PATIENCE);
                 making.created.start();
             }
             (Err(failure), _) => {
@@ -132,7 +141,7 @@ impl Supervisor {
 
     /// Looks how far a container is: it runs, it cannot be made, or it is still at it.
     pub(super) fn look_at(&mut self, run: &Run) {
-        let Some(making) = self.making.get(run) else { return };
+        let Some(making) = self.making.get_mut(run) else { return };
         let asked = making.created.is_started();
         let outcome = making.created.outcome();
         if matches!(outcome, Ok(None)) {
@@ -141,7 +150,7 @@ impl Supervisor {
         let Some(making) = self.making.remove(run) else { return };
         self.poll.forget(making.created.fd());
         match outcome {
-            Ok(terminal) if asked => self.started(run, making, terminal.flatten()),
+            Ok(Some(container)) if asked => self.started(run, making, container),
             // Made ahead, it ended before its turn: then it is made anew, and says what is wrong.
             Ok(_) => self.give_up(run, making),
             Err(e) => {
@@ -153,29 +162,28 @@ impl Supervisor {
         }
     }
 
-    fn started(&mut self, run: &Run, making: Making, terminal: Option<OwnedFd>) {
+    fn started(&mut self, run: &Run, making: Making, container: podctl_runtime::Container) {
         steps::mark(TRACED, &format!("see container {} executed", run.container));
-        let Making { created, cgroup, spec, filter, mut streams, input, log: Some(log), layer } = making
-        else {
+        let Making { cgroup, spec, filter, mut streams, input, log: Some(log), layer, .. } = making else {
             return;
         };
-        if let Some(terminal) = terminal.filter(|t| nonblocking(t).is_ok()) {
+        if let Some(terminal) = container.terminal.filter(|t| nonblocking(t).is_ok()) {
             streams.insert(Stream::Stdout, terminal);
         }
         for (stream, fd) in &streams {
             // An unwatched stream would only lose output; it cannot happen with an open descriptor.
             let _ = self.poll.add(fd, Source::Output(run.clone(), *stream));
         }
-        let container = self.container(&run.container);
+        let wanted = self.container(&run.container);
         let says = |field: fn(&k8s_openapi::api::core::v1::Container) -> Option<bool>| {
-            container.and_then(field) == Some(true)
+            wanted.and_then(field) == Some(true)
         };
         let user = user_of(&spec);
         let live = Live {
             terminal: says(|c| c.tty),
             input_wanted: says(|c| c.stdin),
             input_once: says(|c| c.stdin_once),
-            process: created.into_process(),
+            process: container.process,
             cgroup,
             spec,
             streams,
@@ -192,7 +200,7 @@ impl Supervisor {
 
     /// A child that has ended before it was seen to run: it had started and ended already, or could not.
     pub(super) fn making_ended(&mut self, pid: nix::unistd::Pid) {
-        let run = self.making.iter().find(|(_, m)| m.created.process.pid == pid).map(|(run, _)| run.clone());
+        let run = self.making.iter().find(|(_, m)| m.created.is(pid)).map(|(run, _)| run.clone());
         run.iter().for_each(|run| self.look_at(run));
     }
 
@@ -213,21 +221,41 @@ impl Supervisor {
 
     /// Nothing of it is left, but for its cgroup, until its process has ended: nobody waits for that.
     fn give_up(&mut self, run: &Run, making: Making) {
-        // One that is gone already is still to be reaped.
-        let _ = making.created.process.signal(libc::SIGKILL);
+        making.created.kill();
         making.layer.remove();
-        let gone = making.cgroup.map(|cgroup| (run.clone(), cgroup));
-        self.given_up.extend(gone.map(|gone| (making.created.process.pid.as_raw(), gone)));
+        self.given_up.extend(making.cgroup.map(|cgroup| (run.clone(), cgroup)));
     }
 
-    /// The process of one that was given up has ended. Its cgroup may be that of the next try already.
-    pub(super) fn given_up_ended(&mut self, pid: nix::unistd::Pid) {
-        if let Some((run, cgroup)) = self.given_up.remove(&pid.as_raw())
-            && !self.making.contains_key(&run)
-            && !self.live.contains_key(&run)
-        {
-            // What cannot be removed goes with the pod's.
-            let _ = cgroup.remove();
+    /// Takes away the cgroups of those that were given up, once nothing is in them: a child has ended, which may be the
+    /// last. The cgroup may be that of the next try already.
+    pub(super) fn remove_given_up(&mut self) {
+        let (making, live) = (&self.making, &self.live);
+        self.given_up.retain(|(run, cgroup)| {
+            !making.contains_key(run) && !live.contains_key(run) && cgroup.remove().is_err()
+        });
+    }
+
+    /// When the next container has to run that was told to start.
+    pub(super) fn next_start_deadline(&self) -> Option<Duration> {
+        self.making.values().filter_map(|making| making.deadline).min()
+    }
+
+    /// Ends containers that were told to start and do not: one that others can stop may never come to it.
+    pub(super) fn end_late_starts(&mut self, now: Duration) {
+        let late = self.making.iter().filter(|(_, m)| m.deadline.is_some_and(|by| by <= now));
+        for run in late.map(|(run, _)| run.clone()).collect::<Vec<_>>() {
+            self.give_up_made(|made| *made == run);
+            let message =
+                "it did not start in time and was killed: it is frozen, or another container stopped it";
+            self.start_failed(run, (StartFailure::CreateContainer, message.to_owned()));
+        }
+    }
+
+    /// The pod is to end: nobody waits long for what still starts.
+    pub(super) fn hasten_starts(&mut self) {
+        let by = self.began.elapsed() + HURRY;
+        for deadline in self.making.values_mut().filter_map(|making| making.deadline.as_mut()) {
+            *deadline = by.min(*deadline);
         }
     }
 
@@ -292,7 +320,7 @@ impl Supervisor {
         match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
             Ok(created) => {
                 let spec = prepared.spec;
-                Ok(Making { created, cgroup, spec, filter, streams, input, log: None, layer })
+                Ok(Making { created, cgroup, spec, filter, streams, input, log: None, deadline: None, layer })
             }
             Err(e) => {
                 let _ = cgroup.as_ref().map(Cgroup::remove);

@@ -154,7 +154,11 @@ impl Supervisor {
     pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
         let execs = self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline);
         let entering = self.entering.values().map(Entrant::deadline);
-        execs.chain(entering).chain(self.sleeps.iter().map(|(until, ..)| *until)).min()
+        execs
+            .chain(entering)
+            .chain(self.next_start_deadline())
+            .chain(self.sleeps.iter().map(|(until, ..)| *until))
+            .min()
     }
 
     /// Ends what has run out of its time.
@@ -165,6 +169,7 @@ impl Supervisor {
             kill_tree(&exec.process);
         }
         self.end_late_entrants(now);
+        self.end_late_starts(now);
         for (_, run, hook) in self.sleeps.extract_if(.., |(until, ..)| *until <= now) {
             self.pending.push_back(Event::HookEnded { run, hook, result: Ok(()) });
         }

@@ -133,8 +133,8 @@ struct Supervisor {
     /// Processes on their way into a container, by number, and the last number given.
     entering: HashMap<u64, enter::Entrant>,
     last_entrant: u64,
-    /// Cgroups of containers that were given up, by the process that is being ended.
-    given_up: HashMap<i32, (Run, Cgroup)>,
+    /// Cgroups of containers that were given up, whose processes are being ended.
+    given_up: Vec<(Run, Cgroup)>,
     /// Hooks that only wait, and until when.
     sleeps: Vec<(Duration, Run, lifecycle::Hook)>,
     connections: HashMap<u64, OwnedFd>,
@@ -247,9 +247,13 @@ impl Supervisor {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
             self.trace.event(&event);
-            if let Event::AddEphemeralContainer(container) = &event {
-                self.spec.add_ephemeral(container);
-                self.pod.metadata.generation = self.pod.metadata.generation.map(|known| known + 1);
+            match &event {
+                Event::AddEphemeralContainer(container) => {
+                    self.spec.add_ephemeral(container);
+                    self.pod.metadata.generation = self.pod.metadata.generation.map(|known| known + 1);
+                }
+                Event::Delete { .. } => self.hasten_starts(),
+                _ => {}
             }
             let actions = lifecycle::step(&self.spec, &mut self.state, event, now);
             self.act(actions);
@@ -350,7 +354,7 @@ impl Supervisor {
             self.making_ended(pid);
             self.look_at_entrants();
             let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
-            self.given_up_ended(pid);
+            self.remove_given_up();
             if let Some(exec) = self.execs.remove(&pid.as_raw()) {
                 self.exec_ended(exec, exit);
             } else if let Some(run) =

@@ -1,15 +1,18 @@
 //! PID 1 of a PID namespace that a pod's containers share (shareProcessNamespace): it reaps, and there is nothing in it.
 //!
 //! It stands in the supervisor's place, whose files and descriptors containers must not reach through `/proc/1`: its root
-//! is an empty, read-only directory.
+//! is a read-only directory with nothing in it but the proc of that namespace, which containers are lent.
 
 use std::path::PathBuf;
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     sched::CloneFlags,
-    sys::wait::{WaitStatus, waitpid},
-    unistd::{chdir, pivot_root},
+    sys::{
+        stat::Mode,
+        wait::{WaitStatus, waitpid},
+    },
+    unistd::{chdir, mkdir, pivot_root},
 };
 
 use crate::process::{Role, start_role};
@@ -54,7 +57,10 @@ fn empty_root() -> nix::Result<()> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
-    mount(Some("pause"), "/tmp", Some("tmpfs"), flags, Some("size=4k"))?;
+    mount(Some("pause"), "/tmp", Some("tmpfs"), flags - MsFlags::MS_RDONLY, Some("size=4k"))?;
+    mkdir("/tmp/proc", Mode::from_bits_truncate(0o555))?;
+    mount(Some("proc"), "/tmp/proc", Some("proc"), flags, none)?;
+    mount(none, "/tmp", none, flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND, none)?;
     chdir("/tmp")?;
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH)?;

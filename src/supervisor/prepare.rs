@@ -54,6 +54,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let filters = Filters::of(&launch.pod);
     wait_until_mapped()?;
     hide_from_containers()?;
+    podctl_runtime::settle_root()?;
     steps::mark(TRACED, "compile filters, have ids");
     let puller = take_puller(&launch);
     // The network makes its end while the sandbox is made.
@@ -133,7 +134,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         execs: HashMap::new(),
         entering: HashMap::new(),
         last_entrant: 0,
-        given_up: HashMap::new(),
+        given_up: Vec::new(),
         sleeps: Vec::new(),
         connections: first.into_iter().collect(),
         attachments: Vec::new(),

@@ -46,6 +46,8 @@ impl Supervisor {
                 self.delete_requested = true;
                 self.mark_deleted(grace_period);
                 self.pending.push_back(Event::Delete { grace_period });
+                // Who kills what does not hear (--force) waits for this.
+                self.answer(id, &Reply::Started, &[]);
                 Ok(())
             }
             Request::Stop { grace_period } => {
@@ -169,7 +171,11 @@ impl Supervisor {
         let copied = in_child(&errors, &[target, pipe.as_fd()], || {
             enter_mounts(target).map_err(|e| format!("error: cannot enter the container's mounts: {e}\n"))?;
             let file = |fd: &OwnedFd| fd.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"));
-            task(file(&pipe)?, &mut file(&errors)?).map_err(|e| format!("error: {e}\n"))
+            task(file(&pipe)?, &mut file(&errors)?).map_err(|e| match e {
+                // Who reads has left, and says why.
+                archive::Error::Sink(e) if e.kind() == io::ErrorKind::BrokenPipe => String::new(),
+                e => format!("error: {e}\n"),
+            })
         });
         self.watch_for_client(id, copied.map_err(|message| (message, 1))?);
         Ok(())

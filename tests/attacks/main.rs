@@ -4,8 +4,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod attacker;
 mod bounded_files;
+mod chroot;
+mod copying;
 mod devices;
+mod entering;
 mod identity;
 mod kit;
 mod proc_mounts;

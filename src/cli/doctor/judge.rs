@@ -99,6 +99,9 @@ fn user_namespaces(facts: &Rootless) -> Check {
             "one could be made, but nothing mounted in it",
             "run podctl outside of the sandbox or container that it is in",
         ),
+        Err(e) if e.contains("in a chroot") => {
+            broken(NAME, e, "run podctl outside of the chroot or container that it is in, or as root")
+        }
         Err(e) => broken(NAME, e, "sudo sysctl -w user.max_user_namespaces=28633"),
     }
 }
