@@ -55,13 +55,13 @@ mod view;
 mod wire;
 
 pub use engine::{
-    Engine, Error, Exec, ImageError, ImageErrorKind, LogOptions, Logs, Output, PodHandle, PullOptions,
-    StartError, Streams, Watch,
+    Engine, Error, Exec, ImageError, ImageErrorKind, LoadOptions, LogOptions, Logs, Output, PodHandle,
+    PullOptions, StartError, Streams, Watch,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};
 pub use network::ports::{HostPort, Target};
-pub use podctl_images::Image;
+pub use podctl_images::{Finding, Image};
 pub use roles::init;
 pub use state::Error as StateError;
 pub use wire::Options;

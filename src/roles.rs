@@ -19,9 +19,11 @@ type Role = (&'static str, fn() -> i32);
 const EARLY: [Role; 3] =
     [("supervise", supervisor::main), ("network", keeper::main), ("network-again", keeper::again)];
 
-const ROLES: [Role; 9] = [
+const ROLES: [Role; 11] = [
     ("userns", userns_holder::main),
     ("pause", supervisor::pause::main),
+    ("images-guard", puller::guard::main),
+    ("images-guard-quiet", puller::guard::quiet),
     ("pull-agent", puller::main),
     ("pull-quietly", puller::quiet),
     ("network-guard", guard::main),

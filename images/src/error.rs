@@ -170,6 +170,25 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Something of the store's own is not as it should be.
+    #[error("{}: {reason}", .path.display())]
+    Damaged {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it, and what mends it.
+        reason: String,
+    },
+    /// The store lies where no container could start from it.
+    #[error(
+        "podctl's data directory is on overlayfs ({}), where no container can start: mount a volume there (docker or podman \
+         -v, an emptyDir), or a tmpfs (mount -t tmpfs tmpfs DIRECTORY), or let PODCTL_DATA_DIR name a \
+         directory elsewhere; `podctl doctor` looks at the rest",
+        .path.display()
+    )]
+    OnOverlayfs {
+        /// The store.
+        path: PathBuf,
+    },
     /// The file system refused.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {

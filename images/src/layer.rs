@@ -2,14 +2,15 @@
 //! one hashes the blob and inflates it, the other hashes what comes out and unpacks it.
 
 use std::fs;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest, Sha256};
 
-use crate::unpack::{UnpackError, unpack};
-use crate::{Error, Store};
+use crate::compression::decompress;
+use crate::unpack::{Limits, UnpackError, unpack};
+use crate::{Error, Store, inventory};
 
 /// Inflated bytes that go from thread to thread at a time, and how many such pieces may wait.
 const PIECE: usize = 256 << 10;
@@ -21,6 +22,8 @@ pub(crate) struct Layer {
     /// Digest and size of the blob as fetched; docker-archive promises neither.
     pub(crate) blob: Option<(String, u64)>,
     pub(crate) diff_id: String,
+    /// Owners that are not mapped here become root.
+    pub(crate) squash_ids: bool,
 }
 
 /// Unpacks `blob` into the store, and lets it be seen only if it is what `layer` promises.
@@ -40,6 +43,7 @@ pub(crate) fn ingest(
     // Compression makes a hundredth of ordinary files, and next to nothing of empty ones.
     let most =
         layer.blob.as_ref().map_or(u64::MAX, |(_, size)| size.saturating_mul(100).saturating_add(16 << 30));
+    let limits = Limits { bytes: most, squash_ids: layer.squash_ids };
     let mut compressed = Hashed::new(blob.take(limit));
     let unpacked = std::thread::scope(|scope| {
         let (full, pieces) = sync_channel(PIECES);
@@ -47,13 +51,15 @@ pub(crate) fn ingest(
         let inflating = scope.spawn(|| inflate(&mut compressed, full, spares));
         let mut plain = Pieces { pieces, spare, piece: Vec::new(), at: 0, hash: Sha256::new() };
         // Padding after the archive's end belongs to the digests.
-        let unpacked = unpack(&mut plain, &root, most)
-            .and_then(|()| io::copy(&mut plain, &mut io::sink()).map_err(UnpackError::Archive));
+        let unpacked = unpack(&mut plain, &root, limits).and_then(|unpacked| {
+            io::copy(&mut plain, &mut io::sink()).map_err(UnpackError::Archive)?;
+            Ok(unpacked)
+        });
         let digest = text(plain.hash.finalize().as_ref());
         drop(plain.pieces); // an inflater that is not listened to any more ends
         let inflated = inflating.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         // An archive that breaks off does so because inflating failed.
-        inflated.map_err(UnpackError::Archive).and(unpacked).map(|_| digest)
+        inflated.map_err(UnpackError::Archive).and(unpacked).map(|unpacked| (digest, unpacked))
     });
     // A wrong blob explains a broken archive, never the other way round.
     io::copy(&mut compressed, &mut io::sink()).ok();
@@ -65,18 +71,15 @@ pub(crate) fn ingest(
         }
         expect(reference, "layer", digest, compressed.digest())?;
     }
-    let actual = unpacked.map_err(|source| {
+    let (actual, unpacked) = unpacked.map_err(|source| {
         let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest).clone();
         Error::Unpack { reference: named(), digest, source }
     })?;
     expect(reference, "unpacked layer", &layer.diff_id, actual)?;
 
-    let path = store.layer_path(&layer.diff_id);
-    match fs::rename(&root, &path) {
-        // Someone else was faster: same diff id, same content.
-        Err(_) if path.is_dir() => Ok(()),
-        done => done.map_err(Error::io("create", &path)),
-    }
+    let record = scratch.path.join("inventory");
+    inventory::write(&root, &unpacked, &record).map_err(Error::io("write", &record))?;
+    store.add_layer(&scratch, &store.layer_path(&layer.diff_id))
 }
 
 pub(crate) fn expect(
@@ -120,23 +123,6 @@ fn inflate(blob: impl Read, full: SyncSender<Vec<u8>>, spares: Receiver<Vec<u8>>
             return Ok(());
         }
     }
-}
-
-pub(crate) fn is_compressed(magic: &[u8]) -> bool {
-    magic.starts_with(&[0x1f, 0x8b]) || magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-}
-
-/// Media types lie, magic numbers seldom.
-pub(crate) fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::with_capacity(4);
-    blob.by_ref().take(4).read_to_end(&mut magic)?;
-    let kind = magic.clone();
-    let blob = BufReader::with_capacity(128 << 10, io::Cursor::new(magic).chain(blob));
-    Ok(match kind.as_slice() {
-        [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::Decoder::with_buffer(blob)?),
-        _ => Box::new(blob),
-    })
 }
 
 /// The receiving end of [`inflate`]: hashes each piece as it comes.

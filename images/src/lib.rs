@@ -17,12 +17,17 @@
 //! ```
 
 mod certs;
+mod check;
 mod client;
+mod compression;
 mod credentials;
+mod crown;
 mod error;
+mod inventory;
 mod layer;
 mod load;
 mod manifest;
+mod platform;
 mod pull;
 mod reference;
 mod registries;
@@ -33,10 +38,11 @@ mod tree;
 mod unpack;
 
 pub use certs::choose_tls_provider;
+pub use check::Finding;
 pub use credentials::AuthFile;
 pub use error::Error;
 pub use load::load;
-pub use manifest::Platform;
+pub use platform::Platform;
 pub use pull::{LayerState, Options, Progress, Pulled, pull};
 pub use reference::Reference;
 pub use registries::configured;

@@ -5,28 +5,47 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use oci_spec::image::{Descriptor, ImageIndex};
 use serde::Deserialize;
 
+use crate::inventory::Depth;
 use crate::layer::{self, Layer};
-use crate::manifest::{self, Document, MAX_DOCUMENT, Platform};
+use crate::manifest::{self, Document, Entry, MAX_DOCUMENT};
+use crate::platform::Platform;
+use crate::pull::MAX_DOCUMENTS;
 use crate::unpack::clean;
-use crate::{Error, Image, LayerState, Progress, Reference, Store};
+use crate::{Error, Image, LayerState, Progress, Reference, Store, compression};
 
 /// Loads every image in the archive or OCI layout at `path`; `-` is standard input.
-pub fn load(store: &Store, path: &Path, progress: &dyn Progress) -> Result<Vec<Image>, Error> {
+///
+/// An image that the archive gives no name is kept as `localhost/loaded`, with the beginning of its id as tag. With
+/// `squash_ids` files of owners that are not mapped here belong to root.
+///
+/// # Errors
+/// [`Error`] naming the archive, or the image in it.
+pub fn load(
+    store: &Store,
+    path: &Path,
+    squash_ids: bool,
+    progress: &dyn Progress,
+) -> Result<Vec<Image>, Error> {
+    store.check_place()?;
     store.sweep()?;
     let scratch = store.scratch()?;
     let path = &seekable(path, &scratch.path)?;
     let files = Files::open(path)?;
-    let loader = Loader { store, files, progress };
-    if loader.files.has("manifest.json") && !loader.files.has("index.json") {
-        loader.docker()
+    let loader = Loader { store, files, squash_ids, progress };
+    let images = if loader.files.has("manifest.json") && !loader.files.has("index.json") {
+        loader.docker()?
     } else if loader.files.has("index.json") {
-        loader.oci()
+        loader.oci()?
     } else {
-        Err(loader.files.invalid("neither index.json nor manifest.json: not an image archive"))
+        return Err(loader.files.invalid("neither index.json nor manifest.json: not an image archive"));
+    };
+    if images.is_empty() {
+        return Err(loader.files.invalid("there is no image in it"));
     }
+    // What came out of a file may be nowhere else: unlike what was pulled it is not left to the next boot.
+    store.sync(&images)
 }
 
 /// An archive's parts are read in the order they are needed, so a stream or a compressed archive is
@@ -41,13 +60,13 @@ fn seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
         false => Box::new(File::open(path).map_err(Error::io("open", path))?),
     };
     let mut magic = Vec::new();
-    input.by_ref().take(4).read_to_end(&mut magic).map_err(Error::io("read", path))?;
-    if !stream && !layer::is_compressed(&magic) && path.is_file() {
+    input.by_ref().take(compression::MAGIC).read_to_end(&mut magic).map_err(Error::io("read", path))?;
+    if !stream && !compression::is_compressed(&magic) && path.is_file() {
         return Ok(path.to_owned());
     }
     let plain = scratch.join(path.file_stem().filter(|_| !stream).unwrap_or("stdin".as_ref()));
     let mut file = File::create(&plain).map_err(Error::io("create", &plain))?;
-    layer::decompress(std::io::Cursor::new(magic).chain(input))
+    compression::decompress(std::io::Cursor::new(magic).chain(input))
         .and_then(|mut from| std::io::copy(&mut from, &mut file))
         .map_err(Error::io("decompress", path))?;
     Ok(plain)
@@ -56,6 +75,7 @@ fn seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
 struct Loader<'a> {
     store: &'a Store,
     files: Files,
+    squash_ids: bool,
     progress: &'a dyn Progress,
 }
 
@@ -77,8 +97,11 @@ impl Loader<'_> {
         for saved in saved {
             let bytes = self.files.document(&saved.config)?;
             let id = layer::sha256(&bytes);
-            let tags = saved.repo_tags.unwrap_or_default();
-            let shown = tags.first().unwrap_or(&id);
+            let mut tags = saved.repo_tags.unwrap_or_default();
+            if tags.is_empty() {
+                tags.push(name_by_id(&id));
+            }
+            let shown = &tags[0];
             let config = manifest::configuration(shown, &bytes)?;
             let ids = config.rootfs().diff_ids();
             if ids.len() != saved.layers.len() {
@@ -91,10 +114,16 @@ impl Loader<'_> {
             let mut size = 0;
             for (name, diff_id) in saved.layers.iter().zip(ids) {
                 size += self.files.open_file(name)?.1;
-                self.layer(shown, name, Layer { blob: None, diff_id: diff_id.clone() })?;
+                let layer = Layer { blob: None, diff_id: diff_id.clone(), squash_ids: self.squash_ids };
+                self.layer(shown, name, layer)?;
             }
             for tag in &tags {
                 let reference: Reference = tag.parse()?;
+                if reference.digest().is_some() {
+                    let reason =
+                        "it is named by a digest, which an archive of `docker save` has no manifest to prove";
+                    return Err(manifest::invalid(tag, "name", reason.to_owned()));
+                }
                 // The archive keeps no registry manifest; the configuration identifies the image.
                 let name = reference.to_string();
                 images.push(self.publish(manifest::image(
@@ -112,34 +141,59 @@ impl Loader<'_> {
 
     fn oci(&self) -> Result<Vec<Image>, Error> {
         let index = self.files.document("index.json")?;
-        let index: ImageIndex =
-            serde_json::from_slice(&index).map_err(|e| self.files.invalid(&e.to_string()))?;
-        index.manifests().iter().map(|entry| self.oci_image(entry)).collect()
+        let shown = self.files.path.display().to_string();
+        match manifest::document(&shown, &index)? {
+            Document::Index(entries) => entries.iter().map(|entry| self.oci_image(entry)).collect(),
+            Document::Manifest(_) => Err(self.files.invalid("its index.json is no index")),
+        }
     }
 
-    fn oci_image(&self, entry: &Descriptor) -> Result<Image, Error> {
-        let reference = self.name(entry)?.to_string();
-        let mut digest = manifest::digest(&reference, entry.digest())?;
-        let manifest = loop {
-            let bytes = self.blob(&reference, "manifest", &digest)?;
-            match manifest::document(&reference, &bytes, &Platform::default())? {
-                Document::Manifest(manifest) => break manifest,
-                Document::Platform { digest: inner } => digest = inner,
-            }
-        };
-        let id = manifest::digest(&reference, manifest.config().digest())?;
-        let config = manifest::configuration(&reference, &self.blob(&reference, "configuration", &id)?)?;
-        for layer in manifest::layers(&reference, &manifest, &config)? {
-            let name = layer.blob.as_ref().map(|(digest, _)| blob_path(digest)).unwrap_or_default();
-            self.layer(&reference, &name, layer)?;
+    fn oci_image(&self, entry: &Entry) -> Result<Image, Error> {
+        let name = self.name(entry)?;
+        let reference = name.to_string();
+        if let Some(pinned) = name.digest() {
+            layer::expect(&reference, "manifest", pinned, entry.digest.clone())?;
         }
-        let size = manifest.layers().iter().map(|layer| layer.size()).sum();
-        self.publish(manifest::image(self.store, &reference, digest, id, &config, size))
+        let wanted = Platform::default();
+        let (mut left, mut others, mut looked_at) = (vec![entry.digest.clone()], Vec::new(), 0);
+        while let Some(digest) = left.pop() {
+            looked_at += 1;
+            let bytes = self.blob(&reference, "manifest", &digest)?;
+            let manifest = match manifest::document(&reference, &bytes)? {
+                Document::Manifest(manifest) => manifest,
+                Document::Index(entries) if looked_at < MAX_DOCUMENTS => {
+                    let within = manifest::candidates(entries, &wanted, &mut others);
+                    // An archive of one platform has the index of all.
+                    let here = within.into_iter().filter(|digest| self.files.has(&blob_path(digest)));
+                    left.extend(here.collect::<Vec<_>>().into_iter().rev());
+                    continue;
+                }
+                Document::Index(_) => {
+                    return Err(self.files.invalid("it has indexes within indexes without end"));
+                }
+            };
+            let id = manifest::digest(&reference, manifest.config().digest())?;
+            let config = self.blob(&reference, "configuration", &id)?;
+            let config = manifest::configuration(&reference, &config)?;
+            if !wanted.takes(&config) {
+                others.extend(Platform::of(&config).map(|platform| platform.to_string()));
+                continue;
+            }
+            for layer in manifest::layers(&reference, &manifest, &config, self.squash_ids)? {
+                let name = layer.blob.as_ref().map(|(digest, _)| blob_path(digest)).unwrap_or_default();
+                self.layer(&reference, &name, layer)?;
+            }
+            let size = manifest.layers().iter().map(|layer| layer.size()).sum();
+            let image = manifest::image(self.store, &reference, digest, id, &config, size);
+            // What the name means to a registry is the index, if it is one.
+            return self.publish(Image { source: entry.digest.clone(), ..image });
+        }
+        Err(manifest::no_platform(&reference, &wanted, others))
     }
 
     /// Containerd writes the full name; others a tag or a name; a layout may have none at all.
-    fn name(&self, entry: &Descriptor) -> Result<Reference, Error> {
-        let annotation = |key| entry.annotations().as_ref().and_then(|all| all.get(key)).map(String::as_str);
+    fn name(&self, entry: &Entry) -> Result<Reference, Error> {
+        let annotation = |key| entry.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
         let tag =
             match (annotation("io.containerd.image.name"), annotation("org.opencontainers.image.ref.name")) {
                 (Some(name), _) => return name.parse(),
@@ -152,7 +206,11 @@ impl Loader<'_> {
 
     fn layer(&self, reference: &str, name: &str, layer: Layer) -> Result<(), Error> {
         let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest).clone();
-        if self.store.layer_path(&layer.diff_id).is_dir() {
+        let path = self.store.layer_path(&layer.diff_id);
+        if path.is_dir() && self.store.verify_layer(&path, Depth::Sizes).is_err() {
+            self.store.discard_layer(&path)?;
+        }
+        if path.is_dir() {
             self.progress.layer(&digest, LayerState::AlreadyPresent);
             return Ok(());
         }
@@ -165,8 +223,8 @@ impl Loader<'_> {
 
     fn publish(&self, image: Image) -> Result<Image, Error> {
         match self.store.publish(&image)? {
-            true => Ok(image),
-            false => Err(self.files.invalid("a layer was removed while loading; load again")),
+            Some(image) => Ok(image),
+            None => Err(self.files.invalid("a layer was removed while loading; load again")),
         }
     }
 
@@ -175,6 +233,12 @@ impl Loader<'_> {
         layer::expect(reference, what, digest, layer::sha256(&bytes))?;
         Ok(bytes)
     }
+}
+
+/// The name of an image that its archive gives none.
+fn name_by_id(id: &str) -> String {
+    let hex = id.strip_prefix("sha256:").unwrap_or(id);
+    format!("localhost/loaded:{}", &hex[..hex.len().min(12)])
 }
 
 fn blob_path(digest: &str) -> String {

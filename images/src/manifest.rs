@@ -1,107 +1,42 @@
 //! Manifests and configurations: which blobs an image consists of, and what they promise.
 
-use std::fmt;
-use std::str::FromStr;
+use std::collections::HashMap;
 
-use oci_spec::image::{Arch, Descriptor, ImageConfiguration, ImageIndex, ImageManifest, Os};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::layer::Layer;
+use crate::platform::{Offered, Platform};
 use crate::reference::is_sha256;
 use crate::{Error, Image, Store};
 
 /// No manifest or configuration is larger; what is, is no manifest.
 pub(crate) const MAX_DOCUMENT: u64 = 4 << 20;
 
-/// What an image runs on: `os/architecture[/variant]`, as in `linux/arm64/v8`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Platform {
-    os: String,
-    architecture: String,
-    variant: Option<String>,
-}
-
-impl Default for Platform {
-    /// This machine's.
-    fn default() -> Self {
-        Self { os: Os::default().to_string(), architecture: Arch::default().to_string(), variant: None }
-    }
-}
-
-impl FromStr for Platform {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let parts: Vec<_> = text.split('/').map(str::to_owned).collect();
-        let (os, architecture, variant) = match &*parts {
-            [os, arch] => (os, arch, None),
-            [os, arch, variant] => (os, arch, Some(variant.clone())),
-            _ => return Err(Error::PlatformName { text: text.to_owned() }),
-        };
-        if parts.iter().any(String::is_empty) {
-            return Err(Error::PlatformName { text: text.to_owned() });
-        }
-        Ok(Self { os: os.clone(), architecture: architecture.clone(), variant })
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
-    }
-}
-
-impl Platform {
-    /// An image that is no index's is for one platform; is it this one?
-    pub(crate) fn check(&self, reference: &str, config: &ImageConfiguration) -> Result<(), Error> {
-        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-        if (&os, &architecture) == (&self.os, &self.architecture) {
-            return Ok(());
-        }
-        let (reference, wanted) = (reference.to_owned(), self.to_string());
-        Err(Error::Platform { reference, wanted, offered: format!("{os}/{architecture}") })
-    }
-
-    /// Whether `image` is for it, as far as an image tells.
-    pub(crate) fn is_of(&self, image: &Image) -> bool {
-        self.variant.is_none() && self.os == image.os && self.architecture == image.architecture
-    }
-
-    /// How well something for `offered` runs here: 0 not at all, more is better.
-    fn fit(&self, offered: &oci_spec::image::Platform) -> u32 {
-        if self.os != offered.os().to_string() || self.architecture != offered.architecture().to_string() {
-            return 0;
-        }
-        let usual = if self.architecture == "arm64" { "v8" } else { "" };
-        let offered = offered.variant().as_deref().unwrap_or(usual);
-        match self.variant.as_deref() {
-            Some(wanted) if wanted == offered => u32::MAX,
-            // Of 32-bit arm, a later processor runs what earlier ones do.
-            Some(wanted) if self.architecture == "arm" && offered < wanted => level(offered),
-            Some(_) => 0,
-            None if offered == usual => u32::MAX,
-            // Later amd64 variants need instructions that this machine may lack.
-            None => 100 - level(offered).min(99),
-        }
-    }
-}
-
-fn level(variant: &str) -> u32 {
-    variant.trim_start_matches('v').parse().unwrap_or(0) + 1
-}
-
-/// Either the image's manifest, or the digest of the one for this machine.
+/// The image's manifest, or what an index offers.
 pub(crate) enum Document {
     Manifest(Box<ImageManifest>),
-    Platform { digest: String },
+    Index(Vec<Entry>),
 }
 
-pub(crate) fn document(reference: &str, bytes: &[u8], wanted: &Platform) -> Result<Document, Error> {
-    #[derive(serde::Deserialize)]
+/// One line of an index.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry {
+    pub(crate) digest: String,
+    #[serde(default)]
+    pub(crate) platform: Option<Offered>,
+    #[serde(default)]
+    pub(crate) annotations: Option<HashMap<String, String>>,
+}
+
+pub(crate) fn document(reference: &str, bytes: &[u8]) -> Result<Document, Error> {
+    #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {
         schema_version: Option<u32>,
-        manifests: Option<serde::de::IgnoredAny>,
+        manifests: Option<Vec<Entry>>,
     }
     let invalid = |error: serde_json::Error| invalid(reference, "manifest", error.to_string());
     let kind: Kind = serde_json::from_slice(bytes).map_err(invalid)?;
@@ -109,35 +44,53 @@ pub(crate) fn document(reference: &str, bytes: &[u8], wanted: &Platform) -> Resu
         let reason = "schema 1, which no tool writes any more; push the image again with a current one";
         return Err(self::invalid(reference, "manifest", reason.to_owned()));
     }
-    if kind.manifests.is_none() {
-        return Ok(Document::Manifest(serde_json::from_slice(bytes).map_err(invalid)?));
-    }
-    let index: ImageIndex = serde_json::from_slice(bytes).map_err(invalid)?;
-    let fits = |entry: &Descriptor| match entry.platform() {
-        Some(platform) => wanted.fit(platform),
-        None => u32::from(index.manifests().len() == 1),
-    };
-    // Of equals the first.
-    let best = index.manifests().iter().rev().max_by_key(|entry| fits(entry)).filter(|e| fits(e) > 0);
-    match best {
-        Some(entry) => Ok(Document::Platform { digest: digest(reference, entry.digest())? }),
-        None => {
-            let platforms = index.manifests().iter().filter_map(|entry| entry.platform().as_ref());
-            let platforms = platforms.filter(|p| p.os().to_string() != "unknown"); // attestations
-            let variant = |p: &oci_spec::image::Platform| {
-                p.variant().as_ref().map(|v| format!("/{v}")).unwrap_or_default()
-            };
-            let offered: Vec<_> =
-                platforms.map(|p| format!("{}/{}{}", p.os(), p.architecture(), variant(p))).collect();
-            let (wanted, offered) = (wanted.to_string(), offered.join(", "));
-            Err(Error::Platform { reference: reference.to_owned(), wanted, offered })
-        }
+    match kind.manifests {
+        Some(entries) => match entries.iter().find(|entry| !is_sha256(&entry.digest)) {
+            Some(entry) => Err(self::invalid(reference, "index", format!("digest {}", entry.digest))),
+            None => Ok(Document::Index(entries)),
+        },
+        None => Ok(Document::Manifest(serde_json::from_slice(bytes).map_err(invalid)?)),
     }
 }
 
+/// The digests in an index that may be for `wanted`, the best first; then those that only their configuration knows. What is
+/// surely for other platforms is noted in `others`.
+pub(crate) fn candidates(entries: Vec<Entry>, wanted: &Platform, others: &mut Vec<String>) -> Vec<String> {
+    let mut fitting = Vec::new();
+    let mut untold = Vec::new();
+    for entry in entries {
+        let offered = entry.platform.unwrap_or_default();
+        match offered.platform() {
+            _ if offered.is_no_image() => {}
+            Some(platform) if wanted.fit(&platform) == 0 => others.push(platform.to_string()),
+            Some(platform) => fitting.push((wanted.fit(&platform), entry.digest)),
+            None => untold.push(entry.digest),
+        }
+    }
+    // Of equals the first.
+    fitting.sort_by_key(|(fit, _)| std::cmp::Reverse(*fit));
+    fitting.into_iter().map(|(_, digest)| digest).chain(untold).collect()
+}
+
+/// Nothing that was offered runs here.
+pub(crate) fn no_platform(reference: &str, wanted: &Platform, mut others: Vec<String>) -> Error {
+    others.dedup();
+    let offered = match others.is_empty() {
+        true => "no image at all in its index".to_owned(),
+        false => others.join(", "),
+    };
+    Error::Platform { reference: reference.to_owned(), wanted: wanted.to_string(), offered }
+}
+
+/// Reads a configuration. What old and odd builders leave out is no more than empty.
 pub(crate) fn configuration(reference: &str, bytes: &[u8]) -> Result<ImageConfiguration, Error> {
-    let config: ImageConfiguration = serde_json::from_slice(bytes)
-        .map_err(|error| invalid(reference, "configuration", error.to_string()))?;
+    let wrong = |error: serde_json::Error| invalid(reference, "configuration", error.to_string());
+    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(wrong)?;
+    fields.retain(|key, value| key != "history" && !value.is_null());
+    for name in ["os", "architecture"] {
+        fields.entry(name).or_insert_with(|| "".into());
+    }
+    let config: ImageConfiguration = serde_json::from_value(fields.into()).map_err(wrong)?;
     match config.rootfs().diff_ids().iter().find(|id| !is_sha256(id)) {
         Some(id) => Err(invalid(reference, "configuration", format!("{id:?} is no sha256 digest"))),
         None => Ok(config),
@@ -149,6 +102,7 @@ pub(crate) fn layers(
     reference: &str,
     manifest: &ImageManifest,
     config: &ImageConfiguration,
+    squash_ids: bool,
 ) -> Result<Vec<Layer>, Error> {
     let (blobs, diff_ids) = (manifest.layers(), config.rootfs().diff_ids());
     if blobs.len() != diff_ids.len() {
@@ -160,7 +114,8 @@ pub(crate) fn layers(
         if ["foreign", "nondistributable", "encrypted"].iter().any(|word| kind.contains(word)) {
             return Err(invalid(reference, "manifest", format!("layers of type {kind} are not supported")));
         }
-        Ok(Layer { blob: Some((digest(reference, blob.digest())?, blob.size())), diff_id: id.clone() })
+        let blob = Some((digest(reference, blob.digest())?, blob.size()));
+        Ok(Layer { blob, diff_id: id.clone(), squash_ids })
     };
     blobs.iter().zip(diff_ids).map(pair).collect()
 }
@@ -188,6 +143,7 @@ pub(crate) fn image(
         id,
         layers: last.map(|(_, id)| store.layer_path(id)).collect(),
         config: config.config().clone().unwrap_or_default(),
+        unsynced_in: None,
         os: config.os().to_string(),
         architecture: config.architecture().to_string(),
         created: config.created().clone(),
@@ -204,26 +160,24 @@ mod tests {
     use super::*;
 
     fn choose(wanted: &str, offered: &[&str]) -> Result<String, String> {
-        let entries: Vec<_> = offered
-            .iter()
-            .enumerate()
-            .map(|(n, platform)| {
-                let parts: Vec<_> = platform.split('/').collect();
-                let variant = parts.get(2).map(|v| format!(r#","variant":"{v}""#)).unwrap_or_default();
-                format!(
-                    r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","size":1,"digest":"sha256:{n:064}",
-                    "platform":{{"os":"{}","architecture":"{}"{variant}}}}}"#,
-                    parts[0], parts[1]
-                )
-            })
-            .collect();
-        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","));
-        match document("app", index.as_bytes(), &wanted.parse().unwrap()) {
-            Ok(Document::Platform { digest }) => {
-                Ok(offered[digest[7..].parse::<usize>().unwrap()].to_owned())
-            }
-            Ok(Document::Manifest(_)) => unreachable!("an index"),
-            Err(error) => Err(error.to_string()),
+        let entries = offered.iter().enumerate().map(|(n, platform)| {
+            let parts: Vec<_> = platform.split('/').collect();
+            let platform = match &*parts {
+                [""] => Value::Null,
+                parts => {
+                    serde_json::json!({"os": parts[0], "architecture": parts[1], "variant": parts.get(2)})
+                }
+            };
+            serde_json::json!({"digest": format!("sha256:{n:064}"), "size": 1, "platform": platform})
+        });
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": entries.collect::<Vec<_>>()});
+        let Ok(Document::Index(entries)) = document("app", index.to_string().as_bytes()) else {
+            unreachable!("an index")
+        };
+        let (wanted, mut others) = (wanted.parse().unwrap(), Vec::new());
+        match candidates(entries, &wanted, &mut others).first() {
+            Some(digest) => Ok(offered[digest[7..].parse::<usize>().unwrap()].to_owned()),
+            None => Err(no_platform("app", &wanted, others).to_string()),
         }
     }
 
@@ -233,6 +187,8 @@ mod tests {
             ("linux/amd64", &["windows/amd64", "linux/arm64", "linux/amd64"][..], "linux/amd64"),
             ("linux/amd64", &["linux/amd64/v3", "linux/amd64"], "linux/amd64"),
             ("linux/amd64", &["linux/amd64/v3", "linux/amd64/v2"], "linux/amd64/v2"),
+            ("linux/amd64", &["", "linux/x86_64"], "linux/x86_64"),
+            ("linux/amd64", &["linux/arm64", "", "/amd64"], ""),
             ("linux/arm64", &["linux/arm64/v8"], "linux/arm64/v8"),
             ("linux/arm/v7", &["linux/arm/v5", "linux/arm/v6"], "linux/arm/v6"),
         ] {
@@ -241,11 +197,21 @@ mod tests {
         let error = choose("linux/riscv64", &["linux/arm/v7", "unknown/unknown"]).unwrap_err();
         assert!(error.contains("linux/riscv64; there is linux/arm/v7"), "{error}");
         assert!(!error.contains("unknown"));
+        let error = choose("linux/riscv64", &["unknown/unknown"]).unwrap_err();
+        assert!(error.ends_with("there is no image at all in its index"), "{error}");
+    }
+
+    #[test]
+    fn a_configuration_may_leave_out_what_it_is_for() {
+        let config =
+            br#"{"history":[{"created":"never"}],"config":null,"rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let config = configuration("app", config).unwrap();
+        assert!(Platform::default().takes(&config));
     }
 
     #[test]
     fn schema_1_is_refused_by_name() {
-        let error = document("app", br#"{"schemaVersion":1,"fsLayers":[]}"#, &Platform::default());
+        let error = document("app", br#"{"schemaVersion":1,"fsLayers":[]}"#);
         assert!(error.err().unwrap().to_string().contains("schema 1"));
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use oci_spec::image::{ImageConfiguration, ImageManifest};
 
 use crate::credentials::{self, AuthFile};
+use crate::inventory::Depth;
 use crate::layer::{self, Layer};
-use crate::manifest::{self, Document, Platform};
+use crate::manifest::{self, Document};
+use crate::platform::Platform;
 use crate::registries::{self, Endpoint};
 use crate::registry_error::Presence;
 use crate::source::{Source, schemes};
@@ -14,6 +18,10 @@ use crate::{Error, Image, Reference, Store, certs};
 
 /// Layers fetched at the same time.
 const PARALLEL: usize = 4;
+
+/// Documents looked at for one image, and indexes within each other.
+pub(crate) const MAX_DOCUMENTS: u32 = 64;
+const MAX_DEPTH: u32 = 4;
 
 /// Hears how far each layer is.
 pub trait Progress: Sync {
@@ -48,11 +56,21 @@ pub struct Options {
     pub secrets: Vec<AuthFile>,
     /// How long a registry may say nothing.
     pub stall: Duration,
+    /// Files of owners that are not mapped here belong to root, instead of failing the pull.
+    pub squash_ids: bool,
+    /// Layers that are there are compared with what was unpacked, and fetched again where they differ.
+    pub verify: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { platform: Platform::default(), secrets: Vec::new(), stall: Duration::from_secs(60) }
+        Self {
+            platform: Platform::default(),
+            secrets: Vec::new(),
+            stall: Duration::from_secs(60),
+            squash_ids: false,
+            verify: false,
+        }
     }
 }
 
@@ -75,8 +93,12 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
     let start = Instant::now();
-    let present =
-        store.find(reference)?.filter(|image| options.platform.is_of(image) && store.is_whole(image));
+    store.check_place()?;
+    let present = store.find_verified(reference)?.filter(|image| options.platform.is_of(image));
+    let present = match present {
+        Some(image) if options.verify && !store.keep_if_sound(&image, Depth::Sizes)? => None,
+        present => present,
+    };
     if let Some(image) = present.clone().filter(|_| reference.digest().is_some()) {
         // A digest names one content only; there is nothing to ask.
         return Ok(Pulled { image, bytes: 0, took: start.elapsed() });
@@ -91,6 +113,14 @@ pub fn pull(
     let job = Job { store, reference: reference.to_string(), present, options, progress };
     let (image, bytes) = runtime.block_on(job.fetch(reference))?;
     Ok(Pulled { image, bytes, took: start.elapsed() })
+}
+
+/// The image that was chosen.
+struct Found {
+    manifest: Box<ImageManifest>,
+    digest: String,
+    id: String,
+    config: ImageConfiguration,
 }
 
 /// One pull.
@@ -159,25 +189,9 @@ impl Job<'_> {
         if let Some(image) = self.present.as_ref().filter(|image| image.source == source_digest) {
             return Ok((image.clone(), 0));
         }
-        let wanted = &self.options.platform;
-        let (manifest, digest) = match manifest::document(&self.reference, &named, wanted)? {
-            Document::Manifest(manifest) => (manifest, source_digest.clone()),
-            Document::Platform { digest } => {
-                let inner = source.document(Some(&digest)).await?;
-                match manifest::document(&self.reference, &inner, wanted)? {
-                    Document::Manifest(manifest) => (manifest, digest),
-                    Document::Platform { .. } => {
-                        let reason = "an index within an index".to_owned();
-                        return Err(manifest::invalid(&self.reference, "manifest", reason));
-                    }
-                }
-            }
-        };
-        let id = manifest::digest(&self.reference, manifest.config().digest())?;
-        let config = source.configuration(&id, manifest.config().size()).await?;
-        let config = manifest::configuration(&self.reference, &config)?;
-        wanted.check(&self.reference, &config)?;
-        let layers = manifest::layers(&self.reference, &manifest, &config)?;
+        let found = self.choose(source, named, source_digest.clone()).await?;
+        let Found { manifest, digest, id, config } = found;
+        let layers = manifest::layers(&self.reference, &manifest, &config, self.options.squash_ids)?;
         let size = manifest.layers().iter().map(|layer| layer.size()).sum();
         let image = manifest::image(self.store, &self.reference, digest, id, &config, size);
         let image = Image { source: source_digest, ..image };
@@ -185,9 +199,56 @@ impl Job<'_> {
         loop {
             bytes += self.layers(source, &layers).await?;
             // A removal may have taken a layer that was already present; then fetch it after all.
-            if self.store.publish(&image)? {
+            if let Some(image) = self.store.publish(&image)? {
                 return Ok((image, bytes));
             }
+        }
+    }
+
+    /// The manifest that `document` is, or the one in it that runs here: an index may hold indexes, and say nothing of what
+    /// its images are for.
+    async fn choose(&self, source: &Source, document: Bytes, digest: String) -> Result<Found, Error> {
+        let wanted = &self.options.platform;
+        // What is still to be looked at, the next one last.
+        let (mut left, mut others, mut looked_at) = (vec![(digest, Some(document), 0)], Vec::new(), 0);
+        while let Some((digest, document, depth)) = left.pop() {
+            looked_at += 1;
+            if looked_at > MAX_DOCUMENTS || depth > MAX_DEPTH {
+                let reason = "indexes within indexes without end".to_owned();
+                return Err(manifest::invalid(&self.reference, "manifest", reason));
+            }
+            let document = match document {
+                Some(document) => document,
+                None => source.document(Some(&digest)).await?,
+            };
+            match manifest::document(&self.reference, &document)? {
+                Document::Manifest(manifest) => {
+                    let id = manifest::digest(&self.reference, manifest.config().digest())?;
+                    let config = source.configuration(&id, manifest.config().size()).await?;
+                    let config = manifest::configuration(&self.reference, &config)?;
+                    if wanted.takes(&config) {
+                        return Ok(Found { manifest, digest, id, config });
+                    }
+                    others.extend(Platform::of(&config).map(|platform| platform.to_string()));
+                }
+                Document::Index(entries) => {
+                    let within = manifest::candidates(entries, wanted, &mut others);
+                    left.extend(within.into_iter().rev().map(|digest| (digest, None, depth + 1)));
+                }
+            }
+        }
+        Err(manifest::no_platform(&self.reference, wanted, others))
+    }
+
+    /// Whether the store has the layer as it was unpacked; one that is damaged is thrown away.
+    fn has_layer(&self, diff_id: &str) -> Result<bool, Error> {
+        let path = self.store.layer_path(diff_id);
+        if !path.is_dir() || !self.options.verify {
+            return Ok(path.is_dir());
+        }
+        match self.store.verify_layer(&path, Depth::Sizes) {
+            Ok(()) => Ok(true),
+            Err(_) => self.store.discard_layer(&path).map(|()| false),
         }
     }
 
@@ -198,7 +259,7 @@ impl Job<'_> {
             if missing.iter().any(|other| other.diff_id == layer.diff_id) {
                 continue;
             }
-            let present = self.store.layer_path(&layer.diff_id).is_dir();
+            let present = self.has_layer(&layer.diff_id)?;
             let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest);
             let state = if present { LayerState::AlreadyPresent } else { LayerState::Waiting };
             self.progress.layer(digest, state);

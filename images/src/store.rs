@@ -1,19 +1,31 @@
-//! The images on disk: `refs/` names them, `layers/` holds what they consist of, `leases/` who uses them.
+//! The images on disk: `refs/` names them, `layers/` holds what they consist of, `inventories/` what each layer held when
+//! it was unpacked, `leases/` who uses them.
 //!
 //! A layer directory appears by rename and never changes; a reference is one small file, written the same
-//! way. The store's lock is held only for moments: shared to publish or lease, exclusive to remove.
+//! way. The store's lock is held only for moments: shared to publish or lease, exclusive to remove. What is damaged
+//! hides and blocks nothing but itself: such an image is not there, until it is pulled again.
+//!
+//! Nothing is synced when an image is pulled. Its reference says during which boot that was: after another one its layers
+//! are compared with their inventories before they are used.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Reference, manifest::invalid, reference::is_sha256};
+use crate::inventory::Depth;
+use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
+
+/// overlayfs, as statfs has it.
+const OVERLAYFS: FsType = FsType(0x794c_7630);
 
 /// An image whose layers are unpacked.
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -39,13 +51,51 @@ pub struct Image {
     pub created: Option<String>,
     /// Bytes of the compressed layers.
     pub size: u64,
+    /// The boot during which it was written, as long as it is not known to have reached the disk.
+    #[serde(default)]
+    pub unsynced_in: Option<String>,
+}
+
+impl Image {
+    /// An image of which only the reference is known.
+    pub fn unreadable(reference: &str) -> Self {
+        Self {
+            reference: reference.to_owned(),
+            digest: String::new(),
+            source: String::new(),
+            id: String::new(),
+            layers: Vec::new(),
+            config: oci_spec::image::Config::default(),
+            os: String::new(),
+            architecture: String::new(),
+            created: None,
+            size: 0,
+            unsynced_in: None,
+        }
+    }
+
+    /// Whether a power cut may have cost some of it: it was written before this machine started, and not looked at since.
+    pub fn is_unverified(&self) -> bool {
+        self.unsynced_in.as_deref().is_some_and(|boot| boot != boot_id())
+    }
+}
+
+/// The kernel's name for this boot; empty where it is not told.
+fn boot_id() -> &'static str {
+    static ID: OnceLock<String> = OnceLock::new();
+    ID.get_or_init(|| {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    })
 }
 
 /// What [`Store::remove`] took away.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Removed {
     /// The reference that is gone.
     pub reference: String,
+    /// What it named, if that could still be read.
+    pub image: Option<Image>,
     /// How many layers no image needed any more.
     pub layers: usize,
 }
@@ -60,22 +110,16 @@ impl Store {
     /// Opens the store at `root`, made if it is missing.
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
-        for name in ["refs", "layers", "leases", "tmp"] {
+        for name in ["refs", "layers", "inventories", "leases", "tmp"] {
             let path = root.join(name);
-            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+            match fs::create_dir_all(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(Error::Damaged { path, reason: "it is no directory; remove it".to_owned() });
+                }
+                made => made.map_err(Error::io("create", &path))?,
+            }
         }
         Ok(Self { root })
-    }
-
-    /// The image stored under `reference`: one small read.
-    pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
-        let path = self.ref_path(reference);
-        match fs::read(&path) {
-            Ok(json) if json.is_empty() => Ok(None), // what a power cut leaves of a reference just written
-            Ok(json) => Ok(Some(self.check(parse(&path, &json)?)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("read", &path)(error)),
-        }
     }
 
     /// Checks an image that was read back from disk: its digests name files of this store and nothing else.
@@ -95,31 +139,106 @@ impl Store {
         Ok(image)
     }
 
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Refuses to unpack where no container can start: overlayfs is not stacked on itself.
+    ///
+    /// # Errors
+    /// [`Error::OnOverlayfs`].
+    pub fn check_place(&self) -> Result<(), Error> {
+        match nix::sys::statfs::statfs(&self.root) {
+            Ok(found) if found.filesystem_type() == OVERLAYFS => {
+                Err(Error::OnOverlayfs { path: self.root.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The image stored under `reference`, if it can be used as it is: its reference can be read, its layers are there, and
+    /// no power cut may have cost some of them. One small read.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of a store that cannot be read.
+    pub fn find(&self, reference: &Reference) -> Result<Option<Image>, Error> {
+        Ok(self
+            .read(&self.ref_path(reference))
+            .ok()
+            .filter(|image| self.is_whole(image) && !image.is_unverified()))
+    }
+
+    /// The same; an image that is older than this boot is compared with its inventories, which may take seconds.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn find_verified(&self, reference: &Reference) -> Result<Option<Image>, Error> {
+        let found = self.read(&self.ref_path(reference)).ok().filter(|image| self.is_whole(image));
+        let Some(image) = found.filter(Image::is_unverified) else { return self.find(reference) };
+        if !self.keep_if_sound(&image, Depth::Content)? {
+            return Ok(None);
+        }
+        // It was read from the disk since.
+        let image = Image { unsynced_in: None, ..image };
+        self.write(&image)?;
+        Ok(Some(image))
+    }
+
+    /// Whether the image's layers are as they were unpacked; those that are not are thrown away.
+    pub(crate) fn keep_if_sound(&self, image: &Image, depth: Depth) -> Result<bool, Error> {
+        let mut sound = true;
+        for layer in &image.layers {
+            if self.verify_layer(layer, depth).is_err() {
+                self.discard_layer(layer)?;
+                sound = false;
+            }
+        }
+        Ok(sound)
+    }
+
     /// Whether all of the image's layers are there.
     pub(crate) fn is_whole(&self, image: &Image) -> bool {
         image.layers.iter().all(|layer| layer.is_dir())
     }
 
-    /// All images, by reference.
+    /// All images whose layers are there, by reference. What is damaged [`Store::look_through`] tells.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn list(&self) -> Result<Vec<Image>, Error> {
         let mut images = Vec::<Image>::new();
         for path in entries(&self.root.join("refs"))? {
-            match fs::read(&path) {
-                Ok(json) if json.is_empty() => {}
-                Ok(json) => images.push(self.check(parse(&path, &json)?)?),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // removed meanwhile
-                Err(error) => return Err(Error::io("read", &path)(error)),
-            }
+            images.extend(self.read(&path).ok().filter(|image| self.is_whole(image)));
         }
         images.sort_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
+    }
+
+    /// The image that the file of `refs/` names.
+    ///
+    /// # Errors
+    /// What is wrong with the file; also that it is gone.
+    pub(crate) fn read(&self, path: &Path) -> Result<Image, String> {
+        let kind = fs::metadata(path).map_err(|error| error.to_string())?;
+        if !kind.is_file() {
+            return Err("it is no ordinary file".to_owned());
+        }
+        match fs::read(path).map_err(|error| error.to_string())? {
+            json if json.is_empty() => {
+                Err("it is empty, as a power cut leaves a file just written".to_owned())
+            }
+            json => {
+                let image = serde_json::from_slice(&json).map_err(|error| error.to_string())?;
+                self.check(image).map_err(|error| error.to_string())
+            }
+        }
     }
 
     /// The references that `text` means: a name, or what an id or a digest of the store begins with.
     pub fn resolve(&self, text: &str) -> Result<Vec<Reference>, Error> {
         let named = text.parse::<Reference>();
         if let Ok(reference) = &named
-            && self.find(reference)?.is_some()
+            && self.ref_path(reference).exists()
         {
             return Ok(vec![reference.clone()]);
         }
@@ -142,18 +261,25 @@ impl Store {
         }
     }
 
-    /// Forgets `reference` and removes the layers that no other image and no lease needs.
+    /// Forgets `reference` and removes the layers that no other image and no lease needs. A damaged one is forgotten, too.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::InUse`], [`Error::Io`].
     pub fn remove(&self, reference: &Reference) -> Result<Removed, Error> {
         let lock = self.lock()?;
         lock.lock().map_err(Error::io("lock", &self.root))?;
-        let name = reference.to_string();
-        let image = self.find(reference)?.ok_or_else(|| Error::NotFound { reference: name.clone() })?;
-        if is_leased(&self.lease_path(&image))? {
+        let (name, path) = (reference.to_string(), self.ref_path(reference));
+        if !path.exists() {
+            return Err(Error::NotFound { reference: name });
+        }
+        let image = self.read(&path).ok();
+        if let Some(image) = &image
+            && is_leased(&self.lease_path(image))?
+        {
             return Err(Error::InUse { reference: name });
         }
-        let path = self.ref_path(reference);
-        fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        Ok(Removed { reference: name, layers: self.collect()? })
+        self.put_away(&path)?;
+        Ok(Removed { reference: name, image, layers: self.collect()? })
     }
 
     /// Holds the image: no process can remove it while any holds the descriptor or a copy of it.
@@ -177,18 +303,74 @@ impl Store {
         self.root.join("layers").join(hex(diff_id))
     }
 
-    /// Writes the reference, unless a layer was removed since it was seen: then false.
-    pub(crate) fn publish(&self, image: &Image) -> Result<bool, Error> {
+    /// What the layer at this path held when it was unpacked.
+    pub(crate) fn inventory_path(&self, layer: &Path) -> PathBuf {
+        self.root.join("inventories").join(layer.file_name().unwrap_or_default())
+    }
+
+    /// Lets the layer be seen that was unpacked in `scratch`, after its inventory.
+    pub(crate) fn add_layer(&self, scratch: &Scratch, path: &Path) -> Result<(), Error> {
+        let inventory = self.inventory_path(path);
+        if path.is_dir() && inventory.is_file() {
+            return Ok(()); // someone else was faster: same name, same content
+        }
+        fs::rename(scratch.path.join("inventory"), &inventory).map_err(Error::io("create", &inventory))?;
+        match fs::rename(scratch.path.join("layer"), path) {
+            Err(_) if path.is_dir() => Ok(()),
+            done => done.map_err(Error::io("create", path)),
+        }
+    }
+
+    /// Writes the reference and gives the image as it is stored; nothing, when a layer was removed since it was seen.
+    pub(crate) fn publish(&self, image: &Image) -> Result<Option<Image>, Error> {
+        let mut image = Image { unsynced_in: Some(boot_id().to_owned()), ..image.clone() };
+        if !self.is_whole(&image) {
+            return Ok(None);
+        }
+        image.layers.extend(crown::make(self, &image.layers)?);
         let lock = self.lock()?;
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
-        if !self.is_whole(image) {
-            return Ok(false);
+        if !self.is_whole(&image) {
+            return Ok(None);
         }
+        self.write(&image)?;
+        Ok(Some(image))
+    }
+
+    /// Waits until these images have reached the disk, and says so in their references.
+    pub(crate) fn sync(&self, images: &[Image]) -> Result<Vec<Image>, Error> {
+        let dir = File::open(&self.root).map_err(Error::io("open", &self.root))?;
+        nix::unistd::syncfs(&dir).map_err(|errno| Error::io("sync", &self.root)(errno.into()))?;
+        let synced = |image: &Image| {
+            let image = Image { unsynced_in: None, ..image.clone() };
+            self.write(&image).map(|()| image)
+        };
+        images.iter().map(synced).collect()
+    }
+
+    /// Writes the image's reference.
+    fn write(&self, image: &Image) -> Result<(), Error> {
         let path = self.root.join("refs").join(escape(&image.reference));
         let new = self.root.join("tmp").join(unique());
         fs::write(&new, serialize(image)).map_err(Error::io("write", &new))?;
-        fs::rename(&new, &path).map_err(Error::io("write", &path))?;
-        Ok(true)
+        if path.is_dir() {
+            self.put_away(&path)?;
+        }
+        fs::rename(&new, &path).map_err(Error::io("write", &path))
+    }
+
+    /// Takes away a layer that is damaged, so that it is unpacked anew.
+    pub(crate) fn discard_layer(&self, path: &Path) -> Result<(), Error> {
+        let lock = self.lock()?;
+        lock.lock().map_err(Error::io("lock", &self.root))?;
+        if path.exists() { self.put_away(path) } else { Ok(()) }
+    }
+
+    /// Removes a file or a directory of the store. First out of sight: a removal cut short must not leave half a layer.
+    pub(crate) fn put_away(&self, path: &Path) -> Result<(), Error> {
+        let gone = self.root.join("tmp").join(unique());
+        fs::rename(path, &gone).map_err(Error::io("remove", path))?;
+        remove_tree(&gone).map_err(Error::io("remove", &gone))
     }
 
     /// A directory to unpack in, locked for as long as it lives and removed with it.
@@ -212,38 +394,55 @@ impl Store {
         for path in entries(&self.root.join("tmp"))? {
             let Ok(file) = File::open(&path) else { continue };
             if try_lock(&file, &path)?.is_some() {
-                if path.is_dir() { remove_tree(&path) } else { fs::remove_file(&path) }
-                    .map_err(Error::io("remove", &path))?;
+                remove_tree(&path).map_err(Error::io("remove", &path))?;
             }
         }
         Ok(())
     }
 
-    /// With the exclusive lock held: removes layers that neither a reference nor a lease needs.
-    fn collect(&self) -> Result<usize, Error> {
-        let mut needed: HashSet<PathBuf> = self.list()?.into_iter().flat_map(|image| image.layers).collect();
-        for path in entries(&self.root.join("leases"))? {
-            if is_leased(&path)? {
-                let json = fs::read(&path).map_err(Error::io("read", &path))?;
-                needed.extend(parse::<Vec<PathBuf>>(&path, &json)?);
-            } else {
-                fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-            }
-        }
-        let mut removed = 0;
-        for path in entries(&self.root.join("layers"))? {
-            if !needed.contains(&path) {
-                // First out of sight: a removal cut short must not leave half a layer behind.
-                let gone = self.root.join("tmp").join(unique());
-                fs::rename(&path, &gone).map_err(Error::io("remove", &path))?;
-                remove_tree(&gone).map_err(Error::io("remove", &gone))?;
-                removed += 1;
+    /// With the exclusive lock held: removes layers that neither a reference nor a lease needs. What cannot be removed
+    /// waits for the next time.
+    pub(crate) fn collect(&self) -> Result<usize, Error> {
+        let Some(needed) = self.needed()? else { return Ok(0) };
+        let unneeded = entries(&self.root.join("layers"))?.into_iter().filter(|path| !needed.contains(path));
+        let removed = unneeded.filter(|path| self.put_away(path).is_ok()).count();
+        for path in entries(&self.root.join("inventories"))? {
+            let layer = self.root.join("layers").join(path.file_name().unwrap_or_default());
+            if !layer.exists() {
+                let _ = self.put_away(&path); // it says nothing about anything
             }
         }
         Ok(removed)
     }
 
-    fn lock(&self) -> Result<File, Error> {
+    /// With the exclusive lock held: the layers that references and leases need. Nothing is known of them when a lease is
+    /// held that says no more of what.
+    pub(crate) fn needed(&self) -> Result<Option<HashSet<PathBuf>>, Error> {
+        let mut needed: HashSet<PathBuf> = HashSet::new();
+        let mut of_digest = HashMap::new();
+        for path in entries(&self.root.join("refs"))? {
+            if let Ok(image) = self.read(&path) {
+                needed.extend(image.layers.iter().cloned());
+                of_digest.insert(hex(&image.digest).to_owned(), image.layers);
+            }
+        }
+        for path in entries(&self.root.join("leases"))? {
+            if is_leased(&path).is_ok_and(|leased| !leased) {
+                let _ = self.put_away(&path); // nobody holds it; the next time is as good
+                continue;
+            }
+            let json = fs::read(&path).unwrap_or_default();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            match (serde_json::from_slice::<Vec<PathBuf>>(&json), of_digest.get(name)) {
+                (Ok(layers), _) => needed.extend(layers),
+                (Err(_), Some(_)) => {} // its image's layers are needed as they are
+                (Err(_), None) => return Ok(None),
+            }
+        }
+        Ok(Some(needed))
+    }
+
+    pub(crate) fn lock(&self) -> Result<File, Error> {
         let path = self.root.join("lock");
         OpenOptions::new()
             .read(true)
@@ -278,6 +477,9 @@ impl Drop for Scratch {
 /// Removes a directory of `tmp/`. An image may nest directories deeper than descriptors or a stack go,
 /// so none is entered: each is moved up beside `path` and emptied there.
 fn remove_tree(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
     let tmp = path.parent().unwrap_or(path);
     // A sweep elsewhere may be at the same work.
     let gone = |done: io::Result<()>| match done {
@@ -317,21 +519,18 @@ fn try_lock(file: &File, path: &Path) -> Result<Option<Locked>, Error> {
     }
 }
 
-fn is_leased(path: &Path) -> Result<bool, Error> {
-    match File::open(path) {
+pub(crate) fn is_leased(path: &Path) -> Result<bool, Error> {
+    // What is no file of the store's, a FIFO say, is not waited for.
+    match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
         Ok(file) => Ok(try_lock(&file, path)?.is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::io("open", path)(error)),
     }
 }
 
-fn entries(path: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(path).and_then(|dir| dir.map(|entry| entry.map(|e| e.path())).collect());
     entries.map_err(Error::io("list", path))
-}
-
-fn parse<T: serde::de::DeserializeOwned>(path: &Path, json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::io("read", path)(error.into()))
 }
 
 fn serialize(value: &impl Serialize) -> Vec<u8> {

@@ -25,12 +25,14 @@ pub struct Tree {
 
 /// A directory as the image shows it: those of the layers that show through, topmost first.
 #[derive(Clone, Debug)]
-struct Directory(Vec<Part>);
+pub(crate) struct Directory(pub(crate) Vec<Part>);
 
 /// A directory in one layer.
 #[derive(Clone, Debug)]
-struct Part {
-    fd: Rc<OwnedFd>,
+pub(crate) struct Part {
+    /// Number of the layer, the lowest being 0.
+    pub(crate) layer: usize,
+    pub(crate) fd: Rc<OwnedFd>,
 }
 
 /// What a name in a directory is.
@@ -47,8 +49,10 @@ impl Tree {
     /// # Errors
     /// The kernel's, when a layer cannot be opened.
     pub fn open(layers: &[PathBuf]) -> nix::Result<Tree> {
-        let part = |path| Ok(Part { fd: Rc::new(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?) });
-        let parts = layers.iter().rev().map(part).collect::<nix::Result<_>>()?;
+        let part = |(layer, path): (usize, &PathBuf)| {
+            Ok(Part { layer, fd: Rc::new(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?) })
+        };
+        let parts = layers.iter().enumerate().rev().map(part).collect::<nix::Result<_>>()?;
         Ok(Tree { root: Directory(parts) })
     }
 
@@ -67,6 +71,18 @@ impl Tree {
         let mut content = Vec::new();
         file.take(limit + 1).read_to_end(&mut content).ok()?;
         (content.len() as u64 <= limit).then_some(content)
+    }
+
+    /// The directory at `path`, of which no part is a link.
+    pub(crate) fn directory(&self, path: &Path) -> nix::Result<Option<Directory>> {
+        let mut at = self.root.clone();
+        for name in path {
+            match at.entry(name)? {
+                Entry::Directory(below) => at = below,
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(at))
     }
 
     /// Where the file at `path` lies, and under which name; a directory is none.
@@ -124,7 +140,7 @@ impl Directory {
                 SFlag::S_IFDIR => {
                     let fd = Rc::new(openat(&*part.fd, name, DIRECTORY, Mode::empty())?);
                     let opaque = is_opaque(&fd);
-                    below.push(Part { fd });
+                    below.push(Part { layer: part.layer, fd });
                     if opaque {
                         break;
                     }

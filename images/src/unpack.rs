@@ -13,20 +13,27 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
-use nix::sys::stat::{self, FchmodatFlags, Mode, SFlag, UtimensatFlags};
+use nix::sys::stat::{self, FchmodatFlags, Mode, SFlag};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{self, Gid, LinkatFlags, Uid, UnlinkatFlags};
+use nix::unistd::{self, LinkatFlags, UnlinkatFlags};
 use tar::EntryType;
+
+use crate::inventory::Unpacked;
+use crate::registry_error::printable;
+use metadata::Metadata;
+
+mod metadata;
+mod sparse;
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
     /// The stream is no tar archive, or ends early.
-    #[error("cannot read the archive: {0}")]
+    #[error("cannot read the archive: {}", printable(&.0.to_string()))]
     Archive(#[source] io::Error),
     /// The kernel refused an entry.
-    #[error("cannot {action} /{}: {errno}", .path.display())]
+    #[error("cannot {action} /{}: {errno}", printable(&.path.to_string_lossy()))]
     Entry {
         /// What was tried.
         action: &'static str,
@@ -37,8 +44,9 @@ pub enum UnpackError {
     },
     /// The owner has no place in this user namespace.
     #[error(
-        "/{} belongs to {uid}:{gid}, which is not mapped here: give this user a larger range in /etc/subuid and /etc/subgid (65536 ids serve nearly every image)",
-        .path.display()
+        "/{} belongs to {uid}:{gid}, which is not mapped here: give this user a larger range in /etc/subuid and /etc/subgid \
+         (65536 ids serve nearly every image), or let such files belong to root (pull, load or run with --squash-ids)",
+        printable(&.path.to_string_lossy())
     )]
     Unmapped {
         /// The entry.
@@ -73,13 +81,30 @@ const MAX_ENTRIES: u64 = 5_000_000;
 /// Long names and extended headers before one entry; they are held in memory.
 const MAX_HEADERS: u64 = 4 << 20;
 
-/// Unpacks the tar `archive`, which may hold `limit` bytes of files, into the directory `root`.
-pub(crate) fn unpack(archive: impl Read, root: &Path, limit: u64) -> Result<(), UnpackError> {
+/// What a layer is unpacked with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes that its files may have together.
+    pub(crate) bytes: u64,
+    /// Whether owners that are not mapped here become root.
+    pub(crate) squash_ids: bool,
+}
+
+/// Unpacks the tar `archive` into the directory `root`.
+pub(crate) fn unpack(archive: impl Read, root: &Path, limits: Limits) -> Result<Unpacked, UnpackError> {
+    let limit = limits.bytes;
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let fd = openat(AT_FDCWD, root, flags, Mode::empty()).map_err(at("open", Path::new("")))?;
     let buffer = vec![0; 256 << 10];
-    let mut layer =
-        Layer { root: fd, parent: None, directories: Vec::new(), opaque: opaque_xattrs(), buffer };
+    let mut layer = Layer {
+        root: fd,
+        parent: None,
+        directories: Vec::new(),
+        opaque: opaque_xattrs(),
+        squash_ids: limits.squash_ids,
+        unpacked: Unpacked::default(),
+        buffer,
+    };
     let allowance = Cell::new(MAX_HEADERS);
     let mut archive = tar::Archive::new(Metered { archive, allowance: &allowance });
     let (mut bytes, mut entries) = (0_u64, 0);
@@ -132,24 +157,24 @@ struct Layer {
     /// Directories' times are set last, since filling a directory changes them.
     directories: Vec<(PathBuf, TimeSpec)>,
     opaque: &'static [&'static str],
+    squash_ids: bool,
+    /// What the layer's inventory is to say beside what can be seen.
+    unpacked: Unpacked,
     /// What goes from archive to file at a time.
     buffer: Vec<u8>,
 }
 
-/// Owner, mode, times and extended attributes of one entry.
-struct Metadata {
-    uid: u64,
-    gid: u64,
-    mode: Mode,
-    mtime: TimeSpec,
-    xattrs: Vec<(CString, Vec<u8>)>,
-}
-
 impl Layer {
     fn entry<R: Read>(&mut self, mut entry: tar::Entry<'_, R>) -> Result<(), UnpackError> {
-        let path = clean(&PathBuf::from(OsString::from_vec(entry.path_bytes().into_owned())));
-        let kind = entry.header().entry_type();
-        let metadata = Metadata::of(&mut entry).map_err(UnpackError::Archive)?;
+        let mut metadata = Metadata::of(&mut entry, self.squash_ids).map_err(UnpackError::Archive)?;
+        let name = metadata.sparse.as_mut().and_then(|sparse| sparse.name.take());
+        let name = name.unwrap_or_else(|| entry.path_bytes().into_owned());
+        let path = clean(&PathBuf::from(OsString::from_vec(name)));
+        let kind = match entry.header().entry_type() {
+            // Archives of the seventies mark a directory by its name alone.
+            EntryType::Regular if entry.path_bytes().ends_with(b"/") => EntryType::Directory,
+            kind => kind,
+        };
         let Some(name) = path.file_name().map(OsStr::to_owned) else {
             // The root itself has metadata but no name.
             return if kind == EntryType::Directory { self.own_directory(&path, &metadata) } else { Ok(()) };
@@ -167,7 +192,14 @@ impl Layer {
                     OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
                 let fd = self.place(&path, "create", |dir| openat(dir, &*name, flags, Mode::S_IRUSR))?;
                 let mut file = File::from(fd);
-                self.fill(&mut file, &mut entry, &path)?;
+                match &mut metadata.sparse {
+                    Some(sparse) => sparse.fill(&mut file, &mut entry).map_err(UnpackError::Archive)?,
+                    None => {
+                        let sum = self.fill(&mut file, &mut entry, &path)?;
+                        let inode = stat::fstat(&file).map_err(at("stat", &path))?.st_ino;
+                        self.unpacked.checksums.insert(inode, sum);
+                    }
+                }
                 return metadata.apply_to(&file, &path);
             }
             EntryType::Link => {
@@ -214,12 +246,15 @@ impl Layer {
         metadata.apply_at(dir, &name, &path, kind == EntryType::Symlink)
     }
 
-    fn fill(&mut self, file: &mut File, entry: &mut impl Read, path: &Path) -> Result<(), UnpackError> {
+    /// Writes the entry's content, and gives its checksum.
+    fn fill(&mut self, file: &mut File, entry: &mut impl Read, path: &Path) -> Result<u32, UnpackError> {
+        let mut sum = crc32fast::Hasher::new();
         loop {
             let n = entry.read(&mut self.buffer).map_err(UnpackError::Archive)?;
             if n == 0 {
-                return Ok(());
+                return Ok(sum.finalize());
             }
+            sum.update(&self.buffer[..n]);
             file.write_all(&self.buffer[..n]).map_err(|error| {
                 at("write", path)(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
             })?;
@@ -267,6 +302,7 @@ impl Layer {
     fn own_directory(&mut self, path: &Path, metadata: &Metadata) -> Result<(), UnpackError> {
         let dir = self.open_directory(path).map_err(at("open", path))?;
         metadata.apply_to(&dir, path)?;
+        self.unpacked.directories.insert(stat::fstat(&dir).map_err(at("stat", path))?.st_ino);
         self.directories.push((path.to_owned(), metadata.mtime));
         Ok(())
     }
@@ -342,7 +378,7 @@ impl Layer {
         })
     }
 
-    fn finish(self) -> Result<(), UnpackError> {
+    fn finish(self) -> Result<Unpacked, UnpackError> {
         for (path, mtime) in self.directories.iter().rev() {
             match self.open_directory(path) {
                 Ok(dir) => stat::futimens(&dir, mtime, mtime).map_err(at("set times of", path))?,
@@ -350,73 +386,7 @@ impl Layer {
                 Err(errno) => return Err(at("open", path)(errno)),
             }
         }
-        Ok(())
-    }
-}
-
-impl Metadata {
-    fn of<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Self> {
-        let header = entry.header();
-        let mut mtime = TimeSpec::new(header.mtime()? as i64, 0);
-        let (uid, gid) = (header.uid()?, header.gid()?);
-        let mode = Mode::from_bits_truncate(header.mode()? & 0o7777);
-        let mut xattrs = Vec::new();
-        for extension in entry.pax_extensions()?.into_iter().flatten() {
-            let extension = extension?;
-            let (key, value) = (extension.key_bytes(), extension.value_bytes());
-            if key.starts_with(b"GNU.sparse.") {
-                // Taken for an ordinary file it would hold its own map.
-                return Err(io::Error::other("sparse files in the PAX form are not supported"));
-            }
-            if key == b"mtime" {
-                mtime = pax_time(value).unwrap_or(mtime);
-            } else if let Some(name) = key.strip_prefix(b"SCHILY.xattr.")
-                && (name == b"security.capability" || name.starts_with(b"user."))
-                && !name.starts_with(b"user.overlay.")
-                && let Ok(name) = CString::new(name)
-            {
-                xattrs.push((name, value.to_vec()));
-            }
-        }
-        Ok(Self { uid, gid, mode, mtime, xattrs })
-    }
-
-    /// Owner first: chown clears setuid and capabilities, which come after.
-    fn apply_to(&self, file: &File, path: &Path) -> Result<(), UnpackError> {
-        let (uid, gid) = self.owner(path)?;
-        unistd::fchown(file, Some(uid), Some(gid)).map_err(|errno| self.chown_error(errno, path))?;
-        stat::fchmod(file, self.mode).map_err(at("chmod", path))?;
-        for (name, value) in &self.xattrs {
-            match set_xattr(file, name, value) {
-                Ok(()) | Err(Errno::ENOTSUP | Errno::EPERM) => {}
-                Err(errno) => return Err(at("set attributes of", path)(errno)),
-            }
-        }
-        stat::futimens(file, &self.mtime, &self.mtime).map_err(at("set times of", path))
-    }
-
-    fn apply_at(&self, dir: &OwnedFd, name: &OsStr, path: &Path, symlink: bool) -> Result<(), UnpackError> {
-        let (uid, gid) = self.owner(path)?;
-        unistd::fchownat(dir, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-            .map_err(|errno| self.chown_error(errno, path))?;
-        if !symlink {
-            chmod(dir, name, self.mode).map_err(at("chmod", path))?;
-        }
-        stat::utimensat(dir, name, &self.mtime, &self.mtime, UtimensatFlags::NoFollowSymlink)
-            .map_err(at("set times of", path))
-    }
-
-    fn owner(&self, path: &Path) -> Result<(Uid, Gid), UnpackError> {
-        let unmapped = |_| self.chown_error(Errno::EINVAL, path);
-        let uid = u32::try_from(self.uid).map_err(unmapped)?;
-        Ok((Uid::from_raw(uid), Gid::from_raw(u32::try_from(self.gid).map_err(unmapped)?)))
-    }
-
-    fn chown_error(&self, errno: Errno, path: &Path) -> UnpackError {
-        match errno {
-            Errno::EINVAL => UnpackError::Unmapped { path: path.to_owned(), uid: self.uid, gid: self.gid },
-            errno => at("chown", path)(errno),
-        }
+        Ok(self.unpacked)
     }
 }
 
@@ -434,13 +404,6 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
         }
         clean
     })
-}
-
-fn pax_time(value: &[u8]) -> Option<TimeSpec> {
-    let text = std::str::from_utf8(value).ok()?;
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    Some(TimeSpec::new(seconds.parse().ok()?, nanos))
 }
 
 fn sort_of(dir: &OwnedFd, name: &OsStr) -> Option<(SFlag, u64)> {

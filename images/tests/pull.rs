@@ -93,7 +93,7 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
 
     for path in [layout.path(), archive.path()] {
         let (_dir, store) = store();
-        let images = load(&store, path, &Quiet).unwrap();
+        let images = load(&store, path, false, &Quiet).unwrap();
         assert_eq!(images[0].reference, "example.com/app:1");
         assert!(images[0].layers[0].join("etc/motd").is_file());
         assert_eq!(store.list().unwrap().len(), 1);
@@ -110,6 +110,60 @@ fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
     assert!(store.list().unwrap().is_empty() && store.find(&reference).unwrap().is_none());
     pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
+}
+
+/// A registry with documents beside the image's own, by digest and by the tag `1`.
+fn serve_documents(built: served::Built, top: String, others: Vec<String>) -> Reference {
+    let others: Vec<_> = others.into_iter().map(|text| (sha256(text.as_bytes()), text)).collect();
+    let manifest = sha256(&built.manifest);
+    served::app(served::listen(move |request| {
+        let asked = request.path.rsplit('/').next().unwrap_or_default();
+        match others.iter().find(|(digest, _)| digest == asked) {
+            _ if request.path.ends_with("/manifests/1") => served::Reply::new("200 OK", top.as_bytes()),
+            Some((_, text)) => served::Reply::new("200 OK", text.as_bytes()),
+            None if asked == manifest => served::Reply::new("200 OK", &built.manifest),
+            None => served::honest(&built, request),
+        }
+    }))
+}
+
+#[test]
+fn indexes_hold_indexes_and_say_nothing_or_odd_things_of_platforms() {
+    let here = Platform::default().to_string();
+    let (os, arch) = here.split_once('/').unwrap();
+    let index = |entries: &[(&str, &str)]| {
+        let entry = |(text, platform): &(&str, &str)| {
+            format!(r#"{{"mediaType":"x","size":1,"digest":"{}"{platform}}}"#, sha256(text.as_bytes()))
+        };
+        let entries: Vec<_> = entries.iter().map(entry).collect();
+        format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","))
+    };
+    let manifest = String::from_utf8(build().manifest).unwrap();
+    let platform = format!(r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#);
+    let foreign = r#","platform":{"os":"plan9","architecture":"mips"}"#;
+    let inner = index(&[("other", foreign), (&manifest, &platform)]);
+    let nested = index(&[("none", r#","platform":{"os":"unknown","architecture":"unknown"}"#), (&inner, "")]);
+    let untold = index(&[(&manifest, r#","platform":{"os":"","architecture":""}"#)]);
+    for (top, others) in [(inner.clone(), vec![]), (nested, vec![inner]), (untold, vec![])] {
+        let (_dir, store) = store();
+        let reference = serve_documents(build(), top.clone(), others);
+        let pulled = pull(&store, &reference, &Options::default(), &Quiet);
+        assert!(pulled.is_ok(), "{top}: {}", pulled.unwrap_err());
+        assert_eq!(pull(&store, &reference, &Options::default(), &Quiet).unwrap().bytes, 0);
+    }
+    let (_dir, store) = store();
+    let refused = |top: String, others| {
+        let reference = serve_documents(build(), top, others);
+        pull(&store, &reference, &Options::default(), &Quiet).unwrap_err().to_string()
+    };
+    let error = refused(index(&[("other", foreign)]), vec![]);
+    assert!(error.ends_with("there is plan9/mips"), "{error}");
+    assert!(refused(index(&[]), vec![]).ends_with("there is no image at all in its index"));
+    let chain = (0..8).fold(vec![index(&[])], |mut all, _| {
+        all.push(index(&[(all.last().unwrap(), "")]));
+        all
+    });
+    assert!(refused(chain.last().unwrap().clone(), chain).contains("without end"));
 }
 
 #[test]

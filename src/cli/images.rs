@@ -7,7 +7,7 @@ use podctl_runtime::IdMappings;
 
 use super::{Error, complain, warn};
 use crate::{
-    engine::{Engine, ImageError, ImageErrorKind, PullOptions},
+    engine::{Engine, ImageError, ImageErrorKind, LoadOptions, PullOptions},
     state::Home,
 };
 
@@ -22,6 +22,9 @@ pub(super) struct PullArgs {
     /// Take the image for another platform, as in `linux/arm64`.
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     platform: Option<String>,
+    /// Let files whose owners have no id here belong to root.
+    #[arg(long)]
+    squash_ids: bool,
 }
 
 #[derive(clap::Args)]
@@ -63,6 +66,9 @@ pub(super) struct LoadArgs {
     /// Show no progress.
     #[arg(short, long)]
     quiet: bool,
+    /// Let files whose owners have no id here belong to root.
+    #[arg(long)]
+    squash_ids: bool,
 }
 
 /// The user's store; without subordinate ids it says what that means for images.
@@ -87,7 +93,8 @@ fn each<T>(all: &[T], mut one: impl FnMut(&T) -> Result<(), ImageError>) -> i32 
 
 pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
     let engine = engine(home)?;
-    let options = PullOptions { platform: args.platform.clone(), progress: !args.quiet };
+    let platform = args.platform.clone();
+    let options = PullOptions { platform, progress: !args.quiet, squash_ids: args.squash_ids };
     Ok(each(&args.images, |image| {
         let image = engine.pull(image, &options)?;
         println!("{}@{}", split(&image).0, image.digest);
@@ -131,14 +138,29 @@ pub(super) fn load(args: &LoadArgs, home: &Home) -> Result<i32, Error> {
     }
     let engine = engine(home)?;
     Ok(each(&paths, |path| {
-        let loaded = engine.load_image(path, !args.quiet)?;
-        loaded.iter().for_each(|image| println!("loaded {}", image.reference));
+        let options = LoadOptions { progress: !args.quiet, squash_ids: args.squash_ids };
+        let loaded = engine.load_image(path, &options)?;
+        // One that the archive gave no name is known by its id.
+        let id = |image: &Image| match image.reference.starts_with("localhost/loaded:") {
+            true => format!(" ({})", image.id),
+            false => String::new(),
+        };
+        loaded.iter().for_each(|image| println!("loaded {}{}", image.reference, id(image)));
         Ok(())
     }))
 }
 
 pub(super) fn list(args: &ListArgs, home: &Home) -> Result<i32, Error> {
-    let images = Engine::over(home).images()?;
+    let engine = Engine::over(home);
+    let images = engine.images()?;
+    for damage in engine.damaged_images()? {
+        let name = damage.image.as_deref().unwrap_or_default();
+        warn(&format!(
+            "image {name} is damaged: {} ({}); `podctl pull {name}` mends it, `podctl doctor --repair` forgets it",
+            damage.what,
+            damage.path.display()
+        ));
+    }
     let wanted: Option<Reference> = args.filter.as_deref().map(str::parse).transpose()?;
     let tagged = args
         .filter

@@ -519,7 +519,7 @@ impl Engine {
         let image = container.image.as_deref().unwrap_or_default();
         let policy =
             container.image_pull_policy.clone().unwrap_or_else(|| default_pull_policy(image).to_owned());
-        Ok(self.have(image, &policy, false)?)
+        Ok(self.have(image, &policy, &Options::default())?)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
-use podctl_images::{AuthFile, Error as StoreError, Image, Options, Platform, Reference, Store};
+use podctl_images::{AuthFile, Error as StoreError, Finding, Image, Options, Platform, Reference, Store};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,17 @@ pub struct PullOptions {
     pub platform: Option<String>,
     /// Show progress on standard error.
     pub progress: bool,
+    /// Files of owners that have no id here belong to root, instead of failing the pull.
+    pub squash_ids: bool,
+}
+
+/// How to load.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// Show progress on standard error.
+    pub progress: bool,
+    /// Files of owners that have no id here belong to root, instead of failing the load.
+    pub squash_ids: bool,
 }
 
 /// Why something about an image could not be done; it may have happened in another process.
@@ -81,13 +92,22 @@ struct Task {
 
 #[derive(Serialize, Deserialize)]
 enum Work {
-    Pull { image: String, platform: Option<String>, secrets: Vec<AuthFile> },
+    Pull { image: String, platform: Option<String>, secrets: Vec<AuthFile>, squash_ids: bool },
     Remove { image: String, force: bool },
-    Load { path: PathBuf },
+    Load { path: PathBuf, squash_ids: bool },
+    Check { repair: bool },
 }
 
-/// The images that were pulled or loaded, or are gone.
-type Answer = Result<Vec<Image>, ImageError>;
+/// What came of it.
+#[derive(Default, Serialize, Deserialize)]
+struct Done {
+    /// The images that were pulled or loaded, or are gone.
+    images: Vec<Image>,
+    /// What was found when the store was looked through.
+    findings: Vec<Finding>,
+}
+
+type Answer = Result<Done, ImageError>;
 
 impl Engine {
     /// Fetches an image, such as `busybox:1.36`; layers that are there already are not fetched again.
@@ -105,8 +125,9 @@ impl Engine {
         options: &PullOptions,
         secrets: Vec<AuthFile>,
     ) -> Result<Image, ImageError> {
-        let work = Work::Pull { image: image.to_owned(), platform: options.platform.clone(), secrets };
-        self.change(work, options.progress)?.pop().ok_or_else(|| other("the pull gave no image"))
+        let PullOptions { platform, progress, squash_ids } = options.clone();
+        let work = Work::Pull { image: image.to_owned(), platform, secrets, squash_ids };
+        self.change(work, progress)?.images.pop().ok_or_else(|| other("the pull gave no image"))
     }
 
     /// The images there are.
@@ -123,7 +144,24 @@ impl Engine {
     /// # Errors
     /// [`ImageError`]; its kind tells an image that is missing and one that a pod uses.
     pub fn remove_image(&self, image: &str, force: bool) -> Result<Vec<Image>, ImageError> {
-        self.change(Work::Remove { image: image.to_owned(), force }, false)
+        Ok(self.change(Work::Remove { image: image.to_owned(), force }, false)?.images)
+    }
+
+    /// The images whose references or layers are damaged, at a glance: they are not there until they are pulled again.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn damaged_images(&self) -> Result<Vec<Finding>, ImageError> {
+        Ok(Store::open(&self.home.images())?.damaged()?)
+    }
+
+    /// Looks through the whole image store, down to what files hold. With `repair` what is damaged is forgotten, so that it is
+    /// pulled on demand, and what no image needs is removed. Gives what was found.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn check_images(&self, repair: bool) -> Result<Vec<Finding>, ImageError> {
+        Ok(self.change(Work::Check { repair }, false)?.findings)
     }
 
     /// Loads the images of a docker-archive, an oci-archive or an OCI layout directory; `-` is standard
@@ -131,11 +169,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`ImageError`].
-    pub fn load_image(&self, path: &Path, progress: bool) -> Result<Vec<Image>, ImageError> {
+    pub fn load_image(&self, path: &Path, options: &LoadOptions) -> Result<Vec<Image>, ImageError> {
         let stream = path == Path::new("-");
         let whole = || path.canonicalize().map_err(|e| other(format!("cannot load {}: {e}", path.display())));
         let path = if stream { path.to_owned() } else { whole()? };
-        self.change(Work::Load { path }, progress)
+        let work = Work::Load { path, squash_ids: options.squash_ids };
+        Ok(self.change(work, options.progress)?.images)
     }
 
     fn change(&self, work: Work, progress: bool) -> Answer {
@@ -177,13 +216,18 @@ fn carry_out(task: &Task) -> Answer {
     let store = Store::open(&task.store)?;
     let progress = if task.progress { LayerBars::new() } else { LayerBars::quiet() };
     match &task.work {
-        Work::Pull { image, platform, secrets } => {
+        Work::Pull { image, platform, secrets, squash_ids } => {
             let platform = platform.as_deref().map(str::parse::<Platform>).transpose()?.unwrap_or_default();
-            let options = Options { platform, secrets: secrets.clone(), ..Options::default() };
+            let (secrets, squash_ids) = (secrets.clone(), *squash_ids);
+            let options = Options { platform, secrets, squash_ids, verify: true, ..Options::default() };
             let pulled = podctl_images::pull(&store, &image.parse()?, &options, &progress)?;
-            Ok(vec![pulled.image])
+            Ok(Done { images: vec![pulled.image], ..Done::default() })
         }
-        Work::Load { path } => Ok(podctl_images::load(&store, path, &progress)?),
+        Work::Load { path, squash_ids } => {
+            let images = podctl_images::load(&store, path, *squash_ids, &progress)?;
+            Ok(Done { images, ..Done::default() })
+        }
+        Work::Check { repair } => Ok(Done { findings: store.look_through(*repair)?, ..Done::default() }),
         Work::Remove { image, force } => remove(&store, image, *force),
     }
 }
@@ -196,8 +240,8 @@ fn remove(store: &Store, text: &str, force: bool) -> Answer {
     }
     let mut gone = Vec::new();
     for reference in references {
-        gone.extend(store.find(&reference)?);
-        store.remove(&reference)?;
+        let removed = store.remove(&reference)?;
+        gone.push(removed.image.unwrap_or_else(|| Image::unreadable(&removed.reference)));
     }
-    Ok(gone)
+    Ok(Done { images: gone, ..Done::default() })
 }

@@ -20,7 +20,7 @@ pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
 pub(crate) use end::{ask, ask_to_stop, gone, reach, request};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
-pub use images::{ImageError, ImageErrorKind, PullOptions};
+pub use images::{ImageError, ImageErrorKind, LoadOptions, PullOptions};
 pub use logs::{LogOptions, Logs};
 pub(crate) use pod::shown;
 pub use pod::{PodHandle, Watch};
@@ -208,7 +208,7 @@ impl Engine {
         warnings.extend(unmet(&pod)?);
         apparmor::load_profile();
         allow_sysctls(&pod, options)?;
-        let objects = self.gather(&pod, from, options.progress)?;
+        let objects = self.gather(&pod, from, options)?;
         let started = start::start(&self.home, pod, objects, options, first);
         let mut started = started.map_err(|e| match e {
             start::Error::Invalid(all) => Error::Manifest(all),
@@ -219,18 +219,19 @@ impl Engine {
     }
 
     /// What the pod refers to; the images of its volumes are pulled where their policy says so.
-    fn gather(&self, pod: &Pod, from: [&Manifest; 2], progress: bool) -> Result<Objects, Error> {
+    fn gather(&self, pod: &Pod, from: [&Manifest; 2], options: &Options) -> Result<Objects, Error> {
         for volume in image_volumes(pod) {
             // One that cannot be had now is asked for again by the pod, whose status then says why.
-            let _ = self.have(&volume.image, &volume.policy, progress);
+            let _ = self.have(&volume.image, &volume.policy, options);
         }
         Ok(gather::gather(&self.home, pod, from)?)
     }
 
-    fn have(&self, image: &str, policy: &str, progress: bool) -> Result<(), ImageError> {
+    fn have(&self, image: &str, policy: &str, options: &Options) -> Result<(), ImageError> {
         let present = Store::open(&self.home.images())?.find(&image.parse()?)?.is_some();
         if policy == "Always" || (policy != "Never" && !present) {
-            self.pull(image, &PullOptions { progress, ..PullOptions::default() }).map(drop)
+            let Options { progress, squash_ids, .. } = *options;
+            self.pull(image, &PullOptions { progress, squash_ids, platform: None }).map(drop)
         } else {
             Ok(())
         }

@@ -30,7 +30,7 @@ impl Engine {
         }
         manifest::check_pod(pod.clone(), Some(from)).map_err(Error::Manifest)?;
         unmet(&pod)?;
-        let objects = self.gather(&pod, from, options.progress)?;
+        let objects = self.gather(&pod, from, options)?;
         self.have_images(&pod, &objects, options.progress)?;
         ports::check(&self.home, &pod, &dir).map_err(StartError::from)?;
         let old = PodHandle::of(&self.home, &dir);

@@ -1,17 +1,19 @@
 //! The puller: the one process of a pod that is in the host's network and fetches its images.
 //!
 //! The supervisor asks over a socket, one JSON message an image; each answer carries the image or
-//! the registry's own words. The puller ends when the supervisor closes its end.
+//! the registry's own words. The puller ends when the supervisor closes its end; one that is killed is followed by
+//! another, which its guard starts.
 
+pub mod guard;
 pub mod layer_bars;
 
 use std::{
     collections::HashMap,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, OnceLock},
 };
 
-use podctl_images::{Options, Progress, Pulled, Reference, Store};
+use podctl_images::{Error as StoreError, Options, Progress, Pulled, Reference, Store};
 
 use self::layer_bars::LayerBars;
 use crate::{
@@ -36,7 +38,7 @@ pub fn quiet() -> i32 {
 }
 
 fn serve(progress: &LayerBars) -> i32 {
-    // SAFETY: this process was started by launch with these descriptors.
+    // SAFETY: this process was started by its guard with these descriptors.
     let (socket, screen) = unsafe { (take_descriptor(SUPERVISOR), take_descriptor(SCREEN)) };
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
@@ -50,8 +52,10 @@ fn serve(progress: &LayerBars) -> i32 {
         loop {
             let request = match wire::receive::<PullRequest>(&socket) {
                 Ok(Some((request, _))) => request,
-                Ok(None) => return 0,
-                Err(_) => return 1,
+                // The pod has ended, or has all of its images. A registry that stalls is not waited for: what was under way
+                // is nobody's any more, and the next pull clears it away.
+                Ok(None) => std::process::exit(0),
+                Err(_) => std::process::exit(1),
             };
             let (socket, fetches) = (socket.as_fd(), &fetches);
             if !request.alone {
@@ -70,7 +74,11 @@ fn serve(progress: &LayerBars) -> i32 {
 
 /// Fetches under way, by image and policy.
 #[derive(Default)]
-struct Fetches(Mutex<HashMap<(String, String), Fetch>>);
+struct Fetches {
+    under_way: Mutex<HashMap<(String, String), Fetch>>,
+    /// Of what was answered: until this process ends, by when the supervisor has leases of its own.
+    leases: Mutex<Vec<OwnedFd>>,
+}
 
 /// One fetch, whose outcome all that wait for it see.
 type Fetch = Arc<OnceLock<PullOutcome>>;
@@ -79,25 +87,41 @@ impl Fetches {
     /// Containers that want the same image at the same time share one fetch; a later one is made anew.
     fn shared(&self, request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
         let key = (request.image.clone(), request.policy.clone());
-        let under_way = || self.0.lock().expect("never poisoned: nothing under it panics");
+        let under_way = || self.under_way.lock().expect("never poisoned: nothing under it panics");
         let fetching = under_way().entry(key.clone()).or_default().clone();
-        let outcome = fetching.get_or_init(|| fetch(request, progress)).clone();
+        let outcome = fetching.get_or_init(|| self.fetch_and_hold(request, progress)).clone();
         under_way().remove(&key);
         outcome
     }
+
+    /// Fetches the image and takes a lease on it; one that is removed in between is fetched again.
+    fn fetch_and_hold(&self, request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
+        let store = match Store::open(&request.store) {
+            Ok(store) => store,
+            Err(e) => return PullOutcome::Failed(e.to_string()),
+        };
+        loop {
+            let outcome = fetch(&store, request, progress);
+            let (PullOutcome::Present(image) | PullOutcome::Pulled { image, .. }) = &outcome else {
+                return outcome;
+            };
+            match store.lease(image) {
+                Ok(lease) => self.leases.lock().expect("never poisoned: nothing under it panics").push(lease),
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(e) => return PullOutcome::Failed(e.to_string()),
+            }
+            return outcome;
+        }
+    }
 }
 
-fn fetch(request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
+fn fetch(store: &Store, request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
     let reference: Reference = match request.image.parse() {
         Ok(reference) => reference,
         Err(e) => return PullOutcome::InvalidName(format!("{e}")),
     };
-    let store = match Store::open(&request.store) {
-        Ok(store) => store,
-        Err(e) => return PullOutcome::Failed(e.to_string()),
-    };
     if request.policy != "Always" {
-        match store.find(&reference) {
+        match store.find_verified(&reference) {
             Ok(Some(image)) => return PullOutcome::Present(Box::new(image)),
             Ok(None) if request.policy == "Never" => {
                 return PullOutcome::NeverPull(format!(
@@ -109,8 +133,9 @@ fn fetch(request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
             Err(e) => return PullOutcome::Failed(e.to_string()),
         }
     }
-    let options = Options { secrets: request.secrets.clone(), ..Options::default() };
-    match podctl_images::pull(&store, &reference, &options, progress) {
+    let (secrets, squash_ids) = (request.secrets.clone(), request.squash_ids);
+    let options = Options { secrets, squash_ids, ..Options::default() };
+    match podctl_images::pull(store, &reference, &options, progress) {
         Ok(Pulled { image, bytes, took }) => PullOutcome::Pulled { image: Box::new(image), took, bytes },
         Err(e) => PullOutcome::Failed(e.to_string()),
     }

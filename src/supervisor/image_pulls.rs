@@ -9,6 +9,9 @@ use crate::{
     wire::{self, PullAnswer, PullOutcome, PullRequest, read_pull_secrets},
 };
 
+/// Number of pullers that may be killed over one image before its pull has failed.
+const MOST_KILLS: u32 = 2;
+
 impl Supervisor {
     pub(super) fn pull(&mut self, container: &str) {
         if let Some((volume, image, policy)) = self.missing_volume_image(container) {
@@ -48,6 +51,7 @@ impl Supervisor {
             store: self.home.images(),
             alone: self.images.is_empty(),
             secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
+            squash_ids: self.squash_ids,
         };
         let sent = match &self.puller {
             Some(puller) => wire::send(puller, &request, &[]).is_ok(),
@@ -63,16 +67,22 @@ impl Supervisor {
                 reason: ImageFailure::Pull,
                 message,
             });
+        } else {
+            self.pulling.push((request, 0));
         }
     }
 
     pub(super) fn hear_puller(&mut self) {
         let Some(socket) = &self.puller else { return };
         let event = match wire::receive::<PullAnswer>(socket) {
-            Ok(Some((answer, _))) => match self.volume_pulls.remove(&answer.container) {
-                Some(volume) => return self.volume_image_pulled(&volume, answer),
-                None => self.pulled(answer),
-            },
+            Ok(Some((PullAnswer { outcome: PullOutcome::Killed, .. }, _))) => return self.puller_killed(),
+            Ok(Some((answer, _))) => {
+                self.pulling.retain(|(request, _)| request.container != answer.container);
+                match self.volume_pulls.remove(&answer.container) {
+                    Some(volume) => return self.volume_image_pulled(&volume, answer),
+                    None => self.pulled(answer),
+                }
+            }
             Ok(None) | Err(_) => {
                 self.poll.forget(socket);
                 self.puller = None;
@@ -88,6 +98,23 @@ impl Supervisor {
         }
     }
 
+    /// Asks the next puller for what the killed one was at; after some kills a pull has failed, and is tried again later.
+    fn puller_killed(&mut self) {
+        for (request, kills) in std::mem::take(&mut self.pulling) {
+            let puller = self.puller.as_ref().filter(|_| kills < MOST_KILLS);
+            if puller.is_some_and(|puller| wire::send(puller, &request, &[]).is_ok()) {
+                self.pulling.push((request, kills + 1));
+                continue;
+            }
+            self.volume_pulls.remove(&request.container);
+            self.pending.push_back(Event::ImageFailed {
+                container: request.container,
+                reason: ImageFailure::Pull,
+                message: "the process that pulls images was killed; is the machine out of memory?".into(),
+            });
+        }
+    }
+
     /// Shows the image in its volume, and goes on with the container that has waited for it; or says of that one why not.
     fn volume_image_pulled(&mut self, volume: &str, answer: PullAnswer) {
         let container = answer.container.clone();
@@ -96,6 +123,8 @@ impl Supervisor {
             PullOutcome::Failed(words) => Err((ImageFailure::Pull, words)),
             PullOutcome::NeverPull(words) => Err((ImageFailure::NeverPull, words)),
             PullOutcome::InvalidName(words) => Err((ImageFailure::InvalidName, words)),
+            // Said of no container, and heard before.
+            PullOutcome::Killed => Err((ImageFailure::Pull, "its puller was killed".to_owned())),
         };
         let leased = image.and_then(|image| match self.store.lease(&image) {
             Ok(lease) => Ok((image, lease)),
@@ -140,6 +169,8 @@ impl Supervisor {
             PullOutcome::Failed(words) => return failed(ImageFailure::Pull, words),
             PullOutcome::NeverPull(words) => return failed(ImageFailure::NeverPull, words),
             PullOutcome::InvalidName(words) => return failed(ImageFailure::InvalidName, words),
+            // Said of no container, and heard before.
+            PullOutcome::Killed => return failed(ImageFailure::Pull, "its puller was killed".to_owned()),
         };
         self.image_ready(&container, image, pulled)
     }

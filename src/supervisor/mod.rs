@@ -75,7 +75,7 @@ use crate::{
     },
     sandbox::Sandbox,
     state::{Home, PodDir},
-    wire::{self, Ready, Reply, Request},
+    wire::{self, PullRequest, Ready, Reply, Request},
 };
 
 /// Whose steps these are when a start is traced.
@@ -123,6 +123,9 @@ struct Supervisor {
     /// Shared locks on the images in use.
     leases: Vec<OwnedFd>,
     puller: Option<OwnedFd>,
+    /// What the puller was asked for, each with the number of pullers that were killed meanwhile.
+    pulling: Vec<(PullRequest, u32)>,
+    squash_ids: bool,
     quotas: eviction::Quotas,
     cgroups: Option<pod_cgroup::PodCgroup>,
     live: HashMap<Run, Live>,

@@ -102,7 +102,9 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let recorder = Recorder::new(&launch.pod, dir.clone());
     let trace = Trace::new(&dir);
     let store = Store::open(&home.images())?;
-    let leases = sandbox.objects.images.values().map(|image| store.lease(image));
+    // The client holds these images until it hears that all is ready.
+    let used = sandbox.objects.images.values().chain(launch.images.values());
+    let leases = used.map(|image| store.lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
     let ready = Event::SandboxReady { host_ips, pod_ips };
@@ -127,6 +129,8 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         leases,
         quotas,
         puller,
+        pulling: Vec::new(),
+        squash_ids: launch.options.squash_ids,
         cgroups,
         live: HashMap::new(),
         making: HashMap::new(),

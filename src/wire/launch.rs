@@ -67,6 +67,9 @@ pub struct Options {
     /// sysctls beyond the safe ones that pods may set; one that ends with `*` stands for all that begin so.
     #[serde(default)]
     pub allowed_unsafe_sysctls: Vec<String>,
+    /// Files of images whose owners have no id here belong to root.
+    #[serde(default)]
+    pub squash_ids: bool,
     /// Pulls show their progress on standard error.
     #[serde(default)]
     pub progress: bool,
@@ -84,6 +87,7 @@ impl Default for Options {
             network: true,
             publish_all: false,
             allowed_unsafe_sysctls: Vec::new(),
+            squash_ids: false,
             progress: false,
         }
     }

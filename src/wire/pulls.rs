@@ -18,6 +18,8 @@ pub struct PullRequest {
     pub alone: bool,
     /// What the pod's imagePullSecrets hold.
     pub secrets: Vec<AuthFile>,
+    /// Files of owners that have no id here belong to root.
+    pub squash_ids: bool,
 }
 
 /// What the puller answers.
@@ -31,8 +33,14 @@ pub struct PullAnswer {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PullOutcome {
     Present(Box<Image>),
-    Pulled { image: Box<Image>, took: Duration, bytes: u64 },
+    Pulled {
+        image: Box<Image>,
+        took: Duration,
+        bytes: u64,
+    },
     Failed(String),
     NeverPull(String),
     InvalidName(String),
+    /// The puller was killed, with all that was under way; another one answers from now on. Said by its guard, of no container.
+    Killed,
 }

@@ -6,6 +6,7 @@ mod common;
 mod environment;
 mod eviction;
 mod identity;
+mod images;
 mod mounts;
 mod network;
 mod resources;

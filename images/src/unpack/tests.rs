@@ -42,12 +42,13 @@ impl Archive {
     }
 
     /// Unpacks in `outer/root`; `outer/secret` is what must stay out of reach.
-    fn unpack(self) -> (tempfile::TempDir, PathBuf, Result<(), UnpackError>) {
+    fn unpack(self) -> (tempfile::TempDir, PathBuf, Result<Unpacked, UnpackError>) {
         let outer = tempfile::tempdir().unwrap();
         fs::write(outer.path().join("secret"), "secret").unwrap();
         let root = outer.path().join("root");
         fs::create_dir(&root).unwrap();
-        let result = unpack(&*self.0.into_inner().unwrap(), &root, 1 << 20);
+        let limits = Limits { bytes: 1 << 20, squash_ids: false };
+        let result = unpack(&*self.0.into_inner().unwrap(), &root, limits);
         (outer, root, result)
     }
 }
@@ -131,12 +132,72 @@ fn headers_cannot_fill_the_memory() {
     assert_eq!(fs::read_dir(root).unwrap().count(), 0);
 }
 
+fn pax(key: &str, value: &str) -> String {
+    let length = key.len() + value.len() + 3;
+    let digits = (length + 2).to_string().len();
+    format!("{} {key}={value}\n", length + digits)
+}
+
 #[test]
-fn a_sparse_file_that_would_come_out_wrong_is_refused() {
-    let (_outer, root, result) =
-        Archive::new().add(EntryType::XHeader, "pax", "", "22 GNU.sparse.major=1\n").file("f", "x").unpack();
-    assert!(format!("{:?}", result.unwrap_err()).contains("sparse"));
-    assert!(!root.join("f").exists());
+fn sparse_files_come_out_as_they_were_in_every_form() {
+    let one_zero = pax("GNU.sparse.major", "1")
+        + &pax("GNU.sparse.minor", "0")
+        + &pax("GNU.sparse.name", "f")
+        + &pax("GNU.sparse.realsize", "100000");
+    let mut data = "2\n5000\n3\n9000\n4\n".to_owned();
+    data.extend(std::iter::repeat_n('\0', 512 - data.len()));
+    let zero_one = pax("GNU.sparse.size", "100000")
+        + &pax("GNU.sparse.numblocks", "2")
+        + &pax("GNU.sparse.name", "f")
+        + &pax("GNU.sparse.map", "5000,3,9000,4");
+    let zero_zero = pax("GNU.sparse.size", "100000")
+        + &[("5000", "3"), ("9000", "4")]
+            .map(|(offset, length)| pax("GNU.sparse.offset", offset) + &pax("GNU.sparse.numbytes", length))
+            .concat();
+    for (headers, content, name) in [
+        (&one_zero, data + "abcdefg", "GNUSparseFile.1/f"),
+        (&zero_one, "abcdefg".to_owned(), "GNUSparseFile.1/f"),
+        (&zero_zero, "abcdefg".to_owned(), "f"),
+    ] {
+        let archive = Archive::new().add(EntryType::XHeader, "pax", "", headers);
+        let (_outer, root, result) = archive.file(name, &content).file("after", "x").unpack();
+        result.unwrap();
+        let file = fs::read(root.join("f")).unwrap();
+        assert_eq!((file.len(), &file[5000..5003], &file[9000..9004]), (100_000, &b"abc"[..], &b"defg"[..]));
+        assert_eq!(file.iter().filter(|byte| **byte != 0).count(), 7);
+        assert!(root.join("after").exists() && !root.join("GNUSparseFile.1").exists());
+    }
+}
+
+#[test]
+fn a_sparse_file_whose_map_is_wrong_is_refused() {
+    for map in ["5000,3,4000,4", "5000", "x,1", "18446744073709551615,9", "0,100", "999990,7"] {
+        let headers = pax("GNU.sparse.size", "100000") + &pax("GNU.sparse.map", map);
+        let archive = Archive::new().add(EntryType::XHeader, "pax", "", &headers);
+        let (_outer, _root, result) = archive.file("f", "abcdefg").unpack();
+        assert!(format!("{:?}", result.err().unwrap()).contains("sparse"), "{map}");
+    }
+}
+
+#[test]
+fn owners_that_are_not_mapped_become_root_where_that_is_wanted() {
+    let archive = || {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        header.set_mode(0o640);
+        header.set_uid(1 << 33);
+        header.set_gid(8);
+        tar.append_data(&mut header, "f", std::io::empty()).unwrap();
+        tar.into_inner().unwrap()
+    };
+    let root = tempfile::tempdir().unwrap();
+    let limits = |squash_ids| Limits { bytes: 1 << 20, squash_ids };
+    let error = unpack(&*archive(), root.path(), limits(false)).err().unwrap().to_string();
+    assert!(error.contains("--squash-ids") && error.contains("8589934592"), "{error}");
+    unpack(&*archive(), root.path(), limits(true)).unwrap();
+    let file = fs::metadata(root.path().join("f")).unwrap();
+    assert_eq!((file.uid(), file.gid(), file.mode() & 0o777), (0, 0, 0o640));
 }
 
 #[test]
@@ -148,11 +209,6 @@ fn more_than_the_limit_is_refused_before_it_is_written() {
 
 #[test]
 fn overlayfs_marks_in_an_archive_are_not_overlayfs_marks() {
-    let pax = |key: &str, value: &str| {
-        let length = key.len() + value.len() + 3;
-        let digits = (length + 2).to_string().len();
-        format!("{} {key}={value}\n", length + digits)
-    };
     let marks = pax("SCHILY.xattr.user.overlay.opaque", "y")
         + &pax("SCHILY.xattr.user.overlay.redirect", "/etc")
         + &pax("SCHILY.xattr.trusted.overlay.metacopy", "")

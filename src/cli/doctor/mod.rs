@@ -7,8 +7,10 @@ mod tests;
 
 use serde::Serialize;
 
+use podctl_images::Finding;
+
 use super::Error;
-use crate::state::Home;
+use crate::{engine::Engine, state::Home};
 
 pub(crate) use facts::{try_namespaces, try_overlay};
 
@@ -17,6 +19,9 @@ pub(super) struct Args {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
+    /// First look through the image store: forget what is damaged, so that it is pulled again on demand, and remove what no image needs.
+    #[arg(long)]
+    repair: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -49,12 +54,29 @@ struct Check {
 
 /// The exit code is 1 when something is broken.
 pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
+    if args.repair {
+        repair(home)?;
+    }
     let checks = judge::checks(&facts::gather(home));
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&checks).expect("plain data")),
         Output::Text => super::print_styled(&text(&checks)),
     }
     Ok(i32::from(checks.iter().any(|check| check.state == State::Broken)))
+}
+
+/// Mends the image store, and says on standard error what was wrong with it.
+fn repair(home: &Home) -> Result<(), Error> {
+    let findings = Engine::over(home).check_images(true)?;
+    for Finding { path, image, what, mended } in &findings {
+        let image = image.as_deref().map(|image| format!("image {image}: ")).unwrap_or_default();
+        let done = if *mended { "removed" } else { "left as it is" };
+        anstream::eprintln!("{done}: {image}{what} ({})", path.display());
+    }
+    if findings.is_empty() {
+        anstream::eprintln!("the image store is as it should be");
+    }
+    Ok(())
 }
 
 fn text(checks: &[Check]) -> String {

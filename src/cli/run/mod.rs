@@ -105,6 +105,9 @@ pub(super) struct Args {
     /// Publish every containerPort on a free port of this machine.
     #[arg(short = 'P', long)]
     publish_all: bool,
+    /// Let files of images whose owners have no id here belong to root, instead of failing the pull.
+    #[arg(long)]
+    squash_ids: bool,
     /// Print each step of the start with its microseconds on standard error.
     #[arg(long)]
     trace_start: bool,

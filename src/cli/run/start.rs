@@ -71,6 +71,7 @@ pub(in super::super) fn start(
         network: args.network != Network::None,
         publish_all: args.publish_all,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
+        squash_ids: args.squash_ids,
         progress: true,
     };
     let container = pod.default_container().map(str::to_owned);

@@ -127,6 +127,8 @@ fn read_user_ids() -> Result<(Option<IdMappings>, Option<String>), Error> {
 struct PresentImages {
     /// By container.
     by_container: BTreeMap<String, Image>,
+    /// Until the supervisor has leases of its own, nobody removes them.
+    leases: Vec<OwnedFd>,
     /// No image is missing, of a container or of a volume.
     all: bool,
 }
@@ -134,28 +136,33 @@ struct PresentImages {
 /// Looks the pod's images up in the store.
 fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
     let store = Store::open(&home.images())?;
-    let mut images = PresentImages { by_container: BTreeMap::new(), all: true };
+    store.check_place()?;
+    let mut images = PresentImages { by_container: BTreeMap::new(), leases: Vec::new(), all: true };
     for container in pod.containers() {
-        let found = match container.pull_policy() {
-            "Always" => None,
-            _ => container
-                .image
-                .as_deref()
-                .unwrap_or("")
-                .parse::<Reference>()
-                .ok()
-                .map(|r| store.find(&r))
-                .transpose()?
-                .flatten(),
+        let wanted = container.image.as_deref().unwrap_or("").parse::<Reference>().ok();
+        let found = match wanted.filter(|_| container.pull_policy() != "Always") {
+            Some(reference) => find_and_hold(&store, &reference)?,
+            None => None,
         };
         match found {
-            Some(image) => {
+            Some((image, lease)) => {
                 images.by_container.insert(container.name.clone(), image);
+                images.leases.push(lease);
             }
             None => images.all = false,
         }
     }
     Ok(images)
+}
+
+/// The image and a lease on it; none when it is not there, or is removed at this moment.
+fn find_and_hold(store: &Store, reference: &Reference) -> Result<Option<(Image, OwnedFd)>, Error> {
+    let Some(image) = store.find(reference)? else { return Ok(None) };
+    match store.lease(&image) {
+        Ok(lease) => Ok(Some((image, lease))),
+        Err(podctl_images::Error::NotFound { .. }) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// What the pod has of the user's network.
@@ -334,7 +341,7 @@ fn start_supervisor(
     Ok(start_role(&role)?)
 }
 
-/// Starts the puller, which stays in the host's network, in a user namespace with the same ids.
+/// Starts the puller's guard and so the puller, which stay in the host's network, in a user namespace with the same ids.
 fn start_puller(
     namespaces: &Namespaces<'_>,
     ids: Option<&IdMappings>,
@@ -350,7 +357,7 @@ fn start_puller(
         (sockets.puller.1.as_fd(), descriptors::puller::SUPERVISOR),
         (sockets.screen.0.as_fd(), descriptors::puller::SCREEN),
     ];
-    let name = if progress { "pull-agent" } else { "pull-quietly" };
+    let name = if progress { "images-guard" } else { "images-guard-quiet" };
     let join = namespaces.join.as_slice();
     Ok(start_role(&Role { name, namespaces: new, mappings: ids, join, fds: &fds })?)
 }

@@ -1,0 +1,57 @@
+//! The puller's guard: a small process beside it that starts another when it is killed, by the kernel for want of memory
+//! say. A supervisor could not, being in the pod's network.
+//!
+//! Both have the supervisor's socket; the guard only writes to it, that a puller was killed.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{MsgFlags, recv},
+};
+use podctl_runtime::ExitStatus;
+
+use crate::{
+    process::{
+        Role,
+        descriptors::{
+            puller::{SCREEN, SUPERVISOR},
+            take_descriptor,
+        },
+        detach_from_terminal, start_role,
+    },
+    wire::{self, PullAnswer, PullOutcome},
+};
+
+/// The guard's life, of a puller that shows its progress.
+pub fn main() -> i32 {
+    keep("pull-agent")
+}
+
+/// The same, of one that shows nothing.
+pub fn quiet() -> i32 {
+    keep("pull-quietly")
+}
+
+fn keep(name: &str) -> i32 {
+    // SAFETY: this process was started by launch with these descriptors.
+    let (socket, screen) = unsafe { (take_descriptor(SUPERVISOR), take_descriptor(SCREEN)) };
+    let _ = nix::unistd::setsid();
+    let fds = [(socket.as_fd(), SUPERVISOR), (screen.as_fd(), SCREEN)];
+    loop {
+        let Ok(puller) = start_role(&Role { fds: &fds, ..Role::named(name) }) else { return 1 };
+        // Only the first one shows its progress: by then the client may be gone, and its terminal is not to be kept.
+        detach_from_terminal();
+        if let Ok(ExitStatus::Code(code)) = puller.wait() {
+            return code;
+        }
+        let killed = PullAnswer { container: String::new(), outcome: PullOutcome::Killed };
+        // The next one is started when there is something to do: a request, or the end, which takes no puller.
+        let told = wire::send(&socket, &killed, &[]);
+        let waited = poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+        if told.is_err() || waited.is_err() || recv(socket.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK) == Ok(0)
+        {
+            return 0;
+        }
+    }
+}
