@@ -55,8 +55,9 @@ mod view;
 mod wire;
 
 pub use engine::{
-    Engine, Error, Exec, ImageError, ImageErrorKind, LoadOptions, LogOptions, Logs, Output, PodHandle,
-    PullOptions, StartError, Streams, Watch,
+    Applied, DeleteOptions, Deletion, Engine, Error, ErrorKind, Exec, ImageError, ImageErrorKind,
+    ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion, PodHandle,
+    Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};

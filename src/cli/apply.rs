@@ -5,15 +5,11 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::{
-    Error, Namespace,
-    objects::{self, Kind},
-    run, services, warn,
-};
+use super::{Error, Namespace, objects, run, services};
 use crate::{
-    engine::refresh,
+    engine::{self, Applied, Engine},
     manifest::Manifest,
-    pod::ObjectName,
+    pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness},
 };
 
@@ -40,29 +36,26 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh:
     }
     let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
     for map in &manifest.config_maps {
-        keep(home, &own(&map.metadata)?, map.clone(), Kind::ConfigMap, fresh, |known| {
-            known.data == map.data && known.binary_data == map.binary_data
-        })?;
+        keep(home, &own(&map.metadata)?, map.clone(), ObjectKind::ConfigMap, fresh)?;
     }
     for secret in &manifest.secrets {
-        keep::<Secret>(home, &own(&secret.metadata)?, secret.clone(), Kind::Secret, fresh, |known| {
-            known.data == secret.data && known.type_ == secret.type_
-        })?;
+        keep(home, &own(&secret.metadata)?, secret.clone(), ObjectKind::Secret, fresh)?;
     }
     for claim in &manifest.claims {
         let name = &ObjectName::of_object(&claim.metadata)?;
         let volume = home.volume(&own(&claim.metadata)?, name);
-        match volume.claim()? {
-            Some(_) if fresh => return Err(exists(Kind::Claim, name)),
-            Some(known) if known.spec == claim.spec => {
-                println!("persistentvolumeclaim/{name} unchanged");
+        let applied = match volume.claim()? {
+            Some(_) if fresh => return Err(exists(ObjectKind::PersistentVolumeClaim, name)),
+            Some(known) if known.spec == claim.spec && known.metadata.labels == claim.metadata.labels => {
+                Applied::Unchanged
             }
-            known => {
-                volume.make(claim)?;
-                let word = if known.is_some() { "configured" } else { "created" };
-                println!("persistentvolumeclaim/{name} {word}");
-            }
+            Some(_) => Applied::Configured,
+            None => Applied::Created,
+        };
+        if applied != Applied::Unchanged {
+            volume.make(claim)?;
         }
+        tell(ObjectKind::PersistentVolumeClaim, name, applied);
     }
     // What has just been kept is what the pods use: so they follow when it is applied anew.
     let kept = objects::stored(home, &[])?;
@@ -74,69 +67,66 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh:
     Ok(0)
 }
 
+/// Keeps an object; one that is there already is changed, or an error where it is to be `fresh`.
 pub(super) fn keep<T: Kept>(
     home: &Home,
     namespace: &Namespace,
     object: T,
-    kind: Kind,
+    kind: ObjectKind,
     fresh: bool,
-    same: impl Fn(&T) -> bool,
 ) -> Result<(), Error> {
     let name = ObjectName::of_object(object.metadata())?;
-    let known = home.object::<T>(namespace, &name)?;
-    let word = match &known {
-        Some(_) if fresh => return Err(exists(kind, &name)),
-        Some(known) if same(known) && known.metadata().labels == object.metadata().labels => "unchanged",
-        Some(known) if immutable(known) && !same(known) => {
-            let word = objects::singular(kind);
-            return Err(Error::Said(format!(
-                "{word} \"{name}\" is immutable: its data cannot be changed; delete it first, or give the new one another name"
-            )));
-        }
-        Some(_) => "configured",
-        None => "created",
-    };
-    if word != "unchanged" {
-        home.keep(namespace, object)?;
-        if let Some(kept) = home.object::<T>(namespace, &name)? {
-            refresh::tell_pods(home, namespace, kept);
-        }
+    if fresh && home.object::<T>(namespace, &name)?.is_some() {
+        return Err(exists(kind, &name));
     }
-    println!("{}/{name} {word}", objects::singular(kind));
+    tell(kind, &name, Engine::over(home).apply_object(kind, namespace, object)?);
     Ok(())
 }
 
-fn immutable(object: &impl serde::Serialize) -> bool {
-    serde_json::to_value(object).is_ok_and(|object| object["immutable"] == true)
+/// Says what became of an object.
+pub(super) fn tell(kind: ObjectKind, name: &str, applied: Applied) {
+    let word = match applied {
+        Applied::Created => "created",
+        Applied::Configured => "configured",
+        Applied::Unchanged => "unchanged",
+    };
+    println!("{}/{name} {word}", kind.singular());
 }
 
-pub(super) fn exists(kind: Kind, name: &str) -> Error {
-    Error::Said(format!("{}s \"{name}\" already exists", objects::singular(kind)))
+/// The error that there is an object of that name already.
+pub(super) fn exists(kind: ObjectKind, name: &str) -> Error {
+    engine::Error::ObjectExists { kind, name: name.to_owned() }.into()
 }
 
+/// Starts a pod, or makes a living one what the file says, as far as a living pod lets that happen.
 fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
     let dir = home.place_of(pod)?;
-    let name = &dir.name;
-    if dir.liveness() == Liveness::Alive {
-        if fresh {
-            return Err(Error::Said(format!("pods \"{name}\" already exists")));
-        }
-        if dir.read()?.spec != pod.spec {
-            warn(&format!("pod {name:?} runs with another spec; `podctl run -d --replace` starts it anew"));
-        }
-        println!("pod/{name} unchanged");
+    if dir.liveness() != Liveness::Alive {
+        run::start(&run::Args::detached(), home, pod.clone(), from)?;
+        println!("pod/{} created", dir.name);
         return Ok(());
     }
-    run::start(&run::Args::detached(), home, pod.clone(), from)?;
-    println!("pod/{name} created");
+    if fresh {
+        return Err(exists(ObjectKind::Pod, &dir.name));
+    }
+    let known = dir.read()?;
+    let same = known.metadata.labels == pod.metadata.labels
+        && known.metadata.annotations == pod.metadata.annotations
+        && known.spec.as_ref().and_then(|s| s.active_deadline_seconds)
+            == pod.spec.as_ref().and_then(|s| s.active_deadline_seconds)
+        && crate::lifecycle::check_pod_update(&known, pod).is_ok();
+    if !same {
+        Engine::over(home).pod(&dir.namespace, &dir.name)?.update(pod)?;
+    }
+    tell(ObjectKind::Pod, &dir.name, if same { Applied::Unchanged } else { Applied::Configured });
     Ok(())
 }
 
 /// Kept for `create`: a ConfigMap or a Secret that is new.
 pub(super) fn keep_new(home: &Home, namespace: &Namespace, object: New) -> Result<(), Error> {
     match object {
-        New::ConfigMap(map) => keep(home, namespace, map, Kind::ConfigMap, true, |_| false),
-        New::Secret(secret) => keep(home, namespace, secret, Kind::Secret, true, |_| false),
+        New::ConfigMap(map) => keep(home, namespace, map, ObjectKind::ConfigMap, true),
+        New::Secret(secret) => keep(home, namespace, secret, ObjectKind::Secret, true),
     }
 }
 

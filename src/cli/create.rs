@@ -11,10 +11,9 @@ use k8s_openapi::{
 use super::{
     Error, Namespace,
     apply::{self, New},
-    io,
-    objects::{self, Kind},
+    io, objects,
 };
-use crate::state::Home;
+use crate::{pod::ObjectKind, state::Home};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
@@ -87,7 +86,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 binary_data: some(binary),
                 immutable: None,
             };
-            made(home, namespace, from, Kind::ConfigMap, New::ConfigMap(map))
+            made(home, namespace, from, ObjectKind::ConfigMap, New::ConfigMap(map))
         }
         Some(What::Secret(Secrets::Generic { from, type_ })) => {
             let data = data(from)?.into_iter().map(|(key, bytes)| (key, ByteString(bytes))).collect();
@@ -97,7 +96,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 type_: Some(type_.clone()),
                 ..Secret::default()
             };
-            made(home, namespace, from, Kind::Secret, New::Secret(secret))
+            made(home, namespace, from, ObjectKind::Secret, New::Secret(secret))
         }
     }?;
     Ok(0)
@@ -108,13 +107,13 @@ fn named(name: &str) -> ObjectMeta {
 }
 
 /// Checks the object as if it had come from a file; then keeps or prints it.
-fn made(home: &Home, namespace: &Namespace, from: &From, kind: Kind, object: New) -> Result<(), Error> {
+fn made(home: &Home, namespace: &Namespace, from: &From, kind: ObjectKind, object: New) -> Result<(), Error> {
     let value = match &object {
         New::ConfigMap(map) => serde_json::to_value(map),
         New::Secret(secret) => serde_json::to_value(secret),
     }
     .map_err(|e| Error::Said(e.to_string()))?;
-    let word = objects::singular(kind);
+    let word = kind.singular();
     objects::check(format!("{word} {:?}", from.name), &value)?;
     match from.dry_run.as_deref() {
         None | Some("none") => apply::keep_new(home, namespace, object)?,

@@ -1,17 +1,19 @@
-//! `podctl delete`: ends pods and forgets them.
+//! `podctl delete`: ends pods and forgets them; deletes kept objects.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    Error, Namespace, objects,
-    run::{self, seconds},
+    Error, Namespace,
+    run::seconds,
+    selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
     wait::duration,
-    which::{Told, not_found},
+    which::Told,
 };
 pub(super) use crate::engine::ask;
 use crate::{
-    engine::{gone, request},
-    state::{Home, Liveness, PodDir},
+    engine::{DeleteOptions, Deletion, Engine, ErrorKind, gone, request},
+    pod::ObjectKind,
+    state::{Home, PodDir},
 };
 
 #[derive(clap::Args)]
@@ -64,83 +66,107 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if let Some((kind, names)) = objects::asked(&args.pods.which.names) {
-        if args.dry_run != "none" {
-            return Err(Error::Said("--dry-run is for pods; other objects would be deleted".into()));
-        }
-        return objects::delete(
-            home,
-            namespace,
-            kind,
-            &names,
-            (args.pods.all, args.pods.which.selector.as_deref()),
-            args.ignore_not_found,
-        );
-    }
-    let grace = args.grace()?;
-    let mut failed = false;
-    let mut missing = |name: &str| {
-        if !args.ignore_not_found {
-            super::complain(&not_found(name));
-            failed = true;
-        }
+    let engine = Engine::over(home);
+    let options = DeleteOptions {
+        grace_period: args.grace()?,
+        dry_run: args.dry_run != "none",
+        ..DeleteOptions::default()
     };
-    let mut dirs = Vec::new();
-    let selected = args.pods.which.selector.is_some() || args.pods.which.field_selector.is_some();
-    if args.pods.which.names_pods() && !selected {
-        // A pod whose file is damaged can be named, if not read.
-        dirs = args.pods.which.named(home, namespace)?;
-    } else if args.pods.all && !selected {
-        let all = home.pods()?.into_iter();
-        dirs.extend(all.filter(|d| args.pods.which.all_namespaces || d.namespace == *namespace));
-    } else if selected {
-        dirs.extend(args.pods.which.choose(home, namespace)?.found.into_iter().map(|f| f.dir));
-    } else {
-        let what = "resource(s) were provided, but no name was specified; name pods, or use -f, -l or --all";
-        return Err(Error::Said(what.into()));
-    }
-    let named = run::names(&args.pods.which.filename, namespace)?;
-    let forgotten = objects::forget(home, &named, args.dry_run != "none")?;
-    if dirs.is_empty() && forgotten == 0 {
+    // Everything is understood, and every selector resolved, before the first object is touched.
+    let targets = args.targets(&engine, home, namespace)?;
+    if targets.is_empty() {
         println!("No resources found");
     }
-    // All are asked before one is waited for: they end side by side.
-    let mut asked = Vec::new();
-    for dir in dirs {
-        if dir.liveness() == Liveness::Absent {
-            if !args.pods.all {
-                missing(&dir.name);
-            }
+    let mut failed = false;
+    // All pods are asked before one is waited for: they end side by side.
+    let mut ending = Vec::new();
+    for target in targets {
+        let Target { kind, namespace, name } = &target;
+        if *kind == ObjectKind::PersistentVolumeClaim && !args.pods.which.filename.is_empty() {
+            // What is in its volume is not in the file.
+            eprintln!(
+                "persistentvolumeclaim \"{name}\" kept with its data; `podctl delete pvc {name}` deletes both"
+            );
             continue;
         }
-        let dry = match args.dry_run.as_str() {
-            "none" => "",
-            "server" => " (server dry run)",
-            _ => " (dry run)",
-        };
-        if dry.is_empty() {
-            let socket = request(home, &dir, grace)?;
-            asked.push((dir.clone(), socket));
-        }
-        let how = if args.force { "force deleted" } else { "deleted" };
-        match &args.output {
-            Some(_) => println!("pod/{}", dir.name),
-            None => println!("pod \"{}\" {how}{dry}", dir.name),
-        }
-    }
-    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
-    if args.wait {
-        for (dir, socket) in asked {
-            if !gone(home, &dir, socket, deadline)? {
-                super::complain(&Error::Said(format!(
-                    "timed out waiting for the condition on pods/{}",
-                    dir.name
-                )));
+        match engine.delete_object(*kind, namespace, name, &options) {
+            Ok(deletion) => {
+                args.tell(&target);
+                if let Deletion::Pod(pod) = deletion {
+                    ending.push((target, pod));
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound && (args.ignore_not_found || args.pods.all) => {}
+            Err(e) => {
+                super::complain(&e.into());
                 failed = true;
             }
         }
     }
+    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
+    for (target, pod) in ending.into_iter().filter(|_| args.wait) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if !pod.wait(left)? {
+            super::complain(&Error::Said(format!(
+                "timed out waiting for the condition on pods/{}",
+                target.name
+            )));
+            failed = true;
+        }
+    }
     Ok(i32::from(failed))
+}
+
+impl Args {
+    /// The objects that are to be deleted: named ones, those of files, or what a selector or `--all` finds.
+    fn targets(&self, engine: &Engine, home: &Home, namespace: &Namespace) -> Result<Vec<Target>, Error> {
+        let which = &self.pods.which;
+        let meant = parse_words(&which.names)?;
+        let given = Narrowing { all: self.pods.all, ..which.narrowing() };
+        check_flags(&which.names, &meant, given)?;
+        if given.files {
+            return targets_of_files(&which.filename, home, namespace);
+        }
+        let kinds = match meant {
+            Words::Objects(all) => {
+                let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+                return Ok(all.into_iter().map(target).collect());
+            }
+            Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
+                let what =
+                    "resource(s) were provided, but no name was specified; name them, or use -f, -l or --all";
+                return Err(Error::Said(what.into()));
+            }
+            Words::Kinds(kinds) => kinds,
+        };
+        let mut targets = Vec::new();
+        for kind in kinds {
+            // A pod whose file is damaged cannot be selected, but is one of all.
+            if kind == ObjectKind::Pod && given.all {
+                let all = home.pods()?.into_iter();
+                let own = all.filter(|dir| given.all_namespaces || dir.namespace == *namespace);
+                targets.extend(own.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }));
+                continue;
+            }
+            let found = engine.list_objects(kind, &which.list_options(namespace))?;
+            targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+        }
+        Ok(targets)
+    }
+
+    /// Says that an object is deleted.
+    fn tell(&self, Target { kind, name, .. }: &Target) {
+        let dry = match self.dry_run.as_str() {
+            "none" => "",
+            "server" => " (server dry run)",
+            _ => " (dry run)",
+        };
+        let how = if self.force { "force deleted" } else { "deleted" };
+        match &self.output {
+            Some(_) => println!("{}/{name}", kind.singular()),
+            None => println!("{} \"{name}\" {how}{dry}", kind.singular()),
+        }
+    }
 }
 
 /// Ends the pod, when it lives, and forgets it.

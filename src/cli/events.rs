@@ -114,22 +114,3 @@ fn read(
     all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
     Ok(all)
 }
-
-/// `podctl get events`, which is the same but for its flags.
-pub(super) fn get(
-    home: &Home,
-    namespace: &Namespace,
-    all_namespaces: bool,
-    names: &[String],
-    output: Option<&str>,
-    no_headers: bool,
-    watch: bool,
-) -> Result<i32, Error> {
-    if let Some(name) = names.first() {
-        return Err(Error::Said(format!(
-            "events have no names here; use --for with podctl events, not {name:?}"
-        )));
-    }
-    let output = output.map(str::to_owned);
-    run(&Args { object: None, watch, types: Vec::new(), all_namespaces, output, no_headers }, home, namespace)
-}

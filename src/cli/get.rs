@@ -1,23 +1,30 @@
-//! `podctl get`: pods and events in kubectl's columns.
+//! `podctl get`: objects of every kind in kubectl's columns and formats.
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Event, Pod, Secret, Service},
+    jiff::Timestamp,
+};
+use serde_json::Value;
 
 use super::{
     Error, Namespace,
     changes::{self, Changes},
-    events, objects,
     output::Output,
-    which::{Which, is_pod, not_found},
+    selection::{Target, Words, check_flags, parse_words, targets_of_files},
+    which::Which,
 };
 use crate::{
-    state::Home,
+    engine::{Engine, ErrorKind},
+    pod::ObjectKind,
+    state::{self, Home},
     view::{
+        events, object_table,
         pods::{self, Columns},
         tab_stops,
     },
 };
 
-#[derive(clap::Args, Clone)]
+#[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
@@ -57,147 +64,258 @@ pub(super) struct Args {
     allow_missing_template_keys: bool,
 }
 
+/// The objects of one kind that are shown together.
+struct Section {
+    kind: ObjectKind,
+    objects: Vec<Value>,
+}
+
+/// What was asked for, and the errors about what is not there.
+struct Found {
+    sections: Vec<Section>,
+    missing: Vec<Error>,
+}
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let kinds = kinds(&args.which.names)?;
-    if !kinds.is_empty() {
-        return several(args, &kinds, home, namespace);
-    }
-    if let Some((kind, names)) = objects::asked(&args.which.names) {
-        let only_pods = [
-            (args.show_labels, "show-labels"),
-            (!args.label_columns.is_empty(), "label-columns"),
-            (args.which.field_selector.is_some(), "field-selector"),
-            (!args.which.filename.is_empty(), "filename"),
-        ];
-        if let Some((_, flag)) = only_pods.iter().find(|(given, _)| *given) {
-            return Err(Error::Said(format!("--{flag} is for pods; other objects have no such view here")));
-        }
-        let shown = objects::Shown {
-            output: args.output.as_deref(),
-            template: args.template.as_deref(),
-            headers: !args.no_headers,
-            kinds: args.show_kind,
-            selector: args.which.selector.as_deref(),
-            all_namespaces: args.which.all_namespaces,
-            sort_by: args.sort_by.as_deref(),
-            watch: args.watch || args.watch_only,
-            watch_only: args.watch_only,
-        };
-        return objects::get(home, namespace, kind, &names, &shown);
-    }
-    if let Some(("events" | "event" | "ev", names)) =
-        args.which.names.split_first().map(|(kind, names)| (kind.as_str(), names))
-    {
-        let all = args.which.all_namespaces;
-        return events::get(home, namespace, all, names, args.output.as_deref(), args.no_headers, args.watch);
-    }
-    if (args.watch || args.watch_only) && args.which.filename.iter().any(|f| f == "-") {
-        return Err(Error::Said(
-            "standard input can be read once only; name a file to watch its pods".into(),
-        ));
-    }
-    let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
-    let chosen = args.which.choose(home, namespace)?;
-    let named = args.which.names_pods();
-    let mut code = i32::from(!chosen.damaged.is_empty());
-    for name in &chosen.missing {
-        if !args.ignore_not_found && !args.watch {
-            super::complain(&not_found(name));
-            code = 1;
-        }
-    }
-    let mut shown: Vec<Pod> = chosen.found.into_iter().map(|f| f.pod).collect();
-    if let Some(path) = &args.sort_by {
-        changes::sort(&mut shown, path)?;
-    }
-    let columns = Columns {
-        namespace: args.which.all_namespaces,
-        wide: matches!(output, Output::Table { wide: true }),
-        labels: args.label_columns.clone(),
-        all_labels: args.show_labels,
-        kind: args.show_kind,
-    };
-    if args.watch || args.watch_only {
-        let key = |pod: &Pod| {
-            let meta = &pod.metadata;
-            (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
-        };
-        let row = |pod: &Pod| pods::row(pod, &columns, Timestamp::now());
-        let now = || Ok(args.which.list(home, namespace)?.found.into_iter().map(|f| f.pod).collect());
-        let lenient = args.allow_missing_template_keys;
-        let mut changes = Changes::new(output, pods::head(&columns), &row, !args.no_headers, lenient);
-        return changes.watch(home, None, shown, args.watch_only, &key, &now);
-    }
-    if matches!(output, Output::Table { .. }) {
-        if shown.is_empty() {
-            if !named && !args.ignore_not_found {
-                match args.which.all_namespaces {
-                    true => eprintln!("No resources found"),
-                    false => eprintln!("No resources found in {namespace} namespace."),
-                }
-            }
-            return Ok(code);
-        }
-        let now = Timestamp::now();
-        let head = (!args.no_headers).then(|| pods::head(&columns));
-        let rows = shown.iter().map(|p| pods::row(p, &columns, now));
-        super::print(&tab_stops::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
-    } else if !(named && shown.is_empty()) {
-        let alone = named && args.which.named(home, namespace)?.len() == 1;
-        super::print(&output.print(&shown, alone, args.allow_missing_template_keys, !args.no_headers)?);
-    }
-    Ok(code)
-}
-
-/// The kinds of `all`, or of a list such as `pods,svc`; none for a single kind.
-fn kinds(words: &[String]) -> Result<Vec<String>, Error> {
-    let list = match words {
-        [all] if all == "all" => "pods,services",
-        [list, ..] if list.contains(',') => list,
-        _ => return Ok(Vec::new()),
-    };
-    let kinds: Vec<String> = list.split(',').filter(|kind| !kind.is_empty()).map(str::to_owned).collect();
-    let unknown = |kind: &&String| !is_pod(kind) && objects::asked(std::slice::from_ref(kind)).is_none();
-    match kinds.iter().find(unknown) {
-        Some(kind) => Err(Error::Said(format!(
-            "there is no kind \"{kind}\" to list here; there are pods, services, endpoints, endpointslices, configmaps, secrets and persistentvolumeclaims"
-        ))),
-        None => Ok(kinds),
-    }
-}
-
-/// Several kinds, each as a table of its own; those that there are none of are passed over.
-fn several(args: &Args, kinds: &[String], home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if args.watch || args.watch_only || !matches!(args.output.as_deref(), None | Some("wide" | "name")) {
-        let words =
-            "several kinds are printed as tables and names; ask for one kind to watch it or in other formats";
+    let watch = args.watch || args.watch_only;
+    if watch && args.which.filename.iter().any(|f| f == "-") {
+        let words = "standard input can be read once only; name a file to watch its objects";
         return Err(Error::Said(words.into()));
     }
-    let of = |kind: &String| {
-        let names = std::iter::once(kind).chain(&args.which.names[1..]).cloned().collect();
-        let which = Which { names, ..args.which.clone() };
-        Args { which, show_kind: true, ..args.clone() }
-    };
-    let own = (!args.which.all_namespaces).then_some(namespace);
-    let any = |kind: &String| match objects::asked(std::slice::from_ref(kind)) {
-        Some((kind, _)) => objects::any(home, own, kind),
-        None => Ok(!of(kind).which.list(home, namespace)?.found.is_empty()),
-    };
-    let mut shown: Vec<&String> = Vec::new();
-    for kind in kinds {
-        if args.which.names.len() > 1 || any(kind)? {
-            shown.push(kind);
-        }
+    let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
+    let words = parse_words(&args.which.names)?;
+    check_flags(&args.which.names, &words, args.which.narrowing())?;
+    let engine = Engine::over(home);
+    let find = || args.find(&engine, home, namespace, &words);
+    let found = find()?;
+    if watch {
+        return args.watch_changes(home, output, found, &|| Ok(find()?.into_objects()));
     }
-    if shown.is_empty() {
-        shown.extend(kinds.first());
+    let (mut code, named) = (0, args.names_objects(&words));
+    for missing in found.missing.iter().filter(|_| !args.ignore_not_found) {
+        super::complain(missing);
+        code = 1;
     }
-    let mut code = 0;
-    for (at, kind) in shown.into_iter().enumerate() {
-        if at > 0 && args.output.as_deref() != Some("name") {
-            println!();
+    let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
+    if let Output::Table { wide } = output {
+        if count == 0 && !named && !args.ignore_not_found {
+            match args.which.all_namespaces || found.sections.iter().all(|s| !s.kind.is_namespaced()) {
+                true => eprintln!("No resources found"),
+                false => eprintln!("No resources found in {namespace} namespace."),
+            }
         }
-        code |= run(&of(kind), home, namespace)?;
+        args.print_tables(&found.sections, wide);
+    } else if count > 0 || !named {
+        let objects = found.into_objects();
+        let alone = named && args.asks_for_one(&words) && objects.len() == 1;
+        super::print(&output.print(&objects, alone, args.allow_missing_template_keys, !args.no_headers)?);
     }
     Ok(code)
+}
+
+impl Found {
+    fn into_objects(self) -> Vec<Value> {
+        self.sections.into_iter().flat_map(|section| section.objects).collect()
+    }
+}
+
+impl Args {
+    /// Whether objects are named rather than listed.
+    fn names_objects(&self, words: &Words) -> bool {
+        !self.which.filename.is_empty() || matches!(words, Words::Objects(_))
+    }
+
+    /// Whether what is asked for is one object, which is then printed as itself and not as a list.
+    fn asks_for_one(&self, words: &Words) -> bool {
+        !self.which.filename.is_empty() || matches!(words, Words::Objects(all) if all.len() == 1)
+    }
+
+    /// Reads what is asked for, ordered by kind as it was asked for.
+    fn find(
+        &self,
+        engine: &Engine,
+        home: &Home,
+        namespace: &Namespace,
+        words: &Words,
+    ) -> Result<Found, Error> {
+        let mut found = match words {
+            _ if !self.which.filename.is_empty() => {
+                find_named(engine, targets_of_files(&self.which.filename, home, namespace)?)?
+            }
+            Words::Objects(all) => {
+                let target = |(kind, name): &(_, _)| Target {
+                    kind: *kind,
+                    namespace: namespace.clone(),
+                    name: Clone::clone(name),
+                };
+                find_named(engine, all.iter().map(target).collect())?
+            }
+            Words::Kinds(kinds) => {
+                let options = self.which.list_options(namespace);
+                let list = |kind: &ObjectKind| {
+                    Ok(Section { kind: *kind, objects: engine.list_objects(*kind, &options)? })
+                };
+                let missing = self.find_damaged(home, namespace, kinds)?;
+                Found { sections: kinds.iter().map(list).collect::<Result<_, Error>>()?, missing }
+            }
+        };
+        if let Some(path) = &self.sort_by {
+            for section in &mut found.sections {
+                changes::sort(&mut section.objects, path)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is there of these kinds and cannot be read; it hides no other.
+    fn find_damaged(
+        &self,
+        home: &Home,
+        namespace: &Namespace,
+        kinds: &[ObjectKind],
+    ) -> Result<Vec<Error>, Error> {
+        let mut damaged = Vec::new();
+        let meant = |own: &Namespace| self.which.all_namespaces || own == namespace;
+        if kinds.contains(&ObjectKind::Pod) {
+            let own = home.pods()?.into_iter().filter(|dir| meant(&dir.namespace));
+            let wrong = own.filter_map(|dir| dir.read().err());
+            damaged.extend(wrong.filter(|e| matches!(e, state::Error::Damaged { .. })).map(Error::from));
+        }
+        for own in home.namespaces()?.iter().filter(|own| meant(own)) {
+            for kind in kinds {
+                let wrong = match kind {
+                    ObjectKind::ConfigMap => home.damaged_objects::<ConfigMap>(own)?,
+                    ObjectKind::Secret => home.damaged_objects::<Secret>(own)?,
+                    ObjectKind::Service => home.damaged_objects::<Service>(own)?,
+                    _ => Vec::new(),
+                };
+                damaged.extend(wrong.into_iter().map(Error::from));
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Each kind as a table of its own; those that there are none of are passed over.
+    fn print_tables(&self, sections: &[Section], wide: bool) {
+        let several = sections.len() > 1;
+        let mut first = true;
+        for section in sections.iter().filter(|section| !section.objects.is_empty()) {
+            if !std::mem::take(&mut first) {
+                super::print("\n");
+            }
+            let table = Table::new(self, section.kind, wide, several);
+            let now = Timestamp::now();
+            let head = (!self.no_headers).then(|| table.head());
+            let rows = section.objects.iter().map(|object| table.row(object, now));
+            super::print(&tab_stops::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
+        }
+    }
+
+    fn watch_changes(
+        &self,
+        home: &Home,
+        output: Output,
+        found: Found,
+        now: &dyn Fn() -> Result<Vec<Value>, Error>,
+    ) -> Result<i32, Error> {
+        let [section] = &found.sections[..] else {
+            let words = "you may only specify a single resource type to watch";
+            return Err(Error::Said(words.into()));
+        };
+        let table = Table::new(self, section.kind, matches!(output, Output::Table { wide: true }), false);
+        // What lies behind a Service is asked of the network, which changes no file.
+        let follows_network =
+            matches!(section.kind, ObjectKind::Service | ObjectKind::Endpoints | ObjectKind::EndpointSlice);
+        let every = follows_network.then_some(std::time::Duration::from_secs(1));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let key = |o: &Value| (text(&o["metadata"]["namespace"]), text(&o["metadata"]["name"]));
+        let row = |object: &Value| table.row(object, Timestamp::now());
+        let lenient = self.allow_missing_template_keys;
+        let mut changes = Changes::new(output, table.head(), &row, !self.no_headers, lenient);
+        changes.watch(home, every, found.into_objects(), self.watch_only, &key, now)
+    }
+}
+
+/// Reads objects that are named, those of one kind together.
+fn find_named(engine: &Engine, targets: Vec<Target>) -> Result<Found, Error> {
+    let mut found = Found { sections: Vec::new(), missing: Vec::new() };
+    for Target { kind, namespace, name } in targets {
+        let at = found.sections.iter().position(|section| section.kind == kind);
+        let at = at.unwrap_or_else(|| {
+            found.sections.push(Section { kind, objects: Vec::new() });
+            found.sections.len() - 1
+        });
+        match engine.get_object(kind, &namespace, &name) {
+            Ok(object) => found.sections[at].objects.push(object),
+            Err(e) if e.kind() == ErrorKind::NotFound => found.missing.push(e.into()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// The columns of one kind.
+struct Table<'a> {
+    args: &'a Args,
+    kind: ObjectKind,
+    columns: Columns,
+}
+
+impl Table<'_> {
+    fn new(args: &Args, kind: ObjectKind, wide: bool, several: bool) -> Table<'_> {
+        let columns = Columns {
+            namespace: args.which.all_namespaces && kind.is_namespaced(),
+            wide,
+            labels: args.label_columns.clone(),
+            all_labels: args.show_labels,
+            kind: args.show_kind || several,
+        };
+        Table { args, kind, columns }
+    }
+
+    fn head(&self) -> Vec<String> {
+        let mut head = match self.kind {
+            ObjectKind::Pod => return pods::head(&self.columns),
+            ObjectKind::Event => events::head(self.columns.namespace),
+            kind => {
+                let namespace = self.columns.namespace.then(|| "NAMESPACE".to_owned());
+                namespace.into_iter().chain(object_table::head(kind, self.columns.wide)).collect()
+            }
+        };
+        head.extend(
+            self.args.label_columns.iter().map(|l| l.rsplit('/').next().unwrap_or_default().to_uppercase()),
+        );
+        head.extend(self.args.show_labels.then(|| "LABELS".to_owned()));
+        head
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<String> {
+        let mut row = match self.kind {
+            ObjectKind::Pod => {
+                let pod: Pod = serde_json::from_value(object.clone()).unwrap_or_default();
+                return pods::row(&pod, &self.columns, now);
+            }
+            ObjectKind::Event => {
+                let event: Event = serde_json::from_value(object.clone()).unwrap_or_default();
+                events::row(&event, self.columns.namespace, now)
+            }
+            kind => {
+                let mut row = object_table::row(kind, object, self.columns.wide, now);
+                if self.columns.kind {
+                    row[0].insert_str(0, &format!("{}/", kind.singular()));
+                }
+                let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+                self.columns.namespace.then_some(namespace).into_iter().chain(row).collect()
+            }
+        };
+        let labels = &object["metadata"]["labels"];
+        let value = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        row.extend(self.args.label_columns.iter().map(|label| value(&labels[label])));
+        if self.args.show_labels {
+            let all = labels.as_object().into_iter().flatten().map(|(key, l)| format!("{key}={}", value(l)));
+            let all = all.collect::<Vec<_>>().join(",");
+            row.push(if all.is_empty() { "<none>".to_owned() } else { all });
+        }
+        row
+    }
 }

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{Error, delete};
 use crate::{
-    engine::shown,
     engine::start::Started,
+    engine::with_display_status,
     lifecycle::job::{self, Action, State},
     manifest::Job,
     pod::{Place, PodExt, Uid},
@@ -41,7 +41,9 @@ struct PodOf {
 
 impl PodOf {
     fn read(&self) -> Option<Pod> {
-        shown(&self.dir).ok().filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()))
+        with_display_status(&self.dir)
+            .ok()
+            .filter(|pod| pod.metadata.uid.as_deref() == Some(self.uid.as_str()))
     }
 }
 

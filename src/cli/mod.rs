@@ -22,12 +22,14 @@ mod explain;
 mod get;
 mod images;
 mod jobs;
+mod label;
 mod logs;
 mod objects;
 mod output;
 mod port_forward;
 mod profile;
 mod run;
+mod selection;
 mod serve;
 mod services;
 mod session;
@@ -91,17 +93,21 @@ enum Command {
     Doctor(doctor::Args),
     /// Show pods, or what `create` and `apply` keep.
     Get(get::Args),
-    /// Show pods in full.
+    /// Show objects in full.
     Describe(describe::Args),
     /// Show what happened to pods.
     Events(events::Args),
-    /// Wait until pods are as they should be.
+    /// Set or take away labels of objects.
+    Label(label::Args),
+    /// Set or take away annotations of objects.
+    Annotate(label::Args),
+    /// Wait until objects are as they should be.
     Wait(wait::Args),
     /// Show a pod's start as a picture.
     Timeline(timeline::Args),
     /// Print the logs of a container.
     Logs(logs::Args),
-    /// End pods and forget them.
+    /// End pods and forget them; delete kept objects.
     Delete(delete::Args),
     /// End pods and keep them, to be started again.
     Stop(stop::Args),
@@ -163,6 +169,24 @@ enum Error {
     /// The whole sentence.
     #[error("{0}")]
     Said(String),
+}
+
+impl Error {
+    /// The word of the Kubernetes API for an error about an object, which clients look for.
+    fn reason(&self) -> Option<&'static str> {
+        use engine::Error as E;
+        match self {
+            Error::Engine(e) => {
+                let said = matches!(
+                    e,
+                    E::NoObject { .. } | E::ObjectExists { .. } | E::Conflict { .. } | E::Forbidden { .. }
+                ) || matches!(e, E::State(state::Error::NotFound { .. }));
+                said.then(|| e.kind().reason())
+            }
+            Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
+            _ => None,
+        }
+    }
 }
 
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
@@ -228,6 +252,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Get(args) => get::run(&args, &home, namespace),
         Command::Describe(args) => describe::run(&args, &home, namespace),
         Command::Events(args) => events::run(&args, &home, namespace),
+        Command::Label(args) => label::label(&args, &home, namespace),
+        Command::Annotate(args) => label::annotate(&args, &home, namespace),
         Command::Wait(args) => wait::run(&args, &home, namespace),
         Command::Timeline(args) => timeline::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),

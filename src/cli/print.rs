@@ -74,7 +74,8 @@ fn note_failure(error: &std::io::Error) {
 
 /// Shows an error after which the command goes on.
 pub(super) fn complain(error: &Error) {
-    eprintln!("{}: {}", red("error"), show_controls(&error.to_string()));
+    let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));
+    eprintln!("{}: {}", red(&word), show_controls(&error.to_string()));
 }
 
 /// Shows a warning.

@@ -2,21 +2,20 @@
 
 use std::collections::HashSet;
 
+use k8s_openapi::jiff::Timestamp;
 use nix::{
     fcntl::{OFlag, open},
     sys::stat::Mode,
 };
 use serde_json::json;
 
-use super::{
-    Error, Namespace,
-    apply::exists,
-    objects::{self, Kind},
-};
+use super::{Error, Namespace, apply::exists, objects};
 use crate::{
-    pod::{ObjectName, quantity::quantity_bytes},
+    engine::Engine,
+    pod::{ObjectKind, ObjectName, quantity::quantity_bytes},
     sandbox,
     state::{Home, VolumeDir, plain_claim},
+    view::object_table::age_of,
 };
 
 #[derive(clap::Subcommand)]
@@ -63,7 +62,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
                 let size = claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("");
                 let used = used(volume).map_or("-".into(), |b| indicatif::HumanBytes(b).to_string());
                 let in_use = if in_use(volume) { "yes" } else { "no" };
-                let age = objects::since(&claim["metadata"]["creationTimestamp"]);
+                let age = age_of(&claim["metadata"]["creationTimestamp"], Timestamp::now());
                 rows.push(vec![volume.name.to_string(), size.into(), used, in_use.into(), age]);
             }
             if !quiet {
@@ -77,7 +76,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
             objects::check(format!("volume {name:?}"), &value)?;
             if volume.claim()?.is_some() {
-                return Err(exists(Kind::Claim, name));
+                return Err(exists(ObjectKind::PersistentVolumeClaim, name));
             }
             volume.make(&claim)?;
             println!("{name}");
@@ -104,7 +103,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
         }
         Command::Rm { names } => {
             for name in names {
-                if !objects::remove_volume(home, namespace, &ObjectName::parse(name)?)? {
+                if !Engine::over(home).delete_volume(namespace, &ObjectName::parse(name)?)? {
                     return Err(not_found(name));
                 }
                 println!("{name}");

@@ -1,17 +1,17 @@
-//! `podctl wait`: until pods are as they should be.
+//! `podctl wait`: until objects are as they should be.
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 
 use super::{
     Error, Namespace,
-    which::{Told, not_found, read},
+    selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+    which::Told,
 };
 use crate::{
-    engine,
-    logs::Watch,
-    state::{Home, PodDir},
+    engine::{Engine, ErrorKind, ObjectWatch},
+    state::Home,
     view::jsonpath::{self, Template},
 };
 
@@ -90,21 +90,21 @@ impl Condition {
         }
     }
 
-    /// Whether this pod, which is there, is as it should be.
-    fn holds(&self, pod: &Pod) -> Result<bool, Error> {
+    /// Whether this object, which is there, is as it should be.
+    fn holds(&self, object: &Value) -> Result<bool, Error> {
         match self {
             Condition::Create => Ok(true),
             Condition::Delete => Ok(false),
             Condition::Status { name, value } => {
-                let all = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
-                Ok(all
-                    .filter(|c| c.type_.eq_ignore_ascii_case(name))
-                    .any(|c| c.status.eq_ignore_ascii_case(value)))
+                let same = |field: &Value, wanted: &str| {
+                    field.as_str().is_some_and(|field| field.eq_ignore_ascii_case(wanted))
+                };
+                let mut all = object["status"]["conditions"].as_array().into_iter().flatten();
+                Ok(all.any(|c| same(&c["type"], name) && same(&c["status"], value)))
             }
             Condition::JsonPath { template, value } => {
-                let object = serde_json::to_value(pod).map_err(|e| Error::Said(e.to_string()))?;
                 // kubectl waits for what is not there yet.
-                let Ok(found) = template.find(&object, true) else { return Ok(false) };
+                let Ok(found) = template.find(object, true) else { return Ok(false) };
                 let found: Vec<_> = found.into_iter().flatten().collect();
                 match (&found[..], value) {
                     ([], _) => Ok(false),
@@ -123,48 +123,23 @@ impl Condition {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let condition = Condition::parse(&args.condition)?;
-    let named = args.pods.which.named(home, namespace)?;
-    if named.is_empty()
-        && !args.pods.all
-        && args.pods.which.selector.is_none()
-        && args.pods.which.field_selector.is_none()
-    {
-        return Err(Error::Said("you must specify pods by name, label selector (-l) or --all".into()));
-    }
+    let engine = Engine::over(home);
     let deadline = Instant::now() + args.timeout;
-    let watch = Watch::of_all(home)?;
-    let chosen = args.pods.which.choose(home, namespace)?;
-    let mut dirs: Vec<PodDir> = chosen.found.into_iter().map(|f| f.dir).collect();
-    match condition {
-        Condition::Create => {
-            dirs = named;
-            if dirs.is_empty() {
-                return Err(Error::Said("--for=create needs the pods' names".into()));
-            }
-        }
-        Condition::Delete => {}
-        _ => {
-            if let Some(name) = chosen.missing.first() {
-                return Err(not_found(name));
-            }
-            if dirs.is_empty() {
-                return Err(Error::Said("no matching resources found".into()));
-            }
-        }
-    }
+    let watch = engine.watch_objects()?;
     let mut code = 0;
-    for dir in dirs {
-        match until(&dir, &condition, home, &watch, deadline) {
+    for target in args.targets(&engine, home, namespace, &condition)? {
+        let Target { kind, name, .. } = &target;
+        match wait_for(&engine, &target, &condition, &watch, deadline) {
             Ok(true) if args.output.as_deref() == Some("name") => {
-                super::print(&format!("pod/{}\n", dir.name))
+                super::print(&format!("{}/{name}\n", kind.singular()));
             }
-            Ok(true) => super::print(&format!("pod/{} condition met\n", dir.name)),
+            Ok(true) => super::print(&format!("{}/{name} condition met\n", kind.singular())),
             Ok(false) => {
                 let what = match args.timeout.is_zero() {
                     true => "condition not met for",
                     false => "timed out waiting for the condition on",
                 };
-                super::complain(&Error::Said(format!("{what} pods/{}", dir.name)));
+                super::complain(&Error::Said(format!("{what} {}/{name}", kind.plural())));
                 code = 1;
             }
             Err(e) => {
@@ -176,32 +151,86 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     Ok(code)
 }
 
-/// Whether it came to be so in time.
-fn until(
-    dir: &PodDir,
+impl Args {
+    /// The objects that are waited for: those that are named, or what a selector finds now.
+    fn targets(
+        &self,
+        engine: &Engine,
+        home: &Home,
+        namespace: &Namespace,
+        condition: &Condition,
+    ) -> Result<Vec<Target>, Error> {
+        let which = &self.pods.which;
+        let words = parse_words(&which.names)?;
+        let given = Narrowing { all: self.pods.all, ..which.narrowing() };
+        check_flags(&which.names, &words, given)?;
+        let mut targets: Vec<Target> = match words {
+            _ if given.files => targets_of_files(&which.filename, home, namespace)?,
+            Words::Objects(all) => {
+                let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+                all.into_iter().map(target).collect()
+            }
+            Words::Kinds(_) if matches!(condition, Condition::Create) => {
+                return Err(Error::Said("--for=create needs the objects' names".into()));
+            }
+            Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
+                return Err(Error::Said(
+                    "you must specify objects by name, label selector (-l) or --all".into(),
+                ));
+            }
+            Words::Kinds(kinds) => {
+                let mut targets = Vec::new();
+                for kind in kinds {
+                    let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                    targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+                }
+                targets
+            }
+        };
+        if targets.is_empty() && !matches!(condition, Condition::Delete) {
+            return Err(Error::Said("no matching resources found".into()));
+        }
+        if matches!(condition, Condition::Delete) {
+            // What is gone already is not waited for.
+            let gone = |e: &crate::engine::Error| e.kind() == ErrorKind::NotFound;
+            targets.retain(|t| !engine.get_object(t.kind, &t.namespace, &t.name).is_err_and(|e| gone(&e)));
+        }
+        // One that is not there will not come to be so.
+        let waits = matches!(condition, Condition::Create | Condition::Delete);
+        for Target { kind, namespace, name } in targets.iter().filter(|_| !waits) {
+            engine.get_object(*kind, namespace, name)?;
+        }
+        Ok(targets)
+    }
+}
+
+/// Waits until an object is as it should be; says whether that came in time.
+fn wait_for(
+    engine: &Engine,
+    target: &Target,
     condition: &Condition,
-    home: &Home,
-    watch: &Watch,
+    watch: &ObjectWatch,
     deadline: Instant,
 ) -> Result<bool, Error> {
     loop {
-        watch.refresh(home);
-        let holds = match read(dir) {
-            Ok(pod) => condition.holds(&pod)?,
-            Err(Error::Engine(engine::Error::State(crate::state::Error::NotFound { .. }))) => match condition
-            {
+        // What is made now is watched before it is read: no change is missed.
+        watch.refresh();
+        let holds = match engine.get_object(target.kind, &target.namespace, &target.name) {
+            Ok(object) => condition.holds(&object)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => match condition {
                 Condition::Delete => true,
                 Condition::Create => false,
                 // It will not come to be so any more.
-                _ => return Err(not_found(&dir.name)),
+                _ => return Err(e.into()),
             },
-            Err(e) => return Err(e),
+            Err(e) => return Err(e.into()),
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if holds || left.is_zero() {
             return Ok(holds);
         }
-        watch.wait(Some(left));
+        // What lies behind a Service changes no file.
+        watch.wait(Some(left.min(Duration::from_secs(1))));
     }
 }
 

@@ -2,10 +2,13 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Error, Namespace, run};
+use super::{
+    Error, Namespace,
+    selection::{Narrowing, Target, targets_of_files, unknown_kind},
+};
 use crate::{
-    engine, manifest,
-    pod::ObjectName,
+    engine::{self, ListOptions},
+    pod::{ObjectKind, ObjectName},
     state::{self, Home, PodDir},
     view::selectors::{Fields, Labels},
 };
@@ -63,6 +66,26 @@ pub(super) struct Chosen {
 }
 
 impl Which {
+    /// Which of the flags that narrow a selection are given.
+    pub(super) fn narrowing(&self) -> Narrowing {
+        Narrowing {
+            labels: self.selector.is_some(),
+            fields: self.field_selector.is_some(),
+            all: false,
+            all_namespaces: self.all_namespaces,
+            files: !self.filename.is_empty(),
+        }
+    }
+
+    /// What a list of these has.
+    pub(super) fn list_options(&self, namespace: &Namespace) -> ListOptions {
+        ListOptions {
+            namespace: (!self.all_namespaces).then(|| namespace.to_string()),
+            labels: self.selector.clone().unwrap_or_default(),
+            fields: self.field_selector.clone().unwrap_or_default(),
+        }
+    }
+
     /// The names without their kind.
     ///
     /// # Errors
@@ -85,14 +108,8 @@ impl Which {
         if self.filename.is_empty() {
             return Ok(dirs);
         }
-        for object in run::names(&self.filename, namespace)? {
-            let manifest::Named { kind, namespace, name } = &object;
-            if kind == "Pod" {
-                dirs.push(home.pod(namespace, name));
-            } else {
-                let all = home.pods()?.into_iter().filter(|dir| dir.namespace == *namespace);
-                dirs.extend(all.filter(|dir| is_of(kind, name, &dir.name)));
-            }
+        for Target { kind, namespace, name } in targets_of_files(&self.filename, home, namespace)? {
+            dirs.extend((kind == ObjectKind::Pod).then(|| home.pod(&namespace, &name)));
         }
         Ok(dirs)
     }
@@ -151,35 +168,9 @@ impl Which {
     }
 }
 
-/// Whether a pod of that name is one that was made of the workload.
-fn is_of(kind: &str, workload: &str, pod: &str) -> bool {
-    let Some(rest) = pod.strip_prefix(workload) else { return false };
-    let mut parts = rest.strip_prefix('-').into_iter().flat_map(|rest| rest.split('-')).peekable();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-    match kind {
-        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" => {
-            parts.next_if(number);
-            if matches!(kind, "Job" | "CronJob") && parts.next_if_eq(&"retry").is_some() {
-                return parts.next().is_some_and(|part| number(&part)) && parts.next().is_none();
-            }
-            (rest.is_empty() || rest.starts_with('-') && rest.len() > 1) && parts.next().is_none()
-        }
-        _ => false,
-    }
-}
-
-/// Kinds that a cluster has and podctl does not keep, as kubectl's users write them.
-const OTHER_KINDS: &str = "nodes node no namespaces namespace ns deployments deployment deploy replicasets \
-    replicaset rs statefulsets statefulset sts daemonsets daemonset ds jobs job cronjobs cronjob cj ingresses ingress ing";
-
-/// What kubectl says of a name that names nothing.
+/// The error that there is no such pod.
 pub(super) fn not_found(name: &str) -> Error {
-    Error::Said(match OTHER_KINDS.split_whitespace().any(|kind| kind == name) {
-        true => format!(
-            "podctl keeps no {name}, and there is no pod of that name; a workload's pods are run once: `podctl get pods`"
-        ),
-        false => format!("pods \"{name}\" not found"),
-    })
+    engine::Error::NoObject { kind: ObjectKind::Pod, name: name.to_owned() }.into()
 }
 
 pub(super) fn is_pod(kind: &str) -> bool {
@@ -190,9 +181,7 @@ pub(super) fn is_pod(kind: &str) -> bool {
 pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
     let plain = match name.split_once('/') {
         Some((kind, plain)) if is_pod(kind) => plain,
-        Some((kind, _)) => {
-            return Err(Error::Said(format!("the server doesn't have a resource type {kind:?}")));
-        }
+        Some((kind, _)) => return Err(unknown_kind(kind)),
         None => name,
     };
     Ok(ObjectName::parse(plain)?)
@@ -200,7 +189,7 @@ pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
 
 /// The pod as it is to be shown.
 pub(super) fn read(dir: &PodDir) -> Result<Pod, Error> {
-    Ok(engine::shown(dir)?)
+    Ok(engine::with_display_status(dir)?)
 }
 
 /// Flags of kubectl that choose a cluster. They are known here to be answered well.
@@ -242,28 +231,6 @@ impl Cluster {
                 "--{name} chooses a cluster, and podctl has none: its pods run on this machine; leave --{name} out, or use kubectl"
             ))),
             None => Ok(()),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_of;
-
-    #[test]
-    fn pods_of_a_workload_are_known_by_their_names() {
-        for (kind, pod, is) in [
-            ("Deployment", "web", true),
-            ("Deployment", "web-0", true),
-            ("Deployment", "web-retry-1", false),
-            ("Deployment", "web-api", false),
-            ("Deployment", "website", false),
-            ("Job", "web-1-retry-2", true),
-            ("Job", "web-retry-2", true),
-            ("Job", "web-retry", false),
-            ("Service", "web", false),
-        ] {
-            assert_eq!(is_of(kind, "web", pod), is, "{kind} {pod}");
         }
     }
 }

@@ -14,13 +14,13 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use super::{Engine, Error, Watch, refresh, shown, start::find_host_ip, sweep};
+use super::{Engine, Error, PodHandle, Watch, refresh, start::find_host_ip, sweep, with_display_status};
 use crate::{
     manifest::{Diagnostic, Manifest, Source, generated_name},
     network::{Seen, kept_services},
     pod::{InvalidName, Namespace, ObjectName, default_pull_policy},
     state::{self, Home, Kept, Liveness, PodDir},
-    wire::{self, Options, Reply, Request},
+    wire::Options,
 };
 
 /// Why nothing was done with an object.
@@ -73,14 +73,14 @@ type Result<T> = std::result::Result<T, ObjectError>;
 
 impl Engine {
     /// The objects of a kind, of one namespace or of all; kinds that nobody keeps have none here.
-    pub(crate) fn list_objects(&self, kind: &str, namespace: Option<&str>) -> Result<Vec<Value>> {
+    pub(crate) fn list_api_objects(&self, kind: &str, namespace: Option<&str>) -> Result<Vec<Value>> {
         let home = &self.home;
         let mut all = Vec::new();
         match kind {
             "Pod" => {
                 for dir in pod_dirs(home, namespace)? {
                     // One that has just been removed is no error.
-                    match shown(&dir) {
+                    match with_display_status(&dir) {
                         Ok(pod) => all.push(to_value(&pod)),
                         Err(Error::State(state::Error::NotFound { .. })) => {}
                         Err(e) => return Err(e.into()),
@@ -137,7 +137,7 @@ impl Engine {
     }
 
     /// Checks an object as one of a manifest, and gives it with its defaults.
-    pub(crate) fn check_object(&self, namespace: &str, object: &Value) -> Result<Manifest> {
+    pub(crate) fn check_api_object(&self, namespace: &str, object: &Value) -> Result<Manifest> {
         let source = Source { name: "request".into(), text: object.to_string() };
         self.load(namespace, &[source]).map_err(|e| match e {
             Error::Manifest(all) => ObjectError::Invalid(all),
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Makes an object, or only says what it would be; a pod is started.
-    pub(crate) fn create_object(
+    pub(crate) fn create_api_object(
         &self,
         kind: &str,
         namespace: &str,
@@ -159,7 +159,7 @@ impl Engine {
             let known = self.namespace_names()?.iter().any(|known| known == name);
             return if known { Err(ObjectError::Exists) } else { self.keep_namespace(object, dry) };
         }
-        let manifest = self.check_object(namespace, object)?;
+        let manifest = self.check_api_object(namespace, object)?;
         match kind {
             "Pod" => {
                 let pod = first(&manifest.pods)?;
@@ -184,7 +184,7 @@ impl Engine {
                 {
                     return Err(ObjectError::Exists);
                 }
-                self.keep_service(namespace, first(&manifest.services)?, dry)
+                self.keep_api_service(namespace, first(&manifest.services)?, dry)
             }
             "PersistentVolumeClaim" => {
                 let claim = first(&manifest.claims)?;
@@ -216,11 +216,11 @@ impl Engine {
             "Pod" => return self.change_pod(namespace, name, object, dry),
             _ => {}
         }
-        let manifest = self.check_object(namespace, object)?;
+        let manifest = self.check_api_object(namespace, object)?;
         match kind {
             "ConfigMap" => self.keep_changed(namespace, first(&manifest.config_maps)?, dry),
             "Secret" => self.keep_changed(namespace, first(&manifest.secrets)?, dry),
-            "Service" => self.keep_service(namespace, first(&manifest.services)?, dry),
+            "Service" => self.keep_api_service(namespace, first(&manifest.services)?, dry),
             "PersistentVolumeClaim" => {
                 let claim = first(&manifest.claims)?;
                 let volume = volume_dir(home, namespace, name)?;
@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// Takes an object away; a pod has that long to end, and goes on ending when this returns.
-    pub(crate) fn delete_object(
+    pub(crate) fn delete_api_object(
         &self,
         kind: &str,
         namespace: &str,
@@ -276,13 +276,13 @@ impl Engine {
                 sweep::remove_tree(&volume.path).map_err(Error::from)?;
                 true
             }
-            "Namespace" => return self.delete_namespace(name, grace),
+            "Namespace" => return self.delete_api_namespace(name, grace),
             _ => return Err(unwritable(kind)),
         };
         if found { Ok(()) } else { Err(ObjectError::NotFound) }
     }
 
-    fn delete_namespace(&self, name: &str, grace: Option<Duration>) -> Result<()> {
+    fn delete_api_namespace(&self, name: &str, grace: Option<Duration>) -> Result<()> {
         if name == "default" {
             return Err(ObjectError::Refused("the namespace default is always there".into()));
         }
@@ -300,11 +300,11 @@ impl Engine {
         for kind in ["PersistentVolumeClaim", "Service", "ConfigMap", "Secret"] {
             let objects = match kind {
                 "Service" => kept_values::<Service>(home, Some(name))?,
-                _ => self.list_objects(kind, Some(name))?,
+                _ => self.list_api_objects(kind, Some(name))?,
             };
             for object in objects {
                 let own = object["metadata"]["name"].as_str().unwrap_or_default();
-                match self.delete_object(kind, name, own, grace) {
+                match self.delete_api_object(kind, name, own, grace) {
                     Ok(()) | Err(ObjectError::NotFound) => {}
                     Err(e) => return Err(e),
                 }
@@ -365,7 +365,7 @@ impl Engine {
         Ok(value)
     }
 
-    fn keep_service(&self, namespace: &str, service: &Service, dry: bool) -> Result<Value> {
+    fn keep_api_service(&self, namespace: &str, service: &Service, dry: bool) -> Result<Value> {
         let refused = |e: crate::network::Error| ObjectError::Refused(e.to_string());
         let mut service = service.clone();
         service.metadata.namespace = Some(namespace.to_owned());
@@ -399,19 +399,8 @@ impl Engine {
         if dry {
             return Ok(to_value(&known));
         }
-        if dir.liveness() == Liveness::Alive {
-            let socket = super::dial(&dir)?;
-            let request = Request::Annotate { metadata: Box::new(known.metadata.clone()) };
-            wire::send(&socket, &request, &[]).map_err(super::unreachable_pod(&dir))?;
-            match wire::receive::<Reply>(&socket).map_err(super::unreachable_pod(&dir))? {
-                Some((Reply::Started, _)) => {}
-                Some((Reply::Refused { message, .. }, _)) => return Err(ObjectError::Refused(message)),
-                _ => return Err(Error::Ended(name.to_owned()).into()),
-            }
-        } else {
-            dir.write(&known)?;
-        }
-        Ok(to_value(&shown(&dir)?))
+        PodHandle::of(&self.home, &dir).update(&known)?;
+        Ok(to_value(&with_display_status(&dir)?))
     }
 }
 

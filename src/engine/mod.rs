@@ -6,9 +6,11 @@
 mod api_objects;
 mod apparmor;
 mod end;
+mod error;
 mod exec;
 pub(crate) mod images;
 mod logs;
+pub(crate) mod objects;
 mod pod;
 pub(crate) mod refresh;
 mod replace;
@@ -16,13 +18,18 @@ pub(crate) mod start;
 mod streams;
 pub(crate) mod sweep;
 
+pub use crate::pod::ObjectKind;
 pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
-pub(crate) use end::{ask, ask_to_stop, gone, reach, request};
+pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
+pub use error::{Error, ErrorKind};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
 pub use images::{ImageError, ImageErrorKind, LoadOptions, PullOptions};
 pub use logs::{LogOptions, Logs};
-pub(crate) use pod::shown;
+pub use objects::{
+    Applied, DeleteOptions, Deletion, ListOptions, ObjectWatch, PodDeletion, Preconditions, WriteOptions,
+};
+pub(crate) use pod::with_display_status;
 pub use pod::{PodHandle, Watch};
 pub use start::Error as StartError;
 pub(crate) use streams::{Command, Session};
@@ -36,9 +43,9 @@ use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
-    pod::{InvalidName, Namespace, ObjectName, image_volumes},
+    pod::{Namespace, ObjectName, image_volumes},
     sandbox::{Objects, host_support},
-    state::{self, Home, Liveness},
+    state::{Home, Liveness},
     wire::{Options, Request},
 };
 
@@ -48,95 +55,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Engine {
     home: Home,
-}
-
-/// Why something could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// [`crate::init`] has not been called.
-    #[error("podctl::init() must be called first in main: pods are kept by this program, started anew")]
-    NotInitialised,
-    /// The manifest's errors, all of them.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Manifest(Vec<Diagnostic>),
-    /// A text that was to name something and is no name.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// State on disk; among it that there is no such pod.
-    #[error(transparent)]
-    State(#[from] state::Error),
-    /// A pod could not be started, or what is left of it not cleared away.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// Something about an image.
-    #[error(transparent)]
-    Image(#[from] ImageError),
-    /// This machine cannot give what the pod asks for.
-    #[error("pod \"{pod}\": {field}: {why}")]
-    Unmet {
-        /// The pod's name.
-        pod: String,
-        /// Which field asks for it.
-        field: String,
-        /// What is missing.
-        why: String,
-    },
-    /// An image volume's image could not be had.
-    #[error("volume {volume:?}: image {image:?} could not be pulled: {source}")]
-    Volume {
-        /// The volume's name.
-        volume: String,
-        /// The image's reference.
-        image: String,
-        /// Why not.
-        source: ImageError,
-    },
-    /// A pod that was to take the place of a living one could not be started.
-    #[error("{source}; pod {pod:?} of before was started again")]
-    NotReplaced {
-        /// The pod's name.
-        pod: String,
-        /// Why not.
-        source: Box<Error>,
-    },
-    /// Nothing can be done in a pod that has ended.
-    #[error("pod {0:?} has ended; nothing can be done in it")]
-    Ended(String),
-    /// The pod has no container of that name.
-    #[error("container {container} is not valid for pod {pod}")]
-    NoContainer {
-        /// The pod's name.
-        pod: String,
-        /// The name asked for.
-        container: String,
-    },
-    /// The supervisor says why not.
-    #[error("{message}")]
-    Refused {
-        /// The whole sentence.
-        message: String,
-        /// As a shell has it: 126, 127, else 1.
-        exit_code: i32,
-    },
-    /// It did not come to be so in time.
-    #[error("timed out waiting for the condition on pods/{0}")]
-    TimedOut(String),
-    /// The supervisor lives and does not answer.
-    #[error("cannot reach the supervisor of pod {pod:?}: {source}")]
-    Unreachable {
-        /// The pod's name.
-        pod: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// A stream or memory file could not be made or used.
-    #[error("cannot {step}: {source}")]
-    Io {
-        /// What was tried.
-        step: &'static str,
-        /// Why not.
-        source: std::io::Error,
-    },
 }
 
 fn io<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {

@@ -1,6 +1,8 @@
 //! One pod, for those who did not start it as well.
 
 use std::{
+    io::{Seek, Write},
+    os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -8,13 +10,15 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
 
 use super::{
-    Error, dial, gone, reach, request,
+    Error, ObjectKind, dial, gone, io, reach, request,
     start::{self, Started},
     unreachable_pod,
 };
 pub use crate::logs::Watch;
 use crate::{
+    lifecycle::check_pod_update,
     network::ports::HostPort,
+    process::create_memory_file,
     state::{Home, Liveness, PodDir},
     wire::{self, Reply, Request},
 };
@@ -68,7 +72,7 @@ impl PodHandle {
     /// # Errors
     /// [`Error::State`]; among it that the pod was deleted.
     pub fn pod(&self) -> Result<Pod, Error> {
-        shown(&self.dir)
+        with_display_status(&self.dir)
     }
 
     /// What happened to it, oldest first; an event that came again has a `count`.
@@ -187,6 +191,48 @@ impl PodHandle {
         Ok(self.clone())
     }
 
+    /// Changes what a pod lets change: labels, annotations, an earlier activeDeadlineSeconds. Returns the pod as
+    /// it then is.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] when the new one differs in anything else; [`Error::Ended`], [`Error::State`],
+    /// [`Error::Unreachable`].
+    pub fn update(&self, new: &Pod) -> Result<Pod, Error> {
+        self.check_update(new)?;
+        // Its supervisor writes the record of a pod that has ended no more.
+        if !self.is_alive() {
+            let mut pod = self.dir.read()?;
+            pod.metadata.labels.clone_from(&new.metadata.labels);
+            pod.metadata.annotations.clone_from(&new.metadata.annotations);
+            pod.metadata.finalizers.clone_from(&new.metadata.finalizers);
+            pod.metadata.owner_references.clone_from(&new.metadata.owner_references);
+            pod.metadata.managed_fields.clone_from(&new.metadata.managed_fields);
+            self.dir.write(&pod)?;
+            wire::record_update(&self.dir, &pod)?;
+            return self.pod();
+        }
+        let forbidden = |why| Error::Forbidden { kind: ObjectKind::Pod, name: self.name().to_owned(), why };
+        let socket = dial(&self.dir)?;
+        let mut document = create_memory_file(c"podctl-update").map_err(io("make a memory file"))?;
+        let text = serde_json::to_vec(new).expect("a Pod is always JSON");
+        document.write_all(&text).and_then(|()| document.rewind()).map_err(io("write a memory file"))?;
+        wire::send(&socket, &Request::Update, &[document.as_fd()]).map_err(unreachable_pod(&self.dir))?;
+        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
+            Some((Reply::Started, _)) => self.pod(),
+            Some((Reply::Refused { message, .. }, _)) => Err(forbidden(message)),
+            _ => Err(Error::Ended(self.dir.name.to_string())),
+        }
+    }
+
+    /// Checks that [`PodHandle::update`] may make the pod another.
+    ///
+    /// # Errors
+    /// As [`PodHandle::update`].
+    pub(super) fn check_update(&self, new: &Pod) -> Result<(), Error> {
+        let forbidden = |why| Error::Forbidden { kind: ObjectKind::Pod, name: self.name().to_owned(), why };
+        check_pod_update(&self.dir.read()?, new).map_err(forbidden)
+    }
+
     fn reap(&self) {
         if let Some(started) = &self.started {
             started.wait();
@@ -195,7 +241,7 @@ impl PodHandle {
 }
 
 /// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
-pub(crate) fn shown(dir: &PodDir) -> Result<Pod, Error> {
+pub(crate) fn with_display_status(dir: &PodDir) -> Result<Pod, Error> {
     // Asked before the pod is read: what a supervisor has written at its end is then known.
     let ended = dir.liveness() == Liveness::Ended;
     let mut pod = dir.read()?;

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::{
     manifest::references,
+    pod::Namespace,
     process::create_memory_file,
     sandbox::Objects,
     state::{Home, Kept, Liveness, PodDir},
@@ -23,7 +24,7 @@ pub fn tell_pods_of_removal<T: Kept>(home: &Home, namespace: &str, name: &str) {
 
 /// Tells every living pod of the namespace that refers to the object. One that cannot be reached has the
 /// old one until it starts again.
-pub fn tell_pods<T: Kept>(home: &Home, namespace: &str, object: T) {
+pub fn tell_pods<T: Kept>(home: &Home, namespace: &Namespace, object: T) {
     let name = object.metadata().name.clone().unwrap_or_default();
     let Ok(object) = serde_json::to_value(object) else { return };
     let mut changed = Objects::default();
@@ -43,7 +44,7 @@ fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &O
         references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)
     };
     let all = home.pods().unwrap_or_default().into_iter();
-    let living = all.filter(|dir| dir.namespace == namespace && dir.liveness() == Liveness::Alive);
+    let living = all.filter(|dir| dir.namespace == *namespace && dir.liveness() == Liveness::Alive);
     for dir in living.filter(mentioned) {
         let Ok(socket) = wire::dial(&dir.control_socket()) else { continue };
         // One for each: they share no place in it.

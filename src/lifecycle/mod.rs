@@ -10,6 +10,7 @@ mod advance;
 mod ephemeral;
 mod event;
 pub mod job;
+mod pod_update;
 mod probes;
 mod restart;
 mod spec;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
+pub use pod_update::check_pod_update;
 pub use spec::Spec;
 pub use state::State;
 

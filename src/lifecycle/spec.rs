@@ -49,6 +49,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Sets `spec.activeDeadlineSeconds` of a pod that lives.
+    pub fn set_active_deadline(&mut self, seconds: Option<i64>) {
+        self.active_deadline = seconds.map(|s| Duration::from_secs(s.max(0) as u64));
+    }
+
     /// Distils a checked and defaulted pod.
     pub fn new(pod: &Pod, options: &Options) -> Spec {
         let meta = &pod.metadata;

@@ -145,11 +145,12 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Watches the pods that have been made since.
+    /// Watches the pods, kept objects and volumes that have been made since.
     pub(crate) fn refresh(&self, home: &Home) {
         for dir in home.pods().unwrap_or_default() {
             self.add(&dir.path);
         }
+        home.object_dirs().iter().for_each(|dir| self.add(dir));
     }
 
     /// A directory that does not exist (any more) has nothing to tell.
@@ -174,6 +175,12 @@ impl Watch {
 
     fn swallow(&self) {
         while self.0.read_events().is_ok_and(|events| !events.is_empty()) {}
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

@@ -349,7 +349,8 @@ impl State {
                     self.publish_waiting(pod)?;
                     pod.ports.clear();
                 }
-                (Request::Ready(ready), _) => self.set_ready(pod, ready),
+                (Request::Ready(ready), _) => self.change_member(pod, |member| member.ready = ready),
+                (Request::Labels(labels), _) => self.change_member(pod, |member| member.pod.labels = labels),
                 (Request::Services, _) => {
                     self.read_kept();
                     self.apply();
@@ -487,11 +488,11 @@ impl State {
         registry.virtual_addresses = addresses;
     }
 
-    fn set_ready(&self, pod: &OnNetwork, ready: bool) {
+    fn change_member(&self, pod: &OnNetwork, change: impl FnOnce(&mut Member)) {
         if let Some(number) = pod.number
             && let Some(member) = self.registry.borrow_mut().members.get_mut(&number)
         {
-            member.ready = ready;
+            change(member);
         }
         self.apply();
     }

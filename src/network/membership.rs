@@ -1,6 +1,7 @@
 //! A supervisor's side of the network: joining it, and joining the next keeper when one was killed.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     net::{Ipv4Addr, Ipv6Addr},
@@ -120,6 +121,15 @@ impl Member {
         self.ready = ready;
         if let Some(socket) = &self.socket {
             let _ = send(socket, &Request::Ready(ready), &[]);
+        }
+    }
+
+    /// Tells the network the pod's labels; Services select by them.
+    pub fn tell_labels(&mut self, labels: BTreeMap<String, String>) {
+        self.pod.labels.clone_from(&labels);
+        if let Some(socket) = &self.socket {
+            // The next keeper hears it when it comes.
+            let _ = send(socket, &Request::Labels(labels), &[]);
         }
     }
 

@@ -31,6 +31,7 @@ mod splice;
 mod uplink;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -161,6 +162,8 @@ enum Request {
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Whether the pod is ready.
     Ready(bool),
+    /// The pod's labels, which are not what they were.
+    Labels(BTreeMap<String, String>),
     /// Kept Services may have changed, and which Services are there?
     Services,
 }

@@ -6,6 +6,7 @@
 pub mod identifiers;
 mod image_volumes;
 mod job_index;
+mod object_kinds;
 pub mod quantity;
 mod questions;
 pub mod resources;
@@ -15,6 +16,7 @@ mod timeline_mark;
 pub use identifiers::{ContainerName, InvalidName, Namespace, ObjectName, Uid, VolumeName};
 pub use image_volumes::{ImageVolume, image_volumes};
 pub use job_index::{Place, parse_indexes};
+pub use object_kinds::ObjectKind;
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,
 };

@@ -242,6 +242,25 @@ impl Sandbox {
     }
 }
 
+impl Sandbox {
+    /// Labels and annotations of the pod have changed: volumes of the downward API show them at once. Returns what could
+    /// not be done; those volumes stay as they were.
+    pub fn refresh_metadata(&mut self, pod: &Pod) -> Vec<Error> {
+        self.facts.labels = pod.metadata.labels.clone().unwrap_or_default();
+        self.facts.annotations = pod.metadata.annotations.clone().unwrap_or_default();
+        let projects = |v: &Volume| {
+            let sources = v.projected.iter().flat_map(|p| p.sources.iter().flatten());
+            v.downward_api.is_some() || sources.into_iter().any(|source| source.downward_api.is_some())
+        };
+        let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| projects(v));
+        all.filter_map(|volume| {
+            let path = self.volumes.paths.get(&volume.name)?;
+            volumes::rewrite(volume, pod, &self.objects, &self.facts, path).err()
+        })
+        .collect()
+    }
+}
+
 /// Takes the new object for the one of its name; not for one of the pod's own file, which nobody keeps.
 fn replace<T: Metadata<Ty = ObjectMeta> + Clone>(all: &mut Vec<T>, new: &T) -> bool {
     match all.iter_mut().find(|known| known.metadata().name == new.metadata().name) {

@@ -192,7 +192,7 @@ impl Server {
         let (engine, name) = (self.engine.clone(), name.to_owned());
         std::thread::spawn(move || {
             // What cannot be removed stays to be seen, and can be deleted again.
-            let _ = engine.delete_object("Namespace", "", &name, None);
+            let _ = engine.delete_api_object("Namespace", "", &name, None);
         });
     }
 }

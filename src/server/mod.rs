@@ -11,7 +11,6 @@ mod complete;
 mod credentials;
 mod delete;
 mod discovery;
-mod field_selector;
 mod fields;
 mod handle;
 mod http;

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::{
     Server,
-    field_selector::FieldSelector,
     http::{Answer, Asked, json_answer},
     kinds::Kind,
     revisions::Seen,
@@ -18,7 +17,7 @@ use super::{
     store::{self, object_key},
     table::{Include, make_table, partial_metadata},
 };
-use crate::view::selectors::Labels;
+use crate::view::{field_selector::FieldSelector, selectors::Labels};
 
 /// Which objects of a kind a request means.
 #[derive(Clone, Debug, Default)]

@@ -40,7 +40,7 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
         }
         ("metrics.k8s.io", "PodMetrics") => node::measure_pods(engine, namespace)?,
         ("metrics.k8s.io", "NodeMetrics") => vec![node::measure_node()],
-        ("", _) => engine.list_objects(kind.kind, namespace).map_err(failed)?,
+        ("", _) => engine.list_api_objects(kind.kind, namespace).map_err(failed)?,
         _ => Vec::new(),
     };
     for object in &mut all {
@@ -72,7 +72,7 @@ pub fn create_object(
     dry: bool,
 ) -> Result<Value, Failure> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let made = engine.create_object(kind.kind, namespace, object, dry);
+    let made = engine.create_api_object(kind.kind, namespace, object, dry);
     finished(kind, name, made)
 }
 
@@ -103,7 +103,7 @@ pub fn delete_object(
     name: &str,
     grace: Option<Duration>,
 ) -> Result<(), Failure> {
-    engine.delete_object(kind.kind, namespace, name, grace).map_err(|e| to_failure(kind, name, e))
+    engine.delete_api_object(kind.kind, namespace, name, grace).map_err(|e| to_failure(kind, name, e))
 }
 
 /// Namespace, empty for kinds without, and name.

@@ -292,7 +292,7 @@ impl Server {
         let manner = Manner { dry: true, strict: true, manager: String::new(), force: false };
         let plain = strip_object(object, &manner, target.kind)?;
         let namespace = target.namespace.as_deref().unwrap_or_default();
-        let checked = self.engine.check_object(namespace, &plain);
+        let checked = self.engine.check_api_object(namespace, &plain);
         let checked = checked.map_err(|e| store::to_failure(target.kind, name, e))?;
         let mut wanted = json!({});
         if let Some(pod) = checked.pods.first() {

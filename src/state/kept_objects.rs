@@ -31,7 +31,7 @@ impl Kept for k8s_openapi::api::core::v1::Namespace {}
 
 impl Home {
     fn object_dir<T: Kept>(&self, namespace: &Namespace) -> PathBuf {
-        self.data.join("objects").join(namespace.as_str()).join(T::KIND.to_lowercase())
+        self.namespace_dir(namespace).join(T::KIND.to_lowercase())
     }
 
     /// Every namespace that an object or a local volume is kept in.
@@ -45,6 +45,33 @@ impl Home {
         all.sort();
         all.dedup();
         Ok(all)
+    }
+
+    /// Where the objects of a namespace are, whether or not there are any.
+    pub fn namespace_dir(&self, namespace: &Namespace) -> PathBuf {
+        self.data.join("objects").join(namespace.as_str())
+    }
+
+    /// Makes a namespace, so that it is known without anything in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn make_namespace(&self, namespace: &Namespace) -> Result<(), Error> {
+        let dir = self.namespace_dir(namespace);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        made.map_err(Error::io("make directory", dir))
+    }
+
+    /// Every directory that kept objects and volumes are in; a change of one is a change of what it holds.
+    pub fn object_dirs(&self) -> Vec<PathBuf> {
+        let (objects, volumes) = (self.data.join("objects"), self.data.join("volumes"));
+        let below = |dir: &PathBuf| {
+            names(dir).unwrap_or_default().into_iter().map(|name| dir.join(name)).collect::<Vec<_>>()
+        };
+        let namespaces = below(&objects);
+        let kinds = namespaces.iter().flat_map(below).collect::<Vec<_>>();
+        let claims = below(&volumes);
+        [vec![objects, volumes], namespaces, kinds, claims].concat()
     }
 
     /// The objects of a kind, by name. Damaged ones are passed over; [`Home::damaged_objects`] tells of them.
@@ -92,22 +119,23 @@ impl Home {
     /// # Errors
     /// [`Error::Name`], [`Error::Io`].
     pub fn keep<T: Kept>(&self, namespace: &Namespace, mut object: T) -> Result<(), Error> {
+        let name = ObjectName::of_object(object.metadata())?;
         let dir = self.object_dir::<T>(namespace);
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&dir)
             .map_err(Error::io("make directory", &dir))?;
-        let name = ObjectName::of_object(object.metadata())?;
         // A damaged one makes room.
-        let known = self
-            .object::<T>(namespace, &name)
-            .ok()
-            .flatten()
-            .and_then(|o| o.metadata().creation_timestamp.clone());
+        let known = self.object::<T>(namespace, &name).ok().flatten().map(|o| o.metadata().clone());
         let meta = object.metadata_mut();
         meta.namespace = Some(namespace.to_string());
-        meta.creation_timestamp = Some(known.unwrap_or_else(|| Time(Timestamp::now())));
+        meta.uid = known
+            .as_ref()
+            .and_then(|known| known.uid.clone())
+            .or_else(|| Some(uuid::Uuid::new_v4().to_string()));
+        meta.creation_timestamp =
+            known.and_then(|known| known.creation_timestamp).or_else(|| Some(Time(Timestamp::now())));
         write(&self.object_file::<T>(namespace, &name), &object)
     }
 

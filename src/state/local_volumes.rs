@@ -108,7 +108,9 @@ impl VolumeDir {
         let mut claim = claim.clone();
         claim.metadata.name = Some(self.name.to_string());
         claim.metadata.namespace = Some(self.namespace.to_string());
-        claim.metadata.creation_timestamp.get_or_insert_with(|| Time(Timestamp::now()));
+        let known = self.claim()?.map(|known| known.metadata).unwrap_or_default();
+        claim.metadata.uid = known.uid.or_else(|| Some(uuid::Uuid::new_v4().to_string()));
+        claim.metadata.creation_timestamp = known.creation_timestamp.or_else(|| Some(Time(Timestamp::now())));
         kept_objects::write(&self.path.join("claim.json"), &claim)
     }
 

@@ -90,7 +90,7 @@ pub enum Error {
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// No such pod.
-    #[error("pod \"{name}\" not found in namespace \"{namespace}\"")]
+    #[error("pods \"{name}\" not found")]
     NotFound {
         /// The pod's namespace.
         namespace: String,

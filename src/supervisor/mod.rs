@@ -24,6 +24,7 @@ pub mod network_handlers;
 mod output_pace;
 pub mod pause;
 mod pod_cgroup;
+mod pod_update;
 mod poll;
 mod prepare;
 mod refresh;

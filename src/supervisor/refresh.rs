@@ -2,15 +2,28 @@
 
 use std::{fs::File, os::fd::OwnedFd};
 
+use k8s_openapi::api::core::v1::Pod;
+
 use super::{Supervisor, events::Happened};
-use crate::{lifecycle::Record, sandbox::Objects, wire::record_objects};
+use crate::{
+    lifecycle::Record,
+    sandbox::{self, Objects, Sandbox},
+    wire::record_objects,
+};
 
 impl Supervisor {
     /// Takes the changed objects in.
     pub(super) fn refresh(&mut self, fds: Vec<OwnedFd>) {
         let Some(document) = fds.into_iter().next().map(File::from) else { return };
         let Ok(changed) = serde_json::from_reader::<_, Objects>(document) else { return };
-        for failure in self.sandbox.refresh(&self.pod, &changed) {
+        self.show_failures(|sandbox, pod| sandbox.refresh(pod, &changed));
+        // Without it the pod is started again with what it began with.
+        let _ = record_objects(&self.dir, &self.sandbox.objects);
+    }
+
+    /// Rewrites volumes; those that could not be are told in events.
+    pub(super) fn show_failures(&mut self, rewrite: impl FnOnce(&mut Sandbox, &Pod) -> Vec<sandbox::Error>) {
+        for failure in rewrite(&mut self.sandbox, &self.pod) {
             self.recorder.write(Happened::now(Record {
                 warning: true,
                 reason: "FailedMount",
@@ -19,7 +32,5 @@ impl Supervisor {
             }));
             self.news = true;
         }
-        // Without it the pod is started again with what it began with.
-        let _ = record_objects(&self.dir, &self.sandbox.objects);
     }
 }

@@ -59,23 +59,11 @@ impl Supervisor {
                 self.answer(id, &Reply::Started, &[]);
                 Ok(())
             }
-            Request::Annotate { metadata } => {
-                let own = &mut self.pod.metadata;
-                own.labels = metadata.labels;
-                own.annotations = metadata.annotations;
-                own.finalizers = metadata.finalizers;
-                own.owner_references = metadata.owner_references;
-                own.managed_fields = metadata.managed_fields;
-                // Whoever is told reads it at once.
-                self.changed = true;
-                self.settle();
-                self.answer(id, &Reply::Started, &[]);
-                Ok(())
-            }
             Request::Refresh => {
                 self.refresh(fds);
                 Ok(())
             }
+            Request::Update => self.update_pod(fds).map(|()| self.answer(id, &Reply::Started, &[])),
             Request::Exec { container, command, terminal, size } => {
                 self.exec_for_client(id, &container, command, (terminal, size), fds)
             }

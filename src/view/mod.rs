@@ -6,8 +6,11 @@
 pub mod age;
 pub mod custom_columns;
 pub mod describe;
+pub mod describe_object;
 pub mod events;
+pub mod field_selector;
 pub mod jsonpath;
+pub mod object_table;
 pub mod plain_text;
 pub mod pods;
 pub mod selectors;

@@ -130,6 +130,20 @@ pub fn write_start_record(dir: &PodDir, record: &StartRecord) -> Result<(), stat
     dir.write_again(&serde_json::to_vec(record).expect("plain data"))
 }
 
+/// Replaces the labels, annotations and deadline with which the pod is started again.
+///
+/// # Errors
+/// [`state::Error`].
+pub fn record_update(dir: &PodDir, new: &Pod) -> Result<(), state::Error> {
+    let mut record = read_start_record(dir)?;
+    record.pod.metadata.labels.clone_from(&new.metadata.labels);
+    record.pod.metadata.annotations.clone_from(&new.metadata.annotations);
+    if let Some(spec) = &mut record.pod.spec {
+        spec.active_deadline_seconds = new.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    }
+    write_start_record(dir, &record)
+}
+
 /// Replaces the objects with which the pod is started again.
 ///
 /// # Errors

@@ -11,7 +11,8 @@ mod requests;
 mod transport;
 
 pub use launch::{
-    Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, write_start_record,
+    Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, record_update,
+    write_start_record,
 };
 pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use k8s_openapi::{api::core::v1::EphemeralContainer, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::api::core::v1::EphemeralContainer;
 use serde::{Deserialize, Serialize};
 
 use crate::archive::Destination;
@@ -23,13 +23,10 @@ pub enum Request {
     },
     /// Start every container anew, init containers first.
     Restart,
-    /// The pod has other labels, annotations, owners and managers now.
-    Annotate {
-        /// With all of them; of what else it says, nothing changes.
-        metadata: Box<ObjectMeta>,
-    },
     /// A ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
     Refresh,
+    /// The pod is to become what the memory file beside it says; answered by what became of it.
+    Update,
     /// Run a command in a container; standard input, output and error come beside it unless it is
     /// to have a terminal.
     Exec {

@@ -85,7 +85,7 @@ fn a_file_that_would_be_refused_still_says_what_to_delete() {
     let broken = POD.replace("spec:", "spec:\n  nonsense: 1") + "---\n" + &config("one", "");
     let both = home.file("both.yaml", &broken);
     let output = home.podctl(&["delete", "-f", &both]);
-    assert_eq!(stdout(&output), "configmap \"conf\" deleted\npod \"p\" deleted\n", "{}", stderr(&output));
+    assert_eq!(stdout(&output), "pod \"p\" deleted\nconfigmap \"conf\" deleted\n", "{}", stderr(&output));
     let again = home.podctl(&["delete", "-f", &both]);
     assert!(stderr(&again).contains("pods \"p\" not found"), "{}", stderr(&again));
 }

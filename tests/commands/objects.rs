@@ -293,7 +293,7 @@ fn a_damaged_record_is_cleared_away_and_nothing_else() {
     let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, containers: [{name: c, image: 'busybox:1.36', command: ['true']}]}}";
     home.run(text, &[]);
     fs::create_dir_all(home.path("victim")).unwrap();
-    let record = home.path("run/pods/default_p/pod.json");
+    let record = home.path("data/records/default_p/pod.json");
     let damaged = |uid: &str| {
         let mut pod: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
         pod["metadata"]["uid"] = uid.into();
@@ -303,4 +303,76 @@ fn a_damaged_record_is_cleared_away_and_nothing_else() {
     home.podctl(&["logs", "p"]);
     home.said(&["delete", "pod", "p"]);
     assert!(home.path("victim").is_dir() && !record.exists());
+}
+
+#[test]
+fn each_name_keeps_its_kind_and_a_contradiction_deletes_nothing() {
+    let home = Home::new();
+    let refused = |args: &[&str], word: &str| {
+        let output = home.podctl(args);
+        let said = stderr(&output);
+        assert!(!output.status.success() && said.contains(word), "{args:?}: {}{said}", stdout(&output));
+    };
+    for name in ["a", "b"] {
+        home.said(&["create", "cm", name, "--from-literal=k=v"]);
+        home.said(&["volume", "create", name]);
+    }
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: b}\nspec: {selector: {app: b}, ports: [{port: 80}]}\n";
+    let service = home.file("service.yaml", service);
+    home.said(&["apply", "-f", &service]);
+    refused(&["delete", "cm", "a", "--all"], "name cannot be provided when a selector is specified");
+    refused(
+        &["delete", "cm", "--all", "-l", "x=y"],
+        "setting 'all' parameter but found a non empty selector",
+    );
+    refused(&["delete", "cm/a", "--all"], "selectors and the all flag cannot be used");
+    refused(&["delete", "ingress", "a"], "the server doesn't have a resource type \"ingress\"");
+    refused(&["delete", "cm,ingress", "a"], "the server doesn't have a resource type \"ingress\"");
+    refused(&["delete", "namespace", "a"], "(NotFound): namespaces \"a\" not found");
+    refused(&["delete", "cm"], "no name was specified");
+    refused(&["get", "cm/a", "pod/none"], "(NotFound): pods \"none\" not found");
+    assert_eq!(home.said(&["get", "cm,pvc,svc", "-o", "name"]).lines().count(), 5);
+
+    let said = home.said(&["delete", "pvc/a", "svc/b"]);
+    assert_eq!(said, "persistentvolumeclaim \"a\" deleted\nservice \"b\" deleted\n");
+    assert_eq!(home.said(&["get", "pvc", "-o", "name"]), "persistentvolumeclaim/b\n");
+    home.said(&["apply", "-f", &service]);
+    assert_eq!(home.said(&["delete", "all", "--all"]), "service \"b\" deleted\n");
+    assert_eq!(home.said(&["get", "cm,pvc", "-o", "name"]).lines().count(), 3);
+    let both = home.said(&["delete", "cm,pvc", "--all"]);
+    assert_eq!(both.lines().count(), 3, "{both}");
+    refused(&["delete", "-f", &service], "(NotFound): services \"b\" not found");
+}
+
+#[test]
+fn labels_of_a_living_pod_change_and_its_files_follow() {
+    let home = Home::new();
+    let text = |label: &str, seconds: u32| {
+        format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: p, labels: {{tier: {label}}}}}, spec: {{terminationGracePeriodSeconds: 0, containers: [{{name: c, image: 'busybox:1.36', command: [sleep, '{seconds}'], volumeMounts: [{{name: own, mountPath: /own}}]}}], volumes: [{{name: own, downwardAPI: {{items: [{{path: labels, fieldRef: {{fieldPath: metadata.labels}}}}]}}}}]}}}}"
+        )
+    };
+    home.start(&text("a", 600), &["--wait=running"]);
+    let apply = |text: String| home.podctl(&["apply", "-f", &home.file("changed.yaml", &text)]);
+    let shown = || home.said(&["exec", "p", "--", "cat", "/own/labels"]);
+    assert_eq!(stdout(&apply(text("a", 600))), "pod/p unchanged\n");
+    let changed = apply(text("b", 600));
+    assert_eq!(stdout(&changed), "pod/p configured\n", "{}", stderr(&changed));
+    assert_eq!(home.said(&["get", "pods", "-l", "tier=b", "-o", "name"]), "pod/p\n");
+    until("the file shows the label", || shown() == "tier=\"b\"");
+    let refused = apply(text("b", 700));
+    assert!(!refused.status.success() && stderr(&refused).contains("pod updates may not change fields"));
+
+    assert_eq!(home.said(&["label", "pod", "p", "tier=c", "more=x", "--overwrite"]), "pod/p labeled\n");
+    until("the file shows the labels", || shown() == "more=\"x\"\ntier=\"c\"");
+    let kept = home.podctl(&["label", "pod", "p", "tier=d"]);
+    assert!(stderr(&kept).contains("'tier' already has a value (c), and --overwrite is false"));
+    assert_eq!(home.said(&["label", "pod/p", "more-"]), "pod/p unlabeled\n");
+    assert_eq!(home.said(&["annotate", "pod/p", "note=x"]), "pod/p annotated\n");
+    assert_eq!(home.pod("p")["metadata"]["annotations"]["note"], "x");
+    home.said(&["create", "cm", "conf", "--from-literal=k=v"]);
+    assert_eq!(home.said(&["label", "cm", "conf", "a=b"]), "configmap/conf labeled\n");
+    home.said(&["stop", "p"]);
+    home.said(&["start", "p"]);
+    until("the labels outlive a restart", || home.pod("p")["metadata"]["labels"]["tier"] == "c");
 }

@@ -81,7 +81,7 @@ fn a_crashing_init_container_can_be_followed_as_with_kubectl() {
         "Init Containers:",
         "    Last State:     Terminated",
         "      Exit Code:    7",
-        "Status:       Pending",
+        "Status:           Pending",
     ] {
         assert!(described.contains(line), "{line:?} in\n{described}");
     }
@@ -116,7 +116,10 @@ fn get_chooses_and_prints_as_kubectl_does() {
     let template = "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}";
     assert_eq!(says(&home, &["get", "pods", "-o", template]), "two\n");
     assert!(says(&home, &["get", "pod", "two", "-L", "tier"]).contains("TIER"));
-    assert_eq!(complains(&home, &["get", "pod", "none"]), "error: pods \"none\" not found");
+    assert_eq!(
+        complains(&home, &["get", "pod", "none"]),
+        "Error from server (NotFound): pods \"none\" not found"
+    );
     assert!(complains(&home, &["get", "deploy"]).contains("podctl keeps no deploy, "));
     assert_eq!(says(&home, &["get", "pod", "none", "--ignore-not-found"]), "");
     assert!(complains(&home, &["get", "pods", "--context", "kind"]).contains("--context chooses a cluster"));
@@ -198,7 +201,10 @@ fn delete_ends_what_was_chosen() {
         complains(&home, &["delete", "pod", "two", "--force", "--grace-period=5"])
             .contains("cannot be specified together")
     );
-    assert_eq!(complains(&home, &["delete", "pod", "none"]), "error: pods \"none\" not found");
+    assert_eq!(
+        complains(&home, &["delete", "pod", "none"]),
+        "Error from server (NotFound): pods \"none\" not found"
+    );
     let file = home.file("two.yaml", RUNNING);
     assert_eq!(says(&home, &["delete", "-f", &file, "-o", "name"]), "pod/two\n");
     assert!(home.run(RUNNING, &["-d", "--wait", "ready"]).status.success());

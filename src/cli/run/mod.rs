@@ -13,14 +13,11 @@ use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::start_trace;
 
 pub(super) use self::start::start;
-use super::{
-    Error, Namespace, attach, delete, io, jobs,
-    objects::{self, Kind},
-    services,
-};
+use super::{Error, Namespace, attach, delete, io, jobs, objects, services};
 use crate::{
     manifest::{self, Diagnostic, Manifest, Named, Source},
     network::ports::{self, HostPort},
+    pod::ObjectKind,
     pod::quantity::quantity_bytes,
     state::Home,
     view::plain_text::show_controls,
@@ -158,8 +155,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    let maps = args.configmap.iter().map(|file| (Kind::ConfigMap, file));
-    let secrets = args.secret.iter().map(|file| (Kind::Secret, file));
+    let maps = args.configmap.iter().map(|file| (ObjectKind::ConfigMap, file));
+    let secrets = args.secret.iter().map(|file| (ObjectKind::Secret, file));
     let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored, namespace)?;
     if args.strict_kinds && !manifest.passed_over.is_empty() {

@@ -1,0 +1,232 @@
+//! What can go wrong in the engine: for people a sentence, for programs a kind.
+
+use super::{ImageError, ImageErrorKind, ObjectKind, StartError};
+use crate::{
+    manifest::{Diagnostic, Severity},
+    network,
+    pod::InvalidName,
+    state,
+};
+
+/// What sort of error it is. A program decides by it, and a server for the Kubernetes API answers with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no such object, image or container.
+    NotFound,
+    /// There is one already.
+    AlreadyExists,
+    /// The object breaks rules; [`Error::causes`] has each.
+    Invalid,
+    /// It was changed meanwhile, or is in use.
+    Conflict,
+    /// It may not be changed so.
+    Forbidden,
+    /// podctl cannot do that.
+    Unsupported,
+    /// It did not come to be in time.
+    Timeout,
+    /// The pod has ended, and what was asked for with it.
+    Gone,
+    /// The request makes no sense.
+    BadRequest,
+    /// Something that is there does not answer.
+    Unavailable,
+    /// A system call, a file, a process.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The word that the Kubernetes API has for it, such as `NotFound`; clients look for it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            ErrorKind::NotFound => "NotFound",
+            ErrorKind::AlreadyExists => "AlreadyExists",
+            ErrorKind::Invalid => "Invalid",
+            ErrorKind::Conflict => "Conflict",
+            ErrorKind::Forbidden => "Forbidden",
+            ErrorKind::Unsupported => "MethodNotAllowed",
+            ErrorKind::Timeout => "Timeout",
+            ErrorKind::Gone => "Gone",
+            ErrorKind::BadRequest => "BadRequest",
+            ErrorKind::Unavailable => "ServiceUnavailable",
+            ErrorKind::Internal => "InternalError",
+        }
+    }
+}
+
+/// Why something could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// [`crate::init`] has not been called.
+    #[error("podctl::init() must be called first in main: pods are kept by this program, started anew")]
+    NotInitialised,
+    /// The manifest's errors, all of them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Manifest(Vec<Diagnostic>),
+    /// A text that was to name something and is no name.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// State on disk; among it that there is no such pod.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// A pod could not be started, or what is left of it not cleared away.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something about an image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// This machine cannot give what the pod asks for.
+    #[error("pod \"{pod}\": {field}: {why}")]
+    Unmet {
+        /// The pod's name.
+        pod: String,
+        /// Which field asks for it.
+        field: String,
+        /// What is missing.
+        why: String,
+    },
+    /// An image volume's image could not be had.
+    #[error("volume {volume:?}: image {image:?} could not be pulled: {source}")]
+    Volume {
+        /// The volume's name.
+        volume: String,
+        /// The image's reference.
+        image: String,
+        /// Why not.
+        source: ImageError,
+    },
+    /// A pod that was to take the place of a living one could not be started.
+    #[error("{source}; pod {pod:?} of before was started again")]
+    NotReplaced {
+        /// The pod's name.
+        pod: String,
+        /// Why not.
+        source: Box<Error>,
+    },
+    /// Nothing can be done in a pod that has ended.
+    #[error("pod {0:?} has ended; nothing can be done in it")]
+    Ended(String),
+    /// The pod has no container of that name.
+    #[error("container {container} is not valid for pod {pod}")]
+    NoContainer {
+        /// The pod's name.
+        pod: String,
+        /// The name asked for.
+        container: String,
+    },
+    /// The supervisor says why not.
+    #[error("{message}")]
+    Refused {
+        /// The whole sentence.
+        message: String,
+        /// As a shell has it: 126, 127, else 1.
+        exit_code: i32,
+    },
+    /// It did not come to be so in time.
+    #[error("timed out waiting for the condition on pods/{0}")]
+    TimedOut(String),
+    /// The supervisor lives and does not answer.
+    #[error("cannot reach the supervisor of pod {pod:?}: {source}")]
+    Unreachable {
+        /// The pod's name.
+        pod: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// There is no object of that kind and name.
+    #[error("{} {name:?} not found", kind.qualified_plural())]
+    NoObject {
+        /// Of which kind.
+        kind: ObjectKind,
+        /// The name asked for.
+        name: String,
+    },
+    /// There is an object of that kind and name already.
+    #[error("{} {name:?} already exists", kind.qualified_plural())]
+    ObjectExists {
+        /// Of which kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+    },
+    /// What was asked for contradicts what is so: the object was changed meanwhile, or is in use.
+    #[error("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified_plural())]
+    Conflict {
+        /// Of which kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// What is so.
+        why: String,
+    },
+    /// What of an object cannot be changed was to be changed.
+    #[error("{} {name:?} is forbidden: {why}", kind.qualified_plural())]
+    Forbidden {
+        /// Of which kind.
+        kind: ObjectKind,
+        /// Its name.
+        name: String,
+        /// Which rule forbids it.
+        why: String,
+    },
+    /// A local volume is held by a pod.
+    #[error("volume {0:?} is in use by a pod; delete the pod first")]
+    InUse(String),
+    /// podctl cannot do that with objects of that kind; the whole sentence.
+    #[error("{0}")]
+    Unsupported(String),
+    /// A label or field selector that cannot be read.
+    #[error("{0}")]
+    Selector(String),
+    /// The pods' network.
+    #[error(transparent)]
+    Network(#[from] network::Error),
+    /// A stream or memory file could not be made or used.
+    #[error("cannot {step}: {source}")]
+    Io {
+        /// What was tried.
+        step: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// What sort of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Manifest(_) | Error::Start(StartError::Invalid(_)) => ErrorKind::Invalid,
+            Error::State(state::Error::NotFound { .. })
+            | Error::NoObject { .. }
+            | Error::NoContainer { .. } => ErrorKind::NotFound,
+            Error::Start(StartError::Exists(_)) | Error::ObjectExists { .. } => ErrorKind::AlreadyExists,
+            Error::Name(_) | Error::State(state::Error::Name(_)) | Error::Selector(_) => {
+                ErrorKind::BadRequest
+            }
+            Error::Conflict { .. } | Error::InUse(_) | Error::State(state::Error::VolumeInUse { .. }) => {
+                ErrorKind::Conflict
+            }
+            Error::Forbidden { .. } => ErrorKind::Forbidden,
+            Error::Unsupported(_) | Error::Unmet { .. } => ErrorKind::Unsupported,
+            Error::TimedOut(_) => ErrorKind::Timeout,
+            Error::Ended(_) => ErrorKind::Gone,
+            Error::Refused { .. } => ErrorKind::BadRequest,
+            Error::Unreachable { .. } => ErrorKind::Unavailable,
+            Error::Image(e) | Error::Volume { source: e, .. } => match e.kind {
+                ImageErrorKind::NotFound => ErrorKind::NotFound,
+                ImageErrorKind::InUse => ErrorKind::Conflict,
+                _ => ErrorKind::Internal,
+            },
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    /// What is wrong with an object, each with its field; empty for errors of another kind.
+    pub fn causes(&self) -> Vec<Diagnostic> {
+        let (Error::Manifest(all) | Error::Start(StartError::Invalid(all))) = self else {
+            return Vec::new();
+        };
+        all.iter().filter(|d| d.severity == Severity::Error).cloned().collect()
+    }
+}
