@@ -49,6 +49,7 @@ pub use registry::{Backend, Registration, Seen, selects};
 
 use self::ports::HostPort;
 use crate::{
+    pod::ServiceLink,
     process::children,
     state::Home,
     wire::{dial, receive, send},
@@ -203,17 +204,6 @@ pub struct Joined {
     /// The Services of the pod's namespace that have an address.
     #[serde(default)]
     pub services: Vec<ServiceLink>,
-}
-
-/// Where a Service is, for the variables of containers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ServiceLink {
-    /// Its name.
-    pub name: String,
-    /// Its cluster IP.
-    pub address: String,
-    /// Of each port name, number and protocol.
-    pub ports: Vec<(Option<String>, i32, String)>,
 }
 
 /// A client's connection to the keeper. The network stays as long as one is open.

@@ -14,10 +14,8 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{
-    ServiceLink,
-    address_range::{Addresses, Range},
-};
+use super::address_range::{Addresses, Range};
+use crate::pod::ServiceLink;
 
 /// What the network knows of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ mod object_kinds;
 pub mod quantity;
 mod questions;
 pub mod resources;
+mod service_link;
 mod stop_signal;
 mod timeline_mark;
 
@@ -20,5 +21,6 @@ pub use object_kinds::ObjectKind;
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, default_pull_policy,
 };
+pub use service_link::ServiceLink;
 pub use stop_signal::{is_api_signal, parse_stop_signal};
 pub use timeline_mark::{Mark, Span};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
 
 use super::Error;
-use crate::network::ServiceLink;
+use crate::pod::ServiceLink;
 use crate::pod::quantity::{quantity_bytes, quantity_millis};
 
 /// What a pod knows of itself.

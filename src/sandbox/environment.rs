@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 
 use super::{Error, Objects, downward_api, env_file};
-use crate::network::ServiceLink;
+use crate::pod::ServiceLink;
 
 /// A container's variables.
 #[derive(Debug, Default)]

@@ -234,7 +234,7 @@ fn a_puller_ends_with_its_pod_and_one_that_is_killed_is_followed_by_another() {
 #[test]
 fn a_damaged_image_is_told_hides_no_other_and_is_pulled_again() {
     let home = Home::new();
-    assert!(home.podctl(&["pull", "-q", "busybox:1.36", "alpine:3.17"]).status.success());
+    assert!(home.podctl(&["pull", "-q", "busybox:1.36", "nginx:1.21"]).status.success());
     let references = || fs::read_dir(home.path("data/images/refs")).unwrap().flatten().map(|e| e.path());
     let busybox = references().find(|path| path.display().to_string().contains("busybox")).unwrap();
     fs::write(&busybox, "{\"refer").unwrap();
@@ -254,9 +254,9 @@ fn a_damaged_image_is_told_hides_no_other_and_is_pulled_again() {
     }
     assert_eq!(lines(&home.run(&super::script("echo again", "", ""), &["--network", "none"])), ["again"]);
     home.podctl(&["delete", "--all", "--now"]);
-    let alpine = references().find(|path| path.display().to_string().contains("alpine")).unwrap();
-    fs::write(alpine, "{}").unwrap();
+    let nginx = references().find(|path| path.display().to_string().contains("nginx")).unwrap();
+    fs::write(nginx, "{}").unwrap();
     let repaired = home.podctl(&["doctor", "--repair"]);
-    assert!(stderr(&repaired).contains("docker.io/library/alpine:3.17"), "{}", stderr(&repaired));
+    assert!(stderr(&repaired).contains("docker.io/library/nginx:1.21"), "{}", stderr(&repaired));
     assert_eq!(lines(&home.podctl(&["images"])).len(), 2);
 }
