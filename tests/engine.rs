@@ -156,9 +156,9 @@ fn a_pod_that_a_program_made_is_checked(engine: &Engine) {
     }
     let twice = started(&|pod| spec(pod, &|s| s.containers.push(s.containers[0].clone())));
     let none = started(&|pod| spec(pod, &|s| s.containers.clear()));
-    let grace = started(&|pod| spec(pod, &|s| s.termination_grace_period_seconds = Some(-1)));
+    let deadline = started(&|pod| spec(pod, &|s| s.active_deadline_seconds = Some(0)));
     let no_spec = started(&|pod| pod.spec = None);
-    for refused in [twice, none, grace, no_spec] {
+    for refused in [twice, none, deadline, no_spec] {
         assert!(matches!(refused, Err(Error::Manifest(_))), "{refused:?}");
     }
     assert!(engine.pods(None).unwrap().is_empty());
