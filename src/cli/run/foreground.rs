@@ -128,7 +128,7 @@ pub(super) fn foreground(
     for (pod, _, notes) in &follows {
         pod.wait();
         let ended = pod.dir.read().ok().filter(|ended| ended.uid() == pod.uid.as_str());
-        if code == 0 && !jobs.answers_for(&pod.uid) && interrupts == 0 && failure.is_none() {
+        if code == 0 && !jobs.answers_for(&pod.uid) && !interrupted && failure.is_none() {
             code = match ended {
                 Some(ended) => ended.exit_code(),
                 // Of a pod that was deleted meanwhile nothing else is left to be asked.
