@@ -69,7 +69,7 @@ fn r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted()
     let several = home.said(&["get", "cm,svc,pods", "-o", "name"]);
     assert_eq!(several, "service/later\nservice/shop\npod/client\npod/web\n");
     let unknown = home.podctl(&["get", "pods,gateways"]);
-    assert!(stderr(&unknown).contains("no kind \"gateways\""), "{}", stderr(&unknown));
+    assert!(stderr(&unknown).contains("resource type \"gateways\""), "{}", stderr(&unknown));
 
     let labelled = |selector: &str| home.said(&["get", "svc", "-l", selector, "-o", "name"]);
     home.apply(&service("later", SHOP).replace("{name: later}", "{name: later, labels: {tier: front}}"));
