@@ -28,7 +28,8 @@ pub enum ExitStatus {
 }
 
 impl Process {
-    /// Takes over a child that this process has forked itself and not waited for.
+    /// Takes over a child that this process has forked itself and not waited for. Another process can be held so too, for
+    /// signals and to poll for its end.
     ///
     /// # Errors
     /// Those of pidfd_open(2).

@@ -111,7 +111,7 @@ pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Err
 
 fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
     wire::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
-    let mut fds = match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+    let mut fds = match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some((_, fds)) => fds,
         None => return Ok(137),
@@ -149,7 +149,12 @@ fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: b
         theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
     wire::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
     drop(theirs);
-    Ok(session.run()?.code().unwrap_or(0))
+    match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Refused { message, exit_code }, _)) => Ok(refused(&message, exit_code)),
+        Some((Reply::Ended(code), _)) => Ok(code),
+        Some(_) => Ok(session.run()?.code().unwrap_or(0)),
+        None => Ok(137),
+    }
 }
 
 pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {

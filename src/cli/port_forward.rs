@@ -126,7 +126,7 @@ fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
 fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
     let socket = dial(dir).map_err(|e| e.to_string())?;
     wire::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
-    let inside: OwnedFd = match wire::receive::<Reply>(&socket).map_err(|e| e.to_string())? {
+    let inside: OwnedFd = match wire::receive_answer::<Reply>(&socket).map_err(|e| e.to_string())? {
         Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
         Some((Reply::Refused { message, .. }, _)) => return Err(message),
         _ => return Err("the pod has ended".into()),

@@ -19,6 +19,9 @@ use crate::{
 /// So long CPU time is watched for a rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 
+/// So long a pod may take to say what it uses.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// `pod NAME`, `NAME`; every pod of the namespace else.
@@ -108,14 +111,28 @@ fn pods(names: &[String], home: &Home, namespace: &Namespace) -> Result<Vec<PodD
 }
 
 fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
-    let samples = |dirs: &[PodDir]| {
-        dirs.iter().map(|dir| Ok((Instant::now(), usage(dir)?))).collect::<Result<Vec<_>, Error>>()
-    };
-    let first = samples(dirs)?;
+    let (mut first, mut failures) = (Vec::new(), Vec::new());
+    for dir in dirs {
+        match usage(dir) {
+            Ok(usage) => first.push((dir, Instant::now(), usage)),
+            Err(e) => failures.push(e),
+        }
+    }
+    // One pod that does not answer must not hide the others.
+    match failures.pop() {
+        Some(only) if first.is_empty() && failures.is_empty() => return Err(only),
+        last => failures.into_iter().chain(last).for_each(|e| super::complain(&e)),
+    }
     std::thread::sleep(during);
-    let second = samples(dirs)?;
     let mut rows = Vec::new();
-    for ((dir, (began, before)), (ended, after)) in dirs.iter().zip(first).zip(second) {
+    for (dir, began, before) in first {
+        let (after, ended) = match usage(dir) {
+            Ok(usage) => (usage, Instant::now()),
+            Err(e) => {
+                super::complain(&e);
+                continue;
+            }
+        };
         let micros = ended.duration_since(began).as_micros().max(1) as u64;
         for now in after {
             // One that has started in between began at zero.
@@ -136,7 +153,7 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
 fn usage(dir: &PodDir) -> Result<Vec<Usage>, Error> {
     let socket = dial(dir)?;
     wire::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
-    match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+    match wire::receive_within::<Reply>(&socket, PATIENCE).map_err(unreachable_pod(dir))? {
         Some((Reply::Usage(usage), _)) => Ok(usage),
         _ => Ok(Vec::new()),
     }

@@ -2,13 +2,16 @@
 
 use std::{
     io::ErrorKind,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use nix::sys::{
-    socket::{setsockopt, sockopt::ReceiveTimeout},
-    time::{TimeVal, TimeValLike},
+use nix::{
+    poll::{PollFd, PollFlags, poll},
+    sys::{
+        socket::{setsockopt, sockopt::ReceiveTimeout},
+        time::{TimeVal, TimeValLike},
+    },
 };
 
 use super::{Error, exec::unreachable_pod, io, sweep};
@@ -20,6 +23,12 @@ use crate::{
 
 /// How long a pod that is being started may take until it can be asked for something.
 const STARTING: Duration = Duration::from_secs(30);
+/// How long a supervisor may take to hear that its pod is to end at once, until it is killed.
+const HEARING: Duration = Duration::from_secs(1);
+/// How long one that has heard may take to end the pod and clear it away, until it is killed.
+const ENDING: Duration = Duration::from_secs(10);
+/// How many milliseconds a killed supervisor may take to be gone, and its containers with it.
+const DYING: u16 = 500;
 
 /// A pod that was asked to end.
 #[derive(Debug)]
@@ -28,13 +37,20 @@ pub(crate) struct Ending {
     socket: Option<OwnedFd>,
     /// Another pod of its name may be there when it has ended.
     uid: Option<Uid>,
+    /// At once: a supervisor that does not end it is killed.
+    is_forced: bool,
 }
 
 /// Connects to a living pod's supervisor, and waits for one that is being started; none when the pod has ended.
 pub(crate) fn reach(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
-    let deadline = Instant::now() + STARTING;
+    reach_within(dir, STARTING)
+}
+
+fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error> {
+    let deadline = Instant::now() + limit;
     loop {
-        let failure = match wire::dial(&dir.control_socket()) {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let failure = match wire::dial_within(&dir.control_socket(), left) {
             Ok(socket) => return Ok(Some(socket)),
             Err(e) => e,
         };
@@ -49,17 +65,63 @@ pub(crate) fn reach(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-/// Asks a living supervisor for the end; a pod that has none is forgotten at once.
+/// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is killed
+/// when it does not hear, and the pod is forgotten too.
 pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Ending, Error> {
     let uid = dir.uid();
-    let socket = reach(dir)?;
-    match &socket {
-        Some(socket) => {
+    let is_forced = grace_period == Some(Duration::ZERO);
+    let socket = if is_forced {
+        match ask_at_once(dir) {
+            Ok(socket) => socket,
+            Err(failure) => {
+                kill_supervisor(dir, failure)?;
+                None
+            }
+        }
+    } else {
+        let socket = reach(dir)?;
+        if let Some(socket) = &socket {
             wire::send(socket, &Request::Delete { grace_period }, &[]).map_err(unreachable_pod(dir))?;
         }
-        None => sweep::forget(home, dir, uid.as_ref())?,
+        socket
+    };
+    if socket.is_none() {
+        sweep::forget(home, dir, uid.as_ref())?;
     }
-    Ok(Ending { socket, uid })
+    Ok(Ending { socket, uid, is_forced })
+}
+
+/// Asks for the end at once, and waits until that is heard; none when the pod has ended.
+fn ask_at_once(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
+    let socket = match reach_within(dir, HEARING) {
+        // Its start has not come to a supervisor yet, so that there is nobody to kill.
+        Err(_) if dir.find_lock_holders().is_empty() => reach(dir)?,
+        reached => reached?,
+    };
+    let Some(socket) = socket else { return Ok(None) };
+    let request = Request::Delete { grace_period: Some(Duration::ZERO) };
+    let heard =
+        wire::send(&socket, &request, &[]).and_then(|()| wire::receive_within::<Reply>(&socket, HEARING));
+    match heard {
+        // It may have ended before it could say so.
+        Err(e) if dir.liveness() == Liveness::Alive => Err(unreachable_pod(dir)(e)),
+        _ => Ok(Some(socket)),
+    }
+}
+
+/// Kills the supervisor that does not answer, and waits until nobody holds the pod's lock; its containers end with it.
+fn kill_supervisor(dir: &PodDir, failure: Error) -> Result<(), Error> {
+    let holders = dir.find_lock_holders();
+    for holder in &holders {
+        // One that has ended meanwhile needs no signal; one that does not is still there below.
+        let _ = holder.signal(libc::SIGKILL);
+    }
+    for holder in &holders {
+        let mut ended = [PollFd::new(holder.pidfd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ended, DYING).map_err(io("wait for the supervisor's end"))?;
+    }
+    // In the kernel, where no signal reaches it, or not to be seen from here.
+    if dir.liveness() == Liveness::Alive { Err(failure) } else { Ok(()) }
 }
 
 /// Waits until nothing is left of it; whether that came in time.
@@ -70,16 +132,21 @@ pub(crate) fn gone(
     deadline: Option<Instant>,
 ) -> Result<bool, Error> {
     if let Some(socket) = ending.socket {
-        if let Some(deadline) = deadline {
+        let killed_at = ending.is_forced.then(|| Instant::now() + ENDING);
+        if let Some(until) = deadline.into_iter().chain(killed_at).min() {
             // Zero would be without end.
-            let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             let left = TimeVal::microseconds(left.as_micros() as i64);
             setsockopt(&socket, ReceiveTimeout, &left).map_err(io("wait for the pod's end"))?;
         }
         // Nothing comes: the connection ends with the supervisor.
         while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
-        if deadline.is_some_and(|d| d <= Instant::now()) && dir.liveness() == Liveness::Alive {
-            return Ok(false);
+        let is_over = |limit: Option<Instant>| limit.is_some_and(|limit| limit <= Instant::now());
+        if (is_over(deadline) || is_over(killed_at)) && dir.liveness() == Liveness::Alive {
+            if !is_over(killed_at) {
+                return Ok(false);
+            }
+            kill_supervisor(dir, Error::TimedOut(dir.name.to_string()))?;
         }
     }
     // The supervisor has forgotten the pod itself, unless it was killed.

@@ -127,7 +127,7 @@ pub enum Error {
     #[error("timed out waiting for the condition on pods/{0}")]
     TimedOut(String),
     /// The supervisor lives and does not answer.
-    #[error("cannot reach the supervisor of pod {pod:?}: {source}")]
+    #[error("cannot reach the supervisor of pod {pod:?}: {source}; `podctl delete --force {pod}` ends it")]
     Unreachable {
         /// The pod's name.
         pod: String,

@@ -78,7 +78,7 @@ impl PodHandle {
         let request = Request::Exec { container, command, terminal: false, size: None };
         let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
         wire::send(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
-        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) => Ok(Exec { dir: dir.clone(), socket }),
             None => Err(Error::Ended(dir.name.to_string())),

@@ -155,7 +155,8 @@ impl PodHandle {
         Ok(())
     }
 
-    /// Ends the pod, if it lives, and forgets it: its record, its logs, what it wrote.
+    /// Ends the pod, if it lives, and forgets it: its record, its logs, what it wrote. With a grace period of zero a
+    /// supervisor that does not answer is killed.
     ///
     /// # Errors
     /// [`Error::Unreachable`]; [`Error::Start`] when something of it cannot be removed.
@@ -187,7 +188,7 @@ impl PodHandle {
         }
         let socket = dial(&self.dir)?;
         wire::send(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
-        wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
+        wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
         Ok(self.clone())
     }
 
@@ -217,7 +218,7 @@ impl PodHandle {
         let text = serde_json::to_vec(new).expect("a Pod is always JSON");
         document.write_all(&text).and_then(|()| document.rewind()).map_err(io("write a memory file"))?;
         wire::send(&socket, &Request::Update, &[document.as_fd()]).map_err(unreachable_pod(&self.dir))?;
-        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
+        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Started, _)) => self.pod(),
             Some((Reply::Refused { message, .. }, _)) => Err(forbidden(message)),
             _ => Err(Error::Ended(self.dir.name.to_string())),

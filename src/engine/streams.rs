@@ -85,7 +85,7 @@ impl PodHandle {
         let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
         wire::send(&session.socket, &request, &fds).map_err(unreachable_pod(dir))?;
         drop(theirs);
-        match wire::receive::<Reply>(&session.socket).map_err(unreachable_pod(dir))? {
+        match wire::receive_answer::<Reply>(&session.socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => {
                 return Err(Error::Refused { message, exit_code });
             }
@@ -135,7 +135,7 @@ impl PodHandle {
     pub(crate) fn dial_port(&self, port: u16, v6: bool) -> Result<OwnedFd, Error> {
         let (dir, socket) = (&self.dir, dial(&self.dir)?);
         wire::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(unreachable_pod(dir))?;
-        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Started, mut fds)) => fds.pop().ok_or_else(|| Error::Ended(dir.name.to_string())),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             _ => Err(Error::Ended(dir.name.to_string())),
@@ -149,7 +149,7 @@ impl PodHandle {
     pub(crate) fn usage(&self) -> Result<Vec<Usage>, Error> {
         let socket = dial(&self.dir)?;
         wire::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(&self.dir))?;
-        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
+        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
             _ => Err(Error::Ended(self.dir.name.to_string())),
         }
@@ -163,7 +163,7 @@ impl PodHandle {
         let socket = dial(&self.dir)?;
         let request = Request::Debug { container: Box::new(container), attach: false };
         wire::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
-        match wire::receive::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
+        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Started, _)) => Ok(()),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             _ => Err(Error::Ended(self.dir.name.to_string())),

@@ -31,6 +31,7 @@ mod file_names;
 mod home;
 mod kept_objects;
 mod local_volumes;
+mod lock_holders;
 mod name_claim;
 mod pod_dir;
 mod timeline_marks;

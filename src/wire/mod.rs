@@ -17,4 +17,6 @@ pub use launch::{
 pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};
 pub use requests::{Reply, Request, Usage};
-pub use transport::{dial, listen_at, make_connection, receive, send};
+pub use transport::{
+    dial, dial_within, listen_at, make_connection, receive, receive_answer, receive_within, send,
+};

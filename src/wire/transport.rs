@@ -8,17 +8,22 @@ use std::{
     io::{self, IoSlice, IoSliceMut, Read, Seek, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         memfd::{MFdFlags, memfd_create},
         socket::{
             AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-            UnixAddr, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+            UnixAddr, bind, connect, listen, recvmsg, sendmsg, setsockopt, socket, socketpair,
+            sockopt::SendTimeout,
         },
         stat::Mode,
+        time::{TimeVal, TimeValLike},
     },
 };
 use serde::{Deserialize, Serialize};
@@ -27,6 +32,9 @@ use serde::{Deserialize, Serialize};
 const LONGEST_PACKET: usize = 32 << 10;
 /// Longest text of a memory file, in bytes: more than any manifest, and any command line that execve(2) takes.
 const LONGEST_FILE: u64 = 64 << 20;
+/// How long the other side may take to take a connection, or to answer what is answered at once. Longer than a supervisor
+/// gives a command to run its program.
+const PATIENCE: Duration = Duration::from_secs(7);
 /// The text of a packet whose last descriptor is the memory file that has the message. It is no JSON.
 const IN_FILE: &[u8] = b"@";
 /// What makes sure that a memory file stays as it is while it is read.
@@ -43,12 +51,30 @@ pub fn make_connection() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Connects to a supervisor, or to the network's keeper.
 ///
 /// # Errors
-/// Those of connect(2).
+/// Those of [`dial_within`].
 pub fn dial(path: &Path) -> io::Result<OwnedFd> {
+    dial_within(path, PATIENCE)
+}
+
+/// Connects to a supervisor that takes the connection in time.
+///
+/// # Errors
+/// Those of connect(2); `TimedOut` when nobody takes it, and so many wait already that there is no room for one more.
+pub fn dial_within(path: &Path, limit: Duration) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     let (_directory, name) = shorten(path)?;
-    connect(fd.as_raw_fd(), &UnixAddr::new(&name)?)?;
+    setsockopt(&fd, SendTimeout, &TimeVal::microseconds(limit.as_micros() as i64))?;
+    match connect(fd.as_raw_fd(), &UnixAddr::new(&name)?) {
+        Err(Errno::EAGAIN) => return Err(silence()),
+        connected => connected?,
+    }
+    // What is sent may wait.
+    setsockopt(&fd, SendTimeout, &TimeVal::zero())?;
     Ok(fd)
+}
+
+fn silence() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
 }
 
 /// Makes a socket at a path and listens there. Accepting from it never waits.
@@ -95,6 +121,37 @@ fn send_packet(socket: BorrowedFd<'_>, text: &[u8], fds: &[BorrowedFd<'_>]) -> i
     Ok(())
 }
 
+/// Receives the answer to a request that is answered at once; `None` when the other side has closed.
+///
+/// # Errors
+/// Those of [`receive_within`].
+pub fn receive_answer<T: for<'a> Deserialize<'a>>(
+    socket: &impl AsFd,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_within(socket, PATIENCE)
+}
+
+/// Receives one message that comes in time; `None` when the other side has closed.
+///
+/// # Errors
+/// `TimedOut` when none comes; else those of [`receive`].
+pub fn receive_within<T: for<'a> Deserialize<'a>>(
+    socket: &impl AsFd,
+    limit: Duration,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(silence()),
+            Ok(_) => return receive(socket),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
 /// Receives one message; `None` when the other side has closed.
 ///
 /// # Errors
@@ -106,7 +163,7 @@ pub fn receive<T: for<'a> Deserialize<'a>>(socket: &impl AsFd) -> io::Result<Opt
     let socket = socket.as_fd().as_raw_fd();
     let got = loop {
         match recvmsg::<()>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(nix::errno::Errno::EINTR) => {}
+            Err(Errno::EINTR) => {}
             other => break other?,
         }
     };
@@ -164,6 +221,21 @@ mod tests {
         }
         drop(here);
         assert!(receive::<String>(&there).unwrap().is_none());
+    }
+
+    #[test]
+    fn who_does_not_answer_or_take_connections_is_not_waited_for() {
+        let silent = |failed: io::Error| failed.kind() == io::ErrorKind::TimedOut;
+        let (here, there) = make_connection().unwrap();
+        let limit = Duration::from_millis(50);
+        assert!(receive_within::<i32>(&here, limit).is_err_and(silent));
+        send(&there, &1, &[]).unwrap();
+        assert_eq!(receive_answer::<i32>(&here).unwrap().unwrap().0, 1);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        let _listener = listen_at(&path, 1).unwrap();
+        let waiting: Vec<_> = (0..8).map(|_| dial_within(&path, limit)).collect();
+        assert!(waiting.into_iter().filter_map(Result::err).next().is_some_and(silent));
     }
 
     #[test]

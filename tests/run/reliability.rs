@@ -13,7 +13,10 @@ use crate::common::{
     lab::{pod, with_image},
     stderr, stdout, until,
 };
-use nix::unistd::geteuid;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::geteuid,
+};
 
 /// Rounds of a race; `PODCTL_RACE_ROUNDS` takes more, without a limit of time.
 const ROUNDS: usize = 200;
@@ -91,6 +94,42 @@ fn a_pod_that_is_still_starting_can_be_deleted_and_stopped() {
         until(&format!("no pod lives after {how}"), || home.of_role("supervise").is_empty());
         home.podctl(&["delete", "p", "--ignore-not-found"]);
     }
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn a_pod_whose_supervisor_hangs_is_told_of_and_deleted_by_force() {
+    let home = with_image();
+    home.start(&pod("other", "sleep 600"), &[]);
+    let others = home.of_role("supervise");
+    for wait in ["--wait=true", "--wait=false"] {
+        home.start(&pod("h", "sleep 600"), &[]);
+        let mut hung = home.of_role("supervise");
+        hung.retain(|id| !others.contains(id));
+        hung.iter().for_each(|id| kill(*id, Signal::SIGSTOP).unwrap());
+        assert!(home.said(&["get", "pods"]).contains("h "));
+        let used = home.podctl(&["top", "--containers"]);
+        assert!(stdout(&used).contains("other") && !stdout(&used).contains("h "), "{}", stdout(&used));
+        assert!(stderr(&used).contains("podctl delete --force h"), "{}", stderr(&used));
+        // Its streams lie in the supervisor's socket: a pipe would stay open.
+        let said = home.file("said", "");
+        let mut exec = home.command(&["exec", "h", "--", "true"]);
+        let entered = exec.stdout(Stdio::null()).stderr(fs::File::create(&said).unwrap()).status().unwrap();
+        let said = fs::read_to_string(said).unwrap();
+        assert!(entered.code() == Some(1) && said.contains("does not answer"), "{said}");
+
+        let asked = Instant::now();
+        let deleted = home.podctl(&["delete", "h", "--force", "--grace-period", "0", wait]);
+        assert!(deleted.status.success(), "{wait}: {}", stderr(&deleted));
+        // It takes two; a test's machine is busy.
+        assert!(asked.elapsed() < Duration::from_secs(8), "{wait}: {:?}", asked.elapsed());
+        assert!(!record(&home, "h").exists() && !home.said(&["get", "pods"]).contains("h "));
+        assert_eq!(home.of_role("supervise"), others, "the other pod's lives, the hung one does not");
+        home.start(&pod("h", "sleep 600"), &[]);
+        assert_eq!(home.in_pod("h", "echo again"), "again\n");
+        home.podctl(&["delete", "h", "--now"]);
+    }
+    home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
 }
 
