@@ -16,11 +16,19 @@ use crate::{
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// Manifest files, `-` for standard input.
-    #[arg(short = 'f', long = "filename", required = true)]
+    #[arg(short = 'f', long = "filename", required_unless_present = "kustomize")]
     files: Vec<String>,
+    /// Answered with the command that builds a kustomization.
+    #[arg(short = 'k', long, hide = true, value_name = "DIR")]
+    kustomize: Option<String>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if let Some(dir) = &args.kustomize {
+        return Err(Error::Said(format!(
+            "podctl builds no kustomizations; `kubectl kustomize {dir} | podctl apply -f -` does"
+        )));
+    }
     files(&args.files, home, namespace, false)
 }
 

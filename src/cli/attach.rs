@@ -5,8 +5,8 @@ use std::{io::IsTerminal, os::fd::OwnedFd};
 use super::{
     Error, Namespace,
     exec::{Target, dial, nonblocking, reach, unreachable_pod},
-    pod_dir,
     session::{End, Session, detach_keys},
+    target_pod::find_target_pod,
 };
 use crate::{
     state::{Home, PodDir},
@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let Target { stdin, tty, quiet, .. } = args.of;
-    let dir = pod_dir(home, namespace, &args.of.pod)?;
+    let dir = find_target_pod(home, namespace, &args.of.pod)?;
     let (container, _) = reach(&dir, args.of.container.as_deref(), quiet)?;
     let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
     let ended = attach(&dir, &container, &wanted)?.code();

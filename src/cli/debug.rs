@@ -78,7 +78,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// What the debug container may do.
-    #[arg(long, value_enum, default_value = "legacy")]
+    #[arg(long, value_enum, default_value = "general")]
     profile: Profile,
     /// A JSON or YAML file with more fields of the debug container.
     #[arg(long)]
@@ -272,7 +272,12 @@ pub(super) fn environment(words: &[String]) -> Result<Vec<EnvVar>, Error> {
             .ok_or_else(|| Error::Said(format!("invalid env: {word:?}; write NAME=VALUE")))?;
         Ok(EnvVar { name: name.into(), value: Some(value.into()), value_from: None })
     };
-    words.iter().map(one).collect()
+    // As kubectl's list flags have it: commas part variables only where there are several.
+    let parts = words.iter().flat_map(|word| match word.matches('=').count() > 1 {
+        true => word.split(',').map(str::to_owned).collect(),
+        false => vec![word.clone()],
+    });
+    parts.collect::<Vec<_>>().iter().map(one).collect()
 }
 
 /// Lays the fields of a file over the container.

@@ -12,8 +12,9 @@ use nix::{
 };
 
 use super::{
-    Error, Namespace, io, pod_dir,
+    Error, Namespace, io,
     session::{Session, refused},
+    target_pod::find_target_pod,
     terminal,
 };
 use crate::{
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::Said("you must specify at least one command for the container".into()));
     }
     let Target { stdin, tty, quiet, .. } = args.of;
-    let dir = pod_dir(home, namespace, &args.of.pod)?;
+    let dir = find_target_pod(home, namespace, &args.of.pod)?;
     let (container, socket) = reach(&dir, args.of.container.as_deref(), quiet)?;
     let terminal = tty && std::io::stdin().is_terminal();
     if tty && !terminal && !quiet {

@@ -10,6 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     Error, Namespace,
+    target_pod::find_target_pod,
     wait::duration,
     which::{Which, not_found},
 };
@@ -82,6 +83,11 @@ struct Source {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
+    let names = names.into_iter().map(|name| match name.contains('/') {
+        true => find_target_pod(home, namespace, &name).map(|dir| dir.name.to_string()),
+        false => Ok(name),
+    });
+    let names = names.collect::<Result<Vec<_>, _>>()?;
     let which = Which { names, selector: args.selector.clone(), ..Which::default() };
     let chosen = which.choose(home, namespace)?;
     if let Some(name) = chosen.missing.first() {

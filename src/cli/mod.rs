@@ -35,6 +35,7 @@ mod services;
 mod session;
 mod stop;
 mod switches;
+mod target_pod;
 mod terminal;
 mod timeline;
 mod top;

@@ -13,7 +13,12 @@ use k8s_openapi::api::core::v1::Pod;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Error, Namespace, exec::dial, io, pod_dir};
+use super::{
+    Error, Namespace,
+    exec::dial,
+    io,
+    target_pod::{find_service_target_port, find_target_pod},
+};
 use crate::{
     state::{Home, PodDir},
     wire::{self, Reply, Request},
@@ -21,7 +26,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// `NAME` or `pod/NAME`.
+    /// `NAME`, `pod/NAME`, or `service/NAME` and `deployment/NAME` for a pod of theirs.
     pod: String,
     /// `[LOCAL:]REMOTE`; REMOTE may be a port's name, `:REMOTE` takes a free local port.
     #[arg(required = true)]
@@ -32,14 +37,23 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let dir = pod_dir(home, namespace, &args.pod)?;
+    let dir = find_target_pod(home, namespace, &args.pod)?;
     // Held to see the pod's end.
     let watched = dial(&dir)?;
     let pod = dir.read()?;
     let dir = Arc::new(dir);
     let mut listeners = Vec::new();
     for word in &args.ports {
-        let (local, remote) = ports(word, &pod)?;
+        let (local, remote) = match word.split_once(':') {
+            Some((local, remote)) => (Some(local), remote),
+            None => (None, word.as_str()),
+        };
+        // A Service's port stands for the one of its pods; the local one is the Service's all the same.
+        let behind = find_service_target_port(home, namespace, &args.pod, remote)?;
+        let local = local.or(behind.is_some().then_some(remote).filter(|port| port.parse::<u16>().is_ok()));
+        let remote = behind.as_deref().unwrap_or(remote);
+        let word = local.map_or_else(|| remote.to_owned(), |local| format!("{local}:{remote}"));
+        let (local, remote) = ports(&word, &pod)?;
         listeners.extend(listen(&args.address, local)?.into_iter().map(|l| (l, remote)));
     }
     for (listener, remote) in listeners {

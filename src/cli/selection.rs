@@ -71,6 +71,19 @@ fn is_among(list: &str, word: &str) -> bool {
         && group.is_none_or(|group| group.split_once('.').is_some_and(|(_, g)| grouped(g)) || grouped(group))
 }
 
+/// Returns the kind of a workload whose pods podctl runs, by its plural, singular or short name.
+pub(super) fn workload_kind(word: &str) -> Option<&'static str> {
+    let kinds = [
+        ("daemonsets daemonset ds", "DaemonSet"),
+        ("deployments deployment deploy", "Deployment"),
+        ("replicasets replicaset rs", "ReplicaSet"),
+        ("statefulsets statefulset sts", "StatefulSet"),
+        ("cronjobs cronjob cj", "CronJob"),
+        ("jobs job", "Job"),
+    ];
+    kinds.into_iter().find(|(names, _)| is_among(names, word)).map(|(_, kind)| kind)
+}
+
 /// The error that podctl has no objects of a kind.
 pub(super) fn unknown_kind(word: &str) -> Error {
     let sentence = format!("the server doesn't have a resource type {word:?}");

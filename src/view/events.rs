@@ -61,8 +61,11 @@ pub fn described(events: &[Event], now: Timestamp) -> String {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let from = source.or(event.reporting_component.clone()).unwrap_or_default();
         let message = one_line(event.message.as_deref().unwrap_or_default());
+        // From kubectl 1.37 on the part of the object stands before the message.
+        let part = event.involved_object.field_path.as_ref().map(|path| format!("{path}: "));
+        let part = part.unwrap_or_default();
         out += &format!(
-            "  {}\t{}\t{}\t{from}\t{message}\n",
+            "  {}\t{}\t{}\t{from}\t{part}{message}\n",
             text(&event.type_),
             text(&event.reason),
             interval(event, now)

@@ -7,7 +7,12 @@ mod foreground;
 mod notes;
 mod start;
 
-use std::{fs, io::Read, time::Duration};
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::start_trace;
@@ -33,6 +38,9 @@ pub(super) struct Args {
     /// Manifest files, `-` for standard input.
     #[arg(required = true)]
     files: Vec<String>,
+    /// Answered with the manifest to write, for those who look for kubectl's `run NAME --image=IMAGE`.
+    #[arg(long, hide = true, value_name = "IMAGE")]
+    image: Option<String>,
     /// A file of ConfigMaps that the pods may refer to.
     #[arg(long, value_name = "FILE")]
     configmap: Vec<String>,
@@ -155,6 +163,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
+    if let Some(image) = &args.image {
+        return Err(Error::Said(explain_image_run(image)));
+    }
     let maps = args.configmap.iter().map(|file| (ObjectKind::ConfigMap, file));
     let secrets = args.secret.iter().map(|file| (ObjectKind::Secret, file));
     let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
@@ -242,6 +253,36 @@ impl Args {
     }
 }
 
+/// Returns the files as they are named, and in place of a directory its manifests (`*.yaml`, `*.yml`, `*.json`), in the
+/// order of their names; directories below are passed over, as by kubectl.
+///
+/// # Errors
+/// A directory that cannot be read, or has no manifests.
+fn list_manifest_files(files: &[String]) -> Result<Vec<String>, Error> {
+    let mut all = Vec::new();
+    for file in files {
+        if !Path::new(file).is_dir() {
+            all.push(file.clone());
+            continue;
+        }
+        let entries = fs::read_dir(file).map_err(io(format!("cannot read directory {file}")))?;
+        let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+        let is_manifest = |path: &PathBuf| {
+            path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known))
+        };
+        let mut found: Vec<String> =
+            paths.filter(is_manifest).map(|path| path.display().to_string()).collect();
+        found.sort();
+        if found.is_empty() {
+            return Err(Error::Said(format!(
+                "error reading [{file}]: recognized file extensions are [.json .yaml .yml]"
+            )));
+        }
+        all.extend(found);
+    }
+    Ok(all)
+}
+
 /// Longest file, in bytes, that is read as a manifest: more would be held in memory several times.
 const LONGEST_FILE: u64 = 64 << 20;
 
@@ -260,9 +301,34 @@ pub(super) fn source(file: &str) -> Result<Source, Error> {
         std::io::ErrorKind::InvalidData => {
             Error::Said(format!("cannot read {name}: it is not text in UTF-8; save it in that encoding"))
         }
+        std::io::ErrorKind::NotFound => Error::Said(explain_missing_file(name)),
         _ => io(format!("cannot read {name}"))(e),
     })?;
     Ok(Source { name: name.to_owned(), text })
+}
+
+/// Returns what to do where a manifest's file was wanted and something else was named: a URL, an image, a typing error.
+fn explain_missing_file(name: &str) -> String {
+    if name.starts_with("https://") || name.starts_with("http://") {
+        return format!(
+            "cannot read {name}: podctl fetches no manifests; `curl -fsSL {name} | podctl run -` does"
+        );
+    }
+    let is_file_name = name.contains('/') || [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+    match name.parse::<podctl_images::Reference>() {
+        Ok(_) if !is_file_name => format!("cannot read {name}: No such file. {}", explain_image_run(name)),
+        _ => format!("cannot read {name}: No such file or directory (os error 2)"),
+    }
+}
+
+/// Returns how the pod of an image alone is run.
+fn explain_image_run(image: &str) -> String {
+    let name = image.rsplit('/').next().unwrap_or(image);
+    let name = name.split([':', '@']).next().unwrap_or(name);
+    format!(
+        "podctl runs manifests; the least one for this image: \
+         echo '{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: {name}, image: \"{image}\"}}]}}}}' | podctl run -"
+    )
 }
 
 /// Shows what is wrong with the files; gives the error that says so.
@@ -284,6 +350,7 @@ pub(super) fn names(files: &[String], namespace: &Namespace) -> Result<Vec<Named
 }
 
 pub(super) fn read(files: &[String], stored: &Manifest, namespace: &Namespace) -> Result<Manifest, Error> {
+    let files = &list_manifest_files(files)?;
     let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
     let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
     for warning in &manifest.warnings {

@@ -218,7 +218,7 @@ fn probe(probe: &Probe) -> String {
         IntOrString::String(name) => name.clone(),
     };
     let numbers = format!(
-        "delay={}s timeout={}s period={}s #success={} #failure={}",
+        "delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         probe.initial_delay_seconds.unwrap_or(0),
         probe.timeout_seconds.unwrap_or(1),
         probe.period_seconds.unwrap_or(10),

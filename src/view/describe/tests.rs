@@ -74,8 +74,8 @@ Containers:
     Limits:
       cpu:      500m
       memory:   64Mi
-    Liveness:   http-get http://:80/ delay=0s timeout=1s period=10s #success=1 #failure=3
-    Readiness:  exec [cat /x] delay=0s timeout=1s period=5s #success=1 #failure=3
+    Liveness:   http-get http://:80/ delay=0s timeout=1s period=10s successThreshold=1 failureThreshold=3
+    Readiness:  exec [cat /x] delay=0s timeout=1s period=5s successThreshold=1 failureThreshold=3
     Environment Variables from:
       m  ConfigMap with prefix 'P_'  Optional: false
       s  Secret                      Optional: true

@@ -1,0 +1,89 @@
+//! The one pod that `NAME`, `pod/NAME`, `service/NAME` or `deployment/NAME` leads to, for commands that reach into a pod.
+
+use serde_json::Value;
+
+use super::{Error, Namespace, pod_dir, selection, which};
+use crate::{
+    engine::{Engine, ListOptions},
+    pod::ObjectKind,
+    state::{Home, Liveness, PodDir},
+};
+
+/// Finds the pod that a word leads to. Of several pods of a Service or a workload a living, ready one comes first, as
+/// kubectl has it.
+///
+/// # Errors
+/// A kind without pods, a name that is none, a Service or workload that has none.
+pub(super) fn find_target_pod(home: &Home, namespace: &Namespace, word: &str) -> Result<PodDir, Error> {
+    match word.split_once('/') {
+        Some((kind, name)) if ObjectKind::of_word(kind) == Some(ObjectKind::Service) => {
+            let selector = &find_service(home, namespace, name)?["spec"]["selector"];
+            let labels = selector.as_object().into_iter().flatten();
+            let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+            let labels = labels.collect::<Vec<_>>().join(",");
+            if labels.is_empty() {
+                return Err(Error::Said(format!(
+                    "invalid service '{name}': Service is defined without a selector"
+                )));
+            }
+            choose_pod(home, namespace, word, labels, |_| true)
+        }
+        Some((kind, name)) if !which::is_pod(kind) => {
+            let kind = selection::workload_kind(kind).ok_or_else(|| selection::unknown_kind(kind))?;
+            let is_own = |pod: &str| selection::is_of_workload(kind, name, pod);
+            choose_pod(home, namespace, word, String::new(), is_own)
+        }
+        _ => pod_dir(home, namespace, word),
+    }
+}
+
+/// Returns the port of a Service's pods to which a port of the Service, by number or by name, leads; `None` when `word`
+/// is no Service or has no such port. A target that is a name is given as it is.
+pub(super) fn find_service_target_port(
+    home: &Home,
+    namespace: &Namespace,
+    word: &str,
+    port: &str,
+) -> Result<Option<String>, Error> {
+    let Some((kind, name)) = word.split_once('/') else { return Ok(None) };
+    if ObjectKind::of_word(kind) != Some(ObjectKind::Service) {
+        return Ok(None);
+    }
+    let service = find_service(home, namespace, name)?;
+    let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let found = ports
+        .find(|own| own["port"].as_u64() == port.parse().ok() && own["port"].is_u64() || own["name"] == port);
+    Ok(found.map(|own| match &own["targetPort"] {
+        Value::String(name) => name.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => own["port"].to_string(),
+    }))
+}
+
+fn find_service(home: &Home, namespace: &Namespace, name: &str) -> Result<Value, Error> {
+    Ok(Engine::over(home).get_object(ObjectKind::Service, namespace.as_str(), name)?)
+}
+
+fn choose_pod(
+    home: &Home,
+    namespace: &Namespace,
+    word: &str,
+    labels: String,
+    is_meant: impl Fn(&str) -> bool,
+) -> Result<PodDir, Error> {
+    let options = ListOptions { namespace: Some(namespace.to_string()), labels, fields: String::new() };
+    let mut pods = Engine::over(home).list_objects(ObjectKind::Pod, &options)?;
+    pods.retain(|pod| is_meant(pod["metadata"]["name"].as_str().unwrap_or_default()));
+    let is_ready = |pod: &Value| {
+        let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    };
+    pods.sort_by_key(|pod| !is_ready(pod));
+    let dirs =
+        pods.iter().map(|pod| pod_dir(home, namespace, pod["metadata"]["name"].as_str().unwrap_or_default()));
+    let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
+    dirs.sort_by_key(|dir| dir.liveness() != Liveness::Alive);
+    dirs.into_iter()
+        .next()
+        .ok_or_else(|| Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are")))
+}
