@@ -244,6 +244,10 @@ impl Engine {
         name: &str,
         grace: Option<Duration>,
     ) -> Result<()> {
+        // It lies in no namespace.
+        if kind == "Namespace" {
+            return self.delete_api_namespace(name, grace);
+        }
         let home = &self.home;
         let (space, own) = (Namespace::parse(namespace)?, ObjectName::parse(name)?);
         let found = match kind {
@@ -276,7 +280,6 @@ impl Engine {
                 sweep::remove_tree(&volume.path).map_err(Error::from)?;
                 true
             }
-            "Namespace" => return self.delete_api_namespace(name, grace),
             _ => return Err(unwritable(kind)),
         };
         if found { Ok(()) } else { Err(ObjectError::NotFound) }
