@@ -136,13 +136,26 @@ impl Engine {
         Ok(all.into_iter().map(String::from).collect())
     }
 
-    /// Checks an object as one of a manifest, and gives it with its defaults.
+    /// Checks an object as one of a manifest, and gives it with its defaults. What a server adds to an object's metadata,
+    /// which a manifest's reader passes over, stays with it.
     pub(crate) fn check_api_object(&self, namespace: &str, object: &Value) -> Result<Manifest> {
         let source = Source { name: "request".into(), text: object.to_string() };
-        self.load(namespace, &[source]).map_err(|e| match e {
+        let mut manifest = self.load(namespace, &[source]).map_err(|e| match e {
             Error::Manifest(all) => ObjectError::Invalid(all),
             other => other.into(),
-        })
+        })?;
+        let given: ObjectMeta = serde_json::from_value(object["metadata"].clone()).unwrap_or_default();
+        let all = (manifest.pods.iter_mut().map(|pod| &mut pod.metadata))
+            .chain(manifest.config_maps.iter_mut().map(|map| &mut map.metadata))
+            .chain(manifest.secrets.iter_mut().map(|secret| &mut secret.metadata))
+            .chain(manifest.claims.iter_mut().map(|claim| &mut claim.metadata))
+            .chain(manifest.services.iter_mut().map(|service| &mut service.metadata));
+        for meta in all {
+            meta.uid.clone_from(&given.uid);
+            meta.creation_timestamp.clone_from(&given.creation_timestamp);
+            meta.managed_fields.clone_from(&given.managed_fields);
+        }
+        Ok(manifest)
     }
 
     /// Makes an object, or only says what it would be; a pod is started.
