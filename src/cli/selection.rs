@@ -55,9 +55,18 @@ const OTHER_KINDS: &str = "bindings componentstatuses componentstatus cs limitra
     storageclass sc volumeattachments volumeattachment volumeattributesclasses resourceclaims resourceclaim \
     deviceclasses deviceclass";
 
-/// Those of them whose pods podctl runs once.
-const WORKLOADS: &str = "daemonsets daemonset ds deployments deployment deploy replicasets replicaset rs statefulsets \
-    statefulset sts cronjobs cronjob cj jobs job replicationcontrollers replicationcontroller rc";
+/// Those of them whose pods podctl runs once: names, and the kind.
+const WORKLOADS: [(&str, &str); 6] = [
+    ("daemonsets daemonset ds", "DaemonSet"),
+    ("deployments deployment deploy", "Deployment"),
+    ("replicasets replicaset rs", "ReplicaSet"),
+    ("statefulsets statefulset sts", "StatefulSet"),
+    ("cronjobs cronjob cj", "CronJob"),
+    ("jobs job", "Job"),
+];
+
+/// Names of the workload that Kubernetes has replaced by ReplicaSets; no file's pods are made of it.
+const FORMER_WORKLOAD: &str = "replicationcontrollers replicationcontroller rc";
 
 fn is_among(list: &str, word: &str) -> bool {
     let word = word.to_lowercase();
@@ -73,21 +82,13 @@ fn is_among(list: &str, word: &str) -> bool {
 
 /// Returns the kind of a workload whose pods podctl runs, by its plural, singular or short name.
 pub(super) fn workload_kind(word: &str) -> Option<&'static str> {
-    let kinds = [
-        ("daemonsets daemonset ds", "DaemonSet"),
-        ("deployments deployment deploy", "Deployment"),
-        ("replicasets replicaset rs", "ReplicaSet"),
-        ("statefulsets statefulset sts", "StatefulSet"),
-        ("cronjobs cronjob cj", "CronJob"),
-        ("jobs job", "Job"),
-    ];
-    kinds.into_iter().find(|(names, _)| is_among(names, word)).map(|(_, kind)| kind)
+    WORKLOADS.into_iter().find(|(names, _)| is_among(names, word)).map(|(_, kind)| kind)
 }
 
 /// The error that podctl has no objects of a kind.
 pub(super) fn unknown_kind(word: &str) -> Error {
     let sentence = format!("the server doesn't have a resource type {word:?}");
-    Error::Said(match is_among(WORKLOADS, word) {
+    Error::Said(match workload_kind(word).is_some() || is_among(FORMER_WORKLOAD, word) {
         true => format!(
             "{sentence}: podctl keeps no {word}, a workload's pods are run once; `podctl get pods` shows them"
         ),
