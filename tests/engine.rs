@@ -44,6 +44,7 @@ fn main() {
         std::env::var_os("CONTAINERS_REGISTRIES_CONF").is_some(),
         "these tests need the test registry; run them with scripts/test"
     );
+    let mut failed = false;
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     for (name, test) in
         TESTS.iter().filter(|(n, _)| wanted.is_empty() || wanted.iter().any(|w| n.contains(w)))
@@ -58,9 +59,10 @@ fn main() {
             engine.remove_image(&image.reference, true).unwrap();
         }
         println!("test {name} ... {}", if result.is_ok() { "ok" } else { "FAILED" });
-        if result.is_err() {
-            std::process::exit(101);
-        }
+        failed |= result.is_err();
+    }
+    if failed {
+        std::process::exit(101);
     }
 }
 
