@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::{self, Depth};
-use crate::store::{entries, is_leased};
 use crate::{Error, Store};
+use crate::{lease::is_held, store::entries};
 
 /// Something in the store that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +85,7 @@ impl Store {
             }
         }
         for path in entries(&self.root().join("leases"))? {
-            let held = is_leased(&path).unwrap_or(true);
+            let held = is_held(&path).unwrap_or(true);
             let readable =
                 fs::read(&path).is_ok_and(|json| serde_json::from_slice::<Vec<PathBuf>>(&json).is_ok());
             if held && !readable {

@@ -11,9 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -22,6 +20,7 @@ use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Depth;
+use crate::lease::{self, Lease, is_held};
 use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
 
 /// overlayfs, as statfs has it.
@@ -274,7 +273,7 @@ impl Store {
         }
         let image = self.read(&path).ok();
         if let Some(image) = &image
-            && is_leased(&self.lease_path(image))?
+            && is_held(&self.lease_path(image))?
         {
             return Err(Error::InUse { reference: name });
         }
@@ -282,20 +281,17 @@ impl Store {
         Ok(Removed { reference: name, image, layers: self.collect()? })
     }
 
-    /// Holds the image: no process can remove it while any holds the descriptor or a copy of it.
-    pub fn lease(&self, image: &Image) -> Result<OwnedFd, Error> {
+    /// Holds the image: no process can remove it while any holds it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`].
+    pub fn lease(&self, image: &Image) -> Result<Lease, Error> {
         let lock = self.lock()?;
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
         if !self.is_whole(image) {
             return Err(Error::NotFound { reference: image.reference.clone() });
         }
-        let path = self.lease_path(image);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = open.map_err(Error::io("open", &path))?;
-        file.lock_shared().map_err(Error::io("lock", &path))?;
-        // The layers, for when the reference has moved on. The name is the digest: all write the same.
-        file.write_all(&serialize(&image.layers)).map_err(Error::io("write", &path))?;
-        Ok(file.into())
+        Lease::take(self.lease_path(image), &image.layers)
     }
 
     /// Where the layer with this diff id is, or will be.
@@ -385,19 +381,35 @@ impl Store {
         Ok(Scratch { path, _held: held })
     }
 
-    /// Removes what dead processes left in `tmp/`; skipped when others are busy.
-    pub(crate) fn sweep(&self) -> Result<(), Error> {
-        let lock = self.lock()?;
-        if try_lock(&lock, &self.root)?.is_none() {
-            return Ok(());
-        }
-        for path in entries(&self.root.join("tmp"))? {
-            let Ok(file) = File::open(&path) else { continue };
-            if try_lock(&file, &path)?.is_some() {
+    /// Removes what dead processes left in `tmp/` and `leases/`; skipped when others are busy.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sweep(&self) -> Result<(), Error> {
+        let tmp = self.root.join("tmp");
+        if !entries(&tmp)?.is_empty() {
+            for (path, _lock) in self.take_left(&tmp)? {
                 remove_tree(&path).map_err(Error::io("remove", &path))?;
             }
         }
-        Ok(())
+        lease::remove_left(&self.root.join("leases"))
+    }
+
+    /// Takes what dead processes left. The store's lock, without which a directory could be yet to be locked, is held only
+    /// for this, for a removal takes its time.
+    fn take_left(&self, tmp: &Path) -> Result<Vec<(PathBuf, File)>, Error> {
+        let lock = self.lock()?;
+        if try_lock(&lock, &self.root)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let mut left = Vec::new();
+        for path in entries(tmp)? {
+            let Ok(file) = File::open(&path) else { continue };
+            if try_lock(&file, &path)?.is_some() {
+                left.push((path, file));
+            }
+        }
+        Ok(left)
     }
 
     /// With the exclusive lock held: removes layers that neither a reference nor a lease needs. What cannot be removed
@@ -427,7 +439,7 @@ impl Store {
             }
         }
         for path in entries(&self.root.join("leases"))? {
-            if is_leased(&path).is_ok_and(|leased| !leased) {
+            if is_held(&path).is_ok_and(|leased| !leased) {
                 let _ = self.put_away(&path); // nobody holds it; the next time is as good
                 continue;
             }
@@ -509,22 +521,13 @@ fn remove_tree(path: &Path) -> io::Result<()> {
 }
 
 /// The lock was free, and is now held by `file`.
-struct Locked;
+pub(crate) struct Locked;
 
-fn try_lock(file: &File, path: &Path) -> Result<Option<Locked>, Error> {
+pub(crate) fn try_lock(file: &File, path: &Path) -> Result<Option<Locked>, Error> {
     match file.try_lock() {
         Ok(()) => Ok(Some(Locked)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
-    }
-}
-
-pub(crate) fn is_leased(path: &Path) -> Result<bool, Error> {
-    // What is no file of the store's, a FIFO say, is not waited for.
-    match OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) {
-        Ok(file) => Ok(try_lock(&file, path)?.is_none()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(Error::io("open", path)(error)),
     }
 }
 
@@ -533,7 +536,7 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, Error> {
     entries.map_err(Error::io("list", path))
 }
 
-fn serialize(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn serialize(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data serializes")
 }
 

@@ -146,6 +146,15 @@ enum Command {
     Completion(completion::Args),
 }
 
+impl Command {
+    /// Whether it looks at all that there is, and so finds what killed commands have left. Others are called often, and
+    /// who makes a name sweeps for it.
+    fn lists_names(&self) -> bool {
+        use Command::{Delete, Doctor, Get, Images, Pull, Rmi};
+        matches!(self, Delete(_) | Doctor(_) | Get(_) | Images(_) | Pull(_) | Rmi(_))
+    }
+}
+
 /// What goes wrong in a command; shown once, here.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -241,7 +250,9 @@ fn command(cli: Cli) -> Result<i32, Error> {
     }
     let home = Home::of_user()?;
     network::guard::mend(&home);
-    engine::sweep::sweep_left(&home);
+    if cli.command.lists_names() {
+        engine::sweep::sweep_left(&home);
+    }
     let namespace = &cli.namespace;
     match cli.command {
         Command::Run(args) => run::run(&args, &home, namespace),

@@ -6,6 +6,7 @@
 use std::{fs, os::fd::AsFd, path::Path, time::Duration};
 
 use nix::sched::CloneFlags;
+use podctl_images::Store;
 use podctl_runtime::{Cgroup, IdMappings};
 
 use super::start::{self, Error};
@@ -58,15 +59,24 @@ pub fn remove(home: &Home, ended: Unplaced) -> Result<(), Error> {
     Ok(dir.remove()?)
 }
 
-/// Removes what killed commands and a reboot have left: records that were put aside, and directories and logs of no pod.
-/// What cannot be removed is tried again by the next command.
-pub fn sweep_left(home: &Home) {
+/// Removes the records that killed commands have put aside or not put into their place. What cannot be removed is tried
+/// again by the next command that makes or lists names.
+pub fn sweep_records(home: &Home) {
     for left in home.left_records() {
         let _ = remove(home, left);
     }
-    let Ok(orphans) = home.orphans() else { return };
-    for orphan in orphans {
+}
+
+/// The same, and all else that killed processes and a reboot have left: directories and logs of no pod, half-fetched images,
+/// leases of nobody.
+pub fn sweep_left(home: &Home) {
+    sweep_records(home);
+    for orphan in home.orphans().unwrap_or_default() {
         let _ = remove_tree(&orphan);
+    }
+    if home.images().exists() {
+        // A store that cannot be swept is told of by who uses it.
+        let _ = Store::open(&home.images()).and_then(|store| store.sweep());
     }
 }
 

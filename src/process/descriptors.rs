@@ -37,6 +37,8 @@ pub mod puller {
     pub const SUPERVISOR: RawFd = 6;
     /// The pipe that ends with the client whose terminal it writes to.
     pub const SCREEN: RawFd = 9;
+    /// The image store's directory; of the guard alone.
+    pub const STORE: RawFd = 10;
 }
 
 /// Of the network's keeper.

@@ -9,11 +9,11 @@ pub mod layer_bars;
 
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     sync::{Arc, Mutex, OnceLock},
 };
 
-use podctl_images::{Error as StoreError, Options, Progress, Pulled, Reference, Store};
+use podctl_images::{Error as StoreError, Lease, Options, Progress, Pulled, Reference, Store};
 
 use self::layer_bars::LayerBars;
 use crate::{
@@ -53,9 +53,11 @@ fn serve(progress: &LayerBars) -> i32 {
             let request = match wire::receive::<PullRequest>(&socket) {
                 Ok(Some((request, _))) => request,
                 // The pod has ended, or has all of its images. A registry that stalls is not waited for: what was under way
-                // is nobody's any more, and the next pull clears it away.
-                Ok(None) => std::process::exit(0),
-                Err(_) => std::process::exit(1),
+                // is nobody's any more, and the guard clears it away.
+                ended => {
+                    fetches.drop_leases();
+                    std::process::exit(i32::from(ended.is_err()));
+                }
             };
             let (socket, fetches) = (socket.as_fd(), &fetches);
             if !request.alone {
@@ -77,13 +79,18 @@ fn serve(progress: &LayerBars) -> i32 {
 struct Fetches {
     under_way: Mutex<HashMap<(String, String), Fetch>>,
     /// Of what was answered: until this process ends, by when the supervisor has leases of its own.
-    leases: Mutex<Vec<OwnedFd>>,
+    leases: Mutex<Vec<Lease>>,
 }
 
 /// One fetch, whose outcome all that wait for it see.
 type Fetch = Arc<OnceLock<PullOutcome>>;
 
 impl Fetches {
+    /// Lets go of the images, for this process ends without dropping anything.
+    fn drop_leases(&self) {
+        self.leases.lock().expect("never poisoned: nothing under it panics").clear();
+    }
+
     /// Containers that want the same image at the same time share one fetch; a later one is made anew.
     fn shared(&self, request: &PullRequest, progress: &dyn Progress) -> PullOutcome {
         let key = (request.image.clone(), request.policy.clone());

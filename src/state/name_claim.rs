@@ -7,6 +7,7 @@
 //! [`Home::left_records`] gives it to be swept.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs::{self, File, TryLockError},
     io::{ErrorKind, Write},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
@@ -200,8 +201,8 @@ impl Home {
     pub fn orphans(&self) -> Result<Vec<PathBuf>, Error> {
         let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
         // Listed first: what a pod makes that is started meanwhile is none.
-        let mut left: Vec<PathBuf> =
-            list(self.data.join("pods")).chain(list(self.data.join("logs"))).collect();
+        let (data, logs) = (list(self.data.join("pods")).collect(), list(self.data.join("logs")).collect());
+        let mut left = self.find_unnamed(data, logs);
         // Twice, for a record may change its place while the places are listed.
         for _ in 0..2 {
             if left.is_empty() {
@@ -220,6 +221,27 @@ impl Home {
             }
         }
         Ok(left)
+    }
+
+    /// Those among pods' directories and logs whose names tell of no record that is there. No file is read for it: of a
+    /// few hundred kept records every command would feel that.
+    fn find_unnamed(&self, data: Vec<PathBuf>, logs: Vec<PathBuf>) -> Vec<PathBuf> {
+        // `NAMESPACE_NAME_UID` of logs; a name that was cut to be a file's tells nothing.
+        let parts = |path: &PathBuf| {
+            let (place, uid) = path.file_name()?.to_str()?.rsplit_once('_')?;
+            Some((place.to_owned(), uid.to_owned()))
+        };
+        let mut of_place: HashMap<String, usize> = HashMap::new();
+        logs.iter().filter_map(parts).for_each(|(place, _)| *of_place.entry(place).or_default() += 1);
+        let records = fs::read_dir(self.records()).into_iter().flatten().flatten();
+        let records: HashSet<_> = records.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let named =
+            |path: &PathBuf| parts(path).filter(|(place, _)| records.contains(place) && of_place[place] == 1);
+        let uids: HashSet<_> = logs.iter().filter_map(|path| Some(named(path)?.1)).collect();
+        let known =
+            |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| uids.contains(n));
+        let data = data.into_iter().filter(|path| !known(path));
+        data.chain(logs.into_iter().filter(|path| named(path).is_none())).collect()
     }
 
     /// Records beside the places that nobody holds any more.

@@ -51,7 +51,7 @@ use nix::sys::{
     socket::{Shutdown, shutdown},
     wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
 };
-use podctl_images::{Image, Store};
+use podctl_images::{Image, Lease, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
 
 use self::{
@@ -122,7 +122,7 @@ struct Supervisor {
     store: Store,
     images: BTreeMap<String, Image>,
     /// Shared locks on the images in use.
-    leases: Vec<OwnedFd>,
+    leases: Vec<Lease>,
     puller: Option<OwnedFd>,
     /// What the puller was asked for, each with the number of pullers that were killed meanwhile.
     pulling: Vec<(PullRequest, u32)>,

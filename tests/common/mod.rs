@@ -151,7 +151,9 @@ impl Home {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         found.extend(mounts.lines().filter(|l| l.contains(&home)).map(|l| format!("mount {l}")));
-        for part in ["run/pods", "data/records", "data/pods", "data/logs"] {
+        for part in
+            ["run/pods", "data/records", "data/pods", "data/logs", "data/images/tmp", "data/images/leases"]
+        {
             let entries = fs::read_dir(self.path(part)).into_iter().flatten().flatten();
             found.extend(entries.map(|e| e.path().display().to_string()));
         }

@@ -10,7 +10,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::{fcntl::OFlag, sched::CloneFlags, unistd::pipe2};
-use podctl_images::{Image, Reference, Store};
+use podctl_images::{Image, Lease, Reference, Store};
 use podctl_runtime::{IdMappings, Process, start_trace};
 
 use super::{
@@ -68,9 +68,8 @@ pub(super) fn launch(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Started, Error> 
     let unready = Unready(Some(&supervisor));
     start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = scope::ask(&uid, &supervisor);
-    let puller = (!images.all)
-        .then(|| start_puller(&namespaces, ids.as_ref(), plan.options.progress, &sockets))
-        .transpose()?;
+    let puller =
+        (!images.all).then(|| start_puller(plan, &namespaces, ids.as_ref(), &sockets)).transpose()?;
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
     drop(beside);
     let ours = sockets.keep_ours();
@@ -128,7 +127,7 @@ struct PresentImages {
     /// By container.
     by_container: BTreeMap<String, Image>,
     /// Until the supervisor has leases of its own, nobody removes them.
-    leases: Vec<OwnedFd>,
+    leases: Vec<Lease>,
     /// No image is missing, of a container or of a volume.
     all: bool,
 }
@@ -156,7 +155,7 @@ fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
 }
 
 /// The image and a lease on it; none when it is not there, or is removed at this moment.
-fn find_and_hold(store: &Store, reference: &Reference) -> Result<Option<(Image, OwnedFd)>, Error> {
+fn find_and_hold(store: &Store, reference: &Reference) -> Result<Option<(Image, Lease)>, Error> {
     let Some(image) = store.find(reference)? else { return Ok(None) };
     match store.lease(&image) {
         Ok(lease) => Ok(Some((image, lease))),
@@ -343,9 +342,9 @@ fn start_supervisor(
 
 /// Starts the puller's guard and so the puller, which stay in the host's network, in a user namespace with the same ids.
 fn start_puller(
+    plan: &Plan<'_>,
     namespaces: &Namespaces<'_>,
     ids: Option<&IdMappings>,
-    progress: bool,
     sockets: &Sockets,
 ) -> Result<Process, Error> {
     let new = match (ids, namespaces.join) {
@@ -353,11 +352,13 @@ fn start_puller(
         (Some(_), Some(_)) => CloneFlags::CLONE_NEWNS,
         (None, _) => CloneFlags::empty(),
     };
+    let store = File::open(plan.home.images()).map_err(step("open the image store"))?;
     let fds = [
         (sockets.puller.1.as_fd(), descriptors::puller::SUPERVISOR),
         (sockets.screen.0.as_fd(), descriptors::puller::SCREEN),
+        (store.as_fd(), descriptors::puller::STORE),
     ];
-    let name = if progress { "images-guard" } else { "images-guard-quiet" };
+    let name = if plan.options.progress { "images-guard" } else { "images-guard-quiet" };
     let join = namespaces.join.as_slice();
     Ok(start_role(&Role { name, namespaces: new, mappings: ids, join, fds: &fds })?)
 }

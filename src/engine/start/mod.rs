@@ -18,7 +18,10 @@ pub use error::Error;
 pub use host_address::find_host_ip;
 pub use started::Started;
 
-use std::time::{Duration, Instant};
+use std::{
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::core::v1::{Pod, PodStatus},
@@ -57,6 +60,7 @@ pub fn start(
         .map_err(Error::Invalid)?;
     let mut pod = Pod::from(pod);
     let dir = home.place_of(&pod)?;
+    sweep::sweep_records(home);
     let uid = uuid::Uuid::new_v4().to_string();
     let manifest = pod.clone();
     pod.metadata.uid = Some(uid.clone());
@@ -78,16 +82,26 @@ pub fn start(
     while matches!(started, Err(Error::Network(network::Error::Gone))) && Instant::now() < deadline {
         started = launch(&plan, &lock);
     }
-    if started.is_err() {
-        sweep::remove(home, dir.move_aside(lock.into())?)?;
-    }
     // An ended pod's record makes room for the new pod of that name, and comes back if there is none.
-    match (&started, before) {
-        (Err(_), Some(before)) => before.bring_back(&dir)?,
-        (Ok(_), Some(before)) => sweep::remove(home, before)?,
-        (_, None) => {}
+    match started {
+        Ok(started) => {
+            // What of it cannot be removed now, the next command removes.
+            let _ = before.map(|before| sweep::remove(home, before));
+            Ok(started)
+        }
+        Err(e) => {
+            // Of all that fails the first is told.
+            let _ = give_up(home, &dir, lock.into(), before);
+            Err(e)
+        }
     }
-    started
+}
+
+/// Takes a record away whose pod did not start, and brings the one back that had the name before.
+fn give_up(home: &Home, dir: &PodDir, lock: File, before: Option<Unplaced>) -> Result<(), Error> {
+    let failed = dir.move_aside(lock)?;
+    before.map_or(Ok(()), |before| before.bring_back(dir))?;
+    sweep::remove(home, failed)
 }
 
 /// Writes the record of a pod beside its place.
