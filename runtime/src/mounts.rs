@@ -149,21 +149,79 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> 
     Ok(())
 }
 
-/// The cgroup tree of the host as this process sees it: v2 is mounted anew (rooted at the cgroup namespace), of v1 only
-/// what is already visible can be shown, read-only.
+/// Where the host has its cgroups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The cgroup tree, rooted at the cgroup namespace: what sizes itself by the limits in it finds the container's own.
 fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Result<(), StartError> {
-    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    if Path::new(CGROUPS).join("cgroup.controllers").exists() {
         let action =
             Action::MountNew { fstype: c"cgroup2".to_owned(), options: Vec::new(), attr: options.attr, path };
         plan.push(action, what);
         return Ok(());
     }
-    let readonly =
-        Options { bind: true, recursive: true, recursive_attr: attr::RDONLY, ..Options::default() };
-    if let Ok((tree, kind)) = open_bind(Path::new("/sys/fs/cgroup"), &readonly, &what) {
-        plan.push(Action::MountTree { tree, path, kind }, what);
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let hierarchies: Vec<_> = text.lines().filter_map(Hierarchy::read).collect();
+    if hierarchies.is_empty() {
+        return Ok(());
     }
+    let within = |name: &str| cstring([path.as_bytes(), b"/", name.as_bytes()].concat(), &what);
+    let mode = vec![(c"mode".to_owned(), Some(c"0755".to_owned()))];
+    let attr = options.attr & !attr::RDONLY;
+    let top = Action::MountNew { fstype: c"tmpfs".to_owned(), options: mode, attr, path: path.clone() };
+    plan.push(top, what.clone());
+    for Hierarchy { name, fstype, options: data } in &hierarchies {
+        let what = format!("mount the cgroups of {name}");
+        let readonly = Options { bind: true, attr: attr::RDONLY, ..Options::default() };
+        let Ok((hosts, _)) = open_bind(&Path::new(CGROUPS).join(name), &readonly, &what) else { continue };
+        let new = data.iter().map(|(key, value)| {
+            Ok((cstring(*key, &what)?, value.map(|value| cstring(value, &what)).transpose()?))
+        });
+        let new = new.collect::<Result<_, Error>>()?;
+        let (fstype, path) = (cstring(*fstype, &what)?, within(name)?);
+        plan.push(Action::MountCgroup { fstype, options: new, attr: options.attr, path, hosts }, what);
+    }
+    // Controllers of one hierarchy have a name each, a link.
+    for link in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
+        if let (Ok(target), Some(name)) = (std::fs::read_link(link.path()), link.file_name().to_str()) {
+            let target = cstring(target.as_os_str().as_bytes(), &what)?;
+            plan.push(Action::MakeLink { path: within(name)?, target }, what.clone());
+        }
+    }
+    plan.push(Action::ReadOnlyMount(path), what);
     Ok(())
+}
+
+/// A cgroup hierarchy that is mounted below [`CGROUPS`].
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy<'a> {
+    name: &'a str,
+    fstype: &'a str,
+    /// What tells it from the others, as options of a mount.
+    options: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl Hierarchy<'_> {
+    /// Reads a line of mountinfo.
+    fn read(line: &str) -> Option<Hierarchy<'_>> {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let name = mount.split(' ').nth(4)?.strip_prefix(CGROUPS)?.strip_prefix('/')?;
+        let mut words = file_system.split(' ');
+        let (fstype, _, all) = (words.next()?, words.next()?, words.next()?);
+        let of_whole = ["rw", "ro", "xattr", "noprefix", "clone_children", "favordynmods"];
+        let own = |option: &&str| !of_whole.contains(option) && !option.starts_with("release_agent=");
+        let mut options = Vec::new();
+        if fstype == "cgroup" {
+            options.extend(all.split(',').filter(own).map(|o| match o.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (o, None),
+            }));
+            if options.iter().all(|(_, value)| value.is_some()) {
+                options.push(("none", None));
+            }
+        }
+        ["cgroup", "cgroup2"].contains(&fstype).then_some(Hierarchy { name, fstype, options })
+    }
 }
 
 fn open_bind(source: &Path, options: &Options, what: &str) -> Result<(OwnedFd, Kind), Error> {
@@ -223,6 +281,25 @@ mod tests {
         assert_eq!((parsed.attr, parsed.recursive_attr), (attr::NOSUID, attr::RDONLY));
         assert_eq!(parsed.propagation, libc::MS_SLAVE);
         assert_eq!(parsed.data, [("size".to_owned(), Some("64k".to_owned()))]);
+    }
+
+    #[test]
+    fn a_hierarchy_is_told_by_its_controllers_or_its_name() {
+        let read = |line| Hierarchy::read(line).map(|h| (h.name, h.fstype, h.options));
+        let line =
+            "29 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct";
+        let options = vec![("cpu", None), ("cpuacct", None)];
+        assert_eq!(read(line), Some(("cpu,cpuacct", "cgroup", options)));
+        let line =
+            "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,release_agent=/x,name=systemd";
+        let options = vec![("name", Some("systemd")), ("none", None)];
+        assert_eq!(read(line), Some(("systemd", "cgroup", options)));
+        let line = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate";
+        assert_eq!(read(line), Some(("unified", "cgroup2", Vec::new())));
+        for other in ["31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw", "1 2 0:3 / /proc rw - proc proc rw"]
+        {
+            assert_eq!(read(other), None, "{other}");
+        }
     }
 
     #[test]

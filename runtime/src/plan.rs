@@ -79,6 +79,14 @@ pub(crate) enum Action {
         attr: u64,
         path: CString,
     },
+    /// Mounts a cgroup hierarchy as the process's cgroup namespace shows it; where the kernel does not, the host's.
+    MountCgroup {
+        fstype: CString,
+        options: Vec<(CString, Option<CString>)>,
+        attr: u64,
+        path: CString,
+        hosts: OwnedFd,
+    },
     /// Mounts the proc of a mount namespace.
     BorrowProc {
         lender: OwnedFd,
@@ -106,6 +114,8 @@ pub(crate) enum Action {
     Mask(CString),
     ReadOnly(CString),
     ReadOnlyRoot,
+    /// Makes the mount that is there read-only, not what is mounted in it.
+    ReadOnlyMount(CString),
     WriteInRoot {
         path: CString,
         value: CString,
@@ -162,6 +172,7 @@ impl Action {
             Action::Setns { fd, .. }
             | Action::AwaitTurn(fd)
             | Action::MountTree { tree: fd, .. }
+            | Action::MountCgroup { hosts: fd, .. }
             | Action::BorrowProc { lender: fd, .. }
             | Action::Terminal { socket: fd, .. } => vec![fd.as_raw_fd()],
             _ => Vec::new(),

@@ -99,6 +99,12 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::MountTree { tree, path, kind } => mount_on(root, tree.as_raw_fd(), path, *kind),
         Action::MountNew { fstype, options, attr, path } => mount_new(root, fstype, options, *attr, path),
         Action::BorrowProc { lender, attr, path } => borrow_proc(root, lender.as_raw_fd(), *attr, path),
+        Action::MountCgroup { fstype, options, attr, path, hosts } => {
+            match mount_new(root, fstype, options, *attr, path) {
+                Err(_) => mount_on(root, hosts.as_raw_fd(), path, Kind::Directory),
+                mounted => mounted,
+            }
+        }
         Action::MountSysfs { attr, path } => mount_sysfs(root, *attr, path),
         Action::MakeDirectory(path) => target(root, path, Kind::Directory).map(drop),
         Action::MakeNode { source, path, mode, device, owner } => {
@@ -113,6 +119,11 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::ReadOnly(path) => read_only(root, path),
         Action::ReadOnlyRoot => {
             sys::mount_setattr(root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })
+        }
+        Action::ReadOnlyMount(path) => {
+            let place = sys::open_in_root(root, path, PATH_ONLY, 0)?;
+            let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+            sys::mount_setattr(place.as_raw_fd(), false, &attr)
         }
         Action::WriteInRoot { path, value } => {
             write_proc(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)

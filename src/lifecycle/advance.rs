@@ -116,6 +116,12 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
                 probes::ended(spec, state, at, probe, result, now, actions);
             }
         }
+        Event::ProbeWarned { run, probe, message } => {
+            if let Some(at) = state.find(spec, &run, Phase::Running) {
+                let message = format!("{} probe warning: {message}", probe.word());
+                actions.push(record(true, "ProbeWarning", message, spec, at));
+            }
+        }
         Event::Tick => {}
         Event::Delete { grace_period } => {
             let grace = grace_period.unwrap_or(spec.grace);

@@ -101,6 +101,15 @@ pub enum Event {
         /// (`HTTP probe failed with statuscode: 500`).
         result: Result<(), String>,
     },
+    /// A probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
+    ProbeWarned {
+        /// Which start.
+        run: Run,
+        /// Which probe.
+        probe: Probe,
+        /// In the kubelet's words.
+        message: String,
+    },
     /// A deadline that [`super::State::next_deadline`] named has passed. Sent too often it does no harm.
     Tick,
     /// The user wants the pod gone.
@@ -190,4 +199,15 @@ pub enum Probe {
     Liveness,
     /// `readinessProbe`
     Readiness,
+}
+
+impl Probe {
+    /// As it is called in events.
+    pub fn word(self) -> &'static str {
+        match self {
+            Probe::Startup => "Startup",
+            Probe::Liveness => "Liveness",
+            Probe::Readiness => "Readiness",
+        }
+    }
 }

@@ -87,11 +87,7 @@ pub(super) fn ended(
     let one = &mut state.all[at];
     let Some(probing) = one.probes.get_mut(&key(probe)) else { return };
     probing.running = false;
-    let word = match probe {
-        Probe::Startup => "Startup",
-        Probe::Liveness => "Liveness",
-        Probe::Readiness => "Readiness",
-    };
+    let word = probe.word();
     match result {
         Ok(()) => {
             probing.failures = 0;

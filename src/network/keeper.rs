@@ -54,6 +54,7 @@ use super::{
     uplink,
 };
 use crate::{
+    pod::ServiceLink,
     process::{
         descriptors::{
             keeper::{DATA, DIRECTORY, LISTENER, LOCK, NAMESPACE},
@@ -313,7 +314,11 @@ impl State {
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
         loop {
-            let mut ready = connection.readable().await?;
+            self.tell_links(connection.get_ref(), pod);
+            let mut ready = tokio::select! {
+                ready = connection.readable() => ready?,
+                () = self.changed.notified() => continue,
+            };
             let Ok(message) = ready.try_io(|c| receive::<Request>(c.get_ref())) else { continue };
             let Some((request, fds)) = message? else { return Ok(()) };
             let mut fds = fds.into_iter();
@@ -365,6 +370,22 @@ impl State {
         }
     }
 
+    /// Tells a pod the Services of its namespace when they are not what it was told last. One that reads nothing hears it
+    /// with the next change.
+    fn tell_links(&self, connection: &OwnedFd, pod: &mut OnNetwork) {
+        let registry = self.registry.borrow();
+        let Some(member) = pod.number.and_then(|number| registry.members.get(&number)) else { return };
+        let links = registry.links(&member.pod.namespace);
+        if pod.links.as_ref() != Some(&links) {
+            let reply = Reply::Links(links);
+            let sent = send(connection, &reply, &[]).is_ok();
+            pod.links = match reply {
+                Reply::Links(links) if sent => Some(links),
+                _ => None,
+            };
+        }
+    }
+
     /// Whether somebody listens there in a pod.
     pub(super) fn listens(&self, to: SocketAddr) -> bool {
         let IpAddr::V4(v4) = to.ip() else { return true };
@@ -407,6 +428,7 @@ impl State {
         let own = pod.namespace.clone();
         self.admit(number, Member { pod, addresses, ready: false }, on);
         let services = self.registry.borrow().links(&own);
+        on.links = Some(services.clone());
         Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None, services })
     }
 
@@ -556,4 +578,6 @@ pub(super) struct OnNetwork {
     pub relays: Vec<Relay>,
     /// What was published, until the supervisor has it.
     pub ports: Vec<(HostPort, OwnedFd)>,
+    /// The Services that its supervisor was told of last.
+    pub links: Option<Vec<ServiceLink>>,
 }

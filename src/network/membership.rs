@@ -133,11 +133,14 @@ impl Member {
         }
     }
 
-    /// Reads what the keeper says, which is of no interest any more. Gives the connection back when it is over.
+    /// Reads what the keeper says: which Services there are. Gives the connection back when it is over.
     pub fn hear(&mut self) -> Option<OwnedFd> {
         match receive::<Reply>(self.socket.as_ref()?) {
-            // The next keeper's first words: it has taken the pod in.
-            Ok(Some(_)) => {
+            // From the next keeper any word says that it has taken the pod in.
+            Ok(Some((reply, _))) => {
+                if let Reply::Links(services) = reply {
+                    self.joined.services = services;
+                }
                 self.wait = RETRY[0];
                 self.lost = None;
                 None

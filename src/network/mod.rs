@@ -189,6 +189,8 @@ enum Reply {
     /// After it so many [`Reply::Service`].
     Services(usize),
     Service(Box<Seen>),
+    /// To a pod on the network: the Services of its namespace are others now.
+    Links(Vec<ServiceLink>),
     Refused(String),
 }
 
@@ -201,7 +203,7 @@ pub struct Joined {
     pub gateway: Addresses,
     /// What does not work, for the user.
     pub warning: Option<String>,
-    /// The Services of the pod's namespace that have an address.
+    /// The Services of the pod's namespace that have an address; [`Member::hear`] keeps them as they are.
     #[serde(default)]
     pub services: Vec<ServiceLink>,
 }

@@ -1,6 +1,8 @@
 //! Questions about a pod and its containers.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 /// Namespace of an object that names none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -35,6 +37,8 @@ pub trait PodExt {
     fn grace_period_seconds(&self) -> i64;
     /// Whether the host's network is the pod's.
     fn has_host_network(&self) -> bool;
+    /// Whether its containers find the Services of its namespace among their variables (enableServiceLinks).
+    fn has_service_links(&self) -> bool;
     /// The phase, empty before there is a status.
     fn phase(&self) -> &str;
     /// Whether a condition of that type is True.
@@ -95,6 +99,10 @@ impl PodExt for Pod {
         self.spec.as_ref().and_then(|spec| spec.host_network) == Some(true)
     }
 
+    fn has_service_links(&self) -> bool {
+        self.spec.as_ref().and_then(|spec| spec.enable_service_links) != Some(false)
+    }
+
     fn phase(&self) -> &str {
         self.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
     }
@@ -138,6 +146,12 @@ impl ContainerExt for Container {
         let image = self.image.as_deref().unwrap_or_default();
         self.image_pull_policy.as_deref().unwrap_or_else(|| default_pull_policy(image))
     }
+}
+
+/// The place of a volume in the container; a mountPath that does not begin with a slash counts from the root, as a kubelet
+/// has it.
+pub fn mount_target(mount: &VolumeMount) -> PathBuf {
+    Path::new("/").join(&mount.mount_path)
 }
 
 /// The pull policy of an image for which none is given (R-IMG-1): Always for `:latest` or no tag.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The place of a Service, for the variables of containers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceLink {
     /// The name of the Service.
     pub name: String,

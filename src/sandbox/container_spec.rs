@@ -21,7 +21,7 @@ use super::{
     Error, Sandbox, cgroup_limits, declared_volumes, devices, environment, mounts,
     security_context::{self, Filter, Security},
 };
-use crate::pod::resources::oom_score_adj;
+use crate::pod::{mount_target, resources::oom_score_adj};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -223,7 +223,7 @@ fn mounts(
     for (target, name) in
         [("/etc/hosts", "hosts"), ("/etc/resolv.conf", "resolv.conf"), ("/etc/hostname", "hostname")]
     {
-        if !volume_mounts.iter().any(|m| Path::new(&m.mount_path) == Path::new(target)) {
+        if !volume_mounts.iter().any(|m| mount_target(m) == Path::new(target)) {
             let options: &[&str] = if security.read_only_root { &["rbind", "ro"] } else { &["rbind"] };
             placed.push(mount(target, "bind", sandbox.files().join(name), options)?);
         }

@@ -11,6 +11,7 @@ use podctl_images::Image;
 use podctl_runtime::OWN_MOUNT;
 
 use super::{Error, container_spec::mount};
+use crate::pod::mount_target;
 
 /// Where an image may not have a volume: the kernel's file systems are mounted there.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
@@ -35,8 +36,7 @@ pub(super) fn add(mounts: &mut Vec<Mount>, image: &Image, container: &Container)
 
 /// The paths of the volumes, outer ones first.
 fn paths(image: &Image, container: &Container) -> Vec<PathBuf> {
-    let taken: Vec<_> =
-        container.volume_mounts.iter().flatten().map(|m| normal(Path::new(&m.mount_path))).collect();
+    let taken: Vec<_> = container.volume_mounts.iter().flatten().map(|m| normal(&mount_target(m))).collect();
     let declared = image.config.volumes().iter().flatten().map(|path| normal(Path::new(path)));
     let reserved = |path: &Path| path == Path::new("/") || RESERVED.iter().any(|dir| path.starts_with(dir));
     let mut paths: Vec<_> = declared.filter(|path| !reserved(path) && !taken.contains(path)).collect();

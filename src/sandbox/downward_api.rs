@@ -33,7 +33,7 @@ pub struct Facts {
     pub pod_ips: Vec<String>,
     /// Where its emptyDirs are, by name.
     pub volumes: BTreeMap<String, PathBuf>,
-    /// Services of its namespace, as they were when it joined the network.
+    /// Services of its namespace; of them each container finds those that there are when it is made.
     pub services: Vec<ServiceLink>,
     /// Whose requests and limits may be asked for by name.
     pub containers: Vec<Container>,

@@ -29,6 +29,7 @@ pub(crate) use fs_group::walk;
 pub(crate) use security_context::in_user_namespace;
 pub use security_context::{Filter, default_filter};
 pub use setup::{Sandbox, set_up};
+pub use volumes::HostPaths;
 pub(crate) use volumes::host_path;
 
 use std::{collections::BTreeMap, path::PathBuf};

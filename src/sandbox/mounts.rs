@@ -14,6 +14,7 @@ use nix::{
 use oci_spec::runtime::Mount;
 
 use super::{Error, Sandbox, container_spec::mount, devices, environment, volumes};
+use crate::pod::mount_target;
 
 /// One volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
@@ -23,7 +24,8 @@ pub(super) fn volume(
     sandbox: &Sandbox,
     held: &mut Vec<OwnedFd>,
 ) -> Result<Mount, Error> {
-    if Path::new(&wanted.mount_path).starts_with("/proc") && !may_cover(&wanted.mount_path) {
+    let target = mount_target(wanted);
+    if target.starts_with("/proc") && !may_cover(&target) {
         return Err(Error::Config(format!(
             "volume {:?} cannot be mounted on {}: what lies in /proc is the kernel's; choose another mountPath",
             wanted.name, wanted.mount_path
@@ -72,13 +74,13 @@ pub(super) fn volume(
     if !kind.is_some_and(|volume| devices::keeps_nodes(volume, sandbox)) {
         options.push("rnodev");
     }
-    mount(&wanted.mount_path, "bind", source, &options)
+    mount(&target.to_string_lossy(), "bind", source, &options)
 }
 
 /// What lxcfs covers, as other runtimes let it: a container's own limits in the place of the machine's.
-fn may_cover(path: &str) -> bool {
+fn may_cover(path: &Path) -> bool {
     let files = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
-    Path::new(path).strip_prefix("/proc").is_ok_and(|rest| files.iter().any(|file| rest == Path::new(file)))
+    path.strip_prefix("/proc").is_ok_and(|rest| files.iter().any(|file| rest == Path::new(file)))
 }
 
 /// subPathExpr with the container's variables, every one of which has to be there.
@@ -111,7 +113,7 @@ pub(super) fn make_mount_points(pod: &Pod, container: &Container, mounts: &[Moun
     let foreign =
         |m: &VolumeMount| volumes().any(|v| v.name == m.name && (v.host_path.is_some() || v.image.is_some()));
     let of_volume = |mount: &Mount| {
-        let own = |m: &&VolumeMount| Path::new(&m.mount_path) == mount.destination();
+        let own = |m: &&VolumeMount| mount_target(m) == *mount.destination();
         container.volume_mounts.iter().flatten().find(own)
     };
     let read_only = |mount: &Mount| mount.options().iter().flatten().any(|o| o == "ro" || o == "rro");

@@ -1,7 +1,6 @@
 //! The pod's sandbox from inside: its own proc, loopback, host name, memory and volumes.
 
 use std::{
-    collections::BTreeMap,
     ffi::CString,
     fs,
     net::IpAddr,
@@ -68,7 +67,7 @@ pub fn set_up(
     memory: &Path,
     objects: Objects,
     own_network: bool,
-    host_paths: &BTreeMap<String, PathBuf>,
+    host_paths: &volumes::HostPaths,
 ) -> Result<Sandbox, Error> {
     // Containers make keyrings of their own; where one cannot, it has this one and not that of the pod's owner.
     podctl_runtime::leave_session_keyring().map_err(Error::step("make a session keyring for", "the pod"))?;

@@ -25,6 +25,9 @@ use podctl_runtime::mount_layers;
 use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
 use crate::pod::{VolumeName, quantity::quantity_bytes, resources::effective_limits};
 
+/// Where each hostPath is, or why it is nowhere, by the volume's name.
+pub type HostPaths = BTreeMap<String, Result<PathBuf, String>>;
+
 /// Where a pod's volumes are made.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -32,8 +35,8 @@ pub struct Places {
     pub disk: PathBuf,
     /// In memory, for everything that podctl writes itself, secrets among it.
     pub memory: PathBuf,
-    /// hostPath volumes that are mounted already, by name.
-    pub host: BTreeMap<String, PathBuf>,
+    /// hostPath volumes that are mounted already, or why they could not be.
+    pub host: HostPaths,
 }
 
 /// What was made.
@@ -171,7 +174,7 @@ fn one(
     let name = VolumeName::parse(&volume.name).map_err(|e| wrong(e.to_string()))?;
     if let Some(host) = &volume.host_path {
         let mounted = places.host.get(&volume.name).cloned();
-        return mounted.map_or_else(|| host_path(host), Ok).map_err(wrong);
+        return mounted.unwrap_or_else(|| host_path(host)).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
         let memory = pod.spec.as_ref().and_then(|s| effective_limits(s).memory);

@@ -111,7 +111,7 @@ impl Supervisor {
         }
         let (process, deadline) = (container.process, timeout.map(|timeout| began + timeout));
         let pid = process.pid.as_raw();
-        self.execs.insert(pid, Exec { process, purpose, deadline, timed_out: false, output });
+        self.execs.insert(pid, Exec { process, purpose, deadline, timed_out: false, output, handler: false });
     }
 
     fn entrant_failed(&mut self, purpose: Purpose, message: String, exit_code: i32) {

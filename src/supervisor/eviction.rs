@@ -93,8 +93,15 @@ impl Supervisor {
         self.quotas.began = now;
         let limits = &self.quotas.limits;
         let started = result_pipe().and_then(|(ours, theirs)| {
-            let process = in_child(&theirs, &[], || limits.broken().map_or(Ok(()), Err))?;
-            Ok(Exec { process, purpose: Purpose::Look, deadline: None, timed_out: false, output: Some(ours) })
+            let process = in_child(&theirs, &[], || limits.broken().map_or(Ok(None), Err))?;
+            Ok(Exec {
+                process,
+                purpose: Purpose::Look,
+                deadline: None,
+                timed_out: false,
+                output: Some(ours),
+                handler: false,
+            })
         });
         match started {
             Ok(exec) => {

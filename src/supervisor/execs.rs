@@ -33,6 +33,8 @@ pub(super) struct Exec {
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) output: Option<OwnedFd>,
+    /// It speaks for the supervisor: what it says at a success is a warning.
+    pub(super) handler: bool,
 }
 
 pub(super) enum Purpose {
@@ -145,7 +147,7 @@ impl Supervisor {
         let process = in_child(&theirs, &[], move || check(&wanted, &ip, &ports, limit))?;
         // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
         let deadline = timeout.map(|t| self.began.elapsed() + t + Duration::from_secs(2));
-        let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours) };
+        let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours), handler: true };
         self.execs.insert(exec.process.pid.as_raw(), exec);
         Ok(())
     }
@@ -199,7 +201,13 @@ impl Supervisor {
         match exec.purpose {
             Purpose::Client(id) => self.answer(id, &Reply::Ended(code), &[]),
             Purpose::Hook(run, hook) => self.pending.push_back(Event::HookEnded { run, hook, result }),
-            Purpose::Probe(run, probe) => self.pending.push_back(Event::ProbeEnded { run, probe, result }),
+            Purpose::Probe(run, probe) => {
+                if exec.handler && result.is_ok() && !words.is_empty() {
+                    let run = run.clone();
+                    self.pending.push_back(Event::ProbeWarned { run, probe, message: words });
+                }
+                self.pending.push_back(Event::ProbeEnded { run, probe, result });
+            }
             Purpose::Look => {
                 let broken = result.err().filter(|_| code == 1);
                 self.quotas.looked(self.began.elapsed(), broken.is_some());
@@ -245,25 +253,24 @@ fn kill_tree(process: &Process) {
     let _ = process.signal(libc::SIGKILL);
 }
 
-/// Runs a blocking task in a child of its own, which has nothing open but `result`, through which its failure comes, and
-/// what it is to `keep`.
+/// Runs a blocking task in a child of its own, which has nothing open but `result`, through which its failure comes, or what
+/// is to be known of its success, and what it is to `keep`.
 pub(super) fn in_child(
     result: &OwnedFd,
     keep: &[BorrowedFd<'_>],
-    task: impl FnOnce() -> Result<(), String>,
+    task: impl FnOnce() -> Result<Option<String>, String>,
 ) -> Result<Process, String> {
     // SAFETY: the supervisor has one thread, so the child may do everything that it could do.
     match unsafe { fork() }.map_err(|e| format!("cannot start a process: {e}"))? {
         ForkResult::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([result.as_fd()]).collect();
             close_other_descriptors(&kept);
-            let code = match task() {
-                Ok(()) => 0,
-                Err(message) => {
-                    let _ = nix::unistd::write(result, message.as_bytes());
-                    1
-                }
+            let (message, code) = match task() {
+                Ok(warning) => (warning.unwrap_or_default(), 0),
+                Err(message) => (message, 1),
             };
+            // Nobody reads it when the supervisor has ended.
+            let _ = nix::unistd::write(result, message.as_bytes());
             // SAFETY: ends the child at once, without running what the parent registered for its exit.
             unsafe { libc::_exit(code) }
         }

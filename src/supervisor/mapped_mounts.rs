@@ -2,11 +2,10 @@
 //! root of the machine, and could not have made them.
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File},
     io,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::{
@@ -19,6 +18,7 @@ use podctl_runtime::attach;
 use super::Failure;
 use crate::{
     process::descriptors::{supervisor::CONTAINED, take_descriptor},
+    sandbox::HostPaths,
     state::Home,
     wire::MappedMounts,
 };
@@ -33,10 +33,7 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Failure {
 ///
 /// # Errors
 /// Names the step.
-pub(super) fn place_mounts(
-    home: &Home,
-    mounts: &MappedMounts,
-) -> Result<(OwnedFd, BTreeMap<String, PathBuf>), Failure> {
+pub(super) fn place_mounts(home: &Home, mounts: &MappedMounts) -> Result<(OwnedFd, HostPaths), Failure> {
     let count = 1 + mounts.places.len() + mounts.host_paths.len();
     // SAFETY: launch passes these, in this order, to a supervisor that is told of them.
     let mut held = (CONTAINED..).take(count).map(|fd| unsafe { take_descriptor(fd) });
@@ -46,7 +43,8 @@ pub(super) fn place_mounts(
         reach_directory(place)?;
         attach(&next(), place)?;
     }
-    let mut places = BTreeMap::new();
+    let failed = mounts.failed.iter().map(|(name, why)| (name.clone(), Err(why.clone())));
+    let mut places: HostPaths = failed.collect();
     // Not beneath the pod's own directory: that is removed at its end, with all that is found in it.
     let dir = home.runtime.join("host");
     if !mounts.host_paths.is_empty() {
@@ -62,7 +60,7 @@ pub(super) fn place_mounts(
         let made = if directory { fs::create_dir(&place) } else { File::create(&place).map(drop) };
         made.map_err(step("make a place for a hostPath"))?;
         attach(&tree, &place)?;
-        places.insert(name.clone(), place);
+        places.insert(name.clone(), Ok(place));
     }
     Ok((lock, places))
 }

@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{Supervisor, events::Happened, poll::Source};
-use crate::{lifecycle::Record, network::Member};
+use crate::{
+    lifecycle::Record,
+    network::{Joined, Member},
+    pod::{PodExt, ServiceLink},
+};
 
 /// How long the network may be without a keeper before the pod says so. The guard has another one there within a second.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -17,10 +21,16 @@ const LOST: &str = "NetworkLost";
 const WHY: &str = "the process that keeps the pods' network was killed, and its guard with it: names, published ports \
     and the outside are gone until the next podctl command brings them back";
 
+/// Finds the Services that the pod's containers have among their variables from now on.
+pub(super) fn find_service_links(pod: &Pod, joined: Option<&Joined>) -> Vec<ServiceLink> {
+    joined.filter(|_| pod.has_service_links()).map(|joined| joined.services.clone()).unwrap_or_default()
+}
+
 impl Supervisor {
     /// Hears from the network's keeper, or that it is gone.
     pub(super) fn hear_network(&mut self) {
         let over = self.network.as_mut().and_then(Member::hear);
+        self.sandbox.facts.services = find_service_links(&self.pod, self.network.as_ref().map(|n| &n.joined));
         over.iter().for_each(|socket| self.poll.forget(socket));
     }
 

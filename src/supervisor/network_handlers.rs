@@ -30,8 +30,14 @@ pub enum Check {
     Grpc(GRPCAction),
 }
 
-/// Carries out `check` once; the error is the kubelet's text for the event. Named ports are looked up in `ports`.
-pub fn check(check: &Check, pod_ip: &str, ports: &[ContainerPort], timeout: Duration) -> Result<(), String> {
+/// Carries out `check` once; the error is the kubelet's text for the event, as is a warning beside a success. Named ports are
+/// looked up in `ports`.
+pub fn check(
+    check: &Check,
+    pod_ip: &str,
+    ports: &[ContainerPort],
+    timeout: Duration,
+) -> Result<Option<String>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -43,11 +49,11 @@ pub fn check(check: &Check, pod_ip: &str, ports: &[ContainerPort], timeout: Dura
                 let host = non_empty(&action.host).unwrap_or(pod_ip);
                 let address = join(host, resolve(&action.port, ports)?);
                 match within(timeout, TcpStream::connect(&address)).await {
-                    Ok(connected) => connected.map(drop).map_err(|error| dial_error(&address, &error)),
+                    Ok(connected) => connected.map(|_| None).map_err(|error| dial_error(&address, &error)),
                     Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
                 }
             }
-            Check::Grpc(action) => grpc(action, pod_ip, timeout).await,
+            Check::Grpc(action) => grpc(action, pod_ip, timeout).await.map(|()| None),
         }
     });
     // A name lookup may still hold a blocking thread: the timeout does not wait for it.
@@ -93,7 +99,7 @@ async fn http_get(
     pod_ip: &str,
     ports: &[ContainerPort],
     timeout: Duration,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     let address = join(non_empty(&action.host).unwrap_or(pod_ip), resolve(&action.port, ports)?);
     let scheme = non_empty(&action.scheme).unwrap_or("http").to_lowercase();
     let path = non_empty(&action.path).unwrap_or("/");
@@ -110,17 +116,21 @@ async fn http_get(
     let exchange = async {
         let request = client.get(&url).headers(headers(action)?);
         let mut response = request.send().await.map_err(failed)?;
-        let mut read = 0;
-        while read < MAX_BODY {
+        let mut body = Vec::new();
+        while body.len() < MAX_BODY {
             match response.chunk().await {
-                Ok(Some(chunk)) => read += chunk.len(),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Ok(None) => break,
                 Err(error) if ends_without_notice(&error) => break,
                 Err(error) => return Err(failed(error)),
             }
         }
         match response.status().as_u16() {
-            200..400 => Ok(()),
+            200..300 => Ok(None),
+            300..400 => {
+                let body = String::from_utf8_lossy(&body);
+                Ok(Some(format!("Probe terminated redirects, Response body: {body}")))
+            }
             status => Err(format!("HTTP probe failed with statuscode: {status}")),
         }
     };
@@ -131,7 +141,7 @@ async fn http_get(
     })
 }
 
-/// Follows ten redirects on the first host; one to another host is the answer itself, and a pass.
+/// Follows ten redirects on the first host; one to another host is the answer itself, and a pass with a warning.
 fn same_host() -> Policy {
     Policy::custom(|attempt| {
         if attempt.previous().first().is_some_and(|first| first.host() != attempt.url().host()) {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use super::{
     leave::clear_data,
     mapped_mounts::place_mounts,
     mounting::Mounting,
+    network::find_service_links,
     output_pace::Pace,
     pause, pod_cgroup,
     poll::{Poll, Source},
@@ -38,7 +39,7 @@ use crate::{
         },
         hide_from_containers, wait_until_mapped,
     },
-    sandbox::{self, Sandbox},
+    sandbox::{self, HostPaths, Sandbox},
     state::Home,
     wire::Launch,
 };
@@ -75,9 +76,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let addresses = find_addresses(&launch, place.as_ref());
     let resolver = place.as_ref().map(|j| j.gateway.v4.into());
     let Addresses { pod_ips, host_ips } = addresses;
-    let links = launch.pod.spec.as_ref().and_then(|s| s.enable_service_links) != Some(false);
-    let services = place.as_ref().filter(|_| links).map(|j| j.services.clone());
-    sandbox.facts.services = services.unwrap_or_default();
+    sandbox.facts.services = find_service_links(&launch.pod, place.as_ref());
     sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ips.clone(), resolver)?;
     wait_for_scope(client)?;
     let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
@@ -206,7 +205,7 @@ fn make_sandbox(
     launch: &mut Launch,
     home: &Home,
     data: &Path,
-    host_paths: &BTreeMap<String, PathBuf>,
+    host_paths: &HostPaths,
 ) -> Result<Sandbox, Failure> {
     let memory = home.runtime.join("memory");
     let objects = std::mem::take(&mut launch.objects);

@@ -103,7 +103,10 @@ impl Supervisor {
     fn watch_for_client(&mut self, id: u64, process: Process) {
         let pid = process.pid.as_raw();
         let purpose = Purpose::Client(id);
-        self.execs.insert(pid, Exec { process, purpose, deadline: None, timed_out: false, output: None });
+        self.execs.insert(
+            pid,
+            Exec { process, purpose, deadline: None, timed_out: false, output: None, handler: false },
+        );
     }
 
     /// A client that leaves takes its command with it, as a closed terminal would.
@@ -159,7 +162,7 @@ impl Supervisor {
         let copied = in_child(&errors, &[target, pipe.as_fd()], || {
             enter_mounts(target).map_err(|e| format!("error: cannot enter the container's mounts: {e}\n"))?;
             let file = |fd: &OwnedFd| fd.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"));
-            task(file(&pipe)?, &mut file(&errors)?).map_err(|e| match e {
+            task(file(&pipe)?, &mut file(&errors)?).map(|()| None).map_err(|e| match e {
                 // Who reads has left, and says why.
                 archive::Error::Sink(e) if e.kind() == io::ErrorKind::BrokenPipe => String::new(),
                 e => format!("error: {e}\n"),

@@ -41,6 +41,8 @@ pub struct Launch {
 /// What the mounts are of that a supervisor is given for a pod with a user namespace of its own, in their order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MappedMounts {
+    /// Why hostPaths of the pod are not among them, by the volume's name.
+    pub failed: BTreeMap<String, String>,
     /// Directories of podctl's, in their own places.
     pub places: Vec<PathBuf>,
     /// hostPath volumes, by name.

@@ -1,6 +1,6 @@
 //! R-ENV-1: where variables come from, and how a command line comes about.
 
-use crate::common::{Home, lines, stderr, until};
+use crate::common::{Home, lines, stderr, stdout, until};
 
 /// A pod named `p` whose container prints its variables that begin with `V_`; `env` is its env or envFrom.
 fn pod(env: &str) -> String {
@@ -222,4 +222,27 @@ fn r_env_1_variables_come_from_a_file_that_an_init_container_writes() {
     let refused = Home::new().run(&text(&format!("    env:\n{}", from("C", "C", false))), &[]);
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("environment variable key \"C\" not found"), "{}", stderr(&refused));
+}
+
+#[test]
+fn r_env_1_a_container_finds_the_services_that_there_are_when_it_starts() {
+    let home = Home::new();
+    let service = "apiVersion: v1
+kind: Service
+metadata: {name: later}
+spec: {selector: {app: web}, ports: [{port: 80}]}
+";
+    let line = "'env | grep -c ^LATER_SERVICE_HOST; until [ -e /tmp/end ]; do sleep 0.1; done; exit 1'";
+    let text = pod("").replace("env | grep ^V_ | sort", line).replace("Policy: Never", "Policy: Always");
+    home.start(&text, &["--backoff-initial=0.1", "--backoff-max=0.1"]);
+    let begun_anew_with = |count: &str| {
+        // Until it was told of the change: which is soon, but not before the command that made it ends.
+        let _ = home.podctl(&["exec", "p", "--", "touch", "/tmp/end"]);
+        stdout(&home.podctl(&["logs", "p"])) == format!("{count}\n")
+    };
+    until("the first container has looked", || stdout(&home.podctl(&["logs", "p"])) == "0\n");
+    home.said(&["apply", "-f", &home.file("service.yaml", service)]);
+    until("the next one finds the Service", || begun_anew_with("1"));
+    home.said(&["delete", "service", "later"]);
+    until("and the one after it is without", || begun_anew_with("0"));
 }

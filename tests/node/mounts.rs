@@ -116,3 +116,10 @@ fn memory_of_a_volume_is_bounded_by_the_pods_own() {
     let line = "df -k /m | tail -1 | awk '{print $2}'; df -k /s | tail -1 | awk '{print $2}'";
     assert_eq!(written(&script(line, volumes, mounts)), ["65536", "8192"]);
 }
+
+#[test]
+fn a_mount_path_without_a_slash_counts_from_the_root() {
+    let volumes = "  volumes: [{name: v, emptyDir: {}}]\n";
+    let mounts = "    workingDir: /tmp\n    volumeMounts: [{name: v, mountPath: made/here}]\n";
+    assert_eq!(written(&script("stat -c %a /made/here", volumes, mounts)), ["777"]);
+}

@@ -88,3 +88,13 @@ fn a_fork_bomb_stays_inside_its_pod() {
         until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
     }
 }
+
+#[test]
+fn a_container_finds_its_own_limit_in_its_cgroup_files() {
+    let home = Home::new();
+    if enforced(&home) {
+        let files = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null; touch /sys/fs/cgroup/x 2>&1 | grep -c Read-only";
+        let output = home.run(&pod(files, "{limits: {memory: 20Mi}}"), &["--network", "none"]);
+        assert_eq!(crate::common::lines(&output), ["20971520", "1"]);
+    }
+}

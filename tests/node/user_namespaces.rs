@@ -114,3 +114,13 @@ fn r_sec_1_a_host_path_that_cannot_be_mapped_is_refused_with_its_volume() {
     let words = stderr(&output);
     assert!(words.contains("volume \"v\"") && words.contains("id-mapped mounts"), "{words}");
 }
+
+#[test]
+fn a_host_path_of_a_wrong_type_leaves_the_pod_pending() {
+    let home = Home::new();
+    let volume = format!("hostPath: {{path: {}, type: File}}", home.path("").display());
+    home.start(&pod("p", "true", &volume, ""), &["--network=none", "--wait=none"]);
+    let why = || stdout(&home.podctl(&["events", "--for=pod/p"]));
+    until("it says why", || why().contains("hostPath type check failed"));
+    assert_eq!(home.pod("p")["status"]["phase"], "Pending");
+}

@@ -230,3 +230,19 @@ fn r_probe_2_readiness_goes_on_while_the_pod_ends_and_liveness_does_not() {
     fs::write(shared.join("end"), "").unwrap();
     until("the pod is gone", || home.pod("p").is_null());
 }
+
+#[test]
+fn r_probe_1_a_redirect_to_another_host_passes_with_a_warning() {
+    let home = Home::new();
+    let answer = "HTTP/1.1 302 Found\\r\\nLocation: http://192.0.2.9/\\r\\nContent-Length: 0\\r\\n\\r\\n";
+    let server = shell("s", &format!("while :; do printf \"{answer}\" | nc -l -p 8080; done"));
+    let probe = "    readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}\n";
+    home.start(
+        &pod(&format!("  terminationGracePeriodSeconds: 0\n  containers:\n{server}{probe}")),
+        &["--network=none"],
+    );
+    let warning = "ProbeWarning: Readiness probe warning: Probe terminated redirects";
+    until("it is ready, with a warning", || {
+        ready(&home) && events(&home, "p").iter().any(|event| event.starts_with(warning))
+    });
+}

@@ -5,6 +5,7 @@
 //! the mounts where the files are named (`supervisor/mapped_mounts.rs`).
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
@@ -71,11 +72,20 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
             ))
         })?);
     }
-    let mut host_paths = Vec::new();
+    let (mut host_paths, mut failed) = (Vec::new(), BTreeMap::new());
     for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
         let Some(source) = &volume.host_path else { continue };
         let wrong = |message: String| refused(format!("volume {:?}: {message}", volume.name));
-        let path = host_path(source).map_err(wrong)?;
+        let path = match host_path(source) {
+            Ok(path) => path,
+            Err(message) => {
+                // The pod waits for it, as any pod does; only root of the machine could mount it later.
+                let message =
+                    format!("{message}; with hostUsers: false the pod has to be started again then");
+                failed.insert(volume.name.clone(), message);
+                continue;
+            }
+        };
         let tree = idmapped(&path, namespace, true).map_err(|e| {
             wrong(format!(
                 "{e}; with hostUsers: false every file system of a hostPath has to support id-mapped mounts"
@@ -84,7 +94,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
         held.push(tree);
         host_paths.push(volume.name.clone());
     }
-    Ok(Some(Contained { user_namespace, base, held, mounts: MappedMounts { places, host_paths } }))
+    Ok(Some(Contained { user_namespace, base, held, mounts: MappedMounts { places, host_paths, failed } }))
 }
 
 impl Contained {

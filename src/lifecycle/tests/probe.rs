@@ -84,3 +84,14 @@ fn r_probe_1_the_defaults_are_the_kubelets() {
     s.probe("a", Probe::Liveness, false);
     assert_eq!(s.done(), ["kill 15 a/0"], "at the third failure in a row");
 }
+
+#[test]
+fn r_probe_1_a_warning_of_a_probe_is_told_and_changes_nothing() {
+    let mut app = named("a");
+    app["readinessProbe"] = serde_json::json!({"exec": {}});
+    let mut s = Simulation::of(pod("Always", list![], list![app]));
+    let run = Run { container: "a".into(), attempt: 0 };
+    s.event(Event::ProbeWarned { run, probe: Probe::Readiness, message: "elsewhere".into() });
+    assert_eq!(s.records.last().unwrap(), "ProbeWarning: Readiness probe warning: elsewhere");
+    assert!(!s.status().container_statuses.unwrap()[0].ready);
+}

@@ -11,6 +11,7 @@ use super::{
     resources,
     well_formed::{dns_label, inner_path, one_of, port_name, within},
 };
+use crate::pod::mount_target;
 
 /// As the API server counts.
 const MOST_RULES: usize = 20;
@@ -148,17 +149,13 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
         }
         if mount.mount_path.is_empty() {
             report.error(&at("mountPath"), "Required value");
-        } else if !mount.mount_path.starts_with('/') {
-            // The API takes it and leaves the meaning to the runtime; there is none here.
-            let message = format!("Invalid value: {:?}: must be an absolute path", mount.mount_path);
-            report.error(&at("mountPath"), message);
         } else if mount.mount_path.split('/').any(|part| part == "..") {
             let message = format!("Invalid value: {:?}: must not contain '..'", mount.mount_path);
             report.error(&at("mountPath"), message);
         } else if mount.mount_path.trim_end_matches('/').is_empty() {
             let message = "Invalid value: \"/\": a volume cannot take the place of the image's root";
             report.error(&at("mountPath"), message);
-        } else if !targets.insert(mount.mount_path.trim_end_matches('/')) {
+        } else if !targets.insert(mount_target(mount)) {
             report.error(&at("mountPath"), format!("Invalid value: {:?}: must be unique", mount.mount_path));
         }
         let (sub, expr) = (mount.sub_path.as_deref(), mount.sub_path_expr.as_deref());
