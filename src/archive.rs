@@ -27,7 +27,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, Entry, EntryType, Header};
 
-/// Where a stream is unpacked.
+/// Tells where a stream is unpacked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Destination {
     /// An existing directory, which the stream's members go into, or the name that its one top
@@ -37,7 +37,7 @@ pub struct Destination {
     pub merge: bool,
     /// Modes and times are kept; else modes follow a umask of 022.
     pub preserve: bool,
-    /// Whose files these are.
+    /// Names whose files these are.
     pub place: Place,
 }
 
@@ -51,17 +51,17 @@ pub enum Place {
     Host,
 }
 
-/// Why something was not copied.
+/// The reason why something was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be read or written.
     #[error("cannot {step} {path:?}: {source}")]
     File {
-        /// As a verb.
+        /// Written as a verb.
         step: &'static str,
         /// Which.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// The stream's own name for a member leads out of the destination.
@@ -102,16 +102,16 @@ fn open_beneath(base: &OwnedFd, path: &OsStr, flags: OFlag, mode: Mode) -> nix::
 ///
 /// # Errors
 /// [`Error`]; of single members that cannot be read it warns, and says so at the end.
-pub fn pack(source: &Path, out: impl Write, warnings: &mut impl Write) -> Result<(), Error> {
+pub fn pack_tree(source: &Path, out: impl Write, warnings: &mut impl Write) -> Result<(), Error> {
     let kind = open_named(source, OFlag::O_PATH).and_then(fstat).map_err(file("read", source))?;
     let mut tar = Builder::new(out);
     let mut packing = Packing { tar: &mut tar, warnings, failed: 0 };
     let name = PathBuf::from(source.file_name().unwrap_or(OsStr::new(".")));
-    match format(&kind) {
+    match file_type(&kind) {
         // A device or FIFO is not opened for what would be in it.
         SFlag::S_IFREG | SFlag::S_IFDIR => {
             let opened = open_named(source, READ).map_err(file("read", source))?;
-            packing.opened(opened, &name)?;
+            packing.add_opened(opened, &name)?;
         }
         _ => return Err(file("read", source)(io::Error::other("it is neither file nor directory"))),
     }
@@ -120,7 +120,7 @@ pub fn pack(source: &Path, out: impl Write, warnings: &mut impl Write) -> Result
     if failed == 0 { Ok(()) } else { Err(Error::Partly(failed)) }
 }
 
-fn format(stat: &nix::sys::stat::FileStat) -> SFlag {
+fn file_type(stat: &nix::sys::stat::FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
@@ -131,7 +131,7 @@ struct Packing<'a, O: Write, W: Write> {
 }
 
 impl<O: Write, W: Write> Packing<'_, O, W> {
-    fn opened(&mut self, fd: OwnedFd, name: &Path) -> Result<(), Error> {
+    fn add_opened(&mut self, fd: OwnedFd, name: &Path) -> Result<(), Error> {
         let opened = File::from(fd);
         let meta = opened.metadata().map_err(file("inspect", name))?;
         let mut header = Header::new_gnu();
@@ -139,10 +139,10 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
         if meta.is_dir() {
             header.set_size(0);
             self.tar.append_data(&mut header, name, io::empty()).map_err(Error::Sink)?;
-            return self.members(opened.into(), name);
+            return self.add_members(opened.into(), name);
         }
         if !meta.is_file() {
-            return self.skip(name, "it changed while it was read");
+            return self.skip_member(name, "it changed while it was read");
         }
         // Exactly as long as the header says, also when it is written to meanwhile.
         let mut reading = Reading { file: opened, failed: None };
@@ -154,7 +154,7 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
         }
     }
 
-    fn members(&mut self, directory: OwnedFd, name: &Path) -> Result<(), Error> {
+    fn add_members(&mut self, directory: OwnedFd, name: &Path) -> Result<(), Error> {
         let mut listing =
             Dir::from_fd(directory.try_clone().map_err(file("list", name))?).map_err(file("list", name))?;
         let names: Vec<_> = listing.iter().filter_map(|e| Some(e.ok()?.file_name().to_owned())).collect();
@@ -178,10 +178,10 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
         let failed = || file::<Errno>("read", name);
         let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = openat(directory, member, OFlag::O_PATH | flags, Mode::empty()).map_err(failed())?;
-        match format(&fstat(&found).map_err(failed())?) {
+        match file_type(&fstat(&found).map_err(failed())?) {
             SFlag::S_IFREG | SFlag::S_IFDIR => {
                 let opened = openat(directory, member, READ | flags, Mode::empty()).map_err(failed())?;
-                self.opened(opened, name)
+                self.add_opened(opened, name)
             }
             SFlag::S_IFLNK => {
                 let target = readlinkat(directory, member).map_err(failed())?;
@@ -191,11 +191,11 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
                 header.set_mode(0o777);
                 self.tar.append_link(&mut header, name, target).map_err(Error::Sink)
             }
-            _ => self.skip(name, "it is a device, FIFO or socket"),
+            _ => self.skip_member(name, "it is a device, FIFO or socket"),
         }
     }
 
-    fn skip(&mut self, name: &Path, why: &str) -> Result<(), Error> {
+    fn skip_member(&mut self, name: &Path, why: &str) -> Result<(), Error> {
         writeln!(self.warnings, "warning: skipping {name:?}: {why}").map_err(Error::Sink)
     }
 }
@@ -218,11 +218,11 @@ impl Read for Reading {
     }
 }
 
-/// What becomes of the first part of every member's name.
+/// Names what becomes of the first part of every member's name.
 enum Top {
     Stays,
     Becomes(OsString),
-    /// It is the destination itself.
+    /// Means that it is the destination itself.
     Goes,
 }
 
@@ -267,7 +267,7 @@ pub fn unpack(
             // A single file goes into the directory.
             top = Top::Stays;
         }
-        let parts = parts(&name, &top)?;
+        let parts = split_below_top(&name, &top)?;
         if let Some((last, parents)) = parts.split_last() {
             unpacking.member(&mut entry, parents, last, &top, warnings)?;
         }
@@ -276,7 +276,7 @@ pub fn unpack(
 }
 
 /// A member's name, part by part; none that leads up.
-fn parts(name: &Path, top: &Top) -> Result<Vec<OsString>, Error> {
+fn split_below_top(name: &Path, top: &Top) -> Result<Vec<OsString>, Error> {
     let mut parts = Vec::new();
     for component in name.components() {
         match component {
@@ -301,7 +301,7 @@ struct Unpacking<'a> {
     root: OwnedFd,
     into: &'a Destination,
     owner: Option<(u32, u32)>,
-    /// Whose modes and times are set at the end: a read-only one could not be filled.
+    /// Names whose modes and times are set at the end: a read-only one could not be filled.
     directories: Vec<(Vec<OsString>, u32, i64)>,
     /// Links that the stream has brought, by device and inode; they are not followed.
     links: HashSet<(u64, u64)>,
@@ -343,7 +343,7 @@ impl Unpacking<'_> {
                 let mut created = File::from(fd);
                 copy(entry, &mut created, name)?;
                 if new {
-                    self.own(&created).map_err(failed())?;
+                    self.set_owner(&created).map_err(failed())?;
                     self.finish_one(&created, mode, time).map_err(failed())?;
                 }
             }
@@ -372,7 +372,7 @@ impl Unpacking<'_> {
             }
             EntryType::Link => {
                 let target = entry.link_name().map_err(Error::Stream)?.unwrap_or_default().into_owned();
-                let target = parts(&target, top)?;
+                let target = split_below_top(&target, top)?;
                 let Some((other, others)) = target.split_last() else { return Ok(()) };
                 let from = self.walk(others, name)?;
                 self.make_room(&directory, last).map_err(failed())?;
@@ -423,7 +423,7 @@ impl Unpacking<'_> {
     /// Takes away what has this name; on the user's side nothing but a file or a link.
     fn make_room(&self, directory: &OwnedFd, name: &OsStr) -> nix::Result<()> {
         let found = fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW);
-        match found.map(|found| format(&found)) {
+        match found.map(|found| file_type(&found)) {
             Ok(kind)
                 if self.into.place == Place::Host && kind != SFlag::S_IFREG && kind != SFlag::S_IFLNK =>
             {
@@ -458,14 +458,14 @@ impl Unpacking<'_> {
                     Err(e) => return Err(e),
                 }
                 let made = openat(at, part, flags, Mode::empty())?;
-                self.own(&made)?;
+                self.set_owner(&made)?;
                 Ok(made)
             }
             other => other,
         }
     }
 
-    fn own(&self, fd: &impl AsFd) -> nix::Result<()> {
+    fn set_owner(&self, fd: &impl AsFd) -> nix::Result<()> {
         match self.owner {
             Some((uid, gid)) => fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
             None => Ok(()),
@@ -508,7 +508,7 @@ fn create(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     match make_room(directory, name) {
         Err(Errno::EBUSY) => {
             let found = openat(directory, name, write, Mode::empty())?;
-            if format(&fstat(&found)?) != SFlag::S_IFREG {
+            if file_type(&fstat(&found)?) != SFlag::S_IFREG {
                 return Err(Errno::EINVAL);
             }
             nix::unistd::ftruncate(&found, 0)?;
@@ -528,7 +528,7 @@ fn make_room(directory: &OwnedFd, name: &OsStr) -> nix::Result<()> {
     }
 }
 
-/// Whether a link so deep beneath the destination stays in it, by its words.
+/// Tells whether a link so deep beneath the destination stays in it, by its words.
 fn within(depth: usize, target: &Path) -> bool {
     let mut depth = depth as isize;
     target.components().all(|component| {

@@ -22,7 +22,7 @@ use nix::{
 
 use crate::process::{
     descriptors::{holder::FIFO, take_descriptor},
-    detach_from_terminal, trim,
+    detach_from_terminal, trim_heap,
 };
 
 /// Names the variable that says for how many seconds after the last pod the namespace is held for the next one.
@@ -39,7 +39,7 @@ pub fn main() -> i32 {
     detach_from_terminal();
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
     let fifo = unsafe { take_descriptor(FIFO) };
-    trim();
+    trim_heap();
     i32::from(hold(&fifo).is_err())
 }
 

@@ -16,7 +16,7 @@ pub fn choose_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Whether this machine knows any authority. Reading them all takes 5 ms, so the usual bundle is
+/// Tells whether this machine knows any authority. Reading them all takes 5 ms, so the usual bundle is
 /// only looked at from outside.
 pub(crate) fn machine_has_some() -> bool {
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| env::var_os(name).is_some());
@@ -25,7 +25,7 @@ pub(crate) fn machine_has_some() -> bool {
 }
 
 /// The CA certificates (`*.crt`) of the first directory that has some for this registry.
-pub(crate) fn authorities(registry: &str) -> Result<Vec<Certificate>, Error> {
+pub(crate) fn registry_authorities(registry: &str) -> Result<Vec<Certificate>, Error> {
     let own = env::var_os("HOME").map(|home| PathBuf::from(home).join(".config/containers/certs.d"));
     let shared = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
     let mut places = own.into_iter().chain(shared).map(|dir| dir.join(registry));

@@ -13,18 +13,18 @@ use crate::{lease::is_held, store::entries};
 /// Something in the store that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Where it is.
+    /// The place where it is.
     pub path: PathBuf,
     /// The image that it concerns, if one is known.
     pub image: Option<String>,
-    /// What is wrong with it.
+    /// Holds what is wrong with it.
     pub what: String,
-    /// Whether it has been mended.
+    /// Tells whether it has been mended.
     pub mended: bool,
 }
 
 impl Store {
-    /// Whether the layer is as it was unpacked.
+    /// Tells whether the layer is as it was unpacked.
     ///
     /// # Errors
     /// What is not.
@@ -34,7 +34,7 @@ impl Store {
         if depth == Depth::Sizes && !inventory.exists() {
             return Ok(());
         }
-        inventory::verify(layer, &inventory, depth)
+        inventory::verify_inventory(layer, &inventory, depth)
     }
 
     /// The references that cannot be used, and why: a quick look.
@@ -96,7 +96,7 @@ impl Store {
         }
         let lock = self.lock()?;
         lock.lock().map_err(Error::io("lock", self.root()))?;
-        if let Some(needed) = self.needed()? {
+        if let Some(needed) = self.needed_layers()? {
             let layers = entries(&self.root().join("layers"))?;
             let what = || "no image needs it".to_owned();
             let unneeded = layers.into_iter().filter(|path| !needed.contains(path));

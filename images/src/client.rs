@@ -19,7 +19,7 @@ use crate::registry_error::{RegistryError, printable};
 const MAX_WORDS: u64 = 64 << 10;
 const MAX_TOKEN: u64 = 1 << 20;
 
-/// Who to be at a registry.
+/// Names who to be at a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
     Anonymous,
@@ -31,25 +31,25 @@ pub(crate) enum Identity {
     Token(String),
 }
 
-/// How a registry is spoken to.
+/// Tells how a registry is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
     Http,
     Https,
 }
 
-/// One repository of a registry, asked in one way by one identity.
+/// A repository of a registry, asked in one way by one identity.
 pub(crate) struct Client {
     http: reqwest::Client,
     repository: String,
     /// `https://host:port/v2/repository/`
     base: Url,
     identity: Identity,
-    /// What was let in last.
+    /// Holds what was let in last.
     authorization: Mutex<Option<HeaderValue>>,
 }
 
-/// What is asked for.
+/// Holds what is asked for.
 #[derive(Default)]
 pub(crate) struct Wanted<'a> {
     /// Below the repository, as in `manifests/latest`.
@@ -81,14 +81,14 @@ impl Client {
         let known = self.authorization.lock().expect("nothing under it panics").clone();
         let response = self.send(wanted, known.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
-            return checked(response).await;
+            return check_response(response).await;
         }
-        match self.authorize(response.headers()).await? {
+        match self.authorize_request(response.headers()).await? {
             Some(fresh) if known.as_ref() != Some(&fresh) => {
                 *self.authorization.lock().expect("nothing under it panics") = Some(fresh.clone());
-                checked(self.send(wanted, Some(&fresh)).await?).await
+                check_response(self.send(wanted, Some(&fresh)).await?).await
             }
-            _ => checked(response).await,
+            _ => check_response(response).await,
         }
     }
 
@@ -113,8 +113,8 @@ impl Client {
         request.send().await.map_err(RegistryError::request)
     }
 
-    /// What the registry's challenge asks for, if this identity has it.
-    async fn authorize(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, RegistryError> {
+    /// Returns what the registry's challenge asks for, if this identity has it.
+    async fn authorize_request(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, RegistryError> {
         let texts = headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<_> = texts.flat_map(|text| ChallengeParser::new(text).flatten()).collect();
         let of = |scheme: &str| challenges.iter().find(|c| c.scheme.eq_ignore_ascii_case(scheme));
@@ -123,18 +123,19 @@ impl Client {
                 let found = bearer.params.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
                 found.map(|(_, value)| value.to_unescaped())
             };
-            let token = self.token(&parameter("realm").unwrap_or_default(), parameter("service")).await?;
+            let token =
+                self.fetch_token(&parameter("realm").unwrap_or_default(), parameter("service")).await?;
             return Ok(secret(&format!("Bearer {token}")));
         }
         Ok(match (&self.identity, of("Basic")) {
-            (Identity::Password { user, password }, Some(_)) => secret(&basic(user, password)),
+            (Identity::Password { user, password }, Some(_)) => secret(&basic_header(user, password)),
             _ => None,
         })
     }
 
     /// A token of the service that the registry names. Credentials go there as to the registry itself: not in
     /// the clear, where that is not spoken to in the clear.
-    async fn token(&self, realm: &str, service: Option<String>) -> Result<String, RegistryError> {
+    async fn fetch_token(&self, realm: &str, service: Option<String>) -> Result<String, RegistryError> {
         let address = |_| RegistryError::Address { address: printable(realm) };
         let url = Url::parse(realm).map_err(address)?;
         if self.identity != Identity::Anonymous && !is_as_protected(&url, &self.base) {
@@ -156,7 +157,7 @@ impl Client {
                 let request = self.http.get(with_pairs(url, &pairs));
                 request.header(
                     header::AUTHORIZATION,
-                    secret(&basic(user, password)).ok_or_else(|| RegistryError::Token {
+                    secret(&basic_header(user, password)).ok_or_else(|| RegistryError::Token {
                         realm: printable(realm),
                         reason: "the credentials cannot be sent".into(),
                     })?,
@@ -173,7 +174,7 @@ impl Client {
             token: Option<String>,
             access_token: Option<String>,
         }
-        let body = read_bounded(checked(response).await?, MAX_TOKEN).await?;
+        let body = read_bounded(check_response(response).await?, MAX_TOKEN).await?;
         let refused = |reason: String| RegistryError::Token { realm: printable(realm), reason };
         let answer: Answer = serde_json::from_slice(&body).map_err(|e| refused(e.to_string()))?;
         let token = answer.token.filter(|token| !token.is_empty()).or(answer.access_token);
@@ -181,7 +182,7 @@ impl Client {
     }
 }
 
-/// Whether what is sent to `realm` can be read by no more than what is sent to the registry at `base`.
+/// Tells whether what is sent to `realm` can be read by no more than what is sent to the registry at `base`.
 fn is_as_protected(realm: &Url, base: &Url) -> bool {
     realm.scheme() == "https" || (base.scheme() == "http" && realm.scheme() == "http")
 }
@@ -191,7 +192,7 @@ fn with_pairs(mut url: Url, pairs: &[(&str, &str)]) -> Url {
     url
 }
 
-fn basic(user: &str, password: &str) -> String {
+fn basic_header(user: &str, password: &str) -> String {
     use base64::Engine;
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
@@ -204,7 +205,7 @@ fn secret(text: &str) -> Option<HeaderValue> {
 }
 
 /// The response, or the error that it is.
-async fn checked(response: Response) -> Result<Response, RegistryError> {
+async fn check_response(response: Response) -> Result<Response, RegistryError> {
     let status = response.status();
     if status.is_success() {
         return Ok(response);

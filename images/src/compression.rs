@@ -39,7 +39,7 @@ impl Compression {
     }
 }
 
-/// Whether what begins like this has to be decompressed.
+/// Tells whether what begins like this has to be decompressed.
 pub(crate) fn is_compressed(magic: &[u8]) -> bool {
     Compression::of(magic) != Compression::Plain
 }
@@ -48,7 +48,7 @@ pub(crate) fn is_compressed(magic: &[u8]) -> bool {
 ///
 /// # Errors
 /// The reader's; one that names the compression, if it is none that is read.
-pub(crate) fn decompress<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+pub(crate) fn decompress_blob<'a>(mut blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut magic = Vec::with_capacity(MAGIC as usize);
     blob.by_ref().take(MAGIC).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
@@ -94,7 +94,7 @@ impl<R: BufRead> Read for Members<R> {
     }
 }
 
-/// Whether anything follows the zeros.
+/// Tells whether anything follows the zeros.
 fn skip_zeros(rest: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let bytes = rest.fill_buf()?;
@@ -116,11 +116,11 @@ mod tests {
 
     fn plain(blob: &[u8]) -> Result<String, String> {
         let mut text = String::new();
-        let read = decompress(blob).and_then(|mut from| from.read_to_string(&mut text));
+        let read = decompress_blob(blob).and_then(|mut from| from.read_to_string(&mut text));
         read.map(|_| text).map_err(|error| error.to_string())
     }
 
-    fn gzip(text: &str) -> Vec<u8> {
+    fn gzip_text(text: &str) -> Vec<u8> {
         let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         to.write_all(text.as_bytes()).unwrap();
         to.finish().unwrap()
@@ -128,10 +128,10 @@ mod tests {
 
     #[test]
     fn gzip_has_members_and_padding_but_no_garbage_behind() {
-        let padded = [gzip("one "), gzip("two"), vec![0; 700_000]].concat();
+        let padded = [gzip_text("one "), gzip_text("two"), vec![0; 700_000]].concat();
         assert_eq!(plain(&padded).as_deref(), Ok("one two"));
-        assert!(plain(&[gzip("one"), b"garbage".to_vec()].concat()).is_err());
-        assert!(plain(&gzip("one")[..12]).is_err());
+        assert!(plain(&[gzip_text("one"), b"garbage".to_vec()].concat()).is_err());
+        assert!(plain(&gzip_text("one")[..12]).is_err());
     }
 
     #[test]

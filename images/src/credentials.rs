@@ -51,8 +51,8 @@ impl AuthFile {
         Self(Value::from(file).to_string())
     }
 
-    /// What it says about `repository` of `registry`: the longest key that matches wins.
-    fn credential(&self, registry: &str, repository: &str) -> Option<Identity> {
+    /// Returns what it says about `repository` of `registry`: the longest key that matches wins.
+    fn find_credential(&self, registry: &str, repository: &str) -> Option<Identity> {
         #[derive(Deserialize)]
         struct Auths {
             #[serde(default)]
@@ -60,7 +60,7 @@ impl AuthFile {
         }
         let file: Auths = serde_json::from_str(&self.0).ok()?;
         let name = format!("{registry}/{repository}");
-        let mut keys: Vec<_> = file.auths.keys().filter(|key| fits(key, registry, &name)).collect();
+        let mut keys: Vec<_> = file.auths.keys().filter(|key| does_fit(key, registry, &name)).collect();
         keys.sort_by_key(|key| std::cmp::Reverse(key.len()));
         // A credential helper is asked by the host's name, which need not stand in the file.
         let hosts = [registry, if registry == "docker.io" { DOCKER_HUB } else { registry }];
@@ -79,11 +79,11 @@ impl fmt::Debug for AuthFile {
     }
 }
 
-/// How Docker's files call docker.io.
+/// Tells how Docker's files call docker.io.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 /// Keys are hosts, hosts with a path, or URLs of old; Kubernetes lets a part of the host be `*`.
-fn fits(key: &str, registry: &str, name: &str) -> bool {
+fn does_fit(key: &str, registry: &str, name: &str) -> bool {
     let bare = key.trim_start_matches("https://").trim_start_matches("http://").trim_end_matches('/');
     let bare = bare.strip_suffix("/v1").or_else(|| bare.strip_suffix("/v2")).unwrap_or(bare);
     let (host, path) = bare.split_once('/').unwrap_or((bare, ""));
@@ -107,12 +107,12 @@ pub(crate) fn candidates(secrets: &[AuthFile], registry: &str, repository: &str)
     let files = files().into_iter().filter_map(|path| fs::read_to_string(path).ok());
     let files = files.map(|text| AuthFile::of_user(&text));
     let asked = secrets.iter().cloned().chain(files);
-    let mut found: Vec<_> = asked.filter_map(|file| file.credential(registry, repository)).collect();
+    let mut found: Vec<_> = asked.filter_map(|file| file.find_credential(registry, repository)).collect();
     found.push(Identity::Anonymous);
     found
 }
 
-/// As containers' tools look: a named file alone, else the usual places.
+/// Does as containers' tools look: a named file alone, else the usual places.
 fn files() -> Vec<PathBuf> {
     if let Some(named) = env::var_os("REGISTRY_AUTH_FILE") {
         return vec![named.into()];
@@ -138,7 +138,7 @@ mod tests {
         let file = AuthFile::new(
             r#"{"auths":{"r.example":{"auth":"YTpi"},"r.example/team/app":{"auth":"Yzpk"},"*.w.example":{"auth":"ZTpm"}}}"#,
         );
-        let user = |registry: &str, repository: &str| match file.credential(registry, repository) {
+        let user = |registry: &str, repository: &str| match file.find_credential(registry, repository) {
             Some(Identity::Password { user, .. }) => user,
             other => format!("{}", other.is_some()),
         };
@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn docker_hub_has_old_names() {
         for key in [DOCKER_HUB, "docker.io", "index.docker.io", "https://index.docker.io/v1"] {
-            assert!(fits(key, "docker.io", "docker.io/library/busybox"), "{key}");
+            assert!(does_fit(key, "docker.io", "docker.io/library/busybox"), "{key}");
         }
     }
 
@@ -172,8 +172,8 @@ mod tests {
 
     #[test]
     fn a_wildcard_is_no_port() {
-        assert!(!fits("*.example", "r.example:5000", "r.example:5000/app"));
-        assert!(fits("*.example:5000", "r.example:5000", "r.example:5000/app"));
-        assert!(!fits("*", "localhost:5000", "localhost:5000/app"));
+        assert!(!does_fit("*.example", "r.example:5000", "r.example:5000/app"));
+        assert!(does_fit("*.example:5000", "r.example:5000", "r.example:5000/app"));
+        assert!(!does_fit("*", "localhost:5000", "localhost:5000/app"));
     }
 }

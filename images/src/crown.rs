@@ -28,7 +28,8 @@ struct Attributes {
 
 /// Makes the crown of these layers, the lowest first, where they need one; an image without layers needs one, too.
 pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
-    let implied: Vec<_> = layers.iter().map(|path| inventory::implied(&store.inventory_path(path))).collect();
+    let implied: Vec<_> =
+        layers.iter().map(|path| inventory::implied_paths(&store.inventory_path(path))).collect();
     let failed = |errno: nix::Error| Error::io("look through the layers in", store.root())(errno.into());
     let tree = Tree::open(layers).map_err(failed)?;
     let mut wanted = BTreeMap::new();
@@ -61,7 +62,7 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
         true => store.discard_layer(&path)?,
         false => {}
     }
-    let scratch = store.scratch()?;
+    let scratch = store.make_scratch()?;
     let root = scratch.path.join("layer");
     let mut unpacked = Unpacked::default();
     fs::create_dir(&root).map_err(Error::io("create", &root))?;

@@ -7,16 +7,16 @@ use std::time::Duration;
 use crate::UnpackError;
 use crate::registry_error::{Presence, RegistryError, printable};
 
-/// Why an image could not be found, fetched, stored or removed.
+/// The reason why an image could not be found, fetched, stored or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The text is no image reference.
     #[error("invalid image reference {text:?}: {reason}")]
     Reference {
-        /// What was given.
+        /// Holds what was given.
         text: String,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         reason: &'static str,
     },
     /// The store has no such image.
@@ -28,13 +28,13 @@ pub enum Error {
     /// Images of several ids begin like that.
     #[error("{text}: several images begin like that; give more of the id")]
     Ambiguous {
-        /// What was given.
+        /// Holds what was given.
         text: String,
     },
     /// An id that is to be removed has several names.
     #[error("{text} has several names ({names}); remove them by name, or all of them with --force")]
     SeveralNames {
-        /// What was given.
+        /// Holds what was given.
         text: String,
         /// The references.
         names: String,
@@ -56,9 +56,9 @@ pub enum Error {
     /// Neither the registry nor its mirrors had it.
     #[error("{source} (also tried: {others})")]
     Everywhere {
-        /// What says most.
+        /// Holds what says most.
         source: Box<Error>,
-        /// What the others said.
+        /// Holds what the others said.
         others: String,
     },
     /// There is nothing on this machine to know a registry by.
@@ -81,7 +81,7 @@ pub enum Error {
     Certificate {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         reason: String,
     },
     /// registries.conf forbids this registry.
@@ -107,7 +107,7 @@ pub enum Error {
         reference: String,
         /// This machine's os/architecture.
         wanted: String,
-        /// What there is instead.
+        /// Holds what there is instead.
         offered: String,
     },
     /// The text is no platform.
@@ -115,7 +115,7 @@ pub enum Error {
         "invalid platform {text:?}: expected os/architecture or os/architecture/variant, as in linux/arm64"
     )]
     PlatformName {
-        /// What was given.
+        /// Holds what was given.
         text: String,
     },
     /// Manifest or configuration is malformed.
@@ -123,9 +123,9 @@ pub enum Error {
     Invalid {
         /// The image.
         reference: String,
-        /// Which document.
+        /// Tells which document.
         what: &'static str,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         reason: String,
     },
     /// Content is not what its digest says.
@@ -133,7 +133,7 @@ pub enum Error {
     Digest {
         /// The image.
         reference: String,
-        /// Which content.
+        /// Tells which content.
         what: &'static str,
         /// Digest promised.
         expected: String,
@@ -159,7 +159,7 @@ pub enum Error {
         reference: String,
         /// The layer.
         digest: String,
-        /// Which entry, and why.
+        /// Tells which entry, and why.
         source: UnpackError,
     },
     /// The archive to load is not an image archive.
@@ -167,15 +167,15 @@ pub enum Error {
     Archive {
         /// The archive.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         reason: String,
     },
     /// Something of the store's own is not as it should be.
     #[error("{}: {reason}", .path.display())]
     Damaged {
-        /// Where it is.
+        /// The place where it is.
         path: PathBuf,
-        /// What is wrong with it, and what mends it.
+        /// Holds what is wrong with it, and what mends it.
         reason: String,
     },
     /// The store lies where no container could start from it.
@@ -192,9 +192,9 @@ pub enum Error {
     /// The file system refused.
     #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        /// What was tried.
+        /// Holds what was tried.
         action: &'static str,
-        /// On what.
+        /// The path it happened on.
         path: PathBuf,
         /// The kernel's answer.
         source: io::Error,
@@ -202,7 +202,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether trying again without changing anything is futile.
+    /// Tells whether trying again without changing anything is futile.
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Registry { source, .. } => source.is_permanent(),
@@ -213,7 +213,7 @@ impl Error {
         }
     }
 
-    /// How much of a registry there was: all of it, if that is not what failed.
+    /// Tells how much of a registry there was: all of it, if that is not what failed.
     pub(crate) fn presence(&self) -> Presence {
         match self {
             Self::Registry { source, .. } => source.presence(),
@@ -221,7 +221,7 @@ impl Error {
         }
     }
 
-    /// What was said, without the reference.
+    /// Returns what was said, without the reference.
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Registry { source, .. } => source.to_string(),
@@ -229,12 +229,12 @@ impl Error {
         }
     }
 
-    /// Whether the registry wants someone else.
+    /// Tells whether the registry wants someone else.
     pub(crate) fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Registry { source, .. } if source.is_unauthorized())
     }
 
-    /// Whether the same request may well succeed in a moment: the registry is busy or a transfer broke off.
+    /// Tells whether the same request may well succeed in a moment: the registry is busy or a transfer broke off.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             Self::Registry { source, .. } => source.is_passing(),
@@ -243,7 +243,7 @@ impl Error {
         }
     }
 
-    /// How long to wait after the failure number `attempt` (from 0) in a row.
+    /// Tells how long to wait after the failure number `attempt` (from 0) in a row.
     pub(crate) fn wait_before(&self, attempt: u32) -> Duration {
         match self {
             Self::Registry { source, .. } => source.wait_before(attempt),

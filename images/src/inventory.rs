@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-/// What only the one who unpacks knows.
+/// Holds what only the one who unpacks knows.
 #[derive(Debug, Default)]
 pub(crate) struct Unpacked {
     /// Checksum of each file's content, by inode.
@@ -21,7 +21,7 @@ pub(crate) struct Unpacked {
     pub(crate) directories: HashSet<u64>,
 }
 
-/// One line of an inventory.
+/// A line of an inventory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) path: PathBuf,
@@ -45,7 +45,7 @@ enum Kind {
 const END: &[u8] = b"end\0";
 
 impl Record {
-    /// Whether it is a directory that no entry of the archive is about.
+    /// Tells whether it is a directory that no entry of the archive is about.
     pub(crate) fn is_implied(&self) -> bool {
         self.kind == Kind::Implied
     }
@@ -157,7 +157,7 @@ pub(crate) fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Re
     }))
 }
 
-/// How thoroughly a layer is looked at.
+/// Tells how thoroughly a layer is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
     /// Kinds, owners, modes and sizes.
@@ -170,7 +170,7 @@ pub(crate) enum Depth {
 ///
 /// # Errors
 /// The first thing that is not as it was unpacked.
-pub(crate) fn verify(root: &Path, inventory: &Path, depth: Depth) -> Result<(), String> {
+pub(crate) fn verify_inventory(root: &Path, inventory: &Path, depth: Depth) -> Result<(), String> {
     let records = read(inventory).map_err(|error| format!("its inventory cannot be read: {error}"))?;
     let dir = File::open(root).map_err(|error| format!("it cannot be opened: {error}"))?;
     let mut above: Option<(PathBuf, File)> = None;
@@ -211,7 +211,7 @@ pub(crate) fn verify(root: &Path, inventory: &Path, depth: Depth) -> Result<(), 
             return Err(differs("its owner or mode is another"));
         }
         if let Some(sum) = record.checksum.filter(|_| depth == Depth::Content)
-            && checksum(&place).map_err(|error| differs(&error.to_string()))? != sum
+            && file_checksum(&place).map_err(|error| differs(&error.to_string()))? != sum
         {
             return Err(differs("its content is another"));
         }
@@ -219,7 +219,7 @@ pub(crate) fn verify(root: &Path, inventory: &Path, depth: Depth) -> Result<(), 
     Ok(())
 }
 
-fn checksum(path: &Path) -> io::Result<u32> {
+fn file_checksum(path: &Path) -> io::Result<u32> {
     let mut file = File::open(path)?;
     let mut hash = crc32fast::Hasher::new();
     let mut buffer = vec![0; 256 << 10];
@@ -232,7 +232,7 @@ fn checksum(path: &Path) -> io::Result<u32> {
 }
 
 /// The directories that a layer only implies; none where there is no inventory, as of a layer of an earlier version.
-pub(crate) fn implied(inventory: &Path) -> HashSet<PathBuf> {
+pub(crate) fn implied_paths(inventory: &Path) -> HashSet<PathBuf> {
     let Ok(records) = read(inventory) else { return HashSet::new() };
     records.map_while(Result::ok).filter(Record::is_implied).map(|record| record.path).collect()
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use sha2::{Digest, Sha256};
 
-use crate::compression::decompress;
+use crate::compression::decompress_blob;
 use crate::unpack::{Limits, UnpackError, unpack};
 use crate::{Error, Store, inventory};
 
@@ -16,7 +16,7 @@ use crate::{Error, Store, inventory};
 const PIECE: usize = 256 << 10;
 const PIECES: usize = 8;
 
-/// What a layer is promised to be.
+/// Holds what a layer is promised to be.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
     /// Digest and size of the blob as fetched; docker-archive promises neither.
@@ -27,13 +27,13 @@ pub(crate) struct Layer {
 }
 
 /// Unpacks `blob` into the store, and lets it be seen only if it is what `layer` promises.
-pub(crate) fn ingest(
+pub(crate) fn ingest_layer(
     store: &Store,
     reference: &str,
     layer: &Layer,
     blob: impl Read + Send,
 ) -> Result<(), Error> {
-    let scratch = store.scratch()?;
+    let scratch = store.make_scratch()?;
     let root = scratch.path.join("layer");
     fs::create_dir(&root).map_err(Error::io("create", &root))?;
     fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).map_err(Error::io("chmod", &root))?;
@@ -48,7 +48,7 @@ pub(crate) fn ingest(
     let unpacked = std::thread::scope(|scope| {
         let (full, pieces) = sync_channel(PIECES);
         let (spare, spares) = sync_channel(PIECES);
-        let inflating = scope.spawn(|| inflate(&mut compressed, full, spares));
+        let inflating = scope.spawn(|| inflate_blob(&mut compressed, full, spares));
         let mut plain = Pieces { pieces, spare, piece: Vec::new(), at: 0, hash: Sha256::new() };
         // Padding after the archive's end belongs to the digests.
         let unpacked = unpack(&mut plain, &root, limits).and_then(|unpacked| {
@@ -103,8 +103,8 @@ fn text(digest: &[u8]) -> String {
 }
 
 /// Sends the blob's content on, in buffers that come back to be filled again.
-fn inflate(blob: impl Read, full: SyncSender<Vec<u8>>, spares: Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut plain = decompress(blob)?;
+fn inflate_blob(blob: impl Read, full: SyncSender<Vec<u8>>, spares: Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut plain = decompress_blob(blob)?;
     loop {
         let mut piece = spares.try_recv().unwrap_or_default();
         piece.resize(PIECE, 0);
@@ -125,7 +125,7 @@ fn inflate(blob: impl Read, full: SyncSender<Vec<u8>>, spares: Receiver<Vec<u8>>
     }
 }
 
-/// The receiving end of [`inflate`]: hashes each piece as it comes.
+/// The receiving end of [`inflate_blob`]: hashes each piece as it comes.
 struct Pieces {
     pieces: Receiver<Vec<u8>>,
     spare: SyncSender<Vec<u8>>,

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::store::{entries, serialize, try_lock};
+use crate::store::{entries, serialize_value, try_lock};
 
 /// A hold on an image: no process can remove it while any holds one. The file goes with the last.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Lease {
                 continue;
             }
             // The layers, for when the reference has moved on. The name is the digest: all write the same.
-            file.write_all(&serialize(&layers)).map_err(Error::io("write", &path))?;
+            file.write_all(&serialize_value(&layers)).map_err(Error::io("write", &path))?;
             return Ok(Lease { file, path });
         }
     }
@@ -69,7 +69,7 @@ fn open_held(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 
-/// Whether somebody holds the lease.
+/// Tells whether somebody holds the lease.
 pub(crate) fn is_held(path: &Path) -> Result<bool, Error> {
     match open_held(path) {
         Ok(file) => Ok(try_lock(&file, path)?.is_none()),

@@ -47,7 +47,7 @@ pub use load::load;
 pub use platform::Platform;
 pub use pull::{LayerState, Options, Progress, Pulled, pull};
 pub use reference::Reference;
-pub use registries::configured;
+pub use registries::count_configured;
 pub use registry_error::RegistryError;
 pub use store::{Image, Removed, Store};
 pub use tree::Tree;

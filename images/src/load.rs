@@ -12,7 +12,7 @@ use crate::layer::{self, Layer};
 use crate::manifest::{self, Document, Entry, MAX_DOCUMENT};
 use crate::platform::Platform;
 use crate::pull::MAX_DOCUMENTS;
-use crate::unpack::clean;
+use crate::unpack::clean_path;
 use crate::{Error, Image, LayerState, Progress, Reference, Store, compression};
 
 /// Loads every image in the archive or OCI layout at `path`; `-` is standard input.
@@ -30,14 +30,14 @@ pub fn load(
 ) -> Result<Vec<Image>, Error> {
     store.check_place()?;
     store.sweep()?;
-    let scratch = store.scratch()?;
-    let path = &seekable(path, &scratch.path)?;
+    let scratch = store.make_scratch()?;
+    let path = &make_seekable(path, &scratch.path)?;
     let files = Files::open(path)?;
     let loader = Loader { store, files, squash_ids, progress };
     let images = if loader.files.has("manifest.json") && !loader.files.has("index.json") {
-        loader.docker()?
+        loader.load_docker()?
     } else if loader.files.has("index.json") {
-        loader.oci()?
+        loader.load_oci()?
     } else {
         return Err(loader.files.invalid("neither index.json nor manifest.json: not an image archive"));
     };
@@ -45,12 +45,12 @@ pub fn load(
         return Err(loader.files.invalid("there is no image in it"));
     }
     // What came out of a file may be nowhere else: unlike what was pulled it is not left to the next boot.
-    store.sync(&images)
+    store.sync_images(&images)
 }
 
 /// An archive's parts are read in the order they are needed, so a stream or a compressed archive is
 /// written out plain first.
-fn seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
+fn make_seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
     if path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -66,7 +66,7 @@ fn seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
     }
     let plain = scratch.join(path.file_stem().filter(|_| !stream).unwrap_or("stdin".as_ref()));
     let mut file = File::create(&plain).map_err(Error::io("create", &plain))?;
-    compression::decompress(std::io::Cursor::new(magic).chain(input))
+    compression::decompress_blob(std::io::Cursor::new(magic).chain(input))
         .and_then(|mut from| std::io::copy(&mut from, &mut file))
         .map_err(Error::io("decompress", path))?;
     Ok(plain)
@@ -89,7 +89,7 @@ struct Saved {
 }
 
 impl Loader<'_> {
-    fn docker(&self) -> Result<Vec<Image>, Error> {
+    fn load_docker(&self) -> Result<Vec<Image>, Error> {
         let manifest = self.files.document("manifest.json")?;
         let saved: Vec<Saved> =
             serde_json::from_slice(&manifest).map_err(|e| self.files.invalid(&e.to_string()))?;
@@ -139,7 +139,7 @@ impl Loader<'_> {
         Ok(images)
     }
 
-    fn oci(&self) -> Result<Vec<Image>, Error> {
+    fn load_oci(&self) -> Result<Vec<Image>, Error> {
         let index = self.files.document("index.json")?;
         let shown = self.files.path.display().to_string();
         match manifest::document(&shown, &index)? {
@@ -175,7 +175,7 @@ impl Loader<'_> {
             let id = manifest::digest(&reference, manifest.config().digest())?;
             let config = self.blob(&reference, "configuration", &id)?;
             let config = manifest::configuration(&reference, &config)?;
-            if !wanted.takes(&config) {
+            if !wanted.does_take(&config) {
                 others.extend(Platform::of(&config).map(|platform| platform.to_string()));
                 continue;
             }
@@ -216,7 +216,7 @@ impl Loader<'_> {
         }
         let (file, total) = self.files.open_file(name)?;
         self.progress.layer(&digest, LayerState::Downloading { done: 0, total });
-        layer::ingest(self.store, reference, &layer, file)?;
+        layer::ingest_layer(self.store, reference, &layer, file)?;
         self.progress.layer(&digest, LayerState::Done);
         Ok(())
     }
@@ -269,9 +269,11 @@ impl Files {
         let listed = archive.entries_with_seek().and_then(|all| {
             for entry in all {
                 let entry = entry?;
-                let name = clean(&entry.path()?);
+                let name = clean_path(&entry.path()?);
                 let place = match entry.link_name()? {
-                    Some(target) => Place::Link(clean(&name.parent().unwrap_or(Path::new("")).join(target))),
+                    Some(target) => {
+                        Place::Link(clean_path(&name.parent().unwrap_or(Path::new("")).join(target)))
+                    }
                     None => Place::Bytes(entry.raw_file_position(), entry.size()),
                 };
                 entries.insert(name, place);
@@ -294,7 +296,7 @@ impl Files {
     }
 
     fn open_file(&self, name: &str) -> Result<(std::io::Take<File>, u64), Error> {
-        let name = clean(Path::new(name));
+        let name = clean_path(Path::new(name));
         let Some(entries) = &self.entries else {
             let path = self.path.join(name);
             let file = File::open(&path).map_err(Error::io("open", &path))?;

@@ -20,7 +20,7 @@ pub(crate) enum Document {
     Index(Vec<Entry>),
 }
 
-/// One line of an index.
+/// A line of an index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Entry {
@@ -62,8 +62,8 @@ pub(crate) fn candidates(entries: Vec<Entry>, wanted: &Platform, others: &mut Ve
         let offered = entry.platform.unwrap_or_default();
         match offered.platform() {
             _ if offered.is_no_image() => {}
-            Some(platform) if wanted.fit(&platform) == 0 => others.push(platform.to_string()),
-            Some(platform) => fitting.push((wanted.fit(&platform), entry.digest)),
+            Some(platform) if wanted.rate_fit(&platform) == 0 => others.push(platform.to_string()),
+            Some(platform) => fitting.push((wanted.rate_fit(&platform), entry.digest)),
             None => untold.push(entry.digest),
         }
     }
@@ -206,7 +206,7 @@ mod tests {
         let config =
             br#"{"history":[{"created":"never"}],"config":null,"rootfs":{"type":"layers","diff_ids":[]}}"#;
         let config = configuration("app", config).unwrap();
-        assert!(Platform::default().takes(&config));
+        assert!(Platform::default().does_take(&config));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::{Error, Image};
 
-/// What an image runs on: `os/architecture[/variant]`, as in `linux/arm64/v8`.
+/// Holds what an image runs on: `os/architecture[/variant]`, as in `linux/arm64/v8`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
     os: String,
@@ -47,12 +47,12 @@ impl FromStr for Platform {
         if parts.iter().any(|part| part.is_empty()) {
             return Err(Error::PlatformName { text: text.to_owned() });
         }
-        Ok(usual(os, architecture, variant))
+        Ok(usual_platform(os, architecture, variant))
     }
 }
 
 /// The platform under the names that most use, as containerd has them too.
-fn usual(os: &str, architecture: &str, variant: &str) -> Platform {
+fn usual_platform(os: &str, architecture: &str, variant: &str) -> Platform {
     let (os, variant) = (os.to_lowercase(), variant.to_lowercase());
     let architecture = architecture.to_lowercase();
     let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
@@ -82,10 +82,14 @@ impl Offered {
     /// The platform, when it says what matters of one.
     pub(crate) fn platform(&self) -> Option<Platform> {
         let given = |part: &Option<String>| part.clone().filter(|part| !part.is_empty());
-        Some(usual(&given(&self.os)?, &given(&self.architecture)?, self.variant.as_deref().unwrap_or("")))
+        Some(usual_platform(
+            &given(&self.os)?,
+            &given(&self.architecture)?,
+            self.variant.as_deref().unwrap_or(""),
+        ))
     }
 
-    /// Whether it is what builders write for what is no image, attestations among them.
+    /// Tells whether it is what builders write for what is no image, attestations among them.
     pub(crate) fn is_no_image(&self) -> bool {
         let unknown = |part: &Option<String>| part.as_deref() == Some("unknown");
         unknown(&self.os) && unknown(&self.architecture)
@@ -93,28 +97,28 @@ impl Offered {
 }
 
 impl Platform {
-    /// What an image's configuration says it is for; builders that leave it out mean any.
+    /// Returns what an image's configuration says it is for; builders that leave it out mean any.
     pub(crate) fn of(config: &ImageConfiguration) -> Option<Platform> {
         let variant = config.variant().clone().unwrap_or_default();
         let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-        (!os.is_empty() && !architecture.is_empty()).then(|| usual(&os, &architecture, &variant))
+        (!os.is_empty() && !architecture.is_empty()).then(|| usual_platform(&os, &architecture, &variant))
     }
 
-    /// Whether an image with that configuration runs here, if only after all that an index offers besides.
-    pub(crate) fn takes(&self, config: &ImageConfiguration) -> bool {
+    /// Tells whether an image with that configuration runs here, if only after all that an index offers besides.
+    pub(crate) fn does_take(&self, config: &ImageConfiguration) -> bool {
         Self::of(config)
             .is_none_or(|offered| offered.os == self.os && offered.architecture == self.architecture)
     }
 
-    /// Whether `image` is for it, as far as an image tells.
+    /// Tells whether `image` is for it, as far as an image tells.
     pub(crate) fn is_of(&self, image: &Image) -> bool {
-        let of = usual(&image.os, &image.architecture, "");
+        let of = usual_platform(&image.os, &image.architecture, "");
         let told = !image.os.is_empty() && !image.architecture.is_empty();
         self.variant.is_none() && (!told || (self.os == of.os && self.architecture == of.architecture))
     }
 
-    /// How well something for `offered` runs here: 0 not at all, more is better.
-    pub(crate) fn fit(&self, offered: &Platform) -> u32 {
+    /// Tells how well something for `offered` runs here: 0 not at all, more is better.
+    pub(crate) fn rate_fit(&self, offered: &Platform) -> u32 {
         if self.os != offered.os || self.architecture != offered.architecture {
             return 0;
         }
@@ -122,16 +126,16 @@ impl Platform {
         match self.variant.as_deref() {
             Some(wanted) if wanted == offered => u32::MAX,
             // Of 32-bit arm, a later processor runs what earlier ones do.
-            Some(wanted) if self.architecture == "arm" && offered < wanted => level(offered),
+            Some(wanted) if self.architecture == "arm" && offered < wanted => variant_level(offered),
             Some(_) => 0,
             None if offered.is_empty() => u32::MAX,
             // Later amd64 variants need instructions that this machine may lack.
-            None => 100 - level(offered).min(99),
+            None => 100 - variant_level(offered).min(99),
         }
     }
 }
 
-fn level(variant: &str) -> u32 {
+fn variant_level(variant: &str) -> u32 {
     variant.trim_start_matches('v').parse().unwrap_or(0) + 1
 }
 

@@ -13,7 +13,7 @@ use crate::manifest::{self, Document};
 use crate::platform::Platform;
 use crate::registries::{self, Endpoint};
 use crate::registry_error::Presence;
-use crate::source::{Source, schemes};
+use crate::source::{Source, endpoint_schemes};
 use crate::{Error, Image, Reference, Store, certs};
 
 /// Layers fetched at the same time.
@@ -29,10 +29,10 @@ pub trait Progress: Sync {
     fn layer(&self, digest: &str, state: LayerState);
 }
 
-/// How far a layer is.
+/// Tells how far a layer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LayerState {
-    /// It is known, nothing has come yet.
+    /// Means that it is known, nothing has come yet.
     Waiting,
     /// Bytes come.
     Downloading {
@@ -41,20 +41,20 @@ pub enum LayerState {
         /// Compressed bytes in all.
         total: u64,
     },
-    /// It is unpacked.
+    /// Means that it is unpacked.
     Done,
     /// The store had it.
     AlreadyPresent,
 }
 
-/// What a pull may be told beside the name.
+/// Holds what a pull may be told beside the name.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which image of an index; by default this machine's.
+    /// Tells which image of an index; by default this machine's.
     pub platform: Platform,
     /// Pull secrets, asked before the user's own auth files.
     pub secrets: Vec<AuthFile>,
-    /// How long a registry may say nothing.
+    /// The time for which a registry may say nothing.
     pub stall: Duration,
     /// Files of owners that are not mapped here belong to root, instead of failing the pull.
     pub squash_ids: bool,
@@ -81,7 +81,7 @@ pub struct Pulled {
     pub image: Image,
     /// Compressed bytes that were fetched.
     pub bytes: u64,
-    /// How long it all took.
+    /// The time for which it all took.
     pub took: Duration,
 }
 
@@ -123,11 +123,11 @@ struct Found {
     config: ImageConfiguration,
 }
 
-/// One pull.
+/// A pull.
 struct Job<'a> {
     store: &'a Store,
     reference: String,
-    /// What the store already has under this name.
+    /// Holds what the store already has under this name.
     present: Option<Image>,
     options: &'a Options,
     progress: &'a dyn Progress,
@@ -156,7 +156,7 @@ impl Job<'_> {
     async fn fetch_from(&self, reference: &Reference, endpoint: &Endpoint) -> Result<(Image, u64), Error> {
         let mut failure: Option<Error> = None;
         let who = credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
-        'schemes: for &scheme in schemes(endpoint) {
+        'schemes: for &scheme in endpoint_schemes(endpoint) {
             for identity in &who {
                 let source = Source::new(reference, endpoint, scheme, identity.clone(), self.options.stall)?;
                 let error = match self.fetch_through(&source).await {
@@ -226,7 +226,7 @@ impl Job<'_> {
                     let id = manifest::digest(&self.reference, manifest.config().digest())?;
                     let config = source.configuration(&id, manifest.config().size()).await?;
                     let config = manifest::configuration(&self.reference, &config)?;
-                    if wanted.takes(&config) {
+                    if wanted.does_take(&config) {
                         return Ok(Found { manifest, digest, id, config });
                     }
                     others.extend(Platform::of(&config).map(|platform| platform.to_string()));
@@ -240,7 +240,7 @@ impl Job<'_> {
         Err(manifest::no_platform(&self.reference, wanted, others))
     }
 
-    /// Whether the store has the layer as it was unpacked; one that is damaged is thrown away.
+    /// Tells whether the store has the layer as it was unpacked; one that is damaged is thrown away.
     fn has_layer(&self, diff_id: &str) -> Result<bool, Error> {
         let path = self.store.layer_path(diff_id);
         if !path.is_dir() || !self.options.verify {

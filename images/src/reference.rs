@@ -105,7 +105,7 @@ fn parse(text: &str) -> Result<Reference, &'static str> {
     Ok(Reference { registry: registry.to_owned(), repository, tag, digest })
 }
 
-/// Whether `text` is a whole sha256 digest, and so safe as a file name once the prefix is off.
+/// Tells whether `text` is a whole sha256 digest, and so safe as a file name once the prefix is off.
 pub(crate) fn is_sha256(text: &str) -> bool {
     text.strip_prefix("sha256:").is_some_and(|hex| {
         hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))

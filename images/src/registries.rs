@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::{Error, Reference};
 
-/// One place that may have the image.
+/// A place that may have the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) registry: String,
@@ -31,7 +31,7 @@ struct Conf {
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Registry {
-    /// Where this is written.
+    /// The place where this is written.
     #[serde(skip)]
     path: PathBuf,
     prefix: Option<String>,
@@ -61,11 +61,11 @@ pub(crate) fn endpoints(reference: &Reference) -> Result<Vec<Endpoint>, Error> {
     read()?.endpoints(reference)
 }
 
-/// How many registries the user's configuration names.
+/// The number of registries the user's configuration names.
 ///
 /// # Errors
 /// [`Error::Conf`] with the place in the file, [`Error::Io`].
-pub fn configured() -> Result<usize, Error> {
+pub fn count_configured() -> Result<usize, Error> {
     Ok(read()?.registry.len())
 }
 
@@ -77,10 +77,10 @@ fn read() -> Result<Conf, Error> {
     let xdg = env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let own = xdg.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".config")));
     let own = own.map(|dir| dir.join("containers"));
-    merged(own.as_deref(), Path::new("/etc/containers"))
+    merge_files(own.as_deref(), Path::new("/etc/containers"))
 }
 
-fn merged(own: Option<&Path>, machine: &Path) -> Result<Conf, Error> {
+fn merge_files(own: Option<&Path>, machine: &Path) -> Result<Conf, Error> {
     let mut conf = match own.map(|dir| file(&dir.join("registries.conf"))).transpose()?.flatten() {
         Some(conf) => conf,
         None => file(&machine.join("registries.conf"))?.unwrap_or_default(),
@@ -131,16 +131,17 @@ impl Conf {
         let name = format!("{}/{}", reference.registry(), reference.repository());
         let matching = self.registry.iter().filter_map(|r| {
             let prefix = r.prefix();
-            let length = matched(prefix, &name, reference.registry())?;
+            let length = match_length(prefix, &name, reference.registry())?;
             Some((prefix.len(), length, r))
         });
         let Some((_, length, registry)) = matching.max_by_key(|(specific, ..)| *specific) else {
-            return Ok(vec![endpoint(&name, is_loopback(reference.registry()))]);
+            return Ok(vec![parse_endpoint(&name, is_loopback(reference.registry()))]);
         };
         if registry.blocked {
             return Err(Error::Blocked { reference: reference.to_string(), conf: registry.path.clone() });
         }
-        let at = |location: &str, insecure| endpoint(&format!("{location}{}", &name[length..]), insecure);
+        let at =
+            |location: &str, insecure| parse_endpoint(&format!("{location}{}", &name[length..]), insecure);
         let pinned = reference.digest().is_some();
         let serves = |mirror: &&Mirror| match mirror.pull_from_mirror.as_deref() {
             Some("digest-only") => pinned,
@@ -155,8 +156,8 @@ impl Conf {
     }
 }
 
-/// How much of `name` the prefix stands for, if it matches.
-fn matched(prefix: &str, name: &str, registry: &str) -> Option<usize> {
+/// The amount of `name` the prefix stands for, if it matches.
+fn match_length(prefix: &str, name: &str, registry: &str) -> Option<usize> {
     if let Some(domain) = prefix.strip_prefix("*.") {
         return registry.strip_suffix(domain)?.ends_with('.').then_some(registry.len());
     }
@@ -164,13 +165,13 @@ fn matched(prefix: &str, name: &str, registry: &str) -> Option<usize> {
     (!prefix.is_empty() && (rest.is_empty() || rest.starts_with('/'))).then_some(prefix.len())
 }
 
-fn endpoint(name: &str, insecure: bool) -> Endpoint {
+fn parse_endpoint(name: &str, insecure: bool) -> Endpoint {
     let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
     Endpoint { registry: registry.to_owned(), repository: repository.to_owned(), insecure }
 }
 
-/// As Docker has it: a port on the machine's own loopback needs no certificate. It is told by its address; of names only
-/// `localhost` is this machine everywhere, and 127.example.org is anybody's.
+/// Does as Docker has it: a port on the machine's own loopback needs no certificate. It is told by its
+/// address; of names only `localhost` is this machine everywhere, and 127.example.org is anybody's.
 pub(crate) fn is_loopback(registry: &str) -> bool {
     let address = registry.parse::<SocketAddr>();
     address.is_ok_and(|address| address.ip().to_canonical().is_loopback())
@@ -199,8 +200,8 @@ mod tests {
             blocked = true
         "#;
         let found = ask(conf, "busybox").unwrap();
-        assert_eq!(found[0], endpoint("127.0.0.1:5000/library/busybox", true));
-        assert_eq!(found[1], endpoint("proxy.example/hub/library/busybox", false));
+        assert_eq!(found[0], parse_endpoint("127.0.0.1:5000/library/busybox", true));
+        assert_eq!(found[1], parse_endpoint("proxy.example/hub/library/busybox", false));
         assert!(matches!(ask(conf, "evil/x"), Err(Error::Blocked { .. })));
     }
 
@@ -218,8 +219,11 @@ mod tests {
     #[test]
     fn a_wildcard_stands_for_every_subdomain() {
         let conf = "[[registry]]\nprefix = \"*.example.com\"\nlocation = \"proxy.example:5000/all\"";
-        assert_eq!(ask(conf, "a.b.example.com/x:1").unwrap()[0], endpoint("proxy.example:5000/all/x", false));
-        assert_eq!(ask(conf, "example.com/x").unwrap()[0], endpoint("example.com/x", false));
+        assert_eq!(
+            ask(conf, "a.b.example.com/x:1").unwrap()[0],
+            parse_endpoint("proxy.example:5000/all/x", false)
+        );
+        assert_eq!(ask(conf, "example.com/x").unwrap()[0], parse_endpoint("example.com/x", false));
     }
 
     #[test]
@@ -234,7 +238,7 @@ mod tests {
         write(machine.join("registries.conf.d/10.conf"), "b.example", "machine.example");
         write(machine.join("registries.conf.d/20.conf"), "a.example", "later.example");
         write(own.join("registries.conf.d/05.conf"), "b.example", "own.example");
-        let conf = merged(Some(&own), &machine).unwrap();
+        let conf = merge_files(Some(&own), &machine).unwrap();
         let first = |name: &str| conf.endpoints(&name.parse().unwrap()).unwrap()[0].registry.clone();
         assert_eq!((&*first("a.example/x"), &*first("b.example/x")), ("later.example", "own.example"));
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Characters of a registry's words that are shown.
 const MAX_SHOWN: usize = 1000;
 
-/// Why a registry did not give what it was asked for.
+/// The reason why a registry did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -22,9 +22,9 @@ pub enum RegistryError {
         status: u16,
         /// Codes of the distribution API, such as `MANIFEST_UNKNOWN`.
         codes: Vec<String>,
-        /// What it said, or what its status means.
+        /// Holds what it said, or what its status means.
         words: String,
-        /// How long it wants to be left alone.
+        /// The time for which it wants to be left alone.
         retry_after: Option<Duration>,
     },
     /// The registry wants someone else.
@@ -32,7 +32,7 @@ pub enum RegistryError {
         "unauthorized: {url} wants other credentials (an imagePullSecret, or `podman login` or `docker login`)"
     )]
     Unauthorized {
-        /// What was asked for.
+        /// Holds what was asked for.
         url: String,
     },
     /// The registry wants credentials to be sent where others could read them.
@@ -63,14 +63,14 @@ pub enum RegistryError {
     },
 }
 
-/// How much of a registry was there, least first.
+/// Tells how much of a registry was there, least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Presence {
     /// Nobody listens, or not in this protocol.
     Unreachable,
     /// Somebody does, and hung up on the request.
     HungUp,
-    /// It answered.
+    /// Means that it answered.
     Answered,
 }
 
@@ -79,7 +79,7 @@ impl RegistryError {
         Self::Request(Box::new(error))
     }
 
-    /// What an answer of that status and body says.
+    /// Returns what an answer of that status and body says.
     pub(crate) fn answered(status: u16, body: &[u8], retry_after: Option<Duration>) -> Self {
         #[derive(Deserialize)]
         struct Envelope {
@@ -110,12 +110,12 @@ impl RegistryError {
         Self::Answer { status, codes: said.into_iter().map(|one| one.code).collect(), words, retry_after }
     }
 
-    /// Whether the answer is about this code of the distribution API.
+    /// Tells whether the answer is about this code of the distribution API.
     fn has_code(&self, wanted: &[&str]) -> bool {
         matches!(self, Self::Answer { codes, .. } if codes.iter().any(|code| wanted.contains(&code.as_str())))
     }
 
-    /// Whether trying again without changing anything is futile.
+    /// Tells whether trying again without changing anything is futile.
     pub(crate) fn is_permanent(&self) -> bool {
         match self {
             Self::Request(error) => error.is_redirect() || error.is_builder(),
@@ -126,7 +126,7 @@ impl RegistryError {
         }
     }
 
-    /// Whether the same request may well succeed in a moment.
+    /// Tells whether the same request may well succeed in a moment.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
             // Nobody listening, or an unknown certificate, is a matter for the next endpoint.
@@ -136,13 +136,13 @@ impl RegistryError {
         }
     }
 
-    /// Whether the registry wants someone else.
+    /// Tells whether the registry wants someone else.
     pub(crate) fn is_unauthorized(&self) -> bool {
         matches!(self, Self::Unauthorized { .. } | Self::Realm { .. } | Self::Answer { status: 403, .. })
             || self.has_code(&["DENIED", "UNAUTHORIZED"])
     }
 
-    /// How long to wait before asking again; a busy registry may say so itself.
+    /// Tells how long to wait before asking again; a busy registry may say so itself.
     pub(crate) fn wait_before(&self, attempt: u32) -> Duration {
         let unit = match self {
             Self::Answer { retry_after: Some(wait), .. } => return (*wait).min(MAX_WAIT),
@@ -152,7 +152,7 @@ impl RegistryError {
         Duration::from_millis(unit << attempt)
     }
 
-    /// How much of a registry there is.
+    /// Tells how much of a registry there is.
     pub(crate) fn presence(&self) -> Presence {
         match self {
             Self::Request(error) if error.is_connect() => Presence::Unreachable,

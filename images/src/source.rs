@@ -14,16 +14,16 @@ use crate::registries::{self, Endpoint};
 use crate::registry_error::RegistryError;
 use crate::{Error, LayerState, Progress, Reference, Store, certs};
 
-/// How often in a row a request may fail before the pull does.
+/// The number of times in a row a request may fail before the pull does.
 const ATTEMPTS: u32 = 4;
-/// What has come since the last failure, for it to count as the first one again.
+/// Names what has come since the last failure, for it to count as the first one again.
 const HEADWAY: u64 = 1 << 20;
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
 pub(crate) struct Source {
     client: Client,
-    /// What the user asked for.
+    /// Holds what the user asked for.
     reference: String,
     /// The digest that the user asked for, or the tag.
     digest: Option<String>,
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 }
 
 /// HTTPS; where the configuration allows, HTTP too, first on loopback, where nobody listens in.
-pub(crate) fn schemes(endpoint: &Endpoint) -> &'static [Scheme] {
+pub(crate) fn endpoint_schemes(endpoint: &Endpoint) -> &'static [Scheme] {
     match endpoint.insecure {
         true if registries::is_loopback(&endpoint.registry) => &[Scheme::Http, Scheme::Https],
         true => &[Scheme::Https, Scheme::Http],
@@ -50,7 +50,7 @@ impl Source {
         certs::choose_tls_provider();
         let builder = reqwest::Client::builder()
             .tls_danger_accept_invalid_certs(endpoint.insecure)
-            .tls_certs_merge(certs::authorities(&endpoint.registry)?)
+            .tls_certs_merge(certs::registry_authorities(&endpoint.registry)?)
             .connect_timeout(stall.min(Duration::from_secs(15)))
             .read_timeout(stall)
             .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION")));
@@ -66,22 +66,23 @@ impl Source {
     pub(crate) async fn document(&self, digest: Option<&str>) -> Result<Bytes, Error> {
         let digest = digest.or(self.digest.as_deref());
         let path = format!("manifests/{}", digest.unwrap_or(&self.tag));
-        let bytes = self.small(&Wanted { path, accept: Some(MANIFESTS), offset: 0 }, MAX_DOCUMENT).await?;
+        let address_bytes =
+            self.fetch_small(&Wanted { path, accept: Some(MANIFESTS), offset: 0 }, MAX_DOCUMENT).await?;
         if let Some(expected) = digest {
-            layer::expect(&self.reference, "manifest", expected, layer::sha256(&bytes))?;
+            layer::expect(&self.reference, "manifest", expected, layer::sha256(&address_bytes))?;
         }
-        Ok(bytes)
+        Ok(address_bytes)
     }
 
     pub(crate) async fn configuration(&self, digest: &str, size: u64) -> Result<Bytes, Error> {
         let wanted = Wanted { path: format!("blobs/{digest}"), ..Wanted::default() };
-        let bytes = self.small(&wanted, size.min(MAX_DOCUMENT)).await?;
-        layer::expect(&self.reference, "configuration", digest, layer::sha256(&bytes))?;
-        Ok(bytes)
+        let address_bytes = self.fetch_small(&wanted, size.min(MAX_DOCUMENT)).await?;
+        layer::expect(&self.reference, "configuration", digest, layer::sha256(&address_bytes))?;
+        Ok(address_bytes)
     }
 
-    /// What is asked for, of `limit` bytes at most.
-    async fn small(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Bytes, Error> {
+    /// Returns what is asked for, of `limit` bytes at most.
+    async fn fetch_small(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Bytes, Error> {
         let mut failures = Failures::default();
         loop {
             let read = match self.client.get(wanted).await {
@@ -90,7 +91,7 @@ impl Source {
             };
             match read {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) => failures.bear(self.failed(error)).await?,
+                Err(error) => failures.bear_error(self.failed(error)).await?,
             }
         }
     }
@@ -106,7 +107,7 @@ impl Source {
         let (sender, receiver) = mpsc::channel(16);
         let unpacking = tokio::task::spawn_blocking({
             let (store, layer, reference) = (store.clone(), layer.clone(), self.reference.clone());
-            move || layer::ingest(&store, &reference, &layer, Chunks { receiver, chunk: None, at: 0 })
+            move || layer::ingest_layer(&store, &reference, &layer, Chunks { receiver, chunk: None, at: 0 })
         });
         let fed = self.feed(&digest, total, sender, progress).await;
         let ingested = unpacking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
@@ -158,7 +159,7 @@ impl Source {
                 failures = Failures::default();
             }
             failed_at = done;
-            failures.bear(error).await?;
+            failures.bear_error(error).await?;
         }
     }
 
@@ -202,7 +203,7 @@ impl Blob {
 struct Failures(u32);
 
 impl Failures {
-    async fn bear(&mut self, error: Error) -> Result<(), Error> {
+    async fn bear_error(&mut self, error: Error) -> Result<(), Error> {
         self.0 += 1;
         if self.0 >= ATTEMPTS || !error.is_passing() {
             return Err(error);

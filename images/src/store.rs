@@ -57,7 +57,7 @@ pub struct Image {
 
 impl Image {
     /// An image of which only the reference is known.
-    pub fn unreadable(reference: &str) -> Self {
+    pub fn unreadable_reference(reference: &str) -> Self {
         Self {
             reference: reference.to_owned(),
             digest: String::new(),
@@ -73,7 +73,8 @@ impl Image {
         }
     }
 
-    /// Whether a power cut may have cost some of it: it was written before this machine started, and not looked at since.
+    /// Tells whether a power cut may have cost some of it: it was written before this machine started, and
+    /// not looked at since.
     pub fn is_unverified(&self) -> bool {
         self.unsynced_in.as_deref().is_some_and(|boot| boot != boot_id())
     }
@@ -88,14 +89,14 @@ fn boot_id() -> &'static str {
     })
 }
 
-/// What [`Store::remove`] took away.
+/// Holds what [`Store::remove`] took away.
 #[derive(Clone, Debug)]
 pub struct Removed {
     /// The reference that is gone.
     pub reference: String,
-    /// What it named, if that could still be read.
+    /// Holds what it named, if that could still be read.
     pub image: Option<Image>,
-    /// How many layers no image needed any more.
+    /// The number of layers no image needed any more.
     pub layers: usize,
 }
 
@@ -183,7 +184,7 @@ impl Store {
         Ok(Some(image))
     }
 
-    /// Whether the image's layers are as they were unpacked; those that are not are thrown away.
+    /// Tells whether the image's layers are as they were unpacked; those that are not are thrown away.
     pub(crate) fn keep_if_sound(&self, image: &Image, depth: Depth) -> Result<bool, Error> {
         let mut sound = true;
         for layer in &image.layers {
@@ -195,7 +196,7 @@ impl Store {
         Ok(sound)
     }
 
-    /// Whether all of the image's layers are there.
+    /// Tells whether all of the image's layers are there.
     pub(crate) fn is_whole(&self, image: &Image) -> bool {
         image.layers.iter().all(|layer| layer.is_dir())
     }
@@ -241,12 +242,12 @@ impl Store {
         {
             return Ok(vec![reference.clone()]);
         }
-        let bare = hex(text);
+        let bare = digest_hex(text);
         let is_id = bare.len() >= 4 && bare.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         let images = if is_id { self.list()? } else { Vec::new() };
         let meant: Vec<_> = images
             .iter()
-            .filter(|image| [&image.id, &image.digest].iter().any(|id| hex(id).starts_with(bare)))
+            .filter(|image| [&image.id, &image.digest].iter().any(|id| digest_hex(id).starts_with(bare)))
             .collect();
         if meant.windows(2).any(|pair| pair[0].id != pair[1].id) {
             return Err(Error::Ambiguous { text: text.to_owned() });
@@ -285,7 +286,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Io`].
-    pub fn lease(&self, image: &Image) -> Result<Lease, Error> {
+    pub fn take_lease(&self, image: &Image) -> Result<Lease, Error> {
         let lock = self.lock()?;
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
         if !self.is_whole(image) {
@@ -294,12 +295,12 @@ impl Store {
         Lease::take(self.lease_path(image), &image.layers)
     }
 
-    /// Where the layer with this diff id is, or will be.
+    /// Tells where the layer with this diff id is, or will be.
     pub(crate) fn layer_path(&self, diff_id: &str) -> PathBuf {
-        self.root.join("layers").join(hex(diff_id))
+        self.root.join("layers").join(digest_hex(diff_id))
     }
 
-    /// What the layer at this path held when it was unpacked.
+    /// Returns what the layer at this path held when it was unpacked.
     pub(crate) fn inventory_path(&self, layer: &Path) -> PathBuf {
         self.root.join("inventories").join(layer.file_name().unwrap_or_default())
     }
@@ -334,7 +335,7 @@ impl Store {
     }
 
     /// Waits until these images have reached the disk, and says so in their references.
-    pub(crate) fn sync(&self, images: &[Image]) -> Result<Vec<Image>, Error> {
+    pub(crate) fn sync_images(&self, images: &[Image]) -> Result<Vec<Image>, Error> {
         let dir = File::open(&self.root).map_err(Error::io("open", &self.root))?;
         nix::unistd::syncfs(&dir).map_err(|errno| Error::io("sync", &self.root)(errno.into()))?;
         let synced = |image: &Image| {
@@ -346,9 +347,9 @@ impl Store {
 
     /// Writes the image's reference.
     fn write(&self, image: &Image) -> Result<(), Error> {
-        let path = self.root.join("refs").join(escape(&image.reference));
-        let new = self.root.join("tmp").join(unique());
-        fs::write(&new, serialize(image)).map_err(Error::io("write", &new))?;
+        let path = self.root.join("refs").join(escape_reference(&image.reference));
+        let new = self.root.join("tmp").join(unique_name());
+        fs::write(&new, serialize_value(image)).map_err(Error::io("write", &new))?;
         if path.is_dir() {
             self.put_away(&path)?;
         }
@@ -364,17 +365,17 @@ impl Store {
 
     /// Removes a file or a directory of the store. First out of sight: a removal cut short must not leave half a layer.
     pub(crate) fn put_away(&self, path: &Path) -> Result<(), Error> {
-        let gone = self.root.join("tmp").join(unique());
+        let gone = self.root.join("tmp").join(unique_name());
         fs::rename(path, &gone).map_err(Error::io("remove", path))?;
         remove_tree(&gone).map_err(Error::io("remove", &gone))
     }
 
     /// A directory to unpack in, locked for as long as it lives and removed with it.
-    pub(crate) fn scratch(&self) -> Result<Scratch, Error> {
+    pub(crate) fn make_scratch(&self) -> Result<Scratch, Error> {
         let lock = self.lock()?;
         // Shared: a sweep, which is exclusive, must not come between the directory and its lock.
         lock.lock_shared().map_err(Error::io("lock", &self.root))?;
-        let path = self.root.join("tmp").join(unique());
+        let path = self.root.join("tmp").join(unique_name());
         fs::create_dir(&path).map_err(Error::io("create", &path))?;
         let held = File::open(&path).map_err(Error::io("open", &path))?;
         held.lock().map_err(Error::io("lock", &path))?;
@@ -415,7 +416,7 @@ impl Store {
     /// With the exclusive lock held: removes layers that neither a reference nor a lease needs. What cannot be removed
     /// waits for the next time.
     pub(crate) fn collect(&self) -> Result<usize, Error> {
-        let Some(needed) = self.needed()? else { return Ok(0) };
+        let Some(needed) = self.needed_layers()? else { return Ok(0) };
         let unneeded = entries(&self.root.join("layers"))?.into_iter().filter(|path| !needed.contains(path));
         let removed = unneeded.filter(|path| self.put_away(path).is_ok()).count();
         for path in entries(&self.root.join("inventories"))? {
@@ -429,13 +430,13 @@ impl Store {
 
     /// With the exclusive lock held: the layers that references and leases need. Nothing is known of them when a lease is
     /// held that says no more of what.
-    pub(crate) fn needed(&self) -> Result<Option<HashSet<PathBuf>>, Error> {
+    pub(crate) fn needed_layers(&self) -> Result<Option<HashSet<PathBuf>>, Error> {
         let mut needed: HashSet<PathBuf> = HashSet::new();
         let mut of_digest = HashMap::new();
         for path in entries(&self.root.join("refs"))? {
             if let Ok(image) = self.read(&path) {
                 needed.extend(image.layers.iter().cloned());
-                of_digest.insert(hex(&image.digest).to_owned(), image.layers);
+                of_digest.insert(digest_hex(&image.digest).to_owned(), image.layers);
             }
         }
         for path in entries(&self.root.join("leases"))? {
@@ -466,11 +467,11 @@ impl Store {
     }
 
     fn ref_path(&self, reference: &Reference) -> PathBuf {
-        self.root.join("refs").join(escape(&reference.to_string()))
+        self.root.join("refs").join(escape_reference(&reference.to_string()))
     }
 
     fn lease_path(&self, image: &Image) -> PathBuf {
-        self.root.join("leases").join(hex(&image.digest))
+        self.root.join("leases").join(digest_hex(&image.digest))
     }
 }
 
@@ -508,7 +509,7 @@ fn remove_tree(path: &Path) -> io::Result<()> {
             let entry = entry?;
             match entry.file_type()?.is_dir() {
                 true => {
-                    let up = tmp.join(unique());
+                    let up = tmp.join(unique_name());
                     gone(fs::rename(entry.path(), &up))?;
                     left.push(up);
                 }
@@ -536,11 +537,11 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, Error> {
     entries.map_err(Error::io("list", path))
 }
 
-pub(crate) fn serialize(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn serialize_value(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data serializes")
 }
 
-fn unique() -> String {
+fn unique_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // Process ids repeat across pid namespaces, times to the nanosecond hardly.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -548,7 +549,7 @@ fn unique() -> String {
 }
 
 /// A reference as a file name; neither `/` nor `%` survives, so no two share one.
-fn escape(reference: &str) -> String {
+fn escape_reference(reference: &str) -> String {
     reference.replace('%', "%25").replace('/', "%2F")
 }
 
@@ -560,6 +561,6 @@ fn damaged(reference: &str, digest: &str) -> Error {
     )
 }
 
-fn hex(digest: &str) -> &str {
+fn digest_hex(digest: &str) -> &str {
     digest.strip_prefix("sha256:").unwrap_or(digest)
 }

@@ -35,7 +35,7 @@ pub(crate) struct Part {
     pub(crate) fd: Rc<OwnedFd>,
 }
 
-/// What a name in a directory is.
+/// Names what a name in a directory is.
 enum Entry {
     Nothing,
     Directory(Directory),
@@ -85,7 +85,7 @@ impl Tree {
         Ok(Some(at))
     }
 
-    /// Where the file at `path` lies, and under which name; a directory is none.
+    /// Tells where the file at `path` lies, and under which name; a directory is none.
     fn find(&self, path: &Path) -> nix::Result<Option<(Part, OsString)>> {
         let mut above: Vec<Directory> = Vec::new();
         let mut at = self.root.clone();
@@ -163,7 +163,7 @@ fn sort(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-/// Whether overlayfs shows nothing of the layers below in this directory.
+/// Tells whether overlayfs shows nothing of the layers below in this directory.
 fn is_opaque(dir: &OwnedFd) -> bool {
     [c"user.overlay.opaque", c"trusted.overlay.opaque"].iter().any(|name| {
         let mut value = [0_u8; 2];
@@ -175,7 +175,7 @@ fn is_opaque(dir: &OwnedFd) -> bool {
     })
 }
 
-/// Whether the empty file is a whiteout in the form for file systems without device nodes.
+/// Tells whether the empty file is a whiteout in the form for file systems without device nodes.
 fn is_marked_whiteout(part: &Part, name: &OsStr) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let Ok(file) = openat(&*part.fd, name, flags, Mode::empty()) else { return false };

@@ -25,7 +25,7 @@ use metadata::Metadata;
 mod metadata;
 mod sparse;
 
-/// Why a layer could not be unpacked.
+/// The reason why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnpackError {
@@ -35,7 +35,7 @@ pub enum UnpackError {
     /// The kernel refused an entry.
     #[error("cannot {action} /{}: {errno}", printable(&.path.to_string_lossy()))]
     Entry {
-        /// What was tried.
+        /// Holds what was tried.
         action: &'static str,
         /// The entry, relative to the layer's root.
         path: PathBuf,
@@ -51,17 +51,17 @@ pub enum UnpackError {
     Unmapped {
         /// The entry.
         path: PathBuf,
-        /// Its user id.
+        /// The user id.
         uid: u64,
-        /// Its group id.
+        /// The group id.
         gid: u64,
     },
-    /// It unpacks to more than any honest layer of its size.
+    /// Means that it unpacks to more than any honest layer of its size.
     #[error("it unpacks to more than {limit} {unit}; a layer of this size holds less")]
     TooLarge {
-        /// What is let through.
+        /// Holds what is let through.
         limit: u64,
-        /// Of what.
+        /// The object of it.
         unit: &'static str,
     },
     /// The name cannot be a file's.
@@ -70,7 +70,7 @@ pub enum UnpackError {
 }
 
 impl UnpackError {
-    /// Whether the same archive would fail again.
+    /// Tells whether the same archive would fail again.
     pub fn is_permanent(&self) -> bool {
         !matches!(self, Self::Archive(_) | Self::Entry { errno: Errno::ENOSPC | Errno::EDQUOT, .. })
     }
@@ -81,12 +81,12 @@ const MAX_ENTRIES: u64 = 5_000_000;
 /// Long names and extended headers before one entry; they are held in memory.
 const MAX_HEADERS: u64 = 4 << 20;
 
-/// What a layer is unpacked with.
+/// Holds what a layer is unpacked with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes that its files may have together.
     pub(crate) bytes: u64,
-    /// Whether owners that are not mapped here become root.
+    /// Tells whether owners that are not mapped here become root.
     pub(crate) squash_ids: bool,
 }
 
@@ -158,9 +158,9 @@ struct Layer {
     directories: Vec<(PathBuf, TimeSpec)>,
     opaque: &'static [&'static str],
     squash_ids: bool,
-    /// What the layer's inventory is to say beside what can be seen.
+    /// Holds what the layer's inventory is to say beside what can be seen.
     unpacked: Unpacked,
-    /// What goes from archive to file at a time.
+    /// Holds what goes from archive to file at a time.
     buffer: Vec<u8>,
 }
 
@@ -169,7 +169,7 @@ impl Layer {
         let mut metadata = Metadata::of(&mut entry, self.squash_ids).map_err(UnpackError::Archive)?;
         let name = metadata.sparse.as_mut().and_then(|sparse| sparse.name.take());
         let name = name.unwrap_or_else(|| entry.path_bytes().into_owned());
-        let path = clean(&PathBuf::from(OsString::from_vec(name)));
+        let path = clean_path(&PathBuf::from(OsString::from_vec(name)));
         let kind = match entry.header().entry_type() {
             // Archives of the seventies mark a directory by its name alone.
             EntryType::Regular if entry.path_bytes().ends_with(b"/") => EntryType::Directory,
@@ -183,7 +183,7 @@ impl Layer {
             return Err(UnpackError::Name(path));
         }
         if let Some(hidden) = name.as_bytes().strip_prefix(b".wh.") {
-            return self.whiteout(&path, OsStr::from_bytes(hidden));
+            return self.apply_whiteout(&path, OsStr::from_bytes(hidden));
         }
         match kind {
             EntryType::Directory => return self.directory(&path, &name, &metadata),
@@ -204,7 +204,7 @@ impl Layer {
             }
             EntryType::Link => {
                 let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                let target = clean(Path::new(OsStr::from_bytes(&target)));
+                let target = clean_path(Path::new(OsStr::from_bytes(&target)));
                 let target_name = target.file_name().ok_or_else(|| UnpackError::Name(path.clone()))?;
                 let from =
                     self.resolve(target.parent().unwrap_or(Path::new(""))).map_err(at("link", &path))?;
@@ -262,7 +262,7 @@ impl Layer {
     }
 
     /// `.wh.X` hides the lower layers' X; `.wh..wh..opq` hides all that lower layers have in the directory.
-    fn whiteout(&mut self, path: &Path, hidden: &OsStr) -> Result<(), UnpackError> {
+    fn apply_whiteout(&mut self, path: &Path, hidden: &OsStr) -> Result<(), UnpackError> {
         let parent = path.parent().unwrap_or(Path::new(""));
         if hidden == ".wh..opq" {
             self.parent(path)?;
@@ -346,7 +346,9 @@ impl Layer {
             made.push(name);
             match stat::mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
                 // mkdirat obeys the umask, image directories do not.
-                Ok(()) => chmod(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?,
+                Ok(()) => {
+                    set_mode(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?
+                }
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(at("mkdir", &made)(errno)),
             }
@@ -395,7 +397,7 @@ fn at(action: &'static str, path: &Path) -> impl FnOnce(Errno) -> UnpackError {
 }
 
 /// The path below the root that `path` names: `..` stops at the root, as it does in a chroot.
-pub(crate) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean_path(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::new(), |mut clean, component| {
         match component {
             Component::Normal(name) => clean.push(name),
@@ -420,11 +422,11 @@ fn is_whiteout(dir: &OwnedFd, name: &OsStr) -> bool {
 }
 
 /// Not for symlinks: the callers have just made what they name, and it is none.
-fn chmod(dir: &OwnedFd, name: &OsStr, mode: Mode) -> nix::Result<()> {
+fn set_mode(dir: &OwnedFd, name: &OsStr, mode: Mode) -> nix::Result<()> {
     stat::fchmodat(dir, name, mode, FchmodatFlags::FollowSymlink)
 }
 
-/// How deep a directory that a later entry replaces may nest.
+/// Tells how deep a directory that a later entry replaces may nest.
 const MAX_DEPTH: u32 = 400;
 
 fn remove(dir: &OwnedFd, name: &OsStr, depth: u32) -> nix::Result<()> {

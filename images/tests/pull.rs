@@ -6,12 +6,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use podctl_images::{Error, Options, Platform, Reference, load, pull};
-use served::{Quiet, build, is_empty, serve, sha256, store};
+use served::{Quiet, build_image, is_empty, make_store, serve, sha256};
 
 #[test]
 fn a_pulled_image_is_found_leased_and_removed() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     let pulled = pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     assert!(pulled.bytes > 0);
     assert_eq!(fs::read_to_string(pulled.image.layers[0].join("etc/motd")).unwrap(), "hello");
@@ -19,7 +19,7 @@ fn a_pulled_image_is_found_leased_and_removed() {
 
     let image = store.find(&reference).unwrap().unwrap();
     assert_eq!(image.config.cmd().as_deref(), Some(&["sh".to_owned()][..]));
-    let lease = store.lease(&image).unwrap();
+    let lease = store.take_lease(&image).unwrap();
     assert!(matches!(store.remove(&reference), Err(Error::InUse { .. })));
     drop(lease);
     assert_eq!(store.remove(&reference).unwrap().layers, 1);
@@ -29,8 +29,8 @@ fn a_pulled_image_is_found_leased_and_removed() {
 
 #[test]
 fn content_that_is_not_its_digest_leaves_nothing() {
-    let (dir, store) = store();
-    let mut built = build();
+    let (dir, store) = make_store();
+    let mut built = build_image();
     built.blobs.get_mut(&built.layer).unwrap()[20] ^= 1;
     let error = pull(&store, &serve(built), &Options::default(), &Quiet).unwrap_err();
     assert!(matches!(error, Error::Digest { .. }), "{error}");
@@ -39,8 +39,8 @@ fn content_that_is_not_its_digest_leaves_nothing() {
 
 #[test]
 fn a_truncated_layer_leaves_nothing() {
-    let (dir, store) = store();
-    let mut built = build();
+    let (dir, store) = make_store();
+    let mut built = build_image();
     built.blobs.get_mut(&built.layer).unwrap().truncate(40);
     let error = pull(&store, &serve(built), &Options::default(), &Quiet).unwrap_err();
     assert!(!error.is_permanent() || error.to_string().contains("igest"), "{error}");
@@ -49,8 +49,8 @@ fn a_truncated_layer_leaves_nothing() {
 
 #[test]
 fn the_registrys_words_and_the_reference_are_in_the_error() {
-    let (_dir, store) = store();
-    let reference: Reference = serve(build()).to_string().replace("/app:1", "/app:2").parse().unwrap();
+    let (_dir, store) = make_store();
+    let reference: Reference = serve(build_image()).to_string().replace("/app:1", "/app:2").parse().unwrap();
     let error = pull(&store, &reference, &Options::default(), &Quiet).unwrap_err();
     assert!(error.is_permanent());
     let text = error.to_string();
@@ -59,8 +59,8 @@ fn the_registrys_words_and_the_reference_are_in_the_error() {
 
 #[test]
 fn two_pulls_at_once_agree() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     let inodes: Vec<_> = std::thread::scope(|scope| {
         let pulls = [(); 2]
             .map(|()| scope.spawn(|| pull(&store, &reference, &Options::default(), &Quiet).unwrap().image));
@@ -75,7 +75,7 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
     let layout = tempfile::tempdir().unwrap();
     let blobs = layout.path().join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
-    let built = build();
+    let built = build_image();
     let manifest = sha256(&built.manifest);
     let index = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{manifest}","size":{},
@@ -92,7 +92,7 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
     tar.finish().unwrap();
 
     for path in [layout.path(), archive.path()] {
-        let (_dir, store) = store();
+        let (_dir, store) = make_store();
         let images = load(&store, path, false, &Quiet).unwrap();
         assert_eq!(images[0].reference, "example.com/app:1");
         assert!(images[0].layers[0].join("etc/motd").is_file());
@@ -102,8 +102,8 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
 
 #[test]
 fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     let written = fs::read_dir(dir.path().join("refs")).unwrap().next().unwrap().unwrap().path();
     fs::write(written, "").unwrap();
@@ -116,13 +116,13 @@ fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
 fn serve_documents(built: served::Built, top: String, others: Vec<String>) -> Reference {
     let others: Vec<_> = others.into_iter().map(|text| (sha256(text.as_bytes()), text)).collect();
     let manifest = sha256(&built.manifest);
-    served::app(served::listen(move |request| {
+    served::app_reference(served::listen(move |request| {
         let asked = request.path.rsplit('/').next().unwrap_or_default();
         match others.iter().find(|(digest, _)| digest == asked) {
             _ if request.path.ends_with("/manifests/1") => served::Reply::new("200 OK", top.as_bytes()),
             Some((_, text)) => served::Reply::new("200 OK", text.as_bytes()),
             None if asked == manifest => served::Reply::new("200 OK", &built.manifest),
-            None => served::honest(&built, request),
+            None => served::answer_honestly(&built, request),
         }
     }))
 }
@@ -138,22 +138,22 @@ fn indexes_hold_indexes_and_say_nothing_or_odd_things_of_platforms() {
         let entries: Vec<_> = entries.iter().map(entry).collect();
         format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, entries.join(","))
     };
-    let manifest = String::from_utf8(build().manifest).unwrap();
+    let manifest = String::from_utf8(build_image().manifest).unwrap();
     let platform = format!(r#","platform":{{"os":"{os}","architecture":"{arch}"}}"#);
     let foreign = r#","platform":{"os":"plan9","architecture":"mips"}"#;
     let inner = index(&[("other", foreign), (&manifest, &platform)]);
     let nested = index(&[("none", r#","platform":{"os":"unknown","architecture":"unknown"}"#), (&inner, "")]);
     let untold = index(&[(&manifest, r#","platform":{"os":"","architecture":""}"#)]);
     for (top, others) in [(inner.clone(), vec![]), (nested, vec![inner]), (untold, vec![])] {
-        let (_dir, store) = store();
-        let reference = serve_documents(build(), top.clone(), others);
+        let (_dir, store) = make_store();
+        let reference = serve_documents(build_image(), top.clone(), others);
         let pulled = pull(&store, &reference, &Options::default(), &Quiet);
         assert!(pulled.is_ok(), "{top}: {}", pulled.unwrap_err());
         assert_eq!(pull(&store, &reference, &Options::default(), &Quiet).unwrap().bytes, 0);
     }
-    let (_dir, store) = store();
+    let (_dir, store) = make_store();
     let refused = |top: String, others| {
-        let reference = serve_documents(build(), top, others);
+        let reference = serve_documents(build_image(), top, others);
         pull(&store, &reference, &Options::default(), &Quiet).unwrap_err().to_string()
     };
     let error = refused(index(&[("other", foreign)]), vec![]);
@@ -168,9 +168,9 @@ fn indexes_hold_indexes_and_say_nothing_or_odd_things_of_platforms() {
 
 #[test]
 fn an_image_for_another_machine_is_refused_by_both_names() {
-    let (dir, store) = store();
+    let (dir, store) = make_store();
     let options = Options { platform: "linux/s390x".parse().unwrap(), ..Options::default() };
-    let error = pull(&store, &serve(build()), &options, &Quiet).unwrap_err().to_string();
+    let error = pull(&store, &serve(build_image()), &options, &Quiet).unwrap_err().to_string();
     let here = Platform::default().to_string();
     assert!(error.contains("no image for linux/s390x") && error.contains(&here), "{error}");
     assert!(is_empty(&dir, "layers") && is_empty(&dir, "refs"));

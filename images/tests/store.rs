@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use podctl_images::{Error, Image, Options, Store, load, pull};
-use served::{Quiet, build, serve, sha256, store};
+use served::{Quiet, build_image, make_store, serve, sha256};
 
 /// A tar of directories (`mode uid name/`) and files.
 fn layer(entries: &[(u32, u64, &str)]) -> Vec<u8> {
@@ -31,8 +31,8 @@ fn layer(entries: &[(u32, u64, &str)]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// What `docker save` would write of these layers.
-fn saved(layers: &[Vec<u8>], tags: &str) -> Vec<u8> {
+/// Returns what `docker save` would write of these layers.
+fn save_archive(layers: &[Vec<u8>], tags: &str) -> Vec<u8> {
     let ids: Vec<_> = layers.iter().map(|layer| format!("{:?}", sha256(layer))).collect();
     let config = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#, ids.join(","));
     let names: Vec<_> = (0..layers.len()).map(|n| format!("\"{n}.tar\"")).collect();
@@ -50,7 +50,7 @@ fn saved(layers: &[Vec<u8>], tags: &str) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-fn loaded(store: &Store, archive: &[u8]) -> Result<Vec<Image>, Error> {
+fn load_archive(store: &Store, archive: &[u8]) -> Result<Vec<Image>, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all(archive).unwrap();
     load(store, file.path(), false, &Quiet)
@@ -65,7 +65,7 @@ fn shown(image: &Image, path: &str) -> (u32, u32) {
 
 #[test]
 fn a_directory_that_a_layer_only_implies_is_as_it_was_below() {
-    let (_dir, store) = store();
+    let (_dir, store) = make_store();
     let low = layer(&[
         (0o700, 3, "./"),
         (0o1777, 0, "tmp/"),
@@ -82,7 +82,8 @@ fn a_directory_that_a_layer_only_implies_is_as_it_was_below() {
     ]);
     let gone = layer(&[(0o644, 0, "opt/of-user/.wh.old"), (0o644, 0, "srv/gone/again")]);
     let image =
-        &loaded(&store, &saved(&[low.clone(), new.clone(), gone], r#"["example.com/app:1"]"#)).unwrap()[0];
+        &load_archive(&store, &save_archive(&[low.clone(), new.clone(), gone], r#"["example.com/app:1"]"#))
+            .unwrap()[0];
     assert_eq!(shown(image, "tmp"), (0o1777, 0));
     assert_eq!(shown(image, "srv/private"), (0o700, 1000));
     assert_eq!(shown(image, "opt/of-user"), (0o750, 5));
@@ -90,14 +91,17 @@ fn a_directory_that_a_layer_only_implies_is_as_it_was_below() {
     assert_eq!(shown(image, "srv/gone"), (0o755, 0), "what was removed hands nothing on");
     assert_eq!(shown(image, "new/dir"), (0o755, 0));
     // The same layers, and another order of who is below whom.
-    let other =
-        &loaded(&store, &saved(&[layer(&[(0o711, 9, "tmp/")]), new], r#"["example.com/app:2"]"#)).unwrap()[0];
+    let other = &load_archive(
+        &store,
+        &save_archive(&[layer(&[(0o711, 9, "tmp/")]), new], r#"["example.com/app:2"]"#),
+    )
+    .unwrap()[0];
     assert_eq!((shown(other, "tmp"), shown(image, "tmp")), ((0o711, 9), (0o1777, 0)));
     // What the store made itself is mended, too.
     fs::remove_dir(other.layers.last().unwrap().join("tmp")).unwrap();
-    let again = &loaded(
+    let again = &load_archive(
         &store,
-        &saved(
+        &save_archive(
             &[
                 layer(&[(0o711, 9, "tmp/")]),
                 layer(&[
@@ -113,9 +117,9 @@ fn a_directory_that_a_layer_only_implies_is_as_it_was_below() {
     .unwrap()[0];
     assert_eq!(shown(again, "tmp"), (0o711, 9));
     // Entries everywhere need no more than themselves.
-    let whole = &loaded(
+    let whole = &load_archive(
         &store,
-        &saved(
+        &save_archive(
             &[layer(&[(0o755, 0, "./"), (0o700, 1, "a/"), (0o644, 0, "a/b")])],
             r#"["example.com/app:3"]"#,
         ),
@@ -130,26 +134,30 @@ fn a_directory_that_a_layer_only_implies_is_as_it_was_below() {
 
 #[test]
 fn an_image_without_a_name_is_kept_by_its_id_and_a_digest_is_no_name() {
-    let (_dir, store) = store();
-    let image = &loaded(&store, &saved(&[layer(&[(0o644, 0, "a")])], "null")).unwrap()[0];
+    let (_dir, store) = make_store();
+    let image = &load_archive(&store, &save_archive(&[layer(&[(0o644, 0, "a")])], "null")).unwrap()[0];
     assert_eq!(image.reference, format!("localhost/loaded:{}", &image.id[7..19]));
     assert_eq!(store.resolve(&image.id).unwrap().len(), 1);
     let pinned = format!(r#"["example.com/pinned@sha256:{}"]"#, "a".repeat(64));
-    let error = loaded(&store, &saved(&[layer(&[(0o644, 0, "a")])], &pinned)).unwrap_err().to_string();
+    let error =
+        load_archive(&store, &save_archive(&[layer(&[(0o644, 0, "a")])], &pinned)).unwrap_err().to_string();
     assert!(error.contains("digest"), "{error}");
     assert_eq!(store.list().unwrap().len(), 1);
-    assert!(loaded(&store, &saved(&[], r#"["example.com/nothing:1"]"#)).unwrap()[0].layers.len() == 1);
+    assert!(
+        load_archive(&store, &save_archive(&[], r#"["example.com/nothing:1"]"#)).unwrap()[0].layers.len()
+            == 1
+    );
 }
 
 #[test]
 fn layers_and_archives_are_compressed_with_more_than_gzip() {
-    let (_dir, store) = store();
+    let (_dir, store) = make_store();
     let plain = layer(&[(0o644, 0, "etc/x")]);
-    let archive = saved(&[plain], r#"["example.com/b:1"]"#);
+    let archive = save_archive(&[plain], r#"["example.com/b:1"]"#);
     let mut to = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
     to.write_all(&archive).unwrap();
-    assert_eq!(loaded(&store, &to.finish().unwrap()).unwrap().len(), 1);
-    let error = loaded(&store, b"\x04\x22\x4d\x18 no lz4").unwrap_err().to_string();
+    assert_eq!(load_archive(&store, &to.finish().unwrap()).unwrap().len(), 1);
+    let error = load_archive(&store, b"\x04\x22\x4d\x18 no lz4").unwrap_err().to_string();
     assert!(error.contains("lz4") && error.contains("xz"), "{error}");
 }
 
@@ -159,11 +167,11 @@ fn reference_file(dir: &Path) -> PathBuf {
 
 #[test]
 fn a_damaged_reference_hides_nothing_but_itself() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     pull(&store, &reference, &Options::default(), &Quiet).unwrap();
     let file = reference_file(dir.path());
-    loaded(&store, &saved(&[layer(&[(0o644, 0, "a")])], r#"["example.com/other:1"]"#)).unwrap();
+    load_archive(&store, &save_archive(&[layer(&[(0o644, 0, "a")])], r#"["example.com/other:1"]"#)).unwrap();
     let damages: [&dyn Fn(); 5] = [
         &|| fs::write(&file, r#"{"refer"#).unwrap(),
         &|| fs::write(&file, "\0\0\0\0").unwrap(),
@@ -196,10 +204,10 @@ fn a_damaged_reference_hides_nothing_but_itself() {
 
 #[test]
 fn a_lease_that_says_nothing_keeps_no_image_from_being_removed() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     let image = pull(&store, &reference, &Options::default(), &Quiet).unwrap().image;
-    let lease = store.lease(&image).unwrap();
+    let lease = store.take_lease(&image).unwrap();
     fs::write(dir.path().join("leases/deadbeef"), "garbage").unwrap();
     fs::create_dir(dir.path().join("leases/directory")).unwrap();
     fs::write(dir.path().join("layers/foreign"), "x").unwrap();
@@ -207,7 +215,8 @@ fn a_lease_that_says_nothing_keeps_no_image_from_being_removed() {
         fs::write(file.path(), "").unwrap();
     }
     let other =
-        &loaded(&store, &saved(&[layer(&[(0o644, 0, "a")])], r#"["example.com/other:1"]"#)).unwrap()[0];
+        &load_archive(&store, &save_archive(&[layer(&[(0o644, 0, "a")])], r#"["example.com/other:1"]"#))
+            .unwrap()[0];
     assert!(store.remove(&other.reference.parse().unwrap()).unwrap().layers >= 1);
     assert!(image.layers.iter().all(|layer| layer.is_dir()) && !dir.path().join("layers/foreign").exists());
     drop(lease);
@@ -217,8 +226,8 @@ fn a_lease_that_says_nothing_keeps_no_image_from_being_removed() {
 
 #[test]
 fn what_a_power_cut_took_is_fetched_again() {
-    let (dir, store) = store();
-    let reference = serve(build());
+    let (dir, store) = make_store();
+    let reference = serve(build_image());
     let verify = Options { verify: true, ..Options::default() };
     let image = pull(&store, &reference, &Options::default(), &Quiet).unwrap().image;
     let noise = image.layers[0].join("noise");

@@ -18,7 +18,7 @@ use crate::sys::{self, Sys};
 /// Frames of the child, below those of who makes it, stay.
 const CHILDS_STACK: usize = 64 << 10;
 
-/// One of the steps that a process can do in there.
+/// The one of the steps that a process can do in there.
 #[derive(Clone, Copy)]
 enum Last {
     NewSession,
@@ -29,7 +29,7 @@ enum Last {
     Execute,
 }
 
-/// What the steps need; all pointers lead into the mapping.
+/// Holds what the steps need; all pointers lead into the mapping.
 #[derive(Clone, Copy)]
 struct Needs {
     steps: *const Last,
@@ -76,7 +76,7 @@ impl Arrival {
         });
         // What is counted in none of these: the list of what to forget, and the ends of lists.
         let size = size.sum::<usize>() + (64 << 10);
-        let failed = |errno| Error::sys("make memory for a process inside", errno);
+        let failed = |errno| Error::from_errno("make memory for a process inside", errno);
         let base = sys::map_memory(size).map_err(failed)?;
         let mut arrival =
             Arrival { base, size, used: 0, needs: ptr::null(), first: first as u32, held, gate };
@@ -102,7 +102,7 @@ impl Arrival {
             });
         }
         (needs.steps, needs.count) = (arrival.put(&kinds), kinds.len());
-        let forget = arrival.forgettable();
+        let forget = arrival.forgettable_ranges();
         (needs.forget, needs.forget_count) = (arrival.put(&forget), forget.len());
         arrival.needs = arrival.put(&[needs]);
         Ok(Some(arrival))
@@ -129,7 +129,7 @@ impl Arrival {
 
     /// The memory of this process that is nobody's but its own: all but its program's and libraries' files, this mapping,
     /// the stack in use, and what the C library keeps for the thread.
-    fn forgettable(&self) -> Vec<Range<usize>> {
+    fn forgettable_ranges(&self) -> Vec<Range<usize>> {
         let here = ptr::from_ref(&self) as usize;
         // SAFETY: gives the address of the calling thread's errno.
         let thread = unsafe { libc::__errno_location() } as usize;

@@ -35,7 +35,7 @@ pub struct Cgroup {
     directory: Option<OwnedFd>,
 }
 
-/// What a cgroup uses now; a number is missing where its controller is.
+/// Holds what a cgroup uses now; a number is missing where its controller is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CgroupStats {
     /// Memory in bytes, page cache included.
@@ -61,9 +61,9 @@ impl CgroupParent {
 }
 
 impl Cgroup {
-    /// Where this process may make cgroups, or why it may not. With version 2 the caller may be moved into a cgroup
-    /// `supervisor` beside its future children, since inner cgroups hold no processes.
-    pub fn detect() -> Result<CgroupParent, String> {
+    /// Tells where this process may make cgroups, or why it may not. With version 2 the caller may be moved
+    /// into a cgroup `supervisor` beside its future children, since inner cgroups hold no processes.
+    pub fn detect_parent() -> Result<CgroupParent, String> {
         let own = fs::read_to_string("/proc/self/cgroup")
             .map_err(|error| format!("no /proc/self/cgroup: {error}"))?;
         let root = Path::new(ROOT);
@@ -79,7 +79,7 @@ impl Cgroup {
                 (named || controller == "unified" && names.is_empty()).then_some(path)
             });
             let dir = base.join(path?.trim_start_matches('/'));
-            [dir, base].into_iter().find(|dir| writable(dir)).map(|dir| (controller, dir))
+            [dir, base].into_iter().find(|dir| is_writable(dir)).map(|dir| (controller, dir))
         };
         let mut places: Vec<_> = V1_CONTROLLERS.into_iter().filter_map(place).collect();
         // Of two that can keep devices away, the one that costs no directory in another tree.
@@ -92,18 +92,18 @@ impl Cgroup {
         Err(format!("no cgroup below {ROOT} can be written by this user"))
     }
 
-    /// The controllers that [`Cgroup::detect`] would find, or why none; nothing is changed.
+    /// The controllers that [`Cgroup::detect_parent`] would find, or why none; nothing is changed.
     pub fn available() -> Result<Vec<&'static str>, String> {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let root = Path::new(ROOT);
         if !root.join("cgroup.controllers").exists() {
-            return Cgroup::detect().map(|parent| parent.controllers());
+            return Cgroup::detect_parent().map(|parent| parent.controllers());
         }
         let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
         let dir = root.join(path.trim_start_matches('/'));
         let text = wanted(&dir);
         let known = V2_CONTROLLERS.into_iter().filter(|name| text.contains(&format!("+{name}"))).collect();
-        match (writable(&dir), is_shared(&dir)) {
+        match (is_writable(&dir), is_shared(&dir)) {
             (true, false) => Ok(known),
             (true, true) => {
                 Err(format!("cgroup {} holds other processes and cannot be divided", dir.display()))
@@ -151,8 +151,8 @@ impl Cgroup {
     }
 
     /// Gives it to a user, who may then make cgroups in it, and moves a process of that user's into it.
-    pub fn lend(&self, owner: u32, pid: Pid) -> Result<(), Error> {
-        for dir in self.directories() {
+    pub fn lend_to(&self, owner: u32, pid: Pid) -> Result<(), Error> {
+        for dir in self.list_directories() {
             Cgroup::lend_directory(dir, owner)?;
             let path = dir.join("cgroup.procs");
             fs::write(&path, pid.to_string()).map_err(|error| Error::file("write", path, error))?;
@@ -160,7 +160,7 @@ impl Cgroup {
         Ok(())
     }
 
-    /// What a delegated cgroup's owner has to own; its limits stay those of the one who lends it.
+    /// Returns what a delegated cgroup's owner has to own; its limits stay those of the one who lends it.
     pub fn lend_directory(dir: &Path, owner: u32) -> Result<(), Error> {
         let files = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "tasks"];
         let all = files.map(|name| dir.join(name)).into_iter().filter(|path| path.exists());
@@ -171,8 +171,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Its directories: one, or with version 1 one a controller.
-    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+    /// The directories: one, or with version 1 one a controller.
+    pub fn list_directories(&self) -> impl Iterator<Item = &Path> {
         let (one, many) = match &self.place {
             CgroupParent::V2(dir) => (Some(dir), &[][..]),
             CgroupParent::V1(places) => (None, places.as_slice()),
@@ -265,7 +265,7 @@ impl Cgroup {
         let freezer = self.file("freezer", "freezer.state");
         let state = |value| freezer.as_ref().map_or(Ok(()), |path| fs::write(path, value));
         let _ = state("FROZEN");
-        for pid in self.pids()? {
+        for pid in self.read_pids()? {
             // Ended in the meantime: all the better.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -273,14 +273,14 @@ impl Cgroup {
         Ok(())
     }
 
-    /// How many processes the kernel has killed in it for want of memory.
+    /// Tells how many processes the kernel has killed in it for want of memory.
     pub fn oom_kills(&self) -> u64 {
         let file =
             if matches!(self.place, CgroupParent::V2(_)) { "memory.events" } else { "memory.oom_control" };
         self.file("memory", file).and_then(|path| field(&path, "oom_kill")).unwrap_or(0)
     }
 
-    /// What it uses now.
+    /// Returns what it uses now.
     pub fn stats(&self) -> CgroupStats {
         let number = |controller, file| self.file(controller, file).and_then(|path| parse(&path));
         let pids = number("pids", "pids.current");
@@ -300,7 +300,7 @@ impl Cgroup {
 
     /// Removes it; its processes must have ended.
     pub fn remove(&self) -> Result<(), Error> {
-        for path in self.directories() {
+        for path in self.list_directories() {
             match fs::remove_dir(path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(Error::file("remove cgroup", path, error));
@@ -318,7 +318,7 @@ impl Cgroup {
 
     /// The files a process writes itself into (version 1). `tasks`, since a single thread that moves itself is
     /// spared the kernel's wait for all others, some ten milliseconds a controller on a busy machine.
-    pub(crate) fn procs(&self) -> Result<Vec<OwnedFd>, Error> {
+    pub(crate) fn open_procs(&self) -> Result<Vec<OwnedFd>, Error> {
         let CgroupParent::V1(places) = &self.place else { return Ok(Vec::new()) };
         let open = |(_, dir): &(&str, PathBuf)| {
             let path = dir.join("tasks");
@@ -328,8 +328,8 @@ impl Cgroup {
         places.iter().filter(|(name, _)| *name != "unified").map(open).collect()
     }
 
-    fn pids(&self) -> Result<Vec<i32>, Error> {
-        let Some(dir) = self.directories().next() else { return Ok(Vec::new()) };
+    fn read_pids(&self) -> Result<Vec<i32>, Error> {
+        let Some(dir) = self.list_directories().next() else { return Ok(Vec::new()) };
         let path = dir.join("cgroup.procs");
         let text = fs::read_to_string(&path).map_err(|error| Error::file("read", path, error))?;
         // 0 is a process outside of this PID namespace: not ours to kill, and kill(0) would reach ourselves.
@@ -359,7 +359,7 @@ fn device_line(rule: &LinuxDeviceCgroup) -> String {
 }
 
 fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
-    if !writable(&dir) {
+    if !is_writable(&dir) {
         return Err(format!(
             "cgroup {} is not delegated to this user (systemd-run --user --scope -p Delegate=yes does that)",
             dir.display()
@@ -379,8 +379,8 @@ fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
     }
 }
 
-/// Whether processes beside the caller keep a cgroup's controllers from being handed on. The root may hold processes;
-/// it alone has no type.
+/// Tells whether processes beside the caller keep a cgroup's controllers from being handed on. The root may
+/// hold processes; it alone has no type.
 fn is_shared(dir: &Path) -> bool {
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
     let own = std::process::id().to_string();
@@ -388,14 +388,14 @@ fn is_shared(dir: &Path) -> bool {
     dir.join("cgroup.type").exists() && !divided && read("cgroup.procs").lines().any(|pid| pid != own)
 }
 
-/// What `cgroup.subtree_control` is to be told: all controllers that are available and used.
+/// Returns what `cgroup.subtree_control` is to be told: all controllers that are available and used.
 fn wanted(dir: &Path) -> String {
     let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
     let known = |name: &&str| available.split_whitespace().any(|controller| controller == *name);
     V2_CONTROLLERS.into_iter().filter(known).map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
 }
 
-fn writable(dir: &Path) -> bool {
+fn is_writable(dir: &Path) -> bool {
     access(dir, AccessFlags::W_OK).is_ok() && access(&dir.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
 }
 
@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(written, expected.map(|(file, value)| (file, value.to_owned())));
     }
 
-    /// What the kernel would make is made by hand: this is about which files are written, and with what.
+    /// Does what the kernel would make is made by hand: this is about which files are written, and with what.
     #[test]
     fn a_directory_of_version_2_is_divided_limited_and_killed() {
         let dir = tempfile::tempdir().unwrap();

@@ -11,12 +11,12 @@ use oci_spec::runtime::{LinuxNamespaceType, Process as ProcessSpec, Spec};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, StartError};
 use crate::overlay::Overlay;
-use crate::plan::{APPARMOR_EXEC, Action, Plan, Report, Running, cstring};
+use crate::plan::{APPARMOR_EXEC, Action, Plan, Report, Running, to_cstring};
 use crate::process::Process;
 use crate::seccomp::Program;
 use crate::{credentials, defaults, devices, mounts, pty, spawn, sys};
 
-/// Where the root file system comes from.
+/// Tells where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rootfs {
     /// Layers under a writable directory. `work` is an empty directory on the file system of `upper`.
@@ -63,9 +63,9 @@ pub struct Container {
 pub struct Entering {
     /// Prepares all; a child of the caller. `None` once its program is executing.
     outside: Option<Process>,
-    /// What it goes on as in a PID namespace that is there already; a child of the caller, too.
+    /// Holds what it goes on as in a PID namespace that is there already; a child of the caller, too.
     inside: Option<Process>,
-    /// It goes on as another.
+    /// Tells that it goes on as another.
     divided: bool,
     running: Running,
     terminal: Option<OwnedFd>,
@@ -97,7 +97,7 @@ impl Entering {
         }
     }
 
-    /// Whether it has this number, where it is now or where it began.
+    /// Tells whether it has this number, where it is now or where it began.
     pub fn is(&self, pid: Pid) -> bool {
         self.outside.iter().chain(&self.inside).any(|process| process.pid == pid)
     }
@@ -127,7 +127,7 @@ impl Created {
         }
     }
 
-    /// Whether it was told to start.
+    /// Tells whether it was told to start.
     pub fn is_started(&self) -> bool {
         self.turn.is_none()
     }
@@ -137,7 +137,7 @@ impl Created {
         self.entering.fd()
     }
 
-    /// As [`Entering::outcome`].
+    /// Does as [`Entering::outcome`].
     ///
     /// # Errors
     /// As [`Entering::outcome`].
@@ -145,12 +145,12 @@ impl Created {
         self.entering.outcome()
     }
 
-    /// As [`Entering::is`].
+    /// Does as [`Entering::is`].
     pub fn is(&self, pid: Pid) -> bool {
         self.entering.is(pid)
     }
 
-    /// As [`Entering::kill`].
+    /// Does as [`Entering::kill`].
     pub fn kill(&self) {
         self.entering.kill();
     }
@@ -260,7 +260,7 @@ pub fn exec(
     let terminal = streams(&mut plan, stdio, process, false)?;
     plan.push(Action::CloseOthers(Vec::new()), "close other file descriptors");
     let fd = target.try_clone_to_owned().map_err(|e| Error::file("duplicate", "pidfd", e))?;
-    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID | others(target);
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP | libc::CLONE_NEWPID | kill_others(target);
     plan.push(Action::Setns { fd, flags }, "join the container's namespaces");
     if let Some(terminal) = terminal.action {
         plan.push(terminal, "open a terminal on the container's /dev/pts");
@@ -273,9 +273,9 @@ pub fn exec(
     Ok(Entering { outside: Some(outside), inside: None, divided: true, running, terminal })
 }
 
-/// Which of these namespaces the target does not share with the caller. Those of the host, which a caller without
-/// privileges may share but not join, must be left out.
-fn others(target: BorrowedFd<'_>) -> i32 {
+/// Tells which of these namespaces the target does not share with the caller. Those of the host, which a
+/// caller without privileges may share but not join, must be left out.
+fn kill_others(target: BorrowedFd<'_>) -> i32 {
     let info =
         std::fs::read_to_string(format!("/proc/self/fdinfo/{}", target.as_raw_fd())).unwrap_or_default();
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap_or_default().trim().to_owned();
@@ -305,20 +305,20 @@ fn process_of(spec: &Spec) -> Result<&ProcessSpec, StartError> {
 fn begin(plan: &mut Plan, process: &ProcessSpec, cgroup: Option<&Cgroup>) -> Result<(), StartError> {
     plan.push(Action::Undumpable, "forbid others to look into it");
     if let Some(adjustment) = process.oom_score_adj() {
-        let value = cstring(adjustment.to_string(), "process.oomScoreAdj")?;
+        let value = to_cstring(adjustment.to_string(), "process.oomScoreAdj")?;
         // Without privileges it can only rise; a lower wish stays one.
         let action =
             Action::WriteProc { path: c"/proc/self/oom_score_adj".to_owned(), value, optional: true };
         plan.push(action, format!("set oom_score_adj to {adjustment}"));
     }
     if let Some(cgroup) = cgroup {
-        plan.push(Action::JoinCgroup(cgroup.procs()?), "join the cgroup");
+        plan.push(Action::JoinCgroup(cgroup.open_procs()?), "join the cgroup");
     }
     if let Some(profile) = process.apparmor_profile() {
         // For the next `execve`, which is the program's; said while /proc is the caller's, and no image has a hand in it.
         let action = Action::WriteProc {
             path: APPARMOR_EXEC.to_owned(),
-            value: cstring(format!("exec {profile}"), "process.apparmorProfile")?,
+            value: to_cstring(format!("exec {profile}"), "process.apparmorProfile")?,
             optional: profile == defaults::APPARMOR_PROFILE,
         };
         plan.push(action, format!("change to the AppArmor profile {profile:?}"));
@@ -344,7 +344,7 @@ fn streams(
             Ok(Terminal { action: None, socket: None })
         }
         Stdio::Terminal => {
-            let (own, socket) = pty::channel()?;
+            let (own, socket) = pty::pty_channel()?;
             let size = process.console_size().map(|size| (size.height() as u16, size.width() as u16));
             Ok(Terminal { action: Some(Action::Terminal { socket, size, console }), socket: Some(own) })
         }
@@ -354,14 +354,14 @@ fn streams(
 fn mount_root(plan: &mut Plan, rootfs: &Rootfs, nodev: bool) -> Result<(), StartError> {
     match rootfs {
         Rootfs::Directory(path) => {
-            let name = cstring(path.as_os_str().as_bytes(), "rootfs")?;
+            let name = to_cstring(path.as_os_str().as_bytes(), "rootfs")?;
             let attr = if nodev { sys::attr::NODEV } else { 0 };
             let action = Action::BindRoot { path: name.clone(), attr };
             plan.push(action, format!("mount {} as root", path.display()));
             plan.push(Action::OpenRoot(name), format!("open root {}", path.display()));
         }
         Rootfs::Overlay { lower, upper, work } => {
-            let mountpoint = cstring(upper.as_os_str().as_bytes(), "rootfs upper")?;
+            let mountpoint = to_cstring(upper.as_os_str().as_bytes(), "rootfs upper")?;
             let overlay = Overlay::new(lower, Some((upper, work)))?;
             let what = format!("mount overlay of {} layers with upper {}", lower.len(), upper.display());
             let flags = if nodev { libc::MS_NODEV } else { 0 };
@@ -372,7 +372,7 @@ fn mount_root(plan: &mut Plan, rootfs: &Rootfs, nodev: bool) -> Result<(), Start
     Ok(())
 }
 
-/// What is left once everything is mounted: sysctls, masks, the pivot, names.
+/// Returns what is left once everything is mounted: sysctls, masks, the pivot, names.
 fn finish_root(
     plan: &mut Plan,
     spec: &Spec,
@@ -381,19 +381,22 @@ fn finish_root(
 ) -> Result<(), StartError> {
     let linux = spec.linux().as_ref();
     for (name, value) in linux.and_then(|linux| linux.sysctl().as_ref()).into_iter().flatten() {
-        let path = cstring(format!("proc/sys/{}", name.replace('.', "/")), "linux.sysctl")?;
-        let action = Action::WriteInRoot { path, value: cstring(value.as_str(), "linux.sysctl")? };
+        let path = to_cstring(format!("proc/sys/{}", name.replace('.', "/")), "linux.sysctl")?;
+        let action = Action::WriteInRoot { path, value: to_cstring(value.as_str(), "linux.sysctl")? };
         plan.push(action, format!("set sysctl {name}={value}"));
     }
     if process.cwd() != Path::new("/") {
-        let path = mounts::relative(process.cwd())?;
+        let path = mounts::relative_path(process.cwd())?;
         plan.push(Action::MakeDirectory(path), format!("make working directory {}", process.cwd().display()));
     }
     for path in linux.and_then(|linux| linux.readonly_paths().as_ref()).into_iter().flatten() {
-        plan.push(Action::ReadOnly(mounts::relative(Path::new(path))?), format!("make {path} read-only"));
+        plan.push(
+            Action::ReadOnly(mounts::relative_path(Path::new(path))?),
+            format!("make {path} read-only"),
+        );
     }
     for path in linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten() {
-        plan.push(Action::Mask(mounts::relative(Path::new(path))?), format!("mask {path}"));
+        plan.push(Action::Mask(mounts::relative_path(Path::new(path))?), format!("mask {path}"));
     }
     if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
         plan.push(Action::ReadOnlyRoot, "make the root file system read-only");
@@ -401,11 +404,14 @@ fn finish_root(
     plan.push(Action::Pivot, "pivot into the root file system");
     if new.contains(&LinuxNamespaceType::Uts) {
         if let Some(name) = spec.hostname() {
-            plan.push(Action::Hostname(cstring(name.as_str(), "hostname")?), format!("set hostname {name}"));
+            plan.push(
+                Action::Hostname(to_cstring(name.as_str(), "hostname")?),
+                format!("set hostname {name}"),
+            );
         }
         if let Some(name) = spec.domainname() {
             plan.push(
-                Action::Domainname(cstring(name.as_str(), "domainname")?),
+                Action::Domainname(to_cstring(name.as_str(), "domainname")?),
                 format!("set domain name {name}"),
             );
         }
@@ -473,7 +479,7 @@ impl Namespaces {
 }
 
 fn open_namespace(path: &Path) -> Result<OwnedFd, Error> {
-    let name = cstring(path.as_os_str().as_bytes(), "linux.namespaces[].path")?;
+    let name = to_cstring(path.as_os_str().as_bytes(), "linux.namespaces[].path")?;
     sys::open(&name, libc::O_RDONLY)
-        .map_err(|errno| Error::sys(format!("open namespace {}", path.display()), errno))
+        .map_err(|errno| Error::from_errno(format!("open namespace {}", path.display()), errno))
 }

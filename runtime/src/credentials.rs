@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use oci_spec::runtime::{Capability, PosixRlimitType, Process};
 
 use crate::error::StartError;
-use crate::plan::{Action, Plan, cstring};
+use crate::plan::{Action, Plan, to_cstring};
 use crate::seccomp::Program;
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,7 +29,7 @@ pub(crate) fn become_user(
     plan.push(Action::Umask(user.umask().unwrap_or(0o022)), "set umask");
     let cwd = process.cwd();
     plan.push(
-        Action::WorkingDirectory(cstring(cwd.as_os_str().as_bytes(), "process.cwd")?),
+        Action::WorkingDirectory(to_cstring(cwd.as_os_str().as_bytes(), "process.cwd")?),
         cwd.display().to_string(),
     );
     if !process.no_new_privileges().unwrap_or(false) {
@@ -67,7 +67,10 @@ fn identity(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
     let user = process.user();
     let capabilities = process.capabilities().as_ref();
     if let Some(bounding) = capabilities.and_then(|sets| sets.bounding().as_ref()) {
-        plan.push(Action::Bounding(bits(Some(bounding))), "drop capabilities from the bounding set");
+        plan.push(
+            Action::Bounding(capability_bits(Some(bounding))),
+            "drop capabilities from the bounding set",
+        );
     }
     // In a user namespace with one id the kernel denies setgroups for good: the extra groups cannot be had.
     if fs::read_to_string("/proc/self/setgroups").map_or(true, |answer| answer.trim() != "deny") {
@@ -87,10 +90,10 @@ fn identity(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
     plan.push(Action::Uid(user.uid()), format!("become user {}", user.uid()));
     if let Some(sets) = capabilities {
         let action = Action::Capabilities {
-            effective: bits(sets.effective().as_ref()),
-            permitted: bits(sets.permitted().as_ref()),
-            inheritable: bits(sets.inheritable().as_ref()),
-            ambient: bits(sets.ambient().as_ref()),
+            effective: capability_bits(sets.effective().as_ref()),
+            permitted: capability_bits(sets.permitted().as_ref()),
+            inheritable: capability_bits(sets.inheritable().as_ref()),
+            ambient: capability_bits(sets.ambient().as_ref()),
         };
         plan.push(action, "set capabilities");
     }
@@ -104,8 +107,9 @@ fn execute(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
     };
     let env = process.env().as_deref().unwrap_or_default();
     let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let strings =
-        |all: &[String], what: &str| all.iter().map(|s| cstring(s.as_str(), what)).collect::<Result<_, _>>();
+    let strings = |all: &[String], what: &str| {
+        all.iter().map(|s| to_cstring(s.as_str(), what)).collect::<Result<_, _>>()
+    };
     let action = Action::Execute {
         candidates: candidates(program, path)?,
         args: strings(args, "process.args")?,
@@ -115,17 +119,17 @@ fn execute(plan: &mut Plan, process: &Process) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Where a program may be: at its path when it has a slash, else in each directory of `PATH`.
+/// Tells where a program may be: at its path when it has a slash, else in each directory of `PATH`.
 fn candidates(program: &str, path: &str) -> Result<Vec<CString>, StartError> {
     let places: Vec<String> = match program {
         "" => Vec::new(),
         name if name.contains('/') => vec![name.to_owned()],
         name => path.split(':').filter(|dir| !dir.is_empty()).map(|dir| format!("{dir}/{name}")).collect(),
     };
-    Ok(places.into_iter().map(|place| cstring(place, "process.args")).collect::<Result<_, _>>()?)
+    Ok(places.into_iter().map(|place| to_cstring(place, "process.args")).collect::<Result<_, _>>()?)
 }
 
-fn bits(set: Option<&HashSet<Capability>>) -> u64 {
+fn capability_bits(set: Option<&HashSet<Capability>>) -> u64 {
     set.into_iter().flatten().map(|capability| 1u64 << number(*capability)).fold(0, |all, bit| all | bit)
 }
 

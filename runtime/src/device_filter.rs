@@ -27,7 +27,7 @@ impl DeviceFilter {
         DeviceFilter { rules: rules.to_vec(), program: OnceCell::new() }
     }
 
-    /// Whether it is that list's.
+    /// Tells whether it is that list's.
     pub fn is_of(&self, rules: &[LinuxDeviceCgroup]) -> bool {
         self.rules == rules
     }
@@ -45,7 +45,7 @@ impl DeviceFilter {
     }
 }
 
-/// Whether the kernel takes such programs from this process.
+/// Tells whether the kernel takes such programs from this process.
 pub(crate) fn is_possible() -> bool {
     sys::load_device_program(&compile(&[])).is_ok()
 }
@@ -137,8 +137,8 @@ fn tests(rule: &LinuxDeviceCgroup) -> Vec<Instruction> {
 mod tests {
     use super::*;
 
-    /// What the program answers: a machine of the few instructions used here.
-    fn allows(program: &[Instruction], kind: u32, access: i32, major: u32, minor: u32) -> bool {
+    /// Tells what the program answers: a machine of the few instructions used here.
+    fn does_allow(program: &[Instruction], kind: u32, access: i32, major: u32, minor: u32) -> bool {
         let argument = [kind | (access as u32) << 16, major, minor];
         let (mut registers, mut at) = ([0u32; 16], 0);
         loop {
@@ -173,12 +173,14 @@ mod tests {
             {"allow": true, "type": "c", "major": 136, "access": "rw"},
         ])));
         let (block, char) = (1, 2);
-        assert!(allows(&program, char, READ | WRITE, 1, 3));
-        assert!(!allows(&program, char, READ, 1, 1), "another minor");
-        assert!(!allows(&program, block, READ, 1, 3), "another type");
-        assert!(allows(&program, block, MKNOD, 8, 0) && !allows(&program, block, READ, 8, 0));
-        assert!(allows(&program, char, READ, 136, 77) && !allows(&program, char, READ | MKNOD, 136, 77));
-        assert!(!allows(&compile(&[]), char, READ, 1, 3));
+        assert!(does_allow(&program, char, READ | WRITE, 1, 3));
+        assert!(!does_allow(&program, char, READ, 1, 1), "another minor");
+        assert!(!does_allow(&program, block, READ, 1, 3), "another type");
+        assert!(does_allow(&program, block, MKNOD, 8, 0) && !does_allow(&program, block, READ, 8, 0));
+        assert!(
+            does_allow(&program, char, READ, 136, 77) && !does_allow(&program, char, READ | MKNOD, 136, 77)
+        );
+        assert!(!does_allow(&compile(&[]), char, READ, 1, 3));
     }
 
     #[test]
@@ -203,7 +205,7 @@ mod tests {
             {"allow": true},
             {"allow": false, "type": "c", "major": 1, "minor": 1, "access": "w"},
         ])));
-        assert!(allows(&program, 2, READ, 1, 1) && allows(&program, 1, READ | WRITE | MKNOD, 8, 0));
-        assert!(!allows(&program, 2, WRITE, 1, 1) && !allows(&program, 2, READ | WRITE, 1, 1));
+        assert!(does_allow(&program, 2, READ, 1, 1) && does_allow(&program, 1, READ | WRITE | MKNOD, 8, 0));
+        assert!(!does_allow(&program, 2, WRITE, 1, 1) && !does_allow(&program, 2, READ | WRITE, 1, 1));
     }
 }

@@ -10,8 +10,8 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 
 use crate::defaults;
 use crate::error::{Error, StartError};
-use crate::mounts::relative;
-use crate::plan::{Action, Kind, Plan, cstring};
+use crate::mounts::relative_path;
+use crate::plan::{Action, Kind, Plan, to_cstring};
 use crate::sys;
 
 struct Node {
@@ -47,19 +47,21 @@ pub(crate) fn plan(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
     plan.push(Action::Umask(0), "clear umask");
     for node in standard.chain(extra.iter().map(node_of)) {
         let what = format!("make device {}", node.path.display());
-        let path = relative(&node.path)?;
+        let path = relative_path(&node.path)?;
         let device = libc::makedev(node.major, node.minor);
         let action = if contained {
             bind(&node, device, path, &what)?
         } else {
-            let source = cstring(node.path.as_os_str().as_encoded_bytes(), &what)?;
+            let source = to_cstring(node.path.as_os_str().as_encoded_bytes(), &what)?;
             Action::MakeNode { source, path, mode: node.kind | node.mode, device, owner: node.owner }
         };
         plan.push(action, what);
     }
     for (name, link) in defaults::LINKS {
-        let action =
-            Action::MakeLink { path: cstring(format!("dev/{name}"), name)?, target: cstring(link, name)? };
+        let action = Action::MakeLink {
+            path: to_cstring(format!("dev/{name}"), name)?,
+            target: to_cstring(link, name)?,
+        };
         plan.push(action, format!("make link /dev/{name}"));
     }
     Ok(())
@@ -83,8 +85,8 @@ fn node_of(device: &LinuxDevice) -> Node {
 
 /// The host's node of the same path, if it is that device.
 fn bind(node: &Node, device: u64, path: std::ffi::CString, what: &str) -> Result<Action, Error> {
-    let failed = |errno| Error::sys(what, errno);
-    let source = cstring(node.path.as_os_str().as_encoded_bytes(), what)?;
+    let failed = |errno| Error::from_errno(what, errno);
+    let source = to_cstring(node.path.as_os_str().as_encoded_bytes(), what)?;
     let tree = sys::clone_tree(libc::AT_FDCWD, &source, false).map_err(failed)?;
     let stat = sys::fstat(tree.as_raw_fd()).map_err(failed)?;
     if stat.st_mode & libc::S_IFMT != node.kind || stat.st_rdev != device {
@@ -93,8 +95,8 @@ fn bind(node: &Node, device: u64, path: std::ffi::CString, what: &str) -> Result
     Ok(Action::MountTree { tree, path, kind: Kind::File })
 }
 
-/// Whether the spec's cgroup lets a container have every device there is. Else device nodes count for nothing but in its
-/// `/dev`: not those of its image, nor those it makes or finds elsewhere.
+/// Tells whether the spec's cgroup lets a container have every device there is. Else device nodes count for
+/// nothing but in its `/dev`: not those of its image, nor those it makes or finds elsewhere.
 pub(crate) fn all_allowed(spec: &Spec) -> bool {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
@@ -103,7 +105,7 @@ pub(crate) fn all_allowed(spec: &Spec) -> bool {
     })
 }
 
-/// Whether this process is in a user namespace other than the first one.
+/// Tells whether this process is in a user namespace other than the first one.
 pub(crate) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-/// Why something of a sandbox could not be done.
+/// The reason why something of a sandbox could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
     #[error("{step}: {}", describe(*.errno))]
     Sys {
-        /// What was being done, with its object.
+        /// Holds what was being done, with its object.
         step: String,
-        /// What the kernel answered.
+        /// Holds what the kernel answered.
         errno: Errno,
     },
     /// A file could not be read or written.
@@ -28,27 +28,27 @@ pub enum Error {
     /// `newuidmap` or `newgidmap` refused.
     #[error("{program} could not map ids: {reason}")]
     IdMap {
-        /// Which of the two.
+        /// Tells which of the two.
         program: &'static str,
-        /// What it wrote to its standard error, or why it did not run.
+        /// Holds what it wrote to its standard error, or why it did not run.
         reason: String,
     },
     /// A string with a zero byte cannot be given to the kernel.
     #[error("{what} contains a zero byte")]
     ZeroByte {
-        /// Where the string comes from.
+        /// The place where the string comes from.
         what: String,
     },
     /// A seccomp profile that cannot be compiled.
     #[error("seccomp profile: {reason}")]
     Seccomp {
-        /// Which part of it.
+        /// Tells which part of it.
         reason: String,
     },
 }
 
 impl Error {
-    pub(crate) fn sys(step: impl Into<String>, errno: Errno) -> Self {
+    pub(crate) fn from_errno(step: impl Into<String>, errno: Errno) -> Self {
         Error::Sys { step: step.into(), errno }
     }
 
@@ -57,7 +57,7 @@ impl Error {
     }
 }
 
-/// Why a container or an exec did not start.
+/// The reason why a container or an exec did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The spec asks for something this runtime does not do, or contradicts itself.
@@ -65,18 +65,18 @@ pub enum StartError {
     Spec {
         /// The field, as the OCI runtime spec writes it.
         field: String,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         reason: String,
     },
     /// Something before the new process failed.
     #[error(transparent)]
     Prepare(#[from] Error),
     /// A step of the new process failed before its program was to run.
-    #[error("{step}: {}{}", describe(*.errno), hint(step, *.errno))]
+    #[error("{step}: {}{}", describe(*.errno), find_hint(step, *.errno))]
     Create {
-        /// What was being done, with its object.
+        /// Holds what was being done, with its object.
         step: String,
-        /// What the kernel answered.
+        /// Holds what the kernel answered.
         errno: Errno,
     },
     /// The process was ended from outside before it ran its program.
@@ -95,7 +95,7 @@ pub enum StartError {
     Exec {
         /// `args[0]`.
         program: String,
-        /// What the kernel answered.
+        /// Holds what the kernel answered.
         errno: Errno,
     },
     /// The working directory could not be entered.
@@ -103,7 +103,7 @@ pub enum StartError {
     WorkingDirectory {
         /// `process.cwd`.
         path: String,
-        /// What the kernel answered.
+        /// Holds what the kernel answered.
         errno: Errno,
     },
 }
@@ -135,8 +135,8 @@ fn exec_message(program: &str, errno: Errno) -> String {
     }
 }
 
-/// What a person can do about the failures that are common on restricted hosts.
-fn hint(step: &str, errno: Errno) -> &'static str {
+/// Returns what a person can do about the failures that are common on restricted hosts.
+fn find_hint(step: &str, errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM if step.starts_with("mount proc") => {
             "; a /proc with masked paths around this process (a container without --privileged?) forbids mounting proc"

@@ -11,14 +11,14 @@ use nix::unistd::{Pid, Uid, User, getegid, geteuid};
 use crate::error::Error;
 use crate::sys;
 
-/// One range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
+/// A range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMapping {
     /// First id inside the namespace.
     pub container_id: u32,
     /// First id outside of it.
     pub host_id: u32,
-    /// How many.
+    /// Tells how many.
     pub size: u32,
 }
 
@@ -39,8 +39,8 @@ impl IdMappings {
         let own = |id| IdMapping { container_id: 0, host_id: id, size: 1 };
         let mut mappings = IdMappings { uids: vec![own(uid.as_raw())], gids: vec![own(gid.as_raw())] };
         let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
-        let uids = subordinate(Path::new("/etc/subuid"), name.as_deref(), uid)?;
-        let gids = subordinate(Path::new("/etc/subgid"), name.as_deref(), uid)?;
+        let uids = subordinate_ids(Path::new("/etc/subuid"), name.as_deref(), uid)?;
+        let gids = subordinate_ids(Path::new("/etc/subgid"), name.as_deref(), uid)?;
         let who = name.unwrap_or_else(|| uid.to_string());
         let reason = if uids.is_empty() || gids.is_empty() {
             let mend = grant_command(&who).map(|command| format!(" ({command})")).unwrap_or_default();
@@ -48,8 +48,8 @@ impl IdMappings {
         } else if let Some(problem) = ["newuidmap", "newgidmap"].into_iter().find_map(mapper_problem) {
             problem
         } else {
-            mappings.uids.extend(stack(&uids));
-            mappings.gids.extend(stack(&gids));
+            mappings.uids.extend(stack_ranges(&uids));
+            mappings.gids.extend(stack_ranges(&gids));
             return Ok((mappings, None));
         };
         let warning = format!(
@@ -58,13 +58,13 @@ impl IdMappings {
         Ok((mappings, Some(warning)))
     }
 
-    /// Whether nothing but one's own id is mapped: then the kernel wants `setgroups` denied.
+    /// Tells whether nothing but one's own id is mapped: then the kernel wants `setgroups` denied.
     pub(crate) fn is_single(&self) -> bool {
         let single = |maps: &[IdMapping]| maps.len() == 1 && maps[0].size == 1;
         single(&self.uids) && single(&self.gids)
     }
 
-    /// Whether the namespace of that process has these ids, as the caller sees them.
+    /// Tells whether the namespace of that process has these ids, as the caller sees them.
     pub fn are_of(&self, pid: i32) -> bool {
         let same = |name: &str, ids: &[IdMapping]| {
             let text = fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -74,7 +74,7 @@ impl IdMappings {
         same("uid_map", &self.uids) && same("gid_map", &self.gids)
     }
 
-    /// Whether two more programs must map them, which takes a while.
+    /// Tells whether two more programs must map them, which takes a while.
     pub(crate) fn need_mappers(&self) -> bool {
         !geteuid().is_root() && !self.is_single()
     }
@@ -118,7 +118,7 @@ fn lines(mappings: &[IdMapping]) -> String {
 /// First subordinate id that useradd(8) gives, and how many a user gets.
 const FIRST_SUBORDINATE: u32 = 100_000;
 const SUBORDINATES: u32 = 65_536;
-/// Where ids begin that nobody gives to users.
+/// The place where ids begin that nobody gives to users.
 const LAST: u32 = i32::MAX as u32;
 
 /// Returns the command with which root gives a user subordinate ids that nobody has: who had those of another user would own
@@ -152,7 +152,7 @@ fn free_range(ranges: &[String], accounts: &[String]) -> Option<u32> {
 }
 
 /// Lays the ranges one after the other, from id 1 on.
-fn stack(ranges: &[(u32, u32)]) -> Vec<IdMapping> {
+fn stack_ranges(ranges: &[(u32, u32)]) -> Vec<IdMapping> {
     let mut next = 1;
     let place = |&(host_id, size): &(u32, u32)| {
         let mapping = IdMapping { container_id: next, host_id, size };
@@ -162,7 +162,7 @@ fn stack(ranges: &[(u32, u32)]) -> Vec<IdMapping> {
     ranges.iter().map(place).collect()
 }
 
-fn subordinate(path: &Path, name: Option<&str>, uid: Uid) -> Result<Vec<(u32, u32)>, Error> {
+fn subordinate_ids(path: &Path, name: Option<&str>, uid: Uid) -> Result<Vec<(u32, u32)>, Error> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(ranges_of(&text, name, uid)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn ranges_follow_the_own_id_without_gaps() {
-        let maps = stack(&[(100_000, 5), (300_000, 10)]);
+        let maps = stack_ranges(&[(100_000, 5), (300_000, 10)]);
         assert_eq!(maps[0], IdMapping { container_id: 1, host_id: 100_000, size: 5 });
         assert_eq!(maps[1], IdMapping { container_id: 6, host_id: 300_000, size: 10 });
     }

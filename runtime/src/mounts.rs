@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::{Mount, Spec};
 
 use crate::error::{Error, StartError};
-use crate::plan::{Action, Kind, MOST_OWN, Plan, cstring};
+use crate::plan::{Action, Kind, MOST_OWN, Plan, to_cstring};
 use crate::sys::{self, MountAttr, attr};
 
 /// The options of one mount, sorted by who understands them.
@@ -57,13 +57,13 @@ impl Options {
     fn parse(options: &[String]) -> Options {
         let mut parsed = Options::default();
         for option in options {
-            let recursive_flag = option.strip_prefix('r').and_then(|rest| flag(rest));
+            let recursive_flag = option.strip_prefix('r').and_then(|rest| find_flag(rest));
             match option.as_str() {
                 "bind" => parsed.bind = true,
                 "rbind" => (parsed.bind, parsed.recursive) = (true, true),
                 "defaults" | "async" | "newinstance" => {}
                 name => {
-                    if let Some((_, set, clear)) = flag(name) {
+                    if let Some((_, set, clear)) = find_flag(name) {
                         parsed.attr = parsed.attr & !clear | set;
                         parsed.clear |= clear;
                     } else if let Some((_, set, clear)) = recursive_flag {
@@ -83,7 +83,7 @@ impl Options {
     }
 }
 
-fn flag(name: &str) -> Option<&'static (&'static str, u64, u64)> {
+fn find_flag(name: &str) -> Option<&'static (&'static str, u64, u64)> {
     FLAGS.iter().find(|(known, ..)| *known == name)
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn hold_own(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
             return Err(StartError::Spec { field: "mounts".to_owned(), reason });
         }
         plan.push(
-            Action::HoldOwn(relative(destination)?),
+            Action::HoldOwn(relative_path(destination)?),
             format!("make the volume {}", destination.display()),
         );
     }
@@ -112,7 +112,7 @@ pub(crate) fn hold_own(plan: &mut Plan, spec: &Spec) -> Result<(), StartError> {
 /// there already.
 pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> Result<(), StartError> {
     let destination = mount.destination();
-    let path = relative(destination)?;
+    let path = relative_path(destination)?;
     let mut options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = mount.typ().as_deref().unwrap_or("none");
     options.bind |= kind == "bind";
@@ -139,17 +139,17 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> 
         _ => {
             let mut data = Vec::new();
             for (key, value) in options.data {
-                let value = value.map(|value| cstring(value, &what)).transpose()?;
-                data.push((cstring(key, &what)?, value));
+                let value = value.map(|value| to_cstring(value, &what)).transpose()?;
+                data.push((to_cstring(key, &what)?, value));
             }
-            Action::MountNew { fstype: cstring(kind, &what)?, options: data, attr: options.attr, path }
+            Action::MountNew { fstype: to_cstring(kind, &what)?, options: data, attr: options.attr, path }
         }
     };
     plan.push(action, what);
     Ok(())
 }
 
-/// Where the host has its cgroups.
+/// The place where the host has its cgroups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The cgroup tree, rooted at the cgroup namespace: what sizes itself by the limits in it finds the container's own.
@@ -165,7 +165,7 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
     if hierarchies.is_empty() {
         return Ok(());
     }
-    let within = |name: &str| cstring([path.as_bytes(), b"/", name.as_bytes()].concat(), &what);
+    let within = |name: &str| to_cstring([path.as_bytes(), b"/", name.as_bytes()].concat(), &what);
     let mode = vec![(c"mode".to_owned(), Some(c"0755".to_owned()))];
     let attr = options.attr & !attr::RDONLY;
     let top = Action::MountNew { fstype: c"tmpfs".to_owned(), options: mode, attr, path: path.clone() };
@@ -175,16 +175,16 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
         let readonly = Options { bind: true, attr: attr::RDONLY, ..Options::default() };
         let Ok((hosts, _)) = open_bind(&Path::new(CGROUPS).join(name), &readonly, &what) else { continue };
         let new = data.iter().map(|(key, value)| {
-            Ok((cstring(*key, &what)?, value.map(|value| cstring(value, &what)).transpose()?))
+            Ok((to_cstring(*key, &what)?, value.map(|value| to_cstring(value, &what)).transpose()?))
         });
         let new = new.collect::<Result<_, Error>>()?;
-        let (fstype, path) = (cstring(*fstype, &what)?, within(name)?);
+        let (fstype, path) = (to_cstring(*fstype, &what)?, within(name)?);
         plan.push(Action::MountCgroup { fstype, options: new, attr: options.attr, path, hosts }, what);
     }
     // Controllers of one hierarchy have a name each, a link.
     for link in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
         if let (Ok(target), Some(name)) = (std::fs::read_link(link.path()), link.file_name().to_str()) {
-            let target = cstring(target.as_os_str().as_bytes(), &what)?;
+            let target = to_cstring(target.as_os_str().as_bytes(), &what)?;
             plan.push(Action::MakeLink { path: within(name)?, target }, what.clone());
         }
     }
@@ -197,7 +197,7 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
 struct Hierarchy<'a> {
     name: &'a str,
     fstype: &'a str,
-    /// What tells it from the others, as options of a mount.
+    /// Holds what tells it from the others, as options of a mount.
     options: Vec<(&'a str, Option<&'a str>)>,
 }
 
@@ -225,8 +225,8 @@ impl Hierarchy<'_> {
 }
 
 fn open_bind(source: &Path, options: &Options, what: &str) -> Result<(OwnedFd, Kind), Error> {
-    let failed = |errno| Error::sys(what, errno);
-    let name = cstring(source.as_os_str().as_bytes(), what)?;
+    let failed = |errno| Error::from_errno(what, errno);
+    let name = to_cstring(source.as_os_str().as_bytes(), what)?;
     let tree = match sys::clone_tree(libc::AT_FDCWD, &name, options.recursive) {
         // Mounts below that the kernel does not let us uncover: take them along.
         Err(Errno::EINVAL) if !options.recursive => sys::clone_tree(libc::AT_FDCWD, &name, true),
@@ -255,7 +255,7 @@ fn open_bind(source: &Path, options: &Options, what: &str) -> Result<(OwnedFd, K
 }
 
 /// `path` as seen from the root's descriptor. A mount on the root itself, or one that climbs, has no such form.
-pub(crate) fn relative(path: &Path) -> Result<CString, StartError> {
+pub(crate) fn relative_path(path: &Path) -> Result<CString, StartError> {
     let normal =
         |part: Component<'_>| matches!(part, Component::RootDir | Component::CurDir | Component::Normal(_));
     let inner: std::path::PathBuf =
@@ -266,7 +266,7 @@ pub(crate) fn relative(path: &Path) -> Result<CString, StartError> {
             reason: format!("{} is not a path below the container's root", path.display()),
         });
     }
-    Ok(cstring(inner.as_os_str().as_bytes(), "path in the container")?)
+    Ok(to_cstring(inner.as_os_str().as_bytes(), "path in the container")?)
 }
 
 #[cfg(test)]
@@ -304,9 +304,9 @@ mod tests {
 
     #[test]
     fn a_destination_stays_below_the_root() {
-        assert_eq!(relative(Path::new("/a/./b/")).unwrap().as_c_str(), c"a/b");
+        assert_eq!(relative_path(Path::new("/a/./b/")).unwrap().as_c_str(), c"a/b");
         for path in ["/", "/a/../..", ""] {
-            assert!(relative(Path::new(path)).is_err(), "{path}");
+            assert!(relative_path(Path::new(path)).is_err(), "{path}");
         }
     }
 }

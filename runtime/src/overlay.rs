@@ -118,7 +118,7 @@ impl Options {
 pub fn mount_layers(lower: &[PathBuf], mountpoint: &Path, flags: u64) -> Result<(), StartError> {
     let overlay = Overlay::new(lower, None)?;
     let what = || format!("mount {} layers on {}", lower.len(), mountpoint.display());
-    let failed = |errno| Error::sys(what(), errno);
+    let failed = |errno| Error::from_errno(what(), errno);
     let target = CString::new(mountpoint.as_os_str().as_bytes())
         .map_err(|_| Error::ZeroByte { what: "the place of a mount".to_owned() })?;
     let here = sys::open(c".", libc::O_PATH | libc::O_DIRECTORY).map_err(failed)?;

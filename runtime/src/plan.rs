@@ -20,7 +20,7 @@ use crate::sys;
 /// Takes the AppArmor profile of a process's next program.
 pub(crate) const APPARMOR_EXEC: &CStr = c"/proc/self/attr/apparmor/exec";
 
-/// What must be there for something to be mounted on.
+/// Names what must be there for something to be mounted on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Directory,
@@ -163,7 +163,7 @@ pub(crate) enum Action {
 
 impl Action {
     /// The descriptors that it needs to be open.
-    fn descriptors(&self) -> Vec<RawFd> {
+    fn list_descriptors(&self) -> Vec<RawFd> {
         let raw = |fds: &[OwnedFd]| fds.iter().map(AsRawFd::as_raw_fd).collect();
         match self {
             Action::JoinCgroup(fds) => raw(fds),
@@ -204,7 +204,7 @@ impl Plan {
         self.note_descriptors();
         let (report_read, report_write) = pipe()?;
         let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
-        let (exec_args, exec_env) = self.pointers();
+        let (exec_args, exec_env) = self.pointer_arrays();
         let arrival = Arrival::of(&self.0)?;
         let made = sys::clone3(flags, cgroup)
             .map_err(|errno| StartError::Create { step: "make the container's process".to_owned(), errno })?;
@@ -215,7 +215,7 @@ impl Plan {
         };
         drop((exec_args, exec_env));
         fcntl(&report_read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|errno| Error::sys("watch the container's process", errno))?;
+            .map_err(|errno| Error::from_errno("watch the container's process", errno))?;
         let process =
             Process { pid: nix::unistd::Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
         Ok((process, Running { plan: self, report: report_read }))
@@ -227,18 +227,18 @@ impl Plan {
         for step in self.0.iter_mut().rev() {
             match &mut step.action {
                 Action::CloseOthers(keep) => keep.clone_from(&needed),
-                action => needed.extend(action.descriptors()),
+                action => needed.extend(action.list_descriptors()),
             }
         }
     }
 
-    fn trace(&self, index: u32, at: i32) {
-        if let (Some(step), Some(zero)) = (self.0.get(index as usize), start_trace::zero()) {
+    fn trace_step(&self, index: u32, at: i32) {
+        if let (Some(step), Some(zero)) = (self.0.get(index as usize), start_trace::trace_zero()) {
             start_trace::mark_at("container", &step.what, zero + u64::from(at.cast_unsigned()) * 1000);
         }
     }
 
-    fn pointers(&self) -> (sys::Pointers<'_>, sys::Pointers<'_>) {
+    fn pointer_arrays(&self) -> (sys::Pointers<'_>, sys::Pointers<'_>) {
         let (args, env): (&[CString], &[CString]) = match self.0.last().map(|step| &step.action) {
             Some(Action::Execute { args, env, .. }) => (args, env),
             _ => (&[], &[]),
@@ -249,7 +249,7 @@ impl Plan {
 
     fn failure(&self, index: usize, errno: Errno) -> StartError {
         let Some(step) = self.0.get(index) else {
-            return Error::sys("start the container's process", errno).into();
+            return Error::from_errno("start the container's process", errno).into();
         };
         match &step.action {
             Action::Execute { .. } => StartError::Exec { program: step.what.clone(), errno },
@@ -274,13 +274,13 @@ impl Plan {
     }
 }
 
-/// What a process that carries out a plan has said.
+/// Names what a process that carries out a plan has said.
 pub(crate) enum Report {
     /// Nothing new.
     Busy,
-    /// It goes on as the process of this number.
+    /// Means that it goes on as the process of this number.
     Inside(i32),
-    /// Its program is executing, or it is gone.
+    /// The program is executing, or it is gone.
     Executing,
 }
 
@@ -300,7 +300,7 @@ impl Running {
                 Ok(None) => return Ok(Report::Executing),
                 Ok(Some((steps::INSIDE, pid))) => return Ok(Report::Inside(pid)),
                 Ok(Some((index, at))) if index & steps::DONE != 0 => {
-                    self.plan.trace(index & !steps::DONE, at);
+                    self.plan.trace_step(index & !steps::DONE, at);
                 }
                 Ok(Some((index, errno))) => {
                     return Err(self.plan.failure(index as usize, Errno::from_raw(errno)));
@@ -313,7 +313,7 @@ impl Running {
 }
 
 /// A string for the kernel; `what` names it should it hold a zero byte.
-pub(crate) fn cstring(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, Error> {
+pub(crate) fn to_cstring(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, Error> {
     CString::new(bytes).map_err(|_| Error::ZeroByte { what: what.to_owned() })
 }
 
@@ -324,7 +324,7 @@ pub(crate) struct Progress<'a> {
     pub(crate) report: RawFd,
     /// Directories of the root's own that are to be mounted; -1 where there is none.
     pub(crate) own: [RawFd; MOST_OWN],
-    /// What is done after the birth inside, if there is one.
+    /// Holds what is done after the birth inside, if there is one.
     pub(crate) arrival: Option<&'a Arrival>,
 }
 

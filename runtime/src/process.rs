@@ -12,16 +12,16 @@ use crate::sys::{self, Sys};
 /// A child of this process. Dropping it neither kills nor waits.
 #[derive(Debug)]
 pub struct Process {
-    /// Its id in the caller's PID namespace.
+    /// The id in the caller's PID namespace.
     pub pid: Pid,
     /// Readable (as `poll` means it) once the process has ended.
     pub pidfd: OwnedFd,
 }
 
-/// How a process ended.
+/// Tells how a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It exited with this code.
+    /// Means that it exited with this code.
     Code(i32),
     /// This signal ended it.
     Signal(i32),
@@ -35,7 +35,7 @@ impl Process {
     /// Those of pidfd_open(2).
     pub fn of_child(pid: Pid) -> Result<Process, Error> {
         let pidfd = sys::pidfd_open(pid.as_raw())
-            .map_err(|errno| Error::sys(format!("open a pidfd of process {pid}"), errno))?;
+            .map_err(|errno| Error::from_errno(format!("open a pidfd of process {pid}"), errno))?;
         Ok(Process { pid, pidfd })
     }
 
@@ -47,17 +47,18 @@ impl Process {
         let process = Process::of_child(Pid::from_raw(pid))?;
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         waitid(Id::PIDFd(process.pidfd.as_fd()), flags)
-            .map_err(|errno| Error::sys(format!("look at process {pid}"), errno))?;
+            .map_err(|errno| Error::from_errno(format!("look at process {pid}"), errno))?;
         Ok(process)
     }
 
     /// Sends a signal; a process that has ended already is [`Error::Sys`] with `ESRCH`.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        sys::pidfd_send_signal(self.pidfd.as_fd(), signal)
-            .map_err(|errno| Error::sys(format!("send signal {signal} to process {}", self.pid), errno))
+        sys::pidfd_send_signal(self.pidfd.as_fd(), signal).map_err(|errno| {
+            Error::from_errno(format!("send signal {signal} to process {}", self.pid), errno)
+        })
     }
 
-    /// How the process ended, if it has; reaps it.
+    /// Tells how the process ended, if it has; reaps it.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>, Error> {
         self.wait_with(WaitPidFlag::WNOHANG)
     }
@@ -78,7 +79,7 @@ impl Process {
                 Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signal(signal as i32))),
                 Ok(_) => Ok(None),
                 Err(Errno::EINTR) => continue,
-                Err(errno) => Err(Error::sys(format!("wait for process {}", self.pid), errno)),
+                Err(errno) => Err(Error::from_errno(format!("wait for process {}", self.pid), errno)),
             };
         }
     }
@@ -91,7 +92,7 @@ impl Process {
 /// Those of prctl(2).
 pub fn forbid_looks() -> Result<(), Error> {
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)
-        .map_err(|errno| Error::sys("forbid others to look into it", errno))
+        .map_err(|errno| Error::from_errno("forbid others to look into it", errno))
 }
 
 /// Closes every descriptor but the standard streams and those of `keep`, whoever owns them: for a child that was forked and
@@ -134,7 +135,7 @@ pub(crate) fn die_with_parent(report: RawFd) -> Sys<()> {
     if peer_gone(report) { sys::exit(127) } else { Ok(()) }
 }
 
-/// Whether the other end of this pipe is closed.
+/// Tells whether the other end of this pipe is closed.
 pub(crate) fn peer_gone(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one live pollfd, no waiting.

@@ -13,14 +13,14 @@ use crate::plan::Kind;
 use crate::sys::{self, Sys};
 
 /// The two ends over which the master travels: the parent's, the child's.
-pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Error> {
+pub(crate) fn pty_channel() -> Result<(OwnedFd, OwnedFd), Error> {
     socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(|errno| Error::sys("make a socket pair for the terminal", errno))
+        .map_err(|errno| Error::from_errno("make a socket pair for the terminal", errno))
 }
 
 /// Receives the master that [`open`] sent; the child has run its program by then, so that nothing blocks.
 pub(crate) fn receive(socket: &OwnedFd) -> Result<OwnedFd, Error> {
-    let failed = |errno| Error::sys("receive the terminal", errno);
+    let failed = |errno| Error::from_errno("receive the terminal", errno);
     let mut byte = [0];
     let mut data = [IoSliceMut::new(&mut byte)];
     let mut space = nix::cmsg_space!(RawFd);

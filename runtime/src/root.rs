@@ -19,12 +19,12 @@ pub fn settle_root() -> Result<(), Error> {
         let step = format!(
             "{step}: podctl runs in a chroot, whose containers could leave it; enter it with pivot_root, as bwrap and systemd-nspawn do, instead"
         );
-        move |errno| Error::sys(step, errno)
+        move |errno| Error::from_errno(step, errno)
     };
-    let own =
-        sys::open(c"/", libc::O_PATH | libc::O_DIRECTORY).map_err(|errno| Error::sys("open /", errno))?;
-    enter_own_namespace().map_err(|errno| Error::sys("enter the own mount namespace", errno))?;
-    if is_root(own.as_raw_fd()).map_err(|errno| Error::sys("look at /", errno))? {
+    let own = sys::open(c"/", libc::O_PATH | libc::O_DIRECTORY)
+        .map_err(|errno| Error::from_errno("open /", errno))?;
+    enter_own_namespace().map_err(|errno| Error::from_errno("enter the own mount namespace", errno))?;
+    if is_root(own.as_raw_fd()).map_err(|errno| Error::from_errno("look at /", errno))? {
         return Ok(());
     }
     sys::mount(c"none", c"/", c"none", libc::MS_REC | libc::MS_SLAVE, c"")
@@ -36,12 +36,12 @@ pub fn settle_root() -> Result<(), Error> {
 fn replace_root(tree: &OwnedFd) -> Sys<()> {
     let place = sys::open(c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     sys::move_mount(tree.as_raw_fd(), place.as_raw_fd())?;
-    pivot(tree.as_raw_fd())
+    pivot_root(tree.as_raw_fd())
 }
 
 /// Puts the old root under the new one's `.` and takes it off: nothing of the host stays reachable. That is so only if the
 /// old root was the mount namespace's, and so it is looked at.
-pub(crate) fn pivot(root: RawFd) -> Sys<()> {
+pub(crate) fn pivot_root(root: RawFd) -> Sys<()> {
     sys::fchdir(root)?;
     sys::pivot_root(c".", c".")?;
     sys::umount_detach(c".")?;
@@ -55,7 +55,7 @@ fn enter_own_namespace() -> Sys<()> {
     sys::setns(own.as_raw_fd(), libc::CLONE_NEWNS)
 }
 
-/// Whether the root directory is this one: the same directory of the same mount.
+/// Tells whether the root directory is this one: the same directory of the same mount.
 fn is_root(directory: RawFd) -> Sys<bool> {
     let root = sys::open(c"/", libc::O_PATH | libc::O_DIRECTORY)?;
     Ok(sys::place_of(root.as_raw_fd())? == sys::place_of(directory)?)

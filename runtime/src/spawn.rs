@@ -16,7 +16,7 @@ use crate::idmap::{IdMappings, Mapping};
 use crate::process::Process;
 use crate::sys::{self, Pointers, Sys};
 
-/// Where the program's standard streams go.
+/// Tells where the program's standard streams go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SpawnStdio {
     /// The caller's own.
@@ -31,9 +31,9 @@ pub enum SpawnStdio {
 pub struct Spawn<'a> {
     /// The file to execute; not searched in `PATH`.
     pub program: &'a Path,
-    /// Its arguments, its name first.
+    /// The arguments, its name first.
     pub args: &'a [CString],
-    /// Its whole environment.
+    /// The whole environment.
     pub env: &'a [CString],
     /// The namespaces to make. With `CLONE_NEWUSER` in `join`, they are made in (and owned by) the joined user namespace.
     pub namespaces: CloneFlags,
@@ -61,7 +61,7 @@ impl<'a> Spawn<'a> {
     }
 }
 
-/// What the child does, in order; the number of a failed one travels to the parent.
+/// Names what the child does, in order; the number of a failed one travels to the parent.
 #[derive(Clone, Copy)]
 enum Stage {
     Join,
@@ -95,7 +95,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     let program = CString::new(spawn.program.as_os_str().as_bytes())
         .map_err(|_| Error::ZeroByte { what: "program path".to_owned() })?;
     let source = sys::open(&program, libc::O_RDONLY)
-        .map_err(|errno| Error::sys(format!("open {}", spawn.program.display()), errno))?;
+        .map_err(|errno| Error::from_errno(format!("open {}", spawn.program.display()), errno))?;
     let (report_read, report_write) = pipe()?;
     let (go_read, go_write) = pipe()?;
     let nested = spawn.join.iter().any(|(_, kind)| kind.contains(CloneFlags::CLONE_NEWUSER));
@@ -130,7 +130,8 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
         targets,
     };
     let flags = first.bits() as u32 as u64;
-    let made = sys::clone3(flags, None).map_err(|errno| Error::sys(namespaces_step(first, errno), errno))?;
+    let made =
+        sys::clone3(flags, None).map_err(|errno| Error::from_errno(namespaces_step(first, errno), errno))?;
     let Some((pid, pidfd)) = made else { child.run() };
     drop((report_write, go_read));
     let mut process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
@@ -143,7 +144,7 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
     started.map(|()| process)
 }
 
-/// What was tried, and where it is refused whatever the settings say.
+/// Returns what was tried, and where it is refused whatever the settings say.
 fn namespaces_step(wanted: CloneFlags, errno: Errno) -> String {
     match errno {
         Errno::EPERM if wanted.contains(CloneFlags::CLONE_NEWUSER) => {
@@ -163,7 +164,7 @@ fn start(
 ) -> Result<(), Error> {
     let release = |word: u8| {
         let released = sys::write(go.as_raw_fd(), &[word]);
-        released.map(drop).map_err(|errno| Error::sys("release the new process", errno))
+        released.map(drop).map_err(|errno| Error::from_errno("release the new process", errno))
     };
     let mut mapping = spawn.new_ids().map(|mappings| mappings.begin(process.pid)).transpose()?;
     if !early {
@@ -173,7 +174,8 @@ fn start(
     let mut message = read_pair(report)?;
     if let Some((BETWEEN, pid)) = message {
         // The program is a sibling, made inside the joined namespaces; the process in between has done its work.
-        let pidfd = sys::pidfd_open(pid).map_err(|errno| Error::sys(format!("open process {pid}"), errno))?;
+        let pidfd =
+            sys::pidfd_open(pid).map_err(|errno| Error::from_errno(format!("open process {pid}"), errno))?;
         let between = std::mem::replace(process, Process { pid: Pid::from_raw(pid), pidfd });
         between.wait()?;
         message = read_pair(report)?;
@@ -185,20 +187,20 @@ fn start(
         }
         Some((stage, errno)) => {
             let step = STAGES.get(stage as usize).copied().unwrap_or("start");
-            Err(Error::sys(format!("{step} ({})", spawn.program.display()), Errno::from_raw(errno)))
+            Err(Error::from_errno(format!("{step} ({})", spawn.program.display()), Errno::from_raw(errno)))
         }
     }
 }
 
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
-    pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::sys("make a pipe", errno))
+    pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::from_errno("make a pipe", errno))
 }
 
-/// One message of a child: two numbers, or none when it closed the pipe, which `execve` does.
+/// A message of a child: two numbers, or none when it closed the pipe, which `execve` does.
 pub(crate) fn read_pair(fd: &OwnedFd) -> Result<Option<(u32, i32)>, Error> {
     let mut bytes = [0u8; 8];
     let count = sys::read(fd.as_raw_fd(), &mut bytes)
-        .map_err(|errno| Error::sys("read from the new process", errno))?;
+        .map_err(|errno| Error::from_errno("read from the new process", errno))?;
     let (a, b) = bytes.split_at(4);
     let pair = (
         u32::from_ne_bytes(a.try_into().unwrap_or_default()),
@@ -236,7 +238,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     fn run(&mut self) -> ! {
-        let (stage, errno) = match self.steps() {
+        let (stage, errno) = match self.run_steps() {
             Ok(never) => never,
             Err(failure) => failure,
         };
@@ -244,7 +246,7 @@ impl Child<'_> {
         sys::exit(127)
     }
 
-    fn steps(&mut self) -> Result<(Stage, Errno), (Stage, Errno)> {
+    fn run_steps(&mut self) -> Result<(Stage, Errno), (Stage, Errno)> {
         let at = |stage: Stage| move |errno| (stage, errno);
         // A parent that dies or gives up closes the pipe: nobody else may have it open.
         let _ = nix::unistd::close(self.go_write);
@@ -338,7 +340,7 @@ fn keep_capabilities() -> Sys<()> {
 /// # Errors
 /// [`Error::Sys`]; also when who started it has died or given up.
 pub fn settle(word: OwnedFd) -> Result<(), Error> {
-    let failed = |errno| Error::sys(STAGES[Stage::Identity as usize], errno);
+    let failed = |errno| Error::from_errno(STAGES[Stage::Identity as usize], errno);
     let mut byte = [0];
     match sys::read(word.as_raw_fd(), &mut byte).map_err(failed)? {
         1 if byte == [MAPPED] => Ok(()),

@@ -9,9 +9,9 @@ use nix::time::{ClockId, clock_gettime};
 
 /// The axis's zero in nanoseconds of the monotonic clock; 0 is off.
 static ZERO: AtomicU64 = AtomicU64::new(0);
-/// Where the lines go.
+/// The place where the lines go.
 static OUT: AtomicI32 = AtomicI32::new(2);
-/// When this process's last step ended.
+/// The time when this process's last step ended.
 static LAST: AtomicU64 = AtomicU64::new(0);
 
 /// Nanoseconds of the clock that all processes share.
@@ -32,20 +32,20 @@ pub fn begin(zero: u64) {
 }
 
 /// The zero, if steps are traced.
-pub fn zero() -> Option<u64> {
+pub fn trace_zero() -> Option<u64> {
     Some(ZERO.load(Relaxed)).filter(|zero| *zero > 0)
 }
 
 /// A step of `who` has just ended.
 pub fn mark(who: &str, what: &str) {
-    if zero().is_some() {
+    if trace_zero().is_some() {
         mark_at(who, what, now());
     }
 }
 
 /// A step of `who` ended then.
 pub fn mark_at(who: &str, what: &str, at: u64) {
-    let Some(zero) = zero() else { return };
+    let Some(zero) = trace_zero() else { return };
     let took = at.saturating_sub(LAST.swap(at, Relaxed)) / 1000;
     let line = format!("{:>9} µs {:>+8}  {who:<10}  {what}\n", at.saturating_sub(zero) / 1000, took as i64);
     let _ = crate::sys::write(OUT.load(Relaxed), line.as_bytes());

@@ -18,7 +18,8 @@ const PATH_ONLY: libc::c_int = libc::O_PATH;
 /// Says that something would be mounted in proc, or that a file which has to be in proc is not.
 pub(crate) const IN_PROC: Errno = Errno::EXDEV;
 
-/// What may be covered in proc, as other runtimes allow it: files of lxcfs's, which tell a container its own limits.
+/// Names what may be covered in proc, as other runtimes allow it: files of lxcfs's, which tell a container
+/// its own limits.
 const COVERED_IN_PROC: [&CStr; 8] = [
     c"proc/cpuinfo",
     c"proc/diskstats",
@@ -44,7 +45,7 @@ pub(crate) fn carry_out(
     report: RawFd,
 ) -> ! {
     let mut progress = Progress { root: -1, null: -1, report, own: [-1; MOST_OWN], arrival };
-    let traced = start_trace::zero();
+    let traced = start_trace::trace_zero();
     for (index, step) in steps.iter().enumerate() {
         if let Err(errno) = run(&step.action, &mut progress, args, env) {
             crate::spawn::write_pair(progress.report, index as u32, errno as i32);
@@ -69,7 +70,7 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::NewSession => sys::setsid(),
         Action::NewKeyring => process::leave_session_keyring(),
         Action::AwaitTurn(turn) => await_turn(turn.as_raw_fd(), progress),
-        Action::Streams(streams) => redirect(streams, progress),
+        Action::Streams(streams) => redirect_streams(streams, progress),
         Action::CloseOthers(keep) => process::close_all_but(keep.iter().copied().chain([progress.report])),
         Action::ForkInside(_) => fork_inside(progress),
         Action::Undumpable => sys::prctl(libc::PR_SET_DUMPABLE, 0, 0),
@@ -115,7 +116,7 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         }
         Action::MakeLink { path, target } => make_link(root, path, target),
         Action::OpenNull => open_null(progress),
-        Action::Mask(path) => mask(progress, path),
+        Action::Mask(path) => mask_path(progress, path),
         Action::ReadOnly(path) => read_only(root, path),
         Action::ReadOnlyRoot => {
             sys::mount_setattr(root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })
@@ -128,7 +129,7 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::WriteInRoot { path, value } => {
             write_proc(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
         }
-        Action::Pivot => crate::root::pivot(root),
+        Action::Pivot => crate::root::pivot_root(root),
         Action::Hostname(name) => sys::sethostname(name),
         Action::Domainname(name) => sys::setdomainname(name),
         Action::Rlimit { resource, soft, hard } => sys::setrlimit(*resource, *soft, *hard),
@@ -210,7 +211,7 @@ fn execute(candidates: &[std::ffi::CString], args: &Pointers<'_>, env: &Pointers
     found
 }
 
-fn redirect(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress<'_>) -> Sys<()> {
+fn redirect_streams(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress<'_>) -> Sys<()> {
     // Above the numbers to be replaced, should the caller itself run without standard streams.
     progress.report = sys::dup_from(progress.report, 3)?;
     let mut high = [0; 3];
@@ -416,7 +417,7 @@ fn open_null(progress: &mut Progress<'_>) -> Sys<()> {
     Ok(())
 }
 
-fn mask(progress: &Progress<'_>, path: &CStr) -> Sys<()> {
+fn mask_path(progress: &Progress<'_>, path: &CStr) -> Sys<()> {
     let place = match sys::open_in_root(progress.root, path, PATH_ONLY, 0) {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
         other => other?,

@@ -233,7 +233,7 @@ pub(crate) fn fchdir(fd: RawFd) -> Sys<()> {
     call!(libc::SYS_fchdir, fd).map(drop)
 }
 
-/// Whether the working directory lies under the root (the kernel marks others "(unreachable)", CVE-2024-21626).
+/// Tells whether the working directory lies under the root (the kernel marks others "(unreachable)", CVE-2024-21626).
 pub(crate) fn cwd_is_reachable() -> Sys<bool> {
     let mut buffer = [0u8; libc::PATH_MAX as usize];
     call!(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()).map(|_| buffer[0] == b'/')
@@ -374,7 +374,7 @@ pub(crate) fn execveat(
         .expect_err("execveat returns only with an error")
 }
 
-/// As [`execveat`], with lists that end with null and lie wherever the caller keeps them.
+/// Does as [`execveat`], with lists that end with null and lie wherever the caller keeps them.
 pub(crate) fn execute(
     path: &CStr,
     args: *const *const libc::c_char,
@@ -433,7 +433,7 @@ pub(crate) fn reset_inheritance() {
 /// Gives the limits of a service of the machine, or what is nearest to them: the hard limit as soft limit.
 fn reset_limits() {
     const INFINITY: u64 = libc::RLIM_INFINITY;
-    /// As the kernel counts open files by default, and for the stack as everywhere.
+    /// Chosen as the kernel counts open files by default, and for the stack as everywhere.
     const FILES: u64 = 1 << 20;
     const STACK: u64 = 8 << 20;
     let limits = [
@@ -482,7 +482,7 @@ pub(crate) fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Sys<()> {
     call!(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0).map(drop)
 }
 
-/// Whether a file has an extended attribute of that name.
+/// Tells whether a file has an extended attribute of that name.
 pub(crate) fn has_attribute(path: &std::path::Path, name: &CStr) -> bool {
     use std::os::unix::ffi::OsStrExt;
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
@@ -496,7 +496,7 @@ pub(crate) fn new_session_keyring() -> Sys<()> {
     call!(libc::SYS_keyctl, JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()).map(drop)
 }
 
-/// Whether a descriptor is of the kernel's own proc, and of nothing that looks like it (CVE-2019-16884).
+/// Tells whether a descriptor is of the kernel's own proc, and of nothing that looks like it (CVE-2019-16884).
 pub(crate) fn is_proc(fd: RawFd) -> Sys<bool> {
     let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `found` is written whole by a successful call and read only then.

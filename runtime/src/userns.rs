@@ -22,7 +22,7 @@ use crate::sys::{self, MountAttr, attr};
 pub fn user_namespace(mappings: &IdMappings) -> Result<OwnedFd, Error> {
     let (read, write) = pipe()?;
     let flags = CloneFlags::CLONE_NEWUSER.bits() as u32 as u64;
-    let made = sys::clone3(flags, None).map_err(|errno| Error::sys("make a user namespace", errno))?;
+    let made = sys::clone3(flags, None).map_err(|errno| Error::from_errno("make a user namespace", errno))?;
     let Some((pid, pidfd)) = made else {
         // Stays until the parent has what it wants, or is gone: both close the pipe.
         let _ = nix::unistd::close(write.as_raw_fd());
@@ -48,7 +48,7 @@ pub fn user_namespace(mappings: &IdMappings) -> Result<OwnedFd, Error> {
 pub fn idmapped(path: &Path, namespace: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Error> {
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())
         .map_err(|_| Error::ZeroByte { what: "path of a mount".to_owned() })?;
-    let failed = |errno| Error::sys(format!("map the ids of {}", path.display()), errno);
+    let failed = |errno| Error::from_errno(format!("map the ids of {}", path.display()), errno);
     let tree = sys::clone_tree(libc::AT_FDCWD, &name, recursive).map_err(failed)?;
     let private = MountAttr { propagation: libc::MS_PRIVATE, ..MountAttr::default() };
     sys::mount_setattr(tree.as_raw_fd(), recursive, &private).map_err(failed)?;
@@ -70,5 +70,5 @@ pub fn attach(tree: &OwnedFd, path: &Path) -> Result<(), Error> {
     )
     .map_err(|errno| failed(errno.into()))?;
     sys::move_mount(tree.as_fd().as_raw_fd(), target.as_fd().as_raw_fd())
-        .map_err(|errno| Error::sys(format!("mount on {}", path.display()), errno))
+        .map_err(|errno| Error::from_errno(format!("mount on {}", path.display()), errno))
 }

@@ -28,7 +28,7 @@ const CASES: &[Case] = &[
     ("only_the_standard_streams_are_inherited", no_leaked_fds),
     ("a_hostile_symlink_as_mount_target_stays_inside", hostile_symlink),
     ("the_user_and_its_capabilities_are_the_specs", identity),
-    ("masked_paths_are_empty_and_readonly_paths_readonly", masks),
+    ("masked_paths_are_empty_and_readonly_paths_readonly", check_masks),
     ("a_missing_command_is_127_and_an_unusable_one_126", command_errors),
     ("a_terminal_comes_from_the_containers_devpts", terminal),
     ("a_failed_mount_names_the_step", failed_mount),
@@ -36,7 +36,7 @@ const CASES: &[Case] = &[
     ("a_container_waits_for_its_turn", turn),
     ("any_number_of_layers_lies_in_any_directory", many_layers),
     ("a_directory_of_its_own_stays_writable_in_a_read_only_root", own_directories),
-    ("containers_die_with_the_supervisor", death),
+    ("containers_die_with_the_supervisor", check_death),
     ("seccomp_denies_what_the_default_profile_denies", seccomp),
 ];
 
@@ -57,7 +57,7 @@ fn main() {
     for (name, _) in CASES.iter().filter(|(name, _)| wanted.is_none_or(|part| name.contains(part.as_str()))) {
         let modes = [Mode::Root, Mode::UserNamespace, Mode::JoinedUserNamespace];
         for mode in modes.into_iter().filter(|mode| root || *mode != Mode::Root) {
-            let status = supervise(name, mode);
+            let status = supervise_test(name, mode);
             println!("{name} ({mode:?}): {status:?}");
             failed += i32::from(status != ExitStatus::Code(0));
         }
@@ -65,7 +65,7 @@ fn main() {
     std::process::exit(failed.min(1));
 }
 
-/// How the supervisor of a case comes by its privileges.
+/// Tells how the supervisor of a case comes by its privileges.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     Root,
@@ -74,7 +74,7 @@ enum Mode {
 }
 
 /// Runs a case in the namespaces of a supervisor.
-fn supervise(name: &str, mode: Mode) -> ExitStatus {
+fn supervise_test(name: &str, mode: Mode) -> ExitStatus {
     let dir = tempfile::tempdir().unwrap();
     let binary = std::env::current_exe().unwrap();
     let args =
@@ -131,7 +131,7 @@ fn supervise(name: &str, mode: Mode) -> ExitStatus {
 }
 
 /// A root file system of one busybox layer.
-fn rootfs(dir: &Path) -> Rootfs {
+fn make_rootfs(dir: &Path) -> Rootfs {
     let make = |name: &str| {
         let path = dir.join(name);
         fs::create_dir_all(&path).unwrap();
@@ -184,7 +184,7 @@ fn parse<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 /// Streams whose output can be read back.
-fn captured() -> (Stdio, File) {
+fn capture_output() -> (Stdio, File) {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
     let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
@@ -192,8 +192,8 @@ fn captured() -> (Stdio, File) {
 }
 
 fn start(dir: &Path, spec: Value) -> Result<(Container, File), StartError> {
-    let (stdio, output) = captured();
-    created(&parse(spec), &rootfs(dir), stdio, None).map(|container| (container, output))
+    let (stdio, output) = capture_output();
+    created(&parse(spec), &make_rootfs(dir), stdio, None).map(|container| (container, output))
 }
 
 /// A container whose program is executing.
@@ -203,10 +203,10 @@ fn created(
     stdio: Stdio,
     cgroup: Option<&Cgroup>,
 ) -> Result<Container, StartError> {
-    executed(create(spec, None, rootfs, stdio, cgroup)?)
+    execute_created(create(spec, None, rootfs, stdio, cgroup)?)
 }
 
-fn executed(mut created: Created) -> Result<Container, StartError> {
+fn execute_created(mut created: Created) -> Result<Container, StartError> {
     created.start();
     loop {
         let mut fds = [PollFd::new(created.fd().as_fd(), PollFlags::POLLIN)];
@@ -246,14 +246,14 @@ fn exit_code(dir: &Path) {
 fn many_layers(dir: &Path) {
     let odd = dir.join("o,d:d\\ =d\n");
     fs::create_dir(&odd).unwrap();
-    let Rootfs::Overlay { mut lower, upper, work } = rootfs(&odd) else { unreachable!() };
+    let Rootfs::Overlay { mut lower, upper, work } = make_rootfs(&odd) else { unreachable!() };
     for number in 0..250 {
         let layer = odd.join(format!("{number:064}"));
         fs::create_dir_all(layer.join("many")).unwrap();
         fs::write(layer.join(format!("many/{number}")), "").unwrap();
         lower.push(layer);
     }
-    let (stdio, mut output) = captured();
+    let (stdio, mut output) = capture_output();
     let rootfs = Rootfs::Overlay { lower: lower.clone(), upper, work };
     let container = created(&parse(spec("echo /many/*")), &rootfs, stdio, None).unwrap();
     let mut text = String::new();
@@ -293,7 +293,7 @@ fn exec_joins(dir: &Path) {
         "user": { "uid": 1000, "gid": 1000 }, "args": ["sh", "-c", "hostname; id -u; cat /proc/1/comm; exit 5"],
         "env": ["PATH=/bin"], "cwd": "/",
     }));
-    let (stdio, mut output) = captured();
+    let (stdio, mut output) = capture_output();
     let second = entered(exec(container.process.pidfd.as_fd(), &process, None, stdio, None).unwrap());
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
@@ -312,7 +312,7 @@ fn no_leaked_fds(dir: &Path) {
 }
 
 fn hostile_symlink(dir: &Path) {
-    let rootfs = rootfs(dir);
+    let rootfs = make_rootfs(dir);
     let outside = dir.join("outside");
     fs::create_dir(&outside).unwrap();
     symlink(format!("../../../../../..{}", outside.display()), layer(dir).join("data")).unwrap();
@@ -321,7 +321,7 @@ fn hostile_symlink(dir: &Path) {
     let mut spec = spec("cat /data/file");
     let mount = json!({ "destination": "/data/file", "source": source, "options": ["bind", "ro"] });
     spec["mounts"].as_array_mut().unwrap().push(mount);
-    let (stdio, mut output) = captured();
+    let (stdio, mut output) = capture_output();
     let container = created(&parse(spec), &rootfs, stdio, None).unwrap_or_else(|error| panic!("{error}"));
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
@@ -348,7 +348,7 @@ fn identity(dir: &Path) {
     }
 }
 
-fn masks(dir: &Path) {
+fn check_masks(dir: &Path) {
     let (_, text) = run(
         dir,
         spec(
@@ -368,8 +368,9 @@ fn command_errors(dir: &Path) {
 }
 
 fn terminal(dir: &Path) {
-    let container = created(&parse(spec("tty; tty < /dev/console")), &rootfs(dir), Stdio::Terminal, None)
-        .unwrap_or_else(|error| panic!("{error}"));
+    let container =
+        created(&parse(spec("tty; tty < /dev/console")), &make_rootfs(dir), Stdio::Terminal, None)
+            .unwrap_or_else(|error| panic!("{error}"));
     let mut text = Vec::new();
     // A master whose other end is closed answers EIO, after all output.
     let _ = File::from(container.terminal.unwrap()).read_to_end(&mut text);
@@ -388,9 +389,10 @@ fn failed_mount(dir: &Path) {
 fn seccomp(dir: &Path) {
     let filter =
         podctl_runtime::seccomp::docker_default(&defaults::CAPABILITIES.into_iter().collect()).unwrap();
-    let (stdio, mut output) = captured();
+    let (stdio, mut output) = capture_output();
     let spec = parse(spec("unshare -U true; echo $?"));
-    let container = executed(create(&spec, Some(&filter), &rootfs(dir), stdio, None).unwrap()).unwrap();
+    let container =
+        execute_created(create(&spec, Some(&filter), &make_rootfs(dir), stdio, None).unwrap()).unwrap();
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!(container.process.wait().unwrap(), ExitStatus::Code(0));
@@ -398,14 +400,14 @@ fn seccomp(dir: &Path) {
 }
 
 fn cgroup(dir: &Path) {
-    let Ok(parent) = Cgroup::detect() else { return println!("skipped: no cgroup can be written") };
+    let Ok(parent) = Cgroup::detect_parent() else { return println!("skipped: no cgroup can be written") };
     let cgroup =
         Cgroup::create(&parent, &format!("podctl-test-{}", dir.file_name().unwrap().display())).unwrap();
     let limits = parse(json!({ "memory": { "limit": 16 << 20 }, "pids": { "limit": 50 } }));
     let missing = cgroup.apply(&limits).unwrap();
-    let (stdio, mut output) = captured();
+    let (stdio, mut output) = capture_output();
     let container =
-        created(&parse(spec("sleep 1000 & echo up; wait")), &rootfs(dir), stdio, Some(&cgroup)).unwrap();
+        created(&parse(spec("sleep 1000 & echo up; wait")), &make_rootfs(dir), stdio, Some(&cgroup)).unwrap();
     output.read_exact(&mut [0; 3]).unwrap();
     if missing.is_empty() {
         assert_eq!(cgroup.stats().pids, Some(2));
@@ -416,10 +418,10 @@ fn cgroup(dir: &Path) {
     cgroup.remove().unwrap();
 }
 
-/// One that waits for its turn has nothing open of its parent's, and goes when it is given up.
+/// The one that waits for its turn has nothing open of its parent's, and goes when it is given up.
 fn turn(dir: &Path) {
-    let (stdio, mut output) = captured();
-    let mut created = create(&parse(spec("echo up")), None, &rootfs(dir), stdio, None).unwrap();
+    let (stdio, mut output) = capture_output();
+    let mut created = create(&parse(spec("echo up")), None, &make_rootfs(dir), stdio, None).unwrap();
     // The one of this PID namespace.
     let proc = dir.join("proc");
     fs::create_dir(&proc).unwrap();
@@ -436,25 +438,25 @@ fn turn(dir: &Path) {
         std::thread::yield_now();
     }
     assert!(created.outcome().unwrap().is_none(), "it does not run before its turn");
-    let container = executed(created).unwrap();
+    let container = execute_created(created).unwrap();
     let mut text = String::new();
     output.read_to_string(&mut text).unwrap();
     assert_eq!((container.process.wait().unwrap(), text.as_str()), (ExitStatus::Code(0), "up\n"));
 
-    let (stdio, mut output) = captured();
-    drop(create(&parse(spec("echo up")), None, &rootfs(&dir.join("second")), stdio, None).unwrap());
+    let (stdio, mut output) = capture_output();
+    drop(create(&parse(spec("echo up")), None, &make_rootfs(&dir.join("second")), stdio, None).unwrap());
     output.read_to_string(&mut text).unwrap();
     assert_eq!(text, "up\n", "what is never told to start never does");
 }
 
 /// A supervisor that ends without a word takes its containers along: their output is closed.
-fn death(dir: &Path) {
+fn check_death(dir: &Path) {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
     // SAFETY: this process has one thread.
     if let nix::unistd::ForkResult::Child = unsafe { nix::unistd::fork() }.unwrap() {
         let stdin = OwnedFd::from(File::open("/dev/null").unwrap());
         let stdio = Stdio::Streams { stdin, stdout: write.try_clone().unwrap(), stderr: write };
-        let container = created(&parse(spec("echo up; sleep 1000")), &rootfs(dir), stdio, None).unwrap();
+        let container = created(&parse(spec("echo up; sleep 1000")), &make_rootfs(dir), stdio, None).unwrap();
         std::process::exit(i32::from(container.terminal.is_some()));
     }
     drop(write);

@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 
 /// `fresh`: what is there already is an error, as for `create`.
 pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh: bool) -> Result<i32, Error> {
-    let stored = objects::stored(home, &[])?;
+    let stored = objects::read_stored(home, &[])?;
     let mut manifest = run::read(files, &stored, namespace)?;
     if let Some(job) = manifest.jobs.first() {
         return Err(Error::Said(format!(
@@ -53,7 +53,7 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh:
         let name = &ObjectName::of_object(&claim.metadata)?;
         let volume = home.volume(&own(&claim.metadata)?, name);
         let applied = match volume.claim()? {
-            Some(_) if fresh => return Err(exists(ObjectKind::PersistentVolumeClaim, name)),
+            Some(_) if fresh => return Err(already_exists(ObjectKind::PersistentVolumeClaim, name)),
             Some(known) if known.spec == claim.spec && known.metadata.labels == claim.metadata.labels => {
                 Applied::Unchanged
             }
@@ -66,7 +66,7 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh:
         tell(ObjectKind::PersistentVolumeClaim, name, applied);
     }
     // What has just been kept is what the pods use: so they follow when it is applied anew.
-    let kept = objects::stored(home, &[])?;
+    let kept = objects::read_stored(home, &[])?;
     // They are not the pods' own.
     services::keep(home, namespace, std::mem::take(&mut manifest.services), fresh)?;
     for pod in &manifest.pods {
@@ -85,7 +85,7 @@ pub(super) fn keep<T: Kept>(
 ) -> Result<(), Error> {
     let name = ObjectName::of_object(object.metadata())?;
     if fresh && home.object::<T>(namespace, &name)?.is_some() {
-        return Err(exists(kind, &name));
+        return Err(already_exists(kind, &name));
     }
     tell(kind, &name, Engine::over(home).apply_object(kind, namespace, object)?);
     Ok(())
@@ -102,20 +102,20 @@ pub(super) fn tell(kind: ObjectKind, name: &str, applied: Applied) {
 }
 
 /// The error that there is an object of that name already.
-pub(super) fn exists(kind: ObjectKind, name: &str) -> Error {
+pub(super) fn already_exists(kind: ObjectKind, name: &str) -> Error {
     engine::Error::ObjectExists { kind, name: name.to_owned() }.into()
 }
 
 /// Starts a pod, or makes a living one what the file says, as far as a living pod lets that happen.
 fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
     let dir = home.place_of(pod)?;
-    if dir.liveness() != Liveness::Alive {
-        run::start(&run::Args::detached(), home, pod.clone(), from)?;
+    if dir.read_liveness() != Liveness::Alive {
+        run::start(&run::Args::detached_args(), home, pod.clone(), from)?;
         println!("pod/{} created", dir.name);
         return Ok(());
     }
     if fresh {
-        return Err(exists(ObjectKind::Pod, &dir.name));
+        return Err(already_exists(ObjectKind::Pod, &dir.name));
     }
     let known = dir.read()?;
     let same = known.metadata.labels == pod.metadata.labels
@@ -138,7 +138,7 @@ pub(super) fn keep_new(home: &Home, namespace: &Namespace, object: New) -> Resul
     }
 }
 
-/// What `create` makes.
+/// Names what `create` makes.
 pub(super) enum New {
     ConfigMap(ConfigMap),
     Secret(Secret),

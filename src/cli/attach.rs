@@ -13,7 +13,7 @@ use crate::{
     wire::{self, Reply, Request},
 };
 
-/// What is typed to leave a container without ending it.
+/// Names what is typed to leave a container without ending it.
 pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
 
 #[derive(clap::Args)]
@@ -37,12 +37,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     Ok(ended.unwrap_or(0))
 }
 
-/// How to attach.
+/// Tells how to attach.
 pub(super) struct Wanted<'a> {
     pub stdin: bool,
     pub tty: bool,
     pub quiet: bool,
-    /// As `--detach-keys` has them.
+    /// Written as `--detach-keys` has them.
     pub keys: &'a str,
 }
 

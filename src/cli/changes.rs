@@ -25,14 +25,14 @@ pub(super) fn sort<T: Serialize>(found: &mut [T], path: &str) -> Result<(), Erro
     Ok(())
 }
 
-/// What is shown of objects as they change.
+/// Holds what is shown of objects as they change.
 pub(super) struct Changes<'a, T> {
     output: Output,
     head: Vec<String>,
     row: &'a dyn Fn(&T) -> Vec<String>,
     /// A field that is missing is no error in a template.
     lenient: bool,
-    /// Of the columns, so far.
+    /// Belongs to the columns, so far.
     widths: Vec<usize>,
     headed: bool,
 }

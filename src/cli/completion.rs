@@ -8,7 +8,7 @@ use clap_complete::Shell;
 /// `podctl completion fish > ~/.config/fish/completions/podctl.fish`.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Which shell.
+    /// Tells which shell.
     shell: Shell,
 }
 

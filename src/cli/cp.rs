@@ -34,7 +34,7 @@ pub(super) struct Args {
     no_preserve: bool,
 }
 
-/// One side of a copy.
+/// A side of a copy.
 enum Side {
     Host(PathBuf),
     Stream,
@@ -124,7 +124,7 @@ fn into(args: &Args, dir: &PodDir, from: &Side, path: PathBuf) -> Result<i32, Er
     };
     let (theirs, ours) = pipe()?;
     begin(dir, &socket, &request, theirs)?;
-    let packed = archive::pack(source, File::from(ours), &mut std::io::stderr());
+    let packed = archive::pack_tree(source, File::from(ours), &mut std::io::stderr());
     let code = ended(dir, &socket)?;
     match packed {
         // The other side left first, and has said why.

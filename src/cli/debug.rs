@@ -347,7 +347,7 @@ fn fetch(args: &Args, home: &Home, image: &str, policy: Option<&str>) -> Result<
     }
 }
 
-/// What the kernel will refuse this debug container, and what to do.
+/// Does what the kernel will refuse this debug container, and what to do.
 fn restrictions(args: &Args, pod: &Pod, target: &str) {
     let spec = pod.spec.as_ref();
     let user = spec

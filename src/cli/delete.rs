@@ -6,7 +6,7 @@ use super::{
     Error, Namespace,
     run::seconds,
     selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
-    wait::duration,
+    wait::parse_duration,
     which::Told,
 };
 pub(super) use crate::engine::ask;
@@ -36,7 +36,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     wait: bool,
     /// How long to wait for that, such as `30s`; without end else.
-    #[arg(long, default_value = "0s", value_parser = duration)]
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
     timeout: Duration,
     /// `client` or `server`: say what would be deleted, and delete nothing.
     #[arg(long, default_value = "none", value_parser = ["none", "client", "server"])]
@@ -51,7 +51,7 @@ pub(super) struct Args {
 
 impl Args {
     /// With kubectl's meaning: only --force kills at once.
-    fn grace(&self) -> Result<Option<Duration>, Error> {
+    fn grace_period(&self) -> Result<Option<Duration>, Error> {
         match (self.force, self.now, self.grace_period) {
             (true, false, Some(grace)) if !grace.is_zero() => {
                 let what = "--force and --grace-period greater than 0 cannot be specified together";
@@ -68,7 +68,7 @@ impl Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let options = DeleteOptions {
-        grace_period: args.grace()?,
+        grace_period: args.grace_period()?,
         dry_run: args.dry_run != "none",
         ..DeleteOptions::default()
     };
@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             }
             Err(e) if e.kind() == ErrorKind::NotFound && (args.ignore_not_found || args.pods.all) => {}
             Err(e) => {
-                super::complain(&e.into());
+                super::print_error(&e.into());
                 failed = true;
             }
         }
@@ -107,7 +107,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for (target, pod) in ending.into_iter().filter(|_| args.wait) {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if !pod.wait(left)? {
-            super::complain(&Error::Said(format!(
+            super::print_error(&Error::Said(format!(
                 "timed out waiting for the condition on pods/{}",
                 target.name
             )));

@@ -51,7 +51,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for Target { kind, namespace, name } in targets {
         match find_by_beginning(&engine, kind, &namespace, &name)? {
             objects if objects.is_empty() => {
-                super::complain(&engine::Error::NoObject { kind, name: name.to_string() }.into());
+                super::print_error(&engine::Error::NoObject { kind, name: name.to_string() }.into());
                 code = 1;
             }
             objects => found.extend(objects.into_iter().map(|object| (kind, object))),

@@ -9,7 +9,8 @@ use crate::{
     pod::{
         Place,
         resources::{
-            Amounts, effective_limits, effective_requests, limits, oom_score_adj, qos_class, requests,
+            Amounts, effective_limits, effective_requests, oom_score_adj, qos_class, read_limits,
+            read_requests,
         },
     },
     sandbox::{downward_api::memory_of_machine, host_support},
@@ -25,12 +26,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let stored = objects::stored(home, &[])?;
-    explain(&run::read(&args.files, &stored, namespace)?, home)
+    let stored = objects::read_stored(home, &[])?;
+    explain_plan(&run::read(&args.files, &stored, namespace)?, home)
 }
 
 /// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.
-pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
+pub(super) fn explain_plan(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     let store = Store::open(&home.images())?;
     let mut refused = false;
     let mut print = |pod: &Pod| {
@@ -54,10 +55,10 @@ pub(super) fn explain(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
     Ok(i32::from(refused))
 }
 
-/// What a job does with its pods; the first of them is shown after it.
+/// Returns what a job does with its pods; the first of them is shown after it.
 fn job(job: &Job) -> String {
     let spec = &job.spec;
-    let (places, at_a_time) = (job.places(), job.parallelism().min(job.places()));
+    let (places, at_a_time) = (job.count_places(), job.parallelism().min(job.count_places()));
     let mut text = format!("job {}\n", job.name);
     text += &match (spec.completions, places) {
         (None, _) => {
@@ -66,7 +67,7 @@ fn job(job: &Job) -> String {
         (Some(_), 1) => "  one pod\n".to_owned(),
         (Some(_), _) => format!("  {places} pods, {at_a_time} at a time\n"),
     };
-    if job.indexed() {
+    if job.is_indexed() {
         text += "  each knows its number by JOB_COMPLETION_INDEX and its host name\n";
     }
     let policy = job.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
@@ -135,8 +136,8 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
         .map(|c| (c.restart_policy.as_deref() == Some("Always"), true, c));
     let apps = spec.containers.iter().map(|c| (false, false, c));
     for (at, (sidecar, init, container)) in init.chain(apps).enumerate() {
-        text += &format!("  {}. {} {}\n", at + 1, container.name, gate(sidecar, init, container));
-        text += &details(spec, container, store);
+        text += &format!("  {}. {} {}\n", at + 1, container.name, start_gate(sidecar, init, container));
+        text += &container_details(spec, container, store);
     }
     text
 }
@@ -151,8 +152,8 @@ fn init_failure(pod: &Pod, restart: &str) -> &'static str {
     }
 }
 
-/// What the next container waits for.
-fn gate(sidecar: bool, init: bool, container: &Container) -> &'static str {
+/// Returns what the next container waits for.
+fn start_gate(sidecar: bool, init: bool, container: &Container) -> &'static str {
     let started = container.startup_probe.is_some();
     let hook = container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some());
     match (sidecar, init) {
@@ -165,7 +166,7 @@ fn gate(sidecar: bool, init: bool, container: &Container) -> &'static str {
     }
 }
 
-fn details(spec: &PodSpec, container: &Container, store: &Store) -> String {
+fn container_details(spec: &PodSpec, container: &Container, store: &Store) -> String {
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
     let found = image.parse::<Reference>().ok().and_then(|r| store.find(&r).ok().flatten());
@@ -194,9 +195,9 @@ fn details(spec: &PodSpec, container: &Container, store: &Store) -> String {
     let resources = container.resources.as_ref();
     lines.push(format!(
         "requests {}; limits {}{}; oom_score_adj {}",
-        amounts(requests(resources)),
-        amounts(limits(resources)),
-        storage(container),
+        amounts(read_requests(resources)),
+        amounts(read_limits(resources)),
+        storage_text(container),
         oom_score_adj(spec, container, memory_of_machine().max(0) as u64)
     ));
     lines.iter().map(|line| format!("       {line}\n")).collect()
@@ -271,8 +272,8 @@ fn source(volume: &Volume) -> String {
     host.or(map).or(secret).or(claim).or(empty).or_else(written).unwrap_or_default()
 }
 
-/// What of the disk is bounded; measured, not reserved.
-fn storage(container: &Container) -> String {
+/// Returns what of the disk is bounded; measured, not reserved.
+fn storage_text(container: &Container) -> String {
     let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
     let limit = limits.and_then(|l| l.get("ephemeral-storage"));
     limit.map(|q| format!(", ephemeral-storage {}", q.0)).unwrap_or_default()

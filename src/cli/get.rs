@@ -70,7 +70,7 @@ struct Section {
     objects: Vec<Value>,
 }
 
-/// What was asked for, and the errors about what is not there.
+/// Holds what was asked for, and the errors about what is not there.
 struct Found {
     sections: Vec<Section>,
     missing: Vec<Error>,
@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let (mut code, named) = (0, args.names_objects(&words));
     for missing in found.missing.iter().filter(|_| !args.ignore_not_found) {
-        super::complain(missing);
+        super::print_error(missing);
         code = 1;
     }
     let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
@@ -120,12 +120,12 @@ impl Found {
 }
 
 impl Args {
-    /// Whether objects are named rather than listed.
+    /// Tells whether objects are named rather than listed.
     fn names_objects(&self, words: &Words) -> bool {
         !self.which.filename.is_empty() || matches!(words, Words::Objects(_))
     }
 
-    /// Whether what is asked for is one object, which is then printed as itself and not as a list.
+    /// Tells whether what is asked for is one object, which is then printed as itself and not as a list.
     fn asks_for_one(&self, words: &Words) -> bool {
         !self.which.filename.is_empty() || matches!(words, Words::Objects(all) if all.len() == 1)
     }
@@ -167,7 +167,7 @@ impl Args {
         Ok(found)
     }
 
-    /// What is there of these kinds and cannot be read; it hides no other.
+    /// Returns what is there of these kinds and cannot be read; it hides no other.
     fn find_damaged(
         &self,
         home: &Home,

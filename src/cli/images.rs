@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use podctl_images::{Image, Reference};
 use podctl_runtime::IdMappings;
 
-use super::{Error, complain, warn};
+use super::{Error, print_error, warn};
 use crate::{
     engine::{Engine, ImageError, ImageErrorKind, LoadOptions, PullOptions},
     state::Home,
@@ -72,7 +72,7 @@ pub(super) struct LoadArgs {
 }
 
 /// The user's store; without subordinate ids it says what that means for images.
-fn engine(home: &Home) -> Result<Engine, Error> {
+fn open_engine(home: &Home) -> Result<Engine, Error> {
     if !nix::unistd::geteuid().is_root() {
         IdMappings::of_user()?.1.iter().for_each(|warning| warn(warning));
     }
@@ -84,7 +84,7 @@ fn each<T>(all: &[T], mut one: impl FnMut(&T) -> Result<(), ImageError>) -> i32 
     let mut code = 0;
     for item in all {
         if let Err(e) = one(item) {
-            complain(&e.into());
+            print_error(&e.into());
             code = 1;
         }
     }
@@ -92,7 +92,7 @@ fn each<T>(all: &[T], mut one: impl FnMut(&T) -> Result<(), ImageError>) -> i32 
 }
 
 pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
-    let engine = engine(home)?;
+    let engine = open_engine(home)?;
     let platform = args.platform.clone();
     let options = PullOptions { platform, progress: !args.quiet, squash_ids: args.squash_ids };
     Ok(each(&args.images, |image| {
@@ -104,13 +104,13 @@ pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
 
 /// Fetches one image; gives the exit code.
 pub(super) fn fetch(home: &Home, image: &str) -> Result<i32, Error> {
-    let engine = engine(home)?;
+    let engine = open_engine(home)?;
     let options = PullOptions { progress: true, ..PullOptions::default() };
     Ok(each(&[image], |image| engine.pull(image, &options).map(drop)))
 }
 
 pub(super) fn remove(args: &RemoveArgs, home: &Home) -> Result<i32, Error> {
-    let engine = engine(home)?;
+    let engine = open_engine(home)?;
     let remove =
         |image: &str, force, passed_over: Option<ImageErrorKind>| match engine.remove_image(image, force) {
             Ok(gone) => {
@@ -136,7 +136,7 @@ pub(super) fn load(args: &LoadArgs, home: &Home) -> Result<i32, Error> {
         }
         paths.push("-".into());
     }
-    let engine = engine(home)?;
+    let engine = open_engine(home)?;
     Ok(each(&paths, |path| {
         let options = LoadOptions { progress: !args.quiet, squash_ids: args.squash_ids };
         let loaded = engine.load_image(path, &options)?;
@@ -186,7 +186,7 @@ pub(super) fn list(args: &ListArgs, home: &Home) -> Result<i32, Error> {
     let mut rows = vec![["REPOSITORY", "TAG", "DIGEST", "IMAGE ID", "CREATED", "SIZE"].map(str::to_owned)];
     rows.extend(shown.iter().map(|image| {
         let (name, tag) = split(image);
-        let created = created(image).map_or("N/A".to_owned(), |at| ago(now - at));
+        let created = created(image).map_or("N/A".to_owned(), |at| time_ago(now - at));
         let size = indicatif::DecimalBytes(image.size).to_string();
         [name.to_owned(), tag.to_owned(), image.digest.clone(), short_id(image), created, size]
     }));
@@ -233,7 +233,7 @@ fn created(image: &Image) -> Option<i64> {
 }
 
 /// In Docker's words.
-fn ago(seconds: i64) -> String {
+fn time_ago(seconds: i64) -> String {
     const UNITS: [(i64, &str); 6] = [
         (31_536_000, "year"),
         (2_592_000, "month"),
@@ -260,7 +260,7 @@ mod tests {
         for (seconds, words) in
             [(5, "less than a minute ago"), (60, "1 minute ago"), (1_209_600, "2 weeks ago")]
         {
-            assert_eq!(ago(seconds), words);
+            assert_eq!(time_ago(seconds), words);
         }
     }
 }

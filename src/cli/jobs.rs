@@ -32,7 +32,7 @@ struct Running {
     told: bool,
 }
 
-/// Which pod, though there may be another of its name by now.
+/// Tells which pod, though there may be another of its name by now.
 #[derive(Clone)]
 struct PodOf {
     dir: crate::state::PodDir,
@@ -98,7 +98,7 @@ impl Queue {
         Ok(started)
     }
 
-    /// When to look again, though no pod has changed.
+    /// Tells when to look again, though no pod has changed.
     pub(super) fn next(&self) -> Option<Duration> {
         let now = self.began.elapsed();
         let next = self.jobs.iter().filter_map(|r| job::next_deadline(&r.spec, &r.state, now)).min();
@@ -118,12 +118,12 @@ impl Queue {
         self.stop();
     }
 
-    /// Whether every job has ended.
+    /// Tells whether every job has ended.
     pub(super) fn is_over(&self) -> bool {
         self.jobs.iter().all(|r| r.state.is_over())
     }
 
-    /// Whether the pod is one of a job; the job then answers for it.
+    /// Tells whether the pod is one of a job; the job then answers for it.
     pub(super) fn answers_for(&self, uid: &Uid) -> bool {
         self.jobs.iter().any(|r| r.all.iter().any(|pod| pod.uid == *uid))
     }
@@ -149,7 +149,7 @@ impl Queue {
 impl Running {
     fn look(&mut self, now: Duration) {
         for (place, pod) in std::mem::take(&mut self.living) {
-            let lives = pod.dir.liveness() == Liveness::Alive;
+            let lives = pod.dir.read_liveness() == Liveness::Alive;
             match (pod.read(), lives) {
                 (Some(read), true) => {
                     job::seen(&self.spec, &mut self.state, place, &read, now);

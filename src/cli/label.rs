@@ -28,7 +28,7 @@ pub(super) struct Args {
     dry_run: String,
 }
 
-/// Which of an object's two maps is meant, and how kubectl words it.
+/// Tells which of an object's two maps is meant, and how kubectl words it.
 struct Meaning {
     field: &'static str,
     set: &'static str,
@@ -45,7 +45,7 @@ pub(super) fn label(args: &Args, home: &Home, namespace: &Namespace) -> Result<i
     change(args, &LABELS, home, namespace)
 }
 
-pub(super) fn annotate(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+pub(super) fn run_annotate(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     change(args, &ANNOTATIONS, home, namespace)
 }
 
@@ -61,7 +61,7 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
         match change_one(args, meaning, &changes, &engine, &target) {
             Ok(word) => super::print(&format!("{}/{} {word}\n", target.kind.singular(), target.name)),
             Err(e) => {
-                super::complain(&e);
+                super::print_error(&e);
                 code = 1;
             }
         }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{
     Error, Namespace,
     target_pod::find_target_pod,
-    wait::duration,
+    wait::parse_duration,
     which::{Which, not_found},
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true)]
     tail: Option<i64>,
     /// Only what is newer than so long ago, such as 5s, 2m or 3h.
-    #[arg(long, value_parser = duration, conflicts_with = "since_time")]
+    #[arg(long, value_parser = parse_duration, conflicts_with = "since_time")]
     since: Option<Duration>,
     /// Only what is newer than this date (RFC 3339).
     #[arg(long)]
@@ -73,7 +73,7 @@ pub(super) struct Args {
     max_log_requests: Option<usize>,
 }
 
-/// One pod's logs that are to be shown.
+/// A pod's logs that are to be shown.
 struct Source {
     dir: PodDir,
     pod: Pod,
@@ -110,7 +110,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for source in &sources {
         match shown(args, home, source) {
             Ok(follow) => follows.extend(follow.map(|f| (f, source))),
-            Err(e) if args.ignore_errors => super::complain(&e),
+            Err(e) if args.ignore_errors => super::print_error(&e),
             Err(e) => return Err(e),
         }
     }
@@ -118,12 +118,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let mut behind = false;
         follows.retain_mut(|(follow, source)| {
             // Asked before the log is read: what was written before the end is then shown.
-            let alive = source.dir.liveness() == Liveness::Alive;
+            let alive = source.dir.read_liveness() == Liveness::Alive;
             let mut entries = follow.drain();
             entries.retain(|e| source.containers.contains(&e.container));
             show(args, source, &entries);
-            behind |= follow.behind();
-            alive || follow.behind()
+            behind |= follow.is_behind();
+            alive || follow.is_behind()
         });
         if !behind {
             let mut fds: Vec<_> = follows
@@ -187,7 +187,7 @@ fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Er
     let logs = home.logs(dir, &Uid::of_pod(pod)?);
     let mut entries = Vec::new();
     let mut follow = None;
-    if args.follow && dir.liveness() == Liveness::Alive {
+    if args.follow && dir.read_liveness() == Liveness::Alive {
         let mut new = Follow::new(home, dir)?;
         entries = new.drain();
         entries.retain(|e| containers.contains(&e.container));
@@ -226,7 +226,7 @@ fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Er
     let mut cut: Vec<Entry> = Vec::new();
     for container in containers {
         let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
-        cut.extend(limited(last_lines(&own, tail), args.limit_bytes.filter(|n| *n > 0)));
+        cut.extend(limit_bytes(last_lines(&own, tail), args.limit_bytes.filter(|n| *n > 0)));
     }
     show(args, source, &merge_in_order(cut));
     Ok(follow)
@@ -257,7 +257,7 @@ fn last_lines(entries: &[Entry], lines: usize) -> &[Entry] {
 }
 
 /// The first bytes, newlines among them.
-fn limited(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
+fn limit_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
     let mut left = bytes.unwrap_or(usize::MAX);
     let mut all = Vec::new();
     for entry in entries {
@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(last_lines(&all, 2), &all[1..]);
         assert_eq!(last_lines(&all, 0).len(), 0);
         assert_eq!(last_lines(&all, 9).len(), 4);
-        assert_eq!(limited(&all, Some(3)), entries(&[("a", false), ("b", true)]));
-        assert_eq!(limited(&entries(&[("abc", false), ("d", false)]), Some(2)), entries(&[("ab", true)]));
+        assert_eq!(limit_bytes(&all, Some(3)), entries(&[("a", false), ("b", true)]));
+        assert_eq!(limit_bytes(&entries(&[("abc", false), ("d", false)]), Some(2)), entries(&[("ab", true)]));
     }
 }

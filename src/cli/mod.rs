@@ -47,7 +47,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use print::{complain, print, print_styled, red, warn};
+use print::{paint_red, print, print_error, print_styled, warn};
 
 use crate::{
     engine::{self, PodHandle, StartError},
@@ -69,7 +69,7 @@ struct Cli<C: Subcommand = Command> {
     command: C,
 }
 
-/// What scripts call again and again. To build the parser of all commands takes half a millisecond.
+/// Names what scripts call again and again. To build the parser of all commands takes half a millisecond.
 #[derive(Subcommand)]
 enum Frequent {
     Run(run::Args),
@@ -147,15 +147,15 @@ enum Command {
 }
 
 impl Command {
-    /// Whether it looks at all that there is, and so finds what killed commands have left. Others are called often, and
-    /// who makes a name sweeps for it.
+    /// Tells whether it looks at all that there is, and so finds what killed commands have left. Others are
+    /// called often, and who makes a name sweeps for it.
     fn lists_names(&self) -> bool {
         use Command::{Delete, Doctor, Get, Images, Pull, Rmi};
         matches!(self, Delete(_) | Doctor(_) | Get(_) | Images(_) | Pull(_) | Rmi(_))
     }
 }
 
-/// What goes wrong in a command; shown once, here.
+/// Names what goes wrong in a command; shown once, here.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -223,7 +223,7 @@ pub fn main() -> ExitCode {
         Ok(0) if print::has_failed() => ExitCode::FAILURE,
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(e) => {
-            complain(&e);
+            print_error(&e);
             ExitCode::FAILURE
         }
     }
@@ -249,7 +249,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         return Ok(0);
     }
     let home = Home::of_user()?;
-    network::guard::mend(&home);
+    network::guard::mend_network(&home);
     if cli.command.lists_names() {
         engine::sweep::sweep_left(&home);
     }
@@ -265,7 +265,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Describe(args) => describe::run(&args, &home, namespace),
         Command::Events(args) => events::run(&args, &home, namespace),
         Command::Label(args) => label::label(&args, &home, namespace),
-        Command::Annotate(args) => label::annotate(&args, &home, namespace),
+        Command::Annotate(args) => label::run_annotate(&args, &home, namespace),
         Command::Wait(args) => wait::run(&args, &home, namespace),
         Command::Timeline(args) => timeline::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),

@@ -23,12 +23,12 @@ pub(super) fn print(value: &Value, format: &str) -> Result<(), Error> {
 
 /// Tells of kept objects that cannot be read; the others of their kind are there all the same.
 pub(super) fn complain_of_damaged<T: Kept>(home: &Home, namespace: &Namespace) -> Result<(), Error> {
-    home.damaged_objects::<T>(namespace)?.into_iter().for_each(|e| super::complain(&e.into()));
+    home.damaged_objects::<T>(namespace)?.into_iter().for_each(|e| super::print_error(&e.into()));
     Ok(())
 }
 
-/// What pods may refer to beside their own files: the local store, and files that hold nothing else.
-pub(super) fn stored(home: &Home, files: &[(ObjectKind, &String)]) -> Result<Manifest, Error> {
+/// Returns what pods may refer to beside their own files: the local store, and files that hold nothing else.
+pub(super) fn read_stored(home: &Home, files: &[(ObjectKind, &String)]) -> Result<Manifest, Error> {
     let mut stored = Engine::over(home).kept()?;
     for namespace in home.namespaces()? {
         complain_of_damaged::<ConfigMap>(home, &namespace)?;

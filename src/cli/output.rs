@@ -10,7 +10,7 @@ use crate::view::{
     yaml,
 };
 
-/// How objects are to be printed.
+/// Tells how objects are to be printed.
 pub(super) enum Output {
     Table { wide: bool },
     Json,
@@ -99,14 +99,14 @@ impl Output {
         let said = |e: jsonpath::Error| Error::Said(e.to_string());
         Ok(match self {
             Output::Table { .. } => String::new(),
-            Output::Json => pretty(&whole(all)),
+            Output::Json => pretty_json(&whole(all)),
             Output::Yaml => yaml::document(&whole(all)),
             Output::Name => all.iter().map(|o| format!("{}\n", name(o))).collect(),
             Output::JsonPath(template) => template.print(&whole(all), missing_allowed).map_err(said)?,
             Output::JsonPathAsJson(template) => {
                 let whole = whole(all);
                 let found = template.find(&whole, missing_allowed).map_err(said)?;
-                pretty(&json!(found.into_iter().flatten().collect::<Vec<_>>()))
+                pretty_json(&json!(found.into_iter().flatten().collect::<Vec<_>>()))
             }
             Output::Columns(columns) => custom_columns::print(columns, &all, headers).map_err(said)?,
         })
@@ -120,10 +120,10 @@ fn name(object: &Value) -> String {
 }
 
 /// With kubectl's four spaces.
-pub(super) fn pretty(value: &Value) -> String {
+pub(super) fn pretty_json(value: &Value) -> String {
     let mut bytes = Vec::new();
     let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, format));
     debug_assert!(written.is_ok(), "a JSON value is always JSON");
-    jsonpath::safe(String::from_utf8(bytes).unwrap_or_default()) + "\n"
+    jsonpath::escape_json(String::from_utf8(bytes).unwrap_or_default()) + "\n"
 }

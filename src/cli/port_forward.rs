@@ -158,7 +158,7 @@ fn clone(stream: &TcpStream) -> Result<TcpStream, String> {
     stream.try_clone().map_err(|e| e.to_string())
 }
 
-/// One direction, to its end; the other goes on.
+/// A direction, to its end; the other goes on.
 fn pour(mut from: TcpStream, mut to: TcpStream) {
     // A side that broke off ends its direction as a side that has finished does.
     let _ = stdio::copy(&mut from, &mut to);

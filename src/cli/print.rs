@@ -68,14 +68,14 @@ pub(super) fn has_failed() -> bool {
 
 fn note_failure(error: &std::io::Error) {
     if error.kind() != ErrorKind::BrokenPipe && !OUTPUT_FAILED.swap(true, Ordering::Relaxed) {
-        eprintln!("{}: cannot write to standard output: {error}", red("error"));
+        eprintln!("{}: cannot write to standard output: {error}", paint_red("error"));
     }
 }
 
 /// Shows an error after which the command goes on.
-pub(super) fn complain(error: &Error) {
+pub(super) fn print_error(error: &Error) {
     let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));
-    eprintln!("{}: {}", red(&word), show_controls(&error.to_string()));
+    eprintln!("{}: {}", paint_red(&word), show_controls(&error.to_string()));
 }
 
 /// Shows a warning.
@@ -85,7 +85,7 @@ pub(super) fn warn(text: &str) {
 }
 
 /// Returns the text in bold red, for terminals that have colours.
-pub(super) fn red(text: &str) -> String {
+pub(super) fn paint_red(text: &str) -> String {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
     format!("{style}{text}{style:#}")
 }

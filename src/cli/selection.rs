@@ -10,7 +10,7 @@ use crate::{
     state::Home,
 };
 
-/// What the words ask for.
+/// Names what the words ask for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Words {
     /// Objects of these kinds; which, a selector or `--all` says.
@@ -19,7 +19,7 @@ pub(super) enum Words {
     Objects(Vec<(ObjectKind, ObjectName)>),
 }
 
-/// One object that is meant, whether or not there is such a one.
+/// An object that is meant, whether or not there is such a one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub kind: ObjectKind,
@@ -174,7 +174,7 @@ fn parse_name(name: &str) -> Result<ObjectName, Error> {
     }
 }
 
-/// How a selection is narrowed.
+/// Tells how a selection is narrowed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Narrowing {
     /// `-l`
@@ -224,7 +224,7 @@ pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> 
     Ok(())
 }
 
-/// What files name: objects of podctl's kinds, and the pods that were made of workloads.
+/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
 ///
 /// # Errors
 /// A file that cannot be read, or is no YAML.
@@ -251,7 +251,7 @@ pub(super) fn targets_of_files(
     Ok(targets)
 }
 
-/// Whether a pod of that name is one that was made of the workload.
+/// Tells whether a pod of that name is one that was made of the workload.
 pub(super) fn is_of_workload(kind: &str, workload: &str, pod: &str) -> bool {
     let Some(rest) = pod.strip_prefix(workload) else { return false };
     let mut parts = rest.strip_prefix('-').into_iter().flat_map(|rest| rest.split('-')).peekable();

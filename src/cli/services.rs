@@ -6,7 +6,7 @@ use super::{Error, Namespace, apply, warn};
 use crate::{
     engine::Engine,
     manifest::Manifest,
-    network::selects,
+    network::does_select,
     pod::{ObjectKind, ObjectName},
     state::Home,
 };
@@ -20,7 +20,7 @@ pub(super) fn keep(home: &Home, namespace: &Namespace, all: Vec<Service>, fresh:
         let own = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
         let name = ObjectName::of_object(meta)?;
         if fresh && home.object::<Service>(&own, &name)?.is_some() {
-            return Err(apply::exists(ObjectKind::Service, &name));
+            return Err(apply::already_exists(ObjectKind::Service, &name));
         }
         let (applied, warnings) = engine.keep_service(&own, service)?;
         apply::tell(ObjectKind::Service, &name, applied);
@@ -37,7 +37,7 @@ pub(super) fn not_of_pods(
 ) -> Result<Vec<Service>, Error> {
     let in_jobs = manifest.jobs.iter().map(|job| &job.pod);
     let pods: Vec<Pod> = manifest.pods.iter().chain(in_jobs).cloned().collect();
-    let selected = |s: &Service| pods.iter().any(|pod| selects(s, pod.metadata.labels.as_ref()));
+    let selected = |s: &Service| pods.iter().any(|pod| does_select(s, pod.metadata.labels.as_ref()));
     let selector =
         |s: &Service| s.spec.as_ref().and_then(|s| s.selector.as_ref()).is_some_and(|s| !s.is_empty());
     let mut kept = Vec::new();

@@ -27,15 +27,15 @@ pub(super) struct Session<'a> {
     pub socket: &'a OwnedFd,
     /// Takes what comes from standard input.
     pub input: Option<OwnedFd>,
-    /// What goes to standard output and to standard error.
+    /// Holds what goes to standard output and to standard error.
     pub outputs: [Option<OwnedFd>; 2],
     /// The other side is a terminal and ours is raw.
     pub raw: bool,
-    /// What a person types to leave; empty when there is no leaving.
+    /// Holds what a person types to leave; empty when there is no leaving.
     pub detach_keys: &'a [u8],
 }
 
-/// How a session ends.
+/// Tells how a session ends.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
     /// With the process's own code.
@@ -66,7 +66,7 @@ impl End {
 
 /// Shows why the supervisor would not; gives the exit code that says so.
 pub(super) fn refused(message: &str, exit_code: i32) -> i32 {
-    eprintln!("{}: {message}", super::red("error"));
+    eprintln!("{}: {message}", super::paint_red("error"));
     exit_code
 }
 

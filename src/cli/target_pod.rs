@@ -82,7 +82,7 @@ fn choose_pod(
     let dirs =
         pods.iter().map(|pod| pod_dir(home, namespace, pod["metadata"]["name"].as_str().unwrap_or_default()));
     let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
-    dirs.sort_by_key(|dir| dir.liveness() != Liveness::Alive);
+    dirs.sort_by_key(|dir| dir.read_liveness() != Liveness::Alive);
     dirs.into_iter()
         .next()
         .ok_or_else(|| Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are")))

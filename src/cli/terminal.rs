@@ -10,7 +10,7 @@ use nix::{
     sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
 };
 
-/// As the terminal was; taken when it is put back.
+/// Chosen as the terminal was; taken when it is put back.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 static HOOK: Once = Once::new();
 
@@ -27,7 +27,7 @@ impl Raw {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
-                restore();
+                restore_terminal();
                 before(info);
             }));
         });
@@ -38,11 +38,11 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        restore();
+        restore_terminal();
     }
 }
 
-fn restore() {
+fn restore_terminal() {
     if let Ok(mut saved) = SAVED.lock()
         && let Some(saved) = saved.take()
     {

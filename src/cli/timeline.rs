@@ -11,7 +11,7 @@ use crate::{
     view::timeline,
 };
 
-/// Where no terminal says how wide it is.
+/// The place where no terminal says how wide it is.
 const WIDTH: usize = 100;
 
 #[derive(clap::Args)]
@@ -32,13 +32,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Error::State(state::Error::NotFound { name, .. }) => not_found(&name),
         e => e,
     })?;
-    let picture = timeline::timeline(&pod, &dir.marks(), args.whole, Timestamp::now());
+    let picture = timeline::build_timeline(&pod, &dir.list_marks(), args.whole, Timestamp::now());
     match args.output.as_deref() {
-        Some("svg") => super::print(&timeline::svg(&picture)),
-        Some(_) => super::print(&output::pretty(
+        Some("svg") => super::print(&timeline::draw_svg(&picture)),
+        Some(_) => super::print(&output::pretty_json(
             &serde_json::to_value(&picture).map_err(|e| Error::Said(e.to_string()))?,
         )),
-        None => super::print_styled(&timeline::terminal(&picture, width())),
+        None => super::print_styled(&timeline::terminal(&picture, terminal_width())),
     }
     Ok(0)
 }
@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 nix::ioctl_read_bad!(window_size, libc::TIOCGWINSZ, libc::winsize);
 
 /// Columns of the terminal that standard output is.
-fn width() -> usize {
+fn terminal_width() -> usize {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the kernel writes one winsize there, and nothing where descriptor 1 is no terminal.
     let _ = unsafe { window_size(1, &mut size) };

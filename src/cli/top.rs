@@ -16,10 +16,10 @@ use crate::{
     wire::{self, Reply, Request, Usage},
 };
 
-/// So long CPU time is watched for a rate.
+/// The time CPU time is watched for a rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 
-/// So long a pod may take to say what it uses.
+/// The time a pod may take to say what it uses.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
@@ -36,7 +36,7 @@ pub(super) struct Args {
 
 #[derive(clap::Args)]
 pub(super) struct StatsArgs {
-    /// Which pods; every pod of the namespace else.
+    /// Tells which pods; every pod of the namespace else.
     names: Vec<String>,
     /// Again and again.
     #[arg(short, long)]
@@ -46,7 +46,7 @@ pub(super) struct StatsArgs {
     interval: Duration,
 }
 
-/// One container between two samples.
+/// A container between two samples.
 struct Row {
     pod: String,
     container: String,
@@ -105,7 +105,9 @@ fn pods(names: &[String], home: &Home, namespace: &Namespace) -> Result<Vec<PodD
         names.iter().enumerate().filter(|(i, n)| !(*i == 0 && kinds.contains(&n.as_str()))).collect();
     if names.is_empty() {
         let all = home.pods()?.into_iter();
-        return Ok(all.filter(|d| d.namespace == *namespace && d.liveness() == Liveness::Alive).collect());
+        return Ok(all
+            .filter(|d| d.namespace == *namespace && d.read_liveness() == Liveness::Alive)
+            .collect());
     }
     names.into_iter().map(|(_, name)| pod_dir(home, namespace, name)).collect()
 }
@@ -121,7 +123,7 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
     // One pod that does not answer must not hide the others.
     match failures.pop() {
         Some(only) if first.is_empty() && failures.is_empty() => return Err(only),
-        last => failures.into_iter().chain(last).for_each(|e| super::complain(&e)),
+        last => failures.into_iter().chain(last).for_each(|e| super::print_error(&e)),
     }
     std::thread::sleep(during);
     let mut rows = Vec::new();
@@ -129,7 +131,7 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
         let (after, ended) = match usage(dir) {
             Ok(usage) => (usage, Instant::now()),
             Err(e) => {
-                super::complain(&e);
+                super::print_error(&e);
                 continue;
             }
         };

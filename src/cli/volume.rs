@@ -9,7 +9,7 @@ use nix::{
 };
 use serde_json::json;
 
-use super::{Error, Namespace, apply::exists, objects};
+use super::{Error, Namespace, apply::already_exists, objects};
 use crate::{
     engine::Engine,
     pod::{ObjectKind, ObjectName, quantity::quantity_bytes},
@@ -29,7 +29,7 @@ pub(super) enum Command {
     },
     /// Make a volume for pods to claim.
     Create {
-        /// Its name, which is the claim's.
+        /// The name, which is the claim's.
         name: String,
         /// What its claim asks for; not enforced.
         #[arg(long, default_value = "1Gi")]
@@ -60,7 +60,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
                 }
                 let claim = serde_json::to_value(volume.claim()?).unwrap_or_default();
                 let size = claim["spec"]["resources"]["requests"]["storage"].as_str().unwrap_or("");
-                let used = used(volume).map_or("-".into(), |b| indicatif::HumanBytes(b).to_string());
+                let used = used_bytes(volume).map_or("-".into(), |b| indicatif::HumanBytes(b).to_string());
                 let in_use = if in_use(volume) { "yes" } else { "no" };
                 let age = age_of(&claim["metadata"]["creationTimestamp"], Timestamp::now());
                 rows.push(vec![volume.name.to_string(), size.into(), used, in_use.into(), age]);
@@ -76,7 +76,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
             objects::check(format!("volume {name:?}"), &value)?;
             if volume.claim()?.is_some() {
-                return Err(exists(ObjectKind::PersistentVolumeClaim, name));
+                return Err(already_exists(ObjectKind::PersistentVolumeClaim, name));
             }
             volume.make(&claim)?;
             println!("{name}");
@@ -94,7 +94,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
                     "path": volume.files(),
                     "accessModes": value["spec"]["accessModes"],
                     "size": quantity_bytes(size).unwrap_or(0),
-                    "used": used(&volume),
+                    "used": used_bytes(&volume),
                     "inUse": in_use(&volume),
                     "creationTimestamp": value["metadata"]["creationTimestamp"],
                 }));
@@ -122,7 +122,7 @@ fn in_use(volume: &VolumeDir) -> bool {
 }
 
 /// Bytes on disk; `None` where a container left something that only it may read.
-fn used(volume: &VolumeDir) -> Option<u64> {
+fn used_bytes(volume: &VolumeDir) -> Option<u64> {
     let root = open(&volume.files(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()?;
     let (mut used, mut seen) = (0, HashSet::new());
     sandbox::walk(&root, &mut |_, stat| {

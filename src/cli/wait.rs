@@ -15,7 +15,7 @@ use crate::{
     view::jsonpath::{self, Template},
 };
 
-/// What a negative --timeout stands for.
+/// Names what a negative --timeout stands for.
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 #[derive(clap::Args)]
@@ -26,19 +26,19 @@ pub(super) struct Args {
     #[arg(long = "for", required = true)]
     condition: String,
     /// How long, such as `30s`, `2m`, `1h`; 0 looks once, -1s waits for a week.
-    #[arg(long, default_value = "30s", value_parser = timeout, allow_hyphen_values = true)]
+    #[arg(long, default_value = "30s", value_parser = parse_timeout, allow_hyphen_values = true)]
     timeout: Duration,
     /// `name` prints the pods' names alone.
     #[arg(short, long)]
     output: Option<String>,
 }
 
-fn timeout(text: &str) -> Result<Duration, String> {
-    if text.starts_with('-') { Ok(WEEK) } else { duration(text) }
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') { Ok(WEEK) } else { parse_duration(text) }
 }
 
 /// Go's durations: `30s`, `1h30m`, `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 30s, 2m or 1h30m");
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -90,7 +90,7 @@ impl Condition {
         }
     }
 
-    /// Whether this object, which is there, is as it should be.
+    /// Tells whether this object, which is there, is as it should be.
     fn holds(&self, object: &Value) -> Result<bool, Error> {
         match self {
             Condition::Create => Ok(true),
@@ -139,11 +139,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     true => "condition not met for",
                     false => "timed out waiting for the condition on",
                 };
-                super::complain(&Error::Said(format!("{what} {}/{name}", kind.plural())));
+                super::print_error(&Error::Said(format!("{what} {}/{name}", kind.plural())));
                 code = 1;
             }
             Err(e) => {
-                super::complain(&e);
+                super::print_error(&e);
                 code = 1;
             }
         }
@@ -243,10 +243,10 @@ mod tests {
         for (text, millis) in
             [("30s", 30_000), ("1h30m", 5_400_000), ("500ms", 500), ("1.5s", 1500), ("0", 0)]
         {
-            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
         }
-        assert!(duration("30").is_err() && duration("").is_err() && duration("x").is_err());
-        assert_eq!(timeout("-1s"), Ok(WEEK));
+        assert!(parse_duration("30").is_err() && parse_duration("").is_err() && parse_duration("x").is_err());
+        assert_eq!(parse_timeout("-1s"), Ok(WEEK));
     }
 
     #[test]

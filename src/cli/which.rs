@@ -56,17 +56,17 @@ pub(super) struct Found {
     pub pod: Pod,
 }
 
-/// What there is of what was asked for.
+/// Holds what there is of what was asked for.
 pub(super) struct Chosen {
     pub found: Vec<Found>,
     /// Names of no pod.
     pub missing: Vec<ObjectName>,
-    /// Why pods are not among what was found whose records cannot be read.
+    /// The reason why pods are not among what was found whose records cannot be read.
     pub damaged: Vec<Error>,
 }
 
 impl Which {
-    /// Which of the flags that narrow a selection are given.
+    /// Tells which of the flags that narrow a selection are given.
     pub(super) fn narrowing(&self) -> Narrowing {
         Narrowing {
             labels: self.selector.is_some(),
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// What a list of these has.
+    /// Returns what a list of these has.
     pub(super) fn list_options(&self, namespace: &Namespace) -> ListOptions {
         ListOptions {
             namespace: (!self.all_namespaces).then(|| namespace.to_string()),
@@ -114,7 +114,7 @@ impl Which {
         Ok(dirs)
     }
 
-    /// Whether pods are named rather than listed.
+    /// Tells whether pods are named rather than listed.
     pub(super) fn names_pods(&self) -> bool {
         !self.filename.is_empty() || self.plain_names().map_or(true, |names| !names.is_empty())
     }
@@ -126,7 +126,7 @@ impl Which {
     /// Selectors that make no sense, state that cannot be read.
     pub(super) fn choose(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
         let chosen = self.list(home, namespace)?;
-        chosen.damaged.iter().for_each(super::complain);
+        chosen.damaged.iter().for_each(super::print_error);
         Ok(chosen)
     }
 

@@ -23,7 +23,7 @@ use crate::{
     wire::Options,
 };
 
-/// Why nothing was done with an object.
+/// The reason why nothing was done with an object.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
     /// There is none of that name.
@@ -32,15 +32,15 @@ pub(crate) enum ObjectError {
     /// There is one of that name.
     #[error("already exists")]
     Exists,
-    /// It breaks rules.
+    /// Means that it breaks rules.
     #[error("invalid")]
     Invalid(Vec<Diagnostic>),
     /// A field is not one that can be changed now.
     #[error("{field}: {message}")]
     Unchangeable {
-        /// Which one.
+        /// Tells which one.
         field: String,
-        /// Why not.
+        /// The reason why not.
         message: String,
     },
     /// Something uses it, or it is not for anybody to change.
@@ -116,7 +116,7 @@ impl Engine {
     /// The Services there are, of one namespace or of all, with where they lead.
     pub(crate) fn list_services(&self, namespace: Option<&str>) -> Result<Vec<Seen>> {
         let mut seen =
-            kept_services::present(&self.home).map_err(|e| ObjectError::Refused(e.to_string()))?.seen;
+            kept_services::list_present(&self.home).map_err(|e| ObjectError::Refused(e.to_string()))?.seen;
         seen.retain(|s| namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n)));
         Ok(seen)
     }
@@ -178,7 +178,7 @@ impl Engine {
                 let pod = first(&manifest.pods)?;
                 let dir = pod_dir(home, namespace, name)?;
                 wait_for_remains(&dir);
-                if dir.liveness() != Liveness::Absent {
+                if dir.read_liveness() != Liveness::Absent {
                     return Err(ObjectError::Exists);
                 }
                 if dry {
@@ -266,7 +266,7 @@ impl Engine {
         let found = match kind {
             "Pod" => {
                 let dir = pod_dir(home, namespace, name)?;
-                if dir.liveness() == Liveness::Absent {
+                if dir.read_liveness() == Liveness::Absent {
                     return Err(ObjectError::NotFound);
                 }
                 super::request(home, &dir, grace)?;
@@ -310,7 +310,7 @@ impl Engine {
             super::request(home, &dir, grace)?;
         }
         // A volume can be removed when its pods have ended.
-        while pod_dirs(home, Some(name))?.iter().any(|dir| dir.liveness() == Liveness::Alive) {
+        while pod_dirs(home, Some(name))?.iter().any(|dir| dir.read_liveness() == Liveness::Alive) {
             std::thread::sleep(Duration::from_millis(50));
         }
         for kind in ["PersistentVolumeClaim", "Service", "ConfigMap", "Secret"] {
@@ -385,8 +385,8 @@ impl Engine {
         let refused = |e: crate::network::Error| ObjectError::Refused(e.to_string());
         let mut service = service.clone();
         service.metadata.namespace = Some(namespace.to_owned());
-        let present = kept_services::present(&self.home).map_err(refused)?;
-        kept_services::complete(&self.home, &mut service, &present).map_err(refused)?;
+        let present = kept_services::list_present(&self.home).map_err(refused)?;
+        kept_services::complete_service(&self.home, &mut service, &present).map_err(refused)?;
         if dry {
             return Ok(to_value(&service));
         }
@@ -396,7 +396,7 @@ impl Engine {
             return Err(ObjectError::Refused(wrong.clone()));
         }
         // The network takes it up.
-        kept_services::present(&self.home).map_err(refused)?;
+        kept_services::list_present(&self.home).map_err(refused)?;
         Ok(to_value(&self.home.object::<Service>(&namespace, &name)?.ok_or(ObjectError::NotFound)?))
     }
 
@@ -423,7 +423,7 @@ impl Engine {
 /// Waits, at most seconds, for what is left of a pod whose record is gone already: nobody sees it any more.
 fn wait_for_remains(dir: &PodDir) {
     for _ in 0..250 {
-        if dir.liveness() == Liveness::Absent || dir.pod_file().exists() {
+        if dir.read_liveness() == Liveness::Absent || dir.pod_file().exists() {
             return;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -504,7 +504,7 @@ fn bound_claim(mut claim: PersistentVolumeClaim) -> PersistentVolumeClaim {
 }
 
 impl Engine {
-    /// Where the server keeps its credentials and its port.
+    /// Tells where the server keeps its credentials and its port.
     pub(crate) fn server_dir(&self) -> PathBuf {
         self.home.data.join("server")
     }
@@ -524,7 +524,7 @@ impl Engine {
         let image = container.image.as_deref().unwrap_or_default();
         let policy =
             container.image_pull_policy.clone().unwrap_or_else(|| default_pull_policy(image).to_owned());
-        Ok(self.have(image, &policy, &Options::default())?)
+        Ok(self.have_image(image, &policy, &Options::default())?)
     }
 }
 

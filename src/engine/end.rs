@@ -21,13 +21,13 @@ use crate::{
     wire::{self, Reply, Request},
 };
 
-/// How long a pod that is being started may take until it can be asked for something.
+/// The time for which a pod that is being started may take until it can be asked for something.
 const STARTING: Duration = Duration::from_secs(30);
-/// How long a supervisor may take to hear that its pod is to end at once, until it is killed.
+/// The time for which a supervisor may take to hear that its pod is to end at once, until it is killed.
 const HEARING: Duration = Duration::from_secs(1);
-/// How long one that has heard may take to end the pod and clear it away, until it is killed.
+/// The time for which one that has heard may take to end the pod and clear it away, until it is killed.
 const ENDING: Duration = Duration::from_secs(10);
-/// How many milliseconds a killed supervisor may take to be gone, and its containers with it.
+/// The number of milliseconds a killed supervisor may take to be gone, and its containers with it.
 const DYING: u16 = 500;
 
 /// A pod that was asked to end.
@@ -54,7 +54,7 @@ fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error>
             Ok(socket) => return Ok(Some(socket)),
             Err(e) => e,
         };
-        if dir.liveness() != Liveness::Alive {
+        if dir.read_liveness() != Liveness::Alive {
             return Ok(None);
         }
         let is_starting = matches!(failure.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
@@ -104,7 +104,7 @@ fn ask_at_once(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
         wire::send(&socket, &request, &[]).and_then(|()| wire::receive_within::<Reply>(&socket, HEARING));
     match heard {
         // It may have ended before it could say so.
-        Err(e) if dir.liveness() == Liveness::Alive => Err(unreachable_pod(dir)(e)),
+        Err(e) if dir.read_liveness() == Liveness::Alive => Err(unreachable_pod(dir)(e)),
         _ => Ok(Some(socket)),
     }
 }
@@ -121,7 +121,7 @@ fn kill_supervisor(dir: &PodDir, failure: Error) -> Result<(), Error> {
         poll(&mut ended, DYING).map_err(io("wait for the supervisor's end"))?;
     }
     // In the kernel, where no signal reaches it, or not to be seen from here.
-    if dir.liveness() == Liveness::Alive { Err(failure) } else { Ok(()) }
+    if dir.read_liveness() == Liveness::Alive { Err(failure) } else { Ok(()) }
 }
 
 /// Waits until nothing is left of it; whether that came in time.
@@ -142,7 +142,7 @@ pub(crate) fn gone(
         // Nothing comes: the connection ends with the supervisor.
         while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
         let is_over = |limit: Option<Instant>| limit.is_some_and(|limit| limit <= Instant::now());
-        if (is_over(deadline) || is_over(killed_at)) && dir.liveness() == Liveness::Alive {
+        if (is_over(deadline) || is_over(killed_at)) && dir.read_liveness() == Liveness::Alive {
             if !is_over(killed_at) {
                 return Ok(false);
             }
@@ -151,7 +151,7 @@ pub(crate) fn gone(
     }
     // The supervisor has forgotten the pod itself, unless it was killed.
     sweep::forget(home, dir, ending.uid.as_ref())?;
-    sweep::tidy();
+    sweep::tidy_homes();
     Ok(true)
 }
 

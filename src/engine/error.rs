@@ -8,7 +8,7 @@ use crate::{
     state,
 };
 
-/// What sort of error it is. A program decides by it, and a server for the Kubernetes API answers with it.
+/// Names what sort of error it is. A program decides by it, and a server for the Kubernetes API answers with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -18,13 +18,13 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The object breaks rules; [`Error::causes`] has each.
     Invalid,
-    /// It was changed meanwhile, or is in use.
+    /// Means that it was changed meanwhile, or is in use.
     Conflict,
-    /// It may not be changed so.
+    /// Means that it may not be changed so.
     Forbidden,
     /// podctl cannot do that.
     Unsupported,
-    /// It did not come to be in time.
+    /// Means that it did not come to be in time.
     Timeout,
     /// The pod has ended, and what was asked for with it.
     Gone,
@@ -55,7 +55,7 @@ impl ErrorKind {
     }
 }
 
-/// Why something could not be done.
+/// The reason why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// [`crate::init`] has not been called.
@@ -81,9 +81,9 @@ pub enum Error {
     Unmet {
         /// The pod's name.
         pod: String,
-        /// Which field asks for it.
+        /// Tells which field asks for it.
         field: String,
-        /// What is missing.
+        /// Holds what is missing.
         why: String,
     },
     /// An image volume's image could not be had.
@@ -93,7 +93,7 @@ pub enum Error {
         volume: String,
         /// The image's reference.
         image: String,
-        /// Why not.
+        /// The reason why not.
         source: ImageError,
     },
     /// A pod that was to take the place of a living one could not be started.
@@ -101,7 +101,7 @@ pub enum Error {
     NotReplaced {
         /// The pod's name.
         pod: String,
-        /// Why not.
+        /// The reason why not.
         source: Box<Error>,
     },
     /// Nothing can be done in a pod that has ended.
@@ -120,10 +120,10 @@ pub enum Error {
     Refused {
         /// The whole sentence.
         message: String,
-        /// As a shell has it: 126, 127, else 1.
+        /// Written as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
-    /// It did not come to be so in time.
+    /// Means that it did not come to be so in time.
     #[error("timed out waiting for the condition on pods/{0}")]
     TimedOut(String),
     /// The supervisor lives and does not answer.
@@ -131,13 +131,13 @@ pub enum Error {
     Unreachable {
         /// The pod's name.
         pod: String,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
     /// There is no object of that kind and name.
     #[error("{} {name:?} not found", kind.qualified_plural())]
     NoObject {
-        /// Of which kind.
+        /// The kind of the object.
         kind: ObjectKind,
         /// The name asked for.
         name: String,
@@ -145,29 +145,29 @@ pub enum Error {
     /// There is an object of that kind and name already.
     #[error("{} {name:?} already exists", kind.qualified_plural())]
     ObjectExists {
-        /// Of which kind.
+        /// The kind of the object.
         kind: ObjectKind,
-        /// Its name.
+        /// The name.
         name: String,
     },
     /// What was asked for contradicts what is so: the object was changed meanwhile, or is in use.
     #[error("Operation cannot be fulfilled on {} {name:?}: {why}", kind.qualified_plural())]
     Conflict {
-        /// Of which kind.
+        /// The kind of the object.
         kind: ObjectKind,
-        /// Its name.
+        /// The name.
         name: String,
-        /// What is so.
+        /// Holds what is so.
         why: String,
     },
     /// What of an object cannot be changed was to be changed.
     #[error("{} {name:?} is forbidden: {why}", kind.qualified_plural())]
     Forbidden {
-        /// Of which kind.
+        /// The kind of the object.
         kind: ObjectKind,
-        /// Its name.
+        /// The name.
         name: String,
-        /// Which rule forbids it.
+        /// Tells which rule forbids it.
         why: String,
     },
     /// A local volume is held by a pod.
@@ -185,15 +185,15 @@ pub enum Error {
     /// A stream or memory file could not be made or used.
     #[error("cannot {step}: {source}")]
     Io {
-        /// What was tried.
+        /// Holds what was tried.
         step: &'static str,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What sort of error it is.
+    /// Returns what sort of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Manifest(_) | Error::Start(StartError::Invalid(_)) => ErrorKind::Invalid,
@@ -222,7 +222,7 @@ impl Error {
         }
     }
 
-    /// What is wrong with an object, each with its field; empty for errors of another kind.
+    /// Returns what is wrong with an object, each with its field; empty for errors of another kind.
     pub fn causes(&self) -> Vec<Diagnostic> {
         let (Error::Manifest(all) | Error::Start(StartError::Invalid(all))) = self else {
             return Vec::new();

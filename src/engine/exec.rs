@@ -19,18 +19,18 @@ use crate::{
 /// whatever runs there could read from it and set it up.
 #[derive(Debug)]
 pub struct Streams {
-    /// What it reads.
+    /// Holds what it reads.
     pub stdin: OwnedFd,
-    /// What it writes.
+    /// Holds what it writes.
     pub stdout: OwnedFd,
-    /// What it complains to.
+    /// Holds what it complains to.
     pub stderr: OwnedFd,
 }
 
-/// What a command wrote and how it ended.
+/// Holds what a command wrote and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Its exit code; 128 + n when signal n ended it.
+    /// The exit code; 128 + n when signal n ended it.
     pub exit_code: i32,
     /// Standard output.
     pub stdout: Vec<u8>,
@@ -106,7 +106,7 @@ impl PodHandle {
     }
 }
 
-/// What of a pod has to be known to choose a container; the rest of it is not looked at.
+/// Holds what of a pod has to be known to choose a container; the rest of it is not looked at.
 #[derive(Deserialize)]
 struct Outline {
     metadata: Metadata,
@@ -147,7 +147,7 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
 
 /// A connection to the pod's supervisor.
 pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
-    wire::dial(&dir.control_socket()).map_err(|e| match dir.liveness() {
+    wire::dial(&dir.control_socket()).map_err(|e| match dir.read_liveness() {
         Liveness::Absent => missing(dir),
         Liveness::Ended => Error::Ended(dir.name.to_string()),
         Liveness::Alive => unreachable_pod(dir)(e),

@@ -26,7 +26,7 @@ use crate::{
     puller::layer_bars::LayerBars,
 };
 
-/// How to pull.
+/// Tells how to pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
     /// Such as `linux/arm64`; this machine's own else.
@@ -37,7 +37,7 @@ pub struct PullOptions {
     pub squash_ids: bool,
 }
 
-/// How to load.
+/// Tells how to load.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
     /// Show progress on standard error.
@@ -46,11 +46,11 @@ pub struct LoadOptions {
     pub squash_ids: bool,
 }
 
-/// Why something about an image could not be done; it may have happened in another process.
+/// The reason why something about an image could not be done; it may have happened in another process.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct ImageError {
-    /// What sort of failure.
+    /// Holds what sort of failure.
     pub kind: ImageErrorKind,
     /// The whole sentence.
     pub message: String,
@@ -82,7 +82,7 @@ fn other(message: impl ToString) -> ImageError {
     ImageError { kind: ImageErrorKind::Other, message: message.to_string() }
 }
 
-/// What the role is told to do.
+/// Holds what the role is told to do.
 #[derive(Serialize, Deserialize)]
 struct Task {
     store: PathBuf,
@@ -98,12 +98,12 @@ enum Work {
     Check { repair: bool },
 }
 
-/// What came of it.
+/// Holds what came of it.
 #[derive(Default, Serialize, Deserialize)]
 struct Done {
     /// The images that were pulled or loaded, or are gone.
     images: Vec<Image>,
-    /// What was found when the store was looked through.
+    /// Holds what was found when the store was looked through.
     findings: Vec<Finding>,
 }
 
@@ -241,7 +241,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Answer {
     let mut gone = Vec::new();
     for reference in references {
         let removed = store.remove(&reference)?;
-        gone.push(removed.image.unwrap_or_else(|| Image::unreadable(&removed.reference)));
+        gone.push(removed.image.unwrap_or_else(|| Image::unreadable_reference(&removed.reference)));
     }
     Ok(Done { images: gone, ..Done::default() })
 }

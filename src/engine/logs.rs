@@ -9,10 +9,10 @@ use crate::{
     state::{self, Liveness, PodDir, log_file},
 };
 
-/// Which of a pod's logs.
+/// Tells which of a pod's logs.
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
-    /// Of one container; of all else.
+    /// Belongs to one container; of all else.
     pub container: Option<String>,
     /// Go on as they grow, over restarts, until the pod ends.
     pub follow: bool,
@@ -30,7 +30,7 @@ pub struct Logs {
 }
 
 impl PodHandle {
-    /// What the containers wrote. A container that was never started has written nothing.
+    /// Returns what the containers wrote. A container that was never started has written nothing.
     ///
     /// # Errors
     /// [`Error::NoContainer`], [`Error::State`].
@@ -64,22 +64,22 @@ impl PodHandle {
 }
 
 impl Logs {
-    /// What comes within that time, in the order in which it was written; nothing, when nothing does; `None` at the
-    /// end.
+    /// Returns what comes within that time, in the order in which it was written; nothing, when nothing
+    /// does; `None` at the end.
     pub(crate) fn next_within(&mut self, wait: Duration) -> Option<Vec<Entry>> {
         if !self.ready.is_empty() {
             return Some(self.ready.drain(..).collect());
         }
         let follow = self.follow.as_mut()?;
         // Asked before the log is read: what was written before the end is then given.
-        let alive = self.dir.liveness() == Liveness::Alive;
+        let alive = self.dir.read_liveness() == Liveness::Alive;
         let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
         let mut entries: Vec<Entry> = follow.drain().into_iter().filter(wanted).collect();
-        if entries.is_empty() && alive && !follow.behind() {
+        if entries.is_empty() && alive && !follow.is_behind() {
             follow.wait(wait);
             entries = follow.drain().into_iter().filter(wanted).collect();
         }
-        if !alive && !follow.behind() {
+        if !alive && !follow.is_behind() {
             self.follow = None;
         }
         Some(entries)
@@ -96,10 +96,10 @@ impl Iterator for Logs {
             }
             let follow = self.follow.as_mut()?;
             // Asked before the log is read: what was written before the end is then given.
-            let alive = self.dir.liveness() == Liveness::Alive;
+            let alive = self.dir.read_liveness() == Liveness::Alive;
             let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
             self.ready.extend(follow.drain().into_iter().filter(wanted));
-            if !alive && !follow.behind() {
+            if !alive && !follow.is_behind() {
                 self.follow = None;
             } else if self.ready.is_empty() {
                 // A killed supervisor changes no file: its lock is looked at now and then.

@@ -49,7 +49,7 @@ use crate::{
     wire::{Options, Request},
 };
 
-/// One user's podctl: the pods and images below two directories.
+/// A user's podctl: the pods and images below two directories.
 ///
 /// Any number of programs and of `podctl` commands may use the same directories at the same time.
 #[derive(Clone, Debug)]
@@ -67,17 +67,17 @@ impl Engine {
     /// # Errors
     /// [`Error::NotInitialised`]; [`Error::State`] when there is no place for state, or it cannot be made.
     pub fn of_user() -> Result<Engine, Error> {
-        initialised()?;
+        require_init()?;
         Ok(Engine { home: Home::of_user()? })
     }
 
-    /// One of its own. `runtime_dir` holds what a reboot ends, `data_dir` images, logs and volumes; both
+    /// The one of its own. `runtime_dir` holds what a reboot ends, `data_dir` images, logs and volumes; both
     /// are made where they are missing, and nobody else may enter them.
     ///
     /// # Errors
     /// As [`Engine::of_user`].
     pub fn at(runtime_dir: impl AsRef<Path>, data_dir: impl AsRef<Path>) -> Result<Engine, Error> {
-        initialised()?;
+        require_init()?;
         Ok(Engine { home: Home::at(runtime_dir.as_ref(), data_dir.as_ref())? })
     }
 
@@ -108,7 +108,7 @@ impl Engine {
         Ok(PodHandle::started(&self.home, started))
     }
 
-    /// As [`Engine::run`]; what the pod refers to is taken from the first that has it.
+    /// Does as [`Engine::run`]; what the pod refers to is taken from the first that has it.
     pub(crate) fn start(
         &self,
         pod: Pod,
@@ -136,16 +136,16 @@ impl Engine {
         Ok(started)
     }
 
-    /// What the pod refers to; the images of its volumes are pulled where their policy says so.
+    /// Returns what the pod refers to; the images of its volumes are pulled where their policy says so.
     fn gather(&self, pod: &Pod, from: [&Manifest; 2], options: &Options) -> Result<Objects, Error> {
         for volume in image_volumes(pod) {
             // One that cannot be had now is asked for again by the pod, whose status then says why.
-            let _ = self.have(&volume.image, &volume.policy, options);
+            let _ = self.have_image(&volume.image, &volume.policy, options);
         }
         Ok(gather::gather(&self.home, pod, from)?)
     }
 
-    fn have(&self, image: &str, policy: &str, options: &Options) -> Result<(), ImageError> {
+    fn have_image(&self, image: &str, policy: &str, options: &Options) -> Result<(), ImageError> {
         let present = Store::open(&self.home.images())?.find(&image.parse()?)?.is_some();
         if policy == "Always" || (policy != "Never" && !present) {
             let Options { progress, squash_ids, .. } = *options;
@@ -165,19 +165,19 @@ impl Engine {
         Ok(wanted.map(|dir| PodHandle::of(&self.home, &dir)).collect())
     }
 
-    /// One pod, alive or ended.
+    /// A pod, alive or ended.
     ///
     /// # Errors
     /// [`Error::State`] when there is none, [`Error::Name`].
     pub fn pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
         let dir = self.home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?);
-        match dir.liveness() {
+        match dir.read_liveness() {
             Liveness::Absent => Err(dir.not_found().into()),
             _ => Ok(PodHandle::of(&self.home, &dir)),
         }
     }
 
-    /// What `create` and `apply` keep for pods to refer to, in every namespace.
+    /// Returns what `create` and `apply` keep for pods to refer to, in every namespace.
     pub(crate) fn kept(&self) -> Result<Manifest, Error> {
         // What is damaged keeps no pod from starting that does not refer to it.
         let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().ok().flatten());
@@ -190,7 +190,7 @@ impl Engine {
     }
 }
 
-fn initialised() -> Result<(), Error> {
+fn require_init() -> Result<(), Error> {
     if crate::process::is_initialised() { Ok(()) } else { Err(Error::NotInitialised) }
 }
 
@@ -213,7 +213,7 @@ fn allow_sysctls(pod: &Pod, options: &Options) -> Result<(), Error> {
     })
 }
 
-/// Whether this machine can give what the pod asks for; what it can give in part only is a warning.
+/// Tells whether this machine can give what the pod asks for; what it can give in part only is a warning.
 pub(crate) fn unmet(pod: &Pod) -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
     for (field, severity, why) in host_support::unmet(pod) {

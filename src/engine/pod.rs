@@ -26,7 +26,7 @@ use crate::{
 /// Looked at so often without a change: a supervisor that is killed may change no file.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// One pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
+/// A pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
 ///
 /// The supervisor of a pod that [`Engine::run`](super::Engine::run) started is a child of this process.
 /// Ended, it is reaped by [`PodHandle::wait`], [`PodHandle::stop`] and [`PodHandle::delete`] of the handle
@@ -57,7 +57,7 @@ impl PodHandle {
         &self.dir.name
     }
 
-    /// What will not work as the manifest says, and why; known to the handle that started the pod.
+    /// Returns what will not work as the manifest says, and why; known to the handle that started the pod.
     pub fn warnings(&self) -> &[String] {
         self.started.as_ref().map_or(&[], |s| &s.warnings)
     }
@@ -75,7 +75,7 @@ impl PodHandle {
         with_display_status(&self.dir)
     }
 
-    /// What happened to it, oldest first; an event that came again has a `count`.
+    /// Returns what happened to it, oldest first; an event that came again has a `count`.
     ///
     /// # Errors
     /// [`Error::State`].
@@ -83,9 +83,9 @@ impl PodHandle {
         Ok(self.dir.events()?)
     }
 
-    /// Whether it has a supervisor, and so may run.
+    /// Tells whether it has a supervisor, and so may run.
     pub fn is_alive(&self) -> bool {
-        self.dir.liveness() == Liveness::Alive
+        self.dir.read_liveness() == Liveness::Alive
     }
 
     /// Something to wait with for changes of the pod, its events and its logs.
@@ -244,7 +244,7 @@ impl PodHandle {
 /// The pod as it is to be shown: on its node, and ended when its supervisor is gone.
 pub(crate) fn with_display_status(dir: &PodDir) -> Result<Pod, Error> {
     // Asked before the pod is read: what a supervisor has written at its end is then known.
-    let ended = dir.liveness() == Liveness::Ended;
+    let ended = dir.read_liveness() == Liveness::Ended;
     let mut pod = dir.read()?;
     let spec = pod.spec.get_or_insert_default();
     if spec.node_name.is_none() {

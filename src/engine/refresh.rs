@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::{
-    manifest::references,
+    manifest::list_references,
     pod::Namespace,
     process::create_memory_file,
     sandbox::Objects,
@@ -41,10 +41,10 @@ fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &O
     let text = serde_json::to_string(changed).expect("plain data");
     let mentioned = |dir: &PodDir| {
         let pod = dir.read().unwrap_or_default();
-        references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)
+        list_references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)
     };
     let all = home.pods().unwrap_or_default().into_iter();
-    let living = all.filter(|dir| dir.namespace == *namespace && dir.liveness() == Liveness::Alive);
+    let living = all.filter(|dir| dir.namespace == *namespace && dir.read_liveness() == Liveness::Alive);
     for dir in living.filter(mentioned) {
         let Ok(socket) = wire::dial(&dir.control_socket()) else { continue };
         // One for each: they share no place in it.

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::Pod;
 use podctl_images::Store;
 
 impl Engine {
-    /// As [`Engine::start`]; a pod of that name that lives is stopped first.
+    /// Does as [`Engine::start`]; a pod of that name that lives is stopped first.
     pub(crate) fn replace(
         &self,
         pod: Pod,
@@ -25,7 +25,7 @@ impl Engine {
         first: Option<&Request>,
     ) -> Result<Started, Error> {
         let dir = self.home.place_of(&pod)?;
-        if dir.liveness() != Liveness::Alive {
+        if dir.read_liveness() != Liveness::Alive {
             return self.start(pod, from, options, first);
         }
         manifest::check_pod(pod.clone(), Some(from)).map_err(Error::Manifest)?;

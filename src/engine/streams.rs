@@ -33,13 +33,13 @@ pub(crate) struct Command {
 /// The streams of a process in a container. Dropping it hangs a command up.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// What it reads; the terminal, if it has one.
+    /// Holds what it reads; the terminal, if it has one.
     pub stdin: Option<OwnedFd>,
-    /// What it writes; the terminal, if it has one.
+    /// Holds what it writes; the terminal, if it has one.
     pub stdout: Option<OwnedFd>,
-    /// What it complains to.
+    /// Holds what it complains to.
     pub stderr: Option<OwnedFd>,
-    /// It has a terminal.
+    /// Tells that it has a terminal.
     pub terminal: bool,
     /// Readable when the process has ended.
     pub socket: OwnedFd,
@@ -96,7 +96,7 @@ impl PodHandle {
         if let Some(master) = session.stdout.as_ref().filter(|_| terminal && stdin) {
             session.stdin = Some(master.try_clone().map_err(io("use the terminal"))?);
         }
-        session.unblock()?;
+        session.unblock_streams()?;
         Ok(session)
     }
 
@@ -124,7 +124,7 @@ impl PodHandle {
         let stdout = fds.next();
         let stderr = if terminal { None } else { fds.next() };
         let session = Session { stdin: fds.next(), stdout, stderr, terminal, socket, dir: dir.clone() };
-        session.unblock()?;
+        session.unblock_streams()?;
         Ok(session)
     }
 
@@ -142,7 +142,7 @@ impl PodHandle {
         }
     }
 
-    /// What each running container uses now.
+    /// Returns what each running container uses now.
     ///
     /// # Errors
     /// [`Error::Ended`], [`Error::Unreachable`]
@@ -184,7 +184,7 @@ impl Session {
         }
     }
 
-    fn unblock(&self) -> Result<(), Error> {
+    fn unblock_streams(&self) -> Result<(), Error> {
         for fd in [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io("use a stream"))?;
         }

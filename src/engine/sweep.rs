@@ -20,7 +20,7 @@ use crate::{
     state::{self, Home, Liveness, Placed, PodDir, Unplaced},
 };
 
-/// How long a supervisor that has let go of its clients takes to be gone.
+/// The time for which a supervisor that has let go of its clients takes to be gone.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Forgets an ended pod: its record, its logs, and what its supervisor could not clear away. One that lives stays, and
@@ -32,7 +32,7 @@ pub fn forget(home: &Home, dir: &PodDir, uid: Option<&Uid>) -> Result<(), Error>
     if let Some(ended) = dir.put_aside(uid)? {
         return remove(home, ended);
     }
-    if dir.liveness() == Liveness::Ended && !dir.path.exists() {
+    if dir.read_liveness() == Liveness::Ended && !dir.path.exists() {
         // Without a record: whoever has the name may remove what lies in the pod's other place.
         if let Placed::Here { lock, before } = dir.prepare(&uuid::Uuid::new_v4().to_string())?.place(dir)? {
             before.map_or(Ok(()), |ended| remove(home, ended))?;
@@ -71,7 +71,7 @@ pub fn sweep_records(home: &Home) {
 /// leases of nobody.
 pub fn sweep_left(home: &Home) {
     sweep_records(home);
-    for orphan in home.orphans().unwrap_or_default() {
+    for orphan in home.list_orphans().unwrap_or_default() {
         let _ = remove_tree(&orphan);
     }
     if home.images().exists() {
@@ -90,7 +90,7 @@ fn remove_cgroups(dir: &PodDir) {
 }
 
 /// Takes away what an ended supervisor could not, being in it.
-pub fn tidy() {
+pub fn tidy_homes() {
     start::remove_lent_cgroups(PATIENCE);
 }
 

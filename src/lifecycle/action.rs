@@ -15,36 +15,36 @@ pub enum Action {
     /// Make the container, for its turn may come soon; nothing of it runs. Nothing answers: what cannot be made is
     /// left to `StartContainer`. Comes at most once for a run.
     CreateContainer {
-        /// Which start.
+        /// Tells which start.
         run: Run,
     },
     /// Start the container, and make it unless it is made; answered by `Started` and later `Exited`, or by `StartFailed`.
     StartContainer {
-        /// Which start.
+        /// Tells which start.
         run: Run,
     },
     /// Send a signal to the container's first process. Nothing happens when it is gone already.
     Signal {
-        /// Which start.
+        /// Tells which start.
         run: Run,
         /// A signal's number; SIGKILL also ends everything else in the container.
         signal: i32,
     },
     /// Run a hook; answered by one `HookEnded`. The run's end ends the hook.
     RunHook {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which hook.
+        /// Tells which hook.
         hook: Hook,
-        /// When to give up and answer with a failure.
+        /// The time when to give up and answer with a failure.
         timeout: Option<Duration>,
     },
     /// Run a probe once, with its own `timeoutSeconds`; answered by one `ProbeEnded`, unless the
     /// run has ended before.
     RunProbe {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which probe.
+        /// Tells which probe.
         probe: Probe,
     },
     /// Append to the pod's events.
@@ -54,7 +54,7 @@ pub enum Action {
     Finish,
 }
 
-/// What an event says; the supervisor adds time, count and identity (`v1.Event`).
+/// Holds what an event says; the supervisor adds time, count and identity (`v1.Event`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// `Warning` rather than `Normal`.

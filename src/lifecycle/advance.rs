@@ -16,7 +16,8 @@ const IMAGE_BACKOFF: (Duration, Duration) = (Duration::from_secs(10), Duration::
 /// Exit code of a container whose process never came to run, as containerd has it.
 const START_ERROR: i32 = 128;
 
-/// So many containers are made before their turn: more would only take the processors from the one whose turn it is.
+/// The number of containers are made before their turn: more would only take the processors from the one
+/// whose turn it is.
 const MADE_AHEAD: usize = 2;
 
 fn record(warning: bool, reason: &'static str, message: String, spec: &Spec, at: usize) -> Action {
@@ -141,13 +142,13 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
                 message: message.clone(),
                 container,
             }));
-            fail(state, reason, message, now.monotonic);
+            fail_pod(state, reason, message, now.monotonic);
         }
         Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }
 
-fn fail(state: &mut State, reason: &'static str, message: String, by: Duration) {
+fn fail_pod(state: &mut State, reason: &'static str, message: String, by: Duration) {
     state.failed.get_or_insert((reason, message));
     termination::end_pod(state, by, false);
 }
@@ -233,7 +234,7 @@ fn hook_ended(
         }
         Hook::PostStart if failed => {
             let message = Some("FailedPostStartHook".to_owned());
-            let how = Stop { message, ..Stop::gracefully(now.monotonic + spec.grace) };
+            let how = Stop { message, ..Stop::stop_gracefully(now.monotonic + spec.grace) };
             termination::stop(spec, state, at, how, now, actions);
         }
         Hook::PostStart => {
@@ -259,7 +260,7 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
             message: message.clone(),
             container: None,
         }));
-        fail(state, reason, message, now.monotonic + spec.grace);
+        fail_pod(state, reason, message, now.monotonic + spec.grace);
     }
     restart::begin_anew(spec, state, now, actions);
     restart::end_hold(state, now);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, LinuxContainerUser};
 
-/// One start of one container: its name and the number of starts before this one.
+/// A start of one container: its name and the number of starts before this one.
 ///
 /// Every report about a container names its run, so that a late answer about an earlier run can
 /// never be taken for one about the present run.
@@ -48,14 +48,14 @@ pub enum Event {
     ImageFailed {
         /// The container that asked.
         container: String,
-        /// Which of the kubelet's reasons it is.
+        /// Tells which of the kubelet's reasons it is.
         reason: ImageFailure,
         /// The registry's own words, with the reference.
         message: String,
     },
     /// The container's process has been executed.
     Started {
-        /// Which start.
+        /// Tells which start.
         run: Run,
         /// `podctl://…`, as `status.containerStatuses[].containerID`.
         container_id: String,
@@ -64,38 +64,38 @@ pub enum Event {
     },
     /// The container could not be made or its process not executed.
     StartFailed {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which of the kubelet's reasons it is.
+        /// Tells which of the kubelet's reasons it is.
         reason: StartFailure,
         /// The whole cause, ready to be shown.
         message: String,
     },
     /// The container's process ended and everything of it is gone.
     Exited {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// How it ended.
+        /// Tells how it ended.
         exit: Exit,
         /// The cgroup saw an OOM kill during this run.
         oom_killed: bool,
-        /// What R-APP-4 says of terminationMessagePath and the policy, already cut to size.
+        /// Holds what R-APP-4 says of terminationMessagePath and the policy, already cut to size.
         message: String,
     },
     /// A hook that [`super::Action::RunHook`] asked for has ended.
     HookEnded {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which hook.
+        /// Tells which hook.
         hook: Hook,
         /// The failure, ready to be shown.
         result: Result<(), String>,
     },
     /// A probe that [`super::Action::RunProbe`] asked for has ended.
     ProbeEnded {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which probe.
+        /// Tells which probe.
         probe: Probe,
         /// The failure, ready to be shown, as the kubelet words it
         /// (`HTTP probe failed with statuscode: 500`).
@@ -103,9 +103,9 @@ pub enum Event {
     },
     /// A probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
     ProbeWarned {
-        /// Which start.
+        /// Tells which start.
         run: Run,
-        /// Which probe.
+        /// Tells which probe.
         probe: Probe,
         /// In the kubelet's words.
         message: String,
@@ -129,16 +129,16 @@ pub enum Event {
     AddEphemeralContainer(Box<EphemeralContainer>),
 }
 
-/// What a pull cost; for the event `Pulled`.
+/// Holds what a pull cost; for the event `Pulled`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulled {
-    /// How long it took.
+    /// The time for which it took.
     pub took: Duration,
     /// Size of the image in bytes, as the registry holds it.
     pub size: u64,
 }
 
-/// How a process ended.
+/// Tells how a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// By `exit(2)` with this code.
@@ -148,7 +148,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// As a shell has it: 128 + n for signal n.
+    /// Does as a shell has it: 128 + n for signal n.
     pub fn code(self) -> i32 {
         match self {
             Exit::Code(code) => code,
@@ -176,8 +176,8 @@ pub enum StartFailure {
     CreateContainerConfig,
     /// `CreateContainerError`: the sandbox of the container could not be built.
     CreateContainer,
-    /// Its process could not come to run: something could not be mounted, the command not be executed. Terminated with
-    /// reason `StartError`, as a container that has failed.
+    /// The process could not come to run: something could not be mounted, the command not be executed.
+    /// Terminated with reason `StartError`, as a container that has failed.
     Start,
 }
 
@@ -202,7 +202,7 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// As it is called in events.
+    /// Does as it is called in events.
     pub fn word(self) -> &'static str {
         match self {
             Probe::Startup => "Startup",

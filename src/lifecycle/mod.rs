@@ -41,7 +41,7 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// What a user may choose beside the manifest.
+/// Holds what a user may choose beside the manifest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// First wait of a restart's back-off (R-APP-3), 10 s.
@@ -72,7 +72,7 @@ pub fn begin(spec: &Spec, state: &mut State, now: Now) -> Vec<Action> {
     actions
 }
 
-/// What happened, and so what is to be done.
+/// Returns what happened, and so what is to be done.
 pub fn step(spec: &Spec, state: &mut State, event: Event, now: Now) -> Vec<Action> {
     let mut actions = Vec::new();
     if !state.finished {

@@ -27,14 +27,14 @@ pub fn check_pod_update(known: &Pod, new: &Pod) -> Result<(), String> {
         }
         _ => {}
     }
-    match comparable(known) == comparable(new) {
+    match comparable_spec(known) == comparable_spec(new) {
         true => Ok(()),
         false => Err(RULE.to_owned()),
     }
 }
 
 /// The spec without what may change, and without what podctl writes itself.
-fn comparable(spec: &PodSpec) -> PodSpec {
+fn comparable_spec(spec: &PodSpec) -> PodSpec {
     PodSpec {
         active_deadline_seconds: None,
         ephemeral_containers: None,

@@ -14,7 +14,7 @@ use super::{
 /// After so long a run the back-off begins anew.
 const RESET: Duration = Duration::from_secs(600);
 
-/// What a container's rules say of its exit code.
+/// Names what a container's rules say of its exit code.
 enum Verdict {
     Restart,
     RestartAll,

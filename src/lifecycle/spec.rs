@@ -70,7 +70,7 @@ impl Spec {
             pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
             qos_class,
             containers,
-            restart_policy: policy(spec.restart_policy.as_deref()),
+            restart_policy: parse_policy(spec.restart_policy.as_deref()),
             grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
             active_deadline: spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
             options: options.clone(),
@@ -78,7 +78,7 @@ impl Spec {
         }
     }
 
-    /// Whether it comes out the same when it is made before the containers that start before it have run.
+    /// Tells whether it comes out the same when it is made before the containers that start before it have run.
     pub(super) fn may_be_made_ahead(&self, at: usize) -> bool {
         self.ahead.contains(&self.container(at).name)
     }
@@ -96,7 +96,7 @@ impl Spec {
         match (self.kind(at), self.container(at).restart_policy.as_deref(), self.restart_policy) {
             (Kind::Sidecar, ..) => RestartPolicy::Always,
             (Kind::Ephemeral, ..) => RestartPolicy::Never,
-            (Kind::App, Some(own), _) => policy(Some(own)),
+            (Kind::App, Some(own), _) => parse_policy(Some(own)),
             (Kind::App, None, pods) => pods,
             (Kind::Init, Some("Never"), _) | (Kind::Init, None, RestartPolicy::Never) => RestartPolicy::Never,
             (Kind::Init, ..) => RestartPolicy::OnFailure,
@@ -124,7 +124,7 @@ fn may_be_made_ahead(spec: &PodSpec) -> Vec<String> {
     all().filter(|c| mounts(c).iter().all(whole)).map(|c| c.name.clone()).collect()
 }
 
-fn policy(name: Option<&str>) -> RestartPolicy {
+fn parse_policy(name: Option<&str>) -> RestartPolicy {
     match name {
         Some("Never") => RestartPolicy::Never,
         Some("OnFailure") => RestartPolicy::OnFailure,

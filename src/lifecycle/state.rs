@@ -9,29 +9,29 @@ use k8s_openapi::{
 
 use super::{Now, Probe, Run, Spec};
 
-/// So long a failure is shown by its own name, then as a back-off; the kubelet's next look at the pod
+/// The time a failure is shown by its own name, then as a back-off; the kubelet's next look at the pod
 /// comes about as soon.
 pub(super) const FRESH: Duration = Duration::from_secs(1);
 
-/// Where one container stands.
+/// Tells where one container stands.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Phase {
-    /// Its image has been asked for.
+    /// The image has been asked for.
     Pulling,
-    /// Its image could not be had; asked for again at that time.
+    /// The image could not be had; asked for again at that time.
     NoImage { reason: &'static str, message: String, retry: Option<Duration>, fresh_until: Option<Duration> },
-    /// It may start when its turn comes.
+    /// Means that it may start when its turn comes.
     Waiting,
-    /// It could not be made; tried again at that time.
+    /// Means that it could not be made; tried again at that time.
     NotCreated { reason: &'static str, message: String, retry: Duration },
-    /// Its start has been asked for.
+    /// The start has been asked for.
     Starting,
-    /// Its process runs.
+    /// The process runs.
     Running,
-    /// It ended and starts again at that time, after so long a wait. A start that failed is shown as
+    /// Means that it ended and starts again at that time, after so long a wait. A start that failed is shown as
     /// such at first.
     BackOff { until: Duration, wait: Duration, fresh_until: Option<Duration> },
-    /// It ended for good.
+    /// Means that it ended for good.
     Ended,
 }
 
@@ -42,9 +42,9 @@ pub(super) struct Stopping {
     pub pre_stop: bool,
     /// SIGTERM, or what stands for it, has been sent.
     pub asked: bool,
-    /// When SIGKILL was to come by the last wish; a later wish can only shorten it.
+    /// The time when SIGKILL was to come by the last wish; a later wish can only shorten it.
     pub by: Duration,
-    /// When SIGKILL comes: a turn that comes late moves it (R-SIDE-4).
+    /// The time when SIGKILL comes: a turn that comes late moves it (R-SIDE-4).
     pub kill_at: Duration,
     /// SIGKILL has been sent.
     pub killed: bool,
@@ -55,7 +55,7 @@ pub(super) struct Stopping {
 /// The whole pod's end.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Ending {
-    /// When the grace period is over.
+    /// The time when the grace period is over.
     pub by: Duration,
     /// Without a grace period: SIGKILL for all, at once and in no order.
     pub force: bool,
@@ -64,7 +64,7 @@ pub(super) struct Ending {
 /// All containers are being stopped and then start anew (R-INIT-3).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Restarting {
-    /// When the grace period is over.
+    /// The time when the grace period is over.
     pub by: Duration,
     /// The container whose exit asked for it; the user else.
     pub source: Option<usize>,
@@ -72,7 +72,7 @@ pub(super) struct Restarting {
     pub hooks: bool,
 }
 
-/// One probe of one run.
+/// A probe of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Probing {
     pub next: Duration,
@@ -81,7 +81,7 @@ pub(super) struct Probing {
     pub failures: i32,
 }
 
-/// One container.
+/// A container.
 #[derive(Clone, Debug)]
 pub(super) struct One {
     pub phase: Phase,
@@ -101,9 +101,9 @@ pub(super) struct One {
     /// R-SIDE-1: process running, postStart done, startupProbe passed.
     pub started: bool,
     pub ready: bool,
-    /// It was made before its turn.
+    /// Tells that it was made before its turn.
     pub made: bool,
-    /// Its turn has come since the pod began, or began anew.
+    /// The turn has come since the pod began, or began anew.
     pub begun: bool,
     pub stopping: Option<Stopping>,
     pub probes: BTreeMap<u8, Probing>,
@@ -118,7 +118,7 @@ pub struct State {
     pub(super) host_ips: Vec<String>,
     pub(super) began: (Duration, Timestamp),
     pub(super) ending: Option<Ending>,
-    /// Why the pod failed as a whole.
+    /// The reason why the pod failed as a whole.
     pub(super) failed: Option<(&'static str, String)>,
     pub(super) restarting: Option<Restarting>,
     /// After a restart of all: nothing starts before that time.
@@ -175,7 +175,7 @@ impl State {
         }
     }
 
-    /// When the next [`super::Event::Tick`] is wanted, on the monotonic clock.
+    /// Tells when the next [`super::Event::Tick`] is wanted, on the monotonic clock.
     pub fn next_deadline(&self, spec: &Spec) -> Option<Duration> {
         if self.finished {
             return None;
@@ -211,7 +211,7 @@ impl State {
     }
 
     /// No order and no grace is kept any more.
-    pub(super) fn forced(&self) -> bool {
+    pub(super) fn is_forced(&self) -> bool {
         self.ending.as_ref().is_some_and(|e| e.force)
     }
 }

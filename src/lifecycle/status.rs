@@ -91,7 +91,10 @@ impl State {
                 own.or(one.image_stop_signal.clone()).unwrap_or_else(|| "SIGTERM".to_owned())
             }),
             user: one.user.clone().map(|linux| ContainerUser { linux: Some(linux) }),
-            volume_mounts: container.volume_mounts.as_deref().map(|all| all.iter().map(mounted).collect()),
+            volume_mounts: container
+                .volume_mounts
+                .as_deref()
+                .map(|all| all.iter().map(mount_status).collect()),
             ..ContainerStatus::default()
         }
     }
@@ -208,7 +211,7 @@ impl State {
 }
 
 /// A volume of a container as its status has it.
-fn mounted(mount: &VolumeMount) -> VolumeMountStatus {
+fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
     let recursive = mount.recursive_read_only.clone();
     VolumeMountStatus {
         volume_status: None,

@@ -9,25 +9,25 @@ use super::{
 };
 use crate::pod::parse_stop_signal;
 
-/// What a container still gets whose turn comes after the grace period has run out (R-SIDE-4), or whose
+/// Names what a container still gets whose turn comes after the grace period has run out (R-SIDE-4), or whose
 /// preStop hook has used it up.
 const LEAST: Duration = Duration::from_secs(2);
 
-/// How one container is to be stopped.
+/// Tells how one container is to be stopped.
 pub(super) struct Stop {
-    /// When SIGKILL comes.
+    /// The time when SIGKILL comes.
     pub by: Duration,
-    /// What the event says; `None` is that it is being stopped.
+    /// Holds what the event says; `None` is that it is being stopped.
     pub message: Option<String>,
     /// preStop runs first.
     pub hooks: bool,
-    /// It starts again whatever its exit code.
+    /// Tells that it starts again whatever its exit code.
     pub restart: bool,
 }
 
 impl Stop {
-    /// As the whole pod ends.
-    pub(super) fn gracefully(by: Duration) -> Stop {
+    /// Does as the whole pod ends.
+    pub(super) fn stop_gracefully(by: Duration) -> Stop {
         Stop { by, message: None, hooks: true, restart: false }
     }
 }
@@ -95,12 +95,12 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
         let stopped: Vec<usize> = (0..state.all.len()).filter(|at| !stays(*at)).collect();
         for at in stopped {
             if state.all[at].phase == Phase::Running {
-                let how = Stop { hooks, ..Stop::gracefully(by) };
+                let how = Stop { hooks, ..Stop::stop_gracefully(by) };
                 stop(spec, state, at, how, now, actions);
             }
         }
     }
-    let forced = state.forced();
+    let forced = state.is_forced();
     for at in 0..state.all.len() {
         let turn = forced || state.stopping_all().is_none() || has_turn(spec, state, at);
         let late = state.stopping_all().is_some() && spec.kind(at) == Kind::Sidecar;

@@ -5,4 +5,4 @@ mod writer;
 
 pub(crate) use reader::last_start;
 pub use reader::{Entry, Follow, Prefixes, Watch, merge_in_order, read};
-pub use writer::{Log, LogLimits, Stream, pump};
+pub use writer::{Log, LogLimits, Stream, pump_output};

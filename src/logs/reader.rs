@@ -23,12 +23,12 @@ use nix::{
 use crate::pod::{ContainerName, Uid};
 use crate::state::{Error, Home, PodDir};
 
-/// One line, or part of a long one, of a container's output.
+/// A line, or part of a long one, of a container's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Which container.
+    /// Tells which container.
     pub container: String,
-    /// When it was written, RFC 3339 with nanoseconds.
+    /// The time when it was written, RFC 3339 with nanoseconds.
     pub time: String,
     /// Standard error rather than standard output.
     pub stderr: bool,
@@ -47,13 +47,13 @@ pub fn parse(container: &str, line: &[u8]) -> Option<Entry> {
     Some(Entry { container: container.into(), time, stderr, partial, text: parts.next()?.to_vec() })
 }
 
-/// What is kept of one start's entries, the files that were put aside among them; an absent log has none.
+/// Returns what is kept of one start's entries, the files that were put aside among them; an absent log has none.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
     let mut entries = Vec::new();
-    for file in stable(|| rotated(path).into_iter().chain([path.to_owned()]).collect()) {
+    for file in open_stable(|| rotated_files(path).into_iter().chain([path.to_owned()]).collect()) {
         let mut text = Vec::new();
         { &file.1 }.read_to_end(&mut text).map_err(Error::io("read", path))?;
         entries.extend(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)));
@@ -87,7 +87,7 @@ pub(crate) fn last_start(logs: &Path, container: &ContainerName) -> Option<u32> 
 }
 
 /// The files that were put aside of a log, oldest first: `0.log.TIME` beside `0.log`.
-pub(crate) fn rotated(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn rotated_files(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let of_it = |p: &PathBuf| {
         let own = p.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(name));
@@ -101,7 +101,7 @@ pub(crate) fn rotated(path: &Path) -> Vec<PathBuf> {
 
 /// Opens files whose names a rotation may change meanwhile: what was opened is what one listing named,
 /// each once and in order. Gives each file's inode as well.
-fn stable(list: impl Fn() -> Vec<PathBuf>) -> Vec<(u64, File)> {
+fn open_stable(list: impl Fn() -> Vec<PathBuf>) -> Vec<(u64, File)> {
     loop {
         let names = list();
         let opened: Vec<(u64, File)> = names
@@ -137,7 +137,7 @@ impl Watch {
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn of_all(home: &Home) -> Result<Watch, Error> {
-        let all = home.records();
+        let all = home.records_path();
         let watch = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
             .map_err(|e| Error::io("watch", &all)(e.into()))?;
         let watch = Watch(watch);
@@ -170,10 +170,10 @@ impl Watch {
         let timeout =
             timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
         let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
-        self.swallow();
+        self.swallow_events();
     }
 
-    fn swallow(&self) {
+    fn swallow_events(&self) {
         while self.0.read_events().is_ok_and(|events| !events.is_empty()) {}
     }
 }
@@ -189,12 +189,12 @@ impl AsFd for Watch {
 pub struct Follow {
     watch: Option<Watch>,
     logs: PathBuf,
-    /// By container and inode: a rotation changes a file's name, not what it is.
+    /// Keyed by container and inode: a rotation changes a file's name, not what it is.
     files: HashMap<(String, u64), Growing>,
     behind: bool,
 }
 
-/// So much of a container's log is taken at once.
+/// The amount of a container's log is taken at once.
 const AT_ONCE: u64 = 4 << 20;
 
 #[derive(Debug)]
@@ -205,14 +205,14 @@ struct Growing {
 }
 
 impl Follow {
-    /// From the beginning.
+    /// Reads from the beginning.
     ///
     /// # Errors
     /// [`Error`] when the pod is unknown or cannot be watched.
     pub fn new(home: &Home, dir: &PodDir) -> Result<Follow, Error> {
         let pod = dir.read()?;
         let watch = Watch::new(dir)?;
-        let mut follow = Follow::unwatched(home, dir, &Uid::of_pod(&pod)?);
+        let mut follow = Follow::follow_unwatched(home, dir, &Uid::of_pod(&pod)?);
         // Made here when the pod has logged nothing yet, so that it can be watched.
         fs::create_dir_all(&follow.logs).map_err(Error::io("make directory", &follow.logs))?;
         watch.add(&follow.logs);
@@ -227,20 +227,20 @@ impl Follow {
 
     /// From the beginning, for somebody who learns otherwise when there is more: to give up a watch costs a
     /// process more than ten milliseconds, which the kernel spends waiting for all processors.
-    pub fn unwatched(home: &Home, dir: &PodDir, uid: &Uid) -> Follow {
+    pub fn follow_unwatched(home: &Home, dir: &PodDir, uid: &Uid) -> Follow {
         let logs = home.logs(dir, uid);
         Follow { watch: None, logs, files: HashMap::new(), behind: false }
     }
 
     /// The last [`Follow::drain`] left something.
-    pub fn behind(&self) -> bool {
+    pub fn is_behind(&self) -> bool {
         self.behind
     }
 
-    /// What has come since the last call, at most some megabytes of it.
+    /// Returns what has come since the last call, at most some megabytes of it.
     pub fn drain(&mut self) -> Vec<Entry> {
         if let Some(watch) = &self.watch {
-            watch.swallow();
+            watch.swallow_events();
         }
         let mut entries = Vec::new();
         self.behind = false;
@@ -250,7 +250,7 @@ impl Follow {
             }
             let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
             let mut left = AT_ONCE;
-            let files = stable(|| in_order(&container));
+            let files = open_stable(|| in_order(&container));
             let present: Vec<u64> = files.iter().map(|(inode, _)| *inode).collect();
             // One that was removed meanwhile is older than all there are.
             for (_, gone) in self.files.extract_if(|(of, inode), _| *of == name && !present.contains(inode)) {

@@ -13,19 +13,19 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::reader::rotated;
+use super::reader::rotated_files;
 
 /// A longer line is written in parts, the last of them marked `F`.
 const LONGEST_PART: usize = 16 << 10;
 /// Bytes of a log that wait for room on the disk; what comes when so many wait is lost, and counted.
 const MOST_WAITING: usize = 1 << 20;
 
-/// How much of a start's output is kept.
+/// Tells how much of a start's output is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
     /// A file that has grown so large is put aside, `0.log` as `0.log.20260101-000000.000000000`.
     pub size: u64,
-    /// So many files are kept, the present one among them.
+    /// The number of files are kept, the present one among them.
     pub files: usize,
     /// Logs of so many earlier starts of a container are kept.
     #[serde(default = "earlier_starts")]
@@ -53,17 +53,18 @@ pub struct Log {
     size: u64,
     /// The size at which it is put aside.
     full: u64,
-    /// When it was put aside last: the names of what was put aside sort in the order of writing, whatever the clock does.
+    /// The time when it was put aside last: the names of what was put aside sort in the order of writing,
+    /// whatever the clock does.
     rotated: Timestamp,
-    /// What has come of the two streams' last lines.
+    /// Holds what has come of the two streams' last lines.
     partial: [Vec<u8>; 2],
-    /// What is to be written, whole lines but for the first, of which a part may be in the file already.
+    /// Holds what is to be written, whole lines but for the first, of which a part may be in the file already.
     out: Vec<u8>,
     /// Lines, or parts of long ones, that found no room.
     lost: u64,
 }
 
-/// Which of the two.
+/// Tells which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
     /// Standard output.
@@ -144,7 +145,7 @@ impl Log {
         self.flush()
     }
 
-    /// Whether something waits for room.
+    /// Tells whether something waits for room.
     pub fn is_behind(&self) -> bool {
         !self.out.is_empty()
     }
@@ -172,13 +173,13 @@ impl Log {
         self.size += done as u64;
         // Only between two lines.
         if self.size >= self.full && outcome.is_ok() {
-            self.rotate()?;
+            self.rotate_file()?;
         }
         outcome
     }
 
     /// Puts the file aside, begins a new one, and forgets the oldest.
-    fn rotate(&mut self) -> io::Result<()> {
+    fn rotate_file(&mut self) -> io::Result<()> {
         // One that fails is not tried again with every line.
         self.full = self.size + self.limits.size / 4;
         let now = Timestamp::now().max(self.rotated + SignedDuration::from_nanos(1));
@@ -197,16 +198,16 @@ impl Log {
             }
         }
         (self.size, self.full, self.rotated) = (0, self.limits.size, now);
-        let mut aside = rotated(&self.path);
+        let mut aside = rotated_files(&self.path);
         let kept = self.limits.files.saturating_sub(1);
         let old = aside.len().saturating_sub(kept);
         aside.drain(..old).try_for_each(fs::remove_file)
     }
 }
 
-/// Where no file can be made, for want of inodes or descriptors, the oldest one that was put aside begins anew.
+/// Tells where no file can be made, for want of inodes or descriptors, the oldest one that was put aside begins anew.
 fn reuse_oldest(path: &Path) -> Option<File> {
-    let aside = rotated(path);
+    let aside = rotated_files(path);
     let oldest = aside.first().filter(|_| aside.len() > 1)?;
     let file = File::options().append(true).open(oldest).ok()?;
     file.set_len(0).ok()?;
@@ -246,10 +247,10 @@ fn append_entry(out: &mut Vec<u8>, head: &[u8], partial: &mut Vec<u8>, text: &[u
     partial.clear();
 }
 
-/// What one look at a stream has brought.
+/// Holds what one look at a stream has brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pumped {
-    /// So many bytes.
+    /// The number of bytes.
     pub bytes: usize,
     /// There will be no more.
     pub ended: bool,
@@ -257,7 +258,7 @@ pub struct Pumped {
 
 /// Reads what is there, at most a megabyte, so that a flood leaves time for everything else, into the log
 /// and past `also`.
-pub fn pump(
+pub fn pump_output(
     fd: &OwnedFd,
     log: &mut Log,
     stream: Stream,
@@ -314,7 +315,7 @@ mod tests {
         for n in 0..100 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
-        assert_eq!(rotated(&path).len(), 2);
+        assert_eq!(rotated_files(&path).len(), 2);
         let kept: Vec<String> = crate::logs::read("c", &path)
             .unwrap()
             .into_iter()
@@ -382,7 +383,7 @@ mod tests {
         let text = fs::read_to_string(moved.join("0.log")).unwrap();
         assert_eq!(text.lines().count(), 3);
         fs::rename(&moved, &own).unwrap();
-        while rotated(&path).is_empty() {
+        while rotated_files(&path).is_empty() {
             log.write(Stream::Stdout, &line).unwrap();
         }
         assert!(crate::logs::read("c", &path).unwrap().len() >= 4);

@@ -14,7 +14,7 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct CheckedPod {
     pod: Pod,
-    /// What of it has no meaning on one machine.
+    /// Holds what of it has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
 }
 
@@ -44,13 +44,13 @@ pub fn check_pod(mut pod: Pod, known: Option<[&Manifest; 2]>) -> Result<CheckedP
     let check = |report: &mut Report<'_>| {
         let meta = serde_json::to_value(&pod.metadata).unwrap_or_default();
         support::object("ObjectMeta", &meta, "metadata", report);
-        validate::metadata(&pod.metadata, "", report);
+        validate::check_metadata(&pod.metadata, "", report);
         validate::pod(&pod, "", report);
         if let Some(known) = known {
             references::missing(&pod, "", known, report);
         }
     };
-    let warnings = reported(&file, check)?;
+    let warnings = collect_report(&file, check)?;
     Ok(CheckedPod { pod, warnings })
 }
 
@@ -65,21 +65,24 @@ pub fn check_objects(
 ) -> Result<(), Vec<Diagnostic>> {
     for map in config_maps {
         let name = map.metadata.name.as_deref().unwrap_or_default();
-        reported(&format!("configmap {name:?}"), |report| validate::config_map(map, "", report))?;
+        collect_report(&format!("configmap {name:?}"), |report| validate::config_map(map, "", report))?;
     }
     for secret in secrets {
         let name = secret.metadata.name.as_deref().unwrap_or_default();
-        reported(&format!("secret {name:?}"), |report| validate::secret(secret, "", report))?;
+        collect_report(&format!("secret {name:?}"), |report| validate::secret(secret, "", report))?;
     }
     for service in services {
         let name = service.metadata.name.as_deref().unwrap_or_default();
-        reported(&format!("service {name:?}"), |report| service::check(service, "", report))?;
+        collect_report(&format!("service {name:?}"), |report| service::check(service, "", report))?;
     }
     Ok(())
 }
 
-/// What a check reports of something that has no lines: its warnings, or else its errors.
-fn reported(what: &str, check: impl FnOnce(&mut Report<'_>)) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
+/// Returns what a check reports of something that has no lines: its warnings, or else its errors.
+fn collect_report(
+    what: &str,
+    check: impl FnOnce(&mut Report<'_>),
+) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let root = Node { line: 0, column: 0, kind: Kind::Map(Vec::new()) };
     let mut report = Report { file: what, root: &root, found: Vec::new() };
     check(&mut report);

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Manifest, Report, Severity, defaults, job, other_kinds, support,
     tree::{Kind, Node},
-    typed::{join, near, read},
+    typed::{join, nearest_field, read},
     validate,
     workload::{self, Instances},
 };
@@ -38,7 +38,7 @@ const KINDS: &[(&str, &str)] = &[
 pub(super) struct Template {
     pub file: String,
     pub document: Node,
-    /// Where the pod stands in the document; empty when it is the document.
+    /// The place where the pod stands in the document; empty when it is the document.
     pub path: String,
     pub pod: Pod,
     pub instances: Instances,
@@ -54,7 +54,7 @@ fn text<'a>(node: &'a Node, name: &str) -> Option<&'a str> {
 /// Kind, namespace and name.
 pub(super) type Identity = (String, String, String);
 
-/// What a cluster would have one of; none for what has no name.
+/// Returns what a cluster would have one of; none for what has no name.
 pub(super) fn identity(node: &Node) -> Option<Identity> {
     let meta = node.get("metadata")?;
     let namespace = text(meta, "namespace").unwrap_or("default");
@@ -74,7 +74,8 @@ fn named(node: &Node) -> Option<Node> {
     Some(node)
 }
 
-/// What an API server or a controller writes into every object, so that it stands in whatever was printed by one.
+/// The fields that an API server or a controller writes into every object, so that they stand in whatever
+/// was printed by one.
 const SERVER_FIELDS: &[&str] = &[
     "creationTimestamp",
     "deletionGracePeriodSeconds",
@@ -140,11 +141,11 @@ pub(super) fn object(
     let text = |name: &str| text(node, name);
     if !matches!(node.kind, Kind::Map(_)) {
         let message = "Invalid value: an object is a map, with apiVersion, kind and metadata";
-        return report.error(path, message);
+        return report.add_error(path, message);
     }
     let Some(kind) = text("kind") else {
         return report
-            .error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
+            .add_error(&join(path, "kind"), "Required value: must say what the document is, such as Pod");
     };
     if kind.ends_with("List")
         && matches!(node.get("items").map(|n| &n.kind), Some(Kind::List(_) | Kind::Scalar(_)))
@@ -158,7 +159,7 @@ pub(super) fn object(
     }
     let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
         let known: Vec<&str> = KINDS.iter().map(|(known, _)| *known).collect();
-        let help = near(kind, &known).map(|meant| format!("did you mean {meant:?}?"));
+        let help = nearest_field(kind, &known).map(|meant| format!("did you mean {meant:?}?"));
         let list: Vec<String> = known.iter().map(|known| format!("{known:?}")).collect();
         let message = format!("Unsupported value: {kind:?}: supported values: {}", list.join(", "));
         return report.say(Severity::Error, &join(path, "kind"), message, help);
@@ -171,12 +172,12 @@ pub(super) fn object(
             }
             None => format!("Required value: {version} for a {kind}"),
         };
-        return report.error(&join(path, "apiVersion"), message);
+        return report.add_error(&join(path, "apiVersion"), message);
     }
     let stripped = without_server_fields(node);
     let node = &stripped;
     if let Some(meta) = node.get("metadata") {
-        support::object("ObjectMeta", &meta.json(), &join(path, "metadata"), report);
+        support::object("ObjectMeta", &meta.to_json(), &join(path, "metadata"), report);
     }
     let mut template = |(pod, at, instances): (Pod, &str, Instances), report: &mut Report<'_>| {
         let (file, document) = (report.file.to_owned(), report.root.clone());
@@ -186,7 +187,7 @@ pub(super) fn object(
     macro_rules! workload {
         ($type:ty, $read:path) => {
             if let Some(object) = read::<$type>(node, path, report) {
-                validate::metadata(&object.metadata, path, report);
+                validate::check_metadata(&object.metadata, path, report);
                 if let Some(found) = $read(object, path, report) {
                     template(found, report);
                 }
@@ -196,7 +197,7 @@ pub(super) fn object(
     match *kind {
         "Pod" => {
             if let Some(pod) = read::<Pod>(node, path, report) {
-                validate::metadata(&pod.metadata, path, report);
+                validate::check_metadata(&pod.metadata, path, report);
                 template((pod, "", Instances::One), report);
             }
         }
@@ -230,12 +231,12 @@ pub(super) fn object(
                 manifest.services.push(service);
             }
         }
-        "Deployment" => workload!(Deployment, workload::deployment),
+        "Deployment" => workload!(Deployment, workload::expand_deployment),
         "ReplicaSet" => workload!(ReplicaSet, workload::replica_set),
         "DaemonSet" => workload!(DaemonSet, workload::daemon_set),
         "StatefulSet" => workload!(StatefulSet, workload::stateful_set),
         "Job" => workload!(Job, job::job),
         "CronJob" => workload!(CronJob, job::cron_job),
-        _ => report.error(&join(path, "items"), "Required value: the list of objects"),
+        _ => report.add_error(&join(path, "items"), "Required value: the list of objects"),
     }
 }

@@ -61,7 +61,7 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
     }
 }
 
-/// What a pod with limits of its own asks for: what its containers do, else as much as it may use.
+/// Does what a pod with limits of its own asks for: what its containers do, else as much as it may use.
 fn resources(spec: &mut PodSpec) {
     let of_containers = container_requests(spec);
     let Some(resources) = &mut spec.resources else { return };

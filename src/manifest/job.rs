@@ -22,7 +22,7 @@ const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const NAME: &str = "batch.kubernetes.io/job-name";
 const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
-/// As the API server counts.
+/// Chosen as the API server counts.
 const MOST_RULES: usize = 20;
 const MOST_VALUES: usize = 255;
 /// The conditions that podctl sets.
@@ -41,18 +41,18 @@ pub struct Job {
 }
 
 impl Job {
-    /// How many pods there are to be at least; each has a number below it.
-    pub fn places(&self) -> u32 {
+    /// Tells how many pods there are to be at least; each has a number below it.
+    pub fn count_places(&self) -> u32 {
         self.spec.completions.or(self.spec.parallelism).unwrap_or(1).max(0) as u32
     }
 
-    /// How many of them run at a time.
+    /// The number of them run at a time.
     pub fn parallelism(&self) -> u32 {
         self.spec.parallelism.unwrap_or(1).max(0) as u32
     }
 
     /// Every completion has its number.
-    pub fn indexed(&self) -> bool {
+    pub fn is_indexed(&self) -> bool {
         self.spec.completion_mode.as_deref() == Some("Indexed")
     }
 
@@ -61,8 +61,8 @@ impl Job {
         let mut pod = self.pod.clone();
         let Place { index, attempt } = place;
         let numbered = format!("{}-{index}", self.name);
-        let name = if self.places() == 1 { self.name.clone() } else { numbered.clone() };
-        if self.places() == 1 {
+        let name = if self.count_places() == 1 { self.name.clone() } else { numbered.clone() };
+        if self.count_places() == 1 {
             workload::name_host_apart(&mut pod);
         }
         let meta = &mut pod.metadata;
@@ -73,7 +73,7 @@ impl Job {
         let labels = meta.labels.get_or_insert_default();
         labels.insert(NAME.into(), self.name.clone());
         labels.insert("job-name".into(), self.name.clone());
-        if self.indexed() {
+        if self.is_indexed() {
             labels.insert(INDEX.into(), index.to_string());
             let annotations = meta.annotations.get_or_insert_default();
             annotations.insert(INDEX.into(), index.to_string());
@@ -113,7 +113,7 @@ pub(super) fn expand(pod: Pod, spec: JobSpec, manifest: &mut Manifest) {
 
 pub(super) fn job(object: batch::Job, path: &str, report: &mut Report<'_>) -> Found {
     let Some(spec) = object.spec else {
-        report.error(&join(path, "spec"), "Required value");
+        report.add_error(&join(path, "spec"), "Required value");
         return None;
     };
     read(&object.metadata, spec, path, &join(path, "spec"), "spec.template", report)
@@ -153,12 +153,12 @@ fn read(
 ) -> Found {
     let pod = workload::pod(metadata, std::mem::take(&mut spec.template));
     check(&spec, &pod, object, path, report);
-    defaults(&mut spec);
+    set_defaults(&mut spec);
     Some((pod, template, Instances::Job(Box::new(spec))))
 }
 
-/// What the API server fills in.
-fn defaults(spec: &mut JobSpec) {
+/// Does what the API server fills in.
+fn set_defaults(spec: &mut JobSpec) {
     if spec.completions.is_none() && spec.parallelism.is_none() {
         spec.completions = Some(1);
     }
@@ -181,7 +181,7 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
     ] {
         within(value.map(i64::from), 0, i64::MAX, &at(field), report);
         if matches!(field, "completions" | "parallelism") && value.is_some_and(|v| v > MOST) {
-            report.error(&at(field), format!("Invalid value: at most {MOST} pods on one machine"));
+            report.add_error(&at(field), format!("Invalid value: at most {MOST} pods on one machine"));
         }
     }
     within(spec.active_deadline_seconds, 0, i64::MAX, &at("activeDeadlineSeconds"), report);
@@ -189,14 +189,14 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
     one_of(spec.completion_mode.as_deref(), &["NonIndexed", "Indexed"], &at("completionMode"), report);
     let indexed = spec.completion_mode.as_deref() == Some("Indexed");
     if indexed && spec.completions.is_none() {
-        report.error(&at("completions"), "Required value: when completion mode is Indexed");
+        report.add_error(&at("completions"), "Required value: when completion mode is Indexed");
     }
     let last = spec.completions.unwrap_or(1) - 1;
     let name = format!("{}-{last}", pod.metadata.name.as_deref().unwrap_or_default());
     if indexed && name.len() > 63 {
         let message =
             format!("Invalid value: {name:?}: must be no more than 63 characters, for it is a host name");
-        report.error(&join(object, "metadata.name"), message);
+        report.add_error(&join(object, "metadata.name"), message);
     }
     for (field, given) in [
         ("backoffLimitPerIndex", spec.backoff_limit_per_index.is_some()),
@@ -204,17 +204,17 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
         ("successPolicy", spec.success_policy.is_some()),
     ] {
         if given && !indexed {
-            report.error(&at(field), "Invalid value: requires indexed completion mode");
+            report.add_error(&at(field), "Invalid value: requires indexed completion mode");
         }
     }
     if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
-        report.error(&at("backoffLimitPerIndex"), "Required value: when maxFailedIndexes is specified");
+        report.add_error(&at("backoffLimitPerIndex"), "Required value: when maxFailedIndexes is specified");
     }
     if let (Some(most), Some(completions)) = (spec.max_failed_indexes, spec.completions)
         && most > completions
     {
         let message = format!("Invalid value: {most}: must be less than or equal to completions");
-        report.error(&at("maxFailedIndexes"), message);
+        report.add_error(&at("maxFailedIndexes"), message);
     }
     let allowed: &[&str] =
         if spec.pod_failure_policy.is_some() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
@@ -231,7 +231,7 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
         if policy.rules.is_empty() {
             let what =
                 "Required value: at least one rules must be specified when the successPolicy is specified";
-            report.error(&rules, what);
+            report.add_error(&rules, what);
         }
         too_many(policy.rules.len(), MOST_RULES, &rules, report);
         for (i, rule) in policy.rules.iter().enumerate() {
@@ -244,13 +244,15 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
 fn not_here(spec: &JobSpec, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| join(path, field);
     if spec.suspend == Some(true) {
-        report.error(&at("suspend"), "a suspended job would never start; leave the field out");
+        report.add_error(&at("suspend"), "a suspended job would never start; leave the field out");
     }
     if spec.parallelism == Some(0) {
-        report.error(&at("parallelism"), "a job with parallelism 0 would never start; leave the field out");
+        report
+            .add_error(&at("parallelism"), "a job with parallelism 0 would never start; leave the field out");
     }
     if spec.managed_by.as_deref().is_some_and(|by| by != "kubernetes.io/job-controller") {
-        report.error(&at("managedBy"), "is not supported: podctl runs the job itself; leave the field out");
+        report
+            .add_error(&at("managedBy"), "is not supported: podctl runs the job itself; leave the field out");
     }
     if spec.ttl_seconds_after_finished.is_some_and(|seconds| seconds > 0) {
         report.warn(
@@ -271,13 +273,13 @@ fn not_here(spec: &JobSpec, path: &str, report: &mut Report<'_>) {
 
 fn restart_policy(spec: &JobSpec, pod: &Pod, path: &str, report: &mut Report<'_>) {
     match pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
-        Some("OnFailure") if spec.pod_failure_policy.is_some() => report.error(
+        Some("OnFailure") if spec.pod_failure_policy.is_some() => report.add_error(
             path,
             "Invalid value: \"OnFailure\": only \"Never\" is supported when podFailurePolicy is specified",
         ),
         Some("OnFailure" | "Never") => {}
         None | Some("Always") => {
-            report.error(path, "Required value: valid values: \"OnFailure\", \"Never\"");
+            report.add_error(path, "Required value: valid values: \"OnFailure\", \"Never\"");
         }
         // Said where the pod is checked.
         Some(_) => {}
@@ -286,7 +288,7 @@ fn restart_policy(spec: &JobSpec, pod: &Pod, path: &str, report: &mut Report<'_>
 
 fn too_many(count: usize, most: usize, path: &str, report: &mut Report<'_>) {
     if count > most {
-        report.error(path, format!("Too many: {count}: must have at most {most} items"));
+        report.add_error(path, format!("Too many: {count}: must have at most {most} items"));
     }
 }
 
@@ -294,11 +296,11 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
     let at = |field: &str| join(path, field);
     let actions = ["Count", "FailIndex", "FailJob", "Ignore"];
     match rule.action.as_str() {
-        "" => report.error(
+        "" => report.add_error(
             &at("action"),
             "Required value: valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\"",
         ),
-        "FailIndex" if spec.backoff_limit_per_index.is_none() => report.error(
+        "FailIndex" if spec.backoff_limit_per_index.is_none() => report.add_error(
             &at("action"),
             "Invalid value: \"FailIndex\": requires the backoffLimitPerIndex to be set",
         ),
@@ -307,14 +309,16 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
     let conditions = rule.on_pod_conditions.as_deref().unwrap_or_default();
     match (&rule.on_exit_codes, conditions.is_empty()) {
         (Some(_), false) => {
-            report.error(
+            report.add_error(
                 path,
                 "Invalid value: specifying both OnExitCodes and OnPodConditions is not supported",
             );
         }
         (None, true) => {
-            report
-                .error(path, "Invalid value: specifying one of OnExitCodes and OnPodConditions is required");
+            report.add_error(
+                path,
+                "Invalid value: specifying one of OnExitCodes and OnPodConditions is required",
+            );
         }
         _ => {}
     }
@@ -323,7 +327,7 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
         let at = |field: &str| at(&format!("onPodConditions[{i}].{field}"));
         one_of(pattern.status.as_deref(), &["False", "True", "Unknown"], &at("status"), report);
         if pattern.type_.is_empty() {
-            report.error(&at("type"), "Required value");
+            report.add_error(&at("type"), "Required value");
         } else if !CONDITIONS.contains(&pattern.type_.as_str()) {
             report.warn(&at("type"), "no pod of podctl's has this condition: the rule does not match by it");
         }
@@ -335,27 +339,27 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
     if let Some(name) = &codes.container_name
         && !containers.into_iter().any(|c| c.name == *name)
     {
-        report.error(
+        report.add_error(
             &at("containerName"),
             format!("Invalid value: {name:?}: must be one of the container or initContainer names in the pod template"),
         );
     }
     if codes.values.is_empty() {
-        report.error(&at("values"), "Invalid value: at least one value is required");
+        report.add_error(&at("values"), "Invalid value: at least one value is required");
     }
     too_many(codes.values.len(), MOST_VALUES, &at("values"), report);
     let mut known = HashSet::new();
     for (i, code) in codes.values.iter().enumerate() {
         let at = at(&format!("values[{i}]"));
         if *code == 0 && codes.operator == "In" {
-            report.error(&at, "Invalid value: 0: must not be 0 for the In operator");
+            report.add_error(&at, "Invalid value: 0: must not be 0 for the In operator");
         }
         if !known.insert(code) {
-            report.error(&at, format!("Duplicate value: {code}"));
+            report.add_error(&at, format!("Duplicate value: {code}"));
         }
     }
     if !codes.values.is_sorted() {
-        report.error(&at("values"), "Invalid value: must be ordered");
+        report.add_error(&at("values"), "Invalid value: must be ordered");
     }
 }
 
@@ -363,19 +367,19 @@ fn success_rule(rule: &SuccessPolicyRule, completions: i32, path: &str, report: 
     let at = |field: &str| join(path, field);
     if rule.succeeded_count.is_none() && rule.succeeded_indexes.is_none() {
         let what = "Required value: at least one of succeededCount or succeededIndexes must be specified";
-        report.error(path, what);
+        report.add_error(path, what);
     }
     let listed =
         rule.succeeded_indexes.as_ref().map(|text| (text, parse_indexes(text, completions.max(0) as u32)));
     if let Some((text, Err(why))) = &listed {
         let message = format!("Invalid value: {text:?}: error parsing succeededIndexes: {why}");
-        report.error(&at("succeededIndexes"), message);
+        report.add_error(&at("succeededIndexes"), message);
     }
     within(rule.succeeded_count.map(i64::from), 0, i64::MAX, &at("succeededCount"), report);
     let mut at_most = |most: i32, what: &str| {
         if let Some(count) = rule.succeeded_count.filter(|count| *count > most) {
             let message = format!("Invalid value: {count}: must be less than or equal to {most} ({what})");
-            report.error(&at("succeededCount"), message);
+            report.add_error(&at("succeededCount"), message);
         }
     };
     at_most(completions, "the number of specified completions");

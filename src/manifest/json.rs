@@ -14,7 +14,7 @@ use super::tree::{Bounds, Entry, Kind, Lines, Node, Unreadable};
 ///
 /// # Errors
 /// The first place that is no JSON.
-pub(super) fn values(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> {
+pub(super) fn parse_values(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> {
     let mut reader = Reader { lines: Lines::of(text), bounds };
     let mut found = Vec::new();
     for raw in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
@@ -98,7 +98,7 @@ impl<'a> Reader<'a, '_> {
         serde_json::from_str(text).map_err(|e| self.failure(&e, offset))
     }
 
-    /// Where a part of the text begins in it.
+    /// Tells where a part of the text begins in it.
     fn offset(&self, part: &str) -> usize {
         part.as_ptr() as usize - self.lines.text.as_ptr() as usize
     }

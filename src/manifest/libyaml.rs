@@ -11,7 +11,7 @@ use std::{
 
 use unsafe_libyaml as unsafe_yaml;
 
-/// What the parser has come upon.
+/// Names what the parser has come upon.
 #[derive(Debug, PartialEq)]
 pub(super) enum Event {
     StreamEnd,
@@ -35,19 +35,19 @@ pub(super) enum Event {
 #[derive(Debug, PartialEq)]
 pub(super) struct Scalar {
     pub anchor: Option<String>,
-    /// As it is when its handle is resolved, `tag:yaml.org,2002:str`.
+    /// Written as it is when its handle is resolved, `tag:yaml.org,2002:str`.
     pub tag: Option<String>,
     pub text: String,
     /// Without quotes and in no block.
     pub plain: bool,
 }
 
-/// Why the parser cannot go on, in libyaml's words. Places are in characters from the begin of the text.
+/// The reason why the parser cannot go on, in libyaml's words. Places are in characters from the begin of the text.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub message: String,
     pub at: usize,
-    /// Where begins what is wrong.
+    /// The place where begins what is wrong.
     pub begins: usize,
 }
 

@@ -26,7 +26,7 @@ pub use checked::{CheckedPod, check_objects, check_pod};
 pub use defaults::generated_name;
 pub use job::Job;
 pub use object_names::{Named, names};
-pub use references::{Reference, named, references};
+pub use references::{Reference, list_references, named};
 pub use security::find_forbidden_sysctl;
 pub(crate) use security::sysctls_of_host;
 
@@ -47,28 +47,28 @@ pub struct Source {
     pub text: String,
 }
 
-/// What the files hold.
+/// Holds what the files hold.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
     /// Checked, with the API server's defaults.
     pub pods: Vec<Pod>,
-    /// For pods to refer to.
+    /// Kept for pods to refer to.
     pub config_maps: Vec<ConfigMap>,
-    /// For pods to refer to; stringData is in data.
+    /// Kept for pods to refer to; stringData is in data.
     pub secrets: Vec<Secret>,
-    /// For pods to refer to.
+    /// Kept for pods to refer to.
     pub claims: Vec<PersistentVolumeClaim>,
     /// Pods that are run to their end, one after another or side by side.
     pub jobs: Vec<Job>,
-    /// How pods find one another.
+    /// Tells how pods find one another.
     pub services: Vec<Service>,
-    /// What has no meaning on one machine.
+    /// Holds what has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
     /// Those of the warnings that are about whole objects, which are passed over.
     pub passed_over: Vec<Diagnostic>,
 }
 
-/// How bad it is.
+/// Tells how bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Nothing is started.
@@ -80,19 +80,19 @@ pub enum Severity {
 /// Something to say about a place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How bad it is.
+    /// Tells how bad it is.
     pub severity: Severity,
     /// The file's name.
     pub file: String,
-    /// From 1; 0 for what came from no file.
+    /// Counted from 1; 0 for what came from no file.
     pub line: usize,
-    /// From 1; 0 for what came from no file.
+    /// Counted from 1; 0 for what came from no file.
     pub column: usize,
     /// Such as `spec.containers[0].image`; empty for the whole document.
     pub path: String,
-    /// What is wrong and what is allowed, as the API server words it.
+    /// Holds what is wrong and what is allowed, as the API server words it.
     pub message: String,
-    /// What to do.
+    /// Holds what to do.
     pub help: Option<String>,
 }
 
@@ -111,7 +111,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Where complaints about one document are collected.
+/// Tells where complaints about one document are collected.
 struct Report<'a> {
     file: &'a str,
     root: &'a Node,
@@ -120,7 +120,7 @@ struct Report<'a> {
 
 impl Report<'_> {
     fn say(&mut self, severity: Severity, path: &str, message: impl Into<String>, help: Option<String>) {
-        let (line, column) = self.root.position(path);
+        let (line, column) = self.root.find_position(path);
         let (file, path, message) = (self.file.to_owned(), path.to_owned(), message.into());
         // What could not be read is not missing as well.
         if message.starts_with("Required value") && self.found.iter().any(|d| d.path == path) {
@@ -129,7 +129,7 @@ impl Report<'_> {
         self.found.push(Diagnostic { severity, file, line, column, path, message, help });
     }
 
-    fn error(&mut self, path: &str, message: impl Into<String>) {
+    fn add_error(&mut self, path: &str, message: impl Into<String>) {
         self.say(Severity::Error, path, message, None);
     }
 
@@ -151,10 +151,10 @@ pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
 /// # Errors
 /// Where it is no YAML.
 pub(crate) fn parse_documents(source: &Source) -> Result<Vec<serde_json::Value>, Box<Diagnostic>> {
-    Ok(tree::parse(source)?.iter().map(Node::json).collect())
+    Ok(tree::parse(source)?.iter().map(Node::to_json).collect())
 }
 
-/// As [`load`]; what pods refer to may also be in `stored`, and a pod that names no namespace gets this one.
+/// Does as [`load`]; what pods refer to may also be in `stored`, and a pod that names no namespace gets this one.
 ///
 /// # Errors
 /// As [`load`].
@@ -180,11 +180,11 @@ pub fn load_beside(
             // Files may bring the same along; two that differ are an accident, and so are two of one pod.
             if let Some(identity) = decode::identity(&document) {
                 let (kind, _, name) = identity.clone();
-                let before = met.insert(identity, document.json());
-                if before.is_some_and(|before| kind == "Pod" || before != document.json()) {
+                let before = met.insert(identity, document.to_json());
+                if before.is_some_and(|before| kind == "Pod" || before != document.to_json()) {
                     let message =
                         format!("Duplicate value: {name:?}: the files hold another {kind} of that name");
-                    report.error("metadata.name", message);
+                    report.add_error("metadata.name", message);
                 }
             }
             decode::object(&document, "", &mut manifest, &mut templates, &mut report);
@@ -211,7 +211,7 @@ pub fn load_beside(
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
 }
 
-/// What a debug container is to have beside its flags: part of one, in YAML or JSON.
+/// Returns what a debug container is to have beside its flags: part of one, in YAML or JSON.
 ///
 /// # Errors
 /// What is wrong with it, with places.
@@ -219,7 +219,7 @@ pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagn
     let documents = tree::parse(source).map_err(|diagnostic| vec![*diagnostic])?;
     let Some(document) = documents.first() else { return Ok(serde_json::json!({})) };
     let mut report = Report { file: &source.name, root: document, found: Vec::new() };
-    let value = document.json();
+    let value = document.to_json();
     typed::read::<EphemeralContainer>(document, "", &mut report);
     support::object("EphemeralContainer", &value, "", &mut report);
     report.found.retain(|d| d.severity == Severity::Error);

@@ -68,7 +68,7 @@ impl Numbers {
 }
 
 /// The project's own manifests, good and bad.
-fn corpus() -> Vec<String> {
+fn read_corpus() -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dirs = ["examples", "tests/manifests/bad"].map(|dir| root.join(dir));
     let mut files: Vec<_> =
@@ -79,7 +79,7 @@ fn corpus() -> Vec<String> {
 }
 
 /// One to four accidents.
-fn mutated(corpus: &[String], seed: u64) -> String {
+fn mutate_text(corpus: &[String], seed: u64) -> String {
     // Seeds that are near each other begin far apart.
     let mut numbers = Numbers(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let text = &corpus[numbers.below(corpus.len())];
@@ -113,14 +113,14 @@ fn mutated(corpus: &[String], seed: u64) -> String {
 
 #[test]
 fn no_damage_to_a_manifest_makes_reading_it_panic() {
-    let corpus = corpus();
+    let corpus = read_corpus();
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
     let seeds = match number("PODCTL_MUTATION_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("PODCTL_MUTATIONS").unwrap_or(2000),
     };
     for seed in seeds {
-        let text = mutated(&corpus, seed);
+        let text = mutate_text(&corpus, seed);
         let most = text.lines().count() + 1;
         let read = || load(&[Source { name: "f".into(), text: text.clone() }]).err().unwrap_or_default();
         let found = panic::catch_unwind(read)

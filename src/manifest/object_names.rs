@@ -15,7 +15,7 @@ use crate::pod::{Namespace, ObjectName};
 pub struct Named {
     /// Such as `Pod`.
     pub kind: String,
-    /// As it is written, or else the one that was asked for.
+    /// Written as it is written, or else the one that was asked for.
     pub namespace: Namespace,
     /// `metadata.name`
     pub name: ObjectName,
@@ -73,8 +73,8 @@ fn add_as(
     let own = own.map_or_else(|| Ok(namespace.clone()), |own| Namespace::parse(&own));
     match (own, ObjectName::parse(&name)) {
         (Ok(namespace), Ok(name)) => all.push(Named { kind, namespace, name }),
-        (Err(wrong), _) => report.error(&join(path, "metadata.namespace"), wrong.to_string()),
-        (_, Err(wrong)) => report.error(&join(path, "metadata.name"), wrong.to_string()),
+        (Err(wrong), _) => report.add_error(&join(path, "metadata.namespace"), wrong.to_string()),
+        (_, Err(wrong)) => report.add_error(&join(path, "metadata.name"), wrong.to_string()),
     }
 }
 

@@ -61,7 +61,7 @@ const PASSED_OVER: &[(&str, &str)] = &[
     ("ReplicationController", "write it as a Deployment"),
 ];
 
-/// Why an object of that kind is passed over; `None` when it is to be read, or is nothing that anybody knows.
+/// Tells why an object of that kind is passed over; `None` when it is to be read, or is nothing that anybody knows.
 fn reason(kind: &str, version: &str) -> Option<&'static str> {
     // Groups of Kubernetes' own end with k8s.io, but for the first ones, which have no dot.
     let group = version.split_once('/').map_or("", |(group, _)| group);

@@ -4,7 +4,7 @@ use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v
 
 use super::{Manifest, Report, Severity, typed::join};
 
-/// One mention of an object by a pod.
+/// A mention of an object by a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
     /// `ConfigMap`, `Secret` or `PersistentVolumeClaim`.
@@ -18,7 +18,7 @@ pub struct Reference<'a> {
 }
 
 /// Every mention, in file order of volumes, then containers.
-pub fn references(pod: &Pod) -> Vec<Reference<'_>> {
+pub fn list_references(pod: &Pod) -> Vec<Reference<'_>> {
     let mut all = Vec::new();
     let Some(spec) = &pod.spec else { return all };
     let mut add = |kind, name, optional: Option<bool>, path| {
@@ -94,7 +94,7 @@ pub fn named<'a, T: Metadata<Ty = ObjectMeta>>(all: &'a [T], namespace: &str, na
 /// Reports what the pod needs and nobody has.
 pub(super) fn missing(pod: &Pod, prefix: &str, known: [&Manifest; 2], report: &mut Report<'_>) {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
-    for Reference { kind, name, path, .. } in references(pod).into_iter().filter(|r| !r.optional) {
+    for Reference { kind, name, path, .. } in list_references(pod).into_iter().filter(|r| !r.optional) {
         let present = known.iter().any(|m| match kind {
             "ConfigMap" => named(&m.config_maps, namespace, name).is_some(),
             "Secret" => named(&m.secrets, namespace, name).is_some(),

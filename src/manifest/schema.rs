@@ -95,7 +95,7 @@ impl<'de> Deserializer<'de> for Walk<'_> {
     }
 }
 
-/// One struct's fields, one by one.
+/// A struct's fields, one by one.
 struct Fields<'a> {
     types: &'a mut BTreeMap<&'static str, Vec<Field>>,
     name: &'static str,

@@ -24,7 +24,7 @@ const SAFE_SYSCTLS: &[&str] = &[
 pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     let set = |field: Option<bool>| field == Some(true);
     if set(spec.share_process_namespace) && set(spec.host_pid) {
-        report.error(
+        report.add_error(
             &format!("{path}.shareProcessNamespace"),
             "Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
         );
@@ -33,14 +33,14 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
         [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)]
     {
         if set(on) && spec.host_users == Some(false) {
-            report.error(&format!("{path}.{name}"), "Forbidden: when `hostUsers` is false");
+            report.add_error(&format!("{path}.{name}"), "Forbidden: when `hostUsers` is false");
         }
     }
     let context = spec.security_context.as_ref();
     let at = |field: &str| format!("{path}.securityContext.{field}");
     let policy = context.and_then(|c| c.supplemental_groups_policy.as_deref());
     if policy.is_some_and(|p| !matches!(p, "Merge" | "Strict")) {
-        report.error(
+        report.add_error(
             &at("supplementalGroupsPolicy"),
             format!(
                 "Unsupported value: {:?}: supported values: \"Merge\", \"Strict\"",
@@ -54,9 +54,9 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
             ("runAsGroup", context.run_as_group),
             ("fsGroup", context.fs_group),
         ];
-        ids.into_iter().for_each(|(field, id)| self::id(id, &at(field), report));
+        ids.into_iter().for_each(|(field, id)| self::check_id(id, &at(field), report));
         for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
-            id(Some(*group), &at(&format!("supplementalGroups[{i}]")), report);
+            check_id(Some(*group), &at(&format!("supplementalGroups[{i}]")), report);
         }
         if let Some(profile) = &context.seccomp_profile {
             self::profile(
@@ -91,23 +91,23 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
 
 fn container(context: &SecurityContext, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| format!("{path}.{field}");
-    id(context.run_as_user, &at("runAsUser"), report);
-    id(context.run_as_group, &at("runAsGroup"), report);
+    check_id(context.run_as_user, &at("runAsUser"), report);
+    check_id(context.run_as_group, &at("runAsGroup"), report);
     if context.allow_privilege_escalation == Some(false) {
         let refused = "Invalid value: false: cannot set `allowPrivilegeEscalation` to false and";
         if context.privileged == Some(true) {
-            report.error(&at("allowPrivilegeEscalation"), format!("{refused} `privileged` to true"));
+            report.add_error(&at("allowPrivilegeEscalation"), format!("{refused} `privileged` to true"));
         }
         let added = context.capabilities.as_ref().and_then(|c| c.add.as_ref());
         if added.into_iter().flatten().any(|c| matches!(c.as_str(), "CAP_SYS_ADMIN" | "SYS_ADMIN")) {
-            report.error(
+            report.add_error(
                 &at("allowPrivilegeEscalation"),
                 format!("{refused} `capabilities.Add` CAP_SYS_ADMIN"),
             );
         }
     }
     if let Some(mount) = context.proc_mount.as_deref().filter(|m| !matches!(*m, "Default" | "Unmasked")) {
-        report.error(
+        report.add_error(
             &at("procMount"),
             format!("Unsupported value: {mount:?}: supported values: \"Default\", \"Unmasked\""),
         );
@@ -120,25 +120,25 @@ fn container(context: &SecurityContext, path: &str, report: &mut Report<'_>) {
     }
 }
 
-fn id(id: Option<i64>, path: &str, report: &mut Report<'_>) {
+fn check_id(id: Option<i64>, path: &str, report: &mut Report<'_>) {
     if let Some(id) = id.filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-        report.error(path, format!("Invalid value: {id}: must be between 0 and 2147483647, inclusive"));
+        report.add_error(path, format!("Invalid value: {id}: must be between 0 and 2147483647, inclusive"));
     }
 }
 
 fn profile(kind: &str, file: Option<&str>, path: &str, report: &mut Report<'_>) {
     match (kind, file) {
-        ("Localhost", None | Some("")) => report.error(
+        ("Localhost", None | Some("")) => report.add_error(
             &format!("{path}.localhostProfile"),
             "Required value: must be set when the type is Localhost",
         ),
         ("Localhost", _) => {}
         ("RuntimeDefault" | "Unconfined", None) => {}
-        ("RuntimeDefault" | "Unconfined", Some(name)) => report.error(
+        ("RuntimeDefault" | "Unconfined", Some(name)) => report.add_error(
             &format!("{path}.localhostProfile"),
             format!("Invalid value: {name:?}: can only be set when the type is Localhost"),
         ),
-        _ => report.error(
+        _ => report.add_error(
             &format!("{path}.type"),
             format!("Unsupported value: {kind:?}: supported values: \"Localhost\", \"RuntimeDefault\", \"Unconfined\""),
         ),
@@ -169,13 +169,13 @@ fn sysctl(name: &str, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
         !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
     if !name.split(['.', '/']).all(plain) {
-        return report.error(path, format!("Invalid value: {name:?}: must be names separated by '.'"));
+        return report.add_error(path, format!("Invalid value: {name:?}: must be names separated by '.'"));
     }
     let name = name.replace('/', ".");
     if is_of_host(&name, spec) {
-        report.error(path, format!("Invalid value: {name:?}: may not be used with the host's namespace"));
+        report.add_error(path, format!("Invalid value: {name:?}: may not be used with the host's namespace"));
     } else if !is_of_network(&name) && !is_of_ipc(&name) {
-        report.error(path, format!("Forbidden: {name:?} belongs to the whole machine, not to a pod"));
+        report.add_error(path, format!("Forbidden: {name:?} belongs to the whole machine, not to a pod"));
     }
 }
 

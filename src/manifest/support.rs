@@ -12,10 +12,10 @@ use serde_json::Value;
 use self::table::TABLE;
 use super::{Report, Severity, schema, typed};
 
-/// What becomes of a field.
+/// Names what becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
-    /// It does what the API says.
+    /// Means that it does what the API says.
     Honoured,
     /// The pod is not started, for without the field it would behave otherwise.
     Refused,
@@ -29,13 +29,13 @@ use Support::{NoMeaning, Refused};
 type Row =
     (&'static str, &'static [(&'static str, &'static str)], &'static [(&'static str, Support, &'static str)]);
 
-/// What a pod or a Service begins with: the types that no other one leads to. The last is shown first.
+/// Names what a pod or a Service begins with: the types that no other one leads to. The last is shown first.
 const ROOTS: [&str; 4] = ["EphemeralContainer", "ObjectMeta", "ServiceSpec", "PodSpec"];
 
 /// The fields of each type and the types of those, asked once.
 static TYPES: LazyLock<BTreeMap<&'static str, Vec<schema::Field>>> = LazyLock::new(schema::of_specs);
 
-/// What becomes of a field, and why, or which test shows it; none for one that the table does not know.
+/// Returns what becomes of a field, and why, or which test shows it; none for one that the table does not know.
 pub fn of(kind: &str, field: &str) -> Option<(Support, &'static str)> {
     let (_, honoured, rest) = TABLE.iter().find(|(known, ..)| *known == kind)?;
     let mut honoured = honoured.iter();
@@ -91,10 +91,12 @@ pub(super) fn object(kind: &str, value: &Value, path: &str, report: &mut Report<
                     None,
                 );
             }
-            Some((Support::Refused, why)) if asks => report.error(&at, format!("is not supported: {why}")),
+            Some((Support::Refused, why)) if asks => {
+                report.add_error(&at, format!("is not supported: {why}"))
+            }
             // One that the type has not either is complained about where it is read.
             None if asks && fields.iter().any(|(known, _)| known == name) => {
-                report.error(&at, "is not supported");
+                report.add_error(&at, "is not supported");
             }
             _ => {}
         }
@@ -149,8 +151,8 @@ pub fn document(find_suite: impl Fn(&str) -> String) -> String {
     text
 }
 
-/// What the table and the Kubernetes types do not agree on.
-pub fn disagreements() -> Vec<String> {
+/// Returns what the table and the Kubernetes types do not agree on.
+pub fn list_disagreements() -> Vec<String> {
     let mut found = Vec::new();
     for kind in reached() {
         let fields = TYPES.get(kind).into_iter().flatten();

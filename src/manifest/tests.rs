@@ -1,7 +1,7 @@
 use super::*;
 use crate::pod::{Place, quantity::quantity_bytes};
 
-fn errors(text: &str) -> Vec<String> {
+fn list_errors(text: &str) -> Vec<String> {
     let source = Source { name: "pod.yaml".into(), text: text.into() };
     load(&[source]).err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
@@ -10,7 +10,7 @@ const HEAD: &str = "apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\nspec:\n";
 
 #[test]
 fn every_error_of_a_file_is_reported_with_its_place() {
-    let found = errors(&format!(
+    let found = list_errors(&format!(
         "{HEAD}  containers:\n  - name: App\n    image: busybox\n    imagePullPolicie: Never\n  - name: b\n    volumeMounts:\n    - name: nope\n      mountPath: /../x\n"
     ));
     let places: Vec<&str> = found.iter().map(|e| e.split(": error").next().unwrap()).collect();
@@ -32,8 +32,8 @@ fn r_init_5_probes_are_for_sidecars_not_for_ordinary_init_containers() {
             "{HEAD}  initContainers:\n  - name: i\n    image: busybox\n{policy}    startupProbe: {{exec: {{command: [a]}}}}\n  containers:\n  - {{name: a, image: busybox}}\n"
         )
     };
-    assert!(errors(&pod(""))[0].contains("Forbidden: must not be set for init containers"));
-    assert!(errors(&pod("    restartPolicy: Always\n")).is_empty());
+    assert!(list_errors(&pod(""))[0].contains("Forbidden: must not be set for init containers"));
+    assert!(list_errors(&pod("    restartPolicy: Always\n")).is_empty());
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn r_vol_3_a_missing_config_map_names_the_field_and_the_way_out() {
     let pod = format!(
         "{HEAD}  containers:\n  - {{name: a, image: busybox}}\n  volumes:\n  - name: c\n    configMap:\n      name: conf\n"
     );
-    let found = errors(&pod);
+    let found = list_errors(&pod);
     assert!(
         found[0].starts_with(
             "pod.yaml:11:7: error: spec.volumes[0].configMap.name: ConfigMap \"conf\" not found"
@@ -49,7 +49,8 @@ fn r_vol_3_a_missing_config_map_names_the_field_and_the_way_out() {
         "{found:#?}"
     );
     assert!(
-        errors(&format!("{pod}---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: conf\n")).is_empty()
+        list_errors(&format!("{pod}---\napiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: conf\n"))
+            .is_empty()
     );
 }
 
@@ -75,7 +76,7 @@ fn r_img_1_the_pull_policy_follows_the_tag() {
 
 #[test]
 fn a_number_where_text_belongs_says_to_quote_it() {
-    let found = errors(&format!(
+    let found = list_errors(&format!(
         "{HEAD}  containers:\n  - name: a\n    image: busybox\n    env:\n    - name: NUMBER\n      value: 1\n"
     ));
     assert!(found[0].contains("pod.yaml:11:7") && found[0].contains("quotes"), "{found:#?}");
@@ -83,8 +84,8 @@ fn a_number_where_text_belongs_says_to_quote_it() {
 
 #[test]
 fn a_tab_and_a_repeated_key_are_explained() {
-    assert!(errors("a:\n\tb: 1\n")[0].contains("tabs"));
-    assert!(errors("a: 1\na: 2\n")[0].contains("already set"));
+    assert!(list_errors("a:\n\tb: 1\n")[0].contains("tabs"));
+    assert!(list_errors("a: 1\na: 2\n")[0].contains("already set"));
 }
 
 fn one(body: &str) -> Pod {
@@ -116,14 +117,14 @@ fn a_quantity_may_be_a_number() {
     assert_eq!(quantity_bytes(&limits["memory"].0), Ok(1 << 20));
 }
 
-fn workload(text: &str) -> Manifest {
+fn read_workload(text: &str) -> Manifest {
     load(&[Source { name: "w".into(), text: text.into() }]).unwrap_or_else(|found| panic!("{found:#?}"))
 }
 
 #[test]
 fn replicas_are_numbered_and_one_has_the_workloads_name() {
     let names = |kind: &str, replicas: i32| {
-        let manifest = workload(&format!(
+        let manifest = read_workload(&format!(
             "apiVersion: apps/v1\nkind: {kind}\nmetadata: {{name: w}}\nspec:\n  replicas: {replicas}\n  selector: {{matchLabels: {{a: b}}}}\n  template:\n    metadata: {{labels: {{a: b}}}}\n    spec: {{containers: [{{name: c, image: i}}]}}\n"
         ));
         manifest.pods.into_iter().map(|p| p.metadata.name.unwrap()).collect::<Vec<_>>()
@@ -135,22 +136,22 @@ fn replicas_are_numbered_and_one_has_the_workloads_name() {
 
 #[test]
 fn each_pod_of_a_stateful_set_has_its_own_claims() {
-    let manifest = workload(
+    let manifest = read_workload(
         "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: db}\nspec:\n  replicas: 2\n  serviceName: db\n  selector: {matchLabels: {a: b}}\n  volumeClaimTemplates:\n  - metadata: {name: data}\n    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n  template:\n    metadata: {labels: {a: b}}\n    spec: {containers: [{name: c, image: i, volumeMounts: [{name: data, mountPath: /d}]}]}\n",
     );
     let claims: Vec<_> = manifest.claims.iter().map(|c| c.metadata.name.clone().unwrap()).collect();
     assert_eq!(claims, ["data-db-0", "data-db-1"]);
-    let named = references(&manifest.pods[1]).into_iter().map(|r| r.name.to_owned()).collect::<Vec<_>>();
+    let named = list_references(&manifest.pods[1]).into_iter().map(|r| r.name.to_owned()).collect::<Vec<_>>();
     assert_eq!(named, ["data-db-1"]);
 }
 
 #[test]
 fn a_job_has_a_pod_for_each_completion() {
-    let manifest = workload(
+    let manifest = read_workload(
         "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\nspec:\n  completions: 3\n  parallelism: 2\n  backoffLimit: 1\n  completionMode: Indexed\n  template:\n    spec: {restartPolicy: Never, containers: [{name: c, image: i}]}\n",
     );
     let job = &manifest.jobs[0];
-    assert_eq!((job.places(), job.parallelism(), job.spec.backoff_limit), (3, 2, Some(1)));
+    assert_eq!((job.count_places(), job.parallelism(), job.spec.backoff_limit), (3, 2, Some(1)));
     let pod = job.pod(Place { index: 2, attempt: 1 }, 0, 0);
     assert_eq!(pod.metadata.name.as_deref(), Some("j-2-retry-1"));
     assert_eq!(pod.metadata.labels.as_ref().unwrap()["batch.kubernetes.io/job-completion-index"], "2");
@@ -198,9 +199,9 @@ fn r_res_1_a_pod_with_limits_of_its_own_asks_for_what_its_containers_do() {
     assert_eq!((requests["cpu"].0.as_str(), requests["memory"].0.as_str()), ("1500m", "1Gi"));
 }
 
-fn readings(text: &str) -> Vec<serde_json::Value> {
+fn read_all(text: &str) -> Vec<serde_json::Value> {
     let source = Source { name: "f".into(), text: text.into() };
-    tree::parse(&source).unwrap_or_else(|e| panic!("{e}")).iter().map(Node::json).collect()
+    tree::parse(&source).unwrap_or_else(|e| panic!("{e}")).iter().map(Node::to_json).collect()
 }
 
 #[test]
@@ -223,37 +224,37 @@ fn flow_style_may_be_closed_anywhere_and_quoted_text_go_on_further_out() {
             serde_json::json!({"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 3}}),
         ),
     ] {
-        assert_eq!(readings(text), [wanted], "{text}");
+        assert_eq!(read_all(text), [wanted], "{text}");
     }
 }
 
 #[test]
 fn a_file_may_hold_several_values_of_json_and_each_document_its_own_mark() {
-    let all = readings(
+    let all = read_all(
         "{\"a\": \"\\ud83d\\ude00\"}\n{\"b\": [1, 2.0]} {\"c\": null}\n---\n\u{feff}d: e\n---\n\t{\"f\":\n\t1}\n",
     );
     let wanted = serde_json::json!([{"a": "\u{1f600}"}, {"b": [1, 2]}, {"c": null}, {"d": "e"}, {"f": 1}]);
     assert_eq!(serde_json::Value::from(all), wanted);
-    assert_eq!(readings("%YAML 1.1\n---\na: 1\n--- # next\nb: 2\n...\n").len(), 2);
+    assert_eq!(read_all("%YAML 1.1\n---\na: 1\n--- # next\nb: 2\n...\n").len(), 2);
 }
 
 #[test]
 fn places_are_those_of_the_file_in_yaml_and_in_json() {
     let head = "# first\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n";
-    assert!(errors(&format!("{head}  - {{name: a, imag: b}}\n"))[0].starts_with("pod.yaml:8:"));
+    assert!(list_errors(&format!("{head}  - {{name: a, imag: b}}\n"))[0].starts_with("pod.yaml:8:"));
     let json = "{\"apiVersion\": \"v1\", \"kind\": \"Pod\",\n \"metadata\": {\"name\": \"p\"},\n \"spec\": {\"x\": 1}}\n";
     assert!(
-        errors(json).iter().any(|e| e.starts_with("pod.yaml:3:11: error: spec.x: unknown field")),
+        list_errors(json).iter().any(|e| e.starts_with("pod.yaml:3:11: error: spec.x: unknown field")),
         "{:#?}",
-        errors(json)
+        list_errors(json)
     );
-    let broken = errors("{\"a\": 1,\n  \"b\": \"\\x\"}\n");
+    let broken = list_errors("{\"a\": 1,\n  \"b\": \"\\x\"}\n");
     assert!(broken[0].starts_with("pod.yaml:2:10: error: invalid escape"), "{broken:?}");
 }
 
 #[test]
 fn base64_may_be_wrapped_and_a_volume_of_no_kind_is_an_empty_one() {
-    let manifest = workload(
+    let manifest = read_workload(
         "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata:\n  k: |\n    aGVs\n    bG8=\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\nbinaryData: {k: \"aGVs\\r\\nbG8=\"}\ndata: {t: \"a\\nb\"}\n",
     );
     assert_eq!(manifest.secrets[0].data.as_ref().unwrap()["k"].0, b"hello");
@@ -277,7 +278,7 @@ fn files_of_real_life_are_read_as_kubectl_reads_them() {
     assert!(files.len() >= 60, "the corpus is not there");
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        let mut found: Vec<_> = readings(&text).into_iter().flat_map(flattened).collect();
+        let mut found: Vec<_> = read_all(&text).into_iter().flat_map(flattened).collect();
         for object in &mut found {
             object["metadata"]["labels"]["read"] = "yes".into();
         }

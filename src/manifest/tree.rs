@@ -30,11 +30,11 @@ pub(super) enum Kind {
 pub(super) type Entry = (String, (usize, usize), Node);
 
 impl Node {
-    pub(super) fn json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         match &self.kind {
             Kind::Scalar(value) => value.clone(),
-            Kind::List(all) => Value::Array(all.iter().map(Node::json).collect()),
-            Kind::Map(all) => Value::Object(all.iter().map(|(k, _, v)| (k.clone(), v.json())).collect()),
+            Kind::List(all) => Value::Array(all.iter().map(Node::to_json).collect()),
+            Kind::Map(all) => Value::Object(all.iter().map(|(k, _, v)| (k.clone(), v.to_json())).collect()),
         }
     }
 
@@ -75,7 +75,7 @@ impl Node {
     }
 
     /// The place of a field path, or of what comes nearest above it.
-    pub(super) fn position(&self, path: &str) -> (usize, usize) {
+    pub(super) fn find_position(&self, path: &str) -> (usize, usize) {
         let mut at = self;
         let mut place = (self.line, self.column);
         for part in split(path) {
@@ -122,7 +122,7 @@ fn split(path: &str) -> Vec<Part> {
     parts
 }
 
-/// Why a document cannot be read: line and column, each from 1, and what is wrong there.
+/// The reason why a document cannot be read: line and column, each from 1, and what is wrong there.
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub line: usize,
@@ -137,7 +137,7 @@ impl Unreadable {
     }
 }
 
-/// Where the lines of a text begin; only a newline ends one.
+/// Tells where the lines of a text begin; only a newline ends one.
 pub(super) struct Lines<'a> {
     pub text: &'a str,
     begins: Vec<usize>,
@@ -157,7 +157,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// What the nodes of a document may still come to, so that no file can exhaust this process.
+/// Holds what the nodes of a document may still come to, so that no file can exhaust this process.
 #[derive(Debug, Default)]
 pub(super) struct Bounds {
     nodes: usize,
@@ -185,7 +185,7 @@ impl Bounds {
 pub(super) fn parse(source: &Source) -> Result<Vec<Node>, Box<Diagnostic>> {
     let mut documents = Vec::new();
     let mut bounds = Bounds::default();
-    for (first_line, text) in chunks(&source.text) {
+    for (first_line, text) in split_documents(&source.text) {
         let read = read_chunk(text, &mut bounds).map_err(|e| {
             let Unreadable { line, column, message, help } = e;
             Box::new(Diagnostic {
@@ -211,7 +211,7 @@ fn read_chunk(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> 
     // Editors of other systems begin a file with a mark of its encoding; joined files have it further down.
     let (mark, text) = text.strip_prefix('\u{feff}').map_or((0, text), |rest| (1, rest));
     let begins = text.trim_start();
-    let tried = begins.starts_with('{').then(|| json::values(text, bounds));
+    let tried = begins.starts_with('{').then(|| json::parse_values(text, bounds));
     let read = match tried {
         Some(Ok(nodes)) => Ok(nodes),
         Some(Err(not_json)) => {
@@ -225,7 +225,7 @@ fn read_chunk(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> 
 
 /// Returns the parts of a text between lines of `---`, each with the number of lines above it. Each is a file of its own to
 /// kubectl, so that anchors end with it and a mark of the encoding may begin it.
-fn chunks(text: &str) -> Vec<(usize, &str)> {
+fn split_documents(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut begin, mut first_line, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -241,7 +241,7 @@ fn chunks(text: &str) -> Vec<(usize, &str)> {
     parts
 }
 
-/// Whether the text is what may stand above the `---` that begins a document: `%YAML 1.1`, and at least that.
+/// Tells whether the text is what may stand above the `---` that begins a document: `%YAML 1.1`, and at least that.
 fn only_directives(text: &str) -> bool {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty() && !line.starts_with('#')).peekable();
     lines.peek().is_some() && lines.all(|line| line.trim_start_matches('\u{feff}').starts_with('%'))

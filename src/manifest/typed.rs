@@ -56,7 +56,7 @@ pub(super) fn entry(path: &str, key: &str) -> String {
     }
 }
 
-/// Whether the path leads into a ConfigMap's or Secret's data.
+/// Tells whether the path leads into a ConfigMap's or Secret's data.
 fn is_data(path: &str) -> bool {
     let mut parts = path.split(['.', '[']);
     parts.any(|part| ["data", "stringData", "binaryData"].contains(&part))
@@ -139,7 +139,7 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
         let (known, unknown): (Vec<_>, Vec<_>) =
             entries.iter().partition(|(key, ..)| fields.contains(&key.as_str()));
         for (key, ..) in unknown {
-            let help = match (support::beneath(type_name, key), near(key, fields)) {
+            let help = match (support::beneath(type_name, key), nearest_field(key, fields)) {
                 (Some(field), _) => {
                     Some(format!("{key:?} belongs beneath {field:?}; is this line indented as it should be?"))
                 }
@@ -156,7 +156,7 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
     }
 }
 
-/// What was refused, there unless it was further below.
+/// Returns what was refused, there unless it was further below.
 fn at<T>(path: String, result: Result<T, Refused>) -> Result<T, Refused> {
     result.map_err(|e| Refused { path: e.path.or(Some(path)), message: e.message })
 }
@@ -174,7 +174,7 @@ fn of(value: &Value) -> &'static str {
 }
 
 /// The one that was probably meant.
-pub(super) fn near<'n>(name: &str, fields: &[&'n str]) -> Option<&'n str> {
+pub(super) fn nearest_field<'n>(name: &str, fields: &[&'n str]) -> Option<&'n str> {
     let name = name.to_lowercase();
     let score = |known: &str| strsim::jaro_winkler(&name, &known.to_lowercase());
     let best = fields.iter().copied().max_by(|a, b| score(a).total_cmp(&score(b)))?;

@@ -22,7 +22,7 @@ const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 /// Most pods of one workload.
 pub(super) const MOST: i32 = 1000;
 
-/// How many pods are made of a template, and how they are named.
+/// Tells how many pods are made of a template, and how they are named.
 pub(super) enum Instances {
     /// The pod as it is.
     One,
@@ -37,7 +37,7 @@ pub(super) enum Instances {
 /// A template's pod, where it stands, and what is made of it.
 pub(super) type Found = Option<(Pod, &'static str, Instances)>;
 
-pub(super) fn deployment(object: Deployment, path: &str, report: &mut Report<'_>) -> Found {
+pub(super) fn expand_deployment(object: Deployment, path: &str, report: &mut Report<'_>) -> Found {
     let spec = object.spec;
     without_meaning(
         &spec,
@@ -47,8 +47,8 @@ pub(super) fn deployment(object: Deployment, path: &str, report: &mut Report<'_>
     );
     selector(&spec.selector, &spec.template, path, report);
     let pod = pod(&object.metadata, spec.template);
-    always(&pod, path, report);
-    let names = numbered(&object.metadata, spec.replicas, path, report);
+    require_always(&pod, path, report);
+    let names = number_names(&object.metadata, spec.replicas, path, report);
     Some((pod, "spec.template", Instances::Many(names)))
 }
 
@@ -58,8 +58,8 @@ pub(super) fn replica_set(object: ReplicaSet, path: &str, report: &mut Report<'_
     let template = spec.template.unwrap_or_default();
     selector(&spec.selector, &template, path, report);
     let pod = pod(&object.metadata, template);
-    always(&pod, path, report);
-    let names = numbered(&object.metadata, spec.replicas, path, report);
+    require_always(&pod, path, report);
+    let names = number_names(&object.metadata, spec.replicas, path, report);
     Some((pod, "spec.template", Instances::Many(names)))
 }
 
@@ -68,7 +68,7 @@ pub(super) fn daemon_set(object: DaemonSet, path: &str, report: &mut Report<'_>)
     without_meaning(&spec, &["updateStrategy", "minReadySeconds", "revisionHistoryLimit"], path, report);
     selector(&spec.selector, &spec.template, path, report);
     let pod = pod(&object.metadata, spec.template);
-    always(&pod, path, report);
+    require_always(&pod, path, report);
     let name = object.metadata.name.clone().unwrap_or_default();
     Some((pod, "spec.template", Instances::Many(vec![name])))
 }
@@ -89,10 +89,10 @@ pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<
     selector(&spec.selector, &spec.template, path, report);
     let templates = spec.volume_claim_templates.unwrap_or_default();
     let mut pod = pod(&object.metadata, spec.template);
-    always(&pod, path, report);
+    require_always(&pod, path, report);
     let name = object.metadata.name.clone().unwrap_or_default();
     let first = spec.ordinals.and_then(|o| o.start).unwrap_or(0);
-    let count = replicas(spec.replicas, path, report);
+    let count = count_replicas(spec.replicas, path, report);
     // A volume of a claim template is the pod's own; it replaces one of that name.
     let volumes = pod.spec.get_or_insert_default().volumes.get_or_insert_default();
     volumes.retain(|v| templates.iter().all(|t| t.metadata.name.as_ref() != Some(&v.name)));
@@ -190,21 +190,21 @@ pub(super) fn pod(owner: &ObjectMeta, template: PodTemplateSpec) -> Pod {
     Pod { metadata, spec: template.spec, status: None }
 }
 
-/// One pod has the workload's own name; several are numbered.
-fn numbered(owner: &ObjectMeta, count: Option<i32>, path: &str, report: &mut Report<'_>) -> Vec<String> {
+/// A pod has the workload's own name; several are numbered.
+fn number_names(owner: &ObjectMeta, count: Option<i32>, path: &str, report: &mut Report<'_>) -> Vec<String> {
     let name = owner.name.clone().unwrap_or_default();
-    match replicas(count, path, report) {
+    match count_replicas(count, path, report) {
         1 => vec![name],
         count => (0..count).map(|at| format!("{name}-{at}")).collect(),
     }
 }
 
-fn replicas(count: Option<i32>, path: &str, report: &mut Report<'_>) -> i32 {
+fn count_replicas(count: Option<i32>, path: &str, report: &mut Report<'_>) -> i32 {
     let count = count.unwrap_or(1);
     if count < 0 {
-        report.error(&join(path, "spec.replicas"), "Invalid value: must be greater than or equal to 0");
+        report.add_error(&join(path, "spec.replicas"), "Invalid value: must be greater than or equal to 0");
     } else if count > MOST {
-        report.error(
+        report.add_error(
             &join(path, "spec.replicas"),
             format!("Invalid value: at most {MOST} pods on one machine"),
         );
@@ -212,11 +212,11 @@ fn replicas(count: Option<i32>, path: &str, report: &mut Report<'_>) -> i32 {
     count.clamp(0, MOST)
 }
 
-fn always(pod: &Pod, path: &str, report: &mut Report<'_>) {
+fn require_always(pod: &Pod, path: &str, report: &mut Report<'_>) {
     if let Some(policy) = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref())
         && policy != "Always"
     {
-        report.error(
+        report.add_error(
             &join(path, "spec.template.spec.restartPolicy"),
             format!("Unsupported value: {policy:?}: supported values: \"Always\""),
         );
@@ -226,7 +226,7 @@ fn always(pod: &Pod, path: &str, report: &mut Report<'_>) {
 fn selector(selector: &LabelSelector, template: &PodTemplateSpec, path: &str, report: &mut Report<'_>) {
     let wanted = selector.match_labels.clone().unwrap_or_default();
     if wanted.is_empty() && selector.match_expressions.as_ref().is_none_or(Vec::is_empty) {
-        return report.error(&join(path, "spec.selector"), "Required value");
+        return report.add_error(&join(path, "spec.selector"), "Required value");
     }
     let labels = template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
     if wanted.iter().any(|(key, value)| labels.get(key) != Some(value)) {

@@ -12,7 +12,7 @@ use super::{
     tree::{Bounds, Entry, Kind, Lines, Node, Unreadable},
 };
 
-/// What the parser's words mean to somebody who wrote the file.
+/// Names what the parser's words mean to somebody who wrote the file.
 const MEANINGS: &[(&str, &str)] = &[
     (
         "mapping values are not allowed",
@@ -47,8 +47,10 @@ const TABS: &str = "YAML does not allow tabs for indentation; use spaces";
 /// # Errors
 /// The first place that is no YAML.
 pub(super) fn documents(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> {
-    let failed =
-        |e: Unreadable| Unreadable { help: e.help.or_else(|| meaning(&e.message, text, e.line)), ..e };
+    let failed = |e: Unreadable| Unreadable {
+        help: e.help.or_else(|| explain_problem(&e.message, text, e.line)),
+        ..e
+    };
     // As kubectl takes a file line by line, its last one ends, too, which a block of text there shows.
     let ended = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
     let text = ended.as_ref();
@@ -80,8 +82,8 @@ fn plain_text(lines: &Lines<'_>) -> Result<(), Unreadable> {
     }
 }
 
-/// What the parser's complaint about that line means.
-fn meaning(words: &str, text: &str, line: usize) -> Option<&'static str> {
+/// Returns what the parser's complaint about that line means.
+fn explain_problem(words: &str, text: &str, line: usize) -> Option<&'static str> {
     let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let of_indentation = words.contains("token") || words.contains("expected key") || words.contains("':'");
     if of_indentation && line.trim_start_matches(' ').starts_with('\t') {
@@ -225,7 +227,7 @@ fn value(scalar: &Scalar) -> Result<Value, String> {
     let Some(tag) = &scalar.tag else { return if scalar.plain { plain(text) } else { Ok(text.into()) } };
     let Some(kind) = tag.strip_prefix("tag:yaml.org,2002:") else { return Ok(text.into()) };
     let value = match kind {
-        "binary" => return binary(text),
+        "binary" => return decode_binary(text),
         "int" | "float" | "bool" | "null" => plain(text)?,
         _ => return Ok(text.into()),
     };
@@ -238,7 +240,7 @@ fn value(scalar: &Scalar) -> Result<Value, String> {
     if fits { Ok(value) } else { Err(format!("cannot read {text:?} as a !!{kind}")) }
 }
 
-fn binary(text: &str) -> Result<Value, String> {
+fn decode_binary(text: &str) -> Result<Value, String> {
     let compact: String = text.split_whitespace().collect();
     let bytes: ByteString = serde_json::from_value(compact.into())
         .map_err(|e| format!("!!binary is followed by base64, and this is none: {e}"))?;
@@ -270,7 +272,7 @@ fn plain(text: &str) -> Result<Value, String> {
         return Ok(text.into());
     }
     let digits = text.replace('_', "");
-    if let Some(number) = integer(&digits) {
+    if let Some(number) = parse_integer(&digits) {
         return Ok(number);
     }
     let float = digits.parse::<f64>().ok().filter(|number| number.is_finite() && is_float(&digits));
@@ -278,7 +280,7 @@ fn plain(text: &str) -> Result<Value, String> {
 }
 
 /// An integer with the sign and the prefix of its base, as Go reads it.
-fn integer(text: &str) -> Option<Value> {
+fn parse_integer(text: &str) -> Option<Value> {
     let (negative, rest) = match text.strip_prefix(['+', '-']) {
         Some(rest) => (text.starts_with('-'), rest),
         None => (false, text),

@@ -22,7 +22,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// Which pod or Service of the range it is.
+    /// Tells which pod or Service of the range it is.
     pub fn number(&self) -> u16 {
         let [_, _, high, low] = self.v4.octets();
         u16::from_be_bytes([high, low])
@@ -34,15 +34,15 @@ impl Addresses {
     }
 }
 
-/// How the network's ends of pods' links begin.
+/// Tells how the network's ends of pods' links begin.
 pub const LINK: &str = "pod";
 
-/// What the network's end of a pod's link is called.
+/// Returns what the network's end of a pod's link is called.
 pub fn link_name(number: u16) -> String {
     format!("{LINK}{number}")
 }
 
-/// What every pod's link has as the other side.
+/// Names what every pod's link has as the other side.
 pub const LINK_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 const FIRST_POD: u16 = 2;
@@ -54,7 +54,7 @@ const LAST_SERVICE: u16 = 0xfffe;
 
 impl Range {
     /// The ranges that no route of the host touches, the best first. `routes` is `/proc/net/route`.
-    pub fn beside(routes: &str) -> impl Iterator<Item = Range> {
+    pub fn routed_ranges(routes: &str) -> impl Iterator<Item = Range> {
         let taken: Vec<(u32, u32)> = routes
             .lines()
             .skip(1)
@@ -78,7 +78,7 @@ impl Range {
         all().filter(move |n| !any || free(n)).map(Range)
     }
 
-    /// Which of the ranges it is.
+    /// Tells which of the ranges it is.
     pub fn number(self) -> u8 {
         self.0
     }
@@ -120,13 +120,13 @@ impl Range {
         (range == self.0).then(|| self.address(u16::from_be_bytes([high, low]), true).v6).flatten()
     }
 
-    /// Where pods send what is not for themselves, and where their resolver answers.
-    pub fn gateway(self, v6: bool) -> Addresses {
+    /// Tells where pods send what is not for themselves, and where their resolver answers.
+    pub fn gateway_addresses(self, v6: bool) -> Addresses {
         self.address(1, v6)
     }
 
     /// The other side of the uplink, and this side of it.
-    pub fn uplink(self) -> [Ipv4Addr; 2] {
+    pub fn uplink_addresses(self) -> [Ipv4Addr; 2] {
         UPLINK.map(|number| self.address(number, false).v4)
     }
 
@@ -150,7 +150,7 @@ impl Range {
 }
 
 /// FNV-1a: the same for the same name, today and tomorrow.
-pub fn hash(name: &str) -> u64 {
+pub fn hash_name(name: &str) -> u64 {
     name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
@@ -186,7 +186,7 @@ impl Pool {
 
     /// The Service's addresses: by its name, so that they are the same each time unless two names meet.
     pub fn service(&mut self, name: &str) -> Option<Addresses> {
-        let hash = hash(name) >> 1;
+        let hash = hash_name(name) >> 1;
         let count = u64::from(LAST_SERVICE - FIRST_SERVICE) + 1;
         (0..count)
             .map(|step| FIRST_SERVICE + ((hash + step) % count) as u16)
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_range_keeps_clear_of_the_hosts_routes() {
-        let first = |routes: String| Range::beside(&routes).next();
+        let first = |routes: String| Range::routed_ranges(&routes).next();
         let route = |to: &str, mask: &str| format!("eth0\t{to}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0\n");
         assert_eq!(first(format!("{HEADER}{}", route("00000000", "00000000"))), Some(Range(213)));
         let vpn = format!("{HEADER}{}{}", route("0000D50A", "0000FFFF"), route("0010D60A", "00F0FFFF"));

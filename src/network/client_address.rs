@@ -50,7 +50,7 @@ pub fn set_up(v6: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// What the packet filter does for it.
+/// Returns what the packet filter does for it.
 pub fn rules() -> [(Hook, Vec<Part>); 2] {
     [
         (Hook::Own, vec![Part::Marked(SENT), Part::MarkConnection(SENT)]),
@@ -87,7 +87,7 @@ pub async fn dial(inside: &Inside, to: SocketAddr, client: IpAddr) -> io::Result
 ///
 /// # Errors
 /// The kernel's.
-pub fn exchange(inside: &Inside, to: SocketAddr, client: IpAddr) -> io::Result<UdpSocket> {
+pub fn exchange_socket(inside: &Inside, to: SocketAddr, client: IpAddr) -> io::Result<UdpSocket> {
     let source = source(inside, client, to.ip());
     let socket = UdpSocket::from(inside.run(move || open(to, SockType::Datagram, source))?);
     socket.connect(to)?;
@@ -107,11 +107,11 @@ fn open(to: SocketAddr, kind: SockType, source: Option<IpAddr>) -> io::Result<Ow
 }
 
 fn source(inside: &Inside, client: IpAddr, pod: IpAddr) -> Option<IpAddr> {
-    borne(client, pod).filter(|_| inside.keeps_clients.get())
+    borne_address(client, pod).filter(|_| inside.keeps_clients.get())
 }
 
 /// The address that a connection to the pod bears; none when the client's would not do there.
-fn borne(client: IpAddr, pod: IpAddr) -> Option<IpAddr> {
+fn borne_address(client: IpAddr, pod: IpAddr) -> Option<IpAddr> {
     let own = client.to_canonical();
     let fits = own.is_ipv4() == pod.is_ipv4() && own != pod && !own.is_loopback() && !own.is_unspecified();
     let narrow = matches!(own, IpAddr::V6(v6) if v6.is_unicast_link_local());
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn a_client_keeps_its_address_unless_that_would_lead_nowhere() {
         let pod: IpAddr = [10, 213, 0, 2].into();
-        let of = |client: &str| borne(client.parse().unwrap(), pod).map(|a| a.to_string());
+        let of = |client: &str| borne_address(client.parse().unwrap(), pod).map(|a| a.to_string());
         assert_eq!(of("192.0.2.7").as_deref(), Some("192.0.2.7"));
         assert_eq!(of("::ffff:192.0.2.7").as_deref(), Some("192.0.2.7"));
         for other in ["127.0.0.1", "10.213.0.2", "2001:db8::1"] {

@@ -13,7 +13,7 @@ pub mod kind {
     pub const ANY: u16 = 255;
 }
 
-/// How a query went.
+/// Tells how a query went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The name is there, whether or not it has such records.
@@ -26,31 +26,31 @@ pub enum Code {
     NotImplemented = 4,
 }
 
-/// What is asked.
+/// Holds what is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// In lower case, without the dot at its end.
     pub name: String,
     /// The record type.
     pub kind: u16,
-    /// Where the question ends in the message.
+    /// The place where the question ends in the message.
     end: usize,
     /// The longest answer that fits into a datagram.
     pub longest: usize,
-    /// It came with EDNS (RFC 6891), and the answer has to as well.
+    /// Tells that it came with EDNS (RFC 6891), and the answer has to as well.
     extended: bool,
 }
 
-/// One record of an answer.
+/// A record of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Whose it is.
+    /// Names whose it is.
     pub name: String,
-    /// What it says.
+    /// Holds what it says.
     pub data: Data,
 }
 
-/// What a record says.
+/// Names what a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
     /// A or AAAA.
@@ -75,7 +75,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// Reads a query; `None` when it is none, or none with one plain question.
-pub fn question(message: &[u8]) -> Option<Question> {
+pub fn read_question(message: &[u8]) -> Option<Question> {
     let flags = number(message, 2)?;
     let (response, operation) = (flags >> 15, flags >> 11 & 15);
     if response != 0 || operation != 0 || number(message, 4)? != 1 {
@@ -106,7 +106,7 @@ pub fn question(message: &[u8]) -> Option<Question> {
 }
 
 /// A query for one name.
-pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
+pub fn build_query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut message = Vec::from(id.to_be_bytes());
     const RECURSION_DESIRED: u16 = 0x0100;
     for part in [RECURSION_DESIRED, 1, 0, 0, 0] {
@@ -119,7 +119,7 @@ pub fn query(id: u16, name: &str, kind: u16) -> Vec<u8> {
 
 /// The answer to `query`. What is `additional` is left out where it is too long, and if it is so still, the last answers
 /// are, which is marked: the asker comes again over TCP, or like musl before 1.2.4 takes those that are there.
-pub fn response(
+pub fn build_response(
     query: &[u8],
     question: &Question,
     code: Code,
@@ -189,11 +189,11 @@ fn put_record(message: &mut Vec<u8>, record: &Record, asked: &str) {
     let (kind, data) = match &record.data {
         Data::Address(IpAddr::V4(v4)) => (kind::A, v4.octets().to_vec()),
         Data::Address(IpAddr::V6(v6)) => (kind::AAAA, v6.octets().to_vec()),
-        Data::Alias(name) => (kind::CNAME, encoded(name)),
-        Data::Pointer(name) => (kind::PTR, encoded(name)),
+        Data::Alias(name) => (kind::CNAME, encode_name(name)),
+        Data::Pointer(name) => (kind::PTR, encode_name(name)),
         Data::Serves(port, host) => {
             let [high, low] = port.to_be_bytes();
-            (kind::SRV, [&[0, 0, 0, 100, high, low], encoded(host).as_slice()].concat())
+            (kind::SRV, [&[0, 0, 0, 100, high, low], encode_name(host).as_slice()].concat())
         }
     };
     message.extend(kind.to_be_bytes());
@@ -204,7 +204,7 @@ fn put_record(message: &mut Vec<u8>, record: &Record, asked: &str) {
     message.extend(data);
 }
 
-fn encoded(name: &str) -> Vec<u8> {
+fn encode_name(name: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     put_name(&mut bytes, name);
     bytes
@@ -231,7 +231,7 @@ pub fn addresses(message: &[u8]) -> Option<Vec<IpAddr>> {
     Some(found)
 }
 
-/// What an answer says of the name; none when whoever gave it cannot tell.
+/// Returns what an answer says of the name; none when whoever gave it cannot tell.
 pub fn code(message: &[u8]) -> Option<Code> {
     match message.get(3)? & 15 {
         0 => Some(Code::Fine),
@@ -240,7 +240,7 @@ pub fn code(message: &[u8]) -> Option<Code> {
     }
 }
 
-/// Whether an answer did not fit and is to be asked for over TCP.
+/// Tells whether an answer did not fit and is to be asked for over TCP.
 pub fn is_cut(message: &[u8]) -> bool {
     message.get(2).is_some_and(|flags| flags & 2 != 0)
 }
@@ -261,46 +261,46 @@ mod tests {
 
     #[test]
     fn an_answer_is_read_as_it_was_written() {
-        let asked = query(7, "Web.default", kind::A);
-        let question = question(&asked).unwrap();
+        let asked = build_query(7, "Web.default", kind::A);
+        let question = read_question(&asked).unwrap();
         assert_eq!((question.name.as_str(), question.kind), ("web.default", kind::A));
         let address = IpAddr::from([10, 213, 0, 2]);
         let records = [
             Record { name: "web.default".into(), data: Data::Alias("a.b".into()) },
             Record { name: "a.b".into(), data: Data::Address(address) },
         ];
-        let answer = response(&asked, &question, Code::Fine, &records, &[], 512);
+        let answer = build_response(&asked, &question, Code::Fine, &records, &[], 512);
         assert_eq!(addresses(&answer), Some(vec![address]));
-        let cut = response(&asked, &question, Code::Fine, &records, &[], 40);
+        let cut = build_response(&asked, &question, Code::Fine, &records, &[], 40);
         assert!(is_cut(&cut));
         let many = vec![records[1].clone(); 99];
-        let cut = response(&asked, &question, Code::Fine, &many, &[], 512);
+        let cut = build_response(&asked, &question, Code::Fine, &many, &[], 512);
         let kept = addresses(&cut).unwrap().len();
         assert!(is_cut(&cut) && (15..99).contains(&kept), "{kept} are kept");
-        let rest = response(&asked, &question, Code::Fine, &records[..1], &records[1..], 50);
+        let rest = build_response(&asked, &question, Code::Fine, &records[..1], &records[1..], 50);
         assert_eq!((rest[2] & 2, rest[7], rest[11]), (0, 1, 0), "what is additional goes first");
     }
 
     #[test]
     fn an_extended_question_is_answered_so_and_says_what_fits() {
-        let mut asked = query(7, "web", kind::A);
+        let mut asked = build_query(7, "web", kind::A);
         asked[11] = 1;
         asked.extend([0, 0, 41, 0x02, 0x58, 0, 0, 0, 0, 0, 0]);
-        let question = question(&asked).unwrap();
+        let question = read_question(&asked).unwrap();
         assert_eq!(question.longest, 600);
-        let answer = response(&asked, &question, Code::NoSuchName, &[], &[], 600);
+        let answer = build_response(&asked, &question, Code::NoSuchName, &[], &[], 600);
         assert_eq!((answer[11], &answer[answer.len() - 11..][..3]), (1, &[0, 0, 41][..]));
     }
 
     #[test]
     fn nonsense_is_no_question() {
-        let good = query(7, "a.b", kind::A);
+        let good = build_query(7, "a.b", kind::A);
         for length in 0..good.len() {
-            assert_eq!(question(&good[..length]), None);
+            assert_eq!(read_question(&good[..length]), None);
         }
         let mut pointing = good;
         pointing[HEADER] = 0xc0;
-        assert_eq!(question(&pointing), None);
+        assert_eq!(read_question(&pointing), None);
         assert_eq!(addresses(&[0; 5]), None);
     }
 
@@ -316,7 +316,7 @@ mod tests {
         };
         for round in 0..200_000 {
             let mut message = match round % 3 {
-                0 => query(7, "Web.default.svc.cluster.local", kind::SRV),
+                0 => build_query(7, "Web.default.svc.cluster.local", kind::SRV),
                 _ => (0..random() % 64).map(|_| random() as u8).collect(),
             };
             for _ in 0..random() % 4 {
@@ -325,9 +325,10 @@ mod tests {
                     *byte = random() as u8;
                 }
             }
-            if let Some(question) = question(&message) {
+            if let Some(question) = read_question(&message) {
                 let record = Record { name: question.name.clone(), data: Data::Alias(question.name.clone()) };
-                let answer = response(&message, &question, Code::Fine, &[record], &[], question.longest);
+                let answer =
+                    build_response(&message, &question, Code::Fine, &[record], &[], question.longest);
                 let _ = addresses(&answer);
             }
             let _ = (refusal(&message, Code::NotImplemented), addresses(&message));

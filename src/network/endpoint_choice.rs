@@ -9,7 +9,7 @@ use std::{
 /// Clients that are remembered for their endpoint's sake.
 const REMEMBERED: usize = 4096;
 
-/// Whose turn it is, and who has an endpoint of their own (`sessionAffinity: ClientIP`).
+/// Names whose turn it is, and who has an endpoint of their own (`sessionAffinity: ClientIP`).
 #[derive(Debug, Default)]
 pub struct Choice {
     turn: usize,

@@ -10,7 +10,7 @@ use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
 
 use super::root_uplink::LINK;
 
-/// How a note begins.
+/// Tells how a note begins.
 const NOTE: &str = "forwarding-turned-on";
 
 /// A link whose forwarding of one protocol can be turned on.
@@ -41,12 +41,16 @@ impl Switch {
     /// # Errors
     /// Why it stays off.
     pub fn turn_on(&self) -> io::Result<()> {
-        if self.is_on() || (self.v6 && everywhere(true)) { Ok(()) } else { fs::write(self.path(), "1") }
+        if self.is_on() || (self.v6 && is_forwarding_everywhere(true)) {
+            Ok(())
+        } else {
+            fs::write(self.path(), "1")
+        }
     }
 
     /// Turns it off, unless somebody has turned on all of them since.
     pub fn turn_off(&self) {
-        if !everywhere(self.v6) {
+        if !is_forwarding_everywhere(self.v6) {
             let _ = fs::write(self.path(), "0");
         }
     }
@@ -56,7 +60,7 @@ impl Switch {
         format!("{NOTE}-ipv{}-{}", if self.v6 { 6 } else { 4 }, self.link)
     }
 
-    /// What such a word was about.
+    /// Returns what such a word was about.
     pub fn of_note(note: &str) -> Option<Switch> {
         let rest = note.strip_prefix(NOTE)?;
         let v6 = rest.starts_with("-ipv6-");
@@ -69,8 +73,8 @@ fn is_on(path: &str) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.trim() == "1")
 }
 
-/// Whether the host forwards everything.
-pub fn everywhere(v6: bool) -> bool {
+/// Tells whether the host forwards everything.
+pub fn is_forwarding_everywhere(v6: bool) -> bool {
     is_on(if v6 {
         "/proc/sys/net/ipv6/conf/all/forwarding"
     } else {
@@ -78,9 +82,10 @@ pub fn everywhere(v6: bool) -> bool {
     })
 }
 
-/// Whether IPv6 can be forwarded for pods without making the host a router.
+/// Tells whether IPv6 can be forwarded for pods without making the host a router.
 pub fn can_v6() -> bool {
-    everywhere(true) || fs::exists("/proc/sys/net/ipv6/conf/all/force_forwarding").unwrap_or(false)
+    is_forwarding_everywhere(true)
+        || fs::exists("/proc/sys/net/ipv6/conf/all/force_forwarding").unwrap_or(false)
 }
 
 /// The switches that pods' networks have turned on, and those that must be on for answers from the outside: of all
@@ -97,7 +102,7 @@ pub fn wanted(v6: bool, noted: &BTreeSet<Switch>) -> io::Result<BTreeSet<Switch>
     Ok(links
         .filter(|s| (v6 || !s.v6) && !s.is_on())
         .chain(noted.iter().filter(|s| s.is_on()).cloned())
-        .filter(|s| !everywhere(s.v6))
+        .filter(|s| !is_forwarding_everywhere(s.v6))
         .collect())
 }
 

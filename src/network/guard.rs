@@ -40,8 +40,8 @@ use crate::{
 /// Pods and commands that may wait until their connections are taken.
 const BACKLOG: i32 = 512;
 
-/// How long a supervisor may take to hand out the namespaces. Without them the pods that live are on a network of their
-/// own; so a machine that is busy, or has just woken, is waited for.
+/// The time for which a supervisor may take to hand out the namespaces. Without them the pods that live are
+/// on a network of their own; so a machine that is busy, or has just woken, is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The namespaces of a network whose keeper is gone.
@@ -52,9 +52,9 @@ pub(super) struct Survivors {
 }
 
 /// Asks the living supervisors for the network's namespaces; the first that has them is enough.
-pub(super) fn survivors(home: &Home) -> Option<Survivors> {
+pub(super) fn find_survivors(home: &Home) -> Option<Survivors> {
     let pods = home.pods().unwrap_or_default();
-    let living = pods.iter().filter(|pod| pod.liveness() == Liveness::Alive);
+    let living = pods.iter().filter(|pod| pod.read_liveness() == Liveness::Alive);
     let mut asked: Vec<OwnedFd> = living
         .filter_map(|pod| dial(&pod.control_socket()).ok())
         .filter(|socket| send(socket, &Request::Network, &[]).is_ok())
@@ -158,7 +158,7 @@ pub fn main() -> i32 {
     let Ok(lock) = open_lock(&home) else { return 1 };
     loop {
         let ended = poll(&mut [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
-        match ended.map(|_| succeed(&home, &lock)) {
+        match ended.map(|_| succeed_guard(&home, &lock)) {
             Ok(Ok(Some(next))) => keeper = next.pidfd,
             Ok(Ok(None)) => return 0,
             Ok(Err(_)) => return 1,
@@ -168,21 +168,21 @@ pub fn main() -> i32 {
 }
 
 /// The keeper that follows one that has ended; none when it was its time, or another has followed already.
-fn succeed(home: &Home, lock: &File) -> Result<Option<Process>, Error> {
+fn succeed_guard(home: &Home, lock: &File) -> Result<Option<Process>, Error> {
     lock.lock().map_err(step("take the network's lock"))?;
-    let next = follow(home);
+    let next = follow_guard(home);
     lock.unlock().map_err(step("leave the network's lock"))?;
     next
 }
 
-fn follow(home: &Home) -> Result<Option<Process>, Error> {
+fn follow_guard(home: &Home) -> Result<Option<Process>, Error> {
     let path = socket_path(home);
     if !path.exists() || dial(&path).is_ok() {
         return Ok(None);
     }
-    let survivors = survivors(home);
+    let survivors = find_survivors(home);
     if survivors.is_none() {
-        bury(home);
+        bury_network(home);
         return Ok(None);
     }
     let next = start(home, survivors.as_ref(), None, None)?;
@@ -192,7 +192,7 @@ fn follow(home: &Home) -> Result<Option<Process>, Error> {
 }
 
 /// Takes away what a keeper that was killed has left where no pod needs it. The caller has the network's lock.
-pub(super) fn bury(home: &Home) {
+pub(super) fn bury_network(home: &Home) {
     root_uplink::sweep(&home.runtime.join("network").join(RECORD));
     let _ = fs::remove_file(socket_path(home));
     let _ = fs::remove_file(home.runtime.join("network").join(ALIVE));
@@ -200,14 +200,14 @@ pub(super) fn bury(home: &Home) {
 
 /// Mends a network whose keeper and guard were both killed; any command may find it so. With pods on it, it gets a keeper
 /// and a guard again, else what is left of it is taken away.
-pub(crate) fn mend(home: &Home) {
+pub(crate) fn mend_network(home: &Home) {
     let network = home.runtime.join("network");
     // A keeper that lives holds this lock.
     let Ok(Ok(())) = File::open(network.join(ALIVE)).map(|life| life.try_lock_shared()) else { return };
     // Whoever has this one does what is to be done here.
     if let Ok(lock) = open_lock(home)
         && lock.try_lock().is_ok()
-        && let Ok(Some(next)) = follow(home)
+        && let Ok(Some(next)) = follow_guard(home)
         && watch(home, &next).is_ok()
     {
         children::leave(&next);

@@ -66,15 +66,15 @@ use crate::{
     wire::{receive, send},
 };
 
-/// How long it stays when nobody comes.
+/// The time for which it stays when nobody comes.
 const IDLE: Duration = Duration::from_secs(10);
-/// How often it looks whether pods that should come back are gone.
+/// The number of times it looks whether pods that should come back are gone.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long one that could not begin waits for somebody to be told so, in milliseconds.
+/// The time for which one that could not begin waits for somebody to be told so, in milliseconds.
 const LAST_WORDS: u16 = 1000;
 
-/// How long a connection waits that could not be accepted, for want of a descriptor or memory.
+/// The time for which a connection waits that could not be accepted, for want of a descriptor or memory.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
 /// Descriptors that connections to published ports leave to everything else: pods, their ports, questions of the resolver.
@@ -98,23 +98,23 @@ pub(super) struct State {
     /// Numbers of pods that a keeper before this one had let in.
     left: RefCell<HashSet<u16>>,
     pub(super) services: RefCell<Published>,
-    /// Where Services are kept.
+    /// The place where Services are kept.
     home: Home,
     uplink: watch::Receiver<uplink::Known>,
-    /// What does not work was said.
+    /// Holds what does not work was said.
     warned: Cell<bool>,
     filter_error: RefCell<Option<io::Error>>,
     /// Sets of the packet rules; none before the first rules.
     sets: RefCell<Option<BTreeSet<nft::Set>>>,
     /// Sockets that tell who listens in a pod, by the pods' numbers.
     diags: RefCell<HashMap<u16, Netlink>>,
-    /// Whether the kernel can tell.
+    /// Tells whether the kernel can tell.
     telling: OnceCell<bool>,
-    /// Who serves or listens may have changed.
+    /// Names who serves or listens may have changed.
     pub(super) changed: Rc<Notify>,
-    /// Where connections to published ports find room.
+    /// The place where connections to published ports find room.
     pub(super) room: Rc<Room<u64>>,
-    /// Where questions to the outside find room, by who asks.
+    /// The place where questions to the outside find room, by who asks.
     pub(super) questions: Rc<Room<IpAddr>>,
     /// The number of the next published port in `room`.
     pub(super) next_port: Cell<u64>,
@@ -309,7 +309,8 @@ impl State {
 
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
-        let welcome = Reply::Welcome { published: self.served(), gateway: self.range.gateway(self.v6) };
+        let welcome =
+            Reply::Welcome { published: self.served_ports(), gateway: self.range.gateway_addresses(self.v6) };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;
@@ -331,7 +332,7 @@ impl State {
                 (Request::Join(registration), Some(namespace)) => {
                     let mut joined = match self.join(*registration, &namespace, pod) {
                         Ok(joined) => {
-                            self.diagnose(pod, diag);
+                            self.diagnose_pod(pod, diag);
                             joined
                         }
                         Err(e) => {
@@ -340,7 +341,7 @@ impl State {
                         }
                     };
                     self.publish_waiting(pod)?;
-                    joined.warning = self.warning().await;
+                    joined.warning = self.uplink_warning().await;
                     let ports = self.ports_to_keep(pod)?;
                     let reply = Reply::Joined { joined, keep: ports.len() };
                     send(connection.get_ref(), &reply, &[self.namespace.as_fd()])?;
@@ -350,7 +351,7 @@ impl State {
                 }
                 (Request::Rejoin { pod: registration, addresses, ready }, Some(namespace)) => {
                     self.rejoin(*registration, addresses, ready, &namespace, pod)?;
-                    self.diagnose(pod, diag);
+                    self.diagnose_pod(pod, diag);
                     self.publish_waiting(pod)?;
                     pod.ports.clear();
                 }
@@ -386,12 +387,12 @@ impl State {
         }
     }
 
-    /// Whether somebody listens there in a pod.
+    /// Tells whether somebody listens there in a pod.
     pub(super) fn listens(&self, to: SocketAddr) -> bool {
         let IpAddr::V4(v4) = to.ip() else { return true };
         // A kernel that cannot tell says of the resolver that it does not listen.
         let telling = self.telling.get_or_init(|| {
-            let own = (self.range.gateway(false).v4, 53).into();
+            let own = (self.range.gateway_addresses(false).v4, 53).into();
             let asked = self.inside.run(move || {
                 let diag = Netlink::open(SockProtocol::NetlinkSockDiag)?;
                 listening::listens(&diag, own)
@@ -405,7 +406,7 @@ impl State {
         }
     }
 
-    fn diagnose(&self, pod: &OnNetwork, diag: Option<Netlink>) {
+    fn diagnose_pod(&self, pod: &OnNetwork, diag: Option<Netlink>) {
         let entry = pod.number.zip(diag);
         self.diags.borrow_mut().extend(entry);
         self.changed.notify_waiters();
@@ -417,7 +418,7 @@ impl State {
         on.number = Some(number);
         let name = link_name(number);
         let find = |name: String| self.inside.run(move || Ok(if_nametoindex(name.as_str())?));
-        let make = || self.route.veth(&name, super::POD_LINK, namespace.as_fd());
+        let make = || self.route.add_veth(&name, super::POD_LINK, namespace.as_fd());
         make().or_else(|e| match e.kind() {
             // Of a pod that has left, whose namespace somebody holds.
             io::ErrorKind::AlreadyExists => self.route.delete(find(name.clone())?).and_then(|()| make()),
@@ -426,10 +427,10 @@ impl State {
         let index = find(name)?;
         namespace_thread::link_up(&self.route, index, addresses.all())?;
         let own = pod.namespace.clone();
-        self.admit(number, Member { pod, addresses, ready: false }, on);
+        self.admit_member(number, Member { pod, addresses, ready: false }, on);
         let services = self.registry.borrow().links(&own);
         on.links = Some(services.clone());
-        Ok(Joined { addresses, gateway: self.range.gateway(self.v6), warning: None, services })
+        Ok(Joined { addresses, gateway: self.range.gateway_addresses(self.v6), warning: None, services })
     }
 
     /// A pod whose link the keeper before this one has made.
@@ -449,11 +450,11 @@ impl State {
         on.number = Some(number);
         let name = link_name(number);
         self.inside.run(move || Ok(if_nametoindex(name.as_str())?))?;
-        self.admit(number, Member { pod, addresses, ready }, on);
+        self.admit_member(number, Member { pod, addresses, ready }, on);
         Ok(())
     }
 
-    fn admit(&self, number: u16, member: Member, on: &OnNetwork) {
+    fn admit_member(&self, number: u16, member: Member, on: &OnNetwork) {
         on.address.set(Some(member.addresses.v4.into()));
         self.registry.borrow_mut().members.insert(number, member);
         self.settle_services();
@@ -519,8 +520,8 @@ impl State {
         self.apply();
     }
 
-    /// What of the network does not work; said to one pod, for all have the same.
-    async fn warning(&self) -> Option<String> {
+    /// Returns what of the network does not work; said to one pod, for all have the same.
+    async fn uplink_warning(&self) -> Option<String> {
         let mut uplink = self.uplink.clone();
         let known = uplink.wait_for(Option::is_some).await.ok().and_then(|k| k.clone());
         let outside = known.and_then(Result::err);
@@ -570,13 +571,13 @@ impl State {
     }
 }
 
-/// What a connection has on the network.
+/// Holds what a connection has on the network.
 #[derive(Debug, Default)]
 pub(super) struct OnNetwork {
     pub number: Option<u16>,
     pub address: Rc<Cell<Option<std::net::IpAddr>>>,
     pub relays: Vec<Relay>,
-    /// What was published, until the supervisor has it.
+    /// Holds what was published, until the supervisor has it.
     pub ports: Vec<(HostPort, OwnedFd)>,
     /// The Services that its supervisor was told of last.
     pub links: Option<Vec<ServiceLink>>,

@@ -12,21 +12,21 @@ use k8s_openapi::{
 
 use super::{
     Connection, Error, Reply, Request, Seen,
-    address_range::{Addresses, Pool, Range, hash},
-    hear,
+    address_range::{Addresses, Pool, Range, hash_name},
+    await_welcome, hear,
     ports::{self, HostPort, Target},
-    registry::{fixed_number, has_address, key, protocol},
-    socket_path, step, welcome,
+    registry::{fixed_number, has_address, key, port_protocol},
+    socket_path, step,
 };
 use crate::{
     state::{self, Home},
     wire::{dial, send},
 };
 
-/// Where a NodePort that is not chosen lies, as in a cluster.
+/// The place where a NodePort that is not chosen lies, as in a cluster.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30_000..=32_767;
 
-/// What is known of the network when a Service is kept.
+/// Holds what is known of the network when a Service is kept.
 #[derive(Debug)]
 pub struct Present {
     gateway: Option<Addresses>,
@@ -39,7 +39,7 @@ pub struct Present {
 ///
 /// # Errors
 /// [`Error::Step`], [`Error::State`].
-pub fn present(home: &Home) -> Result<Present, Error> {
+pub fn list_present(home: &Home) -> Result<Present, Error> {
     if let Some(connection) = reach(home)? {
         send(&connection.socket, &Request::Services, &[]).map_err(step("ask the pods' network"))?;
         let gone =
@@ -66,7 +66,7 @@ pub fn publish(home: &Home) -> Vec<String> {
         return wrong;
     }
     // What it knows of must be wanted.
-    let _ = present(home);
+    let _ = list_present(home);
     // A connection of its own: these ports are nobody's who comes and goes.
     let Ok(Some(connection)) = reach(home) else { return wrong };
     for mut port in wanted {
@@ -82,7 +82,7 @@ pub fn publish(home: &Home) -> Vec<String> {
 }
 
 fn reach(home: &Home) -> Result<Option<Connection>, Error> {
-    Ok(dial(&socket_path(home)).ok().map(welcome).transpose()?.flatten())
+    Ok(dial(&socket_path(home)).ok().map(await_welcome).transpose()?.flatten())
 }
 
 fn kept(home: &Home) -> Result<Vec<Service>, state::Error> {
@@ -101,14 +101,14 @@ fn asked(spec: &ServiceSpec) -> Option<&str> {
 /// Checks that Services which come with a pod can have the addresses that they ask for.
 ///
 /// # Errors
-/// [`Error::Address`], and those of [`present`].
+/// [`Error::Address`], and those of [`list_present`].
 pub fn check_addresses(home: &Home, services: &[Service]) -> Result<(), Error> {
     let asks = |service: &&Service| has_address(service) && service.spec.as_ref().and_then(asked).is_some();
     let asking: Vec<&Service> = services.iter().filter(asks).collect();
     if asking.is_empty() {
         return Ok(());
     }
-    let present = present(home)?;
+    let present = list_present(home)?;
     for service in asking {
         let own = key(service);
         let (same, others): (Vec<&Seen>, Vec<&Seen>) =
@@ -135,7 +135,8 @@ fn unchanged(own: &str, asked: &str, same: &[&Seen]) -> Result<(), Error> {
 /// The number of an address that a Service may have.
 fn available(own: &str, asked: &str, others: &[&Seen], gateway: Option<Addresses>) -> Result<u16, Error> {
     let refused = |why: String| Error::Address { service: own.to_owned(), address: asked.to_owned(), why };
-    let (range, _) = range(gateway).ok_or_else(|| refused("there is no range of addresses".into()))?;
+    let (range, _) =
+        address_range(gateway).ok_or_else(|| refused("there is no range of addresses".into()))?;
     let number = asked.parse().ok().and_then(|v4| range.number_of_service(v4));
     let number = number.ok_or_else(|| {
         let [(base, prefix), _] = range.services();
@@ -148,12 +149,12 @@ fn available(own: &str, asked: &str, others: &[&Seen], gateway: Option<Addresses
 }
 
 /// The network's range, or the one that it would have, and whether it has IPv6.
-fn range(gateway: Option<Addresses>) -> Option<(Range, bool)> {
+fn address_range(gateway: Option<Addresses>) -> Option<(Range, bool)> {
     match gateway {
         Some(gateway) => Some((Range::of_gateway(gateway.v4)?, gateway.v6.is_some())),
         None => {
             let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-            Some((Range::beside(&routes).next()?, Path::new("/proc/net/if_inet6").exists()))
+            Some((Range::routed_ranges(&routes).next()?, Path::new("/proc/net/if_inet6").exists()))
         }
     }
 }
@@ -163,7 +164,7 @@ fn range(gateway: Option<Addresses>) -> Option<(Range, bool)> {
 ///
 /// # Errors
 /// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`]; [`Error::Address`] and [`Error::AddressChanges`].
-pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result<(), Error> {
+pub fn complete_service(home: &Home, service: &mut Service, present: &Present) -> Result<(), Error> {
     let own = key(service);
     let (same, others): (Vec<&Seen>, Vec<&Seen>) = present.seen.iter().partition(|s| key(&s.service) == own);
     let had: Vec<HostPort> = same.iter().flat_map(|s| ports::of_service(&s.service)).collect();
@@ -186,11 +187,11 @@ pub fn complete(home: &Home, service: &mut Service, present: &Present) -> Result
     let mut taken: Vec<(i32, String)> =
         others.iter().flat_map(|s| node_ports(&s.service)).map(|(_, p)| p).collect();
     for port in spec.ports.iter_mut().flatten() {
-        let (number, protocol) = (port.port, protocol(port).to_owned());
+        let (number, protocol) = (port.port, port_protocol(port).to_owned());
         port.target_port.get_or_insert(IntOrString::Int(number));
         port.protocol = Some(protocol.clone());
         match port.node_port.filter(|p| *p != 0) {
-            Some(chosen) => unused((chosen, protocol), &others)?,
+            Some(chosen) => require_unused((chosen, protocol), &others)?,
             None if kind == "NodePort" => {
                 let known = same.iter().flat_map(|s| node_ports(&s.service));
                 let mut again =
@@ -217,7 +218,7 @@ fn address(
     gateway: Option<Addresses>,
 ) -> Option<Addresses> {
     let taken: Vec<u16> = others.iter().filter_map(|s| fixed_number(&s.service)).collect();
-    let (range, v6) = range(gateway)?;
+    let (range, v6) = address_range(gateway)?;
     let mut pool = Pool::new(range, v6, &taken);
     before.and_then(|number| pool.again(number)).or_else(|| pool.service(own))
 }
@@ -225,10 +226,12 @@ fn address(
 /// Of each port that has one the node port, with its protocol.
 fn node_ports(service: &Service) -> Vec<(i32, (i32, String))> {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-    ports.filter_map(|p| Some((p.port, (p.node_port.filter(|n| *n != 0)?, protocol(p).to_owned())))).collect()
+    ports
+        .filter_map(|p| Some((p.port, (p.node_port.filter(|n| *n != 0)?, port_protocol(p).to_owned()))))
+        .collect()
 }
 
-fn unused(wanted: (i32, String), others: &[&Seen]) -> Result<(), Error> {
+fn require_unused(wanted: (i32, String), others: &[&Seen]) -> Result<(), Error> {
     let has = |s: &&&Seen| node_ports(&s.service).iter().any(|(_, port)| *port == wanted);
     match others.iter().find(has) {
         Some(other) => Err(Error::PortInUse {
@@ -239,7 +242,7 @@ fn unused(wanted: (i32, String), others: &[&Seen]) -> Result<(), Error> {
     }
 }
 
-/// One that nobody has, by the port's name, so that it is the same again unless somebody has it then.
+/// The one that nobody has, by the port's name, so that it is the same again unless somebody has it then.
 fn free_node_port(
     home: &Home,
     own: &str,
@@ -248,7 +251,7 @@ fn free_node_port(
     taken: &[(i32, String)],
 ) -> Option<i32> {
     let count = NODE_PORTS.len() as u64;
-    let first = hash(&format!("{own} {number} {protocol} {}", nix::unistd::geteuid())) % count;
+    let first = hash_name(&format!("{own} {number} {protocol} {}", nix::unistd::geteuid())) % count;
     let mut all = (0..count).map(|step| NODE_PORTS.start() + ((first + step) % count) as u16);
     let free = all.find(|host| {
         let target = Target::Service(own.to_owned(), number);

@@ -2,11 +2,11 @@
 
 use std::{io, net::SocketAddr};
 
-use super::netlink::{Message, Netlink, bytes};
+use super::netlink::{Message, Netlink, address_bytes};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 
-/// Whether a connection to `to` would find a TCP listener in the namespace where `diag` was opened.
+/// Tells whether a connection to `to` would find a TCP listener in the namespace where `diag` was opened.
 ///
 /// # Errors
 /// The kernel's, but for that nobody listens.
@@ -17,7 +17,7 @@ pub fn listens(diag: &Netlink, to: SocketAddr) -> io::Result<bool> {
     request.extend(u32::MAX.to_ne_bytes());
     request.extend(to.port().to_be_bytes());
     request.extend([0; 2]);
-    let mut own = bytes(to.ip());
+    let mut own = address_bytes(to.ip());
     own.resize(16, 0);
     request.extend(own);
     request.extend([0; 16 + 4]);

@@ -32,7 +32,7 @@ const RETRY: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)]
 pub struct Member {
     /// None while the network has no keeper.
     pub socket: Option<OwnedFd>,
-    /// Where the pod is.
+    /// The place where the pod is.
     pub joined: Joined,
     /// The network's namespace.
     pub namespace: OwnedFd,
@@ -45,7 +45,7 @@ pub struct Member {
     lost: Option<Instant>,
 }
 
-/// Asks to be on the network with the calling process's namespace; [`joined`] has the answer.
+/// Asks to be on the network with the calling process's namespace; [`complete_join`] has the answer.
 ///
 /// # Errors
 /// [`Error::Step`].
@@ -62,7 +62,7 @@ pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::Step`] and [`Error::Refused`].
-pub fn joined(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
+pub fn complete_join(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
     let next = || hear(&socket).map_err(step("hear from the pods' network"));
     let gone = || Error::Gone;
     let (joined, keep, namespace) = match next()? {
@@ -159,12 +159,12 @@ impl Member {
         self.wait = (self.wait * 2).min(RETRY[1]);
     }
 
-    /// How long until [`Member::rejoin`] is wanted, if it is.
+    /// The time until [`Member::rejoin`] is wanted, if it is.
     pub fn next(&self) -> Option<Duration> {
         Some(self.retry?.saturating_duration_since(Instant::now()))
     }
 
-    /// How long the network has had no keeper.
+    /// Tells how long the network has had no keeper.
     pub fn lost_for(&self) -> Option<Duration> {
         Some(self.lost?.elapsed())
     }

@@ -44,8 +44,8 @@ use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
 pub use address_range::Addresses;
-pub use membership::{Member, join, joined};
-pub use registry::{Backend, Registration, Seen, selects};
+pub use membership::{Member, complete_join, join};
+pub use registry::{Backend, Registration, Seen, does_select};
 
 use self::ports::HostPort;
 use crate::{
@@ -57,12 +57,12 @@ use crate::{
 
 /// The pod's end of its link.
 const POD_LINK: &str = "eth0";
-/// How long the keeper may take; an uplink that has to time out is within it.
+/// The time for which the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Beside the keeper's socket: what there is on the host of it.
 const RECORD: &str = "host";
 
-/// Why a pod cannot be on the network.
+/// The reason why a pod cannot be on the network.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Somebody else has the port.
@@ -73,7 +73,7 @@ pub enum Error {
     PortInUse {
         /// The port, with its address and protocol.
         port: String,
-        /// Who has it, where that can be known.
+        /// Names who has it, where that can be known.
         holder: Option<String>,
     },
     /// Only root may have the port.
@@ -83,7 +83,7 @@ pub enum Error {
     PortForbidden {
         /// The port, with its address and protocol.
         port: String,
-        /// Its number.
+        /// The number.
         number: u16,
         /// The first port for everybody.
         first: u16,
@@ -93,7 +93,7 @@ pub enum Error {
     Port {
         /// The port, with its address and protocol.
         port: String,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// A Service asks for an address that it cannot have.
@@ -103,9 +103,9 @@ pub enum Error {
     Address {
         /// The Service's `namespace/name`.
         service: String,
-        /// What it asks for.
+        /// Holds what it asks for.
         address: String,
-        /// Why not.
+        /// The reason why not.
         why: String,
     },
     /// A Service asks for another address than it has.
@@ -115,9 +115,9 @@ pub enum Error {
     AddressChanges {
         /// The Service's `namespace/name`.
         service: String,
-        /// What it asks for.
+        /// Holds what it asks for.
         address: String,
-        /// What it has.
+        /// Holds what it has.
         before: String,
     },
     /// The keeper could not be started.
@@ -126,9 +126,9 @@ pub enum Error {
     /// A step on the way to the network failed.
     #[error("cannot {step}: {source}")]
     Step {
-        /// What was tried.
+        /// Holds what was tried.
         step: &'static str,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// The keeper could not begin.
@@ -151,7 +151,7 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
     move |source| Error::Step { step, source: source.into() }
 }
 
-/// What is said to the keeper.
+/// Names what is said to the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     /// A port that was taken; its descriptor comes beside it.
@@ -161,7 +161,7 @@ enum Request {
     /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it, and
     /// a socket as above.
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
-    /// Whether the pod is ready.
+    /// Tells whether the pod is ready.
     Ready(bool),
     /// The pod's labels, which are not what they were.
     Labels(BTreeMap<String, String>),
@@ -169,14 +169,14 @@ enum Request {
     Services,
 }
 
-/// What the keeper says.
+/// Names what the keeper says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
     /// To everybody who connects; the user namespace comes beside it.
     Welcome {
         /// Ports that Services have already.
         published: Vec<HostPort>,
-        /// What tells the network's ranges.
+        /// Holds what tells the network's ranges.
         gateway: Addresses,
     },
     /// The network's namespace comes beside it, and after it so many [`Reply::Keep`].
@@ -199,9 +199,9 @@ enum Reply {
 pub struct Joined {
     /// The pod's own.
     pub addresses: Addresses,
-    /// Its way to everybody else, and its resolver.
+    /// The way to everybody else, and its resolver.
     pub gateway: Addresses,
-    /// What does not work, for the user.
+    /// Holds what does not work, for the user.
     pub warning: Option<String>,
     /// The Services of the pod's namespace that have an address; [`Member::hear`] keeps them as they are.
     #[serde(default)]
@@ -217,14 +217,14 @@ pub struct Connection {
     pub user_namespace: OwnedFd,
     /// Ports that Services have already.
     pub published: Vec<HostPort>,
-    /// What tells the network's ranges.
+    /// Holds what tells the network's ranges.
     gateway: Addresses,
-    /// What of a network that was started just now does not work.
+    /// Holds what of a network that was started just now does not work.
     pub warnings: Vec<String>,
 }
 
 impl Connection {
-    /// Whether the keeper is gone.
+    /// Tells whether the keeper is gone.
     pub fn lost(&self) -> bool {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -245,7 +245,7 @@ const SOCKET: &str = "keeper.sock";
 /// A file that the keeper holds locked as long as it lives.
 const ALIVE: &str = "alive";
 
-/// Where the keeper listens.
+/// Tells where the keeper listens.
 fn socket_path(home: &Home) -> PathBuf {
     home.runtime.join("network").join(SOCKET)
 }
@@ -272,7 +272,7 @@ pub fn connect(
     // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
     let deadline = Instant::now() + PATIENCE;
     while started < 10 && Instant::now() < deadline {
-        if let Some(mut connection) = dial(&path).ok().map(welcome).transpose()?.flatten() {
+        if let Some(mut connection) = dial(&path).ok().map(await_welcome).transpose()?.flatten() {
             if started > 0 {
                 connection.warnings = kept_services::publish(home);
             }
@@ -281,9 +281,9 @@ pub fn connect(
         let lock = open_lock(home)?;
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
-            let survivors = guard::survivors(home);
+            let survivors = guard::find_survivors(home);
             if survivors.is_none() {
-                guard::bury(home);
+                guard::bury_network(home);
             }
             let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
@@ -295,7 +295,7 @@ pub fn connect(
 }
 
 /// Waits for the keeper's first words; none when it ends instead.
-fn welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
+fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     match hear(&socket) {
         Ok(Some((Reply::Welcome { published, gateway }, fds))) => {
             let user_namespace = fds.into_iter().next();

@@ -29,13 +29,13 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Debug)]
 pub struct Inside {
     jobs: mpsc::Sender<Job>,
-    /// Whether connections to pods can bear their clients' addresses.
+    /// Tells whether connections to pods can bear their clients' addresses.
     pub keeps_clients: Cell<bool>,
     range: Range,
     v6: bool,
 }
 
-/// What is opened in the namespace from the start.
+/// Holds what is opened in the namespace from the start.
 #[derive(Debug)]
 pub struct Opened {
     /// The namespace.
@@ -48,11 +48,11 @@ pub struct Opened {
     pub routes: OwnedFd,
     /// The network's addresses.
     pub range: Range,
-    /// Whether there is IPv6.
+    /// Tells whether there is IPv6.
     pub v6: bool,
-    /// Whether there is a way back for connections that bear their clients' addresses.
+    /// Tells whether there is a way back for connections that bear their clients' addresses.
     pub keeps_clients: bool,
-    /// Whether there is a link to the host.
+    /// Tells whether there is a link to the host.
     pub host: bool,
     /// Numbers of the pods whose links are there already.
     pub links: Vec<u16>,
@@ -77,7 +77,7 @@ impl Inside {
         Ok((Inside { jobs, keeps_clients: Cell::new(opened.keeps_clients), range, v6 }, opened))
     }
 
-    /// Where the pod of that IPv4 address is in IPv6.
+    /// Tells where the pod of that IPv4 address is in IPv6.
     pub fn in_v6(&self, pod: Ipv4Addr) -> Option<Ipv6Addr> {
         self.range.beside_v4(pod).filter(|_| self.v6)
     }
@@ -109,8 +109,8 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             unshare(CloneFlags::CLONE_NEWNET)?;
             let namespace = File::open("/proc/thread-self/ns/net")?.into();
             // Ordinary users may not; they have their helper.
-            let claimed = root_uplink::claim(&outside, Range::beside(&routes), &namespace).ok();
-            let range = claimed.or_else(|| Range::beside(&routes).next());
+            let claimed = root_uplink::claim(&outside, Range::routed_ranges(&routes), &namespace).ok();
+            let range = claimed.or_else(|| Range::routed_ranges(&routes).next());
             let range = range.ok_or(io::ErrorKind::AddrNotAvailable)?;
             let v6 = make(range)?;
             if claimed.is_some() && root_uplink::set_up_inside(range).is_err() {
@@ -126,7 +126,7 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
     let filter = Netlink::open(SockProtocol::NetlinkNetFilter)?;
     let routes = Netlink::listen(SockProtocol::NetlinkRoute, libc::RTMGRP_IPV4_ROUTE as u32)?;
     let resolver = range
-        .gateway(v6)
+        .gateway_addresses(v6)
         .all()
         .map(|own| {
             let (udp, tcp) = (UdpSocket::bind((own, 53))?, TcpListener::bind((own, 53))?);
@@ -164,14 +164,14 @@ fn make(range: Range) -> io::Result<bool> {
     let [services, services_v6] = range.services();
     route.local_range(services, loopback)?;
     // Where IPv6 is compiled in but switched off, only using it tells.
-    let gateway = range.gateway(v6);
+    let gateway = range.gateway_addresses(v6);
     route.address(loopback, gateway.v4.into())?;
     Ok(gateway.v6.is_some_and(|own| {
         route.address(loopback, own.into()).is_ok() && route.local_range(services_v6, loopback).is_ok()
     }))
 }
 
-/// What a namespace that was left was set up with.
+/// Returns what a namespace that was left was set up with.
 fn found() -> io::Result<(Range, bool)> {
     let own: Vec<IpAddr> = getifaddrs()?
         .filter(|i| i.interface_name == "lo")
@@ -186,7 +186,7 @@ fn found() -> io::Result<(Range, bool)> {
         IpAddr::V6(_) => None,
     });
     let range = range.ok_or_else(|| io::Error::other("the namespace is none of a pods' network"))?;
-    let v6 = range.gateway(true).v6.is_some_and(|v6| own.contains(&v6.into()));
+    let v6 = range.gateway_addresses(true).v6.is_some_and(|v6| own.contains(&v6.into()));
     Ok((range, v6))
 }
 

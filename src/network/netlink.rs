@@ -16,7 +16,7 @@ use nix::sys::socket::{
 /// Create it; fail when it is there.
 pub const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
-/// One message under construction.
+/// A message under construction.
 #[derive(Debug)]
 pub struct Message(Vec<u8>);
 
@@ -38,7 +38,7 @@ impl Message {
     }
 
     /// Adds an attribute that consists of others.
-    pub fn nested(mut self, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) -> Message {
+    pub fn add_nested(mut self, kind: u16, fill: impl FnOnce(&mut Vec<u8>)) -> Message {
         attribute(&mut self.0, kind | libc::NLA_F_NESTED as u16, fill);
         self
     }
@@ -103,7 +103,7 @@ impl Netlink {
         Ok(Netlink(fd))
     }
 
-    /// One that was opened elsewhere, and speaks to the namespace of there.
+    /// The one that was opened elsewhere, and speaks to the namespace of there.
     pub fn of(fd: OwnedFd) -> Netlink {
         Netlink(fd)
     }
@@ -176,11 +176,11 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn veth(&self, name: &str, peer: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
+    pub fn add_veth(&self, name: &str, peer: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
         let nested = libc::NLA_F_NESTED as u16;
         let message = Message::new(libc::RTM_NEWLINK, CREATE, &link_header(0, 0, 0))
             .attribute(libc::IFLA_IFNAME, &text(name))
-            .nested(libc::IFLA_LINKINFO, |info| {
+            .add_nested(libc::IFLA_LINKINFO, |info| {
                 attribute(info, libc::IFLA_INFO_KIND, |b| b.extend(b"veth"));
                 attribute(info, libc::IFLA_INFO_DATA | nested, |data| {
                     const VETH_INFO_PEER: u16 = 1;
@@ -217,7 +217,7 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let bytes = bytes(address);
+        let bytes = address_bytes(address);
         let host = bytes.len() as u8 * 8;
         let prefix = if is_link_local(address) { 64 } else { host };
         let scope = if is_link_local(address) { libc::RT_SCOPE_LINK } else { libc::RT_SCOPE_UNIVERSE };
@@ -242,7 +242,7 @@ impl Netlink {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn unreachable(&self, range: (IpAddr, u8)) -> io::Result<()> {
+    pub fn add_unreachable(&self, range: (IpAddr, u8)) -> io::Result<()> {
         let scope = libc::RT_SCOPE_UNIVERSE;
         self.add_route(range, None, 0, libc::RTN_UNREACHABLE, libc::RT_TABLE_MAIN, scope)
     }
@@ -288,10 +288,10 @@ impl Netlink {
         let header = [family(to), prefix, 0, 0, table, protocol, scope, kind, 0, 0, 0, 0];
         let mut message = Message::new(libc::RTM_NEWROUTE, CREATE, &header);
         if prefix > 0 {
-            message = message.attribute(libc::RTA_DST, &bytes(to));
+            message = message.attribute(libc::RTA_DST, &address_bytes(to));
         }
         if let Some(via) = via {
-            message = message.attribute(libc::RTA_GATEWAY, &bytes(via));
+            message = message.attribute(libc::RTA_GATEWAY, &address_bytes(via));
         }
         if index > 0 {
             message = message.attribute(libc::RTA_OIF, &index.to_ne_bytes());
@@ -318,7 +318,7 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// The address as the kernel has it.
-pub fn bytes(address: IpAddr) -> Vec<u8> {
+pub fn address_bytes(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

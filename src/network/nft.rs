@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::netlink::{Message, attribute, attributes, bytes, text};
+use super::netlink::{Message, address_bytes, attribute, attributes, text};
 
 const SUBSYSTEM: u16 = 10;
 const NEW_TABLE: u16 = 0;
@@ -27,7 +27,7 @@ const EQUALS: u32 = 0;
 const DIFFERS: u32 = 1;
 const NESTED: u16 = libc::NLA_F_NESTED as u16;
 
-/// Where a chain of the table meets packets.
+/// Tells where a chain of the table meets packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// As they come in, before anything else: they may be dropped.
@@ -96,64 +96,64 @@ pub struct Set {
     pub name: String,
     /// Of IPv4 addresses, else of IPv6.
     pub v4: bool,
-    /// How long an address is in it.
+    /// The time for which an address is in it.
     pub timeout: Duration,
 }
 
-/// What a rule looks at, all of which must hold, or does.
+/// Names what a rule looks at, all of which must hold, or does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The packet comes from there.
     From(IpAddr),
     /// The packet goes there.
     To(IpAddr),
-    /// Its protocol (`IPPROTO_TCP`, …) and destination port.
+    /// The protocol (`IPPROTO_TCP`, …) and destination port.
     Port(i32, u16),
-    /// It leaves by this interface.
+    /// Means that it leaves by this interface.
     Out(&'static str),
-    /// It leaves by this interface, too.
+    /// Means that it leaves by this interface, too.
     OutBy(String),
-    /// It leaves by none whose name begins so.
+    /// Means that it leaves by none whose name begins so.
     OutByNone(&'static str),
-    /// It comes in by this interface.
+    /// Means that it comes in by this interface.
     In(String),
-    /// It is of that address' family, and the source's first so many bytes are the address'.
+    /// Means that it is of that address' family, and the source's first so many bytes are the address'.
     FromRange(IpAddr, usize),
-    /// It is of that address' family, and the source's first so many bytes are others.
+    /// Means that it is of that address' family, and the source's first so many bytes are others.
     FromElsewhere(IpAddr, usize),
-    /// It is of that address' family.
+    /// Means that it is of that address' family.
     Like(IpAddr),
-    /// It has this mark.
+    /// Means that it has this mark.
     Marked(u32),
-    /// Its connection has this mark.
+    /// The connection has this mark.
     OfMarkedConnection(u32),
-    /// Its connection exists already.
+    /// The connection exists already.
     Known,
-    /// Its connection was redirected.
+    /// The connection was redirected.
     Redirected,
-    /// It is IPv6 from another address than this, and from none that is good for one link only.
+    /// Means that it is IPv6 from another address than this, and from none that is good for one link only.
     Pretends(Ipv6Addr),
-    /// It goes no further.
+    /// Means that it goes no further.
     Drop,
-    /// It goes on, past the rest of the chain.
+    /// Means that it goes on, past the rest of the chain.
     Accept,
-    /// It gets this mark.
+    /// Means that it gets this mark.
     Mark(u32),
-    /// Its connection gets this mark.
+    /// The connection gets this mark.
     MarkConnection(u32),
-    /// It is counted.
+    /// Means that it is counted.
     Count,
     /// A TCP connection that it opens has no longer segments than its way takes.
     Clamp,
     /// Holds for one connection in so many.
     OneIn(u32),
-    /// It comes from an address that is in the set.
+    /// Means that it comes from an address that is in the set.
     Remembered(Set),
     /// The address that it comes from is put into the set, or its time there begins anew.
     Remember(Set),
-    /// Its source becomes the outgoing interface's address.
+    /// The source becomes the outgoing interface's address.
     Masquerade,
-    /// It goes there instead.
+    /// Means that it goes there instead.
     Redirect(IpAddr, u16),
 }
 
@@ -169,25 +169,25 @@ pub fn replace(
 ) -> Vec<u8> {
     let name = text(table);
     let create = libc::NLM_F_CREATE as u16;
-    let new_table = || message(NEW_TABLE, create).attribute(1, &name);
+    let new_table = || build_message(NEW_TABLE, create).attribute(1, &name);
     // Made before it is deleted: a table that is not there cannot be deleted.
     let mut messages = vec![new_table()];
     if known.is_none() {
-        messages.extend([message(DELETE_TABLE, 0).attribute(1, &name), new_table()]);
+        messages.extend([build_message(DELETE_TABLE, 0).attribute(1, &name), new_table()]);
     }
     let none = BTreeSet::new();
     let known = known.unwrap_or(&none);
     // All its rules; sets that no rule uses can be deleted.
-    messages.push(message(DELETE_RULE, 0).attribute(1, &name));
+    messages.push(build_message(DELETE_RULE, 0).attribute(1, &name));
     for set in known.difference(sets) {
-        messages.push(message(DELETE_SET, 0).attribute(1, &name).attribute(2, &text(&set.name)));
+        messages.push(build_message(DELETE_SET, 0).attribute(1, &name).attribute(2, &text(&set.name)));
     }
     for (set, id) in sets.difference(known).zip(1_u32..) {
         const TIMEOUT: u32 = 0x10;
         const FILLED_BY_RULES: u32 = 0x20;
         // As the nft command numbers its types; the kernel looks at the length only.
         let (kind, length): (u32, u32) = if set.v4 { (7, 4) } else { (8, 16) };
-        let set = message(NEW_SET, create)
+        let set = build_message(NEW_SET, create)
             .attribute(1, &name)
             .attribute(2, &text(&set.name))
             .attribute(3, &(TIMEOUT | FILLED_BY_RULES).to_be_bytes())
@@ -198,14 +198,14 @@ pub fn replace(
         messages.push(set);
     }
     for note in notes {
-        messages.push(message(NEW_CHAIN, create).attribute(1, &name).attribute(3, &text(note)));
+        messages.push(build_message(NEW_CHAIN, create).attribute(1, &name).attribute(3, &text(note)));
     }
     for hook in Hook::ALL.into_iter().filter(|hook| rules.iter().any(|(used, _)| used == hook)) {
         let (number, priority) = hook.number_and_priority();
-        let chain = message(NEW_CHAIN, create)
+        let chain = build_message(NEW_CHAIN, create)
             .attribute(1, &name)
             .attribute(3, &text(hook.name()))
-            .nested(4, |b| {
+            .add_nested(4, |b| {
                 attribute(b, 1, |b| b.extend(number.to_be_bytes()));
                 attribute(b, 2, |b| b.extend(priority.to_be_bytes()));
             })
@@ -213,25 +213,28 @@ pub fn replace(
         messages.push(chain);
     }
     for (hook, parts) in rules {
-        let rule = message(NEW_RULE, create | libc::NLM_F_APPEND as u16)
+        let rule = build_message(NEW_RULE, create | libc::NLM_F_APPEND as u16)
             .attribute(1, &name)
             .attribute(2, &text(hook.name()))
-            .nested(4, |b| parts.iter().for_each(|part| expressions(b, part)));
+            .add_nested(4, |b| parts.iter().for_each(|part| add_expressions(b, part)));
         messages.push(rule);
     }
-    batch(messages)
+    build_batch(messages)
 }
 
 /// The transaction that removes a table, which need not be there.
 pub fn remove(table: &str) -> Vec<u8> {
     let name = text(table);
     let create = libc::NLM_F_CREATE as u16;
-    batch(vec![message(NEW_TABLE, create).attribute(1, &name), message(DELETE_TABLE, 0).attribute(1, &name)])
+    build_batch(vec![
+        build_message(NEW_TABLE, create).attribute(1, &name),
+        build_message(DELETE_TABLE, 0).attribute(1, &name),
+    ])
 }
 
 /// Asks for the chains of all tables.
 pub fn list_chains() -> Message {
-    message(GET_CHAIN, libc::NLM_F_DUMP as u16)
+    build_message(GET_CHAIN, libc::NLM_F_DUMP as u16)
 }
 
 /// The table and the name of a chain that was listed.
@@ -246,11 +249,11 @@ pub fn chain(answer: &[u8]) -> Option<(String, String)> {
 /// Asks for the rules that a table has at a hook.
 pub fn list_rules(table: &str, hook: Hook) -> Message {
     let dump = libc::NLM_F_DUMP as u16;
-    message(GET_RULE, dump).attribute(1, &text(table)).attribute(2, &text(hook.name()))
+    build_message(GET_RULE, dump).attribute(1, &text(table)).attribute(2, &text(hook.name()))
 }
 
-/// How many packets a rule that was listed has counted.
-pub fn counted(answer: &[u8]) -> Option<u64> {
+/// Tells how many packets a rule that was listed has counted.
+pub fn read_counter(answer: &[u8]) -> Option<u64> {
     let inner = |bytes, kind| attributes(bytes).find(|(known, _)| *known == kind).map(|(_, value)| value);
     let expressions = inner(answer.get(4..)?, 4)?;
     attributes(expressions).find_map(|(_, expression)| {
@@ -260,17 +263,17 @@ pub fn counted(answer: &[u8]) -> Option<u64> {
     })
 }
 
-fn batch(messages: Vec<Message>) -> Vec<u8> {
+fn build_batch(messages: Vec<Message>) -> Vec<u8> {
     let edge = |kind| Message::new(kind, 0, &[0, 0, 0, SUBSYSTEM as u8]);
     let all = [edge(BATCH_BEGIN)].into_iter().chain(messages).chain([edge(BATCH_END)]);
     all.zip(1..).flat_map(|(message, sequence)| message.finish(sequence)).collect()
 }
 
-fn message(kind: u16, flags: u16) -> Message {
+fn build_message(kind: u16, flags: u16) -> Message {
     Message::new(SUBSYSTEM << 8 | kind, flags, &[INET, 0, 0, 0])
 }
 
-fn expression(b: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
+fn add_expression(b: &mut Vec<u8>, name: &str, fill: impl FnOnce(&mut Vec<u8>)) {
     attribute(b, 1 | NESTED, |b| {
         attribute(b, 1, |b| b.extend(text(name)));
         attribute(b, 2 | NESTED, fill);
@@ -285,7 +288,7 @@ fn data(b: &mut Vec<u8>, kind: u16, value: &[u8]) {
     attribute(b, kind | NESTED, |b| attribute(b, 1, |b| b.extend(value)));
 }
 
-fn expressions(b: &mut Vec<u8>, part: &Part) {
+fn add_expressions(b: &mut Vec<u8>, part: &Part) {
     const META_MARK: u32 = 3;
     const CONNECTION_MARK: u32 = 3;
     const META_IIFNAME: u32 = 6;
@@ -294,7 +297,7 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
     const META_L4PROTO: u32 = 16;
     match part {
         Part::From(address) | Part::To(address) => {
-            meta(b, META_NFPROTO);
+            add_meta(b, META_NFPROTO);
             equals(b, &[family(*address)]);
             let source = matches!(part, Part::From(_));
             let (offset, length) = match (address, source) {
@@ -303,44 +306,44 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
                 (IpAddr::V6(_), true) => (8, 16),
                 (IpAddr::V6(_), false) => (24, 16),
             };
-            payload(b, 1, offset, length);
-            equals(b, &bytes(*address));
+            add_payload(b, 1, offset, length);
+            equals(b, &address_bytes(*address));
         }
         Part::FromRange(address, length) | Part::FromElsewhere(address, length) => {
-            meta(b, META_NFPROTO);
+            add_meta(b, META_NFPROTO);
             equals(b, &[family(*address)]);
-            payload(b, 1, if address.is_ipv4() { 12 } else { 8 }, *length as u32);
+            add_payload(b, 1, if address.is_ipv4() { 12 } else { 8 }, *length as u32);
             let how = if matches!(part, Part::FromRange(..)) { EQUALS } else { DIFFERS };
-            compare(b, how, &bytes(*address)[..*length]);
+            compare(b, how, &address_bytes(*address)[..*length]);
         }
         Part::Like(address) => {
-            meta(b, META_NFPROTO);
+            add_meta(b, META_NFPROTO);
             equals(b, &[family(*address)]);
         }
         Part::Port(protocol, port) => {
-            meta(b, META_L4PROTO);
+            add_meta(b, META_L4PROTO);
             equals(b, &[*protocol as u8]);
-            payload(b, 2, 2, 2);
+            add_payload(b, 2, 2, 2);
             equals(b, &port.to_be_bytes());
         }
         Part::Out(interface) => {
-            meta(b, META_OIFNAME);
+            add_meta(b, META_OIFNAME);
             equals(b, &interface_name(interface));
         }
         Part::OutBy(interface) => {
-            meta(b, META_OIFNAME);
+            add_meta(b, META_OIFNAME);
             equals(b, &interface_name(interface));
         }
         Part::In(interface) => {
-            meta(b, META_IIFNAME);
+            add_meta(b, META_IIFNAME);
             equals(b, &interface_name(interface));
         }
         Part::OutByNone(begin) => {
-            meta(b, META_OIFNAME);
+            add_meta(b, META_OIFNAME);
             compare(b, DIFFERS, begin.as_bytes());
         }
         Part::Marked(mark) => {
-            meta(b, META_MARK);
+            add_meta(b, META_MARK);
             equals(b, &mark.to_ne_bytes());
         }
         Part::OfMarkedConnection(mark) => {
@@ -348,15 +351,15 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             equals(b, &mark.to_ne_bytes());
         }
         Part::Mark(mark) => {
-            immediate(b, 1, &mark.to_ne_bytes());
-            expression(b, "meta", |b| {
+            add_immediate(b, 1, &mark.to_ne_bytes());
+            add_expression(b, "meta", |b| {
                 number(b, 2, META_MARK);
                 number(b, 3, 1);
             });
         }
         Part::MarkConnection(mark) => {
-            immediate(b, 1, &mark.to_ne_bytes());
-            expression(b, "ct", |b| {
+            add_immediate(b, 1, &mark.to_ne_bytes());
+            add_expression(b, "ct", |b| {
                 number(b, 2, CONNECTION_MARK);
                 number(b, 4, 1);
             });
@@ -375,35 +378,35 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
         }
         Part::Pretends(own) => {
             const LINK_LOCAL: u8 = 0xfe;
-            meta(b, META_NFPROTO);
+            add_meta(b, META_NFPROTO);
             equals(b, &[libc::NFPROTO_IPV6 as u8]);
-            payload(b, 1, 8, 1);
+            add_payload(b, 1, 8, 1);
             compare(b, DIFFERS, &[LINK_LOCAL]);
-            payload(b, 1, 8, 16);
+            add_payload(b, 1, 8, 16);
             compare(b, DIFFERS, &own.octets());
         }
         Part::Drop => verdict(b, libc::NF_DROP),
         Part::Accept => verdict(b, libc::NF_ACCEPT),
-        Part::Count => expression(b, "counter", |_| {}),
+        Part::Count => add_expression(b, "counter", |_| {}),
         Part::Clamp => {
             const FLAGS: u32 = 13;
             const SYN: u8 = 2;
-            meta(b, META_L4PROTO);
+            add_meta(b, META_L4PROTO);
             equals(b, &[libc::IPPROTO_TCP as u8]);
-            payload(b, 2, FLAGS, 1);
+            add_payload(b, 2, FLAGS, 1);
             any_of(b, &[SYN]);
-            expression(b, "rt", |b| {
+            add_expression(b, "rt", |b| {
                 const SEGMENT: u32 = 3;
                 number(b, 1, 1);
                 number(b, 2, SEGMENT);
             });
-            expression(b, "byteorder", |b| {
+            add_expression(b, "byteorder", |b| {
                 const TO_NETWORK: u32 = 1;
                 for (kind, value) in [(1, 1), (2, 1), (3, TO_NETWORK), (4, 2), (5, 2)] {
                     number(b, kind, value);
                 }
             });
-            expression(b, "exthdr", |b| {
+            add_expression(b, "exthdr", |b| {
                 const LONGEST_SEGMENT: u8 = 2;
                 const TCP_OPTION: u32 = 1;
                 attribute(b, 2, |b| b.push(LONGEST_SEGMENT));
@@ -413,7 +416,7 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
             });
         }
         Part::OneIn(count) => {
-            expression(b, "numgen", |b| {
+            add_expression(b, "numgen", |b| {
                 number(b, 1, 1);
                 number(b, 2, *count);
                 const RANDOM: u32 = 1;
@@ -423,25 +426,25 @@ fn expressions(b: &mut Vec<u8>, part: &Part) {
         }
         Part::Remembered(set) => {
             source(b, set.v4);
-            expression(b, "lookup", |b| {
+            add_expression(b, "lookup", |b| {
                 attribute(b, 1, |b| b.extend(text(&set.name)));
                 number(b, 2, 1);
             });
         }
         Part::Remember(set) => {
             source(b, set.v4);
-            expression(b, "dynset", |b| {
+            add_expression(b, "dynset", |b| {
                 const UPDATE: u32 = 1;
                 attribute(b, 1, |b| b.extend(text(&set.name)));
                 number(b, 3, UPDATE);
                 number(b, 4, 1);
             });
         }
-        Part::Masquerade => expression(b, "masq", |_| {}),
+        Part::Masquerade => add_expression(b, "masq", |_| {}),
         Part::Redirect(address, port) => {
-            immediate(b, 1, &bytes(*address));
-            immediate(b, 2, &port.to_be_bytes());
-            expression(b, "nat", |b| {
+            add_immediate(b, 1, &address_bytes(*address));
+            add_immediate(b, 2, &port.to_be_bytes());
+            add_expression(b, "nat", |b| {
                 const DESTINATION: u32 = 1;
                 number(b, 1, DESTINATION);
                 number(b, 2, u32::from(family(*address)));
@@ -457,7 +460,7 @@ fn family(address: IpAddr) -> u8 {
 }
 
 fn verdict(b: &mut Vec<u8>, code: i32) {
-    expression(b, "immediate", |b| {
+    add_expression(b, "immediate", |b| {
         const VERDICT: u32 = 0;
         number(b, 1, VERDICT);
         attribute(b, 2 | NESTED, |b| {
@@ -468,7 +471,7 @@ fn verdict(b: &mut Vec<u8>, code: i32) {
 
 /// What connection tracking knows of the packet.
 fn connection(b: &mut Vec<u8>, key: u32) {
-    expression(b, "ct", |b| {
+    add_expression(b, "ct", |b| {
         number(b, 1, 1);
         number(b, 2, key);
     });
@@ -476,7 +479,7 @@ fn connection(b: &mut Vec<u8>, key: u32) {
 
 /// The register has one of these bits.
 fn any_of(b: &mut Vec<u8>, bits: &[u8]) {
-    expression(b, "bitwise", |b| {
+    add_expression(b, "bitwise", |b| {
         number(b, 1, 1);
         number(b, 2, 1);
         number(b, 3, bits.len() as u32);
@@ -486,8 +489,8 @@ fn any_of(b: &mut Vec<u8>, bits: &[u8]) {
     compare(b, DIFFERS, &vec![0; bits.len()]);
 }
 
-fn meta(b: &mut Vec<u8>, key: u32) {
-    expression(b, "meta", |b| {
+fn add_meta(b: &mut Vec<u8>, key: u32) {
+    add_expression(b, "meta", |b| {
         number(b, 2, key);
         number(b, 1, 1);
     });
@@ -496,11 +499,11 @@ fn meta(b: &mut Vec<u8>, key: u32) {
 /// The packet's source address into the register.
 fn source(b: &mut Vec<u8>, v4: bool) {
     let (offset, length) = if v4 { (12, 4) } else { (8, 16) };
-    payload(b, 1, offset, length);
+    add_payload(b, 1, offset, length);
 }
 
-fn payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {
-    expression(b, "payload", |b| {
+fn add_payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {
+    add_expression(b, "payload", |b| {
         for (kind, value) in [(1, 1), (2, base), (3, offset), (4, length)] {
             number(b, kind, value);
         }
@@ -519,15 +522,15 @@ fn equals(b: &mut Vec<u8>, value: &[u8]) {
 }
 
 fn compare(b: &mut Vec<u8>, how: u32, value: &[u8]) {
-    expression(b, "cmp", |b| {
+    add_expression(b, "cmp", |b| {
         number(b, 1, 1);
         number(b, 2, how);
         data(b, 3, value);
     });
 }
 
-fn immediate(b: &mut Vec<u8>, register: u32, value: &[u8]) {
-    expression(b, "immediate", |b| {
+fn add_immediate(b: &mut Vec<u8>, register: u32, value: &[u8]) {
+    add_expression(b, "immediate", |b| {
         number(b, 1, register);
         data(b, 2, value);
     });

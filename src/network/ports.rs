@@ -22,11 +22,11 @@ use serde::{Deserialize, Serialize};
 use super::{Error, registry};
 use crate::state::{Home, Liveness, PodDir};
 
-/// How long a port may be in use by what has just ended, and how often it is tried for meanwhile.
+/// The time for which a port may be in use by what has just ended, and how often it is tried for meanwhile.
 const LETTING_GO: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// One published port.
+/// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPort {
     /// Address on the host; none is every address.
@@ -35,11 +35,11 @@ pub struct HostPort {
     pub host: u16,
     /// UDP rather than TCP.
     pub udp: bool,
-    /// Who gets what comes in.
+    /// Names who gets what comes in.
     pub target: Target,
 }
 
-/// Who gets what comes in at a published port.
+/// Names who gets what comes in at a published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The pod that publishes, at this port.
@@ -76,7 +76,7 @@ pub fn of_service(service: &Service) -> Vec<HostPort> {
     let port = |host: i32, p: &k8s_openapi::api::core::v1::ServicePort| HostPort {
         ip: None,
         host: host.try_into().unwrap_or(0),
-        udp: registry::protocol(p) == "UDP",
+        udp: registry::port_protocol(p) == "UDP",
         target: Target::Service(registry::key(service), p.port),
     };
     match kind {
@@ -122,7 +122,7 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
             if port.udp { "UDP" } else { "TCP" }
         );
         match errno {
-            Errno::EADDRINUSE => Error::PortInUse { port: name, holder: holder(port, home, pod) },
+            Errno::EADDRINUSE => Error::PortInUse { port: name, holder: find_holder(port, home, pod) },
             Errno::EACCES => {
                 let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
                 Error::PortForbidden {
@@ -225,12 +225,12 @@ pub fn refuse(socket: &OwnedFd) -> nix::Result<()> {
     }
 }
 
-/// Who has the port: a pod, else a process that this user may look into.
-fn holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> {
+/// Names who has the port: a pod, else a process that this user may look into.
+fn find_holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<String> {
     for dir in home.pods().unwrap_or_default() {
         let same = |p: &HostPort| p.host == port.host && p.udp == port.udp;
         if own.is_none_or(|own| dir.path != own.path)
-            && dir.liveness() == Liveness::Alive
+            && dir.read_liveness() == Liveness::Alive
             && dir.read().is_ok_and(|pod| of_pod(&pod).iter().any(same))
         {
             return Some(format!("pod \"{}\"", dir.name));
@@ -274,7 +274,7 @@ pub enum Taken {
 }
 
 impl Taken {
-    /// Which of the two it is, the port says.
+    /// Tells which of the two it is, the port says.
     pub fn new(port: &HostPort, fd: OwnedFd) -> Taken {
         if port.udp { Taken::Udp(fd.into()) } else { Taken::Tcp(fd) }
     }

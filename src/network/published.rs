@@ -28,7 +28,7 @@ pub(super) type Published = HashMap<(String, i32), Vec<Served>>;
 
 impl State {
     /// Ports of Services.
-    pub(super) fn served(&self) -> Vec<HostPort> {
+    pub(super) fn served_ports(&self) -> Vec<HostPort> {
         self.services.borrow().values().flatten().map(|served| served.port.clone()).collect()
     }
 
@@ -57,7 +57,7 @@ impl State {
             Target::Service(service, own) => {
                 // A Service that comes with a pod is known when the pod is.
                 let known = self.registry.borrow().services().contains_key(&service);
-                if !known || self.served().contains(&port) {
+                if !known || self.served_ports().contains(&port) {
                     return Ok(());
                 }
                 let (name, udp, choice) = (service.clone(), port.udp, RefCell::new(Choice::default()));
@@ -91,8 +91,8 @@ impl State {
         Ok(())
     }
 
-    /// What the supervisor is to have, so that it outlives the keeper: the pod's ports, and those of its Services, whoever
-    /// has published them.
+    /// Returns what the supervisor is to have, so that it outlives the keeper: the pod's ports, and those
+    /// of its Services, whoever has published them.
     pub(super) fn ports_to_keep(&self, pod: &mut OnNetwork) -> io::Result<Vec<(HostPort, OwnedFd)>> {
         let mut ports = std::mem::take(&mut pod.ports);
         let (registry, services) = (self.registry.borrow(), self.services.borrow());

@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use super::address_range::{Addresses, Range};
 use crate::pod::ServiceLink;
 
-/// What the network knows of a pod.
+/// Holds what the network knows of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Registration {
     /// The pod's namespace.
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// Its host name, when it has a subdomain.
+    /// The host name, when it has a subdomain.
     pub hostname: String,
     /// spec.subdomain.
     pub subdomain: Option<String>,
@@ -64,18 +64,18 @@ impl Registration {
 /// A pod on the network.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// What it said of itself.
+    /// Holds what it said of itself.
     pub pod: Registration,
-    /// Where it is.
+    /// The place where it is.
     pub addresses: Addresses,
-    /// Its Ready condition.
+    /// The Ready condition.
     pub ready: bool,
 }
 
 /// Everybody on the network.
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// By their numbers.
+    /// Keyed by their numbers.
     pub members: BTreeMap<u16, Member>,
     /// Services that are there without a pod, by `namespace/name`.
     pub kept: BTreeMap<String, Service>,
@@ -90,7 +90,7 @@ pub struct Registry {
 pub struct Seen {
     /// With `spec.clusterIPs` filled in.
     pub service: Service,
-    /// It stays without a pod.
+    /// Tells that it stays without a pod.
     pub kept: bool,
     /// The pods it selects.
     pub backends: Vec<Backend>,
@@ -101,11 +101,11 @@ pub struct Seen {
 pub struct Backend {
     /// The pod's name.
     pub pod: String,
-    /// Where it is.
+    /// The place where it is.
     pub addresses: Addresses,
     /// Connections are led to it.
     pub ready: bool,
-    /// Of each of the Service's ports the number that the pod has for it.
+    /// Belongs to each of the Service's ports the number that the pod has for it.
     pub ports: Vec<Option<u16>>,
 }
 
@@ -115,7 +115,7 @@ pub fn key(service: &Service) -> String {
     format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())
 }
 
-/// Whether it has an address of its own.
+/// Tells whether it has an address of its own.
 pub fn has_address(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     spec.and_then(|s| s.cluster_ip.as_deref()) != Some("None")
@@ -128,8 +128,8 @@ pub fn fixed_number(service: &Service) -> Option<u16> {
     Some(Addresses { v4: own, v6: None }.number())
 }
 
-/// How long a client keeps its endpoint, with `sessionAffinity: ClientIP`.
-pub(super) fn affinity(service: &Service) -> Option<Duration> {
+/// Tells how long a client keeps its endpoint, with `sessionAffinity: ClientIP`.
+pub(super) fn session_affinity(service: &Service) -> Option<Duration> {
     let spec = service.spec.as_ref().filter(|s| s.session_affinity.as_deref() == Some("ClientIP"))?;
     let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
     let seconds = config.and_then(|c| c.timeout_seconds).unwrap_or(10_800);
@@ -137,12 +137,12 @@ pub(super) fn affinity(service: &Service) -> Option<Duration> {
 }
 
 /// TCP when nothing else is said.
-pub fn protocol(port: &ServicePort) -> &str {
+pub fn port_protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
-/// Whether a Service's selector takes a pod with these labels; without a selector it takes none.
-pub fn selects(service: &Service, labels: Option<&BTreeMap<String, String>>) -> bool {
+/// Tells whether a Service's selector takes a pod with these labels; without a selector it takes none.
+pub fn does_select(service: &Service, labels: Option<&BTreeMap<String, String>>) -> bool {
     let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref()).filter(|s| !s.is_empty());
     selector.is_some_and(|s| s.iter().all(|(name, value)| labels.and_then(|l| l.get(name)) == Some(value)))
 }
@@ -157,7 +157,7 @@ pub(super) fn target_port(member: &Member, port: &ServicePort) -> Option<u16> {
         Some(IntOrString::Int(number)) if *number > 0 => u16::try_from(*number).ok(),
         Some(IntOrString::String(name)) if !name.is_empty() => {
             let ports = &member.pod.ports;
-            let named = ports.iter().find(|(known, of, _)| known == name && of == protocol(port));
+            let named = ports.iter().find(|(known, of, _)| known == name && of == port_protocol(port));
             named.map(|(_, _, number)| *number).or_else(|| name.parse().ok())
         }
         _ => u16::try_from(port.port).ok(),
@@ -186,7 +186,7 @@ impl Registry {
                 ready: serves(service, member),
                 ports: ports().map(|port| target_port(member, port)).collect(),
             };
-            let backends = self.selected(service).into_iter().map(backend).collect();
+            let backends = self.selected_members(service).into_iter().map(backend).collect();
             Seen { service: shown, kept: self.kept.contains_key(&key), backends }
         };
         self.services().into_iter().map(seen).collect()
@@ -201,39 +201,39 @@ impl Registry {
             Some(ServiceLink {
                 name: service.metadata.name.clone()?,
                 address: self.virtual_addresses.get(&key)?.v4.to_string(),
-                ports: ports.map(|p| (p.name.clone(), p.port, protocol(p).to_owned())).collect(),
+                ports: ports.map(|p| (p.name.clone(), p.port, port_protocol(p).to_owned())).collect(),
             })
         };
         self.services().into_iter().filter(|(key, _)| own(key)).filter_map(link).take(MOST).collect()
     }
 
-    fn selected(&self, service: &Service) -> Vec<&Member> {
+    fn selected_members(&self, service: &Service) -> Vec<&Member> {
         let namespace = service.metadata.namespace.as_deref().unwrap_or("default");
         let in_namespace = self.members.values().filter(|m| m.pod.namespace == namespace);
-        in_namespace.filter(|m| selects(service, Some(&m.pod.labels))).collect()
+        in_namespace.filter(|m| does_select(service, Some(&m.pod.labels))).collect()
     }
 
     /// The pods that serve for a Service.
-    pub(super) fn backends(&self, service: &Service) -> Vec<&Member> {
-        let mut all = self.selected(service);
+    pub(super) fn ready_backends(&self, service: &Service) -> Vec<&Member> {
+        let mut all = self.selected_members(service);
         all.retain(|member| serves(service, member));
         all
     }
 
-    /// Where connections to a Service's port go.
+    /// Tells where connections to a Service's port go.
     pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<(Addresses, u16)> {
-        let backends = self.backends(service);
+        let backends = self.ready_backends(service);
         backends.into_iter().filter_map(|m| Some((m.addresses, target_port(m, port)?))).collect()
     }
 
-    /// Where connections to a published Service's port go, and for how long a client keeps its endpoint.
+    /// Tells where connections to a published Service's port go, and for how long a client keeps its endpoint.
     pub fn published(&self, service: &str, port: i32, udp: bool) -> (Vec<SocketAddr>, Option<Duration>) {
         let services = self.services();
         let Some(service) = services.get(service) else { return Default::default() };
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-        let ports = ports.filter(|p| p.port == port && (protocol(p) == "UDP") == udp);
+        let ports = ports.filter(|p| p.port == port && (port_protocol(p) == "UDP") == udp);
         let endpoints = ports.flat_map(|p| self.endpoints(service, p));
-        (endpoints.map(|(a, number)| (a.v4, number).into()).collect(), affinity(service))
+        (endpoints.map(|(a, number)| (a.v4, number).into()).collect(), session_affinity(service))
     }
 }
 

@@ -37,18 +37,18 @@ const EXCHANGES: usize = 1024;
 /// Descriptors that one connection may take: its two ends, and a pipe for each direction.
 pub const DESCRIPTORS: usize = 6;
 
-/// How long it may take to notice a listener that comes late: first, and when there has been none for long.
+/// The time for which it may take to notice a listener that comes late: first, and when there has been none for long.
 const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(500)];
 
-/// Who is behind a published port.
+/// Names who is behind a published port.
 pub struct Goal {
-    /// Where what comes from that client goes.
+    /// The place where what comes from that client goes.
     pub aim: Box<dyn Fn(IpAddr) -> Option<SocketAddr>>,
-    /// Whether somebody listens there.
+    /// Tells whether somebody listens there.
     pub answers: Box<dyn Fn() -> bool>,
     /// That may have changed.
     pub changed: Rc<Notify>,
-    /// Where connections of all ports find room; one that finds none waits in the kernel's queue.
+    /// The place where connections of all ports find room; one that finds none waits in the kernel's queue.
     pub room: Rc<Room<u64>>,
     /// The number of this port in it.
     pub number: u64,
@@ -58,13 +58,13 @@ pub struct Goal {
 pub async fn serve(taken: Taken, inside: Rc<Inside>, goal: Goal) -> io::Result<()> {
     let goal = Rc::new(goal);
     match taken {
-        Taken::Tcp(socket) => tcp(&socket, &inside, &goal).await,
-        Taken::Udp(socket) => udp(Rc::new(UdpSocket::from_std(socket)?), &inside, &goal).await,
+        Taken::Tcp(socket) => relay_tcp(&socket, &inside, &goal).await,
+        Taken::Udp(socket) => relay_udp(Rc::new(UdpSocket::from_std(socket)?), &inside, &goal).await,
     }
 }
 
 /// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken.
-async fn tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io::Result<()> {
+async fn relay_tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io::Result<()> {
     loop {
         if !(goal.answers)() {
             ports::refuse(socket)?;
@@ -122,7 +122,7 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     let done = match pod {
         Ok(pod) => {
             let _ = (stream.set_nodelay(true), pod.set_nodelay(true));
-            splice::both(&stream, &pod).await
+            splice::splice_both(&stream, &pod).await
         }
         Err(e) => {
             // It has stopped listening just now.
@@ -137,7 +137,7 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     }
 }
 
-async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Result<()> {
+async fn relay_udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Result<()> {
     let exchanges: Rc<RefCell<HashMap<SocketAddr, Rc<UdpSocket>>>> = Rc::default();
     let mut datagram = vec![0; BUFFER];
     loop {
@@ -149,7 +149,7 @@ async fn udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> io::Res
             None => {
                 let Some(to) = (goal.aim)(peer.ip()) else { continue };
                 let Some(place) = goal.room.try_take(&goal.number) else { continue };
-                let Ok(pod) = client_address::exchange(inside, to, peer.ip()) else { continue };
+                let Ok(pod) = client_address::exchange_socket(inside, to, peer.ip()) else { continue };
                 let pod = Rc::new(UdpSocket::from_std(pod)?);
                 exchanges.borrow_mut().insert(peer, pod.clone());
                 let (socket, exchanges, answers) = (socket.clone(), exchanges.clone(), pod.clone());

@@ -25,9 +25,10 @@ use super::{
     service_dns::Found,
 };
 
-/// How long one of the host's resolvers may take.
+/// The time for which one of the host's resolvers may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long one may take until the next is asked as well. Stub resolvers wait for five seconds, and three are asked.
+/// The time for which one may take until the next is asked as well. Stub resolvers wait for five seconds,
+/// and three are asked.
 const HEAD_START: Duration = Duration::from_secs(1);
 /// Names with fewer dots may lack a search domain, as in a cluster.
 const DOTS: usize = 5;
@@ -90,12 +91,12 @@ async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> 
 /// The answer to a question. One that leads outside gets none while its asker has too many on their way, as a busy resolver's
 /// would: own names are answered all the same.
 async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Option<Vec<u8>> {
-    let Some(question) = dns_message::question(query) else {
+    let Some(question) = dns_message::read_question(query) else {
         return dns_message::refusal(query, Code::NotImplemented);
     };
     let longest = if stream { usize::from(u16::MAX) } else { question.longest };
     let reply = |code, answers: &[Record], additional: &[Record]| {
-        Some(dns_message::response(query, &question, code, answers, additional, longest))
+        Some(dns_message::build_response(query, &question, code, answers, additional, longest))
     };
     // Nobody may change the registry while it is looked at: no await before `found` is made.
     let found = {
@@ -141,7 +142,7 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
         Found::Unknown => reply(Code::NoSuchName, &[], &[]),
         Found::Short => {
             let _place = state.questions.try_take(&asker)?;
-            match searched(&question).await {
+            match search_answer(&question).await {
                 Some(found) => reply(Code::Fine, &found, &[]),
                 None => reply(Code::NoSuchName, &[], &[]),
             }
@@ -153,7 +154,7 @@ async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Opt
             };
             if dns_message::code(&answer) == Some(Code::NoSuchName)
                 && question.name.matches('.').count() < DOTS
-                && let Some(found) = searched(&question).await
+                && let Some(found) = search_answer(&question).await
             {
                 return reply(Code::Fine, &found, &[]);
             }
@@ -170,7 +171,7 @@ fn addresses(name: &str, asked: u16, all: &[Addresses]) -> Vec<Record> {
         .collect()
 }
 
-/// What somebody says of a name.
+/// Holds what somebody says of a name.
 struct Told {
     code: Code,
     records: Vec<Record>,
@@ -202,12 +203,12 @@ async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpA
 }
 
 /// A name's addresses in the first of the host's search domains that has it; none where it has only other records.
-async fn searched(question: &Question) -> Option<Vec<Record>> {
+async fn search_answer(question: &Question) -> Option<Vec<Record>> {
     if !matches!(question.kind, kind::A | kind::AAAA) {
         return None;
     }
     let search = async {
-        for domain in searches(&resolv_conf()) {
+        for domain in search_domains(&resolv_conf()) {
             let name = format!("{}.{domain}", question.name);
             let told = outside(&name, question.kind, &question.name).await;
             if told.code == Code::Fine {
@@ -222,7 +223,7 @@ async fn searched(question: &Question) -> Option<Vec<Record>> {
 
 /// The addresses of a name of the outside, as records of the name `of`.
 async fn outside(name: &str, asked: u16, of: &str) -> Told {
-    let query = dns_message::query(uuid::Uuid::new_v4().as_u128() as u16, name, asked);
+    let query = dns_message::build_query(uuid::Uuid::new_v4().as_u128() as u16, name, asked);
     let mut answer = forward(&query, false).await;
     if answer.as_deref().is_some_and(dns_message::is_cut) {
         answer = forward(&query, true).await;
@@ -235,7 +236,7 @@ async fn outside(name: &str, asked: u16, of: &str) -> Told {
 
 /// The first answer of the host's resolvers. One that cannot tell is taken at its word if nobody can.
 async fn forward(query: &[u8], stream: bool) -> Option<Vec<u8>> {
-    let mut servers = nameservers(&resolv_conf()).into_iter();
+    let mut servers = list_nameservers(&resolv_conf()).into_iter();
     let mut asked = FuturesUnordered::new();
     let mut cannot = None;
     loop {
@@ -285,7 +286,7 @@ fn resolv_conf() -> String {
 }
 
 /// The domains of a resolv.conf's last `search` or `domain` line, at most six.
-fn searches(text: &str) -> Vec<&str> {
+fn search_domains(text: &str) -> Vec<&str> {
     let says = |l: &&str| matches!(l.split_whitespace().next(), Some("search" | "domain"));
     let last = text.lines().rfind(says).unwrap_or_default();
     last.split_whitespace()
@@ -297,7 +298,7 @@ fn searches(text: &str) -> Vec<&str> {
 }
 
 /// The nameservers of a resolv.conf, at most three as its page says. A zone of a link-local address is left out.
-fn nameservers(text: &str) -> Vec<IpAddr> {
+fn list_nameservers(text: &str) -> Vec<IpAddr> {
     let servers = text.lines().filter_map(|l| l.trim().strip_prefix("nameserver")?.split_whitespace().next());
     servers.filter_map(|s| s.split('%').next()?.parse().ok()).take(3).collect()
 }

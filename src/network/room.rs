@@ -66,7 +66,7 @@ impl<P: Clone + Eq + Hash> Room<P> {
     }
 }
 
-/// One place; dropping it frees it.
+/// A place; dropping it frees it.
 #[derive(Debug)]
 pub struct Place<P: Clone + Eq + Hash> {
     room: Rc<Room<P>>,

@@ -37,7 +37,7 @@ use super::{
     nft::{self, Hook, Part},
 };
 
-/// How the host's ends of links, and tables, are called: this and the range's number.
+/// Tells how the host's ends of links, and tables, are called: this and the range's number.
 pub const LINK: &str = "podctl";
 /// The pods' namespace's end.
 pub const INNER: &str = "host";
@@ -45,10 +45,10 @@ pub const INNER: &str = "host";
 const INNER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
 /// An address of nobody (RFC 5737), by which is tried whether the host forwards.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
-/// How long a packet may take through the host's packet filter, on a machine that is busy.
+/// The time for which a packet may take through the host's packet filter, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// When the neighbour is asked for again, in milliseconds. The kernel's second is too long where the first question was
-/// lost because a link was not up altogether.
+/// The time when the neighbour is asked for again, in milliseconds. The kernel's second is too long where
+/// the first question was lost because a link was not up altogether.
 const ASK_AGAIN: &str = "100";
 
 /// A network's place on the host.
@@ -61,9 +61,9 @@ pub struct Host {
     range: Range,
     /// The pods' namespace.
     namespace: OwnedFd,
-    /// Where what there is to sweep is written down; locked as long as this process lives.
+    /// The place where what there is to sweep is written down; locked as long as this process lives.
     record: (PathBuf, File),
-    /// What was noted last: somebody may empty the whole packet filter.
+    /// Holds what was noted last: somebody may empty the whole packet filter.
     noted: Mutex<BTreeSet<Switch>>,
     gone: AtomicBool,
 }
@@ -74,7 +74,7 @@ pub struct Host {
 /// The kernel's: mostly that this is not for ordinary users.
 pub fn claim(host: &Netlink, ranges: impl Iterator<Item = Range>, pods: &OwnedFd) -> io::Result<Range> {
     for range in ranges {
-        match host.veth(&name(range), INNER, pods.as_fd()) {
+        match host.add_veth(&name(range), INNER, pods.as_fd()) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
             done => return done.map(|()| range),
         }
@@ -93,7 +93,7 @@ fn name(range: Range) -> String {
 pub fn set_up_inside(range: Range) -> io::Result<()> {
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let link = if_nametoindex(INNER)?;
-    let [gateway, own] = range.uplink();
+    let [gateway, own] = range.uplink_addresses();
     let _ = std::fs::write(format!("/proc/sys/net/ipv4/neigh/{INNER}/retrans_time_ms"), ASK_AGAIN);
     route.up(link)?;
     route.address(link, own.into())?;
@@ -101,9 +101,9 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     route.route((Ipv4Addr::UNSPECIFIED.into(), 0), Some(gateway.into()), link)?;
     // What is for a pod that is not there must not go out and come back.
     let [pods, pods_v6] = range.whole();
-    route.unreachable(pods)?;
+    route.add_unreachable(pods)?;
     if route.address(link, INNER_LINK_LOCAL.into()).is_ok() {
-        let _ = route.unreachable(pods_v6);
+        let _ = route.add_unreachable(pods_v6);
         let _ = route.route((range.host_v6(), 128), Some(LINK_GATEWAY.into()), link);
     }
     Ok(())
@@ -151,31 +151,31 @@ impl Host {
 
     /// Gives whether the host's end has IPv6.
     fn links(&self, route: &Netlink, v6: bool) -> io::Result<bool> {
-        let [own, inner] = self.range.uplink();
+        let [own, inner] = self.range.uplink_addresses();
         let [whole, whole_v6] = self.range.whole();
         route.up(self.index)?;
-        there(route.address(self.index, own.into()))?;
-        there(route.route((inner.into(), 32), None, self.index))?;
-        there(route.route(whole, Some(inner.into()), self.index))?;
-        if !v6 || there(route.address(self.index, LINK_GATEWAY.into())).is_err() {
+        ignore_existing(route.address(self.index, own.into()))?;
+        ignore_existing(route.route((inner.into(), 32), None, self.index))?;
+        ignore_existing(route.route(whole, Some(inner.into()), self.index))?;
+        if !v6 || ignore_existing(route.address(self.index, LINK_GATEWAY.into())).is_err() {
             return Ok(false);
         }
         // Else what the host says of a packet for nowhere would have no sender.
-        there(route.address(self.index, self.range.host_v6()))?;
-        there(route.route(whole_v6, Some(INNER_LINK_LOCAL.into()), self.index))?;
+        ignore_existing(route.address(self.index, self.range.host_v6()))?;
+        ignore_existing(route.route(whole_v6, Some(INNER_LINK_LOCAL.into()), self.index))?;
         Ok(true)
     }
 
     fn v6_inside(&self) -> io::Result<()> {
-        self.inside(|| {
+        self.run_inside(|| {
             let route = Netlink::open(SockProtocol::NetlinkRoute)?;
             let link = if_nametoindex(INNER)?;
-            there(route.route((Ipv6Addr::UNSPECIFIED.into(), 0), Some(LINK_GATEWAY.into()), link))
+            ignore_existing(route.route((Ipv6Addr::UNSPECIFIED.into(), 0), Some(LINK_GATEWAY.into()), link))
         })
     }
 
     /// Runs something short in the pods' namespace.
-    fn inside<T: Send>(&self, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    fn run_inside<T: Send>(&self, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let entered = || setns(&self.namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
         thread::scope(|scope| {
             let thread = scope.spawn(|| entered().and_then(|()| job()));
@@ -230,10 +230,10 @@ impl Host {
         }
         let counted = || {
             let rules = filter.list(nft::list_rules(&self.name, Hook::Exit)).map_err(words("nftables"))?;
-            Ok::<u64, String>(rules.iter().filter_map(|rule| nft::counted(rule)).sum())
+            Ok::<u64, String>(rules.iter().filter_map(|rule| nft::read_counter(rule)).sum())
         };
         let before = counted()?;
-        self.inside(knock).map_err(words("the pods' namespace"))?;
+        self.run_inside(ask_neighbour).map_err(words("the pods' namespace"))?;
         let began = Instant::now();
         while counted()? == before {
             if began.elapsed() > PATIENCE {
@@ -354,7 +354,7 @@ impl Tables {
         self.all.keys().map(String::as_str).filter(|name| if_nametoindex(*name).is_err())
     }
 
-    /// Whether the table is there, with these notes and no others.
+    /// Tells whether the table is there, with these notes and no others.
     fn has(&self, table: &str, switches: &BTreeSet<Switch>) -> bool {
         self.all.get(table).is_some_and(|chains| {
             let noted: BTreeSet<Switch> = chains.iter().filter_map(|c| Switch::of_note(c)).collect();
@@ -367,7 +367,7 @@ impl Tables {
 fn rules(link: &str, range: Range, switches: &BTreeSet<Switch>) -> Vec<(Hook, Vec<Part>)> {
     let from_pods = || Part::In(link.to_owned());
     let to_pods = || Part::OutBy(link.to_owned());
-    let [_, own] = range.uplink();
+    let [_, own] = range.uplink_addresses();
     let mut rules = vec![
         (Hook::Exit, vec![Part::From(own.into()), Part::To(NOBODY.into()), Part::Count, Part::Drop]),
         (Hook::Forward, vec![from_pods(), Part::Clamp]),
@@ -395,7 +395,7 @@ fn rules(link: &str, range: Range, switches: &BTreeSet<Switch>) -> Vec<(Hook, Ve
 }
 
 /// Opens a connection to nobody and gives it up.
-fn knock() -> io::Result<()> {
+fn ask_neighbour() -> io::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
     use std::os::fd::AsRawFd;
@@ -427,8 +427,8 @@ fn lock() -> io::Result<File> {
     Ok(namespace)
 }
 
-/// What is there already is as good as made.
-fn there(done: io::Result<()>) -> io::Result<()> {
+/// Takes what is there already for made.
+fn ignore_existing(done: io::Result<()>) -> io::Result<()> {
     done.or_else(|e| if e.raw_os_error() == Some(libc::EEXIST) { Ok(()) } else { Err(e) })
 }
 

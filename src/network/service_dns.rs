@@ -9,13 +9,13 @@ use k8s_openapi::api::core::v1::Service;
 
 use super::{
     address_range::Addresses,
-    registry::{Member, Registry, key, protocol, target_port},
+    registry::{Member, Registry, key, port_protocol, target_port},
 };
 
 /// The domain of all names of the network's own.
 const ZONE: [&str; 2] = ["cluster", "local"];
 
-/// What a name leads to.
+/// Names what a name leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// Addresses, none of them when nobody is ready.
@@ -35,12 +35,12 @@ pub enum Found {
 }
 
 impl Registry {
-    /// What a name leads to for whoever asks from that address.
+    /// Returns what a name leads to for whoever asks from that address.
     pub fn find(&self, name: &str, asker: IpAddr) -> Found {
         let labels: Vec<&str> = name.trim_end_matches('.').split('.').collect();
         let own = self.members.values().find(|m| m.addresses.all().any(|a| a == asker));
         let own = own.map_or("default", |m| m.pod.namespace.as_str());
-        if let Some(found) = self.reverse(&labels) {
+        if let Some(found) = self.find_reverse(&labels) {
             return found;
         }
         if let [rest @ .., last, zone, local] = labels.as_slice()
@@ -93,7 +93,7 @@ impl Registry {
             }
             [of, name] if of.starts_with('_') => {
                 let mut ports = service(name)?.spec.iter().flat_map(|s| s.ports.iter().flatten());
-                ports.any(|p| protocol(p).eq_ignore_ascii_case(&of[1..])).then(|| Found::At(Vec::new()))
+                ports.any(|p| port_protocol(p).eq_ignore_ascii_case(&of[1..])).then(|| Found::At(Vec::new()))
             }
             [host, name] => {
                 let named = |m: &&Member| {
@@ -103,8 +103,8 @@ impl Registry {
                         && m.pod.hostname == *host
                 };
                 let member = self.members.values().find(named).or_else(|| {
-                    let backends = self.backends(service(name)?);
-                    backends.into_iter().find(|m| dashed(m.addresses) == *host)
+                    let backends = self.ready_backends(service(name)?);
+                    backends.into_iter().find(|m| dash_address(m.addresses) == *host)
                 })?;
                 Some(Found::At(vec![member.addresses]))
             }
@@ -119,7 +119,7 @@ impl Registry {
         }
         match self.virtual_addresses.get(&key(service)) {
             Some(own) => Found::At(vec![*own]),
-            None => match self.backends(service).iter().map(|m| m.addresses).collect::<Vec<_>>() {
+            None => match self.ready_backends(service).iter().map(|m| m.addresses).collect::<Vec<_>>() {
                 none if none.is_empty() => Found::Unknown,
                 all => Found::At(all),
             },
@@ -134,17 +134,17 @@ impl Registry {
         let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten()).filter(|p| {
             only.is_none_or(|(port, of)| {
                 p.name.as_deref().is_some_and(|n| n.eq_ignore_ascii_case(port))
-                    && protocol(p).eq_ignore_ascii_case(of)
+                    && port_protocol(p).eq_ignore_ascii_case(of)
             })
         });
         let mut found = Vec::new();
         for port in ports {
             match self.virtual_addresses.get(&key(service)) {
                 Some(own) => found.push((port.port as u16, domain.clone(), *own)),
-                None => found.extend(self.backends(service).into_iter().filter_map(|m| {
+                None => found.extend(self.ready_backends(service).into_iter().filter_map(|m| {
                     let host = match m.pod.subdomain.as_deref() == Some(name) {
                         true => m.pod.hostname.clone(),
-                        false => dashed(m.addresses),
+                        false => dash_address(m.addresses),
                     };
                     Some((target_port(m, port)?, format!("{host}.{domain}"), m.addresses))
                 })),
@@ -169,13 +169,15 @@ impl Registry {
 
     fn pod(&self, name: &str, namespace: &str) -> Option<Found> {
         let named = |m: &&Member| {
-            m.ready && m.pod.namespace == namespace && (m.pod.name == name || dashed(m.addresses) == name)
+            m.ready
+                && m.pod.namespace == namespace
+                && (m.pod.name == name || dash_address(m.addresses) == name)
         };
         self.members.values().find(named).map(|m| Found::At(vec![m.addresses]))
     }
 
     /// The name of an address, if it is of the network's own.
-    fn reverse(&self, labels: &[&str]) -> Option<Found> {
+    fn find_reverse(&self, labels: &[&str]) -> Option<Found> {
         let name = labels.join(".");
         let own = |zone: String| {
             name.strip_suffix(&zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -202,6 +204,6 @@ impl Registry {
 }
 
 /// `10-213-0-2`.
-fn dashed(addresses: Addresses) -> String {
+fn dash_address(addresses: Addresses) -> String {
     addresses.v4.to_string().replace('.', "-")
 }

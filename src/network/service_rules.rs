@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::{
     address_range::link_name,
     nft::{Hook, Part, Set},
-    registry::{Registry, affinity, protocol},
+    registry::{Registry, port_protocol, session_affinity},
 };
 
 impl Registry {
@@ -19,14 +19,14 @@ impl Registry {
         for (key, service) in self.services() {
             let Some(own) = self.virtual_addresses.get(&key) else { continue };
             for port in service.spec.iter().flat_map(|s| s.ports.iter().flatten()) {
-                let number = if protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
+                let number = if port_protocol(port) == "UDP" { libc::IPPROTO_UDP } else { libc::IPPROTO_TCP };
                 let Ok(from) = u16::try_from(port.port) else { continue };
                 let endpoints = self.endpoints(service, port);
                 let mut chosen = Vec::new();
                 for (at, (addresses, to)) in endpoints.iter().enumerate() {
                     for (address, to_address) in own.all().zip(addresses.all()) {
                         let mut parts = vec![Part::To(address), Part::Port(number, from)];
-                        let set = affinity(service).map(|timeout| Set {
+                        let set = session_affinity(service).map(|timeout| Set {
                             name: format!(
                                 "{address}-{number}-{from}-{to_address}-{to}-{}",
                                 timeout.as_secs()

@@ -12,16 +12,17 @@ use nix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// What is read at once at first; a reader who fills it has more to come. Most exchanges never do, and need no pipe.
+/// Names what is read at once at first; a reader who fills it has more to come. Most exchanges never do,
+/// and need no pipe.
 const BUFFER: usize = 16 << 10;
-/// What a pipe holds.
+/// Names what a pipe holds.
 const PIPE: usize = 256 << 10;
 
 /// Carries both directions to their ends; each is closed by itself.
 ///
 /// # Errors
 /// The first of either connection's.
-pub async fn both(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
+pub async fn splice_both(one: &TcpStream, other: &TcpStream) -> io::Result<()> {
     tokio::try_join!(copy(one, other), copy(other, one)).map(drop)
 }
 
@@ -49,13 +50,13 @@ async fn copy(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
             && let Ok(pipe) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         {
             drop(buffer);
-            return stream(from, to, pipe).await;
+            return splice_stream(from, to, pipe).await;
         }
     }
 }
 
 /// The pipe is empty whenever more is read: that there is nothing to move can only be the sender's doing.
-async fn stream(from: &TcpStream, to: &TcpStream, (out, into): (OwnedFd, OwnedFd)) -> io::Result<()> {
+async fn splice_stream(from: &TcpStream, to: &TcpStream, (out, into): (OwnedFd, OwnedFd)) -> io::Result<()> {
     // The usual size does as well.
     let _ = fcntl(&into, FcntlArg::F_SETPIPE_SZ(PIPE as i32));
     loop {

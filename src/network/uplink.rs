@@ -33,7 +33,7 @@ use super::{
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
 
-/// Whether the outside can be reached, once that is known; else what is wrong.
+/// Tells whether the outside can be reached, once that is known; else what is wrong.
 pub type Known = Option<Result<(), String>>;
 
 /// For so long pasta is held once its link stands: what it goes on with, to prepare its memory, keeps a processor busy for
@@ -42,7 +42,7 @@ const HELD: Duration = Duration::from_millis(15);
 
 const WITHOUT: &str = "no network beyond the pods";
 
-/// What is to be joined to the outside.
+/// Holds what is to be joined to the outside.
 #[derive(Debug)]
 pub struct Within {
     /// The network's namespace.
@@ -51,7 +51,7 @@ pub struct Within {
     pub routes: OwnedFd,
     /// The network's addresses.
     pub range: Range,
-    /// Whether it has IPv6.
+    /// Tells whether it has IPv6.
     pub v6: bool,
 }
 
@@ -70,17 +70,17 @@ pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
         host.leave();
         why
     });
-    help(within, why.as_deref(), tell);
+    start_helper(within, why.as_deref(), tell);
 }
 
 /// Starts the helper and starts it again whenever it ends; returns only when there is none to start. `why` says what
 /// the host has against a link.
-fn help(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
+fn start_helper(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     loop {
         let works = || drop(tell.send_replace(Some(Ok(()))));
-        let outcome = pasta(within, works).or_else(|e| match e.kind() {
-            ErrorKind::NotFound => slirp4netns(&within.namespace),
+        let outcome = start_pasta(within, works).or_else(|e| match e.kind() {
+            ErrorKind::NotFound => start_slirp4netns(&within.namespace),
             _ => Err(e),
         });
         match outcome {
@@ -106,9 +106,9 @@ fn help(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
 }
 
 /// pasta leaves the foreground when it is ready. The link `works` before: what is sent meanwhile waits in its queue.
-fn pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
+fn start_pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
     let fd = within.namespace.as_raw_fd();
-    let [gateway, own] = within.range.uplink().map(|a| a.to_string());
+    let [gateway, own] = within.range.uplink_addresses().map(|a| a.to_string());
     let start = |program: &str| {
         let mut pasta = Command::new(program);
         pasta.args(["--config-net", "--quiet", "--ns-ifname", NAME, "--no-netns-quit", "--no-map-gw"]);
@@ -117,10 +117,10 @@ fn pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
         pasta.args(["--address", &own, "--netmask", "30", "--gateway", &gateway]);
         // The keeper is root of the namespaces already, and they have no name that pasta could open later.
         pasta.args(["--runas", "0", "--netns-only", "--netns", &format!("/proc/self/fd/{fd}")]);
-        inherit(&mut pasta, fd);
+        inherit_descriptor(&mut pasta, fd);
         pasta.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
     };
-    let mut pasta = match start(variant()) {
+    let mut pasta = match start(pasta_variant()) {
         Err(e) if e.kind() == ErrorKind::NotFound => start("pasta")?,
         started => started?,
     };
@@ -148,7 +148,7 @@ fn pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
 }
 
 /// pasta executes the build for this processor in its own place; to start that at once spares an exec.
-fn variant() -> &'static str {
+fn pasta_variant() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if std::is_x86_feature_detected!("avx2") {
         return "pasta.avx2";
@@ -176,14 +176,14 @@ fn default_route(routes: &OwnedFd, stderr: &impl AsFd) -> bool {
 }
 
 /// slirp4netns stays a child and says through a pipe that the link stands.
-fn slirp4netns(namespace: &OwnedFd) -> Result<(), Error> {
+fn start_slirp4netns(namespace: &OwnedFd) -> Result<(), Error> {
     let fd = namespace.as_raw_fd();
     let (read, write) = pipe()?;
     let mut slirp = Command::new("slirp4netns");
     slirp.args(["--configure", "--enable-ipv6", "--disable-host-loopback", "--netns-type=path"]);
     slirp.arg(format!("--ready-fd={}", write.as_raw_fd())).arg(format!("/proc/self/fd/{fd}")).arg(NAME);
-    inherit(&mut slirp, fd);
-    inherit(&mut slirp, write.as_raw_fd());
+    inherit_descriptor(&mut slirp, fd);
+    inherit_descriptor(&mut slirp, write.as_raw_fd());
     let child = slirp.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     drop((slirp, write));
     let mut byte = [0];
@@ -202,7 +202,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
 
 /// Lets the child keep a descriptor, and starts it with the signals' defaults: pasta refuses to run where SIGPIPE is
 /// ignored, as it is in a Rust program.
-fn inherit(command: &mut Command, fd: RawFd) {
+fn inherit_descriptor(command: &mut Command, fd: RawFd) {
     // SAFETY: fcntl, signal and sigprocmask are async-signal-safe, and nothing else happens in the child.
     unsafe {
         command.pre_exec(move || {

@@ -20,7 +20,7 @@ const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alpha
 /// The rule for the parts of a subdomain, in the API server's words.
 pub const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com')";
 
-/// Whether a text is a lowercase RFC 1123 label of whatever length.
+/// Tells whether a text is a lowercase RFC 1123 label of whatever length.
 pub fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
@@ -55,7 +55,7 @@ fn check_name(text: &str, longest: usize, well_formed: bool, rule: &str) -> Resu
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {value:?}: {reason}")]
 pub struct InvalidName {
-    /// What it was to name, such as `namespace`.
+    /// Holds what it was to name, such as `namespace`.
     pub what: &'static str,
     /// The text.
     pub value: String,

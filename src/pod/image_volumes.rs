@@ -11,7 +11,7 @@ pub struct ImageVolume {
     pub volume: String,
     /// The image's reference.
     pub image: String,
-    /// Its pullPolicy, by default as for a container's image.
+    /// The pullPolicy, by default as for a container's image.
     pub policy: String,
 }
 

@@ -14,9 +14,9 @@ pub enum ObjectKind {
     Secret,
     /// A claim, and the local volume behind it.
     PersistentVolumeClaim,
-    /// Where a Service leads; made from the pods that it selects.
+    /// The place where a Service leads; made from the pods that it selects.
     Endpoints,
-    /// Where a Service leads; made from the pods that it selects.
+    /// The place where a Service leads; made from the pods that it selects.
     EndpointSlice,
     /// What happened to a pod.
     Event,
@@ -26,7 +26,7 @@ pub enum ObjectKind {
     Node,
 }
 
-/// How a kind is called.
+/// Tells how a kind is called.
 struct Names {
     kind: ObjectKind,
     /// `kind` in objects.
@@ -34,7 +34,7 @@ struct Names {
     /// Empty for the core group.
     group: &'static str,
     version: &'static str,
-    /// As URLs and `get` have it.
+    /// Written as URLs and `get` have it.
     plural: &'static str,
     singular: &'static str,
     short: &'static [&'static str],
@@ -103,12 +103,12 @@ impl ObjectKind {
         if group.is_empty() { (*version).to_owned() } else { format!("{group}/{version}") }
     }
 
-    /// As URLs have it: `configmaps`.
+    /// Does as URLs have it: `configmaps`.
     pub fn plural(self) -> &'static str {
         self.names().plural
     }
 
-    /// As messages have it: `configmap`, `endpointslice.discovery.k8s.io`.
+    /// Does as messages have it: `configmap`, `endpointslice.discovery.k8s.io`.
     pub fn singular(self) -> String {
         with_group(self.names().singular, self.group())
     }
@@ -118,17 +118,17 @@ impl ObjectKind {
         with_group(self.plural(), self.group())
     }
 
-    /// What users may write for it besides: `cm`.
+    /// Returns what users may write for it besides: `cm`.
     pub fn short_names(self) -> &'static [&'static str] {
         self.names().short
     }
 
-    /// Whether its objects lie in namespaces.
+    /// Tells whether its objects lie in namespaces.
     pub fn is_namespaced(self) -> bool {
         !matches!(self, ObjectKind::Namespace | ObjectKind::Node)
     }
 
-    /// Whether `all` means it as well. Nothing that holds data is among these.
+    /// Tells whether `all` means it as well. Nothing that holds data is among these.
     pub fn is_in_all(self) -> bool {
         matches!(self, ObjectKind::Pod | ObjectKind::Service)
     }

@@ -13,7 +13,7 @@ pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 /// Names the container that commands mean when they name none.
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 
-/// What is asked of a pod.
+/// Stands for what is asked of a pod.
 pub trait PodExt {
     /// The pod's name; empty when it has none yet.
     fn name(&self) -> &str;
@@ -35,15 +35,15 @@ pub trait PodExt {
     fn default_container(&self) -> Option<&str>;
     /// Seconds that its containers are given to end.
     fn grace_period_seconds(&self) -> i64;
-    /// Whether the host's network is the pod's.
+    /// Tells whether the host's network is the pod's.
     fn has_host_network(&self) -> bool;
-    /// Whether its containers find the Services of its namespace among their variables (enableServiceLinks).
+    /// Tells whether its containers find the Services of its namespace among their variables (enableServiceLinks).
     fn has_service_links(&self) -> bool;
     /// The phase, empty before there is a status.
     fn phase(&self) -> &str;
-    /// Whether a condition of that type is True.
+    /// Tells whether a condition of that type is True.
     fn has_condition(&self, kind: &str) -> bool;
-    /// Whether its Ready condition is True.
+    /// Tells whether its Ready condition is True.
     fn is_ready(&self) -> bool;
     /// Exit code of an ended pod: 0 when it succeeded, else that of the first container that failed, apps first.
     fn exit_code(&self) -> i32;
@@ -129,9 +129,9 @@ impl PodExt for Pod {
     }
 }
 
-/// What is asked of a container of a pod.
+/// Stands for what is asked of a container of a pod.
 pub trait ContainerExt {
-    /// Whether an init container runs beside the app: restartPolicy Always (R-SIDE).
+    /// Tells whether an init container runs beside the app: restartPolicy Always (R-SIDE).
     fn is_sidecar(&self) -> bool;
     /// The imagePullPolicy: its own, else the one that its image's name gives (R-IMG-1).
     fn pull_policy(&self) -> &str;

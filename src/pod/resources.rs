@@ -35,38 +35,38 @@ impl Amounts {
     }
 }
 
-/// What a container or a pod asks for itself; a request that is not given is the limit.
-pub fn requests(resources: Option<&ResourceRequirements>) -> Amounts {
+/// Returns what a container or a pod asks for itself; a request that is not given is the limit.
+pub fn read_requests(resources: Option<&ResourceRequirements>) -> Amounts {
     let asked = Amounts::of(resources.and_then(|r| r.requests.as_ref()));
-    asked.with(limits(resources), Option::or)
+    asked.with(read_limits(resources), Option::or)
 }
 
-/// What a container or a pod may use.
-pub fn limits(resources: Option<&ResourceRequirements>) -> Amounts {
+/// Returns what a container or a pod may use.
+pub fn read_limits(resources: Option<&ResourceRequirements>) -> Amounts {
     Amounts::of(resources.and_then(|r| r.limits.as_ref()))
 }
 
 /// R-INIT-7: the larger of what runs together at the end and of the largest init step, with the sidecars started before
 /// it. What `spec.resources` says stands above both.
 pub fn effective_requests(spec: &PodSpec) -> Amounts {
-    requests(spec.resources.as_ref()).with(container_requests(spec), Option::or)
+    read_requests(spec.resources.as_ref()).with(container_requests(spec), Option::or)
 }
 
-/// As [`effective_requests`], without what `spec.resources` says.
+/// Does as [`effective_requests`], without what `spec.resources` says.
 pub fn container_requests(spec: &PodSpec) -> Amounts {
     let added = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (None, None) => None,
         (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
     };
-    total(spec, requests, added, |a, b| a.max(b), Amounts::default())
+    total(spec, read_requests, added, |a, b| a.max(b), Amounts::default())
 }
 
-/// As [`effective_requests`]; one container without a limit leaves the pod without it.
+/// Does as [`effective_requests`]; one container without a limit leaves the pod without it.
 pub fn effective_limits(spec: &PodSpec) -> Amounts {
     let added = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
     let larger = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
-    let total = total(spec, limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) });
-    limits(spec.resources.as_ref()).with(total, Option::or)
+    let total = total(spec, read_limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) });
+    read_limits(spec.resources.as_ref()).with(total, Option::or)
 }
 
 /// Bytes of the disk that all containers may take together, as the kubelet adds them up: of those that have a limit.
@@ -121,10 +121,10 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     let positive =
         |a: Amounts| Amounts { cpu: a.cpu.filter(|v| *v > 0), memory: a.memory.filter(|v| *v > 0) };
     let guaranteed = |r: &Option<&ResourceRequirements>| {
-        let limits = positive(limits(*r));
-        limits.cpu.is_some() && limits.memory.is_some() && positive(requests(*r)) == limits
+        let limits = positive(read_limits(*r));
+        limits.cpu.is_some() && limits.memory.is_some() && positive(read_requests(*r)) == limits
     };
-    if all.iter().all(|r| positive(requests(*r)) == Amounts::default()) {
+    if all.iter().all(|r| positive(read_requests(*r)) == Amounts::default()) {
         "BestEffort"
     } else if all.iter().all(guaranteed) {
         "Guaranteed"
@@ -142,10 +142,10 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, capacity: u64) -> i3
         "BestEffort" => return BEST_EFFORT as i32,
         _ => {}
     }
-    let memory = |c: &Container| requests(c.resources.as_ref()).memory.unwrap_or(0);
+    let memory = |c: &Container| read_requests(c.resources.as_ref()).memory.unwrap_or(0);
     let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
     // What the pod asks for beyond its containers is shared out evenly.
-    let unclaimed = requests(spec.resources.as_ref())
+    let unclaimed = read_requests(spec.resources.as_ref())
         .memory
         .map_or(0, |pod| pod.saturating_sub(all().map(memory).sum()) / all().count().max(1) as u64);
     let score = |request: u64| 1000 - (1000 * i128::from(request) / i128::from(capacity.max(1))) as i64;

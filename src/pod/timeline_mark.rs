@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::{Deserialize, Serialize};
 
-/// What begins and ends.
+/// Names what begins and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Span {
@@ -28,13 +28,13 @@ pub enum Span {
 pub struct Mark {
     /// When.
     pub at: MicroTime,
-    /// Of which container.
+    /// The name of the container.
     pub container: String,
-    /// Of what.
+    /// The object of it.
     pub span: Span,
     /// For an end, whether it went well; none for a begin.
     pub ended: Option<bool>,
-    /// How it ended, such as `exit 3`.
+    /// Tells how it ended, such as `exit 3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
 }

@@ -4,10 +4,10 @@
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Of every role: the pipe by which it hears that its ids are mapped.
+/// Belongs to every role: the pipe by which it hears that its ids are mapped.
 pub const MAPPED: RawFd = 15;
 
-/// Of a pod's supervisor.
+/// Descriptors of a pod's supervisor.
 pub mod supervisor {
     use super::RawFd;
 
@@ -29,7 +29,7 @@ pub mod supervisor {
     pub const CONTAINED: RawFd = 16;
 }
 
-/// Of the process that fetches a pod's images.
+/// Descriptors of the process that fetches a pod's images.
 pub mod puller {
     use super::RawFd;
 
@@ -41,7 +41,7 @@ pub mod puller {
     pub const STORE: RawFd = 10;
 }
 
-/// Of the network's keeper.
+/// Descriptors of the network's keeper.
 pub mod keeper {
     use super::RawFd;
 
@@ -59,7 +59,7 @@ pub mod keeper {
     pub const DIRECTORY: RawFd = 8;
 }
 
-/// Of the process that starts a killed keeper again.
+/// Descriptors of the process that starts a killed keeper again.
 pub mod guard {
     use super::RawFd;
 
@@ -69,7 +69,7 @@ pub mod guard {
     pub const HOME: [RawFd; 2] = [4, 5];
 }
 
-/// Of the process that holds an ordinary user's user namespace.
+/// Descriptors of the process that holds an ordinary user's user namespace.
 pub mod holder {
     use super::RawFd;
 
@@ -77,17 +77,17 @@ pub mod holder {
     pub const FIFO: RawFd = 3;
 }
 
-/// Of the process that changes the image store for an ordinary user.
+/// Descriptors of the process that changes the image store for an ordinary user.
 pub mod images {
     use super::RawFd;
 
-    /// What is to be done, as JSON.
+    /// Names what is to be done, as JSON.
     pub const TASK: RawFd = 3;
-    /// Where the answer goes.
+    /// The place where the answer goes.
     pub const ANSWER: RawFd = 4;
 }
 
-/// Of the process that empties a directory of other users' files.
+/// Descriptors of the process that empties a directory of other users' files.
 pub mod sweep {
     use super::RawFd;
 

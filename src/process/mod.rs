@@ -14,4 +14,4 @@ pub use role::{
     Role, detach_from_terminal, hide_from_containers, is_initialised, note_initialised, start_role,
     wait_until_mapped,
 };
-pub use trim::trim;
+pub use trim::trim_heap;

@@ -29,7 +29,7 @@ pub struct Role<'a> {
     pub mappings: Option<&'a IdMappings>,
     /// Namespaces that it enters, each with its kind.
     pub join: &'a [(BorrowedFd<'a>, CloneFlags)],
-    /// What it is handed, each with its number of [`super::descriptors`].
+    /// Holds what it is handed, each with its number of [`super::list_descriptors`].
     pub fds: &'a [(BorrowedFd<'a>, RawFd)],
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use nix::sys::mman::{MmapAdvise, madvise};
 
 /// Unmaps the program's code and constants from this process; what is executed again comes back from the page cache.
-pub fn trim() {
+pub fn trim_heap() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, length) in maps.lines().filter_map(unchanged) {
         // SAFETY: mappings of a file that have never been written to read the same when they are mapped again.
@@ -43,6 +43,6 @@ mod tests {
             assert_eq!(given(kept), None, "{kept}");
         }
         // And the process goes on.
-        trim();
+        trim_heap();
     }
 }

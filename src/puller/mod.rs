@@ -82,7 +82,7 @@ struct Fetches {
     leases: Mutex<Vec<Lease>>,
 }
 
-/// One fetch, whose outcome all that wait for it see.
+/// A fetch, whose outcome all that wait for it see.
 type Fetch = Arc<OnceLock<PullOutcome>>;
 
 impl Fetches {
@@ -112,7 +112,7 @@ impl Fetches {
             let (PullOutcome::Present(image) | PullOutcome::Pulled { image, .. }) = &outcome else {
                 return outcome;
             };
-            match store.lease(image) {
+            match store.take_lease(image) {
                 Ok(lease) => self.leases.lock().expect("never poisoned: nothing under it panics").push(lease),
                 Err(StoreError::NotFound { .. }) => continue,
                 Err(e) => return PullOutcome::Failed(e.to_string()),

@@ -6,8 +6,8 @@ use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 
-use super::{Error, container_spec::built};
-use crate::pod::resources::{Amounts, effective_limits, effective_requests, limits, requests};
+use super::{Error, container_spec::check_built};
+use crate::pod::resources::{Amounts, effective_limits, effective_requests, read_limits, read_requests};
 
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.
 pub const PIDS: i64 = 4096;
@@ -15,7 +15,7 @@ pub const PIDS: i64 = 4096;
 /// Of the cpu a container without a request gets next to nothing where others of its pod have requests, as on a
 /// cluster. A pod without any keeps the weight of every process: on a cluster all else is accounted for, on one
 /// machine it would starve beside whatever its user does.
-fn shares(milli: u64) -> u64 {
+fn cpu_shares(milli: u64) -> u64 {
     (milli * 1024 / 1000).clamp(2, 262_144)
 }
 
@@ -25,11 +25,11 @@ fn shares(milli: u64) -> u64 {
 /// [`Error::Config`], which a checked pod never gives.
 pub fn of_container(spec: &PodSpec, container: &Container) -> Result<LinuxResources, Error> {
     let resources = container.resources.as_ref();
-    let mut own = requests(resources);
+    let mut own = read_requests(resources);
     if effective_requests(spec).cpu.is_some() {
         own.cpu.get_or_insert(0);
     }
-    words(own, limits(resources), None)
+    words(own, read_limits(resources), None)
 }
 
 /// The pod's: what all of its containers may use together.
@@ -44,7 +44,7 @@ pub fn of_pod(spec: &PodSpec) -> Result<LinuxResources, Error> {
 pub fn controllers(spec: &PodSpec) -> Vec<&'static str> {
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
     let own = all.map(|c| c.resources.as_ref()).chain([spec.resources.as_ref()]);
-    let limits: Vec<Amounts> = own.map(limits).collect();
+    let limits: Vec<Amounts> = own.map(read_limits).collect();
     let cpu = limits.iter().any(|l| l.cpu.is_some()).then_some("cpu");
     let memory = limits.iter().any(|l| l.memory.is_some()).then_some("memory");
     cpu.into_iter().chain(memory).collect()
@@ -62,15 +62,15 @@ fn words(requests: Amounts, limits: Amounts, pids: Option<i64>) -> Result<LinuxR
     }
     let mut cpu = LinuxCpuBuilder::default();
     if let Some(milli) = requests.cpu {
-        cpu = cpu.shares(shares(milli));
+        cpu = cpu.shares(cpu_shares(milli));
     }
     if let Some(milli) = limits.cpu.filter(|milli| *milli > 0) {
         cpu = cpu.period(100_000u64).quota(bytes(milli.saturating_mul(100)).max(1000));
     }
     let mut resources =
-        LinuxResourcesBuilder::default().memory(built(memory.build())?).cpu(built(cpu.build())?);
+        LinuxResourcesBuilder::default().memory(check_built(memory.build())?).cpu(check_built(cpu.build())?);
     if let Some(pids) = pids {
-        resources = resources.pids(built(LinuxPidsBuilder::default().limit(pids).build())?);
+        resources = resources.pids(check_built(LinuxPidsBuilder::default().limit(pids).build())?);
     }
-    built(resources.build())
+    check_built(resources.build())
 }

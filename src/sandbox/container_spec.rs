@@ -31,9 +31,9 @@ const DEV_OPTIONS: [&str; 5] = ["nosuid", "strictatime", "mode=755", "size=65536
 /// A container's spec, and what has to stay open until it is created.
 #[derive(Debug)]
 pub struct Prepared {
-    /// What the runtime carries out.
+    /// Holds what the runtime carries out.
     pub spec: Spec,
-    /// What filters its system calls; it is not in the spec, because most containers of a pod share one.
+    /// Holds what filters its system calls; it is not in the spec, because most containers of a pod share one.
     pub filter: Option<Filter>,
     /// Sources of subPath mounts, which the spec names through their descriptors.
     _held: Vec<OwnedFd>,
@@ -52,8 +52,8 @@ pub fn container_spec(
 ) -> Result<Prepared, Error> {
     let security = Security::of(pod, container);
     let mut held = Vec::new();
-    let mut process = process(container, image, sandbox, &security)?;
-    process.set_apparmor_profile(security.apparmor()?);
+    let mut process = build_process(container, image, sandbox, &security)?;
+    process.set_apparmor_profile(security.apparmor_profile()?);
     let spec = pod.spec.clone().unwrap_or_default();
     process.set_oom_score_adj(Some(oom_score_adj(
         &spec,
@@ -61,7 +61,7 @@ pub fn container_spec(
         super::downward_api::memory_of_machine() as u64,
     )));
     let mut linux = linux(pod, container, sandbox, security.privileged)?;
-    linux.set_devices(Some(security.devices()));
+    linux.set_devices(Some(security.list_devices()));
     if security_context::in_user_namespace() {
         process.set_rlimits(Some(vec![most_processes()?]));
     }
@@ -72,10 +72,12 @@ pub fn container_spec(
     let filter = security.seccomp(&sandbox.profiles)?;
     let mut mounts = mounts(pod, container, sandbox, &security, termination_log, &mut held)?;
     declared_volumes::add(&mut mounts, image, container)?;
-    let spec = built(
+    let spec = check_built(
         SpecBuilder::default()
             .version("1.2.0")
-            .root(built(RootBuilder::default().path("rootfs").readonly(security.read_only_root).build())?)
+            .root(check_built(
+                RootBuilder::default().path("rootfs").readonly(security.read_only_root).build(),
+            )?)
             .mounts(mounts)
             .process(process)
             .linux(linux)
@@ -96,14 +98,14 @@ pub fn exec_process(spec: &Spec, command: Vec<String>, terminal: bool) -> Proces
     process
 }
 
-fn process(
+fn build_process(
     container: &Container,
     image: &Image,
     sandbox: &Sandbox,
     security: &Security<'_>,
 ) -> Result<Process, Error> {
     let config = &image.config;
-    let user = security.user(image)?;
+    let user = security.resolve_user(image)?;
     let image_env = config.env().clone().unwrap_or_default();
     let environment::Environment { all: mut env, declared } =
         environment::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;
@@ -115,14 +117,14 @@ fn process(
     if container.tty == Some(true) && !env.iter().any(|(n, _)| n == "TERM") {
         env.push(("TERM".into(), "xterm".into()));
     }
-    let args = arguments(container, image, &declared)?;
+    let args = expand_arguments(container, image, &declared)?;
     let cwd =
         container.working_dir.clone().or_else(|| config.working_dir().clone()).filter(|d| !d.is_empty());
     let identity = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(user.groups.clone());
-    built(
+    check_built(
         ProcessBuilder::default()
             .terminal(container.tty == Some(true))
-            .user(built(identity.build())?)
+            .user(check_built(identity.build())?)
             .args(args)
             .env(env.into_iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>())
             .cwd(cwd.unwrap_or_else(|| "/".into()))
@@ -132,16 +134,17 @@ fn process(
     )
 }
 
-/// What bounds a fork bomb where there is no cgroup to do it: the kernel counts a user's processes by user namespace.
+/// Returns what bounds a fork bomb where there is no cgroup to do it: the kernel counts a user's processes
+/// by user namespace.
 fn most_processes() -> Result<PosixRlimit, Error> {
     use nix::sys::resource::{Resource, getrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).unwrap_or((u64::MAX, u64::MAX));
     let most = hard.min(cgroup_limits::PIDS as u64);
-    built(PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNproc).soft(most).hard(most).build())
+    check_built(PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitNproc).soft(most).hard(most).build())
 }
 
 /// `command` replaces the image's entrypoint and its arguments; `args` only the arguments.
-fn arguments(
+fn expand_arguments(
     container: &Container,
     image: &Image,
     env: &BTreeMap<String, String>,
@@ -166,17 +169,17 @@ fn arguments(
 
 fn linux(pod: &Pod, container: &Container, sandbox: &Sandbox, privileged: bool) -> Result<Linux, Error> {
     let spec = pod.spec.as_ref();
-    let own = |kind| built(LinuxNamespaceBuilder::default().typ(kind).build());
+    let own = |kind| check_built(LinuxNamespaceBuilder::default().typ(kind).build());
     let mut namespaces = vec![own(LinuxNamespaceType::Mount)?, own(LinuxNamespaceType::Cgroup)?];
     if let Some(pause) = &sandbox.pid_namespace {
         let shared = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Pid).path(pause.clone());
-        namespaces.push(built(shared.build())?);
+        namespaces.push(check_built(shared.build())?);
     } else if spec.is_none_or(|s| s.host_pid != Some(true)) {
         namespaces.push(own(LinuxNamespaceType::Pid)?);
     }
     let mut resources = cgroup_limits::of_container(spec.unwrap_or(&PodSpec::default()), container)?;
     resources.set_devices(Some(devices::allowed_devices(pod, container, privileged)));
-    built(LinuxBuilder::default().namespaces(namespaces).resources(resources).build())
+    check_built(LinuxBuilder::default().namespaces(namespaces).resources(resources).build())
 }
 
 fn mounts(
@@ -243,7 +246,7 @@ fn mounts(
 }
 
 pub(super) fn mount(target: &str, kind: &str, source: PathBuf, options: &[&str]) -> Result<Mount, Error> {
-    built(
+    check_built(
         MountBuilder::default()
             .destination(target)
             .typ(kind)
@@ -253,6 +256,6 @@ pub(super) fn mount(target: &str, kind: &str, source: PathBuf, options: &[&str])
     )
 }
 
-pub(super) fn built<T>(result: Result<T, OciSpecError>) -> Result<T, Error> {
+pub(super) fn check_built<T>(result: Result<T, OciSpecError>) -> Result<T, Error> {
     result.map_err(|e| Error::Config(e.to_string()))
 }

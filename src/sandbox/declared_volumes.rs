@@ -13,7 +13,7 @@ use podctl_runtime::OWN_MOUNT;
 use super::{Error, container_spec::mount};
 use crate::pod::mount_target;
 
-/// Where an image may not have a volume: the kernel's file systems are mounted there.
+/// The place where an image may not have a volume: the kernel's file systems are mounted there.
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Adds the image's volumes to a container's mounts, each before those that lie in it. Where the pod mounts something itself
@@ -22,12 +22,12 @@ const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// # Errors
 /// [`Error::Config`] for a path that cannot be one.
 pub(super) fn add(mounts: &mut Vec<Mount>, image: &Image, container: &Container) -> Result<(), Error> {
-    for path in paths(image, container) {
+    for path in list_paths(image, container) {
         let volume = mount(&path.to_string_lossy(), OWN_MOUNT, OWN_MOUNT.into(), &[])?;
-        let inner = |m: &Mount| normal(m.destination()).starts_with(&path);
+        let inner = |m: &Mount| normalize_path(m.destination()).starts_with(&path);
         let at = mounts.iter().position(inner).unwrap_or(mounts.len());
         // Behind the last mount that it lies in.
-        let outer = |m: &Mount| path.starts_with(normal(m.destination()));
+        let outer = |m: &Mount| path.starts_with(normalize_path(m.destination()));
         let after = mounts.iter().rposition(outer).map_or(0, |index| index + 1);
         mounts.insert(at.max(after), volume);
     }
@@ -35,9 +35,10 @@ pub(super) fn add(mounts: &mut Vec<Mount>, image: &Image, container: &Container)
 }
 
 /// The paths of the volumes, outer ones first.
-fn paths(image: &Image, container: &Container) -> Vec<PathBuf> {
-    let taken: Vec<_> = container.volume_mounts.iter().flatten().map(|m| normal(&mount_target(m))).collect();
-    let declared = image.config.volumes().iter().flatten().map(|path| normal(Path::new(path)));
+fn list_paths(image: &Image, container: &Container) -> Vec<PathBuf> {
+    let taken: Vec<_> =
+        container.volume_mounts.iter().flatten().map(|m| normalize_path(&mount_target(m))).collect();
+    let declared = image.config.volumes().iter().flatten().map(|path| normalize_path(Path::new(path)));
     let reserved = |path: &Path| path == Path::new("/") || RESERVED.iter().any(|dir| path.starts_with(dir));
     let mut paths: Vec<_> = declared.filter(|path| !reserved(path) && !taken.contains(path)).collect();
     paths.sort();
@@ -46,7 +47,7 @@ fn paths(image: &Image, container: &Container) -> Vec<PathBuf> {
 }
 
 /// The absolute path without `.` and `..`, as `filepath.Clean` makes it.
-fn normal(path: &Path) -> PathBuf {
+fn normalize_path(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::from("/"), |mut normal, part| {
         match part {
             Component::Normal(name) => normal.push(name),

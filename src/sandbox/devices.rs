@@ -56,8 +56,9 @@ pub(super) fn allowed_devices(pod: &Pod, container: &Container, privileged: bool
     rules
 }
 
-/// Whether device nodes of a volume may be opened where it is mounted: one that is a device by its type, and what lies in
-/// the machine's `/dev` as far as something else keeps the rest of it away, the cgroup or an ordinary user's rights.
+/// Tells whether device nodes of a volume may be opened where it is mounted: one that is a device by its
+/// type, and what lies in the machine's `/dev` as far as something else keeps the rest of it away, the
+/// cgroup or an ordinary user's rights.
 pub(super) fn keeps_nodes(volume: &Volume, sandbox: &Sandbox) -> bool {
     volume.host_path.as_ref().is_some_and(|host| {
         let of_dev = Path::new(&host.path).starts_with("/dev");
@@ -65,12 +66,12 @@ pub(super) fn keeps_nodes(volume: &Volume, sandbox: &Sandbox) -> bool {
     })
 }
 
-/// Whether a hostPath says that it is a device.
+/// Tells whether a hostPath says that it is a device.
 fn names_device(host: &HostPathVolumeSource) -> bool {
     matches!(host.type_.as_deref(), Some("CharDevice" | "BlockDevice"))
 }
 
-/// Whether a hostPath is a device and does not say so: root's containers cannot open it then.
+/// Tells whether a hostPath is a device and does not say so: root's containers cannot open it then.
 pub(super) fn hides_device(host: &HostPathVolumeSource) -> bool {
     let device = |kind: fs::FileType| kind.is_char_device() || kind.is_block_device();
     !names_device(host) && fs::metadata(&host.path).is_ok_and(|found| device(found.file_type()))

@@ -8,7 +8,7 @@ use super::Error;
 use crate::pod::ServiceLink;
 use crate::pod::quantity::{quantity_bytes, quantity_millis};
 
-/// What a pod knows of itself.
+/// Holds what a pod knows of itself.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// metadata.name
@@ -31,11 +31,11 @@ pub struct Facts {
     pub host_ips: Vec<String>,
     /// status.podIPs
     pub pod_ips: Vec<String>,
-    /// Where its emptyDirs are, by name.
+    /// The place where its emptyDirs are, by name.
     pub volumes: BTreeMap<String, PathBuf>,
     /// Services of its namespace; of them each container finds those that there are when it is made.
     pub services: Vec<ServiceLink>,
-    /// Whose requests and limits may be asked for by name.
+    /// Names whose requests and limits may be asked for by name.
     pub containers: Vec<Container>,
 }
 

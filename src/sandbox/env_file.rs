@@ -65,7 +65,7 @@ fn find_value(text: &str, key: &str) -> Result<Option<String>, String> {
     Ok(None)
 }
 
-/// Where a part of a text begins in it.
+/// Tells where a part of a text begins in it.
 fn offset(text: &str, part: &str) -> usize {
     part.as_ptr() as usize - text.as_ptr() as usize
 }

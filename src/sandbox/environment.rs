@@ -25,7 +25,7 @@ impl Environment {
         }
     }
 
-    fn declare(&mut self, name: &str, value: String) {
+    fn declare_variable(&mut self, name: &str, value: String) {
         self.set(name, value.clone());
         self.declared.insert(name.to_owned(), value);
     }
@@ -48,7 +48,7 @@ pub fn environment(
     }
     env.set("HOSTNAME", facts.hostname.clone());
     for (name, value) in facts.services.iter().flat_map(service_variables) {
-        env.declare(&name, value);
+        env.declare_variable(&name, value);
     }
     // Every key is a name that the API allows for a variable: none has to be skipped.
     for source in container.env_from.iter().flatten() {
@@ -57,14 +57,14 @@ pub fn environment(
             && let Some(found) = objects.config_map(&map.name, map.optional)?
         {
             for (key, value) in found.data.iter().flatten() {
-                env.declare(&format!("{prefix}{key}"), value.clone());
+                env.declare_variable(&format!("{prefix}{key}"), value.clone());
             }
         }
         if let Some(secret) = &source.secret_ref
             && let Some(found) = objects.secret(&secret.name, secret.optional)?
         {
             for (key, value) in found.data.iter().flatten() {
-                env.declare(&format!("{prefix}{key}"), text(&value.0, key)?);
+                env.declare_variable(&format!("{prefix}{key}"), text(&value.0, key)?);
             }
         }
     }
@@ -76,7 +76,7 @@ pub fn environment(
             },
             None => expand(var.value.as_deref().unwrap_or(""), &env.declared),
         };
-        env.declare(&var.name, value);
+        env.declare_variable(&var.name, value);
     }
     Ok(env)
 }
@@ -114,7 +114,8 @@ pub fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
     expand_with(text, |name| env.get(name).cloned().unwrap_or_else(|| format!("$({name})")))
 }
 
-/// As [`expand`], but every name has to be known, and to stand for something: what is meant to be apart would else be one.
+/// Does as [`expand`], but every name has to be known, and to stand for something: what is meant to be
+/// apart would else be one.
 ///
 /// # Errors
 /// The first name that is not or does not.

@@ -8,7 +8,7 @@ use super::{Error, downward_api::Facts};
 
 /// Longest host name of the kernel's.
 const LONGEST: usize = 64;
-/// What a cluster calls itself when nobody chose.
+/// Names what a cluster calls itself when nobody chose.
 const CLUSTER_DOMAIN: &str = "cluster.local";
 const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
     fe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n";
@@ -17,13 +17,14 @@ const HOSTS: &str = "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1
 ///
 /// # Errors
 /// [`Error::Config`], in the kubelet's words, for one that the kernel has no room for.
-pub(super) fn hostname(pod: &Pod) -> Result<String, Error> {
+pub(super) fn pod_hostname(pod: &Pod) -> Result<String, Error> {
     let spec = pod.spec.as_ref();
-    if let Some(name) = overridden(pod) {
+    if let Some(name) = hostname_override(pod) {
         return Ok(name.to_owned());
     }
-    let short = short(pod);
-    let Some(domain) = domain(pod).filter(|_| spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true)) else {
+    let short = short_hostname(pod);
+    let Some(domain) = pod_domain(pod).filter(|_| spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true))
+    else {
         return Ok(short);
     };
     let (fqdn, most) = (format!("{short}.{domain}"), LONGEST);
@@ -35,21 +36,21 @@ pub(super) fn hostname(pod: &Pod) -> Result<String, Error> {
     }
 }
 
-/// It stands above all other names, also those of a Service's domain.
-fn overridden(pod: &Pod) -> Option<&str> {
+/// Means that it stands above all other names, also those of a Service's domain.
+fn hostname_override(pod: &Pod) -> Option<&str> {
     pod.spec.as_ref()?.hostname_override.as_deref().filter(|name| !name.is_empty())
 }
 
 /// A label has 63 characters at most; the kubelet cuts a longer pod name.
-fn short(pod: &Pod) -> String {
+fn short_hostname(pod: &Pod) -> String {
     let named = pod.spec.as_ref().and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
     let name = pod.metadata.name.clone().unwrap_or_default();
     named.unwrap_or_else(|| name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned())
 }
 
 /// `SUBDOMAIN.NAMESPACE.svc.cluster.local`
-fn domain(pod: &Pod) -> Option<String> {
-    if overridden(pod).is_some() {
+fn pod_domain(pod: &Pod) -> Option<String> {
+    if hostname_override(pod).is_some() {
         return None;
     }
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
@@ -58,7 +59,7 @@ fn domain(pod: &Pod) -> Option<String> {
 }
 
 /// `/etc/hosts`: the host's own with hostNetwork, and the pod's hostAliases.
-pub(super) fn hosts(pod: &Pod, facts: &Facts) -> String {
+pub(super) fn write_hosts(pod: &Pod, facts: &Facts) -> String {
     let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
     let mut text = match fs::read_to_string("/etc/hosts") {
         Ok(own) if host_network => format!("# Kubernetes-managed hosts file (host network).\n{own}"),
@@ -68,8 +69,8 @@ pub(super) fn hosts(pod: &Pod, facts: &Facts) -> String {
         text.push('\n');
     }
     if !host_network {
-        let names = match domain(pod) {
-            Some(domain) => format!("{0}.{domain}\t{0}", short(pod)),
+        let names = match pod_domain(pod) {
+            Some(domain) => format!("{0}.{domain}\t{0}", short_hostname(pod)),
             None => facts.hostname.clone(),
         };
         let none = ["127.0.1.1".to_owned()];
@@ -100,9 +101,9 @@ mod tests {
         let spec = serde_json::json!({"subdomain": "s", "setHostnameAsFQDN": true,
             "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["x", "y"]}]});
         let pod = pod(spec);
-        assert_eq!(hostname(&pod).unwrap(), "p.s.n.svc.cluster.local");
+        assert_eq!(pod_hostname(&pod).unwrap(), "p.s.n.svc.cluster.local");
         let facts = Facts { pod_ips: vec!["10.1.1.1".into()], ..Facts::default() };
-        let text = hosts(&pod, &facts);
+        let text = write_hosts(&pod, &facts);
         assert!(text.contains("10.1.1.1\tp.s.n.svc.cluster.local\tp\n"), "{text}");
         assert!(text.ends_with("# Entries added by HostAliases.\n10.0.0.1\tx\ty\n"), "{text}");
     }
@@ -112,7 +113,7 @@ mod tests {
         let named = |subdomain: usize, qualified: bool| {
             let spec =
                 serde_json::json!({"subdomain": "s".repeat(subdomain), "setHostnameAsFQDN": qualified});
-            hostname(&pod(spec)).map_err(|e| e.to_string())
+            pod_hostname(&pod(spec)).map_err(|e| e.to_string())
         };
         // p.….n.svc.cluster.local
         assert_eq!(named(42, true).map(|name| name.len()), Ok(64));
@@ -127,8 +128,11 @@ mod tests {
     #[test]
     fn a_host_name_that_overrides_stands_above_the_domain() {
         let pod = pod(serde_json::json!({"subdomain": "s", "hostnameOverride": "o.example"}));
-        let facts =
-            Facts { hostname: hostname(&pod).unwrap(), pod_ips: vec!["10.1.1.1".into()], ..Facts::default() };
-        assert!(hosts(&pod, &facts).contains("10.1.1.1\to.example\n"));
+        let facts = Facts {
+            hostname: pod_hostname(&pod).unwrap(),
+            pod_ips: vec!["10.1.1.1".into()],
+            ..Facts::default()
+        };
+        assert!(write_hosts(&pod, &facts).contains("10.1.1.1\to.example\n"));
     }
 }

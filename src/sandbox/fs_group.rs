@@ -19,7 +19,7 @@ use nix::{
 /// No tree that people make is deeper; each level keeps a descriptor open.
 const DEEPEST: usize = 400;
 
-/// Which files are changed, and how.
+/// Tells which files are changed, and how.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Policy {
     /// All of them, each time.

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::state::VolumeDir;
 
-/// Why a container's configuration or a pod's sandbox could not be made.
+/// The reason why a container's configuration or a pod's sandbox could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What the manifest asks for cannot be had (`CreateContainerConfigError`).
@@ -49,19 +49,19 @@ pub enum Error {
     /// A volume could not be prepared.
     #[error("volume {volume:?}: {message}")]
     Volume {
-        /// Its name in the pod.
+        /// The name in the pod.
         volume: String,
-        /// What is wrong and with what.
+        /// Holds what is wrong and with what.
         message: String,
     },
     /// A step of the sandbox failed.
     #[error("cannot {step} {}: {source}", path.display())]
     Step {
-        /// What was tried, as a verb.
+        /// Holds what was tried, as a verb.
         step: &'static str,
-        /// On what.
+        /// The path it happened on.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
 }
@@ -84,16 +84,17 @@ impl Error {
     }
 }
 
-/// What a pod refers to: ConfigMaps and Secrets, local volumes, images of its volumes, and the Services that came with it.
+/// Holds what a pod refers to: ConfigMaps and Secrets, local volumes, images of its volumes, and the
+/// Services that came with it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Objects {
-    /// Of the pod's namespace.
+    /// Belongs to the pod's namespace.
     pub config_maps: Vec<ConfigMap>,
-    /// Of the pod's namespace.
+    /// Belongs to the pod's namespace.
     pub secrets: Vec<Secret>,
-    /// By the claim's name.
+    /// Keyed by the claim's name.
     pub claims: BTreeMap<String, VolumeDir>,
-    /// By the volume's name.
+    /// Keyed by the volume's name.
     pub images: BTreeMap<String, Image>,
     /// Of whatever namespace.
     pub services: Vec<Service>,

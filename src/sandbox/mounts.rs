@@ -16,7 +16,7 @@ use oci_spec::runtime::Mount;
 use super::{Error, Sandbox, container_spec::mount, devices, environment, volumes};
 use crate::pod::mount_target;
 
-/// One volumeMount; what it holds open is added to `held`.
+/// A volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
     pod: &Pod,
     wanted: &VolumeMount,
@@ -36,7 +36,7 @@ pub(super) fn volume(
     })?;
     let sub = match (&wanted.sub_path, &wanted.sub_path_expr) {
         (Some(path), _) if !path.is_empty() => Some(path.clone()),
-        (_, Some(expr)) if !expr.is_empty() => Some(expanded(expr, wanted, container, sandbox)?),
+        (_, Some(expr)) if !expr.is_empty() => Some(expand_path(expr, wanted, container, sandbox)?),
         _ => None,
     };
     let source: PathBuf = match sub {
@@ -77,14 +77,14 @@ pub(super) fn volume(
     mount(&target.to_string_lossy(), "bind", source, &options)
 }
 
-/// What lxcfs covers, as other runtimes let it: a container's own limits in the place of the machine's.
+/// Tells what lxcfs covers, as other runtimes let it: a container's own limits in the place of the machine's.
 fn may_cover(path: &Path) -> bool {
     let files = ["cpuinfo", "diskstats", "loadavg", "meminfo", "slabinfo", "stat", "swaps", "uptime"];
     path.strip_prefix("/proc").is_ok_and(|rest| files.iter().any(|file| rest == Path::new(file)))
 }
 
 /// subPathExpr with the container's variables, every one of which has to be there.
-fn expanded(
+fn expand_path(
     expr: &str,
     wanted: &VolumeMount,
     container: &Container,

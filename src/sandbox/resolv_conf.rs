@@ -4,7 +4,7 @@ use std::{fs, net::IpAddr};
 
 use k8s_openapi::api::core::v1::Pod;
 
-/// As many as the kubelet hands on, and the resolvers of C libraries read.
+/// Chosen as many as the kubelet hands on, and the resolvers of C libraries read.
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
 const LONGEST_SEARCH: usize = 2048;
@@ -62,12 +62,12 @@ impl Resolv {
 /// answers on the host's loopback as any other.
 pub(super) fn resolv_conf(pod: &Pod, resolver: Option<IpAddr>) -> String {
     let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    let mut conf = conf(pod, resolver, &Resolv::read(&host));
+    let mut conf = build_conf(pod, resolver, &Resolv::read(&host));
     conf.limit();
     conf.text()
 }
 
-fn conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
+fn build_conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
     let spec = pod.spec.as_ref();
     let mut conf = match (spec.and_then(|s| s.dns_policy.as_deref()), resolver) {
         (Some("None"), _) => Resolv::default(),
@@ -111,7 +111,7 @@ mod tests {
         let pod = serde_json::json!({"metadata": {"namespace": "dev"}, "spec": spec});
         let host = Resolv::read("nameserver 192.0.2.53\nsearch home.lan\noptions timeout:1\n");
         let own = resolver.then(|| IpAddr::from([10, 213, 0, 1]));
-        conf(&serde_json::from_value(pod).unwrap(), own, &host).text()
+        build_conf(&serde_json::from_value(pod).unwrap(), own, &host).text()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use oci_spec::runtime::{Capability, LinuxSeccomp};
 use serde_json::{Value, json};
 
-use super::{Error, security_context::capability};
+use super::{Error, security_context::parse_capability};
 
 /// Reads the profile of that name beneath the directory of profiles, for a container with those capabilities.
 pub(super) fn read(profiles: &Path, name: &str, held: &HashSet<Capability>) -> Result<LinuxSeccomp, Error> {
@@ -55,12 +55,14 @@ fn is_some(condition: &Value) -> bool {
     condition.as_object().is_some_and(|all| !all.is_empty())
 }
 
-/// Whether a condition holds. A minKernel is taken to hold: podctl itself needs a newer one than any profile names.
+/// Tells whether a condition holds. A minKernel is taken to hold: podctl itself needs a newer one than any
+/// profile names.
 fn holds(condition: &Value, held: &HashSet<Capability>, all: bool) -> bool {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let caps = condition["caps"].as_array().map(|names| {
-        let has =
-            |name: &Value| name.as_str().and_then(|n| capability(n).ok()).is_some_and(|c| held.contains(&c));
+        let has = |name: &Value| {
+            name.as_str().and_then(|n| parse_capability(n).ok()).is_some_and(|c| held.contains(&c))
+        };
         if all { names.iter().all(has) } else { names.iter().any(has) }
     });
     let arches = condition["arches"].as_array().map(|names| names.iter().any(|name| name == architecture));

@@ -16,17 +16,17 @@ use oci_spec::runtime::{
 use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
-use super::{Error, container_spec::built, seccomp_profile, user};
+use super::{Error, container_spec::check_built, seccomp_profile, user};
 
-/// Where a kernel with AppArmor says so.
+/// The place where a kernel with AppArmor says so.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 
-/// What filters a container's system calls.
+/// Names what filters a container's system calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
     /// Docker's default profile, for a container with these capabilities.
     Default(HashSet<Capability>),
-    /// One from a file.
+    /// A from a file.
     Profile(Box<LinuxSeccomp>),
 }
 
@@ -52,7 +52,7 @@ pub fn default_filter(pod: &Pod, container: &Container) -> Option<Filter> {
     }
 }
 
-/// What a container asks for; where both say something, its own word stands above the pod's.
+/// Holds what a container asks for; where both say something, its own word stands above the pod's.
 pub(super) struct Security<'a> {
     pod: Option<&'a PodSecurityContext>,
     own: Option<&'a SecurityContext>,
@@ -84,8 +84,8 @@ impl<'a> Security<'a> {
         }
     }
 
-    /// Who the process is, with all of its groups.
-    pub(super) fn user(&self, image: &Image) -> Result<user::User, Error> {
+    /// Names who the process is, with all of its groups.
+    pub(super) fn resolve_user(&self, image: &Image) -> Result<user::User, Error> {
         let named = image.config.user().as_deref().unwrap_or("");
         let mut user = user::resolve(&image.layers, named, self.run_as_user, self.run_as_group)?;
         if self.run_as_non_root && user.uid == 0 {
@@ -113,8 +113,8 @@ impl<'a> Security<'a> {
         Ok(user)
     }
 
-    /// As container runtimes do: all or the default set, cleared by a `drop` of ALL, then what is added by name, less what
-    /// is dropped by name.
+    /// Does as container runtimes do: all or the default set, cleared by a `drop` of ALL, then what is
+    /// added by name, less what is dropped by name.
     fn capabilities(&self) -> Result<HashSet<Capability>, Error> {
         if self.privileged {
             return Ok(every_capability());
@@ -126,7 +126,7 @@ impl<'a> Security<'a> {
             list.into_iter()
                 .flatten()
                 .filter(|n| !is_all(n))
-                .map(|n| capability(n))
+                .map(|n| parse_capability(n))
                 .collect::<Result<HashSet<_>, _>>()
         };
         let all = |list: Option<&Vec<String>>| list.into_iter().flatten().any(|n| is_all(&n));
@@ -155,7 +155,7 @@ impl<'a> Security<'a> {
         if !device_cgroup && !self.privileged && !in_user_namespace() {
             set.remove(&Capability::Mknod);
         }
-        built(
+        check_built(
             LinuxCapabilitiesBuilder::default()
                 .bounding(set.clone())
                 .effective(set.clone())
@@ -190,7 +190,7 @@ impl<'a> Security<'a> {
     }
 
     /// The machine's devices, for a privileged container of root's; in a user namespace the kernel opens none of them.
-    pub(super) fn devices(&self) -> Vec<LinuxDevice> {
+    pub(super) fn list_devices(&self) -> Vec<LinuxDevice> {
         if !self.privileged || !nix::unistd::geteuid().is_root() || in_user_namespace() {
             return Vec::new();
         }
@@ -200,13 +200,13 @@ impl<'a> Security<'a> {
         let entries = fs::read_dir("/dev").into_iter().flatten().flatten();
         entries
             .filter(|e| !standard(&e.file_name().to_string_lossy()))
-            .filter_map(|e| device(&e.path()))
+            .filter_map(|e| read_device(&e.path()))
             .collect()
     }
 
     /// The AppArmor profile to change to: one that the machine's owner has loaded under the name that is asked for, else
     /// podctl's own, where it is loaded.
-    pub(super) fn apparmor(&self) -> Result<Option<String>, Error> {
+    pub(super) fn apparmor_profile(&self) -> Result<Option<String>, Error> {
         let asked = self
             .own
             .and_then(|s| s.app_armor_profile.as_ref())
@@ -227,7 +227,7 @@ impl<'a> Security<'a> {
     }
 }
 
-fn device(path: &Path) -> Option<LinuxDevice> {
+fn read_device(path: &Path) -> Option<LinuxDevice> {
     let found = fs::symlink_metadata(path).ok()?;
     let kind = match found.file_type() {
         kind if kind.is_char_device() => LinuxDeviceType::C,
@@ -245,7 +245,7 @@ fn device(path: &Path) -> Option<LinuxDevice> {
     device.build().ok()
 }
 
-/// Whether this process is in a user namespace of an ordinary user's.
+/// Tells whether this process is in a user namespace of an ordinary user's.
 pub(crate) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
@@ -274,11 +274,11 @@ fn read_capabilities() -> HashSet<Capability> {
     // The names stand in the kernel's order.
     let held = |number: usize| permitted.is_none_or(|set| set >> number & 1 == 1);
     let names = NAMES.split_whitespace().enumerate().filter(|(number, _)| held(*number));
-    names.filter_map(|(_, name)| capability(name).ok()).collect()
+    names.filter_map(|(_, name)| parse_capability(name).ok()).collect()
 }
 
 /// With or without `CAP_` before it, in either case.
-pub(super) fn capability(name: &str) -> Result<Capability, Error> {
+pub(super) fn parse_capability(name: &str) -> Result<Capability, Error> {
     let upper = name.to_ascii_uppercase();
     let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);
     plain.parse().map_err(|_| Error::Config(format!("capability {name:?} is not known")))

@@ -23,19 +23,19 @@ use nix::{
 use super::{
     Error, Objects,
     downward_api::Facts,
-    etc_hosts::{hostname, hosts},
+    etc_hosts::{pod_hostname, write_hosts},
     resolv_conf::resolv_conf,
     volumes,
 };
-use crate::manifest::{references, sysctls_of_host};
+use crate::manifest::{list_references, sysctls_of_host};
 
 /// Beneath the pod's memory; volumes are not called so, for they have a directory of their own there.
 const FILES: &str = "files";
 
-/// What containers of the pod share.
+/// Holds what containers of the pod share.
 #[derive(Debug)]
 pub struct Sandbox {
-    /// What the pod knows of itself.
+    /// Holds what the pod knows of itself.
     pub facts: Facts,
     /// Each volume's directory or file.
     pub volumes: volumes::Volumes,
@@ -47,9 +47,9 @@ pub struct Sandbox {
     pub objects: Objects,
     /// Seccomp profiles that a manifest may name (`localhostProfile`).
     pub profiles: PathBuf,
-    /// Whether the containers' cgroups keep devices away from them.
+    /// Tells whether the containers' cgroups keep devices away from them.
     pub device_cgroup: bool,
-    /// What the user should know about it.
+    /// Holds what the user should know about it.
     pub warnings: Vec<String>,
     /// The PID namespace that all containers share, with shareProcessNamespace.
     pub pid_namespace: Option<PathBuf>,
@@ -95,7 +95,7 @@ pub fn set_up(
         loopback_up().map_err(Error::step("bring up", "lo"))?;
     }
 
-    let facts = facts(pod)?;
+    let facts = gather_facts(pod)?;
     let mut warnings = Vec::new();
     if own_network {
         match nix::unistd::sethostname(&facts.hostname) {
@@ -127,7 +127,7 @@ pub fn set_up(
         fs::write(&path, text).map_err(Error::step("write", path))
     };
     write("hostname", format!("{}\n", facts.hostname))?;
-    write("hosts", hosts(pod, &facts))?;
+    write("hosts", write_hosts(pod, &facts))?;
     write("resolv.conf", resolv_conf(pod, None))?;
     // A volume may be called as one of the files above.
     let in_memory = memory.join("volumes");
@@ -186,7 +186,7 @@ impl Sandbox {
     ) -> Result<(), Error> {
         self.facts.host_ips = host_ips;
         self.facts.pod_ips = pod_ips;
-        let texts = [("hosts", hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
+        let texts = [("hosts", write_hosts(pod, &self.facts)), ("resolv.conf", resolv_conf(pod, resolver))];
         texts.into_iter().try_for_each(|(name, text)| {
             let path = self.files().join(name);
             fs::write(&path, text).map_err(Error::step("write", path))
@@ -221,7 +221,7 @@ impl Sandbox {
         names.extend(changed.gone.iter().map(|(kind, name)| (kind.as_str(), Some(name.clone()))));
         let mentions = |at: usize| {
             let place = format!("spec.volumes[{at}].");
-            let all = references(pod);
+            let all = list_references(pod);
             all.iter().any(|r| {
                 let named = |(kind, name): &(&str, Option<String>)| {
                     *kind == r.kind && name.as_deref() == Some(r.name)
@@ -235,7 +235,7 @@ impl Sandbox {
         shown
             .filter_map(|(_, volume)| {
                 let path = paths.get(&volume.name)?;
-                volumes::rewrite(volume, pod, &self.objects, &self.facts, path).err()
+                volumes::rewrite_files(volume, pod, &self.objects, &self.facts, path).err()
             })
             .collect()
     }
@@ -254,7 +254,7 @@ impl Sandbox {
         let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| projects(v));
         all.filter_map(|volume| {
             let path = self.volumes.paths.get(&volume.name)?;
-            volumes::rewrite(volume, pod, &self.objects, &self.facts, path).err()
+            volumes::rewrite_files(volume, pod, &self.objects, &self.facts, path).err()
         })
         .collect()
     }
@@ -270,14 +270,14 @@ fn replace<T: Metadata<Ty = ObjectMeta> + Clone>(all: &mut Vec<T>, new: &T) -> b
     true
 }
 
-fn facts(pod: &Pod) -> Result<Facts, Error> {
+fn gather_facts(pod: &Pod) -> Result<Facts, Error> {
     let meta = &pod.metadata;
     let spec = pod.spec.as_ref();
     let name = meta.name.clone().unwrap_or_default();
     let node = nix::unistd::gethostname().ok().and_then(|n| n.into_string().ok()).unwrap_or_default();
     let host_network = spec.and_then(|s| s.host_network) == Some(true);
     Ok(Facts {
-        hostname: if host_network { node.clone() } else { hostname(pod)? },
+        hostname: if host_network { node.clone() } else { pod_hostname(pod)? },
         node,
         name,
         namespace: meta.namespace.clone().unwrap_or_default(),

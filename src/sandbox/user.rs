@@ -47,13 +47,13 @@ pub fn resolve(
         None if user.is_empty() => "0".to_owned(),
         None => user.to_owned(),
     };
-    let entry = rows(&passwd)
+    let entry = split_rows(&passwd)
         .find(|row| row.first() == Some(&&*wanted))
-        .or_else(|| rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
+        .or_else(|| split_rows(&passwd).find(|row| row.get(2) == Some(&&*wanted)));
     let uid = match (wanted.parse(), &entry) {
         (Ok(uid), _) => checked_id(uid, "user")?,
         (Err(_), Some(row)) => id_of_row(row, 2, "user")?,
-        (Err(_), None) => return Err(unknown("user", &wanted)),
+        (Err(_), None) => return Err(unknown_name("user", &wanted)),
     };
     let primary = match entry.as_deref() {
         Some(row) if row.get(3).is_some_and(|id| !id.is_empty()) => id_of_row(row, 3, "group")?,
@@ -64,8 +64,8 @@ pub fn resolve(
         (None, Some(name)) if run_as_user.is_none() && !name.is_empty() => match name.parse() {
             Ok(gid) => checked_id(gid, "group")?,
             Err(_) => {
-                let row = rows(&group).find(|row| row.first() == Some(&name));
-                id_of_row(&row.ok_or_else(|| unknown("group", name))?, 2, "group")?
+                let row = split_rows(&group).find(|row| row.first() == Some(&name));
+                id_of_row(&row.ok_or_else(|| unknown_name("group", name))?, 2, "group")?
             }
         },
         _ => primary,
@@ -75,7 +75,7 @@ pub fn resolve(
         !name.is_empty() && row.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
     };
     let groups: Result<Vec<_>, _> =
-        rows(&group).filter(is_member).map(|row| id_of_row(&row, 2, "group")).collect();
+        split_rows(&group).filter(is_member).map(|row| id_of_row(&row, 2, "group")).collect();
     let groups = groups?.into_iter().filter(|g| *g != gid).collect();
     let home = entry
         .as_deref()
@@ -92,29 +92,29 @@ pub fn resolve(
 /// [`Error::Config`] for one outside of 0 to 2147483647.
 pub(super) fn checked_id(id: i64, kind: &str) -> Result<u32, Error> {
     let fits = (0..=LARGEST_ID).contains(&id);
-    fits.then_some(id as u32).ok_or_else(|| unfit(&id.to_string(), kind))
+    fits.then_some(id as u32).ok_or_else(|| unfit_id(&id.to_string(), kind))
 }
 
 /// The id in a row of the image's /etc/passwd or /etc/group.
 fn id_of_row(row: &[&str], at: usize, kind: &str) -> Result<u32, Error> {
     let text = row.get(at).copied().unwrap_or_default();
-    checked_id(text.parse().map_err(|_| unfit(text, kind))?, kind)
+    checked_id(text.parse().map_err(|_| unfit_id(text, kind))?, kind)
 }
 
-fn unfit(id: &str, kind: &str) -> Error {
+fn unfit_id(id: &str, kind: &str) -> Error {
     Error::Config(format!(
         "{kind} id {id:?} is not a number from 0 to {LARGEST_ID}; set securityContext.runAsUser and runAsGroup, or use another image"
     ))
 }
 
-fn unknown(kind: &str, name: &str) -> Error {
+fn unknown_name(kind: &str, name: &str) -> Error {
     let file = if kind == "user" { "/etc/passwd" } else { "/etc/group" };
     Error::Config(format!(
         "the image has no {kind} {name:?} in its {file}; give a number in securityContext.runAsUser or runAsGroup"
     ))
 }
 
-fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+fn split_rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
     text.lines().filter(|l| !l.starts_with('#')).map(|l| l.split(':').collect())
 }
 

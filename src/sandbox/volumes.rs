@@ -25,10 +25,10 @@ use podctl_runtime::mount_layers;
 use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
 use crate::pod::{VolumeName, quantity::quantity_bytes, resources::effective_limits};
 
-/// Where each hostPath is, or why it is nowhere, by the volume's name.
+/// Tells where each hostPath is, or why it is nowhere, by the volume's name.
 pub type HostPaths = BTreeMap<String, Result<PathBuf, String>>;
 
-/// Where a pod's volumes are made.
+/// Tells where a pod's volumes are made.
 #[derive(Debug, Default)]
 pub struct Places {
     /// On disk, for emptyDir.
@@ -39,14 +39,14 @@ pub struct Places {
     pub host: HostPaths,
 }
 
-/// What was made.
+/// Holds what was made.
 #[derive(Debug, Default)]
 pub struct Volumes {
     /// The directory or file behind each name.
     pub paths: BTreeMap<String, PathBuf>,
     /// Locks on the local volumes, held as long as the pod lives.
     pub locks: Vec<File>,
-    /// Why those that could not be made last time could not, by name.
+    /// The reason why those that could not be made last time could not, by name.
     pub failed: BTreeMap<String, Error>,
     places: Places,
 }
@@ -118,7 +118,7 @@ fn make_volume(
 ///
 /// # Errors
 /// As [`prepare`]; the old files are then still there.
-pub(super) fn rewrite(
+pub(super) fn rewrite_files(
     volume: &Volume,
     pod: &Pod,
     objects: &Objects,
@@ -138,7 +138,7 @@ pub(super) fn rewrite(
     })
 }
 
-/// Whether what a container mounts in it is for the others of the pod to see.
+/// Tells whether what a container mounts in it is for the others of the pod to see.
 fn mounts_are_shared(pod: &Pod, volume: &str) -> bool {
     let spec = pod.spec.as_ref();
     let containers = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));

@@ -9,7 +9,7 @@ pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
 /// Container to client.
 pub const STDERR: u8 = 2;
-/// How it ended: a Status.
+/// Tells how it ended: a Status.
 pub const ERROR: u8 = 3;
 /// The client's terminal: `{"Width":…,"Height":…}`.
 pub const RESIZE: u8 = 4;
@@ -30,7 +30,7 @@ pub fn choose_protocol<'a>(offered: &[&'a str], forwards: bool) -> Option<&'a st
     spdy.or_else(|| PROTOCOLS.iter().find_map(|wanted| find(wanted)))
 }
 
-/// What a client says over a channel.
+/// Names what a client says over a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// For the container's standard input.
@@ -60,7 +60,7 @@ pub fn read_message(message: &[u8]) -> Message<'_> {
     }
 }
 
-/// How a command ended, as the error channel says it: its exit code is a cause.
+/// Tells how a command ended, as the error channel says it: its exit code is a cause.
 pub fn exit_status(code: i32) -> Value {
     if code == 0 {
         return json!({"metadata": {}, "status": "Success"});

@@ -25,25 +25,25 @@ use tokio_rustls::rustls::{
 /// Bytes of randomness in a token.
 const TOKEN_BYTES: usize = 32;
 
-/// Why credentials cannot be had.
+/// The reason why credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// Holds what was tried.
         action: &'static str,
-        /// On which file.
+        /// The file it happened on.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// A file does not hold what was written to it.
     #[error("{} is damaged ({why}); remove its directory and run `podctl kubeconfig --merge` again", path.display())]
     Damaged {
-        /// Which file.
+        /// Tells which file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Holds what is wrong with it.
         why: String,
     },
     /// A certificate cannot be made.
@@ -51,7 +51,7 @@ pub enum Error {
     Certificate(String),
 }
 
-/// What the user's server and clients share.
+/// Holds what the user's server and clients share.
 pub struct Credentials {
     /// The authority's certificate, PEM.
     pub authority: String,
@@ -85,7 +85,7 @@ impl Credentials {
         Ok(Credentials { authority, token: token.trim().to_owned(), authority_key })
     }
 
-    /// What TLS needs: a certificate for these addresses beside the loopback.
+    /// Returns what TLS needs: a certificate for these addresses beside the loopback.
     ///
     /// # Errors
     /// [`Error::Certificate`]
@@ -114,7 +114,7 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    /// Whether an Authorization header holds the token; how long that takes says nothing about it.
+    /// Tells whether an Authorization header holds the token; how long that takes says nothing about it.
     pub fn accept_header(&self, header: Option<&[u8]>) -> bool {
         let given = header.and_then(|h| h.strip_prefix(b"Bearer ").or_else(|| h.strip_prefix(b"bearer ")));
         given.is_some_and(|given| is_equal(given, self.token.as_bytes()))

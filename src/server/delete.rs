@@ -76,7 +76,7 @@ pub async fn answer_eviction(
     Ok(json_answer(StatusCode::CREATED, &status))
 }
 
-/// What a client says about an object's end.
+/// Holds what a client says about an object's end.
 #[derive(Clone, Debug, Default)]
 struct DeleteOptions {
     grace: Option<Duration>,

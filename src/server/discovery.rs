@@ -99,7 +99,7 @@ pub fn resource_list(group: &str, version: &str) -> Option<Value> {
 }
 
 /// `/api` (`core`) and `/apis`, aggregated: everything in one answer.
-pub fn aggregated(core: bool, beta: bool) -> Value {
+pub fn aggregated_groups(core: bool, beta: bool) -> Value {
     let groups = group_versions().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = groups
         .map(|(group, version)| {
@@ -160,7 +160,7 @@ mod tests {
             let plain = resource_list(group, version).unwrap();
             let plain: Vec<&str> =
                 plain["resources"].as_array().unwrap().iter().filter_map(|r| r["name"].as_str()).collect();
-            let all = aggregated(group.is_empty(), false);
+            let all = aggregated_groups(group.is_empty(), false);
             let items = all["items"].as_array().unwrap();
             let item = items.iter().find(|i| i["metadata"]["name"].as_str().unwrap_or_default() == group);
             let mut names = Vec::new();

@@ -6,16 +6,16 @@ use std::{collections::HashMap, sync::OnceLock};
 
 const TABLE: &str = include_str!("fields.txt");
 
-/// One type, such as `core.v1.Pod`.
+/// A type, such as `core.v1.Pod`.
 #[derive(Debug, Default)]
 pub struct Message {
-    /// It has one owner as a whole in server-side apply.
+    /// Tells that it has one owner as a whole in server-side apply.
     pub atomic: bool,
     /// In the order of the table; those of an embedded part stand under [`Field::EMBEDDED`].
     pub fields: Vec<Field>,
 }
 
-/// How many values a field has.
+/// Tells how many values a field has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One.
@@ -26,12 +26,12 @@ pub enum Shape {
     Map,
 }
 
-/// One field of a type.
+/// A field of a type.
 #[derive(Debug)]
 pub struct Field {
-    /// As JSON has it.
+    /// Written as JSON has it.
     pub name: &'static str,
-    /// As protobuf has it.
+    /// Written as protobuf has it.
     pub number: u32,
     /// `string`, `int64`, …, or the name of a type.
     pub type_: &'static str,

@@ -35,7 +35,7 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
             let core = route == Route::CoreVersions;
             match form {
                 Some(form @ Form::Aggregated(beta)) => {
-                    let text = discovery::aggregated(core, beta).to_string();
+                    let text = discovery::aggregated_groups(core, beta).to_string();
                     Ok(typed_answer(StatusCode::OK, form.content_type(), text))
                 }
                 Some(_) if core => json(discovery::core_versions(asked.header("host").unwrap_or_default())),
@@ -115,7 +115,7 @@ fn choose_verb(asked: &Asked, target: &Target) -> Result<&'static str, Failure> 
     })
 }
 
-/// Whether a client may do something: its own user may do everything that is served.
+/// Tells whether a client may do something: its own user may do everything that is served.
 pub fn review_access(mut review: serde_json::Value, token: &str) -> serde_json::Value {
     review["status"] = match review["kind"].as_str() {
         Some("SelfSubjectRulesReview") => json!({

@@ -34,7 +34,7 @@ use super::{Server, credentials::Credentials, handle, route::Query, status::Fail
 pub const LONGEST_BODY: usize = 3 << 20;
 /// Bytes that a request's line and headers may have.
 const LONGEST_HEAD: usize = 64 << 10;
-/// How long a client may take for TLS, for its headers, and for its body.
+/// The time for which a client may take for TLS, for its headers, and for its body.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections at a time; the next one is closed.
@@ -54,7 +54,7 @@ pub struct Asked {
     pub query: Query,
     pub headers: HeaderMap,
     pub body: Bytes,
-    /// What becomes of the connection after an answer that switches protocols.
+    /// Holds what becomes of the connection after an answer that switches protocols.
     pub upgrade: Option<OnUpgrade>,
 }
 
@@ -172,7 +172,7 @@ async fn answer_request(
     }
 }
 
-/// Whether the Host header names this server: else a web page could have its own name lead here.
+/// Tells whether the Host header names this server: else a web page could have its own name lead here.
 fn is_own_host(headers: &HeaderMap, own: IpAddr) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {

@@ -3,41 +3,41 @@
 
 use std::sync::OnceLock;
 
-/// One kind of object.
+/// A kind of object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Empty for the core group.
     pub group: &'static str,
     /// Such as `v1`.
     pub version: &'static str,
-    /// As URLs have it: `pods`.
+    /// Written as URLs have it: `pods`.
     pub plural: &'static str,
-    /// As objects have it: `Pod`.
+    /// Written as objects have it: `Pod`.
     pub kind: &'static str,
-    /// Whether its objects lie in namespaces.
+    /// Tells whether its objects lie in namespaces.
     pub namespaced: bool,
-    /// What can be done with it.
+    /// Holds what can be done with it.
     pub verbs: Vec<&'static str>,
-    /// What users may write for it.
+    /// Holds what users may write for it.
     pub short_names: Vec<&'static str>,
     /// Groups of kinds that it belongs to: `all`.
     pub categories: Vec<&'static str>,
-    /// What lies below one object of it.
+    /// Holds what lies below one object of it.
     pub subresources: Vec<Subresource>,
 }
 
-/// What lies below one object, such as `pods/log`.
+/// Holds what lies below one object, such as `pods/log`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Subresource {
     /// `log`
     pub name: &'static str,
     /// The kind that is sent or given; another group's has that before it: `policy/v1/Eviction`.
     pub kind: &'static str,
-    /// What can be done with it.
+    /// Holds what can be done with it.
     pub verbs: Vec<&'static str>,
 }
 
-/// One kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
+/// A kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
 /// the program has no pointers to set right.
 const KINDS: &str = "
 pods Pod v1 namespaced kept po all
@@ -59,7 +59,7 @@ nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";
 
-/// One subresource a line: of which kind in the core group, its own kind, verbs.
+/// A subresource a line: of which kind in the core group, its own kind, verbs.
 const SUBRESOURCES: &str = "
 pods/attach PodAttachOptions create,get
 pods/ephemeralcontainers Pod get,patch,update
@@ -106,7 +106,7 @@ impl Kind {
         self.kind.to_lowercase()
     }
 
-    /// Whether a verb is among its own.
+    /// Tells whether a verb is among its own.
     pub fn allows_verb(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
     }

@@ -47,10 +47,10 @@ use self::{
 };
 use crate::engine::Engine;
 
-/// How often it is looked whether watched objects have changed: only pods say so themselves.
+/// The number of times it is looked whether watched objects have changed: only pods say so themselves.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What all connections share.
+/// Holds what all connections share.
 pub(crate) struct Server {
     engine: Engine,
     revisions: Mutex<Revisions>,
@@ -88,7 +88,7 @@ impl Server {
         let mut revisions = lock(&self.revisions);
         let label = kind_label(kind);
         revisions.note_all(&label, texts);
-        let (seen, current) = (revisions.all_seen(&label), revisions.current());
+        let (seen, current) = (revisions.all_seen(&label), revisions.current_revision());
         drop(revisions);
         self.tell_watches(current);
         Ok((seen, current))
@@ -98,7 +98,7 @@ impl Server {
     fn note_object(&self, kind: &Kind, key: Key, text: Option<Vec<u8>>) -> Option<Seen> {
         let mut revisions = lock(&self.revisions);
         let seen = revisions.note_one(&kind_label(kind), key, text);
-        let current = revisions.current();
+        let current = revisions.current_revision();
         drop(revisions);
         self.tell_watches(current);
         seen
@@ -109,14 +109,14 @@ impl Server {
     }
 
     fn current_revision(&self) -> u64 {
-        lock(&self.revisions).current()
+        lock(&self.revisions).current_revision()
     }
 
-    /// Whether all changes after a revision are remembered; those of the kind; the newest revision.
+    /// Tells whether all changes after a revision are remembered; those of the kind; the newest revision.
     fn changes_after(&self, kind: &Kind, revision: u64) -> (bool, Vec<Change>, u64) {
         let revisions = lock(&self.revisions);
         let changes = revisions.changes_after(&kind_label(kind), revision);
-        (revisions.remembers(revision), changes, revisions.current())
+        (revisions.remembers(revision), changes, revisions.current_revision())
     }
 
     /// Has a kind's changes looked for as long as the guard lives.

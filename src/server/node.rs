@@ -10,7 +10,7 @@ use crate::engine::Engine;
 
 /// Pods that a kubelet takes at most, by default.
 const MOST_PODS: &str = "110";
-/// How long CPU time is watched for a rate.
+/// The time for which CPU time is watched for a rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 
 /// The Node.
@@ -66,7 +66,7 @@ pub fn describe_node(engine: &Engine) -> Value {
     })
 }
 
-/// What each living pod uses, measured over half a second.
+/// Returns what each living pod uses, measured over half a second.
 ///
 /// # Errors
 /// What the engine says.
@@ -98,7 +98,7 @@ pub fn measure_pods(engine: &Engine, namespace: Option<&str>) -> Result<Vec<Valu
     Ok(all)
 }
 
-/// What the machine uses.
+/// Returns what the machine uses.
 pub fn measure_node() -> Value {
     let before = busy_ticks();
     thread::sleep(SAMPLE);
@@ -119,7 +119,7 @@ pub fn node_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
-/// When this machine started: what is always there is as old.
+/// Tells when this machine started: what is always there is as old.
 pub fn start_time() -> String {
     static START: OnceLock<String> = OnceLock::new();
     let read = || {

@@ -35,12 +35,12 @@ pub fn document_index() -> Value {
     INDEX.get_or_init(index).clone()
 }
 
-/// One document, as it is in the program: gzip.
+/// A document, as it is in the program: gzip.
 pub fn compressed_document(path: &str) -> Option<&'static [u8]> {
     documents().into_iter().find(|(known, _)| *known == path).map(|(_, bytes)| bytes)
 }
 
-/// One document for a client that does not take gzip.
+/// A document for a client that does not take gzip.
 pub fn plain_document(path: &str) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     flate2::read::GzDecoder::new(compressed_document(path)?).read_to_end(&mut text).ok()?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::fields::{Field, Message, Shape, find_message, message_name};
 
-/// What each body begins with.
+/// Names what each body begins with.
 const MAGIC: &[u8] = b"k8s\0";
 
 /// Number of objects within one another that a body may have.
@@ -37,29 +37,29 @@ const MEANINGFUL_ZEROS: &[&str] = &[
     "storageClassName",
 ];
 
-/// Why a body cannot be read.
+/// The reason why a body cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It does not begin as it must.
+    /// Means that it does not begin as it must.
     #[error("the body does not begin with k8s\\0, as application/vnd.kubernetes.protobuf does")]
     NoMagic,
-    /// It ends within a field, or a number is too long.
+    /// Means that it ends within a field, or a number is too long.
     #[error("the body is not protobuf: it breaks off, or a number in it is too long")]
     Malformed,
     /// Objects lie too deep within one another.
     #[error("objects in the body lie more than {DEEPEST} deep")]
     TooDeep,
-    /// It holds a kind that is not served.
+    /// Means that it holds a kind that is not served.
     #[error("no kind {kind:?} of {api_version:?} can be read as protobuf here; send JSON")]
     UnknownKind {
-        /// Its group and version.
+        /// The group and version.
         api_version: String,
-        /// Its kind.
+        /// The kind.
         kind: String,
     },
 }
 
-/// Whether a body is protobuf, whatever its Content-Type says.
+/// Tells whether a body is protobuf, whatever its Content-Type says.
 pub fn is_protobuf(body: &[u8]) -> bool {
     body.starts_with(MAGIC)
 }
@@ -95,7 +95,7 @@ pub fn decode_body(body: &[u8]) -> Result<Value, Error> {
     Ok(object.into())
 }
 
-/// One value as it is on the wire.
+/// A value as it is on the wire.
 enum Wire<'a> {
     Number(u64),
     Fixed64([u8; 8]),
@@ -299,7 +299,7 @@ mod tests {
         out
     }
 
-    fn body(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
+    fn encode_body(api_version: &str, kind: &str, object: &[u8]) -> Vec<u8> {
         let meta = [field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat();
         [MAGIC.to_vec(), field(1, &meta), field(2, object), field(3, b""), field(4, b"")].concat()
     }
@@ -315,7 +315,7 @@ mod tests {
         let entry = [field(1, b"key"), field(2, b"value")].concat();
         let object = [field(1, &meta.concat()), field(2, &entry), field(3, b"Opaque")].concat();
         assert_eq!(
-            decode_body(&body("v1", "Secret", &object)).unwrap(),
+            decode_body(&encode_body("v1", "Secret", &object)).unwrap(),
             json!({"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "data": {"key": "dmFsdWU="},
                 "metadata": {"name": "s", "labels": {"a": "b"}}})
         );
@@ -330,7 +330,7 @@ mod tests {
         let container =
             [field(1, b"c"), field(8, &field(1, &limits)), field(10, &probe), vec![0x80, 1, 0]].concat();
         let spec = [field(1, &volume), field(2, &container), vec![4 << 3, 0]].concat();
-        let pod = decode_body(&body("v1", "Pod", &field(2, &spec))).unwrap();
+        let pod = decode_body(&encode_body("v1", "Pod", &field(2, &spec))).unwrap();
         assert_eq!(
             pod["spec"],
             json!({"volumes": [{"name": "v", "emptyDir": {}}], "terminationGracePeriodSeconds": 0,
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn times_are_written_and_absent_ones_are_not() {
         let meta = [field(1, b"p"), field(8, &[8, 0x80, 0xc6, 0x8a, 0xc1, 6])].concat();
-        let pod = decode_body(&body("v1", "Pod", &field(1, &meta))).unwrap();
+        let pod = decode_body(&encode_body("v1", "Pod", &field(1, &meta))).unwrap();
         assert_eq!(pod["metadata"], json!({"name": "p", "creationTimestamp": "2025-05-13T01:40:16Z"}));
     }
 
@@ -350,7 +350,7 @@ mod tests {
     fn damaged_bodies_are_refused() {
         assert_eq!(decode_body(b"{}"), Err(Error::NoMagic));
         assert_eq!(decode_body(b"k8s\0\x0a\xff"), Err(Error::Malformed));
-        let unknown = body("apps/v1", "Deployment", b"");
+        let unknown = encode_body("apps/v1", "Deployment", b"");
         assert!(matches!(decode_body(&unknown), Err(Error::UnknownKind { .. })));
     }
 
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn any_bytes_are_answered() {
         let entry = [field(1, b"key"), field(2, b"value")].concat();
-        let whole = body("v1", "Secret", &[field(1, &field(1, b"s")), field(2, &entry)].concat());
+        let whole = encode_body("v1", "Secret", &[field(1, &field(1, b"s")), field(2, &entry)].concat());
         for at in 0..whole.len() {
             for bit in 0..8 {
                 let mut bytes = whole.clone();

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::view::{field_selector::FieldSelector, selectors::Labels};
 
-/// Which objects of a kind a request means.
+/// Tells which objects of a kind a request means.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     pub namespace: Option<String>,
@@ -44,7 +44,7 @@ impl Choice {
         })
     }
 
-    /// Whether an object is meant.
+    /// Tells whether an object is meant.
     pub fn includes(&self, object: &Value) -> bool {
         let meta = &object["metadata"];
         let labels = serde_json::from_value(meta["labels"].clone()).ok();
@@ -117,7 +117,7 @@ pub fn make_list(kind: &Kind, items: &[Value], metadata: Value) -> Value {
         "items": items})
 }
 
-/// Where the next page begins, as text that clients send back: after that namespace and name.
+/// Tells where the next page begins, as text that clients send back: after that namespace and name.
 fn write_continuation((namespace, name): &(String, String)) -> String {
     format!("{namespace}/{name}").bytes().map(|b| format!("{b:02x}")).collect()
 }
@@ -166,7 +166,7 @@ pub fn read_container(pod: &Value, named: Option<&str>) -> Result<String, Failur
 }
 
 impl Server {
-    /// One object as it is now, with its revision.
+    /// An object as it is now, with its revision.
     ///
     /// # Errors
     /// Among them that there is none.
@@ -175,7 +175,7 @@ impl Server {
         run_blocking(move || server.find_object_now(&target)).await
     }
 
-    /// As [`Server::find_object`], for a thread that may wait.
+    /// Does as [`Server::find_object`], for a thread that may wait.
     ///
     /// # Errors
     /// As [`Server::find_object`].

@@ -18,12 +18,12 @@ pub type Key = (String, String);
 /// An object as JSON text, without its resourceVersion.
 pub type Text = Arc<[u8]>;
 
-/// One object as it was last seen.
+/// An object as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The revision at which it became so.
     pub revision: u64,
-    /// What it is.
+    /// Holds what it is.
     pub text: Text,
 }
 
@@ -32,11 +32,11 @@ pub struct Seen {
 pub struct Change {
     /// The change's own.
     pub revision: u64,
-    /// Of which kind: `v1/pods`.
+    /// The kind, such as `v1/pods`.
     pub kind: String,
-    /// As it was; nothing for a new one.
+    /// Written as it was; nothing for a new one.
     pub before: Option<Text>,
-    /// As it is; nothing for one that is gone.
+    /// Written as it is; nothing for one that is gone.
     pub after: Option<Text>,
 }
 
@@ -57,11 +57,11 @@ impl Revisions {
     }
 
     /// The newest revision.
-    pub fn current(&self) -> u64 {
+    pub fn current_revision(&self) -> u64 {
         self.current
     }
 
-    /// Whether every change after that revision is remembered.
+    /// Tells whether every change after that revision is remembered.
     pub fn remembers(&self, revision: u64) -> bool {
         (self.oldest..=self.current).contains(&revision)
     }
@@ -138,7 +138,7 @@ mod tests {
     fn what_was_there_first_is_no_change_and_all_else_has_a_revision_of_its_own() {
         let mut revisions = Revisions::starting_at(100);
         revisions.note_all("pods", vec![(key("a"), b"1".to_vec())]);
-        assert_eq!(revisions.current(), 100);
+        assert_eq!(revisions.current_revision(), 100);
         revisions.note_all("pods", vec![(key("a"), b"2".to_vec()), (key("b"), b"1".to_vec())]);
         revisions.note_all("pods", vec![(key("b"), b"1".to_vec())]);
         let changes = revisions.changes_after("pods", 100);
@@ -160,6 +160,6 @@ mod tests {
         assert!(!revisions.remembers(100) && revisions.remembers(101));
         assert_eq!(revisions.changes_after("pods", 101).len(), REMEMBERED);
         revisions.note_one("pods", key("a"), Some(REMEMBERED.to_string().into_bytes()));
-        assert_eq!(revisions.current(), 101 + REMEMBERED as u64);
+        assert_eq!(revisions.current_revision(), 101 + REMEMBERED as u64);
     }
 }

@@ -7,7 +7,7 @@ use super::{
     kinds::{Kind, find_kind},
 };
 
-/// What a path names.
+/// Names what a path names.
 #[derive(Debug, PartialEq)]
 pub enum Route {
     Version,
@@ -32,13 +32,13 @@ pub enum Route {
 /// Objects of a kind, or one of them, or what lies below it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// Of which kind.
+    /// The kind of the object.
     pub kind: &'static Kind,
     /// In which namespace; in all of them else.
     pub namespace: Option<String>,
-    /// Which one.
+    /// Tells which one.
     pub name: Option<String>,
-    /// What of it.
+    /// Holds what of it.
     pub subresource: Option<String>,
 }
 
@@ -122,7 +122,7 @@ impl Query {
         self.0.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether it says yes.
+    /// Tells whether it says yes.
     pub fn is_true(&self, name: &str) -> bool {
         matches!(self.find(name), Some("true" | "1" | "True"))
     }

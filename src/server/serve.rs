@@ -23,9 +23,9 @@ use super::{
 };
 use crate::engine::Engine;
 
-/// How long a server that a client started stays without a connection.
+/// The time for which a server that a client started stays without a connection.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long a client waits for the server that it started.
+/// The time for which a client waits for the server that it started.
 const START: Duration = Duration::from_secs(10);
 /// The first port that is tried; a user's own lies up to a thousand above.
 const FIRST_PORT: u16 = 26443;
@@ -34,7 +34,7 @@ const THREADS: usize = 64;
 /// The first descriptor that a service manager passes on.
 const FIRST_PASSED: i32 = 3;
 
-/// Why there is no server.
+/// The reason why there is no server.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The credentials cannot be had.
@@ -43,9 +43,9 @@ pub(crate) enum Error {
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {address}: {source}; --listen chooses another address")]
     Listen {
-        /// Which one.
+        /// Tells which one.
         address: SocketAddr,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
     /// The server that was started does not answer.
@@ -54,9 +54,9 @@ pub(crate) enum Error {
     /// Something else of the system's.
     #[error("cannot {step}: {source}")]
     Io {
-        /// What was tried.
+        /// Holds what was tried.
         step: &'static str,
-        /// Why not.
+        /// The reason why not.
         source: io::Error,
     },
 }
@@ -65,7 +65,7 @@ fn io(step: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { step, source }
 }
 
-/// How the server is to run.
+/// Tells how the server is to run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Options {
     /// Elsewhere than on the user's own port of the loopback.
@@ -117,7 +117,7 @@ pub(crate) fn serve(engine: &Engine, options: &Options, began: impl FnOnce(Socke
     })
 }
 
-/// What the `exec` plugin of a kubeconfig prints: the token. Starts the server when it is not there.
+/// Returns what the `exec` plugin of a kubeconfig prints: the token. Starts the server when it is not there.
 ///
 /// # Errors
 /// [`Error`]

@@ -20,10 +20,10 @@ const LONGEST_HEADERS: usize = 64 << 10;
 
 /// The words that headers are compressed with, each with its length before it, as the draft lists them.
 const DICTIONARY_WORDS: &str = "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow authorization cache-control connection content-base content-encoding content-language content-length content-location content-md5 content-range content-type date etag expect expires from host if-match if-modified-since if-none-match if-range if-unmodified-since last-modified location max-forwards pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer transfer-encoding upgrade user-agent vary via warning www-authenticate method get status 200_OK version HTTP/1.1 url public set-cookie keep-alive origin";
-/// What follows the words.
+/// Names what follows the words.
 const DICTIONARY_TEXT: &str = "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 Non-Authoritative Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 Forbidden404 Not Found500 Internal Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
 
-fn dictionary() -> Vec<u8> {
+fn header_dictionary() -> Vec<u8> {
     let mut all = Vec::new();
     for word in DICTIONARY_WORDS.split(' ') {
         all.extend((word.len() as u32).to_be_bytes());
@@ -33,30 +33,30 @@ fn dictionary() -> Vec<u8> {
     all
 }
 
-/// One frame that matters here; of others only their length is looked at.
+/// A frame that matters here; of others only their length is looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The client opens a stream.
     Open {
-        /// Its number.
+        /// The number.
         stream: u32,
-        /// Its headers, names in lower case.
+        /// The headers, names in lower case.
         headers: Vec<(String, String)>,
         /// The client will send nothing over it.
         ends: bool,
     },
     /// Bytes of a stream.
     Data {
-        /// Its number.
+        /// The number.
         stream: u32,
-        /// What came.
+        /// Holds what came.
         bytes: Vec<u8>,
         /// Nothing comes after them.
         ends: bool,
     },
     /// The stream is broken off.
     Reset {
-        /// Its number.
+        /// The number.
         stream: u32,
     },
     /// To be sent back as it is.
@@ -67,7 +67,7 @@ pub enum Frame {
     Other,
 }
 
-/// Why a connection cannot go on.
+/// The reason why a connection cannot go on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A frame is longer than any that is needed.
@@ -145,7 +145,7 @@ impl Decoder {
             rest = &rest[(self.inflate.total_in() - before) as usize..];
             match result {
                 Err(e) if e.needs_dictionary().is_some() => {
-                    self.inflate.set_dictionary(&dictionary()).map_err(|_| wrong())?;
+                    self.inflate.set_dictionary(&header_dictionary()).map_err(|_| wrong())?;
                 }
                 Err(_) => return Err(wrong()),
                 Ok(_) if out.len() > LONGEST_HEADERS => {
@@ -198,7 +198,7 @@ impl Encoder {
             Some(deflate) => deflate,
             none => {
                 let mut deflate = Compress::new(Compression::default(), true);
-                deflate.set_dictionary(&dictionary()).map_err(wrong)?;
+                deflate.set_dictionary(&header_dictionary()).map_err(wrong)?;
                 none.insert(deflate)
             }
         };
@@ -257,13 +257,13 @@ mod tests {
 
     fn deflate() -> Compress {
         let mut deflate = Compress::new(Compression::best(), true);
-        deflate.set_dictionary(&dictionary()).unwrap();
+        deflate.set_dictionary(&header_dictionary()).unwrap();
         deflate
     }
 
     #[test]
     fn the_dictionary_is_the_drafts() {
-        let all = dictionary();
+        let all = header_dictionary();
         let (mut a, mut b) = (1u32, 0u32);
         for byte in &all {
             a = (a + u32::from(*byte)) % 65521;

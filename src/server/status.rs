@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::kinds::Kind;
 
-/// Why a request is not done.
+/// The reason why a request is not done.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
     /// HTTP's status code.
@@ -13,7 +13,7 @@ pub struct Failure {
     pub reason: &'static str,
     /// The sentence that users see.
     pub message: String,
-    /// Which object, and each cause.
+    /// Tells which object, and each cause.
     pub details: Value,
 }
 
@@ -22,7 +22,7 @@ pub struct Failure {
 pub struct Cause {
     /// Such as `spec.containers[0].image`.
     pub field: String,
-    /// What is wrong and what is allowed.
+    /// Holds what is wrong and what is allowed.
     pub message: String,
 }
 
@@ -64,7 +64,7 @@ impl Failure {
         failure
     }
 
-    /// What is asked for contradicts what is so.
+    /// Refuses what contradicts what is so.
     pub fn refused_conflict(kind: &Kind, name: &str, why: &str) -> Failure {
         let mut failure = Failure::about(kind, name, 409, "Conflict", "");
         failure.message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(kind));
@@ -100,7 +100,7 @@ impl Failure {
         Failure::new(401, "Unauthorized", "Unauthorized")
     }
 
-    /// It is not for anybody to do.
+    /// Means that it is not for anybody to do.
     pub fn forbidden(message: impl Into<String>) -> Failure {
         Failure::new(403, "Forbidden", message)
     }
@@ -132,17 +132,17 @@ impl Failure {
         Failure::new(415, "UnsupportedMediaType", message)
     }
 
-    /// It can be done only when something else has been.
+    /// Means that it can be done only when something else has been.
     pub fn unprocessable(message: impl Into<String>) -> Failure {
         Failure::new(422, "Invalid", message)
     }
 
-    /// It took too long.
+    /// Means that it took too long.
     pub fn timed_out(message: impl Into<String>) -> Failure {
         Failure::new(504, "Timeout", message)
     }
 
-    /// It went wrong here.
+    /// Means that it went wrong here.
     pub fn internal(message: impl Into<String>) -> Failure {
         let mut failure = Failure::new(500, "InternalError", message);
         failure.message = format!("Internal error occurred: {}", failure.message);

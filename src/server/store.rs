@@ -29,7 +29,7 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
             match kind.kind {
                 "Service" => seen.iter().map(|s| service_table::object(s, host.as_deref())).collect(),
                 "Endpoints" => seen.iter().filter_map(service_table::endpoints).collect(),
-                _ => seen.iter().flat_map(service_table::slices).collect(),
+                _ => seen.iter().flat_map(service_table::slice_rows).collect(),
             }
         }
         ("", "Node") => vec![node::describe_node(engine)],
@@ -50,7 +50,7 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
     Ok(all)
 }
 
-/// One object.
+/// An object.
 ///
 /// # Errors
 /// [`Failure::not_found`]; what the engine says.

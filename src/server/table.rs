@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::view::{age, events, pods, service_table};
 
-/// Which part of an object stands beside its cells.
+/// Tells which part of an object stands beside its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Include {
     /// Nothing.
     None,
-    /// Its metadata, from which clients take labels and resourceVersion.
+    /// The metadata, from which clients take labels and resourceVersion.
     #[default]
     Metadata,
     /// All of it, to sort by.
@@ -35,7 +35,7 @@ impl Include {
 type Column = &'static str;
 
 /// The columns of a kind.
-fn columns(kind: &str) -> &'static [Column] {
+fn list_columns(kind: &str) -> &'static [Column] {
     match kind {
         "Pod" => &[
             "Name",
@@ -96,11 +96,11 @@ fn columns(kind: &str) -> &'static [Column] {
 
 /// The Table of those objects of one kind; `metadata` is the list's.
 pub fn make_table(kind: &str, objects: &[Value], metadata: Value, include: Include, now: Timestamp) -> Value {
-    let definitions: Vec<Value> = columns(kind).iter().map(|column| define_column(column)).collect();
+    let definitions: Vec<Value> = list_columns(kind).iter().map(|column| define_column(column)).collect();
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
-            let mut row = json!({"cells": cells(kind, object, now)});
+            let mut row = json!({"cells": build_cells(kind, object, now)});
             match include {
                 Include::None => {}
                 Include::Metadata => row["object"] = partial_metadata(object),
@@ -129,7 +129,7 @@ fn define_column(column: &str) -> Value {
     })
 }
 
-fn cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
+fn build_cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let or_none = |value: &Value| value.as_str().filter(|t| !t.is_empty()).unwrap_or("<none>").to_owned();
     let name = text(&object["metadata"]["name"]);
@@ -143,7 +143,7 @@ fn cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
             };
             let wide = pods::Columns { wide: true, ..pods::Columns::default() };
             let mut row = pods::row(&pod, &wide, now);
-            row.truncate(columns(kind).len());
+            row.truncate(list_columns(kind).len());
             words(row)
         }
         "Service" => words(service_table::row(object, age, true)),

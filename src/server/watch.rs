@@ -22,12 +22,12 @@ use super::{
     table::{Include, make_table, partial_metadata},
 };
 
-/// How long a watch goes on when its client does not say.
+/// The time for which a watch goes on when its client does not say.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// How often a client that takes bookmarks is told where it is.
+/// The number of times a client that takes bookmarks is told where it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
-/// What a client wants to be told.
+/// Holds what a client wants to be told.
 struct Watch {
     kind: &'static Kind,
     choice: Choice,
@@ -118,7 +118,8 @@ impl Watch {
         }
     }
 
-    /// What a change is to this client: an object that begins to be meant is new, one that no longer is, gone.
+    /// Returns what a change is to this client: an object that begins to be meant is new, one that no
+    /// longer is, gone.
     fn judge_change(&self, change: &Change) -> Option<(&'static str, Text)> {
         let is_meant = |text: &&Text| {
             let object: Value = serde_json::from_slice(text).unwrap_or_default();

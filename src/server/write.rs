@@ -16,14 +16,14 @@ use super::{
     store, streams,
 };
 
-/// How a request is to be carried out.
+/// Tells how a request is to be carried out.
 #[derive(Clone, Debug)]
 pub struct Manner {
     /// Only say what would be.
     pub dry: bool,
     /// Unknown fields are errors rather than dropped.
     pub strict: bool,
-    /// Who changes fields, as server-side apply notes it.
+    /// Names who changes fields, as server-side apply notes it.
     pub manager: String,
     /// Take fields from their managers.
     pub force: bool,
@@ -358,7 +358,7 @@ impl Server {
         self.finish_write(target, changed, manner)
     }
 
-    /// What is to be answered: the object as it now is, with its revision.
+    /// Returns what is to be answered: the object as it now is, with its revision.
     pub fn finish_write(&self, target: &Target, made: Value, manner: &Manner) -> Result<Value, Failure> {
         if manner.dry {
             return Ok(made);
@@ -390,7 +390,7 @@ fn keep_identity(mut plain: Value, known: &Value) -> Value {
     plain
 }
 
-/// Whether two values say the same: what is empty is as good as absent.
+/// Tells whether two values say the same: what is empty is as good as absent.
 fn same_value(a: &Value, b: &Value) -> bool {
     let is_empty = |value: &Value| match value {
         Value::Null => true,

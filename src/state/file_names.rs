@@ -39,7 +39,7 @@ pub(super) fn file_name(parts: &[&str]) -> String {
     format!("{}{CUT}{digest}", &whole[..KEPT])
 }
 
-/// Whether a file name does not tell the whole name.
+/// Tells whether a file name does not tell the whole name.
 pub(super) fn is_cut(file_name: &str) -> bool {
     file_name.contains(CUT)
 }

@@ -17,9 +17,9 @@ use crate::pod::{ContainerName, Namespace, ObjectName, PodExt, Uid};
 /// The two directories that hold everything of one user's pods.
 #[derive(Clone, Debug)]
 pub struct Home {
-    /// What a reboot ends: `$XDG_RUNTIME_DIR/podctl`, for root `/run/podctl`.
+    /// Holds what a reboot ends: `$XDG_RUNTIME_DIR/podctl`, for root `/run/podctl`.
     pub runtime: PathBuf,
-    /// What stays: `$XDG_DATA_HOME/podctl`, for root `/var/lib/podctl`.
+    /// Holds what stays: `$XDG_DATA_HOME/podctl`, for root `/var/lib/podctl`.
     pub data: PathBuf,
 }
 
@@ -63,7 +63,7 @@ impl Home {
         private_dir(&home.runtime)?;
         private_dir(&home.runtime.join("pods"))?;
         private_dir(&home.data)?;
-        private_dir(&home.records())?;
+        private_dir(&home.records_path())?;
         Ok(home)
     }
 
@@ -73,22 +73,22 @@ impl Home {
     }
 
     /// The directory of the pods' records.
-    pub fn records(&self) -> PathBuf {
+    pub fn records_path(&self) -> PathBuf {
         self.data.join("records")
     }
 
-    /// Where one pod's state lies, whether or not there is such a pod.
+    /// Tells where one pod's state lies, whether or not there is such a pod.
     pub fn pod(&self, namespace: &Namespace, name: &ObjectName) -> PodDir {
         let own = file_name(&[namespace, name]);
         PodDir {
-            path: self.records().join(&own),
+            path: self.records_path().join(&own),
             runtime: self.runtime.join("pods").join(own),
             namespace: namespace.clone(),
             name: name.clone(),
         }
     }
 
-    /// Where the state of this pod lies.
+    /// Tells where the state of this pod lies.
     ///
     /// # Errors
     /// [`Error::Name`] when its name or namespace is none.
@@ -101,7 +101,7 @@ impl Home {
     /// # Errors
     /// [`Error::Io`] when the directory cannot be read.
     pub fn pods(&self) -> Result<Vec<PodDir>, Error> {
-        let dir = self.records();
+        let dir = self.records_path();
         let mut pods = Vec::new();
         for entry in fs::read_dir(&dir).map_err(Error::io("list", &dir))? {
             let entry = entry.map_err(Error::io("list", &dir))?;
@@ -120,7 +120,7 @@ impl Home {
             return Some(self.pod(&namespace, &ObjectName::parse(name).ok()?));
         }
         // Its file has the whole name; that has to belong to this directory.
-        let text = fs::read(self.records().join(file_name).join("pod.json")).ok()?;
+        let text = fs::read(self.records_path().join(file_name).join("pod.json")).ok()?;
         let pod: Pod = serde_json::from_slice(&text).ok()?;
         let dir = self.pod(&namespace, &ObjectName::of_object(&pod.metadata).ok()?);
         dir.path.ends_with(file_name).then_some(dir)

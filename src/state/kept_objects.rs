@@ -47,7 +47,7 @@ impl Home {
         Ok(all)
     }
 
-    /// Where the objects of a namespace are, whether or not there are any.
+    /// Tells where the objects of a namespace are, whether or not there are any.
     pub fn namespace_dir(&self, namespace: &Namespace) -> PathBuf {
         self.data.join("objects").join(namespace.as_str())
     }
@@ -86,7 +86,7 @@ impl Home {
         Ok(objects)
     }
 
-    /// What is wrong with each object of a kind that cannot be read.
+    /// Returns what is wrong with each object of a kind that cannot be read.
     ///
     /// # Errors
     /// [`Error::Io`] when the directory cannot be read.
@@ -102,7 +102,7 @@ impl Home {
         Ok(names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect())
     }
 
-    /// One object.
+    /// An object.
     ///
     /// # Errors
     /// As [`Home::objects`].

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::pod::{Namespace, ObjectName};
 
-/// One local volume's directory: `claim.json`, `lock`, and its files in `data/`.
+/// A local volume's directory: `claim.json`, `lock`, and its files in `data/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VolumeDir {
     /// `…/volumes/NAMESPACE_NAME`
@@ -36,7 +36,7 @@ pub struct VolumeDir {
 }
 
 impl Home {
-    /// Where the volume of that claim lies, whether or not there is one.
+    /// Tells where the volume of that claim lies, whether or not there is one.
     pub fn volume(&self, namespace: &Namespace, name: &ObjectName) -> VolumeDir {
         let path = self.data.join("volumes").join(file_name(&[namespace, name]));
         VolumeDir { path, namespace: namespace.clone(), name: name.clone() }

@@ -11,7 +11,7 @@ use podctl_runtime::Process;
 
 use super::PodDir;
 
-/// How a supervisor's command line begins.
+/// Tells how a supervisor's command line begins.
 const SUPERVISOR: &[u8] = b"podctl\0internal\0supervise\0";
 
 impl PodDir {
@@ -27,7 +27,7 @@ impl PodDir {
     }
 }
 
-/// Whether a process is a supervisor's and has this file open, which is given by its device and inode.
+/// Tells whether a process is a supervisor's and has this file open, which is given by its device and inode.
 fn holds_lock(process: &Process, lock: (u64, u64)) -> bool {
     let dir = Path::new("/proc").join(process.pid.to_string());
     let supervises = fs::read(dir.join("cmdline")).is_ok_and(|line| line.starts_with(SUPERVISOR));

@@ -47,35 +47,35 @@ use std::path::{Path, PathBuf};
 
 use crate::pod::InvalidName;
 
-/// Why state could not be read or written.
+/// The reason why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call on a file of ours failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried, as a verb: `read`, `write`, `lock`.
+        /// Holds what was tried, as a verb: `read`, `write`, `lock`.
         action: &'static str,
-        /// On which file.
+        /// The file it happened on.
         path: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
     /// A file of ours does not hold what we write.
     #[error("{} is damaged ({source}); `podctl delete --force {pod}` clears it away", path.display())]
     Damaged {
-        /// Which file.
+        /// Tells which file.
         path: PathBuf,
         /// The pod it belongs to.
         pod: String,
-        /// What the JSON parser says.
+        /// Holds what the JSON parser says.
         source: serde_json::Error,
     },
     /// A stored object does not hold what we write.
     #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend(path))]
     DamagedObject {
-        /// Which file.
+        /// Tells which file.
         path: PathBuf,
-        /// What the JSON parser says.
+        /// Holds what the JSON parser says.
         source: serde_json::Error,
     },
     /// A local volume is held by a pod.
@@ -100,7 +100,7 @@ pub enum Error {
     },
 }
 
-/// What clears a damaged object away.
+/// Returns what clears a damaged object away.
 fn say_how_to_mend(path: &Path) -> String {
     let part = |path: Option<&Path>| {
         path.and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned)

@@ -18,12 +18,12 @@ use std::{
 use super::{Error, Home, Liveness, PodDir};
 use crate::pod::{Namespace, ObjectName, Uid};
 
-/// How often, and after which time, a lock is tried for that somebody holds: who only asks whether the pod lives holds it
-/// for a moment.
+/// Tells how often, and after which time, a lock is tried for that somebody holds: who only asks whether
+/// the pod lives holds it for a moment.
 const TRIES: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How long a record that is being made may be without its lock.
+/// The time for which a record that is being made may be without its lock.
 const YOUNG: Duration = Duration::from_secs(5);
 
 /// Beside the places of records: one that is to take its place, and one that has lost it.
@@ -33,12 +33,12 @@ const ASIDE: &str = ".aside-";
 /// A record that is not in its place, and its lock.
 #[derive(Debug)]
 pub struct Unplaced {
-    /// Where it lies, and which pod it is of.
+    /// The place where it lies, and which pod it is of.
     pub dir: PodDir,
     lock: File,
 }
 
-/// What came of the wish for a name.
+/// Names what came of the wish for a name.
 #[derive(Debug)]
 pub enum Placed {
     /// The name is had; the ended record that had it before lies aside.
@@ -102,7 +102,7 @@ impl PodDir {
         first.or_else(|| Uid::of_pod(&self.read().ok()?).ok())
     }
 
-    /// Whether the machine was restarted since the pod was started.
+    /// Tells whether the machine was restarted since the pod was started.
     pub fn is_of_another_boot(&self) -> bool {
         let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
         words.split_whitespace().nth(3).is_some_and(|boot| boot != boot_id())
@@ -130,7 +130,7 @@ impl PodDir {
     }
 }
 
-/// What the kernel calls the time since the machine was started.
+/// Returns what the kernel calls the time since the machine was started.
 fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
@@ -169,7 +169,7 @@ impl Unplaced {
                 Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
                     match place.put_aside(None)? {
                         Some(ended) => before = Some(ended),
-                        None if place.liveness() == Liveness::Alive => return Ok(None),
+                        None if place.read_liveness() == Liveness::Alive => return Ok(None),
                         None => {}
                     }
                 }
@@ -187,7 +187,7 @@ impl Unplaced {
     }
 }
 
-/// Whether a record that is to take its place has had the time to be locked.
+/// Tells whether a record that is to take its place has had the time to be locked.
 fn is_old(entry: &fs::DirEntry) -> bool {
     let age = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok();
     entry.metadata().ok().and_then(age).is_none_or(|age| age > YOUNG)
@@ -198,7 +198,7 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn orphans(&self) -> Result<Vec<PathBuf>, Error> {
+    pub fn list_orphans(&self) -> Result<Vec<PathBuf>, Error> {
         let list = |dir: PathBuf| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
         // Listed first: what a pod makes that is started meanwhile is none.
         let (data, logs) = (list(self.data.join("pods")).collect(), list(self.data.join("logs")).collect());
@@ -208,10 +208,10 @@ impl Home {
             if left.is_empty() {
                 break;
             }
-            for path in list(self.records()) {
+            for path in list(self.records_path()) {
                 let dir = self.record_at(path);
                 let Some(uid) = dir.uid() else {
-                    if dir.liveness() == Liveness::Alive {
+                    if dir.read_liveness() == Liveness::Alive {
                         return Ok(Vec::new());
                     }
                     continue;
@@ -233,7 +233,7 @@ impl Home {
         };
         let mut of_place: HashMap<String, usize> = HashMap::new();
         logs.iter().filter_map(parts).for_each(|(place, _)| *of_place.entry(place).or_default() += 1);
-        let records = fs::read_dir(self.records()).into_iter().flatten().flatten();
+        let records = fs::read_dir(self.records_path()).into_iter().flatten().flatten();
         let records: HashSet<_> = records.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         let named =
             |path: &PathBuf| parts(path).filter(|(place, _)| records.contains(place) && of_place[place] == 1);
@@ -246,7 +246,7 @@ impl Home {
 
     /// Records beside the places that nobody holds any more.
     pub fn left_records(&self) -> Vec<Unplaced> {
-        let entries = fs::read_dir(self.records()).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.records_path()).into_iter().flatten().flatten();
         let left = entries.filter(|entry| {
             let name = entry.file_name();
             let begins = |with: &str| name.to_str().is_some_and(|name| name.starts_with(with));

@@ -13,12 +13,12 @@ use nix::fcntl::posix_fallocate;
 use super::{Error, file_names::remove_tree};
 use crate::pod::{Namespace, ObjectName};
 
-/// Where one pod's state lies.
+/// Tells where one pod's state lies.
 #[derive(Clone, Debug)]
 pub struct PodDir {
     /// The record, `…/records/NAMESPACE_NAME` in the data directory.
     pub path: PathBuf,
-    /// What a reboot ends, `…/pods/NAMESPACE_NAME` in the runtime directory; there while the pod lives.
+    /// Holds what a reboot ends, `…/pods/NAMESPACE_NAME` in the runtime directory; there while the pod lives.
     pub runtime: PathBuf,
     /// The pod's namespace.
     pub namespace: Namespace,
@@ -31,14 +31,14 @@ const RESERVE: &str = "reserve";
 /// Bytes of it at least.
 const LEAST_RESERVE: u64 = 16 << 10;
 
-/// Whether a pod's supervisor lives.
+/// Tells whether a pod's supervisor lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
     /// There is no such pod.
     Absent,
-    /// Its supervisor holds the lock.
+    /// The supervisor holds the lock.
     Alive,
-    /// It has a directory, and nobody holds the lock: it ended, or its supervisor was killed.
+    /// Means that it has a directory, and nobody holds the lock: it ended, or its supervisor was killed.
     Ended,
 }
 
@@ -85,8 +85,8 @@ impl PodDir {
         remove_tree(&self.runtime).map_err(Error::io("remove", &self.runtime))
     }
 
-    /// Whether the pod's supervisor lives.
-    pub fn liveness(&self) -> Liveness {
+    /// Tells whether the pod's supervisor lives.
+    pub fn read_liveness(&self) -> Liveness {
         let Ok(file) = File::open(self.lock_file()) else {
             let there = self.path.exists() || self.runtime.exists();
             return if there { Liveness::Ended } else { Liveness::Absent };
@@ -211,7 +211,7 @@ impl PodDir {
         replace(&self.events_file(), &text)
     }
 
-    /// What is needed to start the pod again: its objects, secrets among them, and options.
+    /// Returns what is needed to start the pod again: its objects, secrets among them, and options.
     pub fn again_file(&self) -> PathBuf {
         self.path.join("again.json")
     }

@@ -7,7 +7,7 @@ use crate::pod::Mark;
 
 impl PodDir {
     /// The marks of the pod's timeline, in order; none when they cannot be read.
-    pub fn marks(&self) -> Vec<Mark> {
+    pub fn list_marks(&self) -> Vec<Mark> {
         let text = fs::read_to_string(self.trace_file()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

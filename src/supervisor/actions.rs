@@ -6,7 +6,7 @@ use crate::lifecycle::{Action, Run};
 impl Supervisor {
     pub(super) fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.trace.action(&action);
+            self.trace.mark_action(&action);
             match action {
                 Action::PullImage { container } => self.pull(&container),
                 Action::CreateContainer { run } => self.create_ahead(&run),

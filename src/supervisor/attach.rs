@@ -13,12 +13,12 @@ use crate::{logs::Stream, wire::Reply};
 /// So far behind a client may be.
 const BEHIND: i32 = 1 << 20;
 
-/// One client's share in one container.
+/// A client's share in one container.
 pub(super) struct Attachment {
     pub(super) connection: u64,
     container: String,
     input: bool,
-    /// Where its output goes, by stream; empty until the container runs.
+    /// The place where its output goes, by stream; empty until the container runs.
     outputs: Vec<(Stream, OwnedFd)>,
 }
 

@@ -16,7 +16,7 @@ impl Clock {
     }
 
     /// The time since the start.
-    pub(super) fn elapsed(self) -> Duration {
+    pub(super) fn elapsed_since(self) -> Duration {
         since_boot().saturating_sub(self.0)
     }
 }

@@ -22,9 +22,9 @@ use crate::{
     wire::Reply,
 };
 
-/// So long a container may take to run once it was told to; a kubelet waits as long for its runtime.
+/// The time a container may take to run once it was told to; a kubelet waits as long for its runtime.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// So long when the pod is to end.
+/// The time when the pod is to end.
 const HURRY: Duration = Duration::from_secs(2);
 
 /// A container that is made, or being made, and does not run yet.
@@ -42,7 +42,7 @@ pub(super) struct Making {
     layer: Layer,
 }
 
-/// What has been compiled: most containers of a pod have the same.
+/// Holds what has been compiled: most containers of a pod have the same.
 #[derive(Default)]
 pub(super) struct Filters {
     calls: Vec<(sandbox::Filter, Rc<Program>)>,
@@ -104,7 +104,7 @@ impl Supervisor {
         // A log says that its container has had its turn.
         let log_path = self.log_path(&run);
         let logs = |()| Log::create(&log_path?, self.log_limits).map_err(|e| broken("make the log", &e));
-        let now = self.began.elapsed();
+        let now = self.began.elapsed_since();
         match (made.and_then(logs), self.making.get_mut(&run)) {
             (Ok(log), Some(making)) => {
                 making.log = Some(log);
@@ -204,7 +204,7 @@ impl Supervisor {
         run.iter().for_each(|run| self.look_at(run));
     }
 
-    /// What was made ahead is not needed any more.
+    /// Removes what was made ahead and is not needed any more.
     pub(super) fn give_up_the_made(&mut self) {
         self.give_up_made(|_| true);
     }
@@ -235,7 +235,7 @@ impl Supervisor {
         });
     }
 
-    /// When the next container has to run that was told to start.
+    /// Tells when the next container has to run that was told to start.
     pub(super) fn next_start_deadline(&self) -> Option<Duration> {
         self.making.values().filter_map(|making| making.deadline).min()
     }
@@ -253,7 +253,7 @@ impl Supervisor {
 
     /// The pod is to end: nobody waits long for what still starts.
     pub(super) fn hasten_starts(&mut self) {
-        let by = self.began.elapsed() + HURRY;
+        let by = self.began.elapsed_since() + HURRY;
         for deadline in self.making.values_mut().filter_map(|making| making.deadline.as_mut()) {
             *deadline = by.min(*deadline);
         }
@@ -330,7 +330,7 @@ impl Supervisor {
     }
 }
 
-/// Whose a container's first process is, as its status says.
+/// Names whose a container's first process is, as its status says.
 fn user_of(spec: &Spec) -> LinuxContainerUser {
     let user = spec.process().as_ref().map(|process| process.user().clone()).unwrap_or_default();
     let own = user.gid();

@@ -22,19 +22,19 @@ use crate::{
     wire::Reply,
 };
 
-/// So long a process may take until it runs its program.
+/// The time a process may take until it runs its program.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What is to run in a container.
+/// Holds what is to run in a container.
 pub(super) struct Wanted {
     pub(super) command: Vec<String>,
     pub(super) stdio: Stdio,
     /// Rows and columns of its terminal.
     pub(super) size: Option<(u16, u16)>,
     pub(super) purpose: Purpose,
-    /// So long it may take in all.
+    /// The time it may take in all.
     pub(super) timeout: Option<Duration>,
-    /// What it writes, if it is for the supervisor.
+    /// Holds what it writes, if it is for the supervisor.
     pub(super) output: Option<OwnedFd>,
 }
 
@@ -49,8 +49,8 @@ pub(super) struct Entrant {
 }
 
 impl Entrant {
-    /// When it is ended.
-    pub(super) fn deadline(&self) -> Duration {
+    /// Tells when it is ended.
+    pub(super) fn next_deadline(&self) -> Duration {
         self.began + self.timeout.unwrap_or(PATIENCE).min(PATIENCE)
     }
 }
@@ -71,7 +71,7 @@ impl Supervisor {
         let number = self.last_entrant;
         // An unwatched one would be looked at when a child ends; it cannot happen with an open descriptor.
         let _ = self.poll.add(entering.fd(), Source::Entering(number));
-        let began = self.began.elapsed();
+        let began = self.began.elapsed_since();
         self.entering.insert(number, Entrant { entering, purpose, began, timeout, output });
         Ok(())
     }
@@ -129,8 +129,12 @@ impl Supervisor {
 
     /// Ends those that have run out of their time.
     pub(super) fn end_late_entrants(&mut self, now: Duration) {
-        let late: Vec<u64> =
-            self.entering.iter().filter(|(_, e)| e.deadline() <= now).map(|(number, _)| *number).collect();
+        let late: Vec<u64> = self
+            .entering
+            .iter()
+            .filter(|(_, e)| e.next_deadline() <= now)
+            .map(|(number, _)| *number)
+            .collect();
         for entrant in late.into_iter().filter_map(|number| self.forget_entrant(number)).collect::<Vec<_>>() {
             entrant.entering.kill();
             let message = match entrant.timeout {

@@ -26,7 +26,7 @@ const FALLBACK_LINES: usize = 80;
 /// Events of one reason that differ in their words; further ones are told as one, as a kubelet's (its aggregator's
 /// `defaultAggregateMaxEvents`).
 const SIMILAR: usize = 10;
-/// How such a one begins.
+/// Tells how such a one begins.
 const COMBINED: &str = "(combined from similar events): ";
 /// Events that are kept; the one that happened longest ago makes room.
 const MOST_EVENTS: usize = 500;
@@ -52,7 +52,7 @@ pub(super) struct Recorder {
     /// Names of init and of app containers; all others are ephemeral.
     init: Vec<String>,
     apps: Vec<String>,
-    /// What the file is to say.
+    /// Holds what the file is to say.
     written: Vec<Event>,
     /// Lines of the file.
     lines: usize,
@@ -157,7 +157,7 @@ impl Recorder {
         }
     }
 
-    /// Whether the file lacks something for want of room.
+    /// Tells whether the file lacks something for want of room.
     pub(super) fn is_behind(&self) -> bool {
         self.behind
     }
@@ -173,12 +173,12 @@ impl Recorder {
 
 /// R-APP-4: what the container wrote to terminationMessagePath, else, if so asked, its log's end.
 pub(super) fn termination_message(container: &Container, exit: Exit, written: &Path, log: &Path) -> String {
-    let written = tail(written, LONGEST_MESSAGE);
+    let written = read_tail(written, LONGEST_MESSAGE);
     let fall_back = container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if !written.is_empty() || !fall_back || exit == Exit::Code(0) {
         return written;
     }
-    let text = tail(log, LONGEST_FALLBACK * 4);
+    let text = read_tail(log, LONGEST_FALLBACK * 4);
     let lines: Vec<&str> = text.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
     let mut message = lines[lines.len().saturating_sub(FALLBACK_LINES)..].join("\n");
     while message.len() as u64 > LONGEST_FALLBACK {
@@ -189,7 +189,7 @@ pub(super) fn termination_message(container: &Container, exit: Exit, written: &P
 }
 
 /// At most so many bytes of the file's end, as text.
-fn tail(path: &Path, longest: u64) -> String {
+fn read_tail(path: &Path, longest: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = fs::File::open(path)?;
         let length = file.metadata()?.len();

@@ -34,7 +34,7 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Looking may take one part in so many of the time.
 const SHARE: u32 = 50;
 
-/// So many bytes, and what is said of one who takes more.
+/// The number of bytes, and what is said of one who takes more.
 #[derive(Clone, Debug)]
 struct Limit {
     bytes: u64,
@@ -50,7 +50,7 @@ struct Limits {
     total: Option<Limit>,
     /// Writable layers, `NAME.ATTEMPT` each.
     layers: PathBuf,
-    /// One directory a container.
+    /// A directory a container.
     logs: PathBuf,
 }
 
@@ -71,13 +71,13 @@ impl Quotas {
         Quotas { limits, next: some.then_some(PERIOD), began: Duration::ZERO }
     }
 
-    /// When to look next; never when there is no limit.
+    /// Tells when to look next; never when there is no limit.
     pub(super) fn next(&self) -> Option<Duration> {
         self.next
     }
 
     /// A look is over; a limit that is broken is said once.
-    pub(super) fn looked(&mut self, now: Duration, broken: bool) {
+    pub(super) fn note_look(&mut self, now: Duration, broken: bool) {
         let took = now.saturating_sub(self.began);
         self.next = (!broken).then_some(now + PERIOD.max(took * SHARE));
     }
@@ -86,7 +86,7 @@ impl Quotas {
 impl Supervisor {
     /// Looks, when it is time.
     pub(super) fn look_at_quotas(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.began.elapsed_since();
         if self.quotas.next.is_none_or(|next| now < next) {
             return;
         }
@@ -109,7 +109,7 @@ impl Supervisor {
                 self.execs.insert(exec.process.pid.as_raw(), exec);
             }
             // For want of processes or descriptors; later there may be some.
-            Err(_) => self.quotas.looked(now, false),
+            Err(_) => self.quotas.note_look(now, false),
         }
     }
 }
@@ -191,7 +191,7 @@ fn limit(quantity: Option<&Quantity>, message: impl FnOnce(&str) -> String) -> O
     Some(Limit { bytes, message: message(text) })
 }
 
-/// What the files take of the disk; no more is counted than is enough to be too much. A file with several
+/// Returns what the files take of the disk; no more is counted than is enough to be too much. A file with several
 /// names counts once.
 fn usage(path: &Path, most: u64) -> u64 {
     let Ok(root) = open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()) else {

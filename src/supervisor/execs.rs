@@ -22,7 +22,7 @@ use crate::{
     wire::Reply,
 };
 
-/// How much of a failed command's output is kept for its message.
+/// Tells how much of a failed command's output is kept for its message.
 const LONGEST_OUTPUT: u64 = 1 << 10;
 
 /// A running process beside a container's first one.
@@ -33,7 +33,7 @@ pub(super) struct Exec {
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) output: Option<OwnedFd>,
-    /// It speaks for the supervisor: what it says at a success is a warning.
+    /// Tells that it speaks for the supervisor: what it says at a success is a warning.
     pub(super) handler: bool,
 }
 
@@ -55,7 +55,7 @@ impl Purpose {
     }
 }
 
-/// What a hook or a probe wants done.
+/// Names what a hook or a probe wants done.
 enum Task {
     Exec(ExecAction),
     Check(Check),
@@ -90,7 +90,7 @@ impl Supervisor {
             Hook::PreStop => l.pre_stop.clone(),
         });
         if let Some(sleep) = handler.as_ref().and_then(|h| h.sleep.as_ref()) {
-            let until = self.began.elapsed() + Duration::from_secs(sleep.seconds.max(0) as u64);
+            let until = self.began.elapsed_since() + Duration::from_secs(sleep.seconds.max(0) as u64);
             return self.sleeps.push((until, run, hook));
         }
         let task = handler.and_then(hook_task);
@@ -146,16 +146,16 @@ impl Supervisor {
         let limit = timeout.unwrap_or(Duration::from_secs(3600));
         let process = in_child(&theirs, &[], move || check(&wanted, &ip, &ports, limit))?;
         // A check keeps the time itself and says what it waited for; it is ended only when it hangs.
-        let deadline = timeout.map(|t| self.began.elapsed() + t + Duration::from_secs(2));
+        let deadline = timeout.map(|t| self.began.elapsed_since() + t + Duration::from_secs(2));
         let exec = Exec { process, purpose, deadline, timed_out: false, output: Some(ours), handler: true };
         self.execs.insert(exec.process.pid.as_raw(), exec);
         Ok(())
     }
 
-    /// When the next exec, hook or probe has to be ended.
+    /// Tells when the next exec, hook or probe has to be ended.
     pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
         let execs = self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline);
-        let entering = self.entering.values().map(Entrant::deadline);
+        let entering = self.entering.values().map(Entrant::next_deadline);
         execs
             .chain(entering)
             .chain(self.next_start_deadline())
@@ -165,7 +165,7 @@ impl Supervisor {
 
     /// Ends what has run out of its time.
     pub(super) fn end_late_execs(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.began.elapsed_since();
         for exec in self.execs.values_mut().filter(|e| !e.timed_out && e.deadline.is_some_and(|d| d <= now)) {
             exec.timed_out = true;
             kill_tree(&exec.process);
@@ -210,7 +210,7 @@ impl Supervisor {
             }
             Purpose::Look => {
                 let broken = result.err().filter(|_| code == 1);
-                self.quotas.looked(self.began.elapsed(), broken.is_some());
+                self.quotas.note_look(self.began.elapsed_since(), broken.is_some());
                 self.pending.extend(broken.map(|message| Event::Evict { message }));
             }
         }

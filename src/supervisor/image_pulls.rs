@@ -80,7 +80,7 @@ impl Supervisor {
                 self.pulling.retain(|(request, _)| request.container != answer.container);
                 match self.volume_pulls.remove(&answer.container) {
                     Some(volume) => return self.volume_image_pulled(&volume, answer),
-                    None => self.pulled(answer),
+                    None => self.note_pulled(answer),
                 }
             }
             Ok(None) | Err(_) => {
@@ -126,7 +126,7 @@ impl Supervisor {
             // Said of no container, and heard before.
             PullOutcome::Killed => Err((ImageFailure::Pull, "its puller was killed".to_owned())),
         };
-        let leased = image.and_then(|image| match self.store.lease(&image) {
+        let leased = image.and_then(|image| match self.store.take_lease(&image) {
             Ok(lease) => Ok((image, lease)),
             Err(e) => Err((ImageFailure::Pull, e.to_string())),
         });
@@ -157,7 +157,7 @@ impl Supervisor {
         }));
     }
 
-    fn pulled(&mut self, answer: PullAnswer) -> Event {
+    fn note_pulled(&mut self, answer: PullAnswer) -> Event {
         let container = answer.container;
         let failed = |reason, message| Event::ImageFailed { container: container.clone(), reason, message };
         let (image, pulled) = match answer.outcome {
@@ -177,7 +177,7 @@ impl Supervisor {
 
     /// Keeps the image from being removed while the pod lives, and says that it is here.
     pub(super) fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
-        match self.store.lease(&image) {
+        match self.store.take_lease(&image) {
             Ok(lease) => self.leases.push(lease),
             Err(e) => {
                 let message = e.to_string();

@@ -64,7 +64,7 @@ use self::{
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
-    logs::{Log, LogLimits, Stream, pump},
+    logs::{Log, LogLimits, Stream, pump_output},
     network::Member,
     pod::PodExt,
     process::{
@@ -79,7 +79,7 @@ use crate::{
     wire::{self, PullRequest, Ready, Reply, Request},
 };
 
-/// Whose steps these are when a start is traced.
+/// Names whose steps these are when a start is traced.
 const TRACED: &str = "supervisor";
 
 /// Something in the supervisor's own work failed; shown by the client that started the pod.
@@ -89,20 +89,20 @@ type Failure = Box<dyn std::error::Error>;
 struct Live {
     process: Process,
     cgroup: Option<Cgroup>,
-    /// As it was created; an exec takes identity and filter from it.
+    /// Written as it was created; an exec takes identity and filter from it.
     spec: oci_spec::runtime::Spec,
-    /// Its output streams, until they end.
+    /// The output streams, until they end.
     streams: HashMap<Stream, OwnedFd>,
     log: Log,
     layer: Layer,
-    /// Its streams are a terminal.
+    /// The streams are a terminal.
     terminal: bool,
     /// `stdin`, `stdinOnce`
     input_wanted: bool,
     input_once: bool,
     /// The writing end of its standard input, kept for those who attach.
     input: Option<OwnedFd>,
-    /// Its seccomp filter, which an exec has as well.
+    /// The seccomp filter, which an exec has as well.
     filter: Option<Rc<Program>>,
 }
 
@@ -111,9 +111,9 @@ struct Supervisor {
     began: clock::Clock,
     home: Home,
     dir: PodDir,
-    /// Where the pod's writable layers and volumes are on disk.
+    /// The place where the pod's writable layers and volumes are on disk.
     data: PathBuf,
-    /// Where its logs are.
+    /// The place where its logs are.
     logs: PathBuf,
     pod: Pod,
     spec: lifecycle::Spec,
@@ -124,7 +124,7 @@ struct Supervisor {
     /// Shared locks on the images in use.
     leases: Vec<Lease>,
     puller: Option<OwnedFd>,
-    /// What the puller was asked for, each with the number of pullers that were killed meanwhile.
+    /// Holds what the puller was asked for, each with the number of pullers that were killed meanwhile.
     pulling: Vec<(PullRequest, u32)>,
     squash_ids: bool,
     quotas: eviction::Quotas,
@@ -146,10 +146,10 @@ struct Supervisor {
     recorder: Recorder,
     unwritten: unwritten::Unwritten,
     log_limits: LogLimits,
-    /// What is read of an output at once.
+    /// Holds what is read of an output at once.
     buffer: Vec<u8>,
     trace: timeline::Trace,
-    /// What happened and has not been told to the lifecycle yet.
+    /// Holds what happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
     /// Something beside the status has changed and is to be written.
@@ -160,12 +160,12 @@ struct Supervisor {
     client: Option<OwnedFd>,
     /// Something has happened that it can see.
     news: bool,
-    /// How often output is looked at.
+    /// The number of times output is looked at.
     pace: output_pace::Pace,
     finished: bool,
     /// The pod's place on the network.
     network: Option<Member>,
-    /// It has had no keeper for long.
+    /// Tells that it has had no keeper for long.
     network_lost: bool,
     /// Volumes that could not be made yet.
     mounting: Option<mounting::Mounting>,
@@ -203,7 +203,7 @@ pub fn main() -> i32 {
 
 impl Supervisor {
     fn now(&self) -> Now {
-        Now { monotonic: self.began.elapsed(), wall: Timestamp::now() }
+        Now { monotonic: self.began.elapsed_since(), wall: Timestamp::now() }
     }
 
     fn run(&mut self) {
@@ -223,7 +223,7 @@ impl Supervisor {
             ];
             let next = deadlines.into_iter().flatten().min();
             let rejoin = self.network.as_ref().and_then(Member::next);
-            let wait = next.map(|at| at.saturating_sub(self.began.elapsed()));
+            let wait = next.map(|at| at.saturating_sub(self.began.elapsed_since()));
             let wait = [wait, rejoin, self.next_retry()].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
@@ -233,7 +233,8 @@ impl Supervisor {
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
             self.write_what_waits();
-            if only_output && self.pending.is_empty() && next.is_none_or(|at| at > self.began.elapsed()) {
+            if only_output && self.pending.is_empty() && next.is_none_or(|at| at > self.began.elapsed_since())
+            {
                 // The lifecycle has no interest in it, and a container that floods its log none in waiting.
                 self.tell_client();
                 continue;
@@ -306,8 +307,8 @@ impl Supervisor {
         let mut slow = Vec::new();
         self.news = true;
         let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
-        let pumped = pump(fd, &mut live.log, stream, &mut self.buffer, copy);
-        self.pace.pumped(fd, pumped.bytes);
+        let pumped = pump_output(fd, &mut live.log, stream, &mut self.buffer, copy);
+        self.pace.note_pumped(fd, pumped.bytes);
         if pumped.ended {
             let _ = live.log.end(stream);
             self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
@@ -332,7 +333,7 @@ impl Supervisor {
         }
     }
 
-    /// As the API server marks an object that is being deleted; a second delete can only shorten.
+    /// Does as the API server marks an object that is being deleted; a second delete can only shorten.
     fn mark_deleted(&mut self, grace_period: Option<Duration>) {
         let own = self.pod.grace_period_seconds();
         let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);

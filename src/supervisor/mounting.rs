@@ -9,11 +9,11 @@ use crate::lifecycle::{Event, Record};
 /// First and longest wait between two tries, a kubelet's.
 const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(122));
 
-/// What is left to be done before the sandbox is ready.
+/// Holds what is left to be done before the sandbox is ready.
 pub(super) struct Mounting {
-    /// What the lifecycle is told then.
+    /// Holds what the lifecycle is told then.
     ready: Event,
-    /// When it is tried again, on the supervisor's clock.
+    /// The time when it is tried again, on the supervisor's clock.
     next: Duration,
     wait: Duration,
 }
@@ -25,14 +25,14 @@ impl Mounting {
 }
 
 impl Supervisor {
-    /// When volumes are to be tried again.
+    /// Tells when volumes are to be tried again.
     pub(super) fn next_mount(&self) -> Option<Duration> {
         self.mounting.as_ref().map(|mounting| mounting.next)
     }
 
     /// Tries again what could not be made, when it is time.
     pub(super) fn mount_again(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.began.elapsed_since();
         let Some(mounting) = self.mounting.as_mut().filter(|mounting| mounting.next <= now) else { return };
         mounting.next = now + mounting.wait;
         mounting.wait = (mounting.wait * 2).min(WAITS.1);

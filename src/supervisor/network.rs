@@ -12,7 +12,8 @@ use crate::{
     pod::{PodExt, ServiceLink},
 };
 
-/// How long the network may be without a keeper before the pod says so. The guard has another one there within a second.
+/// The time for which the network may be without a keeper before the pod says so. The guard has another one
+/// there within a second.
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// The condition that a kubelet sets when the pod's sandbox and its network stand.

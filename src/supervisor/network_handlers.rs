@@ -53,7 +53,7 @@ pub fn check(
                     Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
                 }
             }
-            Check::Grpc(action) => grpc(action, pod_ip, timeout).await.map(|()| None),
+            Check::Grpc(action) => call_grpc(action, pod_ip, timeout).await.map(|()| None),
         }
     });
     // A name lookup may still hold a blocking thread: the timeout does not wait for it.
@@ -114,7 +114,7 @@ async fn http_get(
         .build()
         .map_err(failed)?;
     let exchange = async {
-        let request = client.get(&url).headers(headers(action)?);
+        let request = client.get(&url).headers(build_headers(action)?);
         let mut response = request.send().await.map_err(failed)?;
         let mut body = Vec::new();
         while body.len() < MAX_BODY {
@@ -154,7 +154,7 @@ fn same_host() -> Policy {
     })
 }
 
-fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
+fn build_headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in action.http_headers.iter().flatten() {
         let name = HeaderName::from_bytes(header.name.as_bytes())
@@ -168,7 +168,7 @@ fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
+fn innermost_cause(error: &reqwest::Error) -> &(dyn Error + 'static) {
     let mut cause: &(dyn Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -178,20 +178,20 @@ fn innermost(error: &reqwest::Error) -> &(dyn Error + 'static) {
 
 /// Many servers close without TLS's close_notify; a kubelet takes that for the body's end.
 fn ends_without_notice(error: &reqwest::Error) -> bool {
-    let cause = innermost(error).downcast_ref::<io::Error>();
+    let cause = innermost_cause(error).downcast_ref::<io::Error>();
     cause.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
 }
 
-/// What the kernel, TLS or HTTP said.
+/// Returns what the kernel, TLS or HTTP said.
 fn http_error(address: &str, error: &reqwest::Error) -> String {
-    let cause = innermost(error);
+    let cause = innermost_cause(error);
     match cause.downcast_ref::<io::Error>() {
         Some(io) if error.is_connect() => dial_error(address, io),
         _ => cause.to_string(),
     }
 }
 
-async fn grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Result<(), String> {
+async fn call_grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Result<(), String> {
     let port = resolve(&IntOrString::Int(action.port), &[])?;
     let address = join(pod_ip, port);
     let deadline = tokio::time::Instant::now() + timeout;
@@ -225,7 +225,7 @@ async fn grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Result<()
     }
 }
 
-/// What the health service said: a `ServingStatus`, or a gRPC status other than OK.
+/// Names what the health service said: a `ServingStatus`, or a gRPC status other than OK.
 enum Answer {
     Serving(u8),
     Failed(u32, String),

@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 const STREAM: Duration = Duration::from_micros(200);
 /// … and is left to gather for so long: a turn a piece would cost more than the piece.
 const GATHER: Duration = Duration::from_micros(400);
-/// What a pipe holds as the kernel makes it …
+/// Names what a pipe holds as the kernel makes it …
 const USUAL: usize = 64 << 10;
 /// … and one that has been found full. Not all have this from the start: a user may have 64 MiB in pipes,
 /// and beyond that every new one, of whatever program, holds only two pages.
@@ -19,7 +19,7 @@ const LARGE: usize = 256 << 10;
 
 /// The pace of one supervisor.
 pub(super) struct Pace {
-    /// When output was last looked at.
+    /// The time when output was last looked at.
     last: Instant,
     /// A pipe was more than half full then, and its writer may soon have to wait.
     pressing: bool,
@@ -38,14 +38,14 @@ impl Pace {
         self.last = Instant::now();
     }
 
-    /// So much has come from a stream at once.
-    pub(super) fn pumped(&mut self, fd: &OwnedFd, bytes: usize) {
-        self.pressing |= bytes >= USUAL && bytes > enlarged(fd) / 2;
+    /// The amount has come from a stream at once.
+    pub(super) fn note_pumped(&mut self, fd: &OwnedFd, bytes: usize) {
+        self.pressing |= bytes >= USUAL && bytes > enlarge_pipe(fd) / 2;
     }
 }
 
 /// Gives a pipe more room if it can have it; gives what it holds then. A terminal's side is no pipe.
-fn enlarged(fd: &OwnedFd) -> usize {
+fn enlarge_pipe(fd: &OwnedFd) -> usize {
     let size = fcntl(fd, FcntlArg::F_GETPIPE_SZ).map_or(0, |size| size as usize);
     match size == USUAL {
         true => fcntl(fd, FcntlArg::F_SETPIPE_SZ(LARGE as i32)).map_or(size, |size| size as usize),

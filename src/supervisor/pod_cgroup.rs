@@ -14,9 +14,9 @@ use crate::{
 /// The pod's cgroup.
 pub(super) struct PodCgroup {
     own: Cgroup,
-    /// Where those of the containers are made.
+    /// The place where those of the containers are made.
     pub(super) parent: CgroupParent,
-    /// Whether they keep devices away; in a user namespace nobody opens any.
+    /// Tells whether they keep devices away; in a user namespace nobody opens any.
     pub(super) restricts_devices: bool,
 }
 
@@ -31,7 +31,7 @@ pub(super) fn make(
 ) -> Result<(Option<PodCgroup>, Option<String>), Failure> {
     let spec = pod.spec.clone().unwrap_or_default();
     let wanted = cgroup_limits::controllers(&spec);
-    let found = Cgroup::detect();
+    let found = Cgroup::detect_parent();
     let (missing, why) = match &found {
         Ok(place) => {
             let had = place.controllers();
@@ -50,7 +50,7 @@ pub(super) fn make(
     let Ok(place) = found else { return Ok((None, warning)) };
     let own = Cgroup::create(&place, &format!("podctl-{}", pod.metadata.uid.as_deref().unwrap_or_default()))?;
     // For the sweep after a supervisor that was killed.
-    let paths: Vec<String> = own.directories().map(|path| path.display().to_string()).collect();
+    let paths: Vec<String> = own.list_directories().map(|path| path.display().to_string()).collect();
     fs::write(dir.cgroups_file(), paths.join("\n"))?;
     own.apply(&cgroup_limits::of_pod(&spec)?)?;
     // Tried here: a container that finds out for itself could have made nodes by then.
@@ -64,6 +64,6 @@ impl PodCgroup {
     /// Ends what still runs in it and takes it away.
     pub(super) fn remove(self) {
         let _ = self.own.kill();
-        self.own.directories().for_each(Cgroup::remove_tree_patiently);
+        self.own.list_directories().for_each(Cgroup::remove_tree_patiently);
     }
 }

@@ -19,7 +19,7 @@ use nix::sys::{
 
 use crate::{lifecycle::Run, logs::Stream, wire::listen_at};
 
-/// What has something to say.
+/// Names what has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A child has ended.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     lifecycle::{self, Event, Now},
-    network::{Joined, Member, Registration, join, joined},
+    network::{Joined, Member, Registration, complete_join, join},
     pod::Uid,
     process::{
         descriptors::{
@@ -103,7 +103,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let store = Store::open(&home.images())?;
     // The client holds these images until it hears that all is ready.
     let used = sandbox.objects.images.values().chain(launch.images.values());
-    let leases = used.map(|image| store.lease(image));
+    let leases = used.map(|image| store.take_lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
     let ready = Event::SandboxReady { host_ips, pod_ips };
@@ -229,7 +229,7 @@ fn finish_joining(
     poll: &mut Poll,
 ) -> Result<Option<Member>, Failure> {
     let Some((socket, registration)) = joining else { return Ok(None) };
-    let member = joined(socket, registration)?;
+    let member = complete_join(socket, registration)?;
     if let Some(socket) = &member.socket {
         poll.add(socket, Source::Network)?;
     }

@@ -35,7 +35,7 @@ use crate::{
     wire::{self, Reply, Request, Usage},
 };
 
-/// Why a request is refused, and the exit code that says so.
+/// The reason why a request is refused, and the exit code that says so.
 type Refusal = (String, i32);
 
 impl Supervisor {
@@ -68,12 +68,12 @@ impl Supervisor {
                 self.exec_for_client(id, &container, command, (terminal, size), fds)
             }
             Request::Attach { container, input } => self.attach(id, container, input),
-            Request::Debug { container, attach } => self.debug(id, container, attach),
+            Request::Debug { container, attach } => self.start_debug(id, container, attach),
             Request::CopyOut { container, path } => {
-                self.copy(id, &container, fds, move |pipe, warn| archive::pack(&path, pipe, warn))
+                self.copy(id, &container, fds, move |pipe, warn| archive::pack_tree(&path, pipe, warn))
             }
             Request::CopyIn { container, into } => {
-                let owner = self.running(&container).map(owner).unwrap_or_default();
+                let owner = self.running(&container).map(find_owner).unwrap_or_default();
                 self.copy(id, &container, fds, move |pipe, warn| {
                     archive::unpack(&into, Some(owner), pipe, warn)
                 })
@@ -124,7 +124,12 @@ impl Supervisor {
     }
 
     /// R-EPH-1.
-    fn debug(&mut self, id: u64, container: Box<EphemeralContainer>, attach: bool) -> Result<(), Refusal> {
+    fn start_debug(
+        &mut self,
+        id: u64,
+        container: Box<EphemeralContainer>,
+        attach: bool,
+    ) -> Result<(), Refusal> {
         let refused = |message: String| (message, 1);
         ContainerName::parse(&container.name).map_err(|e| refused(e.to_string()))?;
         if self.container(&container.name).is_some() {
@@ -203,7 +208,7 @@ impl Supervisor {
         self.live.iter().find(|(run, _)| run.container == container).map(|(_, live)| live)
     }
 
-    /// Why nothing can be done in that container.
+    /// Tells why nothing can be done in that container.
     pub(super) fn why_not_running(&self, container: &str) -> String {
         match self.container(container) {
             Some(_) => format!("container {container:?} is not running; `podctl get` shows its state"),
@@ -227,7 +232,7 @@ impl Supervisor {
 }
 
 /// Whom a container's new files belong to: who runs in it.
-fn owner(live: &Live) -> (u32, u32) {
+fn find_owner(live: &Live) -> (u32, u32) {
     live.spec.process().as_ref().map(|p| (p.user().uid(), p.user().gid())).unwrap_or_default()
 }
 

@@ -8,10 +8,10 @@ use nix::{
 };
 
 use super::{Supervisor, poll::Source};
-use crate::process::trim;
+use crate::process::trim_heap;
 
 impl Supervisor {
-    /// It is told of changes from now on, and its end is noticed.
+    /// Means that it is told of changes from now on, and its end is noticed.
     pub(super) fn keep_client(&mut self, client: OwnedFd) {
         // Unwatched it would only be noticed later.
         let _ = self.poll.add(&client, Source::Client);
@@ -22,11 +22,11 @@ impl Supervisor {
     pub(super) fn client_gone(&mut self) {
         if let Some(client) = self.client.take() {
             self.poll.forget(&client);
-            trim();
+            trim_heap();
         }
     }
 
-    /// One message says that there is something new to see; one that is still unread says it as well.
+    /// A message says that there is something new to see; one that is still unread says it as well.
     pub(super) fn tell_client(&mut self) {
         if !std::mem::take(&mut self.news) {
             return;

@@ -13,11 +13,11 @@ use crate::{
 /// A pod that restarts for weeks must not fill the disk; its start is long recorded by then.
 const MOST_MARKS: usize = 5_000;
 
-/// Where marks go.
+/// Tells where marks go.
 pub(super) struct Trace {
     file: Option<File>,
     written: usize,
-    /// Of each run's probes: whether they have passed.
+    /// Belongs to each run's probes: whether they have passed.
     probes: HashMap<(Run, Probe), bool>,
 }
 
@@ -28,7 +28,7 @@ impl Trace {
         Trace { file, written: 0, probes: HashMap::new() }
     }
 
-    pub(super) fn action(&mut self, action: &Action) {
+    pub(super) fn mark_action(&mut self, action: &Action) {
         match action {
             Action::PullImage { container } => self.begin(container, Span::Pull),
             Action::RunHook { run, hook, .. } => self.begin(&run.container, of_hook(*hook)),

@@ -6,24 +6,25 @@ use std::time::{Duration, Instant};
 use super::{Supervisor, events::Happened, poll::Source};
 use crate::{lifecycle::Record, logs::Log};
 
-/// How long until it is tried again.
+/// The time until it is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long an ended pod's supervisor stays for the sake of a status that it could not write: how the pod ended.
+/// The time for which an ended pod's supervisor stays for the sake of a status that it could not write: how
+/// the pod ended.
 const LAST_OF_STATUS: Duration = Duration::from_secs(60);
 /// The same for events and the ends of logs.
 const LAST: Duration = Duration::from_secs(2);
 /// Logs of ended containers that may wait; those of a crash loop would else take all memory.
 const MOST_LOGS: usize = 16;
 
-/// What is to be written when there is room.
+/// Holds what is to be written when there is room.
 #[derive(Default)]
 pub(super) struct Unwritten {
     status: bool,
     /// Whoever reads the status sees another than the pod's.
     status_hidden: bool,
-    /// Of containers that have ended, by container.
+    /// Belongs to containers that have ended, by container.
     logs: Vec<(String, Log)>,
-    /// When it was tried last.
+    /// The time when it was tried last.
     tried: Option<Instant>,
 }
 
@@ -55,7 +56,7 @@ impl Supervisor {
         self.unwritten.status || self.recorder.is_behind() || logs
     }
 
-    /// How long until [`Supervisor::write_what_waits`] is wanted, if it is.
+    /// The time until [`Supervisor::write_what_waits`] is wanted, if it is.
     pub(super) fn next_retry(&self) -> Option<Duration> {
         let since = self.unwritten.tried.map_or(RETRY, |tried| tried.elapsed());
         self.is_behind().then(|| RETRY.saturating_sub(since))

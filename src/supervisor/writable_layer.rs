@@ -11,7 +11,7 @@ use podctl_runtime::Rootfs;
 
 use crate::sandbox::Sandbox;
 
-/// What a container writes: on disk, but for its last words.
+/// Holds what a container writes: on disk, but for its last words.
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// `NAME.ATTEMPT`

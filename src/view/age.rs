@@ -5,7 +5,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-/// How long ago that was, `<unknown>` when it never was.
+/// Tells how long ago that was, `<unknown>` when it never was.
 pub fn since(time: Option<&Time>, now: Timestamp) -> String {
     time.map_or_else(|| "<unknown>".into(), |t| worded(now.duration_since(t.0)))
 }

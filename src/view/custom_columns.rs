@@ -7,7 +7,7 @@ use super::{
     tab_stops,
 };
 
-/// One column.
+/// A column.
 #[derive(Clone, Debug)]
 pub struct Column {
     header: String,

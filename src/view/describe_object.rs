@@ -34,7 +34,7 @@ pub fn describe_object(kind: ObjectKind, object: &Value, age: &str) -> String {
         ObjectKind::Node => page.field(0, "Addresses", addresses(object)),
         _ => {}
     }
-    let mut out = tab_stops::align(&page.0, 8, 2);
+    let mut out = tab_stops::align_columns(&page.0, 8, 2);
     match kind {
         ObjectKind::ConfigMap => out += &data_of_config_map(object),
         ObjectKind::Secret => out += &data_of_secret(object),
@@ -70,7 +70,7 @@ fn data_of_secret(object: &Value) -> String {
     let mut out = "\nData\n====\n".to_owned();
     let lines = object["data"].as_object().into_iter().flatten();
     let lines = lines.map(|(key, value)| format!("{key}:\t{} bytes\n", decoded_length(value)));
-    out += &tab_stops::align(&lines.collect::<String>(), 0, 2);
+    out += &tab_stops::align_columns(&lines.collect::<String>(), 0, 2);
     out
 }
 

@@ -10,12 +10,12 @@ pub fn head(namespace: bool) -> Vec<String> {
     all[usize::from(!namespace)..].iter().map(|h| (*h).to_owned()).collect()
 }
 
-/// One event's line.
+/// An event's line.
 pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
     let text = |field: &Option<String>| one_line(field.as_deref().unwrap_or_default());
     let object = &event.involved_object;
     let mut row = vec![
-        interval(event, now),
+        event_interval(event, now),
         text(&event.type_),
         text(&event.reason),
         format!("{}/{}", text(&object.kind), text(&object.name)),
@@ -28,7 +28,7 @@ pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
 }
 
 /// `10s`, or `10s (x3 over 25s)` when it happened more than once.
-pub fn interval(event: &Event, now: Timestamp) -> String {
+pub fn event_interval(event: &Event, now: Timestamp) -> String {
     let first = age::since(event.first_timestamp.as_ref(), now);
     match event.count {
         Some(count) if count > 1 => {
@@ -38,7 +38,7 @@ pub fn interval(event: &Event, now: Timestamp) -> String {
     }
 }
 
-/// Its first line; what follows is only hinted at.
+/// The first line; what follows is only hinted at.
 fn one_line(text: &str) -> String {
     let text = text.trim();
     match text.split_once(['\n', '\r', '\x0c']) {
@@ -48,7 +48,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// Below `describe`, in the order of their last occurrence, with tabs to be aligned.
-pub fn described(events: &[Event], now: Timestamp) -> String {
+pub fn describe_events(events: &[Event], now: Timestamp) -> String {
     if events.is_empty() {
         return "Events:\t<none>\n".into();
     }
@@ -68,7 +68,7 @@ pub fn described(events: &[Event], now: Timestamp) -> String {
             "  {}\t{}\t{}\t{from}\t{part}{message}\n",
             text(&event.type_),
             text(&event.reason),
-            interval(event, now)
+            event_interval(event, now)
         );
     }
     out
@@ -91,8 +91,9 @@ mod tests {
         assert_eq!(row(&event, false, now).join("|"), "10s (x3 over 60s)|Warning|BackOff|Pod/p|one...");
         assert_eq!(head(true).len(), row(&event, true, now).len());
         assert!(
-            described(&[event], now).ends_with("  Warning\tBackOff\t10s (x3 over 60s)\tpodctl\tone...\n")
+            describe_events(&[event], now)
+                .ends_with("  Warning\tBackOff\t10s (x3 over 60s)\tpodctl\tone...\n")
         );
-        assert_eq!(described(&[], now), "Events:\t<none>\n");
+        assert_eq!(describe_events(&[], now), "Events:\t<none>\n");
     }
 }

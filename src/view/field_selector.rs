@@ -7,7 +7,7 @@ use serde_json::Value;
 pub struct FieldSelector(Vec<(String, bool, String)>);
 
 /// The fields of a kind that can be selected by, beside name and namespace, as the API server has them.
-fn selectable(kind: &str) -> &'static [&'static str] {
+fn selectable_fields(kind: &str) -> &'static [&'static str] {
     match kind {
         "Pod" => &[
             "spec.nodeName",
@@ -55,7 +55,8 @@ impl FieldSelector {
                     return Err(format!("invalid selector: {text:?}; can't understand {part:?}"));
                 }
             };
-            if !matches!(field, "metadata.name" | "metadata.namespace") && !selectable(kind).contains(&field)
+            if !matches!(field, "metadata.name" | "metadata.namespace")
+                && !selectable_fields(kind).contains(&field)
             {
                 return Err(format!("field label not supported: {field}"));
             }
@@ -64,7 +65,7 @@ impl FieldSelector {
         Ok(FieldSelector(all))
     }
 
-    /// Whether an object is meant.
+    /// Tells whether an object is meant.
     pub fn matches(&self, object: &Value) -> bool {
         self.0.iter().all(|(field, equal, value)| (read_field(object, field) == *value) == *equal)
     }

@@ -30,7 +30,7 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// One object's line.
+/// An object's line.
 pub fn row(kind: ObjectKind, object: &Value, wide: bool, now: Timestamp) -> Vec<String> {
     let name = text(&object["metadata"]["name"]);
     let count = |list: &str| object[list].as_object().map_or(0, serde_json::Map::len);

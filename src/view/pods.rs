@@ -7,7 +7,7 @@ use k8s_openapi::{
 
 use super::{age, status_column};
 
-/// What the table shows beside the usual columns.
+/// Holds what the table shows beside the usual columns.
 #[derive(Clone, Debug, Default)]
 pub struct Columns {
     /// NAMESPACE, first.
@@ -39,11 +39,11 @@ pub fn head(columns: &Columns) -> Vec<String> {
     head
 }
 
-/// One pod's line.
+/// A pod's line.
 pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
     let meta = &pod.metadata;
     let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());
-    let printed = status_column::summarize(pod);
+    let printed = status_column::summarize_pod(pod);
     let restarts = match printed.last_restart {
         Some(at) if printed.restarts > 0 => {
             format!(
@@ -70,7 +70,7 @@ pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
         row.push(or_none(status.and_then(|s| s.pod_ip.clone())));
         row.push(or_none(spec.and_then(|s| s.node_name.clone())));
         row.push(or_none(status.and_then(|s| s.nominated_node_name.clone())));
-        row.push(or_none(gates(pod)));
+        row.push(or_none(readiness_gates(pod)));
         row.push(or_none(Some(ports(pod).join(","))));
     }
     let labels = meta.labels.clone().unwrap_or_default();
@@ -99,7 +99,7 @@ fn ports(pod: &Pod) -> Vec<String> {
 }
 
 /// `true/all`.
-fn gates(pod: &Pod) -> Option<String> {
+fn readiness_gates(pod: &Pod) -> Option<String> {
     let gates = pod.spec.as_ref()?.readiness_gates.as_ref().filter(|g| !g.is_empty())?;
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.clone()).unwrap_or_default();
     let met = |gate: &str| conditions.iter().any(|c| c.type_ == gate && c.status == "True");

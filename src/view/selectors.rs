@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
-/// One condition on labels; all of a selector's must hold.
+/// A condition on labels; all of a selector's must hold.
 #[derive(Clone, Debug, PartialEq)]
 struct Requirement {
     key: String,
@@ -33,14 +33,14 @@ impl Labels {
         let mut all = Vec::new();
         for part in outside_parentheses(text).filter(|p| !p.is_empty()) {
             all.push(
-                requirement(part)
+                parse_requirement(part)
                     .ok_or_else(|| format!("unable to parse requirement: {part:?} in selector {text:?}"))?,
             );
         }
         Ok(Labels(all))
     }
 
-    /// Whether these labels are meant.
+    /// Tells whether these labels are meant.
     pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         self.0.iter().all(|r| {
             let value = labels.and_then(|l| l.get(&r.key));
@@ -63,7 +63,7 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     text.split(comma).map(str::trim)
 }
 
-fn requirement(text: &str) -> Option<Requirement> {
+fn parse_requirement(text: &str) -> Option<Requirement> {
     let made = |key: &str, test: Test| {
         let key = key.trim();
         let legal = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
@@ -91,7 +91,7 @@ fn requirement(text: &str) -> Option<Requirement> {
     }
 }
 
-/// How a field is read.
+/// Tells how a field is read.
 type Field = fn(&Pod) -> String;
 
 /// The fields of a pod that the API server selects by.
@@ -140,7 +140,7 @@ impl Fields {
         Ok(Fields(all))
     }
 
-    /// Whether this pod is meant.
+    /// Tells whether this pod is meant.
     pub fn matches(&self, pod: &Pod) -> bool {
         self.0.iter().all(|(at, wanted, value)| (FIELDS[*at].1(pod) == *value) == *wanted)
     }

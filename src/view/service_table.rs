@@ -17,12 +17,12 @@ pub fn object(seen: &Seen, host_ip: Option<&str>) -> Value {
     value
 }
 
-/// Its Endpoints; none for a Service without a selector.
+/// The Endpoints; none for a Service without a selector.
 pub fn endpoints(seen: &Seen) -> Option<Value> {
     selector(seen)?;
     let address = |b: &Backend| json!({"ip": b.addresses.v4.to_string(), "targetRef": target(seen, b)});
     let mut subsets = Vec::new();
-    for (ports, backends) in groups(seen) {
+    for (ports, backends) in group_backends(seen) {
         let addresses = |ready| backends.iter().filter(|b| b.ready == ready).map(|b| address(b)).collect();
         let (ready, not): (Vec<Value>, Vec<Value>) = (addresses(true), addresses(false));
         let mut subset = json!({"ports": ports});
@@ -39,12 +39,12 @@ pub fn endpoints(seen: &Seen) -> Option<Value> {
     Some(json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets}))
 }
 
-/// Its EndpointSlices: one of each family of addresses, and of each choice of ports.
-pub fn slices(seen: &Seen) -> Vec<Value> {
+/// The EndpointSlices: one of each family of addresses, and of each choice of ports.
+pub fn slice_rows(seen: &Seen) -> Vec<Value> {
     if selector(seen).is_none() {
         return Vec::new();
     }
-    let mut groups = groups(seen);
+    let mut groups = group_backends(seen);
     if groups.is_empty() {
         groups.push((Vec::new(), Vec::new()));
     }
@@ -73,7 +73,7 @@ pub fn slices(seen: &Seen) -> Vec<Value> {
 }
 
 /// Backends with the same numbers for the Service's ports, and these ports.
-fn groups(seen: &Seen) -> Vec<(Vec<Value>, Vec<&Backend>)> {
+fn group_backends(seen: &Seen) -> Vec<(Vec<Value>, Vec<&Backend>)> {
     let mut groups: Vec<(Vec<Value>, Vec<&Backend>)> = Vec::new();
     for backend in &seen.backends {
         let ports = seen.service.spec.iter().flat_map(|s| s.ports.iter().flatten()).zip(&backend.ports);
@@ -239,7 +239,7 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     }
     page.field(0, "Session Affinity", spec["sessionAffinity"].as_str().unwrap_or("None"));
     page.field(0, "Events", "<none>");
-    tab_stops::align(&page.0, 0, 2)
+    tab_stops::align_columns(&page.0, 0, 2)
 }
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ mod tests {
         let endpoints = endpoints(&seen).unwrap();
         assert_eq!(endpoints_row(&endpoints, "5s".into()).join("|"), "web|10.213.0.2:8080|5s");
         assert_eq!(endpoints["subsets"][0]["notReadyAddresses"][0]["targetRef"]["name"], "web-3");
-        let slices = slices(&seen);
+        let slices = slice_rows(&seen);
         assert_eq!(
             slice_row(&slices[0], "5s".into()).join("|"),
             "web-ipv4|IPv4|8080|10.213.0.2,10.213.0.3|5s"

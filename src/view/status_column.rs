@@ -5,7 +5,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-/// What kubectl's table says of a pod.
+/// Holds what kubectl's table says of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// STATUS.
@@ -14,14 +14,14 @@ pub struct Summary {
     pub ready: usize,
     /// All containers, sidecars among them.
     pub containers: usize,
-    /// Of init containers while these run, then of sidecars and app containers.
+    /// Belongs to init containers while these run, then of sidecars and app containers.
     pub restarts: i32,
-    /// When the last of those runs ended.
+    /// The time when the last of those runs ended.
     pub last_restart: Option<Timestamp>,
 }
 
 /// Summarises a pod as kubectl's table does.
-pub fn summarize(pod: &Pod) -> Summary {
+pub fn summarize_pod(pod: &Pod) -> Summary {
     let status = pod.status.clone().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.unwrap_or_default();
@@ -120,7 +120,9 @@ mod tests {
     fn pod(status: Value) -> Summary {
         let sidecar = json!({"name": "side", "restartPolicy": "Always"});
         let spec = json!({"initContainers": [{"name": "init"}, sidecar], "containers": [{"name": "a"}, {"name": "b"}]});
-        summarize(&serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": status})).unwrap())
+        summarize_pod(
+            &serde_json::from_value(json!({"metadata": {}, "spec": spec, "status": status})).unwrap(),
+        )
     }
 
     fn container(name: &str, state: Value) -> Value {

@@ -4,8 +4,8 @@
 /// place; it is `padding` wider than its widest cell, and at least `least` wide.
 ///
 /// What a container wrote must not command the terminal: control characters become `^[` and their kin.
-pub fn align(text: &str, least: usize, padding: usize) -> String {
-    let text = caret(text);
+pub fn align_columns(text: &str, least: usize, padding: usize) -> String {
+    let text = caret_notation(text);
     let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split('\t').collect()).collect();
     // The last piece of a line ends in no tab and so stands in no column.
     let cells = |line: usize| lines[line].len() - 1;
@@ -33,7 +33,7 @@ pub fn align(text: &str, least: usize, padding: usize) -> String {
     out
 }
 
-fn caret(text: &str) -> String {
+fn caret_notation(text: &str) -> String {
     let shown = |c: char| match c {
         '\t' | '\n' => [Some(c), None],
         '\0'..' ' => [Some('^'), char::from_u32(u32::from(c) + 0x40)],
@@ -47,7 +47,7 @@ fn caret(text: &str) -> String {
 /// Rows as `kubectl get` aligns them.
 pub fn table(rows: &[Vec<String>]) -> String {
     let text: String = rows.iter().map(|row| row.join("\t") + "\n").collect();
-    align(&text, 6, 3)
+    align_columns(&text, 6, 3)
 }
 
 #[cfg(test)]
@@ -59,12 +59,12 @@ mod tests {
         let text = "Name:\tp\nNamespace:\tdefault\nContainers:\n  app:\n    Image:\tx\n    Port:\ty\n";
         let expected =
             "Name:       p\nNamespace:  default\nContainers:\n  app:\n    Image:  x\n    Port:   y\n";
-        assert_eq!(align(text, 0, 2), expected);
+        assert_eq!(align_columns(text, 0, 2), expected);
     }
 
     #[test]
     fn control_characters_are_shown_not_sent() {
-        assert_eq!(align("a\x1b[31m\x07\u{9b}b\n", 0, 2), "a^[[31m^G?b\n");
+        assert_eq!(align_columns("a\x1b[31m\x07\u{9b}b\n", 0, 2), "a^[[31m^G?b\n");
     }
 
     #[test]

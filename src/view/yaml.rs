@@ -12,7 +12,7 @@ pub fn document(value: &Value) -> String {
     match value {
         Value::Object(all) if !all.is_empty() => map(&mut out, all, 0),
         Value::Array(all) if !all.is_empty() => list(&mut out, all, 0),
-        value => scalar(&mut out, value, 0),
+        value => write_scalar(&mut out, value, 0),
     }
     out
 }
@@ -36,7 +36,7 @@ fn map(out: &mut String, all: &serde_json::Map<String, Value>, indent: usize) {
             }
             value => {
                 out.push(' ');
-                scalar(out, value, indent + 2);
+                write_scalar(out, value, indent + 2);
             }
         }
     }
@@ -51,13 +51,13 @@ fn list(out: &mut String, all: &[Value], indent: usize) {
         match value {
             Value::Object(all) if !all.is_empty() => map(out, all, indent + 2),
             Value::Array(all) if !all.is_empty() => list(out, all, indent + 2),
-            value => scalar(out, value, indent + 2),
+            value => write_scalar(out, value, indent + 2),
         }
     }
 }
 
 /// A leaf and its newline; `indent` is where its further lines begin.
-fn scalar(out: &mut String, value: &Value, indent: usize) {
+fn write_scalar(out: &mut String, value: &Value, indent: usize) {
     match value {
         Value::String(string) => text(out, string, indent, false),
         other => *out += &other.to_string(),
@@ -67,7 +67,7 @@ fn scalar(out: &mut String, value: &Value, indent: usize) {
     }
 }
 
-/// How a string may be written without changing.
+/// Tells how a string may be written without changing.
 struct Shape {
     plain: bool,
     single: bool,
@@ -106,25 +106,25 @@ fn printable(c: char) -> bool {
 
 fn text(out: &mut String, text: &str, indent: usize, key: bool) {
     let shape = shape(text);
-    let misread = misread(text);
+    let misread = is_misread(text);
     if text.contains('\n') && shape.literal && !key {
-        literal(out, text, indent);
+        write_literal(out, text, indent);
     } else if shape.plain && !misread {
-        folded(out, text, indent, key, |out, c| out.push(c));
+        write_folded(out, text, indent, key, |out, c| out.push(c));
     } else if shape.single && !misread {
         out.push('\'');
-        folded(out, text, indent, key, |out, c| {
+        write_folded(out, text, indent, key, |out, c| {
             out.extend(std::iter::repeat_n(c, if c == '\'' { 2 } else { 1 }));
         });
         out.push('\'');
     } else {
         out.push('"');
-        double(out, text, indent, key);
+        write_double(out, text, indent, key);
         out.push('"');
     }
 }
 
-fn literal(out: &mut String, text: &str, indent: usize) {
+fn write_literal(out: &mut String, text: &str, indent: usize) {
     let body = text.trim_end_matches('\n');
     out.push('|');
     if text.starts_with([' ', '\n']) {
@@ -155,7 +155,7 @@ fn break_line(out: &mut String, indent: usize) {
 }
 
 /// Writes what needs no escapes, broken at single spaces where it grows too long.
-fn folded(out: &mut String, text: &str, indent: usize, key: bool, put: impl Fn(&mut String, char)) {
+fn write_folded(out: &mut String, text: &str, indent: usize, key: bool, put: impl Fn(&mut String, char)) {
     let chars: Vec<char> = text.chars().collect();
     for (at, c) in chars.iter().enumerate() {
         let inside = at > 0 && at + 1 < chars.len();
@@ -168,7 +168,7 @@ fn folded(out: &mut String, text: &str, indent: usize, key: bool, put: impl Fn(&
     }
 }
 
-fn double(out: &mut String, text: &str, indent: usize, key: bool) {
+fn write_double(out: &mut String, text: &str, indent: usize, key: bool) {
     let chars: Vec<char> = text.chars().collect();
     for (at, c) in chars.iter().enumerate() {
         let inside = at > 0 && at + 1 < chars.len();
@@ -202,8 +202,8 @@ fn double(out: &mut String, text: &str, indent: usize, key: bool) {
     }
 }
 
-/// Whether a YAML 1.1 reader would take the plain word for null, a boolean, a number or a time.
-fn misread(text: &str) -> bool {
+/// Tells whether a YAML 1.1 reader would take the plain word for null, a boolean, a number or a time.
+fn is_misread(text: &str) -> bool {
     const WORDS: [&str; 12] = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", ".nan"];
     let lower = text.to_ascii_lowercase();
     let cased = text == lower || text == text.to_ascii_uppercase() || text[1..] == lower[1..];

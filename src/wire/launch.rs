@@ -1,4 +1,4 @@
-//! What the client that starts a pod hands its supervisor, beside the descriptors of [`crate::process::descriptors`].
+//! What the client that starts a pod hands its supervisor, beside the descriptors of [`crate::process::list_descriptors`].
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     state::{self, PodDir},
 };
 
-/// What a supervisor is given, in a memory file.
+/// Holds what a supervisor is given, in a memory file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Launch {
     pub pod: Pod,
@@ -38,10 +38,11 @@ pub struct Launch {
     pub contained: Option<MappedMounts>,
 }
 
-/// What the mounts are of that a supervisor is given for a pod with a user namespace of its own, in their order.
+/// Holds what the mounts are of that a supervisor is given for a pod with a user namespace of its own, in
+/// their order.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MappedMounts {
-    /// Why hostPaths of the pod are not among them, by the volume's name.
+    /// The reason why hostPaths of the pod are not among them, by the volume's name.
     pub failed: BTreeMap<String, String>,
     /// Directories of podctl's, in their own places.
     pub places: Vec<PathBuf>,
@@ -49,7 +50,7 @@ pub struct MappedMounts {
     pub host_paths: Vec<String>,
 }
 
-/// What a user may choose beside the manifest.
+/// Holds what a user may choose beside the manifest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Options {
     /// First wait of a restart's back-off.
@@ -58,7 +59,7 @@ pub struct Options {
     pub backoff_max: Duration,
     /// R-INIT-4: a failed init container restarts the pod.
     pub restart_pod_on_init_failure: bool,
-    /// How much of each start's output is kept.
+    /// Tells how much of each start's output is kept.
     pub log_limits: LogLimits,
     /// A limit that cannot be enforced stops the start.
     pub strict_limits: bool,
@@ -95,20 +96,20 @@ impl Default for Options {
     }
 }
 
-/// What a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
+/// Holds what a supervisor tells the client when its sandbox stands. Anything else it says is why it does not.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ready {
     pub warnings: Vec<String>,
 }
 
-/// What starts a pod again: it lies in the pod's directory.
+/// Holds what starts a pod again: it lies in the pod's directory.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StartRecord {
     /// The manifest, as it was given.
     pub pod: Pod,
     /// The ConfigMaps, Secrets, claims and Services it refers to.
     pub objects: Objects,
-    /// What the user chose beside the manifest.
+    /// Holds what the user chose beside the manifest.
     pub options: Options,
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use podctl_images::{AuthFile, Image};
 use serde::{Deserialize, Serialize};
 
-/// What the supervisor asks.
+/// Holds what the supervisor asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PullRequest {
     pub container: String,
@@ -16,20 +16,20 @@ pub struct PullRequest {
     pub store: PathBuf,
     /// No container can have started, so that nobody else writes on the terminal.
     pub alone: bool,
-    /// What the pod's imagePullSecrets hold.
+    /// Holds what the pod's imagePullSecrets hold.
     pub secrets: Vec<AuthFile>,
     /// Files of owners that have no id here belong to root.
     pub squash_ids: bool,
 }
 
-/// What the puller answers.
+/// Holds what the puller answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct PullAnswer {
     pub container: String,
     pub outcome: PullOutcome,
 }
 
-/// How a pull ended.
+/// Tells how a pull ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum PullOutcome {
     Present(Box<Image>),

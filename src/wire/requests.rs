@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::archive::Destination;
 
-/// What a command asks.
+/// Names what a command asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// End the pod and forget it. The connection closes when that is done.
@@ -30,9 +30,9 @@ pub enum Request {
     /// Run a command in a container; standard input, output and error come beside it unless it is
     /// to have a terminal.
     Exec {
-        /// In which container.
+        /// The name of the container.
         container: String,
-        /// What to run.
+        /// Holds what to run.
         command: Vec<String>,
         /// With a terminal of its own, whose other side comes back.
         terminal: bool,
@@ -41,14 +41,14 @@ pub enum Request {
     },
     /// Share in the streams of a container's first process, also of one that is still to start.
     Attach {
-        /// Of which container.
+        /// The name of the container.
         container: String,
-        /// Its standard input as well.
+        /// The standard input as well.
         input: bool,
     },
     /// Add an ephemeral container (R-EPH-1); its image is present.
     Debug {
-        /// As it will stand in the pod's spec.
+        /// Written as it will stand in the pod's spec.
         container: Box<EphemeralContainer>,
         /// Attach to it over this connection, from its first byte on.
         attach: bool,
@@ -56,16 +56,16 @@ pub enum Request {
     /// Pack a file or directory of a container into the pipe that comes beside it; a second
     /// descriptor is for warnings.
     CopyOut {
-        /// Of which container.
+        /// The name of the container.
         container: String,
-        /// In the container.
+        /// The path in the container.
         path: PathBuf,
     },
     /// Unpack what comes through the pipe beside it.
     CopyIn {
         /// Into which container.
         container: String,
-        /// What it is to become there.
+        /// Holds what it is to become there.
         into: Destination,
     },
     /// Connect to a port of the pod from inside of it; the connection comes back.
@@ -81,10 +81,10 @@ pub enum Request {
     Network,
 }
 
-/// What a container uses.
+/// Holds what a container uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Usage {
-    /// Its name.
+    /// The name.
     pub container: String,
     /// CPU time since its start, in microseconds.
     pub cpu: u64,
@@ -94,10 +94,10 @@ pub struct Usage {
     pub pids: u64,
 }
 
-/// What a supervisor answers.
+/// Names what a supervisor answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// It is done, or runs; a terminal or connection that was asked for is beside the message.
+    /// Means that it is done, or runs; a terminal or connection that was asked for is beside the message.
     Started,
     /// Attached: output, error output (without a terminal) and input (if asked for and open) are beside it.
     Attached {
@@ -106,13 +106,13 @@ pub enum Reply {
     },
     /// What each running container uses.
     Usage(Vec<Usage>),
-    /// It ended: the exit code, 128 + n for signal n.
+    /// Means that it ended: the exit code, 128 + n for signal n.
     Ended(i32),
-    /// It cannot be done, and why; the exit code that says so.
+    /// Means that it cannot be done, and why; the exit code that says so.
     Refused {
         /// The whole sentence.
         message: String,
-        /// As a shell has it: 126, 127, else 1.
+        /// Written as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
 }

@@ -32,12 +32,12 @@ use serde::{Deserialize, Serialize};
 const LONGEST_PACKET: usize = 32 << 10;
 /// Longest text of a memory file, in bytes: more than any manifest, and any command line that execve(2) takes.
 const LONGEST_FILE: u64 = 64 << 20;
-/// How long the other side may take to take a connection, or to answer what is answered at once. Longer than a supervisor
-/// gives a command to run its program.
+/// The time for which the other side may take to take a connection, or to answer what is answered at once.
+/// Longer than a supervisor gives a command to run its program.
 const PATIENCE: Duration = Duration::from_secs(7);
 /// The text of a packet whose last descriptor is the memory file that has the message. It is no JSON.
 const IN_FILE: &[u8] = b"@";
-/// What makes sure that a memory file stays as it is while it is read.
+/// Names what makes sure that a memory file stays as it is while it is read.
 const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_WRITE);
 
 /// Makes two ends of a connection, for a process that is yet to be started.
@@ -62,10 +62,10 @@ pub fn dial(path: &Path) -> io::Result<OwnedFd> {
 /// Those of connect(2); `TimedOut` when nobody takes it, and so many wait already that there is no room for one more.
 pub fn dial_within(path: &Path, limit: Duration) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
-    let (_directory, name) = shorten(path)?;
+    let (_directory, name) = shorten_path(path)?;
     setsockopt(&fd, SendTimeout, &TimeVal::microseconds(limit.as_micros() as i64))?;
     match connect(fd.as_raw_fd(), &UnixAddr::new(&name)?) {
-        Err(Errno::EAGAIN) => return Err(silence()),
+        Err(Errno::EAGAIN) => return Err(silence_error()),
         connected => connected?,
     }
     // What is sent may wait.
@@ -73,7 +73,7 @@ pub fn dial_within(path: &Path, limit: Duration) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn silence() -> io::Error {
+fn silence_error() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
 }
 
@@ -84,14 +84,14 @@ fn silence() -> io::Error {
 pub fn listen_at(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-    let (_directory, name) = shorten(path)?;
+    let (_directory, name) = shorten_path(path)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(&name)?)?;
     listen(&fd, Backlog::new(backlog)?)?;
     Ok(fd)
 }
 
 /// A short name of a socket, for as long as the descriptor is open: the kernel takes 107 bytes, and directories are deeper.
-fn shorten(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
+fn shorten_path(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -144,7 +144,7 @@ pub fn receive_within<T: for<'a> Deserialize<'a>>(
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Err(silence()),
+            Ok(0) => return Err(silence_error()),
             Ok(_) => return receive(socket),
             Err(Errno::EINTR) => {}
             Err(e) => return Err(e.into()),

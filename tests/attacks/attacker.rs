@@ -21,7 +21,7 @@ pub fn marker(home: &Home) -> (String, String) {
     (home.file("marker", &text), text)
 }
 
-/// What a container has written so far.
+/// Returns what a container has written so far.
 pub fn written(home: &Home, pod: &str, container: &str) -> String {
     stdout(&home.podctl(&["logs", pod, "-c", container]))
 }

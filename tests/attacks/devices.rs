@@ -45,7 +45,7 @@ impl Disk {
         format!("head -c 18 {node}; printf {WRITTEN} | dd of={node} bs=512 seek=1; true; ")
     }
 
-    /// Whether a container has read or written it.
+    /// Tells whether a container has read or written it.
     fn is_touched(&self, said: &str) -> bool {
         Command::new("blockdev").args(["--flushbufs", &self.device]).status().unwrap();
         let text = fs::read(&self.file).unwrap();

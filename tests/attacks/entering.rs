@@ -12,7 +12,7 @@ use crate::{
     common::{Home, stderr, stdout, until},
 };
 
-/// What only another container of the pod is told, twice over.
+/// Names what only another container of the pod is told, twice over.
 const SECRET: &str = "of-another-container";
 
 /// A pod whose container `c` is the attack, with probe and hooks that enter it. `pod` and `context` are further fields of

@@ -113,7 +113,7 @@ fn make_harmless_calls() {
     }
 }
 
-/// Whether this kernel knows i386's calls; without them the program is ended.
+/// Tells whether this kernel knows i386's calls; without them the program is ended.
 fn has_i386() -> bool {
     probe_on_the_host("system_calls::ask_i386_for_its_id").contains("i386 getpid: ALLOWED")
 }

@@ -4,7 +4,7 @@ use std::{fs, os::unix::process::ExitStatusExt};
 
 use super::{client, common::Home};
 
-/// One command of the table.
+/// A command of the table.
 struct Case<'a> {
     command: &'a str,
     expected: Vec<&'a str>,
@@ -26,7 +26,7 @@ fn parse_cases(text: &str) -> Vec<Case<'_>> {
     cases
 }
 
-/// Whether a line is as expected: `[..]` stands for any text, and columns may be of any width.
+/// Tells whether a line is as expected: `[..]` stands for any text, and columns may be of any width.
 fn is_line(line: &str, expected: &str) -> bool {
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let (line, expected) = (words(line), words(expected));
@@ -42,7 +42,7 @@ fn is_line(line: &str, expected: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Whether all lines are as expected: `...` stands for any number of lines.
+/// Tells whether all lines are as expected: `...` stands for any number of lines.
 fn are_lines(lines: &[&str], expected: &[&str]) -> bool {
     match (expected.split_first(), lines.split_first()) {
         (None, None) => true,

@@ -17,7 +17,7 @@ use std::{
 
 use common::Home;
 
-/// Where the clients are; they are installed when they are not there.
+/// Tells where the clients are; they are installed when they are not there.
 fn clients() -> &'static Path {
     static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
     CLIENTS.get_or_init(|| {

@@ -25,7 +25,7 @@ impl Server {
         Server { address: format!("127.0.0.1:{}", read("port").trim()), token: read("token"), home }
     }
 
-    /// What curl prints: the body and the status code.
+    /// Returns what curl prints: the body and the status code.
     fn curl(&self, path: &str, args: &[&str]) -> String {
         let authority = self.home.path("data/server/ca.crt").display().to_string();
         let url = format!("https://{}{path}", self.address);

@@ -66,7 +66,7 @@ impl Guarded {
         command
     }
 
-    /// What `docker login` would write.
+    /// Returns what `docker login` would write.
     fn auths(&self) -> String {
         format!(r#"{{"auths":{{"127.0.0.1:{}":{{"auth":"dXNlcjpwYXNzd29yZA=="}}}}}}"#, self.port)
     }

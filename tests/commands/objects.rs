@@ -157,7 +157,7 @@ fn replicas_of_a_deployment_are_pods_of_their_own() {
     assert_eq!(home.pod("web-1")["metadata"]["labels"]["app"], "web");
 }
 
-/// What is no name of anything; the last has a character too many.
+/// Returns what is no name of anything; the last has a character too many.
 fn no_names() -> Vec<String> {
     let mut all: Vec<String> = ["", ".", "..", "../victim", "a/../../victim", "/etc", "A_b", "-a", "a b"]
         .map(str::to_owned)

@@ -114,7 +114,7 @@ impl Lab {
         within(&self.host, job)
     }
 
-    /// What of podctl's is on the host.
+    /// Returns what of podctl's is on the host.
     pub fn left(&self) -> Vec<String> {
         self.on_host(|| {
             let links = run("ip -o link");

@@ -80,7 +80,7 @@ impl Home {
         output
     }
 
-    /// What a command that succeeds prints.
+    /// Returns what a command that succeeds prints.
     pub fn said(&self, args: &[&str]) -> String {
         let output = self.podctl(args);
         assert!(output.status.success(), "{args:?}: {}", stderr(&output));
@@ -190,7 +190,7 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What the containers of a pod that succeeded wrote, without the prefix of their names.
+/// Returns what the containers of a pod that succeeded wrote, without the prefix of their names.
 pub fn lines(output: &Output) -> Vec<String> {
     assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
     stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, text)| text).to_owned()).collect()

@@ -18,12 +18,12 @@ use super::{Home, stdout};
 pub const SERVES: &str = "echo hello > /tmp/index.html; exec httpd -f -p 8080 -h /tmp";
 
 impl Home {
-    /// What a script says in a pod's first container.
+    /// Returns what a script says in a pod's first container.
     pub fn in_pod(&self, pod: &str, script: &str) -> String {
         stdout(&self.podctl(&["exec", pod, "--", "sh", "-c", script]))
     }
 
-    /// What a server says to a pod.
+    /// Returns what a server says to a pod.
     pub fn asks(&self, pod: &str, server: &str) -> String {
         let v6 = server.parse::<std::net::Ipv6Addr>().is_ok();
         let server = if v6 { format!("[{server}]") } else { server.to_owned() };
@@ -72,7 +72,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What a server of this machine answers to GET.
+/// Returns what a server of this machine answers to GET.
 pub fn get(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;

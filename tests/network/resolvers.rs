@@ -155,7 +155,7 @@ fn with_musl(home: &Home, name: &str) -> String {
     pod(name, "exec sleep 600") + &volumes
 }
 
-/// What musl says of names: of each a line with its IPv4 addresses.
+/// Returns what musl says of names: of each a line with its IPv4 addresses.
 fn resolved(home: &Home, pod: &str, names: &[&str]) -> Vec<String> {
     home.in_pod(pod, &format!("/p/resolve {}", names.join(" "))).lines().map(str::to_owned).collect()
 }

@@ -137,7 +137,7 @@ fn a_network_that_cannot_begin_says_why() {
     until("nothing is left", || lab.left().is_empty() && home.traces().is_empty());
 }
 
-/// As Docker and ufw leave it.
+/// Chosen as Docker and ufw leave it.
 const FIREWALL: &str =
     "table inet theirs { chain forward { type filter hook forward priority 0; policy drop; }; }";
 

@@ -19,7 +19,7 @@ use nix::{
 
 use crate::common::{Home, lines, stderr, until};
 
-/// One entry of a layer: mode, owner, name (a directory's ends with a slash), content or a link's target.
+/// An entry of a layer: mode, owner, name (a directory's ends with a slash), content or a link's target.
 type Entry<'a> = (u32, u64, &'a str, &'a str);
 
 fn layer(entries: &[Entry]) -> Vec<u8> {
@@ -94,7 +94,7 @@ fn load(home: &Home, layers: Vec<Vec<u8>>, config: &str) {
     assert!(loaded.status.success(), "{}", stderr(&loaded));
 }
 
-/// What a container of that image says to a line of shell.
+/// Returns what a container of that image says to a line of shell.
 fn said(home: &Home, line: &str, container: &str) -> Vec<String> {
     let pod = super::script(line, "", container).replace("busybox:1.36", "example.com/app:1");
     let said = lines(&home.run(&pod, &["--network", "none"]));

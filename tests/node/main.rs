@@ -25,7 +25,7 @@ fn script(line: &str, pod: &str, container: &str) -> String {
     )
 }
 
-/// What the one container of a pod of that text writes; the pod succeeds.
+/// Returns what the one container of a pod of that text writes; the pod succeeds.
 fn written(text: &str) -> Vec<String> {
     common::lines(&common::Home::new().run(text, &["--network=none"]))
 }

@@ -8,7 +8,7 @@ fn pod(script: &str, resources: &str) -> String {
     )
 }
 
-/// Whether limits are enforced here; where they are not, that is what the test tests.
+/// Tells whether limits are enforced here; where they are not, that is what the test tests.
 fn enforced(home: &Home) -> bool {
     let output = home
         .run(&pod("true", "{limits: {memory: 64Mi, cpu: 500m}}"), &["--network", "none", "--strict-limits"]);

@@ -8,7 +8,7 @@ fn said(home: &Home, pod: &str, container: &str, script: &str) -> String {
     stdout(&output) + &stderr(&output)
 }
 
-/// Why the container of such a pod is not started.
+/// Tells why the container of such a pod is not started.
 fn refusal(home: &Home, pod: &str, container: &str) -> String {
     let flags = ["--network", "none", "--replace", "-d", "--wait", "none"];
     let output = home.run(&manifest(pod, container, "true"), &flags);

@@ -16,7 +16,7 @@ fn pod(name: &str, script: &str, volume: &str, more: &str) -> String {
     )
 }
 
-/// What the container wrote, without the prefix of its name.
+/// Returns what the container wrote, without the prefix of its name.
 fn said(output: &std::process::Output) -> String {
     assert!(output.status.success(), "{}{}", stdout(output), stderr(output));
     stdout(output).lines().map(|l| l.split_once("| ").map_or(l, |(_, t)| t).to_owned() + "\n").collect()

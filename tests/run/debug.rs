@@ -114,7 +114,7 @@ impl Terminal {
         unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
     }
 
-    /// Its exit code; its terminal must be as it was.
+    /// The exit code; its terminal must be as it was.
     fn end(mut self) -> Option<i32> {
         let mut status = None;
         until("the command in the terminal ends", || {

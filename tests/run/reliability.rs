@@ -20,7 +20,7 @@ use nix::{
 
 /// Rounds of a race; `PODCTL_RACE_ROUNDS` takes more, without a limit of time.
 const ROUNDS: usize = 200;
-/// How long a race may take.
+/// The time for which a race may take.
 const RACE: Duration = Duration::from_secs(60);
 
 fn rounds() -> impl Iterator<Item = usize> {

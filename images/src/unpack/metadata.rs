@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{self, Gid, Uid};
 
 use super::sparse::Sparse;
-use super::{UnpackError, at, chmod, set_xattr};
+use super::{UnpackError, at, set_mode, set_xattr};
 
 /// Owner, mode, times and extended attributes of one entry.
 pub(super) struct Metadata {
@@ -76,7 +76,7 @@ impl Metadata {
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
         self.give(path, |uid, gid| unistd::fchownat(dir, name, Some(uid), Some(gid), flags))?;
         if !symlink {
-            chmod(dir, name, self.mode).map_err(at("chmod", path))?;
+            set_mode(dir, name, self.mode).map_err(at("chmod", path))?;
         }
         stat::utimensat(dir, name, &self.mtime, &self.mtime, UtimensatFlags::NoFollowSymlink)
             .map_err(at("set times of", path))

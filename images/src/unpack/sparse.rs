@@ -8,7 +8,7 @@ const MAX_PIECES: usize = 1 << 20;
 /// A tar's block.
 const BLOCK: usize = 512;
 
-/// Where the data of a sparse file lies.
+/// Tells where the data of a sparse file lies.
 #[derive(Debug, Default)]
 pub(super) struct Sparse {
     /// The file's own name; the entry's is made up.

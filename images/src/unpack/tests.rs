@@ -33,7 +33,7 @@ impl Archive {
         self.add(EntryType::Regular, name, "", content)
     }
 
-    fn dir(self, name: &str) -> Self {
+    fn add_dir(self, name: &str) -> Self {
         self.add(EntryType::Directory, name, "", "")
     }
 
@@ -65,7 +65,7 @@ fn dotdot_and_absolute_names_stay_in_the_root() {
 #[test]
 fn symlinks_on_the_way_resolve_in_the_root() {
     let (outer, root, result) = Archive::new()
-        .dir("d")
+        .add_dir("d")
         .link(EntryType::Symlink, "up", "../..")
         .file("up/secret", "x")
         .link(EntryType::Symlink, "abs", "/d")
@@ -101,7 +101,7 @@ fn hardlinks_share_an_inode_and_cannot_leave_the_root() {
 #[test]
 fn whiteouts_become_overlayfs_ones() {
     let (_outer, root, result) =
-        Archive::new().dir("d").file("d/.wh.gone", "").file("d/.wh..wh..opq", "").unpack();
+        Archive::new().add_dir("d").file("d/.wh.gone", "").file("d/.wh..wh..opq", "").unpack();
     result.unwrap();
     let gone = fs::symlink_metadata(root.join("d/gone")).unwrap();
     assert!(gone.file_type().is_char_device());
@@ -117,7 +117,7 @@ fn a_whiteout_must_name_something() {
 
 #[test]
 fn owner_mode_and_times_are_kept() {
-    let (_outer, root, result) = Archive::new().dir("d").file("d/su", "x").unpack();
+    let (_outer, root, result) = Archive::new().add_dir("d").file("d/su", "x").unpack();
     result.unwrap();
     let su = fs::metadata(root.join("d/su")).unwrap();
     assert_eq!((su.uid(), su.gid(), su.mode() & 0o7777, su.mtime()), (7, 8, 0o4755, 1_000_000));
@@ -132,7 +132,7 @@ fn headers_cannot_fill_the_memory() {
     assert_eq!(fs::read_dir(root).unwrap().count(), 0);
 }
 
-fn pax(key: &str, value: &str) -> String {
+fn pax_record(key: &str, value: &str) -> String {
     let length = key.len() + value.len() + 3;
     let digits = (length + 2).to_string().len();
     format!("{} {key}={value}\n", length + digits)
@@ -140,19 +140,21 @@ fn pax(key: &str, value: &str) -> String {
 
 #[test]
 fn sparse_files_come_out_as_they_were_in_every_form() {
-    let one_zero = pax("GNU.sparse.major", "1")
-        + &pax("GNU.sparse.minor", "0")
-        + &pax("GNU.sparse.name", "f")
-        + &pax("GNU.sparse.realsize", "100000");
+    let one_zero = pax_record("GNU.sparse.major", "1")
+        + &pax_record("GNU.sparse.minor", "0")
+        + &pax_record("GNU.sparse.name", "f")
+        + &pax_record("GNU.sparse.realsize", "100000");
     let mut data = "2\n5000\n3\n9000\n4\n".to_owned();
     data.extend(std::iter::repeat_n('\0', 512 - data.len()));
-    let zero_one = pax("GNU.sparse.size", "100000")
-        + &pax("GNU.sparse.numblocks", "2")
-        + &pax("GNU.sparse.name", "f")
-        + &pax("GNU.sparse.map", "5000,3,9000,4");
-    let zero_zero = pax("GNU.sparse.size", "100000")
+    let zero_one = pax_record("GNU.sparse.size", "100000")
+        + &pax_record("GNU.sparse.numblocks", "2")
+        + &pax_record("GNU.sparse.name", "f")
+        + &pax_record("GNU.sparse.map", "5000,3,9000,4");
+    let zero_zero = pax_record("GNU.sparse.size", "100000")
         + &[("5000", "3"), ("9000", "4")]
-            .map(|(offset, length)| pax("GNU.sparse.offset", offset) + &pax("GNU.sparse.numbytes", length))
+            .map(|(offset, length)| {
+                pax_record("GNU.sparse.offset", offset) + &pax_record("GNU.sparse.numbytes", length)
+            })
             .concat();
     for (headers, content, name) in [
         (&one_zero, data + "abcdefg", "GNUSparseFile.1/f"),
@@ -172,7 +174,7 @@ fn sparse_files_come_out_as_they_were_in_every_form() {
 #[test]
 fn a_sparse_file_whose_map_is_wrong_is_refused() {
     for map in ["5000,3,4000,4", "5000", "x,1", "18446744073709551615,9", "0,100", "999990,7"] {
-        let headers = pax("GNU.sparse.size", "100000") + &pax("GNU.sparse.map", map);
+        let headers = pax_record("GNU.sparse.size", "100000") + &pax_record("GNU.sparse.map", map);
         let archive = Archive::new().add(EntryType::XHeader, "pax", "", &headers);
         let (_outer, _root, result) = archive.file("f", "abcdefg").unpack();
         assert!(format!("{:?}", result.err().unwrap()).contains("sparse"), "{map}");
@@ -209,11 +211,12 @@ fn more_than_the_limit_is_refused_before_it_is_written() {
 
 #[test]
 fn overlayfs_marks_in_an_archive_are_not_overlayfs_marks() {
-    let marks = pax("SCHILY.xattr.user.overlay.opaque", "y")
-        + &pax("SCHILY.xattr.user.overlay.redirect", "/etc")
-        + &pax("SCHILY.xattr.trusted.overlay.metacopy", "")
-        + &pax("SCHILY.xattr.user.kept", "1");
-    let (_outer, root, result) = Archive::new().add(EntryType::XHeader, "pax", "", &marks).dir("d").unpack();
+    let marks = pax_record("SCHILY.xattr.user.overlay.opaque", "y")
+        + &pax_record("SCHILY.xattr.user.overlay.redirect", "/etc")
+        + &pax_record("SCHILY.xattr.trusted.overlay.metacopy", "")
+        + &pax_record("SCHILY.xattr.user.kept", "1");
+    let (_outer, root, result) =
+        Archive::new().add(EntryType::XHeader, "pax", "", &marks).add_dir("d").unpack();
     result.unwrap();
     let mut names = [0_u8; 256];
     let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
@@ -225,7 +228,7 @@ fn overlayfs_marks_in_an_archive_are_not_overlayfs_marks() {
 
 #[test]
 fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
-    let (_outer, root, result) = Archive::new().file(".wh.d", "").dir("d").file("d/new", "x").unpack();
+    let (_outer, root, result) = Archive::new().file(".wh.d", "").add_dir("d").file("d/new", "x").unpack();
     result.unwrap();
     let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
     let name = CString::new(opaque_xattrs()[0]).unwrap();

@@ -51,7 +51,7 @@ pub struct Built {
     pub layer: String,
 }
 
-pub fn build() -> Built {
+pub fn build_image() -> Built {
     built_of(layer())
 }
 
@@ -80,7 +80,7 @@ pub fn built_of(plain: Vec<u8>) -> Built {
     Built { manifest, blobs, layer }
 }
 
-/// What a client asks.
+/// Holds what a client asks.
 pub struct Request {
     pub path: String,
     headers: String,
@@ -98,7 +98,7 @@ impl Request {
     }
 }
 
-/// What a server answers.
+/// Holds what a server answers.
 pub struct Reply {
     pub status: &'static str,
     pub headers: String,
@@ -151,8 +151,8 @@ pub fn listen(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> u16
     port
 }
 
-/// What an honest registry answers, ranges included.
-pub fn honest(built: &Built, request: &Request) -> Reply {
+/// Returns what an honest registry answers, ranges included.
+pub fn answer_honestly(built: &Built, request: &Request) -> Reply {
     let digest = request.path.rsplit('/').next().unwrap_or_default();
     let unknown = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown to us"}]}"#;
     match request.path.as_str() {
@@ -171,16 +171,16 @@ pub fn honest(built: &Built, request: &Request) -> Reply {
 }
 
 /// `127.0.0.1:PORT/app:1`
-pub fn app(port: u16) -> Reference {
+pub fn app_reference(port: u16) -> Reference {
     format!("127.0.0.1:{port}/app:1").parse().unwrap()
 }
 
 /// Serves the image honestly.
 pub fn serve(built: Built) -> Reference {
-    app(listen(move |request| honest(&built, request)))
+    app_reference(listen(move |request| answer_honestly(&built, request)))
 }
 
-pub fn store() -> (tempfile::TempDir, Store) {
+pub fn make_store() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     (dir, store)

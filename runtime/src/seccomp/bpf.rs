@@ -69,7 +69,7 @@ impl Condition {
     }
 }
 
-/// What happens to a syscall: the first rule whose conditions hold, else the default.
+/// Holds what happens to a syscall: the first rule whose conditions hold, else the default.
 #[derive(Clone, Default, PartialEq)]
 pub(super) struct Verdict {
     pub(super) rules: Vec<(Vec<Condition>, u32)>,
@@ -116,7 +116,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
     }
     let denies = profile.default_action() == LinuxSeccompAction::ScmpActErrno;
     let newer = if denies { Verdict::plain(ENOSYS) } else { plain.clone() };
-    let filter = assemble(&arches, &plain, &newer, |name| verdicts.get(name).cloned())?;
+    let filter = assemble_filter(&arches, &plain, &newer, |name| verdicts.get(name).cloned())?;
     let flags = profile.flags().iter().flatten().map(|flag| match flag {
         LinuxSeccompFilterFlag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
         LinuxSeccompFilterFlag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
@@ -128,22 +128,22 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
 
 /// The program for these architectures: for a call that this compiler knows what is said of its name, else `plain`; for
 /// one that it does not know, `newer`.
-pub(super) fn assemble(
+pub(super) fn assemble_filter(
     arches: &[Arch],
     plain: &Verdict,
     newer: &Verdict,
     verdict: impl Fn(&str) -> Option<Verdict>,
 ) -> Result<Vec<sock_filter>, Error> {
-    let mut filter = vec![statement(LOAD, ARCHITECTURE)];
+    let mut filter = vec![make_statement(LOAD, ARCHITECTURE)];
     for &arch in arches {
         let Some(calls) = table(arch) else { continue };
-        let mut block = vec![statement(LOAD, NUMBER)];
-        block.extend(search(&ranges(&calls, plain, newer, &verdict))?);
-        filter.push(branch(JEQ, arch as u32, 1, 0));
-        filter.push(statement(JUMP, block.len() as u32));
+        let mut block = vec![make_statement(LOAD, NUMBER)];
+        block.extend(search_ranges(&verdict_ranges(&calls, plain, newer, &verdict))?);
+        filter.push(make_branch(JEQ, arch as u32, 1, 0));
+        filter.push(make_statement(JUMP, block.len() as u32));
         filter.extend(block);
     }
-    filter.push(statement(RETURN, LinuxSeccompAction::ScmpActKillProcess.as_u32(None)));
+    filter.push(make_statement(RETURN, LinuxSeccompAction::ScmpActKillProcess.as_u32(None)));
     if filter.len() > LONGEST {
         return Err(invalid(format!(
             "compiles to {} instructions, the kernel takes {LONGEST}",
@@ -180,7 +180,7 @@ fn table(arch: Arch) -> Option<Vec<(u32, &'static str)>> {
 }
 
 /// Ranges of numbers, each with its first number; they cover everything from 0 on.
-fn ranges(
+fn verdict_ranges(
     calls: &[(u32, &str)],
     plain: &Verdict,
     newer: &Verdict,
@@ -205,11 +205,11 @@ fn ranges(
 }
 
 /// A binary search for the range of the loaded number, ending in what happens to it.
-fn search(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
+fn search_ranges(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
     let mut program = Backwards::default();
     let first = program.tree(ranges)?;
     if first + 1 < program.code.len() {
-        program.jump(first);
+        program.jump_to(first);
     }
     program.code.reverse();
     Ok(program.code)
@@ -220,7 +220,7 @@ fn search(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
 #[derive(Default)]
 struct Backwards {
     code: Vec<sock_filter>,
-    /// Where each begins.
+    /// The place where each begins.
     verdicts: Vec<(Verdict, usize)>,
 }
 
@@ -235,11 +235,11 @@ impl Backwards {
         // A branch reaches 255 instructions far; both ways are looked at from where the second jump may still come between.
         for way in [&mut no, &mut yes] {
             if self.code.len() - *way > 254 {
-                *way = self.jump(*way);
+                *way = self.jump_to(*way);
             }
         }
         let skip = |way: usize| (self.code.len() - way - 1) as u8;
-        let test = branch(JGE, high[0].0, skip(yes), skip(no));
+        let test = make_branch(JGE, high[0].0, skip(yes), skip(no));
         self.code.push(test);
         Ok(self.code.len() - 1)
     }
@@ -248,22 +248,22 @@ impl Backwards {
         if let Some((_, place)) = self.verdicts.iter().find(|(known, _)| known == verdict) {
             return Ok(*place);
         }
-        self.code.extend(decide(verdict)?.into_iter().rev());
+        self.code.extend(return_verdict(verdict)?.into_iter().rev());
         let place = self.code.len() - 1;
         self.verdicts.push((verdict.clone(), place));
         Ok(place)
     }
 
-    fn jump(&mut self, to: usize) -> usize {
-        self.code.push(statement(JUMP, (self.code.len() - to - 1) as u32));
+    fn jump_to(&mut self, to: usize) -> usize {
+        self.code.push(make_statement(JUMP, (self.code.len() - to - 1) as u32));
         self.code.len() - 1
     }
 }
 
-fn decide(verdict: &Verdict) -> Result<Vec<sock_filter>, Error> {
+fn return_verdict(verdict: &Verdict) -> Result<Vec<sock_filter>, Error> {
     let mut code = Vec::new();
     for (args, action) in &verdict.rules {
-        let mut rule = vec![statement(RETURN, *action)];
+        let mut rule = vec![make_statement(RETURN, *action)];
         for arg in args.iter().rev() {
             let mut test = condition(arg, rule.len())?;
             test.append(&mut rule);
@@ -271,11 +271,11 @@ fn decide(verdict: &Verdict) -> Result<Vec<sock_filter>, Error> {
         }
         code.extend(rule);
     }
-    code.push(statement(RETURN, verdict.otherwise));
+    code.push(make_statement(RETURN, verdict.otherwise));
     Ok(code)
 }
 
-/// Where a test goes on: to its next instruction, to what it guards, or past that.
+/// Tells where a test goes on: to its next instruction, to what it guards, or past that.
 #[derive(Clone, Copy)]
 enum To {
     Next,
@@ -326,16 +326,16 @@ fn condition(Condition { arg, narrow }: &Condition, guarded: usize) -> Result<Ve
         u8::try_from(distance).map_err(|_| invalid("too many conditions on one syscall".to_owned()))
     };
     let place = |(index, (code, k, yes, no)): (usize, (u16, u32, To, To))| {
-        Ok(branch(code, k, resolve(index, yes)?, resolve(index, no)?))
+        Ok(make_branch(code, k, resolve(index, yes)?, resolve(index, no)?))
     };
     code.into_iter().enumerate().map(place).collect()
 }
 
-fn statement(code: u16, k: u32) -> sock_filter {
-    branch(code, k, 0, 0)
+fn make_statement(code: u16, k: u32) -> sock_filter {
+    make_branch(code, k, 0, 0)
 }
 
-fn branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+fn make_branch(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
@@ -347,7 +347,7 @@ mod tests {
     const ALLOW: u32 = 0x7fff_0000;
     const EPERM: u32 = 0x0005_0001;
 
-    /// What the filter answers: a BPF machine of the few instructions used here.
+    /// Returns what the filter answers: a BPF machine of the few instructions used here.
     fn answer(program: &Program, number: u32, args: [u64; 6]) -> u32 {
         let mut words = vec![number, native() as u32, 0, 0];
         words.extend(args.iter().flat_map(|arg| [*arg as u32, (*arg >> 32) as u32]));
@@ -403,8 +403,8 @@ mod tests {
             // Many verdicts, so that jumps have to go far; each is there more than once.
             let verdict = |at: u32| Verdict::plain(at % 300);
             let ranges: Vec<_> = (0..count).map(|at| (at * 3, verdict(at))).collect();
-            let mut filter = vec![statement(LOAD, NUMBER)];
-            filter.extend(search(&ranges).unwrap());
+            let mut filter = vec![make_statement(LOAD, NUMBER)];
+            filter.extend(search_ranges(&ranges).unwrap());
             let program = Program { filter, flags: 0 };
             for number in (0..count * 3).chain([u32::MAX]) {
                 let range = (number / 3).min(count - 1);
@@ -433,7 +433,7 @@ mod tests {
                     let of = |narrow| {
                         let condition = Condition { arg, narrow };
                         let verdict = Verdict { rules: vec![(vec![condition], 1)], otherwise: 2 };
-                        let program = Program { filter: decide(&verdict).unwrap(), flags: 0 };
+                        let program = Program { filter: return_verdict(&verdict).unwrap(), flags: 0 };
                         answer(&program, 0, [9, 9, value, 9, 9, 9]) == 1
                     };
                     assert_eq!(of(false), holds, "{value} {op:?} {limit}");

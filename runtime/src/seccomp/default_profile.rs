@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     Arch, Capability, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompOperator,
 };
 
-use super::bpf::{Condition, ENOSYS, Program, Verdict, assemble};
+use super::bpf::{Condition, ENOSYS, Program, Verdict, assemble_filter};
 use crate::error::Error;
 
 /// Denied whatever a container's capabilities are: keyrings and other things without namespaces, old and unused calls,
@@ -82,19 +82,20 @@ pub fn docker_default(caps: &HashSet<Capability>) -> Result<Program, Error> {
         });
     }
     let equal = |value| compare(0, LinuxSeccompOperator::ScmpCmpEq, value, None);
-    let filter = assemble(arches, &Verdict::plain(deny), &Verdict::plain(ENOSYS), |name| match name {
-        "personality" => Some(any(name, PERSONALITIES.into_iter().map(equal).collect())),
-        "socket" | "socketpair" => Some(but(name, FAMILIES.map(equal).into(), deny)),
-        // Its family lies in memory, where no filter sees it; a libc that has `socket` uses that then.
-        "socketcall" => Some(but(name, MAKE_SOCKETS.map(equal).into(), ENOSYS)),
-        "clone" if !caps.contains(&Capability::SysAdmin) => {
-            let none = compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0));
-            Some(any(name, vec![none]))
-        }
-        // Its flags lie in memory, where no filter sees them: libc falls back to clone.
-        "clone3" if denied.contains(name) => Some(Verdict::plain(ENOSYS)),
-        _ => (!denied.contains(name)).then(|| Verdict::plain(allow)),
-    })?;
+    let filter =
+        assemble_filter(arches, &Verdict::plain(deny), &Verdict::plain(ENOSYS), |name| match name {
+            "personality" => Some(any(name, PERSONALITIES.into_iter().map(equal).collect())),
+            "socket" | "socketpair" => Some(but(name, FAMILIES.map(equal).into(), deny)),
+            // Its family lies in memory, where no filter sees it; a libc that has `socket` uses that then.
+            "socketcall" => Some(but(name, MAKE_SOCKETS.map(equal).into(), ENOSYS)),
+            "clone" if !caps.contains(&Capability::SysAdmin) => {
+                let none = compare(0, LinuxSeccompOperator::ScmpCmpMaskedEq, CLONE_NAMESPACES, Some(0));
+                Some(any(name, vec![none]))
+            }
+            // Its flags lie in memory, where no filter sees them: libc falls back to clone.
+            "clone3" if denied.contains(name) => Some(Verdict::plain(ENOSYS)),
+            _ => (!denied.contains(name)).then(|| Verdict::plain(allow)),
+        })?;
     Ok(Program { filter, flags: 0 })
 }
 

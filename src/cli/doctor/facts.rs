@@ -25,19 +25,19 @@ use crate::{
 /// Everything that a verdict depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// Of the kernel.
+    /// Belongs to the kernel.
     pub release: String,
     pub seccomp: bool,
     pub user: String,
     /// Capabilities of Docker's default set that root's containers cannot be given.
     pub missing_capabilities: Vec<String>,
-    /// What only an ordinary user's pods need.
+    /// Holds what only an ordinary user's pods need.
     pub rootless: Option<Rootless>,
     /// podctl's data directory.
     pub data: PathBuf,
-    /// Whether an overlay could be mounted there.
+    /// Tells whether an overlay could be mounted there.
     pub overlay: Result<bool, String>,
-    /// Whether `net.ipv4.ip_forward` may be written, which root's network needs.
+    /// Tells whether `net.ipv4.ip_forward` may be written, which root's network needs.
     pub forwarding: bool,
     /// `/dev/net/tun`
     pub tun: bool,
@@ -50,7 +50,7 @@ pub(super) struct Facts {
     pub inotify: Option<u64>,
     /// Bytes that are free beneath `data`.
     pub space: Result<u64, String>,
-    /// So many registries are named.
+    /// The number of registries are named.
     pub registries: Result<usize, String>,
 }
 
@@ -62,11 +62,11 @@ pub(super) struct Rootless {
     pub namespaces: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns`
     pub apparmor: bool,
-    /// Whether something could be mounted in one.
+    /// Tells whether something could be mounted in one.
     pub tried: Result<bool, String>,
-    /// Whether that could be a proc of its own.
+    /// Tells whether that could be a proc of its own.
     pub proc: bool,
-    /// How many user ids there are, and the warning about them.
+    /// Tells how many user ids there are, and the warning about them.
     pub ids: Result<(u32, Option<String>), String>,
     /// The command that gives the user ids which nobody has.
     pub grant: Option<String>,
@@ -103,15 +103,15 @@ pub(super) fn gather(home: &Home) -> Facts {
         forwarding: nix::unistd::access("/proc/sys/net/ipv4/ip_forward", nix::unistd::AccessFlags::W_OK)
             .is_ok(),
         tun: Path::new("/dev/net/tun").exists(),
-        pasta: program("pasta"),
-        slirp4netns: program("slirp4netns").is_some(),
+        pasta: find_program("pasta"),
+        slirp4netns: find_program("slirp4netns").is_some(),
         first_port: number("/proc/sys/net/ipv4/ip_unprivileged_port_start"),
         cgroups: cgroups(),
         inotify: number("/proc/sys/fs/inotify/max_user_instances"),
         space: statvfs(&home.data)
             .map(|found| found.blocks_available() * found.fragment_size())
             .map_err(|e| e.desc().to_owned()),
-        registries: podctl_images::configured().map_err(|e| e.to_string()),
+        registries: podctl_images::count_configured().map_err(|e| e.to_string()),
     }
 }
 
@@ -123,7 +123,7 @@ fn number(path: &str) -> Option<u64> {
     text(path)?.parse().ok()
 }
 
-fn program(name: &str) -> Option<PathBuf> {
+fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain(["/usr/bin".into(), "/usr/sbin".into()]);
     places.map(|dir| dir.join(name)).find(|file| file.is_file())
@@ -143,7 +143,7 @@ fn rootless(user: &str) -> Rootless {
                 fs::metadata(path).is_ok_and(|m| m.uid() == 0 && m.permissions().mode() & 0o4000 != 0);
             setuid || has_capabilities(path)
         };
-        (name, program(name).map(|path| (path.clone(), able(&path))))
+        (name, find_program(name).map(|path| (path.clone(), able(&path))))
     };
     Rootless {
         clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
@@ -206,7 +206,7 @@ fn cgroups() -> Cgroups {
             (dir.is_some_and(|dir| Path::new(&dir).join("bus").exists()), slice + "/cgroup.controllers")
         }
     };
-    let delegated = (systemd && unified && bus && program("busctl").is_some())
+    let delegated = (systemd && unified && bus && find_program("busctl").is_some())
         .then(|| text(&given).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
     Cgroups { systemd, unified, delegated, available: Cgroup::available() }
 }

@@ -14,7 +14,7 @@ fn ok(name: &'static str, found: impl Into<String>) -> Check {
     Check { name, state: State::Ok, found: found.into(), mend: None }
 }
 
-fn degraded(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Check {
+fn degraded_check(name: &'static str, found: impl Into<String>, mend: impl Into<String>) -> Check {
     Check { name, state: State::Degraded, found: found.into(), mend: Some(mend.into()) }
 }
 
@@ -23,22 +23,22 @@ fn broken(name: &'static str, found: impl Into<String>, mend: impl Into<String>)
 }
 
 /// Every check, in the order in which a start needs them.
-pub(super) fn checks(facts: &Facts) -> Vec<Check> {
+pub(super) fn list_checks(facts: &Facts) -> Vec<Check> {
     let mut all = vec![linux(facts), seccomp(facts)];
     if !facts.missing_capabilities.is_empty() {
         all.push(capabilities(&facts.missing_capabilities));
     }
     if let Some(rootless) = &facts.rootless {
-        all.extend([user_namespaces(rootless), subordinate_ids(rootless), mappers(rootless)]);
+        all.extend([user_namespaces(rootless), subordinate_ids(rootless), check_mappers(rootless)]);
     }
     all.extend([
         overlay(facts),
-        network(facts),
+        check_network(facts),
         low_ports(facts),
         cgroups(&facts.cgroups, &facts.user),
-        inotify(facts),
-        space(facts),
-        registries(facts),
+        check_inotify(facts),
+        check_space(facts),
+        check_registries(facts),
     ]);
     all
 }
@@ -66,7 +66,7 @@ fn seccomp(facts: &Facts) -> Check {
 
 fn capabilities(missing: &[String]) -> Check {
     let names: Vec<String> = missing.iter().map(|name| format!("--cap-add {name}")).collect();
-    degraded(
+    degraded_check(
         "capabilities",
         format!("containers run without {}, which podctl itself does not have", missing.join(", ")),
         format!("start the container around podctl with --privileged, or with {}", names.join(" ")),
@@ -118,29 +118,29 @@ fn subordinate_ids(facts: &Rootless) -> Check {
         },
     };
     match &facts.ids {
-        Ok((_, Some(warning))) => degraded(NAME, warning, mend),
+        Ok((_, Some(warning))) => degraded_check(NAME, warning, mend),
         Ok((size, None)) if *size > 65_535 => ok(NAME, format!("containers have {size} user ids")),
         Ok((size, None)) => {
             let found = format!("containers have {size} user ids: files of higher ids cannot be unpacked");
-            degraded(NAME, found, mend)
+            degraded_check(NAME, found, mend)
         }
         Err(e) => broken(NAME, e, mend),
     }
 }
 
-fn mappers(facts: &Rootless) -> Check {
+fn check_mappers(facts: &Rootless) -> Check {
     const NAME: &str = "newuidmap";
     for (name, found) in &facts.mappers {
         match found {
             None => {
                 let found = format!("{name} is not installed: one user id works in containers");
-                return degraded(NAME, found, "sudo apt install uidmap");
+                return degraded_check(NAME, found, "sudo apt install uidmap");
             }
             Some((path, false)) => {
                 let path = path.display();
                 let found =
                     format!("{path} has neither setuid nor capabilities: one user id works in containers");
-                return degraded(NAME, found, format!("sudo chmod u+s {path}"));
+                return degraded_check(NAME, found, format!("sudo chmod u+s {path}"));
             }
             Some((_, true)) => {}
         }
@@ -159,12 +159,12 @@ fn overlay(facts: &Facts) -> Check {
     }
 }
 
-fn network(facts: &Facts) -> Check {
+fn check_network(facts: &Facts) -> Check {
     const NAME: &str = "network";
     if facts.rootless.is_none() {
         return match facts.forwarding {
             true => ok(NAME, "a link to the host's own network, which forwards for pods while there are any"),
-            false => degraded(
+            false => degraded_check(
                 NAME,
                 "/proc/sys/net/ipv4/ip_forward cannot be written: no network for pods",
                 "mount -o remount,rw /proc/sys, or `podctl run --network host`",
@@ -173,12 +173,14 @@ fn network(facts: &Facts) -> Check {
     }
     let alone = "pods reach each other alone, and nothing beyond";
     match (facts.tun, &facts.pasta, facts.slirp4netns) {
-        (false, ..) => degraded(NAME, format!("there is no /dev/net/tun: {alone}"), "sudo modprobe tun"),
+        (false, ..) => {
+            degraded_check(NAME, format!("there is no /dev/net/tun: {alone}"), "sudo modprobe tun")
+        }
         (true, Some(path), _) => ok(NAME, format!("pods reach the outside through {}", path.display())),
         (true, None, true) => {
             ok(NAME, "pods reach the outside through slirp4netns; pasta (package passt) is faster")
         }
-        (true, None, false) => degraded(
+        (true, None, false) => degraded_check(
             NAME,
             format!("neither pasta nor slirp4netns is installed: {alone}"),
             "sudo apt install passt",
@@ -190,7 +192,7 @@ fn low_ports(facts: &Facts) -> Check {
     const NAME: &str = "low ports";
     match (&facts.rootless, facts.first_port) {
         (None, _) | (_, None) => ok(NAME, "every hostPort can be published"),
-        (Some(_), Some(first)) if first > 80 => degraded(
+        (Some(_), Some(first)) if first > 80 => degraded_check(
             NAME,
             format!("hostPorts below {first} cannot be published"),
             "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
@@ -207,11 +209,11 @@ fn cgroups(facts: &Cgroups, user: &str) -> Check {
         let mend = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, then log in again";
         return match missing.is_empty() {
             true => ok(NAME, "limits of cpu, memory and pids are kept: version 2, delegated by systemd"),
-            false => degraded(NAME, format!("limits of {} are not kept", listed(&missing)), mend),
+            false => degraded_check(NAME, format!("limits of {} are not kept", listed(&missing)), mend),
         };
     }
     match &facts.available {
-        Ok(controllers) if controllers.is_empty() => degraded(
+        Ok(controllers) if controllers.is_empty() => degraded_check(
             NAME,
             "limits are not kept: there is no controller",
             "boot with systemd.unified_cgroup_hierarchy=1",
@@ -229,7 +231,7 @@ fn cgroups(facts: &Cgroups, user: &str) -> Check {
                     "sudo sh -c \"for c in cpu memory pids; do mkdir -p /sys/fs/cgroup/\\$c/{user} && cd /sys/fs/cgroup/\\$c/{user} && chown {user} . * && echo $$ >cgroup.procs; done\""
                 ),
             };
-            degraded(NAME, format!("limits are not kept: {reason}"), mend)
+            degraded_check(NAME, format!("limits are not kept: {reason}"), mend)
         }
     }
 }
@@ -243,16 +245,16 @@ fn listed(names: &[&str]) -> String {
     }
 }
 
-fn inotify(facts: &Facts) -> Check {
+fn check_inotify(facts: &Facts) -> Check {
     const NAME: &str = "inotify";
     match facts.inotify {
-        Some(few) if few < FEW_INSTANCES => degraded(
+        Some(few) if few < FEW_INSTANCES => degraded_check(
             NAME,
             format!("{few} commands of a user's can watch at a time: `podctl logs -f` of many pods fails"),
             "sudo sysctl -w fs.inotify.max_user_instances=128",
         ),
         Some(many) => ok(NAME, format!("{many} commands of a user's can watch at a time")),
-        None => degraded(
+        None => degraded_check(
             NAME,
             "the kernel has none: logs cannot be followed",
             "boot a kernel with CONFIG_INOTIFY_USER=y",
@@ -260,7 +262,7 @@ fn inotify(facts: &Facts) -> Check {
     }
 }
 
-fn space(facts: &Facts) -> Check {
+fn check_space(facts: &Facts) -> Check {
     const NAME: &str = "space";
     let place = facts.data.display();
     match &facts.space {
@@ -268,7 +270,7 @@ fn space(facts: &Facts) -> Check {
             let words = format!("{} MiB are free in {place}", free >> 20);
             match *free >= LITTLE_SPACE {
                 true => ok(NAME, words),
-                false => degraded(
+                false => degraded_check(
                     NAME,
                     format!("{words}: larger images do not fit"),
                     "podctl images, then podctl rmi IMAGE",
@@ -281,7 +283,7 @@ fn space(facts: &Facts) -> Check {
     }
 }
 
-fn registries(facts: &Facts) -> Check {
+fn check_registries(facts: &Facts) -> Check {
     const NAME: &str = "registries.conf";
     match &facts.registries {
         Ok(0) => ok(NAME, "names no registry; short names mean Docker Hub"),

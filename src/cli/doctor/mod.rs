@@ -45,7 +45,7 @@ enum State {
 struct Check {
     name: &'static str,
     state: State,
-    /// What was found; when it is not well, what will not work.
+    /// Holds what was found; when it is not well, what will not work.
     found: String,
     /// The command that mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,9 +55,9 @@ struct Check {
 /// The exit code is 1 when something is broken.
 pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
     if args.repair {
-        repair(home)?;
+        repair_store(home)?;
     }
-    let checks = judge::checks(&facts::gather(home));
+    let checks = judge::list_checks(&facts::gather(home));
     match args.output {
         Output::Json => println!("{}", serde_json::to_string_pretty(&checks).expect("plain data")),
         Output::Text => super::print_styled(&text(&checks)),
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
 }
 
 /// Mends the image store, and says on standard error what was wrong with it.
-fn repair(home: &Home) -> Result<(), Error> {
+fn repair_store(home: &Home) -> Result<(), Error> {
     let findings = Engine::over(home).check_images(true)?;
     for Finding { path, image, what, mended } in &findings {
         let image = image.as_deref().map(|image| format!("image {image}: ")).unwrap_or_default();

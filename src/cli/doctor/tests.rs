@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::{
     facts::{Cgroups, Facts, Rootless},
-    judge::checks,
+    judge::list_checks,
     text,
 };
 
 /// A laptop on which nothing is missing.
-fn laptop() -> Facts {
+fn laptop_facts() -> Facts {
     Facts {
         release: "6.12.9-amd64".into(),
         seccomp: true,
@@ -47,21 +47,21 @@ fn laptop() -> Facts {
 }
 
 fn rootless(change: impl FnOnce(&mut Rootless)) -> Facts {
-    let mut facts = laptop();
+    let mut facts = laptop_facts();
     change(facts.rootless.as_mut().expect("it is one"));
     facts
 }
 
 fn with(change: impl FnOnce(&mut Facts)) -> Facts {
-    let mut facts = laptop();
+    let mut facts = laptop_facts();
     change(&mut facts);
     facts
 }
 
-fn cases() -> Vec<(&'static str, Facts)> {
+fn list_cases() -> Vec<(&'static str, Facts)> {
     let unwritable = || Err("no cgroup below /sys/fs/cgroup can be written by this user".to_owned());
     vec![
-        ("a laptop", laptop()),
+        ("a laptop", laptop_facts()),
         (
             "root",
             with(|f| {
@@ -147,10 +147,10 @@ fn cases() -> Vec<(&'static str, Facts)> {
 #[test]
 fn doctors_words_are_as_before() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/doctor.txt");
-    let well = text(&checks(&laptop()));
+    let well = text(&list_checks(&laptop_facts()));
     let mut said = String::new();
-    for (name, facts) in cases() {
-        let plain = anstream::adapter::strip_str(&text(&checks(&facts))).to_string();
+    for (name, facts) in list_cases() {
+        let plain = anstream::adapter::strip_str(&text(&list_checks(&facts))).to_string();
         let well = anstream::adapter::strip_str(&well).to_string();
         // Of all but the first only what differs from a machine on which all is well.
         let lines: Vec<&str> =

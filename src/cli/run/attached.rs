@@ -13,7 +13,7 @@ use nix::{
 use super::{
     super::{Error, attach, delete, session::End},
     Args,
-    notes::{Notes, hopeless},
+    notes::{Notes, hopeless_reason},
 };
 use crate::{engine::start::Started, pod::PodExt, state::Home};
 
@@ -26,7 +26,7 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         if let Ok(now) = pod.dir.read() {
             notes.show(&pod.dir, false);
             notes.show_end(&now, &pod.dir);
-            if let Some(why) = hopeless(&now, &pod.dir) {
+            if let Some(why) = hopeless_reason(&now, &pod.dir) {
                 delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
                 return Err(Error::Said(why));
             }

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use super::Wait;
 
 /// The first thing that stands between the pod and where it is to be; `None` when nothing does.
-pub(super) fn awaited(pod: &Pod, wait: Wait) -> Option<String> {
+pub(super) fn awaited_text(pod: &Pod, wait: Wait) -> Option<String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
     let inits = spec.init_containers.as_deref().unwrap_or_default();
@@ -18,14 +18,18 @@ pub(super) fn awaited(pod: &Pod, wait: Wait) -> Option<String> {
             (true, Some(s)) if s.started == Some(true) => {}
             (false, Some(s)) if s.ready => {}
             (true, known) => {
-                return Some(format!("sidecar {} ({place}) {}", init.name, unstarted(init, known)));
+                return Some(format!("sidecar {} ({place}) {}", init.name, unstarted_text(init, known)));
             }
-            (false, Some(s)) if runs(s) => {
+            (false, Some(s)) if is_running(s) => {
                 let see = format!("`podctl logs -f {name} -c {}` shows what it does", init.name);
                 return Some(format!("init container {} ({place}) has not ended; {see}", init.name));
             }
             (false, known) => {
-                return Some(format!("init container {} ({place}) {}", init.name, unstarted(init, known)));
+                return Some(format!(
+                    "init container {} ({place}) {}",
+                    init.name,
+                    unstarted_text(init, known)
+                ));
             }
         }
     }
@@ -34,20 +38,20 @@ pub(super) fn awaited(pod: &Pod, wait: Wait) -> Option<String> {
         let known = statuses.iter().find(|s| s.name == container.name);
         let what = match (wait, known) {
             (Wait::Ready, Some(s)) if s.ready => return None,
-            (Wait::Ready, Some(s)) if runs(s) && s.started == Some(true) => "is not ready".to_owned(),
-            (Wait::Running, Some(s)) if runs(s) => return None,
-            _ => unstarted(container, known),
+            (Wait::Ready, Some(s)) if is_running(s) && s.started == Some(true) => "is not ready".to_owned(),
+            (Wait::Running, Some(s)) if is_running(s) => return None,
+            _ => unstarted_text(container, known),
         };
         Some(format!("container {} {what}", container.name))
     })
 }
 
-fn runs(status: &ContainerStatus) -> bool {
+fn is_running(status: &ContainerStatus) -> bool {
     status.state.as_ref().is_some_and(|s| s.running.is_some())
 }
 
-fn unstarted(container: &Container, status: Option<&ContainerStatus>) -> String {
-    if status.is_some_and(runs) {
+fn unstarted_text(container: &Container, status: Option<&ContainerStatus>) -> String {
+    if status.is_some_and(is_running) {
         let gate = if container.startup_probe.is_some() {
             "startup probe has not passed"
         } else {
@@ -88,7 +92,7 @@ mod tests {
                 },
                 "status": {"initContainerStatuses": [init, side], "containerStatuses": [app]},
             });
-            awaited(&serde_json::from_value(pod).unwrap(), wait).unwrap_or_default()
+            awaited_text(&serde_json::from_value(pod).unwrap(), wait).unwrap_or_default()
         };
         let init = |done: bool| status("i", done, false, if done { end.clone() } else { run.clone() });
         let side = |started: bool| status("s", false, started, run.clone());

@@ -13,16 +13,16 @@ use nix::{
 use podctl_runtime::start_trace;
 
 use super::{
-    super::{Error, complain, delete, warn},
+    super::{Error, delete, print_error, warn},
     Args, Wait,
-    awaited::awaited,
-    notes::{Notes, end, hopeless},
+    awaited::awaited_text,
+    notes::{Notes, end, hopeless_reason},
 };
 use crate::{engine::start::Started, manifest::Job, pod::Place, state::Home};
 
 /// The pods of a job that nobody sees to: each is started once, all at once.
 pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {
-    let (name, places, at_a_time) = (&job.name, job.places(), job.parallelism());
+    let (name, places, at_a_time) = (&job.name, job.count_places(), job.parallelism());
     if places > at_a_time {
         return Err(Error::Said(format!(
             "job {name:?} runs {places} pods, {at_a_time} at a time: somebody has to see to it; run it without --detach"
@@ -76,12 +76,12 @@ pub(super) fn wait(args: &Args, started: &[Started], home: &Home, signals: &Sign
     Ok(code)
 }
 
-/// How a wait ended.
+/// Tells how a wait ended.
 enum Outcome {
     AsWished,
-    /// It ends again and again; somebody has been told.
+    /// Means that it ends again and again; somebody has been told.
     Trying,
-    /// It is over without having been where it was to be.
+    /// Means that it is over without having been where it was to be.
     Failed,
     Interrupted,
 }
@@ -97,7 +97,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
     loop {
         let lives = pod.lives();
         let now = pod.dir.read()?;
-        if let Some(message) = hopeless(&now, &pod.dir) {
+        if let Some(message) = hopeless_reason(&now, &pod.dir) {
             let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
             return Err(Error::Said(message));
         }
@@ -115,10 +115,10 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
         }
         if status.phase.as_deref() == Some("Failed") || !lives {
             let how = end(&now).unwrap_or_else(|| "has ended".into());
-            complain(&Error::Said(format!("pod {} {how}", pod.dir.name)));
+            print_error(&Error::Said(format!("pod {} {how}", pod.dir.name)));
             return Ok(Outcome::Failed);
         }
-        let waits = awaited(&now, args.wait);
+        let waits = awaited_text(&now, args.wait);
         if waits != known {
             (known, since) = (waits, Instant::now());
         }
@@ -147,7 +147,8 @@ fn reached(status: &PodStatus, wait: Wait) -> bool {
         })
 }
 
-/// Whether it runs or has run, however that ended: one that ends at once would else be seen to run or not by chance.
+/// Tells whether it runs or has run, however that ended: one that ends at once would else be seen to run or
+/// not by chance.
 fn has_run(container: &ContainerStatus) -> bool {
     let started = |s: &ContainerState| {
         s.running.is_some()

@@ -13,7 +13,7 @@ use nix::{
 
 use super::{
     super::{Error, delete, io, jobs},
-    notes::{Notes, hopeless},
+    notes::{Notes, hopeless_reason},
 };
 use crate::{
     engine::{self, start::Started},
@@ -35,7 +35,7 @@ pub(super) fn signals() -> Result<SignalFd, Error> {
 /// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
 /// second kills. SIGTERM, with which service managers end what they have started, ends the pods as well; how they ended
 /// is then the exit code, as if they had ended by themselves.
-pub(super) fn foreground(
+pub(super) fn run_foreground(
     started: Vec<Started>,
     mut jobs: jobs::Queue,
     start: &dyn Fn(Pod) -> Result<Started, Error>,
@@ -52,7 +52,7 @@ pub(super) fn foreground(
     loop {
         if !new.is_empty() {
             for pod in new.drain(..) {
-                let follow = Follow::unwatched(home, &pod.dir, &pod.uid);
+                let follow = Follow::follow_unwatched(home, &pod.dir, &pod.uid);
                 follows.push((pod, follow, Notes::default()));
             }
             let pods = follows.iter().filter_map(|(p, ..)| p.dir.read().ok());
@@ -65,9 +65,9 @@ pub(super) fn foreground(
             living.push(pod.lives());
             let now = pod.dir.read().ok().filter(|now| now.uid() == pod.uid.as_str());
             if let Some(now) = &now {
-                notes.remember(now);
+                notes.remember_state(now);
                 if interrupts == 0 && failure.is_none() {
-                    failure = hopeless(now, &pod.dir);
+                    failure = hopeless_reason(now, &pod.dir);
                     if failure.is_some() {
                         jobs.abandon();
                         notes.end_is_known();
@@ -85,7 +85,7 @@ pub(super) fn foreground(
                     String::from_utf8_lossy(&entry.text)
                 );
             }
-            if let Some(now) = now.filter(|_| !follow.behind()) {
+            if let Some(now) = now.filter(|_| !follow.is_behind()) {
                 notes.show_end(&now, &pod.dir);
             }
         }
@@ -93,14 +93,14 @@ pub(super) fn foreground(
         if !new.is_empty() {
             continue;
         }
-        if !living.contains(&true) && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.behind()) {
+        if !living.contains(&true) && jobs.is_over() && !follows.iter().any(|(_, f, _)| f.is_behind()) {
             break;
         }
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         // One that has ended has nothing more to say, and would wake us at once.
         let living = follows.iter().zip(living).filter(|(_, lives)| *lives);
         fds.extend(living.map(|((pod, ..), _)| PollFd::new(pod.fd(), PollFlags::POLLIN)));
-        let behind = follows.iter().any(|(_, f, _)| f.behind());
+        let behind = follows.iter().any(|(_, f, _)| f.is_behind());
         let wait = if behind { Some(Duration::ZERO) } else { jobs.next() };
         // Rounded up, so that it is time when the wait is over.
         let wait = wait.map(|t| PollTimeout::try_from(t + Duration::from_micros(999)));

@@ -168,7 +168,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let maps = args.configmap.iter().map(|file| (ObjectKind::ConfigMap, file));
     let secrets = args.secret.iter().map(|file| (ObjectKind::Secret, file));
-    let stored = objects::stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
+    let stored = objects::read_stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
     let mut manifest = read(&args.files, &stored, namespace)?;
     if args.strict_kinds && !manifest.passed_over.is_empty() {
         let (count, files) = (manifest.passed_over.len(), args.files.join(", "));
@@ -191,10 +191,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         ));
     }
     if args.dry_run {
-        return super::explain::explain(&manifest, home);
+        return super::explain::explain_plan(&manifest, home);
     }
     let mut jobs = std::mem::take(&mut manifest.jobs);
-    start::met(&manifest.pods, &jobs)?;
+    start::check_met(&manifest.pods, &jobs)?;
     if args.detach {
         for job in jobs.drain(..) {
             manifest.pods.extend(detached::pods_of(&job)?);
@@ -238,12 +238,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let start = |pod: Pod| start(args, home, pod, from);
     let backoff = (args.backoff_initial, args.backoff_max);
-    foreground::foreground(started, jobs::Queue::new(jobs, backoff), &start, home, &signals)
+    foreground::run_foreground(started, jobs::Queue::new(jobs, backoff), &start, home, &signals)
 }
 
 impl Args {
-    /// As for `run --detach`, without a wait.
-    pub(super) fn detached() -> Args {
+    /// Does as for `run --detach`, without a wait.
+    pub(super) fn detached_args() -> Args {
         #[derive(clap::Parser)]
         struct Run {
             #[command(flatten)]

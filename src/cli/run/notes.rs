@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod};
 
-use super::super::red;
+use super::super::paint_red;
 use crate::{pod::PodExt, state::PodDir, view::plain_text::show_controls};
 
 /// Reasons to wait that do not pass by themselves while somebody waits.
@@ -18,9 +18,9 @@ const HOPELESS: &[&str] = &[
 /// Number of times that something has to fail in the same way before it is taken for hopeless.
 const EQUAL_FAILURES: i32 = 3;
 
-/// What ends a run that somebody waits for: an image or a volume that cannot be had, a container that cannot be configured or
-/// started. Left alone, the pod would try again, as a kubelet does.
-pub(super) fn hopeless(pod: &Pod, dir: &PodDir) -> Option<String> {
+/// Returns what ends a run that somebody waits for: an image or a volume that cannot be had, a container
+/// that cannot be configured or started. Left alone, the pod would try again, as a kubelet does.
+pub(super) fn hopeless_reason(pod: &Pod, dir: &PodDir) -> Option<String> {
     let status = pod.status.as_ref()?;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let containers =
@@ -44,7 +44,7 @@ pub(super) fn hopeless(pod: &Pod, dir: &PodDir) -> Option<String> {
     Some(format!("pod {name}: FailedMount: {}", event.message.unwrap_or_default()))
 }
 
-/// Why a container that is started again and again does not come to run.
+/// Tells why a container that is started again and again does not come to run.
 fn fails_to_start(container: &ContainerStatus) -> Option<Option<&str>> {
     let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
     let same = |t: &ContainerStateTerminated| t.reason.as_deref() == Some("StartError");
@@ -76,7 +76,7 @@ impl Notes {
     }
 
     /// Keeps what is left of the pod when somebody deletes it.
-    pub(super) fn remember(&mut self, pod: &Pod) {
+    pub(super) fn remember_state(&mut self, pod: &Pod) {
         self.last = Some(pod.clone());
     }
 
@@ -105,7 +105,7 @@ impl Notes {
         }
     }
 
-    /// Its end, once; to be told after all else.
+    /// The end, once; to be told after all else.
     pub(super) fn show_end(&mut self, pod: &Pod, dir: &PodDir) {
         if !self.ended
             && let Some(end) = end(pod)
@@ -124,12 +124,14 @@ fn note(event: &Event, pod: Option<&str>) -> String {
     let who = if who.is_empty() { String::new() } else { format!("{}: ", who.join("/")) };
     let message = show_controls(event.message.as_deref().unwrap_or_default());
     match event.type_.as_deref() {
-        Some("Warning") => format!("{who}{}: {message}", red(event.reason.as_deref().unwrap_or_default())),
+        Some("Warning") => {
+            format!("{who}{}: {message}", paint_red(event.reason.as_deref().unwrap_or_default()))
+        }
         _ => format!("{0}{who}{message}{0:#}", anstyle::Style::new().dimmed()),
     }
 }
 
-/// How it ended, once it has.
+/// Tells how it ended, once it has.
 pub(super) fn end(pod: &Pod) -> Option<String> {
     let status = pod.status.as_ref()?;
     match status.phase.as_deref()? {

@@ -16,7 +16,7 @@ use crate::{
     wire::{Options, Request},
 };
 
-/// As if they were hostPorts of the manifest: of the container that has the port, else of the first.
+/// Does as if they were hostPorts of the manifest: of the container that has the port, else of the first.
 fn publish(pod: &mut Pod, ports: &[HostPort]) {
     let Some(spec) = &mut pod.spec else { return };
     for port in ports {
@@ -44,7 +44,7 @@ fn publish(pod: &mut Pod, ports: &[HostPort]) {
 }
 
 /// Nothing is started when this machine cannot give what a pod asks for.
-pub(super) fn met(pods: &[Pod], jobs: &[Job]) -> Result<(), Error> {
+pub(super) fn check_met(pods: &[Pod], jobs: &[Job]) -> Result<(), Error> {
     let all = pods.iter().chain(jobs.iter().map(|job| &job.pod));
     Ok(all.into_iter().try_for_each(|pod| engine::unmet(pod).map(drop))?)
 }

@@ -19,15 +19,15 @@ use crate::{
     view::{
         field_selector::FieldSelector,
         selectors::Labels,
-        service_table::{endpoints, object, slices},
+        service_table::{endpoints, object, slice_rows},
     },
 };
 pub use write::{Applied, DeleteOptions, Deletion, PodDeletion, Preconditions, WriteOptions};
 
-/// Which objects of a kind a list has.
+/// Tells which objects of a kind a list has.
 #[derive(Clone, Debug, Default)]
 pub struct ListOptions {
-    /// Of this namespace; of all else.
+    /// Belongs to this namespace; of all else.
     pub namespace: Option<String>,
     /// With these labels: a selector as `-l` takes it; empty for any.
     pub labels: String,
@@ -72,7 +72,7 @@ impl Engine {
         let found = match kind {
             ObjectKind::Pod => {
                 let dir = self.home.pod(&namespace, &name);
-                match dir.liveness() {
+                match dir.read_liveness() {
                     Liveness::Absent => None,
                     _ => Some(complete::complete_pod(with_display_status(&dir)?)),
                 }
@@ -138,7 +138,7 @@ impl Engine {
                 Ok(seen.iter().map(|s| complete::complete_service(object(s, host.as_deref()))).collect())
             }
             ObjectKind::Endpoints => Ok(self.services(namespace)?.iter().filter_map(endpoints).collect()),
-            ObjectKind::EndpointSlice => Ok(self.services(namespace)?.iter().flat_map(slices).collect()),
+            ObjectKind::EndpointSlice => Ok(self.services(namespace)?.iter().flat_map(slice_rows).collect()),
             ObjectKind::Event => self.list_events(namespace),
             ObjectKind::Namespace => {
                 Ok(self.namespaces()?.iter().map(|n| complete::namespace(&self.home, n)).collect())
@@ -198,7 +198,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Network`].
     pub(crate) fn services(&self, namespace: Option<&Namespace>) -> Result<Vec<crate::network::Seen>, Error> {
-        let mut seen = crate::network::kept_services::present(&self.home)?.seen;
+        let mut seen = crate::network::kept_services::list_present(&self.home)?.seen;
         seen.retain(|s| {
             namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n.as_str()))
         });

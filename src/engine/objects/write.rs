@@ -18,19 +18,19 @@ use crate::{
     wire::Options,
 };
 
-/// How often a change is tried on an object that others change meanwhile.
+/// The number of times a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
 
-/// How an object is written.
+/// Tells how an object is written.
 #[derive(Clone, Debug, Default)]
 pub struct WriteOptions {
     /// Check, fill defaults in, answer, and keep nothing.
     pub dry_run: bool,
-    /// How a pod that is created is run.
+    /// Tells how a pod that is created is run.
     pub run: Options,
 }
 
-/// What has to be so for an object to be changed or deleted.
+/// Holds what has to be so for an object to be changed or deleted.
 #[derive(Clone, Debug, Default)]
 pub struct Preconditions {
     /// `metadata.uid` of the object.
@@ -39,25 +39,25 @@ pub struct Preconditions {
     pub seen: Option<Value>,
 }
 
-/// How an object is deleted.
+/// Tells how an object is deleted.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
     /// A pod's; its own terminationGracePeriodSeconds without.
     pub grace_period: Option<Duration>,
-    /// What has to be so.
+    /// Holds what has to be so.
     pub preconditions: Preconditions,
     /// Check and answer, and delete nothing.
     pub dry_run: bool,
 }
 
-/// What became of an object that was applied.
+/// Names what became of an object that was applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
     /// There was none.
     Created,
-    /// It is not as it was.
+    /// Means that it is not as it was.
     Configured,
-    /// It is as it was.
+    /// Means that it is as it was.
     Unchanged,
 }
 
@@ -336,11 +336,11 @@ impl Engine {
         mut service: Service,
     ) -> Result<(Applied, Vec<String>), Error> {
         service.metadata.namespace = Some(namespace.to_string());
-        let present = kept_services::present(&self.home)?;
-        kept_services::complete(&self.home, &mut service, &present)?;
+        let present = kept_services::list_present(&self.home)?;
+        kept_services::complete_service(&self.home, &mut service, &present)?;
         let applied = self.apply_object(ObjectKind::Service, namespace, service)?;
         let warnings = kept_services::publish(&self.home);
-        kept_services::present(&self.home)?;
+        kept_services::list_present(&self.home)?;
         Ok((applied, warnings))
     }
 
@@ -355,7 +355,7 @@ impl Engine {
 
     fn delete_service(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
         if self.home.forget::<Service>(namespace, name)? {
-            kept_services::present(&self.home)?;
+            kept_services::list_present(&self.home)?;
             return Ok(true);
         }
         let seen = self.services(Some(namespace))?;

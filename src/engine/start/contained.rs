@@ -26,14 +26,14 @@ use crate::{
 
 /// Ids of one pod, as a kubelet's.
 const SIZE: u32 = 65_536;
-/// Where no range is set aside for this: the upper half of the ids, which nobody hands out by himself.
+/// The place where no range is set aside for this: the upper half of the ids, which nobody hands out by himself.
 const UPPER_HALF: (u32, u32) = (1 << 31, (1 << 31) - SIZE);
-/// Whose ranges in /etc/subuid and /etc/subgid are for this; the kubelet's first.
+/// Names whose ranges in /etc/subuid and /etc/subgid are for this; the kubelet's first.
 const OWNERS: [&str; 3] = ["kubelet", "containers", "root"];
 /// Locks on ranges, of every pod of the machine's root, whatever its home.
 const RANGES: &str = "/run/podctl/ids";
 
-/// What the client has made for a pod.
+/// Holds what the client has made for a pod.
 pub(super) struct Contained {
     pub user_namespace: OwnedFd,
     /// The machine's id that is 0 in it.
@@ -98,7 +98,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
 }
 
 impl Contained {
-    /// What the supervisor is to be given, and under which numbers.
+    /// Returns what the supervisor is to be given, and under which numbers.
     pub(super) fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, RawFd)> {
         self.held.iter().map(AsFd::as_fd).zip(descriptors::supervisor::CONTAINED..)
     }
@@ -112,17 +112,17 @@ impl Contained {
             let _ = Cgroup::lend_directory(&Path::new("/sys/fs/cgroup").join(scope), self.base);
             return;
         }
-        let made = Cgroup::detect().and_then(|place| {
+        let made = Cgroup::detect_parent().and_then(|place| {
             Cgroup::create(&place, &format!("podctl-lent-{uid}")).map_err(|e| e.to_string())
         });
         let Ok(cgroup) = made else { return };
         // The supervisor cannot take it away, being in it: whoever comes next does.
-        let paths: Vec<_> = cgroup.directories().map(|path| path.display().to_string()).collect();
+        let paths: Vec<_> = cgroup.list_directories().map(|path| path.display().to_string()).collect();
         let record = Path::new(RANGES).join(self.base.to_string());
         if let Ok(mut record) = File::options().append(true).open(record) {
             let _ = writeln!(record, "{}", paths.join("\n"));
         }
-        let _ = cgroup.lend(self.base, supervisor.pid);
+        let _ = cgroup.lend_to(self.base, supervisor.pid);
     }
 }
 
@@ -160,7 +160,7 @@ pub(in crate::engine) fn remove_lent_cgroups(patience: Duration) {
     }
 }
 
-/// Whether the pod that was lent these cgroups lives in them: at its end it takes its own away first.
+/// Tells whether the pod that was lent these cgroups lives in them: at its end it takes its own away first.
 fn is_divided(lent: &str) -> bool {
     let inner = lent.lines().next().and_then(|path| fs::read_dir(path).ok());
     inner.into_iter().flatten().flatten().any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))

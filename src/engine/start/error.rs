@@ -2,7 +2,7 @@
 
 use crate::{manifest::Diagnostic, network, state};
 
-/// Why a pod could not be started.
+/// The reason why a pod could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A pod of this name lives.
@@ -28,9 +28,9 @@ pub enum Error {
     /// A system call of the start failed.
     #[error("cannot {step}: {source}")]
     Step {
-        /// What was tried.
+        /// Holds what was tried.
         step: &'static str,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
     /// The supervisor ended before the pod's sandbox stood.

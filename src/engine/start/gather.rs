@@ -23,7 +23,7 @@ use crate::{
 pub fn gather(home: &Home, pod: &Pod, from: [&Manifest; 2]) -> Result<Objects, Error> {
     let namespace = &Namespace::of_pod(pod).map_err(state::Error::from)?;
     let mut objects = Objects::default();
-    for reference in manifest::references(pod) {
+    for reference in manifest::list_references(pod) {
         let (kind, name) = (reference.kind, reference.name);
         match kind {
             "ConfigMap" if objects.config_maps.iter().all(|o| o.metadata.name.as_deref() != Some(name)) => {

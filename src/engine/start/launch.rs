@@ -33,14 +33,14 @@ use crate::{
     wire::{Launch, Options, Ready, Request, make_connection, send},
 };
 
-/// What a launch is of: the same when it is tried again on another network.
+/// Holds what a launch is of: the same when it is tried again on another network.
 pub(super) struct Plan<'a> {
     pub home: &'a Home,
     pub dir: &'a PodDir,
     pub pod: &'a Pod,
     pub objects: &'a Objects,
     pub options: &'a Options,
-    /// What is served before anything starts.
+    /// Holds what is served before anything starts.
     pub first: Option<&'a Request>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Plan<'a> {
 ///
 /// # Errors
 /// [`Error`]; [`network::Error::Gone`] when the network was killed meanwhile, and another try may do.
-pub(super) fn launch(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Started, Error> {
+pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Started, Error> {
     let mut pod = plan.pod.clone();
     let (ids, warning) = read_user_ids()?;
     let mut images = find_present_images(plan.home, &pod)?;
@@ -124,7 +124,7 @@ fn read_user_ids() -> Result<(Option<IdMappings>, Option<String>), Error> {
 
 /// The images that need not be pulled.
 struct PresentImages {
-    /// By container.
+    /// Keyed by container.
     by_container: BTreeMap<String, Image>,
     /// Until the supervisor has leases of its own, nobody removes them.
     leases: Vec<Lease>,
@@ -157,14 +157,14 @@ fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
 /// The image and a lease on it; none when it is not there, or is removed at this moment.
 fn find_and_hold(store: &Store, reference: &Reference) -> Result<Option<(Image, Lease)>, Error> {
     let Some(image) = store.find(reference)? else { return Ok(None) };
-    match store.lease(&image) {
+    match store.take_lease(&image) {
         Ok(lease) => Ok(Some((image, lease))),
         Err(podctl_images::Error::NotFound { .. }) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
 
-/// What the pod has of the user's network.
+/// Holds what the pod has of the user's network.
 struct Network {
     /// None when the pod has loopback alone, or the host's network.
     connection: Option<Connection>,
@@ -180,7 +180,7 @@ struct Network {
 /// Connects to the pods' network and takes the published ports; those that were chosen are written into the pod.
 fn take_network(plan: &Plan<'_>, pod: &mut Pod, ids: Option<&IdMappings>) -> Result<Network, Error> {
     let own = !pod.has_host_network();
-    let users = ids.filter(|_| user_namespace::lingers());
+    let users = ids.filter(|_| user_namespace::has_linger());
     let users = users.map(|mappings| user_namespace::shared(plan.home, mappings)).transpose()?;
     let namespace = users.as_ref().map(|users| users.namespace.as_fd());
     let wanted = own && plan.options.network;
@@ -250,7 +250,7 @@ fn write_launch(
         first: plan.first.is_some(),
         host_ips: find_host_ip().iter().map(ToString::to_string).collect(),
         pulls: !images.all,
-        trace: start_trace::zero(),
+        trace: start_trace::trace_zero(),
         contained: contained.map(|c| c.mounts.clone()),
     };
     let mut document = create_memory_file(c"podctl-launch").map_err(step("make a memory file"))?;
@@ -267,7 +267,7 @@ struct Sockets {
     client: (OwnedFd, OwnedFd),
     /// The supervisor's end, and the puller's.
     puller: (OwnedFd, OwnedFd),
-    /// What the puller holds, and what this process does: it ends with this process.
+    /// Holds what the puller holds, and what this process does: it ends with this process.
     screen: (OwnedFd, OwnedFd),
     /// The connection of the request that is served first.
     first: Option<(OwnedFd, OwnedFd)>,
@@ -302,7 +302,7 @@ impl Sockets {
     }
 }
 
-/// What a supervisor is handed beside its sockets.
+/// Holds what a supervisor is handed beside its sockets.
 struct Beside<'a> {
     lock: &'a OwnedFd,
     document: File,

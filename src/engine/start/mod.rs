@@ -31,7 +31,7 @@ use k8s_openapi::{
 use podctl_images::Store;
 use podctl_runtime::start_trace;
 
-use self::launch::{Plan, launch};
+use self::launch::{Plan, launch_supervisor};
 use super::sweep;
 use crate::{
     manifest::{self, CheckedPod},
@@ -41,7 +41,7 @@ use crate::{
     wire::{Options, Request, StartRecord, read_start_record, write_start_record},
 };
 
-/// How long a pod is started anew on a network that is killed again and again.
+/// The time for which a pod is started anew on a network that is killed again and again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts the pod. Returns as soon as its supervisor has its sandbox; containers start meanwhile. The
@@ -76,11 +76,11 @@ pub fn start(
     start_trace::mark("client", "write the pod's record, take its name");
 
     let plan = Plan { home, dir: &dir, pod: &pod, objects: &objects, options, first };
-    let mut started = dir.make_runtime().map_err(Error::from).and_then(|()| launch(&plan, &lock));
+    let mut started = dir.make_runtime().map_err(Error::from).and_then(|()| launch_supervisor(&plan, &lock));
     // A network that was killed meanwhile is followed by another.
     let deadline = Instant::now() + PATIENCE;
     while matches!(started, Err(Error::Network(network::Error::Gone))) && Instant::now() < deadline {
-        started = launch(&plan, &lock);
+        started = launch_supervisor(&plan, &lock);
     }
     // An ended pod's record makes room for the new pod of that name, and comes back if there is none.
     match started {

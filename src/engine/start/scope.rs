@@ -12,7 +12,7 @@ use std::{
 
 use podctl_runtime::Process;
 
-/// How long systemd may take; a laptop under load answers in a tenth of a second.
+/// The time for which systemd may take; a laptop under load answers in a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request that is on its way.

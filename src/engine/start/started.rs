@@ -17,11 +17,11 @@ use crate::{network::ports::HostPort, pod::Uid, state::PodDir};
 /// A pod whose supervisor runs.
 #[derive(Debug)]
 pub struct Started {
-    /// Where its state lies.
+    /// The place where its state lies.
     pub dir: PodDir,
     /// The pod's uid.
     pub uid: Uid,
-    /// What the user should know: what will not work here and why.
+    /// Holds what the user should know: what will not work here and why.
     pub warnings: Vec<String>,
     /// Ports of the host that were chosen for it or its Services.
     pub published: Vec<HostPort>,

@@ -28,8 +28,8 @@ use crate::{
     userns_holder::read_linger,
 };
 
-/// Whether the user wants it.
-pub(crate) fn lingers() -> bool {
+/// Tells whether the user wants it.
+pub(crate) fn has_linger() -> bool {
     read_linger().is_some_and(|linger| !linger.is_zero())
 }
 

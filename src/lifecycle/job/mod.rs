@@ -48,18 +48,18 @@ struct SuccessRule {
 pub enum Action {
     /// Start a pod.
     Start {
-        /// Which one.
+        /// Tells which one.
         place: Place,
-        /// So many pods of its index have failed.
+        /// The number of pods of its index have failed.
         failures: u32,
-        /// So many more have failed and are ignored (podFailurePolicy).
+        /// The number of more have failed and are ignored (podFailurePolicy).
         ignored: u32,
     },
     /// Delete a pod that lives.
     End(Place),
 }
 
-/// How the job ended; its conditions' words.
+/// Tells how the job ended; its conditions' words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// `Complete` rather than `Failed`.
@@ -155,17 +155,17 @@ impl State {
         State { began: now, ..State::default() }
     }
 
-    /// How it ends, once that is decided; some pods may still have to.
+    /// Tells how it ends, once that is decided; some pods may still have to.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.outcome.as_ref()
     }
 
-    /// It has ended, and so have its pods.
+    /// Tells that it has ended, and so have its pods.
     pub fn is_over(&self) -> bool {
         self.outcome.is_some() && self.living.is_empty()
     }
 
-    fn succeeded(&self) -> u32 {
+    fn count_succeeded(&self) -> u32 {
         self.indexes.values().filter(|i| i.succeeded).count() as u32
     }
 
@@ -173,7 +173,7 @@ impl State {
         self.indexes.values().filter(|i| i.failed).count() as u32
     }
 
-    fn active(&self) -> impl Iterator<Item = &Place> {
+    fn active_places(&self) -> impl Iterator<Item = &Place> {
         self.living.iter().filter(|(_, pod)| !pod.terminating).map(|(place, _)| place)
     }
 }
@@ -212,7 +212,7 @@ pub fn ended(spec: &Spec, state: &mut State, place: Place, pod: Option<&Pod>, no
 }
 
 fn failed(spec: &Spec, state: &mut State, index: u32, pod: Option<&Pod>, now: Duration) {
-    let rule = pod.and_then(|pod| pod_failure_policy::matching(&spec.failure_rules, pod));
+    let rule = pod.and_then(|pod| pod_failure_policy::matching_rule(&spec.failure_rules, pod));
     let index = state.indexes.entry(index).or_default();
     state.backoff.failed(now);
     index.backoff.failed(now);
@@ -236,9 +236,9 @@ pub fn advance(spec: &Spec, state: &mut State, now: Duration) -> Vec<Action> {
     }
     state.outcome = verdict(spec, state, now);
     if state.outcome.is_some() {
-        return state.active().copied().map(Action::End).collect();
+        return state.active_places().copied().map(Action::End).collect();
     }
-    let starts = starts(spec, state, now);
+    let starts = due_starts(spec, state, now);
     let mut actions = Vec::new();
     for number in starts {
         let index = state.indexes.entry(number).or_default();
@@ -248,10 +248,10 @@ pub fn advance(spec: &Spec, state: &mut State, now: Duration) -> Vec<Action> {
         state.living.insert(place, Living::default());
     }
     let enough = match spec.completions {
-        None => state.succeeded() > 0,
-        Some(completions) => state.succeeded() >= completions,
+        None => state.count_succeeded() > 0,
+        Some(completions) => state.count_succeeded() >= completions,
     };
-    if enough && state.active().next().is_none() {
+    if enough && state.active_places().next().is_none() {
         state.outcome = Some(Outcome { complete: true, reason: "", message: String::new() });
     }
     actions
@@ -278,7 +278,7 @@ fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
             let message = "Job has exceeded the specified maximal number of failed indexes";
             return failed("MaxFailedIndexesExceeded", message);
         }
-        if failures > 0 && spec.completions.is_some_and(|all| failures + state.succeeded() >= all) {
+        if failures > 0 && spec.completions.is_some_and(|all| failures + state.count_succeeded() >= all) {
             return failed("FailedIndexes", "Job has failed indexes");
         }
     }
@@ -298,13 +298,13 @@ fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
 }
 
 /// The indexes of which a pod is to start.
-fn starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
-    let active = state.active().count() as u32;
+fn due_starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
+    let active = state.active_places().count() as u32;
     let wanted = match spec.completions {
-        None if state.succeeded() > 0 => active,
+        None if state.count_succeeded() > 0 => active,
         None => spec.parallelism,
         Some(completions) => {
-            completions.saturating_sub(state.succeeded() + state.failed_indexes()).min(spec.parallelism)
+            completions.saturating_sub(state.count_succeeded() + state.failed_indexes()).min(spec.parallelism)
         }
     };
     let busy = if spec.replaces_terminating { active } else { state.living.len() as u32 };
@@ -314,7 +314,7 @@ fn starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
     let taken = |number: u32| {
         let here = |place: &Place| place.index == number;
         match spec.replaces_terminating {
-            true => state.active().any(here),
+            true => state.active_places().any(here),
             false => state.living.keys().any(here),
         }
     };
@@ -326,7 +326,7 @@ fn starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
     free.take(wanted.saturating_sub(busy) as usize).collect()
 }
 
-/// When to look again, though no pod has changed.
+/// Tells when to look again, though no pod has changed.
 pub fn next_deadline(spec: &Spec, state: &State, now: Duration) -> Option<Duration> {
     if state.outcome.is_some() {
         return None;

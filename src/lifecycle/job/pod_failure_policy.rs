@@ -8,12 +8,12 @@ use k8s_openapi::api::{
 /// A rule that matched.
 pub(super) struct Matched<'a> {
     pub action: &'a str,
-    /// How it matched, in the controller's words.
+    /// Tells how it matched, in the controller's words.
     pub message: String,
 }
 
 /// The first rule that knows how this pod failed.
-pub(super) fn matching<'a>(rules: &'a [PodFailurePolicyRule], pod: &Pod) -> Option<Matched<'a>> {
+pub(super) fn matching_rule<'a>(rules: &'a [PodFailurePolicyRule], pod: &Pod) -> Option<Matched<'a>> {
     let meta = &pod.metadata;
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     let name = format!("{}/{}", part(&meta.namespace), part(&meta.name));
@@ -21,7 +21,7 @@ pub(super) fn matching<'a>(rules: &'a [PodFailurePolicyRule], pod: &Pod) -> Opti
         let action = rule.action.as_str();
         let message = match &rule.on_exit_codes {
             Some(codes) => {
-                let (container, code) = exited(codes, pod)?;
+                let (container, code) = matching_exit(codes, pod)?;
                 format!("Container {container} for pod {name} failed with exit code {code} matching {action} rule at index {at}")
             }
             None => {
@@ -34,7 +34,7 @@ pub(super) fn matching<'a>(rules: &'a [PodFailurePolicyRule], pod: &Pod) -> Opti
 }
 
 /// A container that failed with one of the codes, apps before init containers.
-fn exited<'a>(codes: &PodFailurePolicyOnExitCodesRequirement, pod: &'a Pod) -> Option<(&'a str, i32)> {
+fn matching_exit<'a>(codes: &PodFailurePolicyOnExitCodesRequirement, pod: &'a Pod) -> Option<(&'a str, i32)> {
     let status = pod.status.as_ref()?;
     let all =
         status.container_statuses.iter().flatten().chain(status.init_container_statuses.iter().flatten());

@@ -7,9 +7,9 @@ fn r_app_1_the_next_app_waits_for_post_start() {
     let mut first = named("a");
     first["lifecycle"] = serde_json::json!({"postStart": {"exec": {}}});
     let mut s = Simulation::of(pod("Always", list![], list![first, named("b")]));
-    assert_eq!(s.done(), ["start a/0", "PostStart a/0"]);
+    assert_eq!(s.take_done(), ["start a/0", "PostStart a/0"]);
     s.hook("a", Hook::PostStart, true);
-    assert_eq!(s.done(), ["start b/0"]);
+    assert_eq!(s.take_done(), ["start b/0"]);
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn r_app_3_back_off_doubles_to_its_limit_and_is_reset_by_a_long_run() {
     for _ in 0..8 {
         s.exit("a", 1);
         let began = s.at;
-        s.done();
+        s.take_done();
         while s.state.all[0].phase != state::Phase::Running {
             s.pass(1);
         }
@@ -27,9 +27,9 @@ fn r_app_3_back_off_doubles_to_its_limit_and_is_reset_by_a_long_run() {
     }
     assert_eq!(waits, [0, 10, 20, 40, 80, 160, 300, 300]);
     s.pass(600);
-    s.done();
+    s.take_done();
     s.exit("a", 1);
-    assert_eq!(s.done(), ["start a/9"]);
+    assert_eq!(s.take_done(), ["start a/9"]);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn r_app_5_the_phase_when_all_apps_have_ended() {
         assert_eq!(s.status().phase.as_deref(), Some("Running"));
         s.exit("b", codes[1]);
         assert_eq!(s.status().phase.as_deref(), Some(phase));
-        assert_eq!(s.done().last().unwrap(), "finish");
+        assert_eq!(s.take_done().last().unwrap(), "finish");
     }
 }
 
@@ -50,7 +50,7 @@ fn r_app_7_the_deadline_fails_the_pod() {
     text["activeDeadlineSeconds"] = 5.into();
     let mut s = Simulation::of(text);
     s.pass(5);
-    assert_eq!(s.done(), ["start a/0", "kill 15 a/0"]);
+    assert_eq!(s.take_done(), ["start a/0", "kill 15 a/0"]);
     s.exit("a", 0);
     assert_eq!(
         (s.status().phase.as_deref(), s.status().reason.as_deref()),
@@ -65,7 +65,7 @@ fn r_app_8_the_status_word_is_kubectls() {
         let mut spec = serde_json::json!({"containers": [named("a")]});
         spec["initContainers"] = list![named("i"), named("j")];
         let pod = serde_json::json!({"metadata": {}, "spec": spec, "status": s.status()});
-        crate::view::status_column::summarize(&serde_json::from_value(pod).unwrap()).status
+        crate::view::status_column::summarize_pod(&serde_json::from_value(pod).unwrap()).status
     };
     assert_eq!(word(&s), "Init:0/2");
     s.exit("i", 0);
@@ -99,9 +99,9 @@ fn r_app_2_rules_on_exit_codes_override_the_policy() {
     ] {
         let mut s = Simulation::of(pod("Never", list![named("i")], list![rule(action, operator, listed)]));
         s.exit("i", 0);
-        s.done();
+        s.take_done();
         s.exit("a", code);
-        assert_eq!(s.done(), expected, "{action} {operator} {listed}, exit code {code}");
+        assert_eq!(s.take_done(), expected, "{action} {operator} {listed}, exit code {code}");
     }
 }
 
@@ -147,7 +147,7 @@ fn r_app_1_an_app_that_cannot_start_harms_no_other() {
     let mut s = Simulation::of(pod("Always", list![named("i")], list![named("a"), named("b")]));
     s.broken_starts.push(("a", StartFailure::CreateContainerConfig));
     s.exit("i", 0);
-    assert_eq!(s.done(), ["start i/0", "start a/0", "start b/0"]);
+    assert_eq!(s.take_done(), ["start i/0", "start a/0", "start b/0"]);
     assert_eq!(s.container("a")["state"]["waiting"]["reason"], "CreateContainerConfigError");
 }
 

@@ -12,7 +12,7 @@ fn r_eph_1_an_ephemeral_container_is_never_restarted_and_ends_with_the_pod() {
         s.spec.add_ephemeral(&added);
         s.event(Event::AddEphemeralContainer(Box::new(added)));
     }
-    assert_eq!(s.done(), ["start a/0", "start d/0", "start e/0"]);
+    assert_eq!(s.take_done(), ["start a/0", "start d/0", "start e/0"]);
     s.exit("d", 1);
     s.pass(60);
     let status = s.status();
@@ -20,10 +20,10 @@ fn r_eph_1_an_ephemeral_container_is_never_restarted_and_ends_with_the_pod() {
     assert_eq!(ephemeral[0].state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 1);
     assert_eq!((ephemeral[0].restart_count, status.phase.as_deref()), (0, Some("Running")));
     s.delete();
-    assert_eq!(s.done(), ["kill 15 a/0", "kill 15 e/0"]);
+    assert_eq!(s.take_done(), ["kill 15 a/0", "kill 15 e/0"]);
     s.exit("a", 0);
     s.exit("e", 0);
-    assert_eq!(s.done(), ["finish"]);
+    assert_eq!(s.take_done(), ["finish"]);
 }
 
 #[test]
@@ -32,11 +32,11 @@ fn r_eph_1_it_stays_while_the_pod_restarts() {
     let added = EphemeralContainer { name: "d".into(), ..Default::default() };
     s.spec.add_ephemeral(&added);
     s.event(Event::AddEphemeralContainer(Box::new(added)));
-    s.done();
+    s.take_done();
     s.event(Event::Restart);
-    assert_eq!(s.done(), ["kill 15 a/0"]);
+    assert_eq!(s.take_done(), ["kill 15 a/0"]);
     s.exit("a", 0);
-    assert_eq!(s.done(), ["start a/1"]);
+    assert_eq!(s.take_done(), ["start a/1"]);
 }
 
 #[test]

@@ -35,8 +35,8 @@ impl Run {
         Duration::from_secs(self.at)
     }
 
-    /// What is done now, such as `+0 +1/2 -1`: starts of index/attempt, and ends.
-    fn does(&mut self) -> String {
+    /// Returns what is done now, such as `+0 +1/2 -1`: starts of index/attempt, and ends.
+    fn take_actions(&mut self) -> String {
         let name = |p: &Place| match p.attempt {
             0 => p.index.to_string(),
             attempt => format!("{}/{attempt}", p.index),
@@ -50,7 +50,7 @@ impl Run {
         words.collect::<Vec<_>>().join(" ")
     }
 
-    fn ends(&mut self, index: u32, attempt: u32, code: i32) -> &mut Run {
+    fn end_place(&mut self, index: u32, attempt: u32, code: i32) -> &mut Run {
         let phase = if code == 0 { "Succeeded" } else { "Failed" };
         let pod = pod(serde_json::json!({
             "phase": phase,
@@ -65,7 +65,7 @@ impl Run {
         self
     }
 
-    fn after(&mut self, seconds: u64) -> &mut Run {
+    fn advance_seconds(&mut self, seconds: u64) -> &mut Run {
         self.at += seconds;
         self
     }
@@ -86,10 +86,10 @@ fn pod(status: serde_json::Value) -> Pod {
 #[test]
 fn completions_are_run_so_many_at_a_time() {
     let mut job = Run::of(serde_json::json!({"completions": 3, "parallelism": 2}));
-    assert_eq!(job.does(), "+0 +1");
-    assert_eq!(job.does(), "");
-    assert_eq!(job.ends(1, 0, 0).does(), "+2");
-    assert_eq!(job.ends(0, 0, 0).ends(2, 0, 0).does(), "");
+    assert_eq!(job.take_actions(), "+0 +1");
+    assert_eq!(job.take_actions(), "");
+    assert_eq!(job.end_place(1, 0, 0).take_actions(), "+2");
+    assert_eq!(job.end_place(0, 0, 0).end_place(2, 0, 0).take_actions(), "");
     assert_eq!(job.outcome(), "Complete");
     assert!(job.state.is_over());
 }
@@ -97,34 +97,34 @@ fn completions_are_run_so_many_at_a_time() {
 #[test]
 fn without_completions_the_first_success_is_enough_and_the_others_are_waited_for() {
     let mut job = Run::of(serde_json::json!({"parallelism": 3}));
-    assert_eq!(job.does(), "+0 +1 +2");
-    assert_eq!(job.ends(1, 0, 0).does(), "");
+    assert_eq!(job.take_actions(), "+0 +1 +2");
+    assert_eq!(job.end_place(1, 0, 0).take_actions(), "");
     assert_eq!(job.outcome(), "none");
-    assert_eq!(job.ends(0, 0, 1).after(60).does(), "");
-    assert_eq!(job.ends(2, 0, 0).does(), "");
+    assert_eq!(job.end_place(0, 0, 1).advance_seconds(60).take_actions(), "");
+    assert_eq!(job.end_place(2, 0, 0).take_actions(), "");
     assert_eq!(job.outcome(), "Complete");
 }
 
 #[test]
 fn a_failed_pod_is_replaced_after_a_wait_that_doubles_until_the_backoff_limit() {
     let mut job = Run::of(serde_json::json!({"completions": 1, "backoffLimit": 2}));
-    job.does();
-    assert_eq!(job.ends(0, 0, 1).after(9).does(), "");
+    job.take_actions();
+    assert_eq!(job.end_place(0, 0, 1).advance_seconds(9).take_actions(), "");
     assert_eq!(next_deadline(&job.spec, &job.state, job.now()), Some(Duration::from_secs(10)));
-    assert_eq!(job.after(1).does(), "+0/1");
-    assert_eq!(job.ends(0, 1, 1).after(19).does(), "");
-    assert_eq!(job.after(1).does(), "+0/2");
-    assert_eq!(job.ends(0, 2, 1).does(), "");
+    assert_eq!(job.advance_seconds(1).take_actions(), "+0/1");
+    assert_eq!(job.end_place(0, 1, 1).advance_seconds(19).take_actions(), "");
+    assert_eq!(job.advance_seconds(1).take_actions(), "+0/2");
+    assert_eq!(job.end_place(0, 2, 1).take_actions(), "");
     assert_eq!(job.outcome(), "Failed BackoffLimitExceeded Job has reached the specified backoff limit");
 }
 
 #[test]
 fn a_job_that_fails_ends_its_living_pods() {
     let mut job = Run::of(serde_json::json!({"completions": 3, "parallelism": 3, "backoffLimit": 0}));
-    job.does();
-    assert_eq!(job.ends(1, 0, 1).does(), "-0 -2");
+    job.take_actions();
+    assert_eq!(job.end_place(1, 0, 1).take_actions(), "-0 -2");
     assert!(!job.state.is_over());
-    job.ends(0, 0, 143).ends(2, 0, 143);
+    job.end_place(0, 0, 143).end_place(2, 0, 143);
     assert!(job.state.is_over());
 }
 
@@ -132,22 +132,22 @@ fn a_job_that_fails_ends_its_living_pods() {
 fn with_on_failure_the_restarts_of_living_pods_count() {
     for (limit, restarts, fails) in [(2, 1, false), (2, 2, true), (0, 0, false), (0, 1, true)] {
         let mut job = Run::with("OnFailure", serde_json::json!({"completions": 1, "backoffLimit": limit}));
-        job.does();
+        job.take_actions();
         let status = serde_json::json!({"phase": "Running", "containerStatuses": [
             {"name": "a", "image": "", "imageID": "", "ready": false, "restartCount": restarts}]});
         let place = Place { index: 0, attempt: 0 };
         seen(&job.spec, &mut job.state, place, &pod(status), Duration::ZERO);
-        assert_eq!(job.does() == "-0", fails, "{limit} {restarts}");
+        assert_eq!(job.take_actions() == "-0", fails, "{limit} {restarts}");
     }
 }
 
 #[test]
 fn the_deadline_is_the_jobs_and_not_each_pods() {
     let mut job = Run::of(serde_json::json!({"completions": 3, "activeDeadlineSeconds": 30}));
-    job.does();
-    assert_eq!(job.after(20).ends(0, 0, 0).does(), "+1");
+    job.take_actions();
+    assert_eq!(job.advance_seconds(20).end_place(0, 0, 0).take_actions(), "+1");
     assert_eq!(next_deadline(&job.spec, &job.state, job.now()), Some(Duration::from_secs(30)));
-    assert_eq!(job.after(10).does(), "-1");
+    assert_eq!(job.advance_seconds(10).take_actions(), "-1");
     assert_eq!(job.outcome(), "Failed DeadlineExceeded Job was active longer than specified deadline");
 }
 
@@ -155,16 +155,16 @@ fn the_deadline_is_the_jobs_and_not_each_pods() {
 fn a_deleted_pod_is_replaced_when_the_policy_says() {
     for (policy, at_once) in [("TerminatingOrFailed", "+0/1"), ("Failed", "")] {
         let mut job = Run::of(serde_json::json!({"completions": 1, "podReplacementPolicy": policy}));
-        job.does();
+        job.take_actions();
         let mut pod = pod(serde_json::json!({"phase": "Running"}));
         pod.metadata.deletion_timestamp = Some(serde_json::from_str("\"2026-01-01T00:00:00Z\"").unwrap());
         let place = Place { index: 0, attempt: 0 };
         seen(&job.spec, &mut job.state, place, &pod, Duration::ZERO);
-        assert_eq!(job.after(10).does(), at_once, "{policy}");
+        assert_eq!(job.advance_seconds(10).take_actions(), at_once, "{policy}");
         let now = job.now();
         ended(&job.spec, &mut job.state, place, None, now);
-        job.after(10);
-        assert_eq!(job.does(), if at_once.is_empty() { "+0/1" } else { "" }, "{policy}");
+        job.advance_seconds(10);
+        assert_eq!(job.take_actions(), if at_once.is_empty() { "+0/1" } else { "" }, "{policy}");
     }
 }
 
@@ -173,11 +173,11 @@ fn with_a_limit_per_index_each_index_fails_by_itself() {
     let mut job = Run::of(serde_json::json!({
         "completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": i32::MAX, "backoffLimitPerIndex": 1,
     }));
-    assert_eq!(job.does(), "+0 +1");
-    assert_eq!(job.ends(0, 0, 1).after(10).does(), "+0/1");
-    assert_eq!(job.ends(0, 1, 1).after(60).does(), "");
+    assert_eq!(job.take_actions(), "+0 +1");
+    assert_eq!(job.end_place(0, 0, 1).advance_seconds(10).take_actions(), "+0/1");
+    assert_eq!(job.end_place(0, 1, 1).advance_seconds(60).take_actions(), "");
     assert_eq!(job.outcome(), "none");
-    job.ends(1, 0, 0).does();
+    job.end_place(1, 0, 0).take_actions();
     assert_eq!(job.outcome(), "Failed FailedIndexes Job has failed indexes");
 }
 
@@ -187,9 +187,9 @@ fn an_index_that_waits_holds_no_other_up_and_too_many_failed_indexes_end_the_job
         "completions": 4, "parallelism": 1, "completionMode": "Indexed",
         "backoffLimit": i32::MAX, "backoffLimitPerIndex": 0, "maxFailedIndexes": 1,
     }));
-    assert_eq!(job.does(), "+0");
-    assert_eq!(job.ends(0, 0, 1).does(), "+1");
-    job.ends(1, 0, 1).does();
+    assert_eq!(job.take_actions(), "+0");
+    assert_eq!(job.end_place(0, 0, 1).take_actions(), "+1");
+    job.end_place(1, 0, 1).take_actions();
     assert_eq!(
         job.outcome(),
         "Failed MaxFailedIndexesExceeded Job has exceeded the specified maximal number of failed indexes"
@@ -209,11 +209,11 @@ fn rules_say_what_a_failure_means() {
         let mut job = Run::of(serde_json::json!({
             "completions": 2, "completionMode": "Indexed", "backoffLimit": 1, "backoffLimitPerIndex": 5, "podFailurePolicy": rules,
         }));
-        job.does();
+        job.take_actions();
         job
     };
     let mut fails = job();
-    fails.ends(0, 0, 42).does();
+    fails.end_place(0, 0, 42).take_actions();
     assert_eq!(
         fails.outcome(),
         "Failed PodFailurePolicy Container a for pod n/p failed with exit code 42 matching FailJob rule at index 0"
@@ -221,16 +221,16 @@ fn rules_say_what_a_failure_means() {
     let mut ignored = job();
     for attempt in 0..4 {
         let next = format!("+0/{}", attempt + 1);
-        assert_eq!(ignored.ends(0, attempt, 43).after(300).does(), next);
+        assert_eq!(ignored.end_place(0, attempt, 43).advance_seconds(300).take_actions(), next);
     }
     let mut index = job();
-    assert_eq!(index.ends(0, 0, 44).does(), "+1");
+    assert_eq!(index.end_place(0, 0, 44).take_actions(), "+1");
     let mut counted = job();
-    assert_eq!(counted.ends(0, 0, 1).after(10).does(), "+0/1");
-    counted.ends(0, 1, 1).does();
+    assert_eq!(counted.end_place(0, 0, 1).advance_seconds(10).take_actions(), "+0/1");
+    counted.end_place(0, 1, 1).take_actions();
     assert!(counted.outcome().contains("BackoffLimitExceeded"));
     let mut condition = job();
-    condition.ends(0, 0, 45).does();
+    condition.end_place(0, 0, 45).take_actions();
     assert!(condition.outcome().ends_with("Pod n/p has condition Ready matching FailJob rule at index 4"));
 }
 
@@ -240,16 +240,16 @@ fn a_success_policy_completes_the_job_early() {
         let mut job = Run::of(serde_json::json!({
             "completions": 4, "parallelism": 4, "completionMode": "Indexed", "successPolicy": {"rules": [rule]},
         }));
-        job.does();
+        job.take_actions();
         job
     };
     let mut leader = job(serde_json::json!({"succeededIndexes": "0"}));
-    assert_eq!(leader.ends(1, 0, 0).does(), "");
-    assert_eq!(leader.ends(0, 0, 0).does(), "-2 -3");
+    assert_eq!(leader.end_place(1, 0, 0).take_actions(), "");
+    assert_eq!(leader.end_place(0, 0, 0).take_actions(), "-2 -3");
     assert_eq!(leader.outcome(), "Complete SuccessPolicy Matched rules at index 0");
     let mut some = job(serde_json::json!({"succeededIndexes": "1-3", "succeededCount": 2}));
-    assert_eq!(some.ends(0, 0, 0).ends(1, 0, 0).does(), "");
-    assert_eq!(some.ends(3, 0, 0).does(), "-2");
+    assert_eq!(some.end_place(0, 0, 0).end_place(1, 0, 0).take_actions(), "");
+    assert_eq!(some.end_place(3, 0, 0).take_actions(), "-2");
 }
 
 #[test]

@@ -147,12 +147,12 @@ impl Simulation {
         self.event(Event::Tick);
     }
 
-    /// What was done since the last time this was asked.
-    fn done(&mut self) -> Vec<String> {
+    /// Returns what was done since the last time this was asked.
+    fn take_done(&mut self) -> Vec<String> {
         std::mem::take(&mut self.done)
     }
 
-    /// One container's status, as JSON.
+    /// A container's status, as JSON.
     fn container(&self, name: &str) -> serde_json::Value {
         let status = self.status();
         let mut all = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();

@@ -16,11 +16,11 @@ fn r_probe_1_liveness_restarts_and_readiness_only_shows() {
     assert!(!ready(&s));
     s.probe("a", Probe::Liveness, false);
     s.pass(1);
-    assert!(!s.done().contains(&"kill 15 a/0".to_owned()));
+    assert!(!s.take_done().contains(&"kill 15 a/0".to_owned()));
     s.probe("a", Probe::Liveness, false);
-    assert_eq!(s.done(), ["kill 15 a/0"]);
+    assert_eq!(s.take_done(), ["kill 15 a/0"]);
     s.exit("a", 0);
-    assert_eq!(s.done()[0], "start a/1");
+    assert_eq!(s.take_done()[0], "start a/1");
 }
 
 #[test]
@@ -33,9 +33,9 @@ fn r_probe_1_a_failed_liveness_probe_restarts_also_what_ends_with_0_unless_it_ne
         s.probe("a", Probe::Liveness, false);
         assert_eq!(s.records.last().unwrap(), &format!("Killing: Container a failed liveness probe{end}"));
         s.pass(3);
-        assert_eq!(s.done(), ["start a/0", "Liveness a/0", "kill 15 a/0", "kill 9 a/0"]);
+        assert_eq!(s.take_done(), ["start a/0", "Liveness a/0", "kill 15 a/0", "kill 9 a/0"]);
         s.exit("a", 0);
-        assert_eq!(s.done()[0], then);
+        assert_eq!(s.take_done()[0], then);
     }
 }
 
@@ -48,9 +48,9 @@ fn r_probe_2_only_readiness_goes_on_while_the_pod_ends() {
     s.probe("a", Probe::Liveness, true);
     s.probe("a", Probe::Readiness, true);
     s.delete();
-    s.done();
+    s.take_done();
     s.pass(5);
-    assert_eq!(s.done(), ["Readiness a/0"]);
+    assert_eq!(s.take_done(), ["Readiness a/0"]);
 }
 
 #[test]
@@ -63,10 +63,10 @@ fn r_probe_1_startup_gates_the_others_and_its_failure_restarts() {
     s.probe("a", Probe::Startup, false);
     s.pass(2);
     s.probe("a", Probe::Startup, false);
-    assert_eq!(s.done(), ["start a/0", "Startup a/0", "Startup a/0", "kill 15 a/0"]);
+    assert_eq!(s.take_done(), ["start a/0", "Startup a/0", "Startup a/0", "kill 15 a/0"]);
     s.exit("a", 143);
     s.probe("a", Probe::Startup, true);
-    assert_eq!(s.done(), ["start a/1", "Startup a/1", "Liveness a/1", "Readiness a/1"]);
+    assert_eq!(s.take_done(), ["start a/1", "Startup a/1", "Liveness a/1", "Readiness a/1"]);
 }
 
 #[test]
@@ -77,12 +77,12 @@ fn r_probe_1_the_defaults_are_the_kubelets() {
     for _ in 0..2 {
         s.probe("a", Probe::Liveness, false);
         s.pass(9);
-        s.done();
+        s.take_done();
         s.pass(1);
-        assert_eq!(s.done(), ["Liveness a/0"], "every ten seconds");
+        assert_eq!(s.take_done(), ["Liveness a/0"], "every ten seconds");
     }
     s.probe("a", Probe::Liveness, false);
-    assert_eq!(s.done(), ["kill 15 a/0"], "at the third failure in a row");
+    assert_eq!(s.take_done(), ["kill 15 a/0"], "at the third failure in a row");
 }
 
 #[test]

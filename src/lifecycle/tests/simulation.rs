@@ -26,7 +26,7 @@ impl Random {
         self.next() % n
     }
 
-    fn chance(&mut self, percent: u64) -> bool {
+    fn has_chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
@@ -44,7 +44,7 @@ fn random_probe(random: &mut Random, readiness: bool) -> Value {
     });
     if readiness {
         probe["successThreshold"] = (random.below(3) + 1).into();
-    } else if random.chance(30) {
+    } else if random.has_chance(30) {
         probe["terminationGracePeriodSeconds"] = (random.below(20) + 1).into();
     }
     probe
@@ -54,10 +54,10 @@ fn random_container(random: &mut Random, name: String, kind: Kind) -> Value {
     let mut c = json!({"name": name, "image": "i"});
     if kind == Kind::Sidecar {
         c["restartPolicy"] = "Always".into();
-    } else if random.chance(20) {
+    } else if random.has_chance(20) {
         c["restartPolicy"] = random.one_of(&["OnFailure", "Never"]).into();
     }
-    if random.chance(15) {
+    if random.has_chance(15) {
         c["restartPolicyRules"] = json!([{
             "action": random.one_of(&["Restart", "RestartAllContainers"]),
             "exitCodes": {"operator": random.one_of(&["In", "NotIn"]), "values": [random.below(3)]},
@@ -66,12 +66,12 @@ fn random_container(random: &mut Random, name: String, kind: Kind) -> Value {
     if kind != Kind::Init {
         for (name, readiness) in [("startupProbe", false), ("livenessProbe", false), ("readinessProbe", true)]
         {
-            if random.chance(25) {
+            if random.has_chance(25) {
                 c[name] = random_probe(random, readiness);
             }
         }
         for name in ["postStart", "preStop"] {
-            if random.chance(25) {
+            if random.has_chance(25) {
                 c["lifecycle"][name] = json!({"exec": {}});
             }
         }
@@ -79,7 +79,7 @@ fn random_container(random: &mut Random, name: String, kind: Kind) -> Value {
     c
 }
 
-/// What a container, a hook or a probe will do next, and when.
+/// Names what a container, a hook or a probe will do next, and when.
 #[derive(Clone, Debug)]
 enum Plan {
     Report(Event),
@@ -107,13 +107,13 @@ struct Life {
     begun: BTreeSet<usize>,
     /// Probes and hooks that have been asked for and not answered.
     outstanding: BTreeSet<String>,
-    /// When each run was asked to end.
+    /// The time when each run was asked to end.
     termed: BTreeMap<Run, Duration>,
-    /// When the user last wished something.
+    /// The time when the user last wished something.
     wished: Duration,
     ending: Option<Duration>,
     by: Duration,
-    /// When each live run began.
+    /// The time when each live run began.
     began: BTreeMap<Run, Duration>,
     /// R-APP-3, counted once more: each container's next wait, and when its present one is over.
     waits: BTreeMap<String, Duration>,
@@ -126,7 +126,7 @@ impl Life {
         let mut random = Random(seed);
         let mut inits = Vec::new();
         for n in 0..random.below(5) {
-            let kind = if random.chance(50) { Kind::Sidecar } else { Kind::Init };
+            let kind = if random.has_chance(50) { Kind::Sidecar } else { Kind::Init };
             inits.push(random_container(&mut random, format!("i{n}"), kind));
         }
         let mut apps = Vec::new();
@@ -139,10 +139,10 @@ impl Life {
             "initContainers": inits,
             "containers": apps,
         });
-        if random.chance(15) {
+        if random.has_chance(15) {
             pod["activeDeadlineSeconds"] = (random.below(600) + 1).into();
         }
-        let options = Options { restart_pod_on_init_failure: random.chance(20), ..Options::default() };
+        let options = Options { restart_pod_on_init_failure: random.has_chance(20), ..Options::default() };
         let pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": pod})).unwrap();
         let spec = Spec::new(&pod, &options);
         let now = Now { monotonic: Duration::ZERO, wall: Timestamp::from_second(1_000_000_000).unwrap() };
@@ -213,13 +213,13 @@ impl Life {
             let deadline = self.state.next_deadline(&self.spec);
             let next = plan.into_iter().chain(deadline).min().expect("something comes: the pod never ends");
             self.at = self.at.max(next);
-            if self.random.chance(1) {
+            if self.random.has_chance(1) {
                 self.drift += self.random.below(7200) as i64 - 3600;
             }
             match self.plans.first_entry().filter(|e| e.key().0 <= self.at) {
                 Some(entry) => {
                     let plan = entry.remove();
-                    self.happen(plan);
+                    self.play_plan(plan);
                 }
                 None => {
                     self.event(Event::Tick);
@@ -247,7 +247,7 @@ impl Life {
         Now { monotonic: self.at, wall: Timestamp::from_second(1_000_000_000).unwrap() + since }
     }
 
-    fn happen(&mut self, plan: Plan) {
+    fn play_plan(&mut self, plan: Plan) {
         match plan {
             Plan::User(event) => {
                 self.wished = self.at;
@@ -342,11 +342,11 @@ impl Life {
     }
 
     fn plan_end(&mut self, run: Run, after: u64, exit: Exit) {
-        let oom_killed = self.random.chance(5);
+        let oom_killed = self.random.has_chance(5);
         self.plan(after, Plan::Report(Event::Exited { run, exit, oom_killed, message: String::new() }));
     }
 
-    /// Whether the pod began anew.
+    /// Tells whether the pod began anew.
     fn event(&mut self, event: Event) -> bool {
         self.say(&event, "<");
         let now = self.now();
@@ -376,7 +376,7 @@ impl Life {
             assert!(!self.finished, "{action:?} after Finish");
             match action {
                 Action::PullImage { container } => {
-                    let event = match self.random.chance(10) {
+                    let event = match self.random.has_chance(10) {
                         true => Event::ImageFailed {
                             container,
                             reason: self.random.one_of(&[ImageFailure::Pull, ImageFailure::NeverPull]),
@@ -403,8 +403,8 @@ impl Life {
                     assert!(self.live.contains(&run), "a hook of a dead run");
                     assert!(self.outstanding.insert(format!("{run:?} {hook:?}")), "the same hook twice");
                     let longest = timeout.map_or(120_000, |t| t.as_millis() as u64);
-                    let result = if self.random.chance(70) { Ok(()) } else { Err("no".to_owned()) };
-                    let after = if self.random.chance(20) {
+                    let result = if self.random.has_chance(70) { Ok(()) } else { Err("no".to_owned()) };
+                    let after = if self.random.has_chance(20) {
                         longest
                     } else {
                         self.random.below(longest.min(5000) + 1)
@@ -423,7 +423,7 @@ impl Life {
                         probe == Probe::Startup || !startup || self.state.all[at].started,
                         "{probe:?} before the startup probe has passed"
                     );
-                    let result = if self.random.chance(80) { Ok(()) } else { Err("no".to_owned()) };
+                    let result = if self.random.has_chance(80) { Ok(()) } else { Err("no".to_owned()) };
                     let after = self.random.below(1000);
                     self.plan(after, Plan::Report(Event::ProbeEnded { run, probe, result }));
                 }
@@ -492,7 +492,7 @@ impl Life {
         {
             assert!(self.at - *asked >= Duration::from_secs(2), "{run:?} is killed without its two seconds");
         }
-        if self.ending.is_some() && kind == Kind::Sidecar && signal != 9 && !self.state.forced() {
+        if self.ending.is_some() && kind == Kind::Sidecar && signal != 9 && !self.state.is_forced() {
             let later = self.live.iter().find(|r| self.kind(&r.container).0 > at);
             assert!(later.is_none(), "sidecar {run:?} is stopped before {later:?}");
         }
@@ -509,7 +509,7 @@ impl Life {
 
     fn check_status(&mut self) {
         let status = self.state.status(&self.spec);
-        legal(&status, self.finished);
+        assert_legal(&status, self.finished);
         if let Some(ending) = &self.state.ending {
             // The pod may end by itself: its apps are over, its deadline has passed.
             self.ending.get_or_insert(self.at);
@@ -522,8 +522,8 @@ impl Life {
     }
 }
 
-/// What the API server's validation and every reader of a status may count on.
-fn legal(status: &PodStatus, finished: bool) {
+/// Does what the API server's validation and every reader of a status may count on.
+fn assert_legal(status: &PodStatus, finished: bool) {
     let phase = status.phase.as_deref().unwrap();
     assert!(matches!(phase, "Pending" | "Running" | "Succeeded" | "Failed"), "{phase}");
     assert_eq!(finished, matches!(phase, "Succeeded" | "Failed"), "{phase} while finished is {finished}");

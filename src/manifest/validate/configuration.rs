@@ -12,7 +12,7 @@ use super::{
         Report,
         typed::{entry, join},
     },
-    well_formed::{annotations, config_key, dns_label, dns_subdomain, labels, one_of},
+    well_formed::{annotations, check_labels, config_key, dns_label, dns_subdomain, one_of},
 };
 use crate::pod::quantity::quantity_bytes;
 
@@ -20,34 +20,34 @@ use crate::pod::quantity::quantity_bytes;
 const LARGEST: usize = 1 << 20;
 
 /// An object's name, namespace, labels and annotations.
-pub(in super::super) fn metadata(meta: &ObjectMeta, path: &str, report: &mut Report<'_>) {
+pub(in super::super) fn check_metadata(meta: &ObjectMeta, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| join(path, &format!("metadata.{field}"));
     match meta.name.as_deref() {
-        None | Some("") => report.error(&at("name"), "Required value: name is required"),
+        None | Some("") => report.add_error(&at("name"), "Required value: name is required"),
         Some(name) => dns_subdomain(name, &at("name"), report),
     }
     if let Some(namespace) = meta.namespace.as_deref().filter(|n| !n.is_empty()) {
         dns_label(namespace, &at("namespace"), report);
     }
-    labels(meta.labels.as_ref(), &at("labels"), report);
+    check_labels(meta.labels.as_ref(), &at("labels"), report);
     annotations(meta.annotations.as_ref(), &at("annotations"), report);
 }
 
 pub(in super::super) fn config_map(map: &ConfigMap, path: &str, report: &mut Report<'_>) {
-    metadata(&map.metadata, path, report);
+    check_metadata(&map.metadata, path, report);
     let text = map.data.iter().flatten().map(|(key, value)| ("data", key, value.len()));
     let binary = map.binary_data.iter().flatten().map(|(key, value)| ("binaryData", key, value.0.len()));
     keys(text.chain(binary), path, report);
     for key in map.binary_data.iter().flatten().map(|(key, _)| key) {
         if map.data.iter().flatten().any(|(known, _)| known == key) {
             let message = format!("Invalid value: {key:?}: duplicate of key present in data");
-            report.error(&entry(&join(path, "binaryData"), key), message);
+            report.add_error(&entry(&join(path, "binaryData"), key), message);
         }
     }
 }
 
 pub(in super::super) fn secret(secret: &Secret, path: &str, report: &mut Report<'_>) {
-    metadata(&secret.metadata, path, report);
+    check_metadata(&secret.metadata, path, report);
     let data = secret.data.iter().flatten().map(|(key, value)| ("data", key, value.0.len()));
     let plain = secret.string_data.iter().flatten().map(|(key, value)| ("stringData", key, value.len()));
     keys(data.chain(plain), path, report);
@@ -62,7 +62,7 @@ pub(in super::super) fn secret(secret: &Secret, path: &str, report: &mut Report<
         let has = secret.data.iter().flatten().any(|(known, _)| known == key)
             || secret.string_data.iter().flatten().any(|(known, _)| known == key);
         if !has {
-            report.error(&entry(&join(path, "data"), key), "Required value");
+            report.add_error(&entry(&join(path, "data"), key), "Required value");
         }
     }
 }
@@ -78,19 +78,19 @@ fn keys<'a>(
         config_key(key, &entry(&join(path, list), key), report);
     }
     if total > LARGEST {
-        report.error(&join(path, "data"), format!("Too long: may not be more than {LARGEST} bytes"));
+        report.add_error(&join(path, "data"), format!("Too long: may not be more than {LARGEST} bytes"));
     }
 }
 
 const ACCESS_MODES: &[&str] = &["ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"];
 
 pub(in super::super) fn claim(claim: &PersistentVolumeClaim, path: &str, report: &mut Report<'_>) {
-    metadata(&claim.metadata, path, report);
+    check_metadata(&claim.metadata, path, report);
     let at = |field: &str| join(path, &format!("spec.{field}"));
-    let Some(spec) = &claim.spec else { return report.error(&join(path, "spec"), "Required value") };
+    let Some(spec) = &claim.spec else { return report.add_error(&join(path, "spec"), "Required value") };
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     if modes.is_empty() {
-        report.error(&at("accessModes"), "Required value: at least 1 access mode is required");
+        report.add_error(&at("accessModes"), "Required value: at least 1 access mode is required");
     }
     let mut seen = HashSet::new();
     for (i, mode) in modes.iter().enumerate() {
@@ -98,18 +98,22 @@ pub(in super::super) fn claim(claim: &PersistentVolumeClaim, path: &str, report:
         seen.insert(mode.as_str());
     }
     if seen.contains("ReadWriteOncePod") && seen.len() > 1 {
-        report.error(&at("accessModes"), "Forbidden: may not use ReadWriteOncePod with other access modes");
+        report
+            .add_error(&at("accessModes"), "Forbidden: may not use ReadWriteOncePod with other access modes");
     }
     match spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage")) {
-        None => report.error(&at("resources.requests.storage"), "Required value"),
+        None => report.add_error(&at("resources.requests.storage"), "Required value"),
         Some(size) => {
             if let Err(e) = quantity_bytes(&size.0) {
-                report.error(&at("resources.requests.storage"), format!("Invalid value: {:?}: {e}", size.0));
+                report.add_error(
+                    &at("resources.requests.storage"),
+                    format!("Invalid value: {:?}: {e}", size.0),
+                );
             }
         }
     }
     if spec.volume_mode.as_deref() == Some("Block") {
-        report.error(
+        report.add_error(
             &at("volumeMode"),
             "Block is not supported: a local volume is a directory; use Filesystem",
         );

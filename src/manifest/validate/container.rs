@@ -13,7 +13,7 @@ use super::{
 };
 use crate::pod::mount_target;
 
-/// As the API server counts.
+/// Chosen as the API server counts.
 const MOST_RULES: usize = 20;
 const MOST_CODES: usize = 255;
 
@@ -60,10 +60,10 @@ pub(super) fn container(
     let at = |field: &str| format!("{path}.{field}");
     dns_label(&c.name, &at("name"), report);
     match c.image.as_deref() {
-        None | Some("") => report.error(&at("image"), "Required value"),
+        None | Some("") => report.add_error(&at("image"), "Required value"),
         Some(image) => {
             if let Err(e) = image.parse::<podctl_images::Reference>() {
-                report.error(&at("image"), format!("Invalid value: {e}"));
+                report.add_error(&at("image"), format!("Invalid value: {e}"));
             }
         }
     }
@@ -81,27 +81,31 @@ pub(super) fn container(
     );
     one_of(c.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], &at("restartPolicy"), report);
     if c.restart_policy_rules.as_ref().is_some_and(|rules| rules.len() > MOST_RULES) {
-        report.error(&at("restartPolicyRules"), format!("Too many: must have at most {MOST_RULES} items"));
+        report
+            .add_error(&at("restartPolicyRules"), format!("Too many: must have at most {MOST_RULES} items"));
     }
     for (i, rule) in c.restart_policy_rules.iter().flatten().enumerate() {
         let at = |field: &str| at(&format!("restartPolicyRules[{i}].{field}"));
         one_of(Some(&rule.action), &["Restart", "RestartAllContainers"], &at("action"), report);
         match &rule.exit_codes {
-            None => report.error(&at("exitCodes"), "Required value: must be specified"),
+            None => report.add_error(&at("exitCodes"), "Required value: must be specified"),
             Some(codes) => {
                 one_of(Some(&codes.operator), &["In", "NotIn"], &at("exitCodes.operator"), report);
                 if codes.values.as_ref().is_none_or(Vec::is_empty) {
-                    report.error(&at("exitCodes.values"), "Required value: must specify at least one value");
+                    report.add_error(
+                        &at("exitCodes.values"),
+                        "Required value: must specify at least one value",
+                    );
                 }
                 if codes.values.as_ref().is_some_and(|codes| codes.len() > MOST_CODES) {
                     let message = format!("Too many: must have at most {MOST_CODES} items");
-                    report.error(&at("exitCodes.values"), message);
+                    report.add_error(&at("exitCodes.values"), message);
                 }
             }
         }
     }
     if c.restart_policy_rules.as_ref().is_some_and(|r| !r.is_empty()) && c.restart_policy.is_none() {
-        report.error(
+        report.add_error(
             &at("restartPolicy"),
             "Required value: must specify restartPolicy when restart rules are used",
         );
@@ -137,7 +141,7 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
         let at = |field: &str| format!("{path}.volumeMounts[{i}].{field}");
         let volume = volumes.get(mount.name.as_str());
         if mount.name.is_empty() {
-            report.error(&at("name"), "Required value");
+            report.add_error(&at("name"), "Required value");
         } else if volume.is_none() {
             let mut known: Vec<_> = volumes.keys().copied().collect();
             known.sort_unstable();
@@ -148,20 +152,23 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
             report.say(Severity::Error, &at("name"), format!("Not found: {:?}", mount.name), Some(help));
         }
         if mount.mount_path.is_empty() {
-            report.error(&at("mountPath"), "Required value");
+            report.add_error(&at("mountPath"), "Required value");
         } else if mount.mount_path.split('/').any(|part| part == "..") {
             let message = format!("Invalid value: {:?}: must not contain '..'", mount.mount_path);
-            report.error(&at("mountPath"), message);
+            report.add_error(&at("mountPath"), message);
         } else if mount.mount_path.trim_end_matches('/').is_empty() {
             let message = "Invalid value: \"/\": a volume cannot take the place of the image's root";
-            report.error(&at("mountPath"), message);
+            report.add_error(&at("mountPath"), message);
         } else if !targets.insert(mount_target(mount)) {
-            report.error(&at("mountPath"), format!("Invalid value: {:?}: must be unique", mount.mount_path));
+            report.add_error(
+                &at("mountPath"),
+                format!("Invalid value: {:?}: must be unique", mount.mount_path),
+            );
         }
         let (sub, expr) = (mount.sub_path.as_deref(), mount.sub_path_expr.as_deref());
         let set = |text: Option<&str>| text.is_some_and(|t| !t.is_empty());
         if set(sub) && set(expr) {
-            report.error(
+            report.add_error(
                 &at("subPathExpr"),
                 format!(
                     "Invalid value: {:?}: subPathExpr and subPath are mutually exclusive",
@@ -179,7 +186,7 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
         );
         let privileged = c.security_context.as_ref().and_then(|s| s.privileged) == Some(true);
         if mount.mount_propagation.as_deref() == Some("Bidirectional") && !privileged {
-            report.error(
+            report.add_error(
                 &at("mountPropagation"),
                 "Forbidden: Bidirectional mount propagation is available only to privileged containers",
             );
@@ -192,13 +199,13 @@ fn mounts(c: &Container, path: &str, volumes: &HashMap<&str, &Volume>, report: &
         );
         if let Some(asked @ ("IfPossible" | "Enabled")) = mount.recursive_read_only.as_deref() {
             if mount.read_only != Some(true) {
-                report.error(
+                report.add_error(
                     &at("recursiveReadOnly"),
                     format!("Forbidden: may only be specified as {asked:?} when readOnly is true"),
                 );
             }
             if mount.mount_propagation.as_deref().is_some_and(|p| p != "None") {
-                report.error(
+                report.add_error(
                     &at("recursiveReadOnly"),
                     format!("Forbidden: may only be specified as {asked:?} when mountPropagation is None or not specified"),
                 );
@@ -212,14 +219,14 @@ fn ports(c: &Container, spec: &PodSpec, path: &str, host_ports: &mut HostPorts, 
     for (i, port) in c.ports.iter().flatten().enumerate() {
         let at = |field: &str| format!("{path}.ports[{i}].{field}");
         match port.container_port {
-            0 => report.error(&at("containerPort"), "Required value"),
+            0 => report.add_error(&at("containerPort"), "Required value"),
             number => within(Some(number.into()), 1, 65_535, &at("containerPort"), report),
         }
         let host_port = port.host_port.filter(|p| *p != 0);
         within(host_port.map(Into::into), 1, 65_535, &at("hostPort"), report);
         // The API server sets hostPort itself with hostNetwork, and refuses another.
         if spec.host_network == Some(true) && host_port.is_some_and(|p| p != port.container_port) {
-            report.error(
+            report.add_error(
                 &at("hostPort"),
                 format!(
                     "Invalid value: {}: must match `containerPort` when `hostNetwork` is true",
@@ -231,7 +238,7 @@ fn ports(c: &Container, spec: &PodSpec, path: &str, host_ports: &mut HostPorts, 
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
             port_name(name, &at("name"), report);
             if !names.insert(name) {
-                report.error(&at("name"), format!("Duplicate value: {name:?}"));
+                report.add_error(&at("name"), format!("Duplicate value: {name:?}"));
             }
         }
         if let Some(number) = host_port {
@@ -239,13 +246,13 @@ fn ports(c: &Container, spec: &PodSpec, path: &str, host_ports: &mut HostPorts, 
             let protocol = port.protocol.clone().unwrap_or_default();
             if !host_ports.insert((address.clone(), number, protocol.clone())) {
                 let message = format!("Duplicate value: \"{protocol}/{address}/{number}\"");
-                report.error(&at("hostPort"), message);
+                report.add_error(&at("hostPort"), message);
             }
         }
         if let Some(ip) = port.host_ip.as_deref().filter(|ip| !ip.is_empty())
             && ip.parse::<std::net::IpAddr>().is_err()
         {
-            report.error(&at("hostIP"), format!("Invalid value: {ip:?}: must be a valid IP address"));
+            report.add_error(&at("hostIP"), format!("Invalid value: {ip:?}: must be a valid IP address"));
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     well_formed::{dns_label, dns_subdomain, one_of},
 };
 
-/// As the kernel and the C library count.
+/// Chosen as the kernel and the C library count.
 const LONGEST_HOST_NAME: usize = 64;
 const MOST_NAMESERVERS: usize = 3;
 const MOST_SEARCHES: usize = 32;
@@ -38,9 +38,9 @@ pub(super) fn pod(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>
     let servers = spec.dns_config.as_ref().map(|c| c.nameservers.iter().flatten().count());
     match (spec.dns_policy.as_deref(), servers) {
         (Some("None"), None) => {
-            report.error(&at, "Required value: must provide `dnsConfig` when `dnsPolicy` is None");
+            report.add_error(&at, "Required value: must provide `dnsConfig` when `dnsPolicy` is None");
         }
-        (Some("None"), Some(0)) => report.error(
+        (Some("None"), Some(0)) => report.add_error(
             &join(&at, "nameservers"),
             "Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
         ),
@@ -63,13 +63,13 @@ fn host_names(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     if let Some(name) = &spec.hostname_override {
         dns_subdomain(name, &at, report);
         if name.len() > LONGEST_HOST_NAME {
-            report.error(&at, format!("Too long: may not be more than {LONGEST_HOST_NAME} characters"));
+            report.add_error(&at, format!("Too long: may not be more than {LONGEST_HOST_NAME} characters"));
         }
         if spec.host_network == Some(true) {
-            report.error(&at, "Forbidden: when `hostNetwork` is true");
+            report.add_error(&at, "Forbidden: when `hostNetwork` is true");
         }
         if qualified {
-            report.error(&as_fqdn, "Forbidden: may not be set to true when `hostnameOverride` is set");
+            report.add_error(&as_fqdn, "Forbidden: may not be set to true when `hostnameOverride` is set");
         }
     } else if qualified && let Some(subdomain) = set(&spec.subdomain) {
         let host = set(&spec.hostname).or(pod.metadata.name.clone()).unwrap_or_default();
@@ -80,7 +80,7 @@ fn host_names(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
                 "Invalid value: true: the name {name} has {} characters; a host name has {LONGEST_HOST_NAME} characters at most",
                 name.len()
             );
-            report.error(&as_fqdn, message);
+            report.add_error(&as_fqdn, message);
         }
     }
 }
@@ -90,14 +90,14 @@ fn dns_config(config: &PodDNSConfig, path: &str, report: &mut Report<'_>) {
     let (servers, searches) = (config.nameservers.as_deref(), config.searches.as_deref());
     if servers.is_some_and(|all| all.len() > MOST_NAMESERVERS) {
         let message = format!("Invalid value: must not have more than {MOST_NAMESERVERS} nameservers");
-        report.error(&at("nameservers".into()), message);
+        report.add_error(&at("nameservers".into()), message);
     }
     for (i, server) in servers.into_iter().flatten().enumerate() {
         address(server, &at(format!("nameservers[{i}]")), report);
     }
     if searches.is_some_and(|all| all.len() > MOST_SEARCHES) {
         let message = format!("Invalid value: must not have more than {MOST_SEARCHES} search paths");
-        report.error(&at("searches".into()), message);
+        report.add_error(&at("searches".into()), message);
     }
     for (i, search) in searches.into_iter().flatten().enumerate() {
         // A dot at the end, or alone, says that the name is whole.
@@ -108,7 +108,7 @@ fn dns_config(config: &PodDNSConfig, path: &str, report: &mut Report<'_>) {
     }
     for (i, option) in config.options.iter().flatten().enumerate() {
         if option.name.as_deref().is_none_or(str::is_empty) {
-            report.error(&at(format!("options[{i}].name")), "Required value");
+            report.add_error(&at(format!("options[{i}].name")), "Required value");
         }
     }
 }
@@ -117,6 +117,6 @@ fn address(text: &str, path: &str, report: &mut Report<'_>) {
     if text.parse::<IpAddr>().is_err() {
         let message =
             format!("Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
-        report.error(path, message);
+        report.add_error(path, message);
     }
 }

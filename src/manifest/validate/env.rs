@@ -35,15 +35,15 @@ pub(super) fn environment(c: &Container, path: &str, spec: &PodSpec, report: &mu
             from.file_key_ref.is_some(),
         ];
         match set.iter().filter(|s| **s).count() {
-            0 => report.error(
+            0 => report.add_error(
                 &at,
                 "Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
             ),
             1 => {}
-            _ => report.error(&at, "Invalid value: \"\": may not have more than one field specified at a time"),
+            _ => report.add_error(&at, "Invalid value: \"\": may not have more than one field specified at a time"),
         }
         if var.value.as_deref().is_some_and(|v| !v.is_empty()) {
-            report.error(&at, "Invalid value: \"\": may not be specified when `value` is not empty");
+            report.add_error(&at, "Invalid value: \"\": may not be specified when `value` is not empty");
         }
         if let Some(r) = &from.config_map_key_ref {
             required(&r.name, &format!("{at}.configMapKeyRef.name"), report);
@@ -66,12 +66,10 @@ pub(super) fn environment(c: &Container, path: &str, spec: &PodSpec, report: &mu
             env_name(prefix, &format!("{at}.prefix"), report);
         }
         match (&from.config_map_ref, &from.secret_ref) {
-            (None, None) => {
-                report.error(&at, "Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`")
-            }
-            (Some(_), Some(_)) => {
-                report.error(&at, "Invalid value: \"\": may not have more than one field specified at a time")
-            }
+            (None, None) => report
+                .add_error(&at, "Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`"),
+            (Some(_), Some(_)) => report
+                .add_error(&at, "Invalid value: \"\": may not have more than one field specified at a time"),
             (Some(map), None) => required(&map.name, &format!("{at}.configMapRef.name"), report),
             (None, Some(secret)) => required(&secret.name, &format!("{at}.secretRef.name"), report),
         }
@@ -80,15 +78,15 @@ pub(super) fn environment(c: &Container, path: &str, spec: &PodSpec, report: &mu
 
 pub(super) fn required(name: &str, path: &str, report: &mut Report<'_>) {
     if name.is_empty() {
-        report.error(path, "Required value");
+        report.add_error(path, "Required value");
     }
 }
 
 fn env_name(name: &str, path: &str, report: &mut Report<'_>) {
     if name.is_empty() {
-        report.error(path, "Required value");
+        report.add_error(path, "Required value");
     } else if !name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
-        report.error(
+        report.add_error(
             path,
             format!("Invalid value: {name:?}: a valid environment variable name must consist only of printable ASCII characters other than '='"),
         );
@@ -107,15 +105,15 @@ fn field(r: &ObjectFieldSelector, allowed: &[&str], path: &str, report: &mut Rep
     };
     let key = keyed("metadata.labels").or_else(|| keyed("metadata.annotations"));
     if r.field_path.is_empty() {
-        report.error(&at, "Required value");
+        report.add_error(&at, "Required value");
     } else if key.is_none_or(str::is_empty) && !allowed.contains(&r.field_path.as_str()) {
         let mut list: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
         list.push("\"metadata.labels['KEY']\", \"metadata.annotations['KEY']\"".into());
         let message = format!("Unsupported value: {:?}: supported values: {}", r.field_path, list.join(", "));
-        report.error(&at, message);
+        report.add_error(&at, message);
     }
     if r.api_version.as_deref().is_some_and(|v| v != "v1") {
-        report.error(&format!("{path}.apiVersion"), "Unsupported value: supported values: \"v1\"");
+        report.add_error(&format!("{path}.apiVersion"), "Unsupported value: supported values: \"v1\"");
     }
 }
 
@@ -134,9 +132,9 @@ pub(super) fn resource(
         Some(name) if ["memory", "ephemeral-storage"].contains(&name) || name.starts_with("hugepages-") => {
             &["0", "1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
         }
-        _ if r.resource.is_empty() => return report.error(&format!("{path}.resource"), "Required value"),
+        _ if r.resource.is_empty() => return report.add_error(&format!("{path}.resource"), "Required value"),
         _ => {
-            return report.error(
+            return report.add_error(
                 &format!("{path}.resource"),
                 format!("Unsupported value: {:?}: supported values: \"limits.cpu\", \"limits.ephemeral-storage\", \"limits.memory\", \"requests.cpu\", \"requests.ephemeral-storage\", \"requests.memory\"", r.resource),
             );
@@ -145,7 +143,7 @@ pub(super) fn resource(
     if let Some(given) = divisor {
         let same = |allowed: &&str| quantity_millis(allowed).ok() == quantity_millis(given).ok();
         if quantity_millis(given).is_err() || !divisors.iter().any(same) {
-            report.error(
+            report.add_error(
                 &format!("{path}.divisor"),
                 format!("Unsupported value: {given:?}: supported values: {}", divisors[1..].join(", ")),
             );
@@ -153,11 +151,11 @@ pub(super) fn resource(
     }
     let at = format!("{path}.containerName");
     match r.container_name.as_deref().filter(|n| !n.is_empty()) {
-        None if in_file => report.error(&at, "Required value"),
+        None if in_file => report.add_error(&at, "Required value"),
         Some(name)
             if !spec.init_containers.iter().flatten().chain(&spec.containers).any(|c| c.name == name) =>
         {
-            report.error(&at, format!("Not found: {name:?}"));
+            report.add_error(&at, format!("Not found: {name:?}"));
         }
         _ => {}
     }

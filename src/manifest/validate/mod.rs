@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::Pod;
 
-pub(super) use self::configuration::{claim, config_map, metadata, secret};
+pub(super) use self::configuration::{check_metadata, claim, config_map, secret};
 pub(super) use self::well_formed::{one_of, within};
 use super::{Report, typed::join};
 
@@ -22,10 +22,10 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     let at = |path: &str| join(prefix, path);
     // The name of a template's pod is the workload's, which is checked already.
     if !prefix.is_empty() {
-        well_formed::labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
+        well_formed::check_labels(pod.metadata.labels.as_ref(), &at("metadata.labels"), report);
         well_formed::annotations(pod.metadata.annotations.as_ref(), &at("metadata.annotations"), report);
     }
-    let Some(spec) = &pod.spec else { return report.error(&at("spec"), "Required value") };
+    let Some(spec) = &pod.spec else { return report.add_error(&at("spec"), "Required value") };
     let written = serde_json::to_value(spec).unwrap_or_default();
     super::support::check(&written, &at("spec"), report);
     super::security::pod(spec, &at("spec"), report);
@@ -47,7 +47,7 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     dns::pod(pod, spec, &at("spec"), report);
     let volumes = volumes::volumes(spec, &at("spec.volumes"), report);
     if spec.containers.is_empty() {
-        report.error(&at("spec.containers"), "Required value");
+        report.add_error(&at("spec.containers"), "Required value");
     }
     let mut names = HashSet::new();
     let mut host_ports = HashSet::new();
@@ -57,7 +57,7 @@ pub(super) fn pod(pod: &Pod, prefix: &str, report: &mut Report<'_>) {
     for (path, container) in init.chain(apps) {
         let path = at(&path);
         if !names.insert(container.name.as_str()) {
-            report.error(&format!("{path}.name"), format!("Duplicate value: {:?}", container.name));
+            report.add_error(&format!("{path}.name"), format!("Duplicate value: {:?}", container.name));
         }
         container::container(container, spec, &path, &volumes, &mut host_ports, report);
     }

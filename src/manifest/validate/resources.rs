@@ -19,14 +19,14 @@ pub(super) fn container(container: &Container, path: &str, report: &mut Report<'
     let path = format!("{path}.resources");
     for (at, name, quantity) in amounts(resources, &path) {
         match name {
-            "cpu" | "memory" | "ephemeral-storage" => amount(name, quantity, &at, report),
+            "cpu" | "memory" | "ephemeral-storage" => check_amount(name, quantity, &at, report),
             name if name.starts_with("hugepages-") => {
-                report.error(&at, "is not supported: podctl does not hand out huge pages");
+                report.add_error(&at, "is not supported: podctl does not hand out huge pages");
             }
             name if name.contains('/') => {
-                report.error(&at, format!("is not supported: this machine offers no resource {name:?}"));
+                report.add_error(&at, format!("is not supported: this machine offers no resource {name:?}"));
             }
-            name => report.error(
+            name => report.add_error(
                 &at,
                 format!("Invalid value: {name:?}: must be a standard resource type or fully qualified (cpu, memory, ephemeral-storage)"),
             ),
@@ -41,11 +41,11 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     let own = format!("{path}.resources");
     for (at, name, quantity) in amounts(resources, &own) {
         match name {
-            "cpu" | "memory" => amount(name, quantity, &at, report),
+            "cpu" | "memory" => check_amount(name, quantity, &at, report),
             name if name.starts_with("hugepages-") => {
-                report.error(&at, "is not supported: podctl does not hand out huge pages");
+                report.add_error(&at, "is not supported: podctl does not hand out huge pages");
             }
-            name => report.error(
+            name => report.add_error(
                 &at,
                 format!("Unsupported value: {name:?}: supported values: \"cpu\", \"hugepages-\", \"memory\""),
             ),
@@ -99,9 +99,9 @@ fn amounts<'a>(
     limits.chain(requests.map(move |(name, quantity)| (entry(&of_requests, name), name.as_str(), quantity)))
 }
 
-fn amount(name: &str, quantity: &Quantity, path: &str, report: &mut Report<'_>) {
+fn check_amount(name: &str, quantity: &Quantity, path: &str, report: &mut Report<'_>) {
     if let Err(e) = quantity_bytes(&quantity.0) {
-        report.error(path, format!("Invalid value: {:?}: {e}", quantity.0));
+        report.add_error(path, format!("Invalid value: {:?}: {e}", quantity.0));
     } else if name != "cpu" && quantity_millis(&quantity.0).is_ok_and(|milli| milli % 1000 != 0) {
         // `128m` is not what it looks like; the API server says no more than that, too.
         report.warn(path, format!("fractional byte value {:?} is invalid, must be an integer", quantity.0));
@@ -122,7 +122,7 @@ fn requests_within_limits(resources: &ResourceRequirements, path: &str, report: 
 
 fn wrong(list: &List, name: &str, path: &str, message: &str, report: &mut Report<'_>) {
     let text = list.as_ref().and_then(|l| l.get(name)).map(|q| q.0.as_str()).unwrap_or_default();
-    report.error(&entry(path, name), format!("Invalid value: {text:?}: {message}"));
+    report.add_error(&entry(path, name), format!("Invalid value: {text:?}: {message}"));
 }
 
 /// Thousandths of a CPU, or bytes.

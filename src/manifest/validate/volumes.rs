@@ -38,7 +38,7 @@ pub(super) fn volumes<'a>(
         let at = format!("{path}[{i}]");
         dns_label(&volume.name, &format!("{at}.name"), report);
         if names.insert(volume.name.as_str(), volume).is_some() {
-            report.error(&format!("{at}.name"), format!("Duplicate value: {:?}", volume.name));
+            report.add_error(&format!("{at}.name"), format!("Duplicate value: {:?}", volume.name));
         }
         source(volume, spec, &at, report);
     }
@@ -56,31 +56,34 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
         }
         // Whether it is supported the table of fields says.
         [_] => {}
-        _ => report.error(path, "Forbidden: may not specify more than 1 volume type"),
+        _ => report.add_error(path, "Forbidden: may not specify more than 1 volume type"),
     }
     let at = |field: &str| format!("{path}.{field}");
     if let Some(v) = &volume.config_map {
         required(&v.name, &at("configMap.name"), report);
-        items(v.items.as_deref(), v.default_mode, &at("configMap"), report);
+        check_items(v.items.as_deref(), v.default_mode, &at("configMap"), report);
     }
     if let Some(v) = &volume.secret {
         required(v.secret_name.as_deref().unwrap_or_default(), &at("secret.secretName"), report);
-        items(v.items.as_deref(), v.default_mode, &at("secret"), report);
+        check_items(v.items.as_deref(), v.default_mode, &at("secret"), report);
     }
     if let Some(v) = &volume.downward_api {
         mode(v.default_mode, &at("downwardAPI.defaultMode"), report);
         downward(v.items.as_deref(), spec, &at("downwardAPI"), report);
     }
     if let Some(v) = &volume.projected {
-        projected(v, spec, &at("projected"), report);
+        check_projected(v, spec, &at("projected"), report);
     }
     if let Some(v) = &volume.host_path {
         if v.path.is_empty() {
-            report.error(&at("hostPath.path"), "Required value");
+            report.add_error(&at("hostPath.path"), "Required value");
         } else if v.path.split('/').any(|part| part == "..") {
-            report.error(&at("hostPath.path"), format!("Invalid value: {:?}: must not contain '..'", v.path));
+            report.add_error(
+                &at("hostPath.path"),
+                format!("Invalid value: {:?}: must not contain '..'", v.path),
+            );
         } else if !v.path.starts_with('/') {
-            report.error(
+            report.add_error(
                 &at("hostPath.path"),
                 format!("Invalid value: {:?}: must be an absolute path", v.path),
             );
@@ -89,13 +92,13 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
     }
     if let Some(v) = &volume.persistent_volume_claim {
         match v.claim_name.as_str() {
-            "" => report.error(&at("persistentVolumeClaim.claimName"), "Required value"),
+            "" => report.add_error(&at("persistentVolumeClaim.claimName"), "Required value"),
             name => dns_subdomain(name, &at("persistentVolumeClaim.claimName"), report),
         }
     }
     if let Some(v) = &volume.ephemeral {
         match &v.volume_claim_template {
-            None => report.error(&at("ephemeral.volumeClaimTemplate"), "Required value"),
+            None => report.add_error(&at("ephemeral.volumeClaimTemplate"), "Required value"),
             Some(template) => {
                 let named = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
                     name: Some(volume.name.clone()),
@@ -116,26 +119,26 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
         if !image.is_empty()
             && let Err(e) = image.parse::<podctl_images::Reference>()
         {
-            report.error(&at("image.reference"), format!("Invalid value: {e}"));
+            report.add_error(&at("image.reference"), format!("Invalid value: {e}"));
         }
         let policies = &["Always", "IfNotPresent", "Never"];
         one_of(v.pull_policy.as_deref(), policies, &at("image.pullPolicy"), report);
     }
     if let Some(v) = &volume.empty_dir {
         match v.medium.as_deref() {
-            Some(medium) if medium.starts_with("HugePages") => report.error(
+            Some(medium) if medium.starts_with("HugePages") => report.add_error(
                 &at("emptyDir.medium"),
                 "is not supported: huge pages are not given out here; use Memory",
             ),
             medium => one_of(medium, &["", "Memory"], &at("emptyDir.medium"), report),
         }
         if let Some((limit, Err(e))) = v.size_limit.as_ref().map(|limit| (limit, quantity_bytes(&limit.0))) {
-            report.error(&at("emptyDir.sizeLimit"), format!("Invalid value: {:?}: {e}", limit.0));
+            report.add_error(&at("emptyDir.sizeLimit"), format!("Invalid value: {:?}: {e}", limit.0));
         }
     }
 }
 
-fn projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
+fn check_projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     mode(v.default_mode, &format!("{path}.defaultMode"), report);
     for (i, part) in v.sources.iter().flatten().enumerate() {
         let at = |field: &str| format!("{path}.sources[{i}].{field}");
@@ -148,18 +151,18 @@ fn projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report: &mut
             part.pod_certificate.is_some(),
         ];
         if set.iter().filter(|s| **s).count() > 1 {
-            report.error(
+            report.add_error(
                 &format!("{path}.sources[{i}]"),
                 "Forbidden: may not specify more than 1 volume type per source",
             );
         }
         if let Some(p) = &part.config_map {
             required(&p.name, &at("configMap.name"), report);
-            items(p.items.as_deref(), None, &at("configMap"), report);
+            check_items(p.items.as_deref(), None, &at("configMap"), report);
         }
         if let Some(p) = &part.secret {
             required(&p.name, &at("secret.name"), report);
-            items(p.items.as_deref(), None, &at("secret"), report);
+            check_items(p.items.as_deref(), None, &at("secret"), report);
         }
         if let Some(p) = &part.downward_api {
             downward(p.items.as_deref(), spec, &at("downwardAPI"), report);
@@ -167,7 +170,7 @@ fn projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report: &mut
     }
 }
 
-fn items(items: Option<&[KeyToPath]>, default_mode: Option<i32>, path: &str, report: &mut Report<'_>) {
+fn check_items(items: Option<&[KeyToPath]>, default_mode: Option<i32>, path: &str, report: &mut Report<'_>) {
     mode(default_mode, &format!("{path}.defaultMode"), report);
     for (i, item) in items.unwrap_or_default().iter().enumerate() {
         let at = |field: &str| format!("{path}.items[{i}].{field}");
@@ -183,11 +186,11 @@ fn downward(items: Option<&[DownwardAPIVolumeFile]>, spec: &PodSpec, path: &str,
         file(&item.path, &at("path"), report);
         mode(item.mode, &at("mode"), report);
         match (&item.field_ref, &item.resource_field_ref) {
-            (None, None) => report.error(
+            (None, None) => report.add_error(
                 &format!("{path}.items[{i}]"),
                 "Required value: one of fieldRef and resourceFieldRef is required",
             ),
-            (Some(_), Some(_)) => report.error(
+            (Some(_), Some(_)) => report.add_error(
                 &format!("{path}.items[{i}]"),
                 "Invalid value: \"resource\": fieldRef and resourceFieldRef can not be specified simultaneously",
             ),
@@ -202,7 +205,7 @@ fn file(text: &str, path: &str, report: &mut Report<'_>) {
     required(text, path, report);
     inner_path(text, path, report);
     if text.starts_with("..") && !text.starts_with("../") && text != ".." {
-        report.error(path, format!("Invalid value: {text:?}: must not start with '..'"));
+        report.add_error(path, format!("Invalid value: {text:?}: must not start with '..'"));
     }
 }
 

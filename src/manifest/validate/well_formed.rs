@@ -14,7 +14,8 @@ pub(in super::super) fn one_of(value: Option<&str>, allowed: &[&str], path: &str
         && !allowed.contains(&value)
     {
         let list: Vec<String> = allowed.iter().map(|a| format!("{a:?}")).collect();
-        report.error(path, format!("Unsupported value: {value:?}: supported values: {}", list.join(", ")));
+        report
+            .add_error(path, format!("Unsupported value: {value:?}: supported values: {}", list.join(", ")));
     }
 }
 
@@ -31,7 +32,7 @@ pub(in super::super) fn within(
         i64::MAX => format!("must be greater than or equal to {least}"),
         _ => format!("must be between {least} and {most}, inclusive"),
     };
-    report.error(path, format!("Invalid value: {value}: {bounds}"));
+    report.add_error(path, format!("Invalid value: {value}: {bounds}"));
 }
 
 /// Checks a name that must be given: a label.
@@ -46,8 +47,8 @@ pub(super) fn dns_subdomain(name: &str, path: &str, report: &mut Report<'_>) {
 
 fn named(name: &str, checked: Result<(), String>, path: &str, report: &mut Report<'_>) {
     match checked {
-        Err(_) if name.is_empty() => report.error(path, "Required value"),
-        Err(rule) => report.error(path, format!("Invalid value: {name:?}: {rule}")),
+        Err(_) if name.is_empty() => report.add_error(path, "Required value"),
+        Err(rule) => report.add_error(path, format!("Invalid value: {name:?}: {rule}")),
         Ok(()) => {}
     }
 }
@@ -60,14 +61,14 @@ fn is_word(text: &str) -> bool {
         && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
 }
 
-pub(super) fn labels(labels: Option<&BTreeMap<String, String>>, path: &str, report: &mut Report<'_>) {
+pub(super) fn check_labels(labels: Option<&BTreeMap<String, String>>, path: &str, report: &mut Report<'_>) {
     for (key, value) in labels.into_iter().flatten() {
         qualified(key, path, report);
         if value.len() > 63 {
             let message = format!("Invalid value: {value:?}: must be no more than 63 characters");
-            report.error(&entry(path, key), message);
+            report.add_error(&entry(path, key), message);
         } else if !value.is_empty() && !is_word(value) {
-            report.error(&entry(path, key), format!("Invalid value: {value:?}: {LABEL_VALUE}"));
+            report.add_error(&entry(path, key), format!("Invalid value: {value:?}: {LABEL_VALUE}"));
         }
     }
 }
@@ -79,7 +80,7 @@ pub(super) fn annotations(all: Option<&BTreeMap<String, String>>, path: &str, re
     }
     let size: usize = all.into_iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
     if size > MOST {
-        report.error(path, format!("Too long: may not be more than {MOST} bytes"));
+        report.add_error(path, format!("Too long: may not be more than {MOST} bytes"));
     }
     // Who comes from there has them in his files, and looks for their effect in vain.
     let of_podman =
@@ -94,21 +95,21 @@ fn qualified(key: &str, path: &str, report: &mut Report<'_>) {
     let (prefix, name) = key.split_once('/').map_or((None, key), |(prefix, name)| (Some(prefix), name));
     if name.len() > 63 {
         let message = format!("Invalid value: {key:?}: name part must be no more than 63 characters");
-        report.error(&entry(path, key), message);
+        report.add_error(&entry(path, key), message);
     } else if !is_word(name) {
-        report.error(&entry(path, key), format!("Invalid value: {key:?}: {QUALIFIED}"));
+        report.add_error(&entry(path, key), format!("Invalid value: {key:?}: {QUALIFIED}"));
     }
     if let Some(prefix) = prefix
         && !(prefix.len() <= 253 && prefix.split('.').all(is_label))
     {
-        report.error(&entry(path, key), format!("Invalid value: {key:?}: prefix part {SUBDOMAIN}"));
+        report.add_error(&entry(path, key), format!("Invalid value: {key:?}: prefix part {SUBDOMAIN}"));
     }
 }
 
 /// A key of a ConfigMap or a Secret.
 pub(super) fn config_key(key: &str, path: &str, report: &mut Report<'_>) {
     let wrong = match key {
-        "" => return report.error(path, "Required value"),
+        "" => return report.add_error(path, "Required value"),
         "." | ".." => "must not be '.' or '..'".to_owned(),
         key if key.starts_with("..") => "must not start with '..'".to_owned(),
         key if key.len() > 253 => "must be no more than 253 characters".to_owned(),
@@ -117,7 +118,7 @@ pub(super) fn config_key(key: &str, path: &str, report: &mut Report<'_>) {
         }
         _ => return,
     };
-    report.error(path, format!("Invalid value: {key:?}: {wrong}"));
+    report.add_error(path, format!("Invalid value: {key:?}: {wrong}"));
 }
 
 /// A port's name, an IANA service name.
@@ -139,16 +140,16 @@ pub(super) fn port_name(name: &str, path: &str, report: &mut Report<'_>) {
         wrong.push("must not begin or end with a hyphen");
     }
     for wrong in wrong {
-        report.error(path, format!("Invalid value: {name:?}: {wrong}"));
+        report.add_error(path, format!("Invalid value: {name:?}: {wrong}"));
     }
 }
 
 /// A path within a volume: relative and not climbing.
 pub(super) fn inner_path(text: &str, path: &str, report: &mut Report<'_>) {
     if text.starts_with('/') {
-        report.error(path, format!("Invalid value: {text:?}: must be a relative path"));
+        report.add_error(path, format!("Invalid value: {text:?}: must be a relative path"));
     }
     if text.split('/').any(|part| part == "..") {
-        report.error(path, format!("Invalid value: {text:?}: must not contain '..'"));
+        report.add_error(path, format!("Invalid value: {text:?}: must not contain '..'"));
     }
 }

@@ -12,11 +12,11 @@ use crate::server::fields::{Field, Shape, find_field, find_message};
 pub struct FieldSet {
     /// The value itself: an item of a list, an empty map.
     pub own: bool,
-    /// What is below it.
+    /// Holds what is below it.
     pub below: BTreeMap<String, FieldSet>,
 }
 
-/// How a value's parts are owned.
+/// Tells how a value's parts are owned.
 #[derive(Clone, Copy, Debug)]
 pub enum Parts<'a> {
     /// As one.
@@ -31,7 +31,7 @@ pub enum Parts<'a> {
     Set,
 }
 
-/// How a field's value is owned.
+/// Tells how a field's value is owned.
 pub fn parts_of(field: &'static Field) -> Parts<'static> {
     let atomic_type = find_message(field.type_).is_some_and(|m| m.atomic);
     match field.shape {
@@ -45,7 +45,7 @@ pub fn parts_of(field: &'static Field) -> Parts<'static> {
     }
 }
 
-/// How the field of that name is owned in a value with such parts.
+/// Tells how the field of that name is owned in a value with such parts.
 pub fn parts_below(parts: Parts<'_>, name: &str) -> Parts<'static> {
     match parts {
         Parts::Fields(type_) => find_field(type_, name).map_or(Parts::Whole, parts_of),
@@ -99,28 +99,28 @@ impl FieldSet {
                 }
             }
             (Value::Array(items), Parts::Set) if !items.is_empty() => {
-                set.below = items.iter().map(|item| (format!("v:{item}"), FieldSet::leaf())).collect();
+                set.below = items.iter().map(|item| (format!("v:{item}"), FieldSet::new_leaf())).collect();
             }
             _ => set.own = true,
         }
         set
     }
 
-    /// One value.
-    pub fn leaf() -> FieldSet {
+    /// A value.
+    pub fn new_leaf() -> FieldSet {
         FieldSet { own: true, below: BTreeMap::new() }
     }
 
-    /// Whether there is nothing in it.
+    /// Tells whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         !self.own && self.below.values().all(FieldSet::is_empty)
     }
 
-    /// What is in this set and not in the other.
-    pub fn without(&self, other: &FieldSet) -> FieldSet {
+    /// Returns what is in this set and not in the other.
+    pub fn subtract_fields(&self, other: &FieldSet) -> FieldSet {
         let mut rest = FieldSet { own: self.own && !other.own, below: BTreeMap::new() };
         for (name, set) in &self.below {
-            let left = other.below.get(name).map_or_else(|| set.clone(), |other| set.without(other));
+            let left = other.below.get(name).map_or_else(|| set.clone(), |other| set.subtract_fields(other));
             if !left.is_empty() {
                 rest.below.insert(name.clone(), left);
             }
@@ -223,10 +223,10 @@ mod tests {
     fn sets_are_subtracted_and_united() {
         let whole = FieldSet::parse(&json!({"f:a": {"f:b": {}, "f:c": {}}}));
         let part = FieldSet::parse(&json!({"f:a": {"f:b": {}}}));
-        assert_eq!(whole.without(&part).to_value(), json!({"f:a": {"f:c": {}}}));
-        assert!(part.without(&whole).is_empty());
+        assert_eq!(whole.subtract_fields(&part).to_value(), json!({"f:a": {"f:c": {}}}));
+        assert!(part.subtract_fields(&whole).is_empty());
         let mut united = part.clone();
-        united.add(&whole.without(&part));
+        united.add(&whole.subtract_fields(&part));
         assert_eq!(united, whole);
     }
 }

@@ -15,13 +15,13 @@ use field_set::{FieldSet, Parts, changed_fields, find_part, item_name, parts_bel
 /// A field that an applied configuration and another manager want to be different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
-    /// Whose it is.
+    /// Names whose it is.
     pub manager: String,
-    /// As `.spec.containers[name="c"].image`.
+    /// Written as `.spec.containers[name="c"].image`.
     pub field: String,
 }
 
-/// One manager's fields.
+/// A manager's fields.
 struct Entry {
     manager: String,
     operation: String,
@@ -48,14 +48,14 @@ pub fn apply_config(known: &Value, config: &Value, kind: &Kind, manner: &Manner)
         find_conflicts(&wanted, &entry.fields, [known, config], parts, "", &mut found, &mut lost);
         conflicts.extend(found.into_iter().map(|field| Conflict { manager: entry.manager.clone(), field }));
         if manner.force {
-            entry.fields = entry.fields.without(&lost);
+            entry.fields = entry.fields.subtract_fields(&lost);
         }
     }
     let mut merged = known.clone();
     merge_config(&mut merged, &applicable(config), parts);
-    let mut dropped = before.without(&wanted);
+    let mut dropped = before.subtract_fields(&wanted);
     for entry in entries.iter().filter(|e| e.manager != manner.manager || e.operation != "Apply") {
-        dropped = dropped.without(&entry.fields);
+        dropped = dropped.subtract_fields(&entry.fields);
     }
     remove_fields(&mut merged, &dropped, parts);
     entries.retain(|e| (e.manager != manner.manager || e.operation != "Apply") && !e.fields.is_empty());
@@ -81,11 +81,11 @@ pub fn note_update(known: Option<&Value>, object: &mut Value, manner: &Manner) {
     let (before, after) = (applicable(known.unwrap_or(&nothing)), applicable(object));
     let changed = changed_fields(&before, &after, parts);
     let present = FieldSet::collect(&after, parts);
-    let gone = FieldSet::collect(&before, parts).without(&present);
+    let gone = FieldSet::collect(&before, parts).subtract_fields(&present);
     let mut entries = known.map(read_entries).unwrap_or_default();
     if !changed.is_empty() || !gone.is_empty() {
         for entry in &mut entries {
-            entry.fields = entry.fields.without(&gone).without(&changed);
+            entry.fields = entry.fields.subtract_fields(&gone).subtract_fields(&changed);
         }
         let own = entries.iter().position(|e| e.manager == manner.manager && e.operation == "Update");
         let mut fields = own.map(|at| entries.remove(at).fields).unwrap_or_default();
@@ -100,7 +100,7 @@ pub fn note_update(known: Option<&Value>, object: &mut Value, manner: &Manner) {
     write_entries(object, &entries);
 }
 
-/// What kubectl prints of conflicts.
+/// Returns what kubectl prints of conflicts.
 pub fn conflict_failure(kind: &Kind, conflicts: &[Conflict]) -> Failure {
     let said = |c: &Conflict| format!("conflict with {:?}: {}", c.manager, c.field);
     let list: Vec<String> = conflicts.iter().map(said).collect();
@@ -287,7 +287,7 @@ mod tests {
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data})
     }
 
-    fn applied(known: &Value, data: Value, manager: &str, force: bool) -> (Value, Vec<Conflict>) {
+    fn apply_fields(known: &Value, data: Value, manager: &str, force: bool) -> (Value, Vec<Conflict>) {
         apply_config(
             known,
             &config_map(data),
@@ -306,10 +306,10 @@ mod tests {
         let kind = find_kind("", "v1", "configmaps").unwrap();
         let mut object = config_map(json!({"a": "1", "b": "2"}));
         note_own(&mut object, kind, &manner("one", false));
-        let (object, conflicts) = applied(&object, json!({"b": "2", "c": "3"}), "two", false);
+        let (object, conflicts) = apply_fields(&object, json!({"b": "2", "c": "3"}), "two", false);
         assert!(conflicts.is_empty());
         assert_eq!(object["data"], json!({"a": "1", "b": "2", "c": "3"}));
-        let (object, _) = applied(&object, json!({"d": "4"}), "one", false);
+        let (object, _) = apply_fields(&object, json!({"d": "4"}), "one", false);
         assert_eq!(object["data"], json!({"b": "2", "c": "3", "d": "4"}));
     }
 
@@ -317,11 +317,11 @@ mod tests {
     fn another_managers_value_is_a_conflict_that_force_decides() {
         let mut object = config_map(json!({"a": "1"}));
         note_update(None, &mut object, &manner("kubectl-create", false));
-        let (_, conflicts) = applied(&object, json!({"a": "2"}), "kubectl", false);
+        let (_, conflicts) = apply_fields(&object, json!({"a": "2"}), "kubectl", false);
         assert_eq!(conflicts, [Conflict { manager: "kubectl-create".into(), field: ".data.a".into() }]);
-        let (same, conflicts) = applied(&object, json!({"a": "1"}), "kubectl", false);
+        let (same, conflicts) = apply_fields(&object, json!({"a": "1"}), "kubectl", false);
         assert!(conflicts.is_empty() && same["metadata"]["managedFields"].as_array().unwrap().len() == 2);
-        let (forced, _) = applied(&object, json!({"a": "2"}), "kubectl", true);
+        let (forced, _) = apply_fields(&object, json!({"a": "2"}), "kubectl", true);
         assert_eq!(forced["data"]["a"], "2");
         assert_eq!(forced["metadata"]["managedFields"].as_array().unwrap().len(), 1);
     }
@@ -334,7 +334,7 @@ mod tests {
         let mut edited = object.clone();
         edited["data"]["a"] = "9".into();
         note_update(Some(&object), &mut edited, &manner("kubectl-edit", false));
-        let (_, conflicts) = applied(&edited, json!({"a": "1", "b": "2"}), "kubectl", false);
+        let (_, conflicts) = apply_fields(&edited, json!({"a": "1", "b": "2"}), "kubectl", false);
         assert_eq!(conflicts, [Conflict { manager: "kubectl-edit".into(), field: ".data.a".into() }]);
         assert!(
             conflict_failure(kind, &conflicts).message.contains("conflict with \"kubectl-edit\": .data.a")

@@ -14,13 +14,13 @@ const MOST_OPERATIONS: usize = 10_000;
 /// Bytes that an object may have after a patch that copies.
 const LARGEST: usize = 3 << 20;
 
-/// Why a patch cannot be applied.
+/// The reason why a patch cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is not what its type says.
+    /// Means that it is not what its type says.
     #[error("the patch is not of its type: {0}")]
     Malformed(String),
-    /// It does not fit the object.
+    /// Means that it does not fit the object.
     #[error("the patch does not fit the object: {0}")]
     Unfitting(String),
 }

@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    fn patched(object: Value, patch: Value) -> Value {
+    fn apply_patch(object: Value, patch: Value) -> Value {
         let mut object = object;
         merge_strategically(&mut object, &patch, "core.v1.Pod").unwrap();
         object
@@ -152,7 +152,7 @@ mod tests {
         let patch = json!({"spec": {"containers": [
             {"name": "a", "image": "z", "env": [{"name": "F", "value": "2"}], "args": ["new"]}]}});
         assert_eq!(
-            patched(pod, patch),
+            apply_patch(pod, patch),
             json!({"spec": {"containers": [
                 {"name": "a", "image": "z", "args": ["new"],
                     "env": [{"name": "E", "value": "1"}, {"name": "F", "value": "2"}]},
@@ -169,13 +169,13 @@ mod tests {
         let patch = json!({"metadata": {"labels": {"a": null}},
             "spec": {"containers": [{"name": "a", "$patch": "delete"}], "nodeSelector": {"$patch": "delete"}}});
         assert_eq!(
-            patched(pod(), patch),
+            apply_patch(pod(), patch),
             json!({"metadata": {"labels": {"c": "d"}}, "spec": {"containers": [{"name": "b"}], "nodeSelector": {}}})
         );
         let patch = json!({"metadata": {"labels": {"$patch": "replace", "e": "f"}},
             "spec": {"containers": [{"name": "c"}, {"$patch": "replace"}]}});
         assert_eq!(
-            patched(pod(), patch),
+            apply_patch(pod(), patch),
             json!({"metadata": {"labels": {"e": "f"}}, "spec": {"containers": [{"name": "c"}], "nodeSelector": {"x": "y"}}})
         );
     }
@@ -185,7 +185,7 @@ mod tests {
         let pod = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}});
         let patch = json!({"spec": {"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}]}});
         assert_eq!(
-            patched(pod, patch),
+            apply_patch(pod, patch),
             json!({"spec": {"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}})
         );
     }
@@ -195,7 +195,7 @@ mod tests {
         let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "server"}, {"name": "b"}]}});
         let patch = json!({"spec": {"containers": [{"name": "new"}],
             "$setElementOrder/containers": [{"name": "new"}, {"name": "a"}, {"name": "b"}]}});
-        let names: Vec<Value> = patched(pod, patch)["spec"]["containers"]
+        let names: Vec<Value> = apply_patch(pod, patch)["spec"]["containers"]
             .as_array()
             .into_iter()
             .flatten()
@@ -209,7 +209,7 @@ mod tests {
         let pod = json!({"metadata": {"finalizers": ["a", "b"]}});
         let patch = json!({"metadata": {"finalizers": ["c", "b"], "$deleteFromPrimitiveList/finalizers": ["a"],
             "$setElementOrder/finalizers": ["c", "b"]}});
-        assert_eq!(patched(pod, patch), json!({"metadata": {"finalizers": ["c", "b"]}}));
+        assert_eq!(apply_patch(pod, patch), json!({"metadata": {"finalizers": ["c", "b"]}}));
     }
 
     #[test]

@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// How often a follower looks whether its container has ended for good.
+/// The number of times a follower looks whether its container has ended for good.
 const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of memory that a follower's thread has for its stack.
 const STACK: usize = 256 << 10;
 
-/// Which lines, and how they are written.
+/// Tells which lines, and how they are written.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     container: String,
@@ -37,7 +37,7 @@ struct Wanted {
     since: Option<Timestamp>,
     tail: Option<usize>,
     limit: Option<usize>,
-    /// Of standard error only, or of standard output only.
+    /// Belongs to standard error only, or of standard output only.
     stderr: Option<bool>,
 }
 
@@ -183,12 +183,12 @@ fn find_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
     all.find(|status| status["name"] == container)
 }
 
-/// Whether a container's last start has ended.
+/// Tells whether a container's last start has ended.
 fn has_ended(pod: &Value, container: &str) -> bool {
     find_status(pod, container).is_some_and(|status| status["state"]["terminated"].is_object())
 }
 
-/// What a kubelet says of a container that has not been started, or not twice.
+/// Returns what a kubelet says of a container that has not been started, or not twice.
 fn check_started(pod: &Value, wanted: &Wanted, target: &Target) -> Result<(), Failure> {
     let (container, name) = (&wanted.container, target.name.as_deref().unwrap_or_default());
     let status = find_status(pod, container);

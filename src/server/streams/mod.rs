@@ -40,7 +40,7 @@ pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
 /// A WebSocket that a client asked for.
 pub struct Opening {
-    /// What both speak over it.
+    /// Holds what both speak over it.
     pub protocol: String,
     upgrade: OnUpgrade,
     accept: String,

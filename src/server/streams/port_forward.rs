@@ -90,10 +90,10 @@ pub async fn answer_port_forward(
     Ok(answer)
 }
 
-/// What comes from the client for one connection; nothing more, once it is closed.
+/// Holds what comes from the client for one connection; nothing more, once it is closed.
 type Inbox = mpsc::Sender<Bytes>;
 
-/// One pair of streams: an error stream and a data stream of the same request.
+/// A pair of streams: an error stream and a data stream of the same request.
 #[derive(Default)]
 struct Pair {
     error: Option<u32>,

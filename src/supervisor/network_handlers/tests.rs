@@ -103,7 +103,7 @@ fn r_probe_1_named_ports_are_those_of_the_container() {
 }
 
 /// A health server that reports `status` for the service "db", and gRPC's NOT_FOUND for others.
-fn health(status: u8) -> i32 {
+fn check_health(status: u8) -> i32 {
     let (listener, port) = listen();
     listener.set_nonblocking(true).unwrap();
     thread::spawn(move || {
@@ -131,7 +131,8 @@ fn health(status: u8) -> i32 {
 #[test]
 fn r_probe_1_grpc_passes_only_when_the_service_is_serving() {
     let probe = |status, service: &str| {
-        let action = GRPCAction { port: health(status), service: Some(service.into()), ..Default::default() };
+        let action =
+            GRPCAction { port: check_health(status), service: Some(service.into()), ..Default::default() };
         check(&Check::Grpc(action), "127.0.0.1", &[], LONG)
     };
     assert_eq!(probe(1, "db"), Ok(None));

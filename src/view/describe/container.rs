@@ -31,13 +31,13 @@ impl Whole<'_> {
     ) {
         for container in containers {
             let status = statuses.into_iter().flatten().find(|s| s.name == container.name);
-            basics(page, container, status);
+            describe_basics(page, container, status);
             command(page, "Command", container.command.as_deref());
             command(page, "Args", container.args.as_deref());
             if let Some(status) = status {
-                state(page, "State", status.state.as_ref());
+                describe_state(page, "State", status.state.as_ref());
                 if status.last_state.as_ref().is_some_and(|s| s.terminated.is_some()) {
-                    state(page, "Last State", status.last_state.as_ref());
+                    describe_state(page, "Last State", status.last_state.as_ref());
                 }
                 page.field(2, "Ready", if status.ready { "True" } else { "False" });
                 page.field(2, "Restart Count", status.restart_count);
@@ -77,11 +77,11 @@ impl Whole<'_> {
         let own = container.env.as_deref().unwrap_or_default();
         page.line(2, if own.is_empty() { "Environment:\t<none>" } else { "Environment:" });
         for variable in own {
-            self.variable(page, container, variable);
+            self.describe_variable(page, container, variable);
         }
     }
 
-    fn variable(&self, page: &mut Page, container: &Container, variable: &EnvVar) {
+    fn describe_variable(&self, page: &mut Page, container: &Container, variable: &EnvVar) {
         let name = &variable.name;
         let Some(from) = &variable.value_from else {
             for (at, line) in variable.value.as_deref().unwrap_or_default().split('\n').enumerate() {
@@ -135,7 +135,7 @@ fn resource(container: &Container, field: &ResourceFieldSelector) -> Option<i128
     measured(amount).map(|n| (n + divisor - 1) / divisor)
 }
 
-fn basics(page: &mut Page, container: &Container, status: Option<&ContainerStatus>) {
+fn describe_basics(page: &mut Page, container: &Container, status: Option<&ContainerStatus>) {
     page.line(1, format_args!("{}:", container.name));
     if let Some(status) = status {
         page.field(2, "Container ID", status.container_id.as_deref().unwrap_or_default());
@@ -171,7 +171,7 @@ fn command(page: &mut Page, name: &str, words: Option<&[String]>) {
     words.iter().flat_map(|w| w.split('\n')).for_each(|line| page.line(3, line));
 }
 
-fn state(page: &mut Page, name: &str, state: Option<&ContainerState>) {
+fn describe_state(page: &mut Page, name: &str, state: Option<&ContainerState>) {
     let state = state.cloned().unwrap_or_default();
     if let Some(running) = state.running {
         page.field(2, name, "Running");

@@ -69,18 +69,18 @@ pub fn pod(pod: &Pod, events: Option<&[Event]>, now: Timestamp) -> String {
         let all: Vec<Container> = all.collect();
         whole.describe(&mut page, &all, status.ephemeral_container_statuses.as_deref());
     }
-    conditions(&mut page, &spec, &status);
+    describe_conditions(&mut page, &spec, &status);
     volume::describe(&mut page, spec.volumes.as_deref().unwrap_or_default());
     page.field(0, "QoS Class", status.qos_class.as_deref().unwrap_or("BestEffort"));
     page.list("Node-Selectors", &pairs(spec.node_selector.as_ref(), "="));
-    let tolerations: Vec<String> = spec.tolerations.iter().flatten().map(toleration).collect();
+    let tolerations: Vec<String> = spec.tolerations.iter().flatten().map(toleration_text).collect();
     page.list("Tolerations", &tolerations);
-    let mut text = tab_stops::align(&page.0, 0, 2);
+    let mut text = tab_stops::align_columns(&page.0, 0, 2);
     if let Some(events) = events {
         // Its columns are its own, unless it is a line like the others.
         text = match events.is_empty() {
-            true => tab_stops::align(&(page.0 + &events::described(events, now)), 0, 2),
-            false => text + &tab_stops::align(&events::described(events, now), 0, 2),
+            true => tab_stops::align_columns(&(page.0 + &events::describe_events(events, now)), 0, 2),
+            false => text + &tab_stops::align_columns(&events::describe_events(events, now), 0, 2),
         };
     }
     text
@@ -139,7 +139,7 @@ fn head(page: &mut Page, pod: &Pod, spec: &PodSpec, status: &PodStatus, now: Tim
     }
 }
 
-fn conditions(page: &mut Page, spec: &PodSpec, status: &PodStatus) {
+fn describe_conditions(page: &mut Page, spec: &PodSpec, status: &PodStatus) {
     let all = status.conditions.as_deref().unwrap_or_default();
     let gates = spec.readiness_gates.as_deref().unwrap_or_default();
     if !gates.is_empty() {
@@ -178,7 +178,7 @@ fn annotations(map: Option<&BTreeMap<String, String>>) -> Vec<String> {
     lines
 }
 
-fn toleration(t: &Toleration) -> String {
+fn toleration_text(t: &Toleration) -> String {
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let mut out = text(&t.key);
     if !text(&t.value).is_empty() {

@@ -32,7 +32,7 @@ fn source(item: &DownwardAPIVolumeFile) -> Option<&String> {
     field.or(item.resource_field_ref.as_ref().map(|r| &r.resource))
 }
 
-/// What kind of volume it is, and what there is to say of it.
+/// Returns what kind of volume it is, and what there is to say of it.
 fn fields(volume: &Volume) -> (&'static str, Vec<(&'static str, String)>) {
     let yes = |flag: Option<bool>| flag.unwrap_or(false).to_string();
     let text = |field: &Option<String>| field.clone().unwrap_or_default();

@@ -8,7 +8,7 @@ use super::{Node, Operator, Slice};
 
 type Found<'a> = Vec<&'a Value>;
 
-/// What each part of a template finds.
+/// Returns what each part of a template finds.
 pub(super) fn all<'a>(nodes: &'a [Node], object: &'a Value, lenient: bool) -> Result<Vec<Found<'a>>, String> {
     let mut lists = Vec::new();
     for node in nodes {
@@ -36,10 +36,10 @@ fn step<'a>(from: Found<'a>, node: &'a Node, lenient: bool) -> Result<Found<'a>,
             let found: Found<'a> = from.iter().filter_map(|v| v.get(name)).collect();
             if found.is_empty() && !lenient { Err(format!("{name} is not found")) } else { Ok(found) }
         }
-        Node::Wildcard => Ok(from.into_iter().flat_map(children).collect()),
+        Node::Wildcard => Ok(from.into_iter().flat_map(child_values).collect()),
         Node::Recursive => {
             let mut found = Vec::new();
-            from.into_iter().for_each(|v| descend(v, &mut found));
+            from.into_iter().for_each(|v| descend_values(v, &mut found));
             Ok(found)
         }
         Node::Slice(slice) => {
@@ -72,7 +72,7 @@ fn step<'a>(from: Found<'a>, node: &'a Node, lenient: bool) -> Result<Found<'a>,
     }
 }
 
-fn children(value: &Value) -> Found<'_> {
+fn child_values(value: &Value) -> Found<'_> {
     match value {
         Value::Array(all) => all.iter().collect(),
         Value::Object(all) => all.values().collect(),
@@ -81,11 +81,11 @@ fn children(value: &Value) -> Found<'_> {
 }
 
 /// The value itself and all below it that has something below it.
-fn descend<'a>(value: &'a Value, found: &mut Found<'a>) {
-    let below = children(value);
+fn descend_values<'a>(value: &'a Value, found: &mut Found<'a>) {
+    let below = child_values(value);
     if !below.is_empty() {
         found.push(value);
-        below.into_iter().for_each(|v| descend(v, found));
+        below.into_iter().for_each(|v| descend_values(v, found));
     }
 }
 

@@ -10,23 +10,23 @@ mod tests;
 
 use serde_json::Value;
 
-/// Why a template cannot be used.
+/// The reason why a template cannot be used.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum Error {
-    /// It is no template.
+    /// Means that it is no template.
     #[error("error parsing jsonpath {template}, {why}")]
     Parse {
-        /// As it was given.
+        /// Written as it was given.
         template: String,
-        /// What is wrong.
+        /// Holds what is wrong.
         why: String,
     },
     /// The object does not have what it asks for.
     #[error("error executing jsonpath {template:?}: {why}")]
     Execute {
-        /// As it was given.
+        /// Written as it was given.
         template: String,
-        /// What is wrong.
+        /// Holds what is wrong.
         why: String,
     },
 }
@@ -54,7 +54,7 @@ enum Node {
         compared: Option<(Operator, Vec<Node>)>,
     },
     Union(Vec<Vec<Node>>),
-    /// One pair of braces.
+    /// A pair of braces.
     Path(Vec<Node>),
     /// `{range path}…{end}`
     Range {
@@ -86,7 +86,7 @@ impl Template {
     /// # Errors
     /// [`Error::Parse`].
     pub fn new(text: &str) -> Result<Template, Error> {
-        match parse::template(text) {
+        match parse::parse_template(text) {
             Ok(nodes) => Ok(Template { text: text.into(), nodes }),
             Err(why) => Err(Error::Parse { template: text.into(), why }),
         }
@@ -112,7 +112,7 @@ impl Template {
         Ok(lists.into_iter().map(joined).collect())
     }
 
-    /// What each part of the template finds in an object.
+    /// Returns what each part of the template finds in an object.
     ///
     /// # Errors
     /// [`Error::Execute`].
@@ -128,10 +128,10 @@ impl Template {
 
 /// A string as it is, anything else as JSON.
 pub fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| safe(value.to_string()), str::to_owned)
+    value.as_str().map_or_else(|| escape_json(value.to_string()), str::to_owned)
 }
 
 /// JSON as Go writes it: `<`, `>` and `&`, which stand in strings only, are escaped.
-pub fn safe(json: String) -> String {
+pub fn escape_json(json: String) -> String {
     json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
 }

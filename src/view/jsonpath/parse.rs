@@ -4,11 +4,11 @@ use serde_json::Value;
 
 use super::{Node, Operator, Slice};
 
-/// What ends a name; a backslash before it takes that from it.
+/// Names what ends a name; a backslash before it takes that from it.
 const TERMINATORS: &str = ".,[]$@{} \t\r\n";
 
 /// Reads a whole template. Ranges become a tree.
-pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
+pub(super) fn parse_template(text: &str) -> Result<Vec<Node>, String> {
     // The enclosing ranges' paths, each with what came before it.
     let mut open: Vec<(Vec<Node>, Vec<Node>)> = Vec::new();
     let mut nodes = Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
         if brace > 0 {
             nodes.push(Node::Literal(rest[..brace].into()));
         }
-        let end = closing(&rest[brace + 1..]).ok_or("unclosed action")? + brace + 1;
+        let end = find_closing(&rest[brace + 1..]).ok_or("unclosed action")? + brace + 1;
         let action = rest[brace + 1..end].trim();
         rest = &rest[end + 1..];
         if let Some(over) =
@@ -44,8 +44,8 @@ pub(super) fn template(text: &str) -> Result<Vec<Node>, String> {
     Ok(nodes)
 }
 
-/// Where the brace closes; one in quotes does not.
-fn closing(text: &str) -> Option<usize> {
+/// Tells where the brace closes; one in quotes does not.
+fn find_closing(text: &str) -> Option<usize> {
     let mut quotes = Quotes::default();
     text.char_indices().find(|(_, c)| quotes.outside(*c) && *c == '}').map(|(at, _)| at)
 }
@@ -72,7 +72,7 @@ impl Quotes {
     }
 }
 
-/// What stands in one pair of braces.
+/// Returns what stands in one pair of braces.
 fn path(text: &str) -> Result<Vec<Node>, String> {
     let mut nodes = Vec::new();
     let mut rest = text;
@@ -107,11 +107,11 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
                     depth == 0
                 });
                 let end = end.ok_or("unterminated array")?.0;
-                nodes.push(array(&rest[1..end])?);
+                nodes.push(parse_array(&rest[1..end])?);
                 rest = &rest[end + 1..];
             }
             '"' | '\'' => {
-                let (literal, after) = quoted(rest)?;
+                let (literal, after) = parse_quoted(rest)?;
                 nodes.push(Node::Literal(literal.into()));
                 rest = after;
             }
@@ -152,7 +152,7 @@ fn name(text: &str) -> (String, &str) {
 }
 
 /// A string in quotes, and what follows it.
-fn quoted(text: &str) -> Result<(String, &str), String> {
+fn parse_quoted(text: &str) -> Result<(String, &str), String> {
     let quote = text.chars().next().unwrap_or('"');
     let mut out = String::new();
     let mut chars = text.char_indices().skip(1);
@@ -171,15 +171,15 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
     Err("unterminated quoted string".into())
 }
 
-/// What stands in one pair of brackets.
-fn array(text: &str) -> Result<Node, String> {
+/// Returns what stands in one pair of brackets.
+fn parse_array(text: &str) -> Result<Node, String> {
     let text = text.trim();
     if let Some(filter) = text.strip_prefix("?(") {
-        return self::filter(filter.strip_suffix(')').ok_or("unterminated filter")?);
+        return self::parse_filter(filter.strip_suffix(')').ok_or("unterminated filter")?);
     }
     let parts = split(text);
     if parts.len() > 1 {
-        let paths = parts.into_iter().map(|part| Ok(vec![array(part)?]));
+        let paths = parts.into_iter().map(|part| Ok(vec![parse_array(part)?]));
         return Ok(Node::Union(paths.collect::<Result<_, String>>()?));
     }
     if text == "*" {
@@ -220,7 +220,7 @@ fn split(text: &str) -> Vec<&str> {
     parts
 }
 
-fn filter(text: &str) -> Result<Node, String> {
+fn parse_filter(text: &str) -> Result<Node, String> {
     let mut quotes = Quotes::default();
     let found = text.char_indices().find(|(_, c)| quotes.outside(*c) && "!<>=".contains(*c));
     let Some((at, _)) = found else {

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::Template;
 
 /// The object of Kubernetes' page on JSONPath.
-fn documented() -> Value {
+fn documented_object() -> Value {
     json!({
         "kind": "List",
         "items": [
@@ -41,7 +41,7 @@ fn the_examples_of_kubernetes_documentation_print_what_it_says() {
         (r"{.items[0].metadata.labels.kubernetes\.io/hostname}", "127.0.0.1"),
         (r"{.items[0].metadata.labels['kubernetes\.io/hostname']}", "127.0.0.1"),
     ] {
-        let printed = Template::new(template).unwrap().print(&documented(), true).unwrap();
+        let printed = Template::new(template).unwrap().print(&documented_object(), true).unwrap();
         assert_eq!(printed, expected, "{template}");
     }
 }

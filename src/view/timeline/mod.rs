@@ -3,7 +3,7 @@
 mod svg;
 mod terminal;
 
-pub use svg::svg;
+pub use svg::draw_svg;
 pub use terminal::terminal;
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::pod::{Mark, Span};
 
-/// What a row shows; also how it is coloured.
+/// Names what a row shows; also how it is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
@@ -34,26 +34,26 @@ pub enum Kind {
 /// From begin to end, in seconds since the picture's beginning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bar {
-    /// Where it begins.
+    /// The place where it begins.
     pub from: f64,
-    /// Where it ends; none while it goes on.
+    /// The place where it ends; none while it goes on.
     pub to: Option<f64>,
-    /// Whether it ended badly.
+    /// Tells whether it ended badly.
     pub failed: bool,
-    /// How it ended.
+    /// Tells how it ended.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
 
-/// One line of the picture.
+/// A line of the picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Which container it belongs to.
+    /// Tells which container it belongs to.
     pub container: String,
     /// `pull`, `postStart`, `startup` … or empty for the container itself.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub part: &'static str,
-    /// What it shows.
+    /// Holds what it shows.
     pub kind: Kind,
     /// In the order of time.
     pub bars: Vec<Bar>,
@@ -64,9 +64,9 @@ pub struct Row {
 pub struct Timeline {
     /// The pod's name.
     pub pod: String,
-    /// What second 0 is.
+    /// Holds what second 0 is.
     pub began: String,
-    /// Where the axis ends, in seconds.
+    /// The place where the axis ends, in seconds.
     pub seconds: f64,
     /// A container, then its parts, in file order.
     pub rows: Vec<Row>,
@@ -82,7 +82,7 @@ const PARTS: [(Span, &str, Kind); 6] = [
 ];
 
 /// The picture of these marks: the start alone, unless the whole life is wanted.
-pub fn timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) -> Timeline {
+pub fn build_timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) -> Timeline {
     let spec = pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.into_iter().flatten().map(|c| {
         let sidecar = c.restart_policy.as_deref() == Some("Always");
@@ -95,8 +95,12 @@ pub fn timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) -> Timel
     let mut rows = Vec::new();
     for (name, kind) in inits.chain(apps).chain(ephemeral) {
         let own: Vec<&Mark> = marks.iter().filter(|m| m.container == name).collect();
-        let row =
-            |span, part, kind| Row { container: name.clone(), part, kind, bars: bars(&own, span, since) };
+        let row = |span, part, kind| Row {
+            container: name.clone(),
+            part,
+            kind,
+            bars: build_bars(&own, span, since),
+        };
         rows.push(row(Span::Run, "", kind));
         let parts = PARTS.iter().map(|(span, part, kind)| row(*span, part, *kind));
         rows.extend(parts.filter(|r| r.bars.iter().any(|b| b.note != "already present")));
@@ -111,14 +115,14 @@ pub fn timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) -> Timel
     Timeline { pod, began: began.to_string(), seconds, rows }
 }
 
-/// Where the whole life ends.
+/// Tells where the whole life ends.
 fn last(marks: &[Mark], now: Timestamp, since: impl Fn(Timestamp) -> f64, pod: &Pod) -> f64 {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
     let over = matches!(phase, "Succeeded" | "Failed");
     since(marks.last().filter(|_| over).map_or(now, |m| m.at.0))
 }
 
-/// Where the start ends: everything has begun, and all that others wait for has ended.
+/// Tells where the start ends: everything has begun, and all that others wait for has ended.
 fn start(rows: &[Row]) -> Option<f64> {
     let ends = rows.iter().filter(|r| r.part != "preStop").flat_map(|row| {
         let first = row.bars.first().into_iter().map(|b| b.from);
@@ -133,7 +137,7 @@ fn start(rows: &[Row]) -> Option<f64> {
     Some(soon.fold(started, f64::max))
 }
 
-fn bars(marks: &[&Mark], span: Span, since: impl Fn(Timestamp) -> f64) -> Vec<Bar> {
+fn build_bars(marks: &[&Mark], span: Span, since: impl Fn(Timestamp) -> f64) -> Vec<Bar> {
     let mut bars: Vec<Bar> = Vec::new();
     for mark in marks.iter().filter(|m| m.span == span || (m.span == Span::Run && m.ended.is_some())) {
         let at = since(mark.at.0);
@@ -154,8 +158,8 @@ fn bars(marks: &[&Mark], span: Span, since: impl Fn(Timestamp) -> f64) -> Vec<Ba
     bars
 }
 
-/// Where ticks stand: a handful, at round numbers.
-fn ticks(seconds: f64, most: usize) -> Vec<f64> {
+/// Tells where ticks stand: a handful, at round numbers.
+fn time_ticks(seconds: f64, most: usize) -> Vec<f64> {
     let rough = seconds / most.max(1) as f64;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|s| *s >= rough).unwrap_or(rough);
@@ -190,7 +194,7 @@ mod tests {
         Mark { at, container: container.into(), span, ended, note }
     }
 
-    fn picture() -> Timeline {
+    fn sample_timeline() -> Timeline {
         let pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
             "initContainers": [{"name": "init"}, {"name": "side", "restartPolicy": "Always"}], "containers": [{"name": "app"}]}}));
         let marks = [
@@ -205,12 +209,12 @@ mod tests {
             mark(2000, "side", Span::Startup, Some(true)),
             mark(2000, "app", Span::Run, None),
         ];
-        timeline(&pod.unwrap(), &marks, false, Timestamp::from_second(100).unwrap())
+        build_timeline(&pod.unwrap(), &marks, false, Timestamp::from_second(100).unwrap())
     }
 
     #[test]
     fn a_start_is_rows_of_bars_on_one_axis() {
-        let picture = picture();
+        let picture = sample_timeline();
         let rows: Vec<_> =
             picture.rows.iter().map(|r| (r.container.as_str(), r.part, r.bars.len())).collect();
         assert_eq!(
@@ -225,18 +229,18 @@ mod tests {
 
     #[test]
     fn it_is_drawn_in_the_width_of_the_terminal_and_as_svg() {
-        let picture = picture();
+        let picture = sample_timeline();
         let text = anstream::adapter::strip_str(&terminal(&picture, 60)).to_string();
         assert!(text.lines().all(|l| l.chars().count() <= 60), "{text}");
         assert!(text.contains("└ startup") && text.contains("500ms"), "{text}");
-        let svg = svg(&picture);
+        let svg = draw_svg(&picture);
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
         assert_eq!(svg.matches("class=\"bar").count(), 6);
     }
 
     #[test]
     fn ticks_are_round_and_durations_short() {
-        assert_eq!(ticks(1.08, 6), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(time_ticks(1.08, 6), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
         for (seconds, text) in
             [(0.35, "350ms"), (1.25, "1.25s"), (2.0, "2s"), (12.34, "12.3s"), (125.0, "2m5s")]
         {

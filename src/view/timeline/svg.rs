@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Bar, Kind, Row, Timeline, ticks, worded};
+use super::{Bar, Kind, Row, Timeline, time_ticks, worded};
 
 const WIDTH: f64 = 960.0;
 const LABELS: f64 = 190.0;
@@ -20,19 +20,19 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}.part{font
 const FAILED: &str = "#cf222e";
 
 /// The whole document.
-pub fn svg(timeline: &Timeline) -> String {
-    let heights: f64 = timeline.rows.iter().map(height).sum();
+pub fn draw_svg(timeline: &Timeline) -> String {
+    let heights: f64 = timeline.rows.iter().map(row_height).sum();
     let total = TOP + heights + 56.0;
     let x = |at: f64| LABELS + at / timeline.seconds * (WIDTH - LABELS - RIGHT);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {total}\" width=\"{WIDTH}\" height=\"{total}\">\n\
          <style>{STYLE}</style>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
          <text class=\"title\" x=\"16\" y=\"28\">{}</text>\n<text class=\"part\" x=\"16\" y=\"46\">since {}</text>\n",
-        escaped(&timeline.pod),
-        escaped(&timeline.began)
+        escape_text(&timeline.pod),
+        escape_text(&timeline.began)
     );
     // A String takes everything that is written to it.
-    for tick in ticks(timeline.seconds, 8) {
+    for tick in time_ticks(timeline.seconds, 8) {
         let (at, bottom) = (x(tick), TOP + heights);
         let _ = writeln!(
             out,
@@ -44,19 +44,19 @@ pub fn svg(timeline: &Timeline) -> String {
     }
     let mut y = TOP;
     for row in &timeline.rows {
-        draw(&mut out, row, y, timeline.seconds, x);
-        y += height(row);
+        draw_row(&mut out, row, y, timeline.seconds, x);
+        y += row_height(row);
     }
-    legend(&mut out, total - 14.0);
+    draw_legend(&mut out, total - 14.0);
     out + "</svg>\n"
 }
 
-fn height(row: &Row) -> f64 {
+fn row_height(row: &Row) -> f64 {
     if row.part.is_empty() { TALL } else { SMALL }
 }
 
-fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f64) {
-    let tall = height(row);
+fn draw_row(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f64) {
+    let tall = row_height(row);
     let (class, indent, text) = match row.part {
         "" => ("name", 16.0, row.container.as_str()),
         part => ("part", 32.0, part),
@@ -65,7 +65,7 @@ fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f6
     let _ = writeln!(
         out,
         "<text class=\"{class}\" x=\"{indent}\" y=\"{middle:.1}\">{}</text>",
-        escaped(&cut(text))
+        escape_text(&cut(text))
     );
     let thick = if row.part.is_empty() { 16.0 } else { 8.0 };
     for (at, bar) in row.bars.iter().enumerate() {
@@ -77,8 +77,8 @@ fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f6
             "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{thick}\" rx=\"3\" fill=\"{}\"><title>{}</title></rect>",
             y + (tall - thick) / 2.0,
             (right - left).max(2.0),
-            if *failed { FAILED } else { colour(row.kind) },
-            escaped(&format!("{} {} {note}", row.container, row.part))
+            if *failed { FAILED } else { kind_colour(row.kind) },
+            escape_text(&format!("{} {} {note}", row.container, row.part))
         );
         let next = row.bars.get(at + 1).map_or(WIDTH, |n| x(n.from));
         let took = to.map(|to| {
@@ -90,14 +90,14 @@ fn draw(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -> f6
                 out,
                 "<text class=\"note\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
                 right + 5.0,
-                escaped(&took)
+                escape_text(&took)
             );
         }
         out.push('\n');
     }
 }
 
-fn legend(out: &mut String, y: f64) {
+fn draw_legend(out: &mut String, y: f64) {
     let kinds = [
         (Kind::Init, "init container"),
         (Kind::Sidecar, "sidecar"),
@@ -106,7 +106,7 @@ fn legend(out: &mut String, y: f64) {
         (Kind::Hook, "hook"),
         (Kind::Probe, "probe until it passes"),
     ];
-    let kinds = kinds.map(|(kind, text)| (colour(kind), text));
+    let kinds = kinds.map(|(kind, text)| (kind_colour(kind), text));
     let mut x = LABELS;
     for (colour, text) in kinds.into_iter().chain([(FAILED, "failed")]) {
         let _ = writeln!(
@@ -119,7 +119,7 @@ fn legend(out: &mut String, y: f64) {
     }
 }
 
-fn colour(kind: Kind) -> &'static str {
+fn kind_colour(kind: Kind) -> &'static str {
     match kind {
         Kind::Init => "#2f81f7",
         Kind::Sidecar => "#8250df",
@@ -131,11 +131,11 @@ fn colour(kind: Kind) -> &'static str {
     }
 }
 
-/// What fits beside the picture.
+/// Returns what fits beside the picture.
 fn cut(text: &str) -> String {
     if text.chars().count() > 22 { text.chars().take(21).chain(['…']).collect() } else { text.to_owned() }
 }
 
-fn escaped(text: &str) -> String {
+fn escape_text(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

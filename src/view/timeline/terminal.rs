@@ -2,9 +2,9 @@
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Kind, Row, Timeline, ticks, worded};
+use super::{Kind, Row, Timeline, time_ticks, worded};
 
-/// What stands behind the bars: the time that a row took.
+/// Names what stands behind the bars: the time that a row took.
 const TOOK: usize = 9;
 
 /// Lines of at most `width` columns, in colours.
@@ -33,12 +33,12 @@ pub fn terminal(timeline: &Timeline, width: usize) -> String {
         } else {
             format!("{name:label$}")
         };
-        out += &format!("{name}  {}{}\n", painted(&cells), took(row));
+        out += &format!("{name}  {}{}\n", paint_cells(&cells), duration_text(row));
     }
     let mut marks = vec!['─'; axis];
     let mut numbers = vec![' '; axis + TOOK];
     let mut free = 0;
-    for tick in ticks(timeline.seconds, axis / 12) {
+    for tick in time_ticks(timeline.seconds, axis / 12) {
         let at = column(tick).min(axis - 1);
         marks[at] = '┴';
         let text = worded(tick);
@@ -67,8 +67,8 @@ fn label(row: &Row) -> String {
     }
 }
 
-/// How long all bars took together; nothing while one goes on.
-fn took(row: &Row) -> String {
+/// Tells how long all bars took together; nothing while one goes on.
+fn duration_text(row: &Row) -> String {
     let ended: Option<f64> = row.bars.iter().map(|b| Some(b.to? - b.from)).sum();
     match ended {
         Some(total) if !row.bars.is_empty() => format!(" {}", worded(total)),
@@ -77,7 +77,7 @@ fn took(row: &Row) -> String {
 }
 
 /// Runs of one style together, without trailing space.
-fn painted(cells: &[(char, Style)]) -> String {
+fn paint_cells(cells: &[(char, Style)]) -> String {
     cells
         .chunk_by(|a, b| a.1 == b.1)
         .map(|chunk| {
