@@ -65,7 +65,10 @@ fn running() -> Home {
 #[test]
 fn a_crashing_init_container_can_be_followed_as_with_kubectl() {
     let home = crashing();
-    assert_eq!(says(&home, &["logs", "q1", "-c", "init"]), "cannot reach the database\n");
+    // It starts again all the while, and a run that has just begun has said nothing yet.
+    until("its run has spoken", || {
+        says(&home, &["logs", "q1", "-c", "init"]) == "cannot reach the database\n"
+    });
     assert_eq!(says(&home, &["logs", "pod/q1", "init", "--previous"]), "cannot reach the database\n");
 
     let found = says(&home, &["get", "pod", "q1", "-o", "jsonpath={.status.initContainerStatuses}"]);
