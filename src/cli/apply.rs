@@ -1,59 +1,96 @@
 //! `podctl apply` and `create -f`: keeps the objects of files, and starts their pods.
 
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, Pod, Secret},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
-use super::{Error, Namespace, objects, run, services};
+use serde_json::Value;
+
+use super::{
+    Error, Namespace,
+    files::FileArgs,
+    objects,
+    output::{DryRun, DryRunArgs, Output, OutputArgs},
+    run, services,
+};
 use crate::{
-    engine::{self, Applied, Engine},
+    engine::{self, Applied, Engine, ErrorKind, Preconditions, WriteOptions},
     manifest::Manifest,
     pod::{ObjectKind, ObjectName},
-    state::{Home, Kept, Liveness},
+    state::{Home, Kept, Liveness, PodDir},
+    view::selectors::Labels,
 };
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl apply -f conf.yaml -f web.yaml
+  podctl apply -R -f manifests/ --dry-run=server
+  podctl apply -f https://example.com/pod.yaml
+
+A pod that runs takes labels, annotations and an earlier deadline; `podctl run -d --replace FILE` gives it another spec.")]
 pub(super) struct Args {
-    /// Manifest files, `-` for standard input.
-    #[arg(short = 'f', long = "filename", required_unless_present = "kustomize")]
-    files: Vec<String>,
-    /// Answered with the command that builds a kustomization.
-    #[arg(short = 'k', long, hide = true, value_name = "DIR")]
-    kustomize: Option<String>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// Objects of the files with these labels only.
+    #[arg(short = 'l', long, default_value = "")]
+    selector: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// How files are taken.
+pub(super) struct Manner<'a> {
+    /// What is there already is an error, as for `create`.
+    pub fresh: bool,
+    /// Objects with these labels only.
+    pub selector: &'a str,
+    pub dry: DryRun,
+    pub output: &'a OutputArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if let Some(dir) = &args.kustomize {
-        return Err(Error::Said(format!(
-            "podctl builds no kustomizations; `kubectl kustomize {dir} | podctl apply -f -` does"
-        )));
-    }
-    files(&args.files, home, namespace, false)
+    let (selector, dry, output) = (args.selector.as_str(), args.dry_run.dry_run, &args.output);
+    apply_files(&args.files, &Manner { fresh: false, selector, dry, output }, home, namespace)
 }
 
-/// `fresh`: what is there already is an error, as for `create`.
-pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh: bool) -> Result<i32, Error> {
+/// Keeps the objects of files, and starts their pods.
+///
+/// # Errors
+/// Files that cannot be read or are refused, objects that cannot be kept.
+pub(super) fn apply_files(
+    files: &FileArgs,
+    manner: &Manner<'_>,
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<i32, Error> {
+    if !files.is_given() {
+        return Err(Error::Said("must specify one of -f and -k".into()));
+    }
     let stored = objects::read_stored(home, &[])?;
-    let mut manifest = run::read(files, &stored, namespace)?;
+    let mut manifest = run::read(&files.read_sources()?, &stored, namespace)?;
     if let Some(job) = manifest.jobs.first() {
         return Err(Error::Said(format!(
             "job {:?} has an end that somebody has to see to: `podctl run` runs it and waits",
             job.name
         )));
     }
+    retain_labeled(&mut manifest, manner.selector)?;
+    let tell = Tell { manner, output: manner.output.parse()?, engine: Engine::over(home) };
+    if manner.dry.is_dry() {
+        return tell.try_all(&manifest, namespace);
+    }
     let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
     for map in &manifest.config_maps {
-        keep(home, &own(&map.metadata)?, map.clone(), ObjectKind::ConfigMap, fresh)?;
+        tell.keep(home, &own(&map.metadata)?, map.clone(), ObjectKind::ConfigMap)?;
     }
     for secret in &manifest.secrets {
-        keep(home, &own(&secret.metadata)?, secret.clone(), ObjectKind::Secret, fresh)?;
+        tell.keep(home, &own(&secret.metadata)?, secret.clone(), ObjectKind::Secret)?;
     }
     for claim in &manifest.claims {
-        let name = &ObjectName::of_object(&claim.metadata)?;
-        let volume = home.volume(&own(&claim.metadata)?, name);
+        let (name, own) = (&ObjectName::of_object(&claim.metadata)?, own(&claim.metadata)?);
+        let volume = home.volume(&own, name);
         let applied = match volume.claim()? {
-            Some(_) if fresh => return Err(already_exists(ObjectKind::PersistentVolumeClaim, name)),
+            Some(_) if manner.fresh => return Err(already_exists(ObjectKind::PersistentVolumeClaim, name)),
             Some(known) if known.spec == claim.spec && known.metadata.labels == claim.metadata.labels => {
                 Applied::Unchanged
             }
@@ -63,32 +100,135 @@ pub(super) fn files(files: &[String], home: &Home, namespace: &Namespace, fresh:
         if applied != Applied::Unchanged {
             volume.make(claim)?;
         }
-        tell(ObjectKind::PersistentVolumeClaim, name, applied);
+        tell.tell((ObjectKind::PersistentVolumeClaim, &own, name), applied)?;
     }
     // What has just been kept is what the pods use: so they follow when it is applied anew.
     let kept = objects::read_stored(home, &[])?;
     // They are not the pods' own.
-    services::keep(home, namespace, std::mem::take(&mut manifest.services), fresh)?;
+    for service in std::mem::take(&mut manifest.services) {
+        let (own, name, applied) = services::keep_one(home, namespace, service, manner.fresh)?;
+        tell.tell((ObjectKind::Service, &own, &name), applied)?;
+    }
     for pod in &manifest.pods {
-        self::pod(home, pod, [&kept, &manifest], fresh)?;
+        let (dir, applied) = self::pod(home, pod, [&kept, &manifest], manner.fresh)?;
+        tell.tell((ObjectKind::Pod, &dir.namespace, &dir.name), applied)?;
     }
     Ok(0)
 }
 
-/// Keeps an object; one that is there already is changed, or an error where it is to be `fresh`.
-pub(super) fn keep<T: Kept>(
-    home: &Home,
-    namespace: &Namespace,
-    object: T,
-    kind: ObjectKind,
-    fresh: bool,
-) -> Result<(), Error> {
-    let name = ObjectName::of_object(object.metadata())?;
-    if fresh && home.object::<T>(namespace, &name)?.is_some() {
-        return Err(already_exists(kind, &name));
-    }
-    tell(kind, &name, Engine::over(home).apply_object(kind, namespace, object)?);
+/// Leaves the objects with certain labels.
+fn retain_labeled(manifest: &mut Manifest, selector: &str) -> Result<(), Error> {
+    let labels = Labels::parse(selector).map_err(Error::Said)?;
+    manifest.config_maps.retain(|object| labels.matches(object.metadata.labels.as_ref()));
+    manifest.secrets.retain(|object| labels.matches(object.metadata.labels.as_ref()));
+    manifest.claims.retain(|object| labels.matches(object.metadata.labels.as_ref()));
+    manifest.services.retain(|object| labels.matches(object.metadata.labels.as_ref()));
+    manifest.pods.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     Ok(())
+}
+
+/// What is said of each object.
+struct Tell<'a> {
+    manner: &'a Manner<'a>,
+    output: Output,
+    engine: Engine,
+}
+
+impl Tell<'_> {
+    /// Says what became of an object, or prints it.
+    fn tell(
+        &self,
+        (kind, namespace, name): (ObjectKind, &Namespace, &ObjectName),
+        applied: Applied,
+    ) -> Result<(), Error> {
+        if let Output::Table { .. } = self.output {
+            tell(kind, name, applied);
+            return Ok(());
+        }
+        let object = self.engine.get_object(kind, namespace, name)?;
+        self.manner.output.print_result(&self.output, &object, "")
+    }
+
+    fn keep<T: Kept>(
+        &self,
+        home: &Home,
+        namespace: &Namespace,
+        object: T,
+        kind: ObjectKind,
+    ) -> Result<(), Error> {
+        let name = ObjectName::of_object(object.metadata())?;
+        if self.manner.fresh && home.object::<T>(namespace, &name)?.is_some() {
+            return Err(already_exists(kind, &name));
+        }
+        let applied = self.engine.apply_object(kind, namespace, object)?;
+        self.tell((kind, namespace, &name), applied)
+    }
+
+    /// Says what would become of all objects, and does nothing.
+    fn try_all(&self, manifest: &Manifest, namespace: &Namespace) -> Result<i32, Error> {
+        let config_maps = manifest.config_maps.iter().map(|o| (ObjectKind::ConfigMap, to_value(o)));
+        let secrets = manifest.secrets.iter().map(|o| (ObjectKind::Secret, to_value(o)));
+        let claims = manifest.claims.iter().map(|o| (ObjectKind::PersistentVolumeClaim, to_value(o)));
+        let services = manifest.services.iter().map(|o| (ObjectKind::Service, to_value(o)));
+        let pods = manifest.pods.iter().map(|o| (ObjectKind::Pod, to_value(o)));
+        let mut code = 0;
+        for (kind, object) in config_maps.chain(secrets).chain(claims).chain(services).chain(pods) {
+            if let Err(e) = self.try_one(kind, &object, namespace) {
+                super::print_error(&e);
+                code = 1;
+            }
+        }
+        Ok(code)
+    }
+
+    fn try_one(&self, kind: ObjectKind, object: &Value, namespace: &Namespace) -> Result<(), Error> {
+        let own = object["metadata"]["namespace"].as_str().filter(|own| *own != "default");
+        let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
+        let (would, word) = match self.engine.get_object(kind, &namespace, name) {
+            Ok(_) if self.manner.fresh => return Err(already_exists(kind, name)),
+            Ok(known) => {
+                let would = self.engine.update_object(
+                    kind,
+                    &namespace,
+                    object,
+                    &Preconditions::default(),
+                    &options,
+                )?;
+                let same = content(&known) == content(&would);
+                (would, if same { "unchanged" } else { "configured" })
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                (self.engine.create_object(kind, &namespace, object, &options)?, "created")
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let shown = if self.manner.dry == DryRun::Client { object } else { &would };
+        let what = format!("{word}{}", self.manner.dry.suffix());
+        self.manner.output.print_result(&self.output, shown, &what)
+    }
+}
+
+/// An object as JSON, with its kind.
+fn to_value<T: serde::Serialize>(object: &T) -> Value {
+    // It is plain data: nothing of it can fail to be JSON.
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// What an object holds beside what is said of it.
+fn content(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        meta.retain(|key, _| matches!(key.as_str(), "labels" | "annotations"));
+    }
+    if let Some(spec) = object["spec"].as_object_mut() {
+        spec.remove("nodeName");
+    }
+    object
 }
 
 /// Says what became of an object.
@@ -107,12 +247,11 @@ pub(super) fn already_exists(kind: ObjectKind, name: &str) -> Error {
 }
 
 /// Starts a pod, or makes a living one what the file says, as far as a living pod lets that happen.
-fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), Error> {
+fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(PodDir, Applied), Error> {
     let dir = home.place_of(pod)?;
     if dir.read_liveness() != Liveness::Alive {
         run::start(&run::Args::detached_args(), home, pod.clone(), from)?;
-        println!("pod/{} created", dir.name);
-        return Ok(());
+        return Ok((dir, Applied::Created));
     }
     if fresh {
         return Err(already_exists(ObjectKind::Pod, &dir.name));
@@ -126,20 +265,5 @@ fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(), 
     if !same {
         Engine::over(home).pod(&dir.namespace, &dir.name)?.update(pod)?;
     }
-    tell(ObjectKind::Pod, &dir.name, if same { Applied::Unchanged } else { Applied::Configured });
-    Ok(())
-}
-
-/// Kept for `create`: a ConfigMap or a Secret that is new.
-pub(super) fn keep_new(home: &Home, namespace: &Namespace, object: New) -> Result<(), Error> {
-    match object {
-        New::ConfigMap(map) => keep(home, namespace, map, ObjectKind::ConfigMap, true),
-        New::Secret(secret) => keep(home, namespace, secret, ObjectKind::Secret, true),
-    }
-}
-
-/// Names what `create` makes.
-pub(super) enum New {
-    ConfigMap(ConfigMap),
-    Secret(Secret),
+    Ok((dir, if same { Applied::Unchanged } else { Applied::Configured }))
 }

@@ -72,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, value_parser = ["Always", "IfNotPresent", "Never"])]
     image_pull_policy: Option<String>,
     /// Attach to it; the default with -i.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     attach: Option<bool>,
     /// Print nothing but the container's own output.
     #[arg(short, long)]
@@ -102,7 +102,7 @@ pub(super) struct Args {
     #[arg(long)]
     pub keep_startup: bool,
     /// With --copy-to: run the init containers.
-    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", action = clap::ArgAction::Set)]
     pub keep_init_containers: bool,
     /// What the debug container runs instead of its image's command.
     #[arg(last = true)]

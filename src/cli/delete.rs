@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Error, Namespace,
+    Error, Namespace, io,
+    output::DryRunArgs,
     run::seconds,
     selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
     wait::parse_duration,
@@ -33,17 +34,20 @@ pub(super) struct Args {
     #[arg(long)]
     ignore_not_found: bool,
     /// Return when the pods are gone.
-    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     wait: bool,
     /// How long to wait for that, such as `30s`; without end else.
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     timeout: Duration,
-    /// `client` or `server`: say what would be deleted, and delete nothing.
-    #[arg(long, default_value = "none", value_parser = ["none", "client", "server"])]
-    dry_run: String,
-    /// Has no meaning here: nothing depends on a pod.
-    #[arg(long, hide = true)]
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    /// What becomes of what depends on an object; nothing depends on one here.
+    #[arg(long, value_name = "background|foreground|orphan", num_args = 0..=1, require_equals = true,
+        default_missing_value = "background", value_parser = ["background", "foreground", "orphan", "true", "false"])]
     cascade: Option<String>,
+    /// Ask before anything is deleted.
+    #[arg(short, long)]
+    interactive: bool,
     /// `name` prints `pod/NAME`.
     #[arg(short, long, value_parser = ["name"])]
     output: Option<String>,
@@ -69,7 +73,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let engine = Engine::over(home);
     let options = DeleteOptions {
         grace_period: args.grace_period()?,
-        dry_run: args.dry_run != "none",
+        dry_run: args.dry_run.dry_run.is_dry(),
         ..DeleteOptions::default()
     };
     // Everything is understood, and every selector resolved, before the first object is touched.
@@ -77,12 +81,16 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if targets.is_empty() {
         println!("No resources found");
     }
+    if args.interactive && !targets.is_empty() && !confirm_deletion(&targets)? {
+        println!("deletion is cancelled");
+        return Ok(0);
+    }
     let mut failed = false;
     // All pods are asked before one is waited for: they end side by side.
     let mut ending = Vec::new();
     for target in targets {
         let Target { kind, namespace, name } = &target;
-        if *kind == ObjectKind::PersistentVolumeClaim && !args.pods.which.filename.is_empty() {
+        if *kind == ObjectKind::PersistentVolumeClaim && args.pods.which.files.is_given() {
             // What is in its volume is not in the file.
             eprintln!(
                 "persistentvolumeclaim \"{name}\" kept with its data; `podctl delete pvc {name}` deletes both"
@@ -125,7 +133,7 @@ impl Args {
         let given = Narrowing { all: self.pods.all, ..which.narrowing() };
         check_flags(&which.names, &meant, given)?;
         if given.files {
-            return targets_of_files(&which.filename, home, namespace);
+            return targets_of_files(&which.files, home, namespace);
         }
         let kinds = match meant {
             Words::Objects(all) => {
@@ -155,18 +163,32 @@ impl Args {
     }
 
     /// Says that an object is deleted.
-    fn tell(&self, Target { kind, name, .. }: &Target) {
-        let dry = match self.dry_run.as_str() {
-            "none" => "",
-            "server" => " (server dry run)",
-            _ => " (dry run)",
-        };
+    fn tell(&self, target: &Target) {
         let how = if self.force { "force deleted" } else { "deleted" };
         match &self.output {
-            Some(_) => println!("{}/{name}", kind.singular()),
-            None => println!("{} \"{name}\" {how}{dry}", kind.singular()),
+            Some(_) => println!("{}/{}", target.kind.singular(), target.name),
+            None => tell_deleted(target, how, self.dry_run.dry_run.suffix()),
         }
     }
+}
+
+/// Says that an object is deleted, and from where.
+pub(super) fn tell_deleted(Target { kind, namespace, name }: &Target, how: &str, dry: &str) {
+    let place = match kind.is_namespaced() {
+        true => format!(" from {namespace} namespace"),
+        false => String::new(),
+    };
+    println!("{} \"{name}\" {how}{place}{dry}", kind.singular());
+}
+
+/// Asks whether these are to be deleted.
+fn confirm_deletion(targets: &[Target]) -> Result<bool, Error> {
+    println!("You are about to delete the following {} resource(s):", targets.len());
+    targets.iter().for_each(|target| println!("{}/{}", target.kind.singular(), target.name));
+    super::print("Do you want to continue? (y/N): ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(io("cannot read the answer"))?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
 }
 
 /// Ends the pod, when it lives, and forgets it.

@@ -23,7 +23,7 @@ pub(super) struct Args {
     #[command(flatten)]
     which: Which,
     /// With the table of events.
-    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     show_events: bool,
 }
 
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     };
     let (mut found, mut code): (Vec<(ObjectKind, Value)>, _) = (Vec::new(), 0);
     let targets: Vec<Target> = match words {
-        _ if !args.which.filename.is_empty() => targets_of_files(&args.which.filename, home, namespace)?,
+        _ if args.which.files.is_given() => targets_of_files(&args.which.files, home, namespace)?,
         Words::Objects(all) => named(all),
         Words::Kinds(kinds) => {
             for kind in kinds {

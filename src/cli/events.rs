@@ -4,7 +4,11 @@ use std::{collections::HashMap, io::Write};
 
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 
-use super::{Error, Namespace, output::Output, which};
+use super::{
+    Error, Namespace,
+    output::{Output, OutputArgs},
+    which,
+};
 use crate::{
     logs::Watch,
     pod::ObjectName,
@@ -26,9 +30,8 @@ pub(super) struct Args {
     /// Of pods of every namespace.
     #[arg(short = 'A', long)]
     all_namespaces: bool,
-    /// One of json, yaml, name, jsonpath=…; a table else.
-    #[arg(short, long)]
-    output: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Leave the table's first line out.
     #[arg(long)]
     no_headers: bool,
@@ -47,7 +50,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Some(object) => Some(which::plain(object)?),
         None => None,
     };
-    let output = Output::parse(args.output.as_deref(), None)?;
+    let output = args.output.parse()?;
+    let format = |all: &[Event], alone| -> Result<String, Error> {
+        let all: Vec<_> = all.iter().map(|event| serde_json::to_value(event).unwrap_or_default()).collect();
+        args.output.format_objects(&output, &all, alone)
+    };
     let wanted = |event: &Event| {
         args.types.is_empty()
             || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
@@ -65,7 +72,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let table = matches!(output, Output::Table { .. });
     let mut all = read()?;
     if !table {
-        super::print(&output.print(&all, false, true, !args.no_headers)?);
+        super::print(&format(&all, false)?);
     } else if !all.is_empty() {
         super::print(&tab_stops::table(&rows(&all, !args.no_headers)));
     } else if !args.watch {
@@ -87,7 +94,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         all.retain(|e| known.insert(key(e), ()).is_none());
         if !table {
             for event in &all {
-                super::print(&output.print(std::slice::from_ref(event), true, true, false)?);
+                super::print(&format(std::slice::from_ref(event), true)?);
             }
         } else if !all.is_empty() {
             super::print(&tab_stops::table(&rows(&all, !headed)));

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use podctl_images::{Reference, Store};
 
-use super::{Error, Namespace, objects, run};
+use super::{Error, Namespace, files::FileArgs, objects, run};
 use crate::{
     manifest::{Job, Manifest},
     pod::{
@@ -27,7 +27,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let stored = objects::read_stored(home, &[])?;
-    explain_plan(&run::read(&args.files, &stored, namespace)?, home)
+    let sources = FileArgs::named(&args.files).read_sources()?;
+    explain_plan(&run::read(&sources, &stored, namespace)?, home)
 }
 
 /// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.

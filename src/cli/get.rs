@@ -28,8 +28,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
-    /// One of wide, json, yaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…,
-    /// custom-columns=…, custom-columns-file=…; a table else.
+    /// One of wide, json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…,
+    /// go-template-file=…, custom-columns=…, custom-columns-file=…; a table else.
     #[arg(short, long)]
     output: Option<String>,
     /// The template, where -o does not hold it.
@@ -60,8 +60,11 @@ pub(super) struct Args {
     #[arg(long)]
     ignore_not_found: bool,
     /// A field that is missing is no error in a template.
-    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     allow_missing_template_keys: bool,
+    /// With the note of who manages which field.
+    #[arg(long)]
+    show_managed_fields: bool,
 }
 
 /// The objects of one kind that are shown together.
@@ -78,7 +81,7 @@ struct Found {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let watch = args.watch || args.watch_only;
-    if watch && args.which.filename.iter().any(|f| f == "-") {
+    if watch && args.which.files.reads_stdin() {
         let words = "standard input can be read once only; name a file to watch its objects";
         return Err(Error::Said(words.into()));
     }
@@ -108,7 +111,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     } else if count > 0 || !named {
         let objects = found.into_objects();
         let alone = named && args.asks_for_one(&words) && objects.len() == 1;
-        super::print(&output.print(&objects, alone, args.allow_missing_template_keys, !args.no_headers)?);
+        let (lenient, headers) = (args.allow_missing_template_keys, !args.no_headers);
+        super::print(&match args.show_managed_fields {
+            true => output.print_whole(objects, alone, lenient, headers)?,
+            false => output.print(&objects, alone, lenient, headers)?,
+        });
     }
     Ok(code)
 }
@@ -122,12 +129,12 @@ impl Found {
 impl Args {
     /// Tells whether objects are named rather than listed.
     fn names_objects(&self, words: &Words) -> bool {
-        !self.which.filename.is_empty() || matches!(words, Words::Objects(_))
+        self.which.files.is_given() || matches!(words, Words::Objects(_))
     }
 
     /// Tells whether what is asked for is one object, which is then printed as itself and not as a list.
     fn asks_for_one(&self, words: &Words) -> bool {
-        !self.which.filename.is_empty() || matches!(words, Words::Objects(all) if all.len() == 1)
+        self.which.files.is_given() || matches!(words, Words::Objects(all) if all.len() == 1)
     }
 
     /// Reads what is asked for, ordered by kind as it was asked for.
@@ -139,8 +146,8 @@ impl Args {
         words: &Words,
     ) -> Result<Found, Error> {
         let mut found = match words {
-            _ if !self.which.filename.is_empty() => {
-                find_named(engine, targets_of_files(&self.which.filename, home, namespace)?)?
+            _ if self.which.files.is_given() => {
+                find_named(engine, targets_of_files(&self.which.files, home, namespace)?)?
             }
             Words::Objects(all) => {
                 let target = |(kind, name): &(_, _)| Target {

@@ -4,10 +4,15 @@ use serde_json::{Value, json};
 
 use super::{
     Error, Namespace,
-    selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+    edited_objects::read_local_objects,
+    output::{DryRun, DryRunArgs, Output, OutputArgs},
+    selection::{Target, find_targets},
     which::Told,
 };
-use crate::{engine::Engine, state::Home};
+use crate::{
+    engine::{self, Engine, WriteOptions},
+    state::Home,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -20,12 +25,19 @@ pub(super) struct Args {
     /// Change what is set already.
     #[arg(long)]
     overwrite: bool,
-    /// Show what is set, and change nothing.
+    /// Show what is set.
     #[arg(long)]
     list: bool,
-    /// `client` or `server`: say what would be changed, and change nothing.
-    #[arg(long, default_value = "none", value_parser = ["none", "client", "server"])]
-    dry_run: String,
+    /// Change what the files hold, print it, and touch nothing else.
+    #[arg(long)]
+    local: bool,
+    /// Change the object only if this is its version.
+    #[arg(long, default_value = "")]
+    resource_version: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Tells which of an object's two maps is meant, and how kubectl words it.
@@ -56,17 +68,115 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
         let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
         return Err(Error::Said(what));
     }
-    let mut code = 0;
-    for target in find_targets(args, &words, &engine, home, namespace)? {
-        match change_one(args, meaning, &changes, &engine, &target) {
-            Ok(word) => super::print(&format!("{}/{} {word}\n", target.kind.singular(), target.name)),
-            Err(e) => {
-                super::print_error(&e);
-                code = 1;
-            }
+    let asked = Asked { args, meaning, changes, output: args.output.parse()?, engine };
+    if args.local {
+        let objects = read_local_objects(&args.objects.which.files)?;
+        let alone = objects.len() == 1;
+        for mut object in objects {
+            let before = object["metadata"][meaning.field].take();
+            let after = apply_changes(&before, &asked.changes, true)?;
+            object["metadata"][meaning.field] = after;
+            asked.tell(&before, &object, alone)?;
+        }
+        return Ok(0);
+    }
+    let targets = find_targets(&args.objects, &words, home, namespace)?;
+    if targets.is_empty() {
+        println!("No resources found");
+    }
+    let (mut code, alone) = (0, targets.len() == 1);
+    for target in targets {
+        let done = asked.change_one(&target).and_then(|(before, object)| asked.tell(&before, &object, alone));
+        if let Err(e) = done {
+            super::print_error(&e);
+            code = 1;
         }
     }
     Ok(code)
+}
+
+/// What is to be done with each object.
+struct Asked<'a> {
+    args: &'a Args,
+    meaning: &'a Meaning,
+    changes: Vec<Change>,
+    output: Output,
+    engine: Engine,
+}
+
+impl Asked<'_> {
+    /// Changes one object; returns what was set before, and the object as it then is.
+    fn change_one(&self, Target { kind, namespace, name }: &Target) -> Result<(Value, Value), Error> {
+        let field = self.meaning.field;
+        let mut known = self.engine.get_object(*kind, namespace, name)?;
+        let wanted = &self.args.resource_version;
+        if !wanted.is_empty() && known["metadata"]["resourceVersion"] != wanted.as_str() {
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
+            return Err(
+                engine::Error::Conflict { kind: *kind, name: name.to_string(), why: why.into() }.into()
+            );
+        }
+        let before = known["metadata"][field].take();
+        let after = apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| {
+            Error::Said(format!(
+                "--overwrite is false but found the following declared {}(s): {own}",
+                field.trim_end_matches('s')
+            ))
+        })?;
+        let same = after == before || (before.is_null() && after == json!({}));
+        known["metadata"][field] = after;
+        match self.args.dry_run.dry_run {
+            DryRun::None if !same => {
+                let changed = self.engine.change_object(*kind, namespace, name, |object| {
+                    let before = object["metadata"][field].take();
+                    object["metadata"][field] = apply_changes(&before, &self.changes, true).unwrap_or(before);
+                })?;
+                Ok((before, changed))
+            }
+            DryRun::Server => {
+                let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
+                let seen = engine::Preconditions::default();
+                self.engine.update_object(*kind, namespace, &known, &seen, &options)?;
+                Ok((before, known))
+            }
+            _ => Ok((before, known)),
+        }
+    }
+
+    /// Says what became of an object, or lists what is set.
+    fn tell(&self, before: &Value, object: &Value, alone: bool) -> Result<(), Error> {
+        let (meaning, args) = (self.meaning, self.args);
+        let after = &object["metadata"][meaning.field];
+        let one = meaning.field.trim_end_matches('s');
+        for (key, _) in self.changes.iter().filter(|(_, value)| value.is_none()) {
+            if before.get(key).is_none() {
+                println!("{one} {key:?} not found.");
+            }
+        }
+        if args.list {
+            let indent = if alone { "" } else { " " };
+            if !alone {
+                let kind = object["kind"].as_str().unwrap_or_default();
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                eprintln!("Listing {} for {kind}./{name}:", meaning.field);
+            }
+            for (key, value) in after.as_object().into_iter().flatten() {
+                println!("{indent}{key}={}", value.as_str().unwrap_or_default());
+            }
+            return Ok(());
+        }
+        let empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+        let same = before == after || empty(before) && empty(after);
+        let removed = self.changes.iter().all(|(_, value)| value.is_none());
+        let word = match (same, removed) {
+            (true, _) => format!("not {}", meaning.set),
+            (false, true) => meaning.unset.to_owned(),
+            (false, false) => meaning.set.to_owned(),
+        };
+        let what = format!("{word}{}", args.dry_run.dry_run.suffix());
+        args.output.print_result(&self.output, object, &what)
+    }
 }
 
 /// The words that name objects, and the changes, which come after them.
@@ -89,75 +199,6 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, Vec<Change>), Error> {
     Ok((words[..at].to_vec(), changes))
 }
 
-fn find_targets(
-    args: &Args,
-    words: &[String],
-    engine: &Engine,
-    home: &Home,
-    namespace: &Namespace,
-) -> Result<Vec<Target>, Error> {
-    let which = &args.objects.which;
-    let meant = parse_words(words)?;
-    let given = Narrowing { all: args.objects.all, ..which.narrowing() };
-    check_flags(words, &meant, given)?;
-    if given.files {
-        return targets_of_files(&which.filename, home, namespace);
-    }
-    match meant {
-        Words::Objects(all) => {
-            let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
-            Ok(all.into_iter().map(target).collect())
-        }
-        Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::Said(
-            "one or more resources must be specified as <resource> <name> or <resource>/<name>".into(),
-        )),
-        Words::Kinds(kinds) => {
-            let mut targets = Vec::new();
-            for kind in kinds {
-                let found = engine.list_objects(kind, &which.list_options(namespace))?;
-                targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
-            }
-            Ok(targets)
-        }
-    }
-}
-
-/// Changes one object; returns the word for what became of it, or its pairs for `--list`.
-fn change_one(
-    args: &Args,
-    meaning: &Meaning,
-    changes: &[Change],
-    engine: &Engine,
-    target: &Target,
-) -> Result<String, Error> {
-    let Target { kind, namespace, name } = target;
-    let known = engine.get_object(*kind, namespace, name)?;
-    let before = known["metadata"][meaning.field].clone();
-    if args.list {
-        let pairs = before.as_object().into_iter().flatten();
-        let pairs = pairs.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-        return Ok(pairs.collect::<Vec<_>>().join(","));
-    }
-    let after = apply_changes(&before, changes, args.overwrite)?;
-    if after == before || (before.is_null() && after == json!({})) {
-        return Ok(format!("not {}", meaning.set));
-    }
-    if args.dry_run == "none" {
-        engine.change_object(*kind, namespace, name, |object| {
-            let before = object["metadata"][meaning.field].take();
-            object["metadata"][meaning.field] = apply_changes(&before, changes, true).unwrap_or(before);
-        })?;
-    }
-    let removed = changes.iter().all(|(_, value)| value.is_none());
-    let word = if removed { meaning.unset } else { meaning.set };
-    let dry = match args.dry_run.as_str() {
-        "none" => "",
-        "server" => " (server dry run)",
-        _ => " (dry run)",
-    };
-    Ok(format!("{word}{dry}"))
-}
-
 fn apply_changes(before: &Value, changes: &[Change], overwrite: bool) -> Result<Value, Error> {
     let mut after = before.as_object().cloned().unwrap_or_default();
     for (key, value) in changes {
@@ -165,9 +206,7 @@ fn apply_changes(before: &Value, changes: &[Change], overwrite: bool) -> Result<
             (None, _) => drop(after.remove(key)),
             (Some(value), Some(known)) if !overwrite && known != value.as_str() => {
                 let known = known.as_str().unwrap_or_default();
-                return Err(Error::Said(format!(
-                    "'{key}' already has a value ({known}), and --overwrite is false"
-                )));
+                return Err(Error::Said(format!("'{key}' already has a value ({known})")));
             }
             (Some(value), _) => drop(after.insert(key.clone(), json!(value))),
         }

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     Error, Namespace,
-    target_pod::find_target_pod,
+    target_pod::{find_target_pod, find_target_pods},
     wait::parse_duration,
     which::{Which, not_found},
 };
@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// Of the pods with these labels.
     #[arg(short = 'l', long)]
     selector: Option<String>,
+    /// Of every pod of a Service or a workload, and with the prefix of each.
+    #[arg(long)]
+    all_pods: bool,
     /// Go on when the logs of one cannot be read.
     #[arg(long)]
     ignore_errors: bool,
@@ -83,11 +86,13 @@ struct Source {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
-    let names = names.into_iter().map(|name| match name.contains('/') {
-        true => find_target_pod(home, namespace, &name).map(|dir| dir.name.to_string()),
-        false => Ok(name),
+    let names = names.into_iter().map(|name| match (name.contains('/'), args.all_pods) {
+        (true, true) => find_target_pods(home, namespace, &name),
+        (true, false) => find_target_pod(home, namespace, &name).map(|dir| vec![dir]),
+        (false, _) => Ok(vec![super::pod_dir(home, namespace, &name)?]),
     });
-    let names = names.collect::<Result<Vec<_>, _>>()?;
+    let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let names = dirs.map(|dir| dir.name.to_string()).collect();
     let which = Which { names, selector: args.selector.clone(), ..Which::default() };
     let chosen = which.choose(home, namespace)?;
     if let Some(name) = chosen.missing.first() {
@@ -165,7 +170,10 @@ fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>
     if let Some(wanted) = named {
         return match all.iter().any(|c| c == wanted) {
             true => Ok(vec![wanted.to_owned()]),
-            false => Err(Error::Said(format!("container {wanted} is not valid for pod {name}"))),
+            false => {
+                let out_of = all.join(", ");
+                Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")))
+            }
         };
     }
     if let Some(found) = pod.annotated_container().filter(|a| all.iter().any(|c| c == a)) {
@@ -279,7 +287,7 @@ fn limit_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
 fn show(args: &Args, source: &Source, entries: &[Entry]) {
     let mut out = std::io::stdout().lock();
     for entry in entries {
-        let prefix = match args.prefix {
+        let prefix = match args.prefix || args.all_pods {
             true => format!("[pod/{}/{}] ", source.dir.name, entry.container),
             false => String::new(),
         };

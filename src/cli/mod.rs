@@ -8,37 +8,52 @@ mod anew;
 mod apply;
 mod attach;
 mod changes;
+mod complete;
 mod completion;
+mod config;
 mod copied;
 mod cp;
 mod create;
 mod debug;
 mod delete;
 mod describe;
+mod diff;
 pub(crate) mod doctor;
+mod edit;
+mod edited_objects;
 mod events;
 mod exec;
 mod explain;
+mod explain_kind;
+mod expose;
+mod files;
 mod get;
 mod images;
 mod jobs;
+mod kubectl_flags;
 mod label;
 mod logs;
 mod objects;
 mod output;
+mod patch;
 mod port_forward;
 mod profile;
+mod replace;
+mod rollout;
 mod run;
 mod selection;
 mod serve;
 mod services;
 mod session;
+mod set;
 mod stop;
 mod switches;
 mod target_pod;
 mod terminal;
 mod timeline;
 mod top;
+mod usage;
+mod version;
 mod volume;
 mod wait;
 mod which;
@@ -47,7 +62,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use print::{paint_red, print, print_error, print_styled, warn};
+use print::{paint_red, print, print_error, print_note, print_styled, warn};
 
 use crate::{
     engine::{self, PodHandle, StartError},
@@ -58,21 +73,43 @@ use crate::{
 
 /// Runs Kubernetes pods on this machine: without root, daemon or cluster.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "First steps:
+  podctl run web --image=nginx -p 8080:80      # an image as a pod
+  podctl run pod.yaml                          # a manifest; its logs are shown, Ctrl-C ends it
+  podctl get pods; podctl describe pod web; podctl logs web; podctl exec -it web -- sh; podctl delete pod web
+  podctl doctor                                # what this machine offers"
+)]
 struct Cli<C: Subcommand = Command> {
     /// Whose pods are meant; a namespace is no more than a part of a pod's name here.
     #[arg(short, long, global = true, default_value = "default")]
     namespace: Namespace,
-    #[command(flatten)]
-    cluster: which::Cluster,
     #[command(subcommand)]
     command: C,
 }
 
-/// Names what scripts call again and again. To build the parser of all commands takes half a millisecond.
+/// What `podctl` alone prints.
+const WELCOME: &str = "podctl runs Kubernetes pods on this machine: without root, daemon or cluster.
+
+  podctl run web --image=nginx -p 8080:80   run an image as a pod, and publish its port 80
+  podctl run pod.yaml                       run a manifest; its logs are shown, Ctrl-C ends it
+  podctl run -d pod.yaml                    run it in the background
+  podctl get pods                           what runs
+  podctl logs -f web                        what it writes
+  podctl exec -it web -- sh                 a shell in it
+  podctl delete pod web                     end it
+
+`podctl doctor` checks what this machine offers; `podctl --help` lists all commands; `podctl explain pod.spec` the fields.
+kubectl works as well: `podctl kubeconfig --merge && kubectl --context podctl get pods`.
+";
+
+/// What scripts call again and again. To build the parser of all commands takes half a millisecond.
 #[derive(Subcommand)]
 enum Frequent {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Exec(exec::Args),
     Delete(delete::Args),
 }
@@ -80,14 +117,33 @@ enum Frequent {
 #[derive(Subcommand)]
 enum Command {
     /// Run the pods of manifest files.
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Keep the objects of manifest files, and start their pods.
     Apply(apply::Args),
-    /// Keep a ConfigMap or a Secret for pods to refer to.
-    Create(create::Args),
+    /// Keep objects made of flags: ConfigMaps, Secrets, Services, namespaces.
+    Create(Box<create::Args>),
+    /// Put objects of files in the place of those of their names.
+    Replace(replace::Args),
+    /// Change a part of an object.
+    Patch(patch::Args),
+    /// Edit an object in an editor.
+    Edit(edit::Args),
+    /// Set images, variables or resources of containers.
+    Set(Box<set::Args>),
+    /// Show how objects of files differ from those that are there.
+    Diff(diff::Args),
+    /// Make a Service for pods.
+    Expose(Box<expose::Args>),
+    /// Start or end pods of a workload.
+    Scale(rollout::ScaleArgs),
+    /// Start the pods of a workload anew, or wait for them.
+    #[command(subcommand)]
+    Rollout(rollout::RolloutCommand),
     /// The local volumes behind persistent volume claims.
     #[command(subcommand)]
     Volume(volume::Command),
+    /// Show the fields of a kind.
+    Explain(explain_kind::Args),
     /// Print what a run would do, without doing it.
     ExplainFile(explain::Args),
     /// Check what this machine offers, and how to mend what is missing.
@@ -142,8 +198,19 @@ enum Command {
     Serve(serve::Args),
     /// Print the context by which kubectl finds podctl, or put it into its file.
     Kubeconfig(serve::KubeconfigArgs),
-    /// Print a script that completes podctl's commands and flags in a shell.
+    /// Show the context by which kubectl finds podctl.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Show the kinds of objects there are.
+    ApiResources(version::ResourcesArgs),
+    /// Show the versions of the API there are.
+    ApiVersions,
+    /// Show podctl's version, and that of the API.
+    Version(version::Args),
+    /// Print a script that completes podctl's command line in a shell.
     Completion(completion::Args),
+    /// Write manual pages.
+    Man(completion::ManArgs),
 }
 
 impl Command {
@@ -190,7 +257,12 @@ impl Error {
                 let said = matches!(
                     e,
                     E::NoObject { .. } | E::ObjectExists { .. } | E::Conflict { .. } | E::Forbidden { .. }
-                ) || matches!(e, E::State(state::Error::NotFound { .. }));
+                ) || matches!(
+                    e,
+                    E::State(state::Error::NotFound { .. })
+                        | E::Patch(engine::patch::Error::Malformed(_))
+                        | E::Selector(_)
+                );
                 said.then(|| e.kind().reason())
             }
             Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
@@ -209,15 +281,25 @@ const USAGE: u8 = 1;
 
 /// The program's life.
 pub fn main() -> ExitCode {
-    let args = switches::resolve_switches(std::env::args_os().collect(), Cli::<Command>::command);
-    let cli = parse_frequent(&args).map_or_else(|| <Cli>::try_parse_from(&args), Ok);
+    let args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|word| word.to_str()) {
+        None if args.len() < 2 => {
+            print(WELCOME);
+            return ExitCode::SUCCESS;
+        }
+        Some("__complete") => {
+            let words: Vec<String> =
+                args[2..].iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            complete::print_offers(&words);
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let args = switches::resolve_switches(args, Cli::<Command>::command);
+    let cli = parse_frequent(&args).map_or_else(|| usage::parse::<Cli>(args), Ok);
     let cli = match cli {
         Ok(cli) => cli,
-        Err(refusal) => {
-            // Nobody may read it; the exit code tells as well.
-            let _ = refusal.print();
-            return ExitCode::from(if refusal.use_stderr() { USAGE } else { 0 });
-        }
+        Err(refusal) => return ExitCode::from(if refusal.print() { USAGE } else { 0 }),
     };
     match command(cli) {
         Ok(0) if print::has_failed() => ExitCode::FAILURE,
@@ -233,20 +315,28 @@ pub fn main() -> ExitCode {
 /// the whole parser says.
 fn parse_frequent(args: &[OsString]) -> Option<Cli> {
     args.get(1).filter(|name| Frequent::has_subcommand(&name.to_string_lossy()))?;
-    let Cli { namespace, cluster, command } = Cli::<Frequent>::try_parse_from(args).ok()?;
+    let Cli { namespace, command } = Cli::<Frequent>::try_parse_from(args).ok()?;
     let command = match command {
         Frequent::Run(args) => Command::Run(args),
         Frequent::Exec(args) => Command::Exec(args),
         Frequent::Delete(args) => Command::Delete(args),
     };
-    Some(Cli { namespace, cluster, command })
+    Some(Cli { namespace, command })
 }
 
 fn command(cli: Cli) -> Result<i32, Error> {
-    cli.cluster.refuse()?;
-    if let Command::Completion(args) = &cli.command {
-        completion::print(args);
-        return Ok(0);
+    // They need no place for pods.
+    match &cli.command {
+        Command::Completion(args) => {
+            completion::print_script(args);
+            return Ok(0);
+        }
+        Command::Man(args) => return completion::write_manual(args),
+        Command::Version(args) => return version::run(args),
+        Command::ApiResources(args) => return version::list_resources(args),
+        Command::ApiVersions => return version::list_versions(),
+        Command::Explain(args) => return explain_kind::run(args),
+        _ => {}
     }
     let home = Home::of_user()?;
     network::guard::mend_network(&home);
@@ -286,7 +376,21 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Load(args) => images::load(&args, &home),
         Command::Serve(args) => serve::run(&args, &home),
         Command::Kubeconfig(args) => serve::write_kubeconfig(&args, &home, namespace),
-        Command::Completion(_) => unreachable!("handled before"),
+        Command::Replace(args) => replace::run(&args, &home, namespace),
+        Command::Patch(args) => patch::run(&args, &home, namespace),
+        Command::Edit(args) => edit::run(&args, &home, namespace),
+        Command::Set(args) => set::run(&args, &home, namespace),
+        Command::Diff(args) => diff::run(&args, &home, namespace),
+        Command::Expose(args) => expose::run(&args, &home, namespace),
+        Command::Scale(args) => rollout::scale(&args, &home, namespace),
+        Command::Rollout(command) => rollout::rollout(&command, &home, namespace),
+        Command::Config(command) => config::run(&command, &home, namespace),
+        Command::Completion(_)
+        | Command::Man(_)
+        | Command::Version(_)
+        | Command::ApiResources(_)
+        | Command::ApiVersions
+        | Command::Explain(_) => unreachable!("handled before"),
     }
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
-use super::{Error, Namespace};
+use super::{Error, Namespace, files::FileArgs};
 use crate::{
     engine::Engine,
     manifest::{self, Manifest, Source},
@@ -35,8 +35,8 @@ pub(super) fn read_stored(home: &Home, files: &[(ObjectKind, &String)]) -> Resul
         complain_of_damaged::<Secret>(home, &namespace)?;
     }
     for (kind, file) in files {
-        let source = super::run::source(file)?;
-        let found = manifest::load(&[source]).map_err(|all| super::run::refused(&all, &[(*file).clone()]))?;
+        let sources = FileArgs::named(&[(*file).clone()]).read_sources()?;
+        let found = manifest::load(&sources).map_err(|all| super::run::refused(&all, &sources))?;
         let fits = match kind {
             ObjectKind::ConfigMap => !found.config_maps.is_empty() && found.secrets.is_empty(),
             _ => !found.secrets.is_empty() && found.config_maps.is_empty(),

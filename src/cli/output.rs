@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::{Error, io};
 use crate::view::{
     custom_columns::{self, Column},
+    go_template::{self, GoTemplate},
     jsonpath::{self, Template},
+    kyaml::print_kyaml,
     yaml,
 };
 
@@ -15,14 +17,135 @@ pub(super) enum Output {
     Table { wide: bool },
     Json,
     Yaml,
+    Kyaml,
     Name,
+    GoTemplate(GoTemplate),
     JsonPath(Template),
     JsonPathAsJson(Template),
     Columns(Vec<Column>),
 }
 
-const FORMATS: &str =
-    "custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml";
+/// The formats of commands that show objects in tables as well.
+pub(super) const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml";
+
+/// The formats of commands that say in a line what they did.
+const PLAIN_FORMATS: &str = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,yaml";
+
+/// What is printed of the objects that a command has changed.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct OutputArgs {
+    /// Print the objects as json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…
+    /// or go-template-file=… instead of a line about each.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<String>,
+    /// The template, where -o does not hold it.
+    #[arg(long)]
+    pub template: Option<String>,
+    /// A field that is missing is no error in a template.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_missing_template_keys: bool,
+    /// With the note of who manages which field.
+    #[arg(long)]
+    pub show_managed_fields: bool,
+}
+
+/// How a change is only tried.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct DryRunArgs {
+    /// `client` or `server`: say what would be done, and do nothing.
+    #[arg(long, value_name = "none|client|server", default_value = "none", value_parser = parse_dry_run,
+        num_args = 0..=1, require_equals = true, default_missing_value = "unchanged")]
+    pub dry_run: DryRun,
+}
+
+/// What of a change is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DryRun {
+    /// All of it.
+    None,
+    /// Nothing; the object is printed as it was given.
+    Client,
+    /// Nothing; the object is checked and printed as it would be.
+    Server,
+}
+
+/// Reads `--dry-run`'s value; the error is kubectl's.
+pub(super) fn parse_dry_run(text: &str) -> Result<DryRun, String> {
+    match text {
+        "none" => Ok(DryRun::None),
+        "client" => Ok(DryRun::Client),
+        "server" => Ok(DryRun::Server),
+        other => {
+            Err(format!("Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."))
+        }
+    }
+}
+
+impl DryRun {
+    pub(super) fn is_dry(self) -> bool {
+        self != DryRun::None
+    }
+
+    /// What a line about the object ends in.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            DryRun::None => "",
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+        }
+    }
+}
+
+impl OutputArgs {
+    /// Reads the format, for a command that has no tables.
+    ///
+    /// # Errors
+    /// A format that is not known, or a template that is none.
+    pub(super) fn parse(&self) -> Result<Output, Error> {
+        let output = Output::parse(self.output.as_deref(), self.template.as_deref())?;
+        match output {
+            Output::Table { wide: true } | Output::Columns(_) => {
+                let given = self.output.as_deref().unwrap_or_default().split('=').next().unwrap_or_default();
+                Err(Error::Said(unknown_format(given, PLAIN_FORMATS)))
+            }
+            output => Ok(output),
+        }
+    }
+
+    /// Prints what became of an object: `pod/web patched`, or the object in the format that was asked for.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn print_result(&self, output: &Output, object: &Value, what: &str) -> Result<(), Error> {
+        match output {
+            Output::Table { .. } => println!("{} {what}", name_object(object)),
+            output => super::print(&self.format_objects(output, std::slice::from_ref(object), true)?),
+        }
+        Ok(())
+    }
+
+    /// Formats objects: one alone as itself, else as a List.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn format_objects(
+        &self,
+        output: &Output,
+        objects: &[Value],
+        alone: bool,
+    ) -> Result<String, Error> {
+        match self.show_managed_fields {
+            true => output.print_whole(objects.to_vec(), alone, self.allow_missing_template_keys, true),
+            false => output.print(objects, alone, self.allow_missing_template_keys, true),
+        }
+    }
+}
+
+fn unknown_format(format: &str, known: &str) -> String {
+    format!(
+        "unable to match a printer suitable for the output format {format:?}, allowed formats are: {known}"
+    )
+}
 
 impl Output {
     /// Reads `-o`, and `--template` where that stands for what comes after `=`.
@@ -54,18 +177,16 @@ impl Output {
             "wide" => Ok(Output::Table { wide: true }),
             "json" => Ok(Output::Json),
             "yaml" => Ok(Output::Yaml),
+            "kyaml" => Ok(Output::Kyaml),
             "name" => Ok(Output::Name),
             "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?).map_err(said)?)),
             "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?).map_err(said)?)),
             "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?).map_err(said)?)),
             "custom-columns" => columns(custom_columns::parse(needed()?)),
             "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
-            "go-template" | "go-template-file" | "template" | "templatefile" => Err(Error::Said(format!(
-                "output format {format} is not available: podctl has no Go templates; use jsonpath or custom-columns"
-            ))),
-            _ => Err(Error::Said(format!(
-                "unable to match a printer suitable for the output format {format:?}, allowed formats are: {FORMATS}"
-            ))),
+            "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
+            "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),
+            _ => Err(Error::Said(unknown_format(format, FORMATS))),
         }
     }
 
@@ -89,6 +210,20 @@ impl Output {
             }
             all.push(value);
         }
+        self.print_whole(all, alone, missing_allowed, headers)
+    }
+
+    /// As [`Output::print`], with the note of who manages which field.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn print_whole(
+        &self,
+        all: Vec<Value>,
+        alone: bool,
+        missing_allowed: bool,
+        headers: bool,
+    ) -> Result<String, Error> {
         let whole = |mut all: Vec<Value>| match all.pop() {
             Some(one) if alone && all.is_empty() => one,
             last => {
@@ -101,7 +236,12 @@ impl Output {
             Output::Table { .. } => String::new(),
             Output::Json => pretty_json(&whole(all)),
             Output::Yaml => yaml::document(&whole(all)),
-            Output::Name => all.iter().map(|o| format!("{}\n", name(o))).collect(),
+            Output::Kyaml => print_kyaml(&whole(all)),
+            Output::Name => all.iter().map(|o| format!("{}\n", name_object(o))).collect(),
+            Output::GoTemplate(template) => {
+                let printed = template.print(&whole(all), missing_allowed);
+                printed.map_err(|e| Error::Said(e.to_string()))?
+            }
             Output::JsonPath(template) => template.print(&whole(all), missing_allowed).map_err(said)?,
             Output::JsonPathAsJson(template) => {
                 let whole = whole(all);
@@ -113,10 +253,16 @@ impl Output {
     }
 }
 
-/// `pod/NAME`
-fn name(object: &Value) -> String {
-    let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
-    format!("{kind}/{}", object["metadata"]["name"].as_str().unwrap_or_default())
+fn read_template(text: &str) -> Result<GoTemplate, Error> {
+    GoTemplate::parse(text).map_err(|e: go_template::Error| Error::Said(e.to_string()))
+}
+
+/// Names an object as messages do: `pod/web`, `deployment.apps/web`.
+pub(super) fn name_object(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, version) = (text(&object["kind"]).to_lowercase(), text(&object["apiVersion"]));
+    let group = version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+    format!("{kind}{group}/{}", text(&object["metadata"]["name"]))
 }
 
 /// With kubectl's four spaces.

@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
-use super::{Error, Namespace, run};
+use super::{Error, Namespace, files::FileArgs, which::Told};
 use crate::{
-    manifest::Named,
+    engine::Engine,
+    manifest::{self, Named},
     pod::{ObjectKind, ObjectName},
     state::Home,
 };
@@ -224,17 +225,84 @@ pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> 
     Ok(())
 }
 
-/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
+/// The objects that words or files name, for verbs that must be told each.
+///
+/// # Errors
+/// As [`parse_words`] and [`targets_of_files`]; words that name none.
+pub(super) fn named_targets(
+    names: &[String],
+    files: &FileArgs,
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Target>, Error> {
+    let which = super::which::Which { names: names.to_vec(), files: files.clone(), ..Default::default() };
+    find_targets(&Told { which, all: false }, names, home, namespace)
+}
+
+/// The objects that are meant: those that words or files name, or that a selector or `--all` finds.
+///
+/// # Errors
+/// As [`parse_words`], [`check_flags`] and [`targets_of_files`]; words that say neither.
+pub(super) fn find_targets(
+    told: &Told,
+    words: &[String],
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Target>, Error> {
+    let which = &told.which;
+    let meant = parse_words(words)?;
+    let given = Narrowing { all: told.all, ..which.narrowing() };
+    check_flags(words, &meant, given)?;
+    if given.files {
+        return targets_of_files(&which.files, home, namespace);
+    }
+    match meant {
+        Words::Objects(all) => {
+            let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+            Ok(all.into_iter().map(target).collect())
+        }
+        Words::Kinds(_) if words.is_empty() && !(given.all || given.labels || given.fields) => Err(Error::Said(
+            "You must provide one or more resources by argument or filename: KIND NAME, KIND/NAME or -f FILE".into(),
+        )),
+        Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::Said(
+            "resource(s) were provided, but no name was specified".into(),
+        )),
+        Words::Kinds(kinds) => {
+            let engine = Engine::over(home);
+            let mut targets = Vec::new();
+            for kind in kinds {
+                let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+            }
+            Ok(targets)
+        }
+    }
+}
+
+/// The object of podctl's that an object of a file stands for.
+///
+/// # Errors
+/// A kind that podctl keeps no objects of, a name that is none.
+pub(super) fn target_of_object(object: &Value, namespace: &Namespace) -> Result<Target, Error> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let kind = ObjectKind::of_object(kind).ok_or_else(|| unknown_kind(kind))?;
+    let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+    let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
+    Ok(Target { kind, namespace, name: parse_name(object["metadata"]["name"].as_str().unwrap_or_default())? })
+}
+
+/// What files name: objects of podctl's kinds, and the pods that were made of workloads.
 ///
 /// # Errors
 /// A file that cannot be read, or is no YAML.
 pub(super) fn targets_of_files(
-    files: &[String],
+    files: &FileArgs,
     home: &Home,
     namespace: &Namespace,
 ) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
-    for Named { kind, namespace, name } in run::names(files, namespace)? {
+    let named = manifest::names(&files.read_sources()?, namespace).map_err(|e| Error::Said(e.to_string()))?;
+    for Named { kind, namespace, name } in named {
         match ObjectKind::of_object(&kind) {
             Some(kind) => targets.push(Target { kind, namespace, name }),
             None => {

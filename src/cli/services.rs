@@ -4,29 +4,39 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::{Error, Namespace, apply, warn};
 use crate::{
-    engine::Engine,
+    engine::{Applied, Engine},
     manifest::Manifest,
     network::does_select,
     pod::{ObjectKind, ObjectName},
     state::Home,
 };
 
-/// Keeps Services, and has the network take them up.
+/// Keeps Services, and says so.
 pub(super) fn keep(home: &Home, namespace: &Namespace, all: Vec<Service>, fresh: bool) -> Result<(), Error> {
-    let engine = Engine::over(home);
     for service in all {
-        let meta = &service.metadata;
-        let own = meta.namespace.as_deref().filter(|own| !matches!(*own, "" | "default"));
-        let own = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
-        let name = ObjectName::of_object(meta)?;
-        if fresh && home.object::<Service>(&own, &name)?.is_some() {
-            return Err(apply::already_exists(ObjectKind::Service, &name));
-        }
-        let (applied, warnings) = engine.keep_service(&own, service)?;
+        let (_, name, applied) = keep_one(home, namespace, service, fresh)?;
         apply::tell(ObjectKind::Service, &name, applied);
-        warnings.iter().for_each(|wrong| warn(wrong));
     }
     Ok(())
+}
+
+/// Keeps a Service, and has the network take it up; returns which it is and what became of it.
+pub(super) fn keep_one(
+    home: &Home,
+    namespace: &Namespace,
+    service: Service,
+    fresh: bool,
+) -> Result<(Namespace, ObjectName, Applied), Error> {
+    let meta = &service.metadata;
+    let own = meta.namespace.as_deref().filter(|own| !matches!(*own, "" | "default"));
+    let own = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
+    let name = ObjectName::of_object(meta)?;
+    if fresh && home.object::<Service>(&own, &name)?.is_some() {
+        return Err(apply::already_exists(ObjectKind::Service, &name));
+    }
+    let (applied, warnings) = Engine::over(home).keep_service(&own, service)?;
+    warnings.iter().for_each(|wrong| warn(wrong));
+    Ok((own, name, applied))
 }
 
 /// Takes those Services out of the files that are not their pods' own: they select none of these, or are kept.

@@ -15,6 +15,15 @@ use crate::{
 /// # Errors
 /// A kind without pods, a name that is none, a Service or workload that has none.
 pub(super) fn find_target_pod(home: &Home, namespace: &Namespace, word: &str) -> Result<PodDir, Error> {
+    let mut all = find_target_pods(home, namespace, word)?;
+    Ok(all.swap_remove(0))
+}
+
+/// Finds all pods that a word leads to, at least one: as [`find_target_pod`], in that order.
+///
+/// # Errors
+/// As [`find_target_pod`].
+pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -> Result<Vec<PodDir>, Error> {
     match word.split_once('/') {
         Some((kind, name)) if ObjectKind::of_word(kind) == Some(ObjectKind::Service) => {
             let selector = &find_service(home, namespace, name)?["spec"]["selector"];
@@ -26,14 +35,14 @@ pub(super) fn find_target_pod(home: &Home, namespace: &Namespace, word: &str) ->
                     "invalid service '{name}': Service is defined without a selector"
                 )));
             }
-            choose_pod(home, namespace, word, labels, |_| true)
+            list_pods(home, namespace, word, labels, |_| true)
         }
         Some((kind, name)) if !which::is_pod(kind) => {
             let kind = selection::workload_kind(kind).ok_or_else(|| selection::unknown_kind(kind))?;
             let is_own = |pod: &str| selection::is_of_workload(kind, name, pod);
-            choose_pod(home, namespace, word, String::new(), is_own)
+            list_pods(home, namespace, word, String::new(), is_own)
         }
-        _ => pod_dir(home, namespace, word),
+        _ => Ok(vec![pod_dir(home, namespace, word)?]),
     }
 }
 
@@ -64,13 +73,13 @@ fn find_service(home: &Home, namespace: &Namespace, name: &str) -> Result<Value,
     Ok(Engine::over(home).get_object(ObjectKind::Service, namespace.as_str(), name)?)
 }
 
-fn choose_pod(
+fn list_pods(
     home: &Home,
     namespace: &Namespace,
     word: &str,
     labels: String,
     is_meant: impl Fn(&str) -> bool,
-) -> Result<PodDir, Error> {
+) -> Result<Vec<PodDir>, Error> {
     let options = ListOptions { namespace: Some(namespace.to_string()), labels, fields: String::new() };
     let mut pods = Engine::over(home).list_objects(ObjectKind::Pod, &options)?;
     pods.retain(|pod| is_meant(pod["metadata"]["name"].as_str().unwrap_or_default()));
@@ -83,7 +92,8 @@ fn choose_pod(
         pods.iter().map(|pod| pod_dir(home, namespace, pod["metadata"]["name"].as_str().unwrap_or_default()));
     let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
     dirs.sort_by_key(|dir| dir.read_liveness() != Liveness::Alive);
-    dirs.into_iter()
-        .next()
-        .ok_or_else(|| Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are")))
+    match dirs.is_empty() {
+        true => Err(Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are"))),
+        false => Ok(dirs),
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Error, Namespace,
+    output::OutputArgs,
     selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
     which::Told,
 };
@@ -28,9 +29,8 @@ pub(super) struct Args {
     /// How long, such as `30s`, `2m`, `1h`; 0 looks once, -1s waits for a week.
     #[arg(long, default_value = "30s", value_parser = parse_timeout, allow_hyphen_values = true)]
     timeout: Duration,
-    /// `name` prints the pods' names alone.
-    #[arg(short, long)]
-    output: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn parse_timeout(text: &str) -> Result<Duration, String> {
@@ -123,17 +123,21 @@ impl Condition {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let condition = Condition::parse(&args.condition)?;
-    let engine = Engine::over(home);
+    let (engine, output) = (Engine::over(home), args.output.parse()?);
     let deadline = Instant::now() + args.timeout;
     let watch = engine.watch_objects()?;
     let mut code = 0;
     for target in args.targets(&engine, home, namespace, &condition)? {
         let Target { kind, name, .. } = &target;
         match wait_for(&engine, &target, &condition, &watch, deadline) {
-            Ok(true) if args.output.as_deref() == Some("name") => {
-                super::print(&format!("{}/{name}\n", kind.singular()));
+            Ok(true) => {
+                // What is gone has a name only.
+                let known = engine.get_object(*kind, &target.namespace, name);
+                let object = known.unwrap_or_else(|_| {
+                    json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {"name": name}})
+                });
+                args.output.print_result(&output, &object, "condition met")?;
             }
-            Ok(true) => super::print(&format!("{}/{name} condition met\n", kind.singular())),
             Ok(false) => {
                 let what = match args.timeout.is_zero() {
                     true => "condition not met for",
@@ -165,7 +169,7 @@ impl Args {
         let given = Narrowing { all: self.pods.all, ..which.narrowing() };
         check_flags(&which.names, &words, given)?;
         let mut targets: Vec<Target> = match words {
-            _ if given.files => targets_of_files(&which.filename, home, namespace)?,
+            _ if given.files => targets_of_files(&which.files, home, namespace)?,
             Words::Objects(all) => {
                 let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
                 all.into_iter().map(target).collect()

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     Error, Namespace,
+    files::FileArgs,
     selection::{Narrowing, Target, targets_of_files, unknown_kind},
 };
 use crate::{
@@ -27,9 +28,8 @@ pub(super) struct Which {
     /// Pods of every namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
-    /// The pods of these manifest files.
-    #[arg(short, long)]
-    pub filename: Vec<String>,
+    #[command(flatten)]
+    pub files: FileArgs,
 }
 
 /// For commands that are told each pod they mean.
@@ -73,7 +73,7 @@ impl Which {
             fields: self.field_selector.is_some(),
             all: false,
             all_namespaces: self.all_namespaces,
-            files: !self.filename.is_empty(),
+            files: self.files.is_given(),
         }
     }
 
@@ -105,10 +105,10 @@ impl Which {
     pub(super) fn named(&self, home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
         let names = self.plain_names()?;
         let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
-        if self.filename.is_empty() {
+        if !self.files.is_given() {
             return Ok(dirs);
         }
-        for Target { kind, namespace, name } in targets_of_files(&self.filename, home, namespace)? {
+        for Target { kind, namespace, name } in targets_of_files(&self.files, home, namespace)? {
             dirs.extend((kind == ObjectKind::Pod).then(|| home.pod(&namespace, &name)));
         }
         Ok(dirs)
@@ -116,7 +116,7 @@ impl Which {
 
     /// Tells whether pods are named rather than listed.
     pub(super) fn names_pods(&self) -> bool {
-        !self.filename.is_empty() || self.plain_names().map_or(true, |names| !names.is_empty())
+        self.files.is_given() || self.plain_names().map_or(true, |names| !names.is_empty())
     }
 
     /// Reads what is asked for, ordered by namespace and name unless it was named. A damaged record among those that are
@@ -190,47 +190,4 @@ pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
 /// The pod as it is to be shown.
 pub(super) fn read(dir: &PodDir) -> Result<Pod, Error> {
     Ok(engine::with_display_status(dir)?)
-}
-
-/// Flags of kubectl that choose a cluster. They are known here to be answered well.
-#[derive(clap::Args, Debug)]
-pub(super) struct Cluster {
-    #[arg(long, global = true, hide = true)]
-    context: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    kubeconfig: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    cluster: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    server: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    user: Option<String>,
-    #[arg(long, global = true, hide = true)]
-    token: Option<String>,
-    #[arg(long = "as", global = true, hide = true)]
-    impersonate: Option<String>,
-}
-
-impl Cluster {
-    /// Refuses each of them.
-    ///
-    /// # Errors
-    /// Whenever one was given.
-    pub(super) fn refuse(&self) -> Result<(), Error> {
-        let given = [
-            ("context", &self.context),
-            ("kubeconfig", &self.kubeconfig),
-            ("cluster", &self.cluster),
-            ("server", &self.server),
-            ("user", &self.user),
-            ("token", &self.token),
-            ("as", &self.impersonate),
-        ];
-        match given.iter().find(|(_, value)| value.is_some()) {
-            Some((name, _)) => Err(Error::Said(format!(
-                "--{name} chooses a cluster, and podctl has none: its pods run on this machine; leave --{name} out, or use kubectl"
-            ))),
-            None => Ok(()),
-        }
-    }
 }

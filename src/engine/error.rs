@@ -176,6 +176,9 @@ pub enum Error {
     /// podctl cannot do that with objects of that kind; the whole sentence.
     #[error("{0}")]
     Unsupported(String),
+    /// A patch that is none, or does not fit the object.
+    #[error(transparent)]
+    Patch(#[from] super::patch::Error),
     /// A label or field selector that cannot be read.
     #[error("{0}")]
     Selector(String),
@@ -201,7 +204,7 @@ impl Error {
             | Error::NoObject { .. }
             | Error::NoContainer { .. } => ErrorKind::NotFound,
             Error::Start(StartError::Exists(_)) | Error::ObjectExists { .. } => ErrorKind::AlreadyExists,
-            Error::Name(_) | Error::State(state::Error::Name(_)) | Error::Selector(_) => {
+            Error::Name(_) | Error::State(state::Error::Name(_)) | Error::Selector(_) | Error::Patch(_) => {
                 ErrorKind::BadRequest
             }
             Error::Conflict { .. } | Error::InUse(_) | Error::State(state::Error::VolumeInUse { .. }) => {

@@ -8,11 +8,12 @@ use serde_json::json;
 use super::{
     Server, delete, discovery,
     http::{Answer, Asked, json_answer, typed_answer},
-    openapi, read,
+    read,
     route::{Form, Route, Target, choose_form, parse_path},
     status::Failure,
     streams, watch, write,
 };
+use crate::engine::openapi;
 
 /// Answers a request whose credential was accepted.
 ///

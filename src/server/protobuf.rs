@@ -8,7 +8,7 @@
 use k8s_openapi::{ByteString, jiff::Timestamp};
 use serde_json::{Map, Value, json};
 
-use super::fields::{Field, Message, Shape, find_message, message_name};
+use crate::engine::fields::{Field, Message, Shape, find_message, message_name};
 
 /// Names what each body begins with.
 const MAGIC: &[u8] = b"k8s\0";

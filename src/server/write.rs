@@ -9,12 +9,12 @@ use super::{
     Server, apply, body, delete, handle,
     http::{Answer, Asked, json_answer},
     kinds::{Kind, find_kind},
-    patch,
     route::Target,
     run_blocking,
     status::{Cause, Failure},
     store, streams,
 };
+use crate::engine::patch::{self, PatchType};
 
 /// Tells how a request is to be carried out.
 #[derive(Clone, Debug)]
@@ -102,21 +102,15 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
         let (object, code) = run_blocking(move || server.apply_now(&target, &config, &manner)).await?;
         return Ok(json_answer(code, &object));
     }
-    let message = super::fields::message_name(&target.kind.api_version(), target.kind.kind);
-    let type_ = type_.to_owned();
+    let Some(type_) = PatchType::of_content_type(type_) else {
+        return Err(Failure::unsupported_type(format!(
+            "a patch of type {type_:?} is not known; there are application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json and application/apply-patch+yaml"
+        )));
+    };
     let body = asked.body.clone();
     let changed = run_blocking(move || {
         let known = server.find_object_now(&target)?;
-        let patched = match type_.as_str() {
-            "application/json-patch+json" => patch::apply_json_patch(&known, &body),
-            "application/merge-patch+json" => patch::apply_merge_patch(&known, &body),
-            "application/strategic-merge-patch+json" => patch::apply_strategic_patch(&known, &body, &message),
-            other => {
-                return Err(Failure::unsupported_type(format!(
-                    "a patch of type {other:?} is not known; there are application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json and application/apply-patch+yaml"
-                )));
-            }
-        };
+        let patched = patch::apply_patch(type_, &known, &body);
         let patched = patched.map_err(|e| match e {
             patch::Error::Malformed(_) => Failure::bad_request(e.to_string()),
             patch::Error::Unfitting(_) => Failure::unprocessable(e.to_string()),

@@ -85,7 +85,12 @@ fn a_file_that_would_be_refused_still_says_what_to_delete() {
     let broken = POD.replace("spec:", "spec:\n  nonsense: 1") + "---\n" + &config("one", "");
     let both = home.file("both.yaml", &broken);
     let output = home.podctl(&["delete", "-f", &both]);
-    assert_eq!(stdout(&output), "pod \"p\" deleted\nconfigmap \"conf\" deleted\n", "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "pod \"p\" deleted from default namespace\nconfigmap \"conf\" deleted from default namespace\n",
+        "{}",
+        stderr(&output)
+    );
     let again = home.podctl(&["delete", "-f", &both]);
     assert!(stderr(&again).contains("pods \"p\" not found"), "{}", stderr(&again));
 }
@@ -97,7 +102,12 @@ fn the_pods_of_a_workload_are_deleted_by_its_file() {
     assert!(home.run(text, &["-d", "--network", "none"]).status.success());
     let file = home.path("pod.yaml").display().to_string();
     let output = home.podctl(&["delete", "-f", &file]);
-    assert_eq!(stdout(&output), "pod \"web-0\" deleted\npod \"web-1\" deleted\n", "{}", stderr(&output));
+    assert_eq!(
+        stdout(&output),
+        "pod \"web-0\" deleted from default namespace\npod \"web-1\" deleted from default namespace\n",
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]

@@ -57,7 +57,10 @@ fn kept_objects_are_shown_and_deleted_as_kubectl_does() {
     let file = home.path("data/objects/default/secret/s.json");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::metadata(file.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-    assert_eq!(stdout(&home.podctl(&["delete", "secret", "s"])), "secret \"s\" deleted\n");
+    assert_eq!(
+        stdout(&home.podctl(&["delete", "secret", "s"])),
+        "secret \"s\" deleted from default namespace\n"
+    );
     let gone = home.podctl(&["get", "secret", "s"]);
     assert!(stderr(&gone).contains("secrets \"s\" not found"), "{}", stderr(&gone));
     let bad = home.podctl(&["create", "cm", "Bad_Name"]);
@@ -334,10 +337,13 @@ fn each_name_keeps_its_kind_and_a_contradiction_deletes_nothing() {
     assert_eq!(home.said(&["get", "cm,pvc,svc", "-o", "name"]).lines().count(), 5);
 
     let said = home.said(&["delete", "pvc/a", "svc/b"]);
-    assert_eq!(said, "persistentvolumeclaim \"a\" deleted\nservice \"b\" deleted\n");
+    assert_eq!(
+        said,
+        "persistentvolumeclaim \"a\" deleted from default namespace\nservice \"b\" deleted from default namespace\n"
+    );
     assert_eq!(home.said(&["get", "pvc", "-o", "name"]), "persistentvolumeclaim/b\n");
     home.said(&["apply", "-f", &service]);
-    assert_eq!(home.said(&["delete", "all", "--all"]), "service \"b\" deleted\n");
+    assert_eq!(home.said(&["delete", "all", "--all"]), "service \"b\" deleted from default namespace\n");
     assert_eq!(home.said(&["get", "cm,pvc", "-o", "name"]).lines().count(), 3);
     let both = home.said(&["delete", "cm,pvc", "--all"]);
     assert_eq!(both.lines().count(), 3, "{both}");
@@ -366,7 +372,9 @@ fn labels_of_a_living_pod_change_and_its_files_follow() {
     assert_eq!(home.said(&["label", "pod", "p", "tier=c", "more=x", "--overwrite"]), "pod/p labeled\n");
     until("the file shows the labels", || shown() == "more=\"x\"\ntier=\"c\"");
     let kept = home.podctl(&["label", "pod", "p", "tier=d"]);
-    assert!(stderr(&kept).contains("'tier' already has a value (c), and --overwrite is false"));
+    assert!(stderr(&kept).contains(
+        "--overwrite is false but found the following declared label(s): 'tier' already has a value (c)"
+    ));
     assert_eq!(home.said(&["label", "pod/p", "more-"]), "pod/p unlabeled\n");
     assert_eq!(home.said(&["annotate", "pod/p", "note=x"]), "pod/p annotated\n");
     assert_eq!(home.pod("p")["metadata"]["annotations"]["note"], "x");

@@ -125,8 +125,13 @@ fn get_chooses_and_prints_as_kubectl_does() {
     );
     assert!(complains(&home, &["get", "deploy"]).contains("podctl keeps no deploy, "));
     assert_eq!(says(&home, &["get", "pod", "none", "--ignore-not-found"]), "");
-    assert!(complains(&home, &["get", "pods", "--context", "kind"]).contains("--context chooses a cluster"));
-    assert!(complains(&home, &["get", "pods", "-o", "go-template={{.}}"]).contains("use jsonpath"));
+    assert!(
+        complains(&home, &["get", "pods", "--context", "kind"]).contains("--context: it chooses a cluster")
+    );
+    assert_eq!(
+        says(&home, &["get", "pods", "-o", "go-template={{range .items}}{{.metadata.name}},{{end}}"]),
+        "two,"
+    );
 
     // What -o yaml prints can be run again.
     let yaml = says(&home, &["get", "pod", "two", "-o", "yaml"]);
@@ -171,7 +176,7 @@ fn wait_tells_by_words_and_exit_code() {
         home.command(&["wait", "pod/two", "--for=delete", "--timeout=60s"]).stdout(Stdio::piped()).spawn();
     let made =
         home.command(&["wait", "pod/q1", "--for=create", "--timeout=60s"]).stdout(Stdio::piped()).spawn();
-    assert_eq!(says(&home, &["delete", "pod", "two"]), "pod \"two\" deleted\n");
+    assert_eq!(says(&home, &["delete", "pod", "two"]), "pod \"two\" deleted from default namespace\n");
     assert_eq!(stdout(&gone.unwrap().wait_with_output().unwrap()), met);
     assert!(home.run(CRASHING, &["-d", "--wait", "none"]).status.success());
     assert_eq!(stdout(&made.unwrap().wait_with_output().unwrap()), "pod/q1 condition met\n");
@@ -212,7 +217,10 @@ fn delete_ends_what_was_chosen() {
     assert_eq!(says(&home, &["delete", "-f", &file, "-o", "name"]), "pod/two\n");
     assert!(home.run(RUNNING, &["-d", "--wait", "ready"]).status.success());
     assert_eq!(says(&home, &["delete", "pods", "-l", "app=none"]), "No resources found\n");
-    assert_eq!(says(&home, &["delete", "pods", "-l", "app=web", "--force"]), "pod \"two\" force deleted\n");
+    assert_eq!(
+        says(&home, &["delete", "pods", "-l", "app=web", "--force"]),
+        "pod \"two\" force deleted from default namespace\n"
+    );
     until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 }
 
@@ -228,7 +236,10 @@ spec:
   - {name: a, image: 'busybox:1.36', command: [sh, -c, 'trap \"\" TERM; while :; do sleep 0.1; done']}
 ";
     assert!(home.run(pod, &["-d", "--wait", "ready"]).status.success());
-    assert_eq!(says(&home, &["delete", "pod", "slow", "--wait=false"]), "pod \"slow\" deleted\n");
+    assert_eq!(
+        says(&home, &["delete", "pod", "slow", "--wait=false"]),
+        "pod \"slow\" deleted from default namespace\n"
+    );
     assert_eq!(
         says(&home, &["wait", "pod/slow", "--for=jsonpath={.metadata.deletionGracePeriodSeconds}=60"]),
         "pod/slow condition met\n"

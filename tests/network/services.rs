@@ -75,9 +75,15 @@ fn r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted()
     home.apply(&service("later", SHOP).replace("{name: later}", "{name: later, labels: {tier: front}}"));
     assert_eq!((labelled("tier=front").as_str(), labelled("tier=back").as_str()), ("service/later\n", ""));
     assert!(!home.podctl(&["delete", "svc"]).status.success(), "a name is wanted");
-    assert_eq!(home.said(&["delete", "svc", "-l", "tier=front"]), "service \"later\" deleted\n");
+    assert_eq!(
+        home.said(&["delete", "svc", "-l", "tier=front"]),
+        "service \"later\" deleted from default namespace\n"
+    );
 
-    assert_eq!(home.said(&["delete", "service", "shop"]), "service \"shop\" deleted\n");
+    assert_eq!(
+        home.said(&["delete", "service", "shop"]),
+        "service \"shop\" deleted from default namespace\n"
+    );
     assert!(home.in_pod("client", "nslookup shop").contains("NXDOMAIN"));
     assert!(!home.podctl(&["get", "service", "shop"]).status.success());
     home.podctl(&["delete", "pods", "--all", "--now"]);
@@ -113,7 +119,7 @@ fn services_of_other_files_pods_are_kept_by_run_and_those_of_its_own_go_with_the
     until("the port is served", || get(port).is_ok());
     assert!(home.apply(&of_pod).contains("service/web created"));
     home.said(&["delete", "pod", "web", "--now"]);
-    assert_eq!(home.said(&["delete", "service", "web"]), "service \"web\" deleted\n");
+    assert_eq!(home.said(&["delete", "service", "web"]), "service \"web\" deleted from default namespace\n");
 
     home.podctl(&["delete", "pod", "front", "--now"]);
     assert_eq!(names(), "service/alone\nservice/theirs\n");

@@ -182,6 +182,7 @@ fn completion_knows_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let mut command = home.command(&["completion", shell]);
         let output = command.stderr(Stdio::piped()).output().unwrap();
-        assert!(stdout(&output).contains("port-forward"), "{shell}: {}", stderr(&output));
+        assert!(stdout(&output).contains("__complete"), "{shell}: {}", stderr(&output));
     }
+    assert!(home.said(&["__complete", "por"]).starts_with("port-forward\t"));
 }

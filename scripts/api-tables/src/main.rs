@@ -1,7 +1,7 @@
-//! Makes the files that `src/server` serves and reads, out of the crates that know the Kubernetes API.
+//! Makes the files that `src/engine` keeps and `src/server` serves and reads, out of the crates that know the Kubernetes API.
 //!
-//! - `src/server/openapi/*.json.gz`: one OpenAPI v3 document a group version, from k8s-openapi;
-//! - `src/server/fields.txt`: the fields of every type in them, with the numbers that protobuf has for them and how
+//! - `src/engine/openapi/*.json.gz`: one OpenAPI v3 document a group version, from k8s-openapi;
+//! - `src/engine/fields.txt`: the fields of every type in them, with the numbers that protobuf has for them and how
 //!   their lists are merged, from the sources of k8s-pb.
 //!
 //! Run it in this directory after a change of `src/server/kinds.rs` or of a version: `cargo run`. With `--check` it
@@ -16,16 +16,16 @@ use std::{collections::BTreeSet, fs, path::Path, process::exit};
 
 fn main() {
     let check = std::env::args().any(|word| word == "--check");
-    let server = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/server");
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../src/engine");
     let messages = protobuf::read_messages();
     let schemas = openapi::all_schemas();
     let fields = protobuf::field_table(&messages, &schemas);
-    let mut files = vec![(server.join("fields.txt"), fields.clone().into_bytes())];
+    let mut files = vec![(engine.join("fields.txt"), fields.clone().into_bytes())];
     let lists = protobuf::merge_keys(&fields);
     for (group, version) in kinds::group_versions().into_iter().collect::<BTreeSet<_>>() {
         if let Some(document) = openapi::document(group, version, &schemas, &lists) {
             let name = if group.is_empty() { "core" } else { group };
-            files.push((server.join(format!("openapi/{name}.{version}.json.gz")), openapi::compress(&document)));
+            files.push((engine.join(format!("openapi/{name}.{version}.json.gz")), openapi::compress(&document)));
         }
     }
     for (path, bytes) in files {

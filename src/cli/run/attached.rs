@@ -47,7 +47,12 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
     }
     // From here on a Ctrl-C is the attached container's, or ends this command.
     let _ = SigSet::all().thread_unblock();
-    let wanted = attach::Wanted { stdin: args.stdin, tty: args.tty, quiet: false, keys: &args.detach_keys };
+    let wanted = attach::Wanted {
+        stdin: args.stdin,
+        tty: args.tty,
+        quiet: args.of_image.quiet,
+        keys: &args.detach_keys,
+    };
     let ended = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
         End::Lost => Some(pod.dir.read().map_or(137, |ended| ended.exit_code())),
         ended => ended.code(),
@@ -56,6 +61,13 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", pod.dir.name);
         return Ok(0);
     };
+    // kubectl's `run` leaves the pod, unless it is told otherwise.
+    if args.of_image.image.is_some() && !args.of_image.rm {
+        return Ok(code);
+    }
     delete::delete(home, &pod.dir, None, true)?;
+    if args.of_image.rm && !args.of_image.quiet {
+        println!("pod \"{}\" deleted from {} namespace", pod.dir.name, pod.dir.namespace);
+    }
     Ok(code)
 }

@@ -54,10 +54,12 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub(super) fn wait(args: &Args, started: &[Started], home: &Home, signals: &SignalFd) -> Result<i32, Error> {
     let mut code = 0;
     for pod in started {
+        // kubectl's word, where it is kubectl's command.
+        let word = if args.of_image.image.is_some() { "created" } else { "started" };
         match one(args, pod, started.len() > 1, home, signals)? {
-            Outcome::AsWished => println!("pod/{} started", pod.dir.name),
+            Outcome::AsWished => args.tell_started(home, &pod.dir, word)?,
             Outcome::Trying => {
-                println!("pod/{} started", pod.dir.name);
+                args.tell_started(home, &pod.dir, word)?;
                 code = 1;
             }
             Outcome::Failed => code = 1,

@@ -22,11 +22,13 @@ use crate::{
     state::Home,
 };
 
-/// SIGINT and SIGTERM as something to wait for.
+/// SIGINT, SIGTERM and SIGHUP as something to wait for.
 pub(super) fn signals() -> Result<SignalFd, Error> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGINT);
     set.add(Signal::SIGTERM);
+    // Of a terminal that is closed: nobody is left to end the pods.
+    set.add(Signal::SIGHUP);
     set.thread_block().map_err(|e| io("cannot block signals")(e.into()))?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| io("cannot wait for signals")(e.into()))

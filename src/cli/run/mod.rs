@@ -4,27 +4,33 @@ mod attached;
 mod awaited;
 mod detached;
 mod foreground;
+mod image_pod;
 mod notes;
 mod start;
 
-use std::{
-    fs,
-    io::Read,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::start_trace;
 
+use self::image_pod::{ImageArgs, Streams};
 pub(super) use self::start::start;
-use super::{Error, Namespace, attach, delete, io, jobs, objects, services};
+use super::{
+    Error, Namespace, attach,
+    create::make_kept,
+    delete,
+    files::{FileArgs, explain_other_file},
+    jobs, objects,
+    output::{DryRun, Output, parse_dry_run},
+    services,
+};
 use crate::{
-    manifest::{self, Diagnostic, Manifest, Named, Source},
+    engine::Engine,
+    manifest::{self, Diagnostic, Manifest, Source},
     network::ports::{self, HostPort},
     pod::ObjectKind,
     pod::quantity::quantity_bytes,
-    state::Home,
+    state::{Home, PodDir},
     view::plain_text::show_controls,
 };
 
@@ -33,14 +39,28 @@ use crate::{
   podctl run pod.yaml                       # its logs are shown; Ctrl-C ends it gracefully
   podctl run -d --wait ready -p 8080:80 web.yaml
   podctl run -it shell.yaml                 # this terminal is its first container's
-  podctl run --configmap cm.yaml pod.yaml   # what the pod refers to, from another file")]
+  podctl run --configmap cm.yaml pod.yaml   # what the pod refers to, from another file
+  podctl run web --image=nginx -p 8080:80   # an image alone, as kubectl runs one
+  podctl run -it --rm try --image=busybox -- sh
+  podctl run web --image=nginx --dry-run=client -o yaml >web.yaml
+
+Signals of a run in the foreground: SIGINT (Ctrl-C) ends the pods gracefully, once more kills them, and the exit code is
+130; SIGTERM ends them gracefully, and the exit code is theirs; SIGHUP, of a terminal that is closed, as SIGTERM.")]
 pub(super) struct Args {
-    /// Manifest files, `-` for standard input.
-    #[arg(required = true)]
+    /// Manifest files, directories of them or URLs, `-` for standard input; with --image the pod's name.
+    #[arg(value_hint = clap::ValueHint::AnyPath)]
     files: Vec<String>,
-    /// Answered with the manifest to write, for those who look for kubectl's `run NAME --image=IMAGE`.
-    #[arg(long, hide = true, value_name = "IMAGE")]
-    image: Option<String>,
+    /// Manifest files, as other commands have them.
+    #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', value_hint = clap::ValueHint::AnyPath)]
+    filename: Vec<String>,
+    /// Directories of files and those below them, too.
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// A directory with a kustomization, which `kustomize` or `kubectl` builds.
+    #[arg(short = 'k', long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    kustomize: Option<String>,
+    #[command(flatten)]
+    of_image: ImageArgs,
     /// A file of ConfigMaps that the pods may refer to.
     #[arg(long, value_name = "FILE")]
     configmap: Vec<String>,
@@ -89,9 +109,10 @@ pub(super) struct Args {
     /// Logs of so many earlier starts of a container are kept; `logs --previous` shows the last of them.
     #[arg(long, default_value = "1")]
     log_earlier_starts: u32,
-    /// Print what would be done, and do nothing.
-    #[arg(long)]
-    dry_run: bool,
+    /// Print what would be done, and do nothing; with --image also `client` and `server`, and -o.
+    #[arg(long, value_name = "none|client|server", num_args = 0..=1, require_equals = true,
+        default_missing_value = "plan", value_parser = parse_plan)]
+    dry_run: Option<Plan>,
     /// Stop when a limit of a pod cannot be enforced here.
     #[arg(long)]
     strict_limits: bool,
@@ -116,6 +137,19 @@ pub(super) struct Args {
     /// Print each step of the start with its microseconds on standard error.
     #[arg(long)]
     trace_start: bool,
+}
+
+/// What `--dry-run` asks for.
+#[derive(Clone, Copy, PartialEq)]
+enum Plan {
+    /// What a run would do.
+    Explained,
+    /// As kubectl has it.
+    Dry(DryRun),
+}
+
+fn parse_plan(text: &str) -> Result<Plan, String> {
+    if text == "plan" { Ok(Plan::Explained) } else { parse_dry_run(text).map(Plan::Dry) }
 }
 
 #[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
@@ -163,21 +197,26 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if args.no_color {
         anstream::ColorChoice::Never.write_global();
     }
-    if let Some(image) = &args.image {
-        return Err(Error::Said(explain_image_run(image)));
-    }
     let maps = args.configmap.iter().map(|file| (ObjectKind::ConfigMap, file));
     let secrets = args.secret.iter().map(|file| (ObjectKind::Secret, file));
     let stored = objects::read_stored(home, &maps.chain(secrets).collect::<Vec<_>>())?;
-    let mut manifest = read(&args.files, &stored, namespace)?;
+    let sources = match &args.of_image.image {
+        Some(image) => match args.make_image_sources(image, home, namespace)? {
+            Some(sources) => sources,
+            None => return Ok(0),
+        },
+        None => args.named_files()?.read_sources()?,
+    };
+    let mut manifest = read(&sources, &stored, namespace)?;
     if args.strict_kinds && !manifest.passed_over.is_empty() {
-        let (count, files) = (manifest.passed_over.len(), args.files.join(", "));
+        let (count, files) = (manifest.passed_over.len(), list_names(&sources));
         return Err(Error::Said(format!(
             "{files}: nothing was started because of {count} objects that would be passed over"
         )));
     }
     start_trace::mark("client", "read the manifest");
-    if !args.dry_run {
+    let dry = args.is_dry();
+    if !dry {
         let kept = services::not_of_pods(home, namespace, &mut manifest)?;
         let alone = !kept.is_empty() && manifest.pods.is_empty() && manifest.jobs.is_empty();
         services::keep(home, namespace, kept, false)?;
@@ -190,7 +229,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
         ));
     }
-    if args.dry_run {
+    if dry {
         return super::explain::explain_plan(&manifest, home);
     }
     let mut jobs = std::mem::take(&mut manifest.jobs);
@@ -230,7 +269,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             }
         }
     }
-    if args.detach {
+    if args.detach || args.of_image.image.is_some() && !(args.stdin || args.attach) {
         return detached::wait(args, &started, home, &signals);
     }
     if args.stdin || args.attach {
@@ -242,7 +281,71 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 }
 
 impl Args {
-    /// Does as for `run --detach`, without a wait.
+    /// The files that are named, by words and flags.
+    fn named_files(&self) -> Result<FileArgs, Error> {
+        let filename = self.files.iter().chain(&self.filename).cloned().collect();
+        let files = FileArgs { filename, recursive: self.recursive, kustomize: self.kustomize.clone() };
+        if !self.of_image.arguments.is_empty() {
+            let what = "what follows `--` is for the container of an image: `podctl run NAME --image=IMAGE -- WORD…`";
+            return Err(Error::Said(what.into()));
+        }
+        match files.is_given() {
+            true => Ok(files),
+            false => Err(Error::Said(
+                "name what to run: `podctl run FILE…` for manifests, `podctl run NAME --image=IMAGE` for an image".into(),
+            )),
+        }
+    }
+
+    /// Says that a pod runs, or prints it as `-o` has it.
+    fn tell_started(&self, home: &Home, dir: &PodDir, word: &str) -> Result<(), Error> {
+        let own = &self.of_image.output;
+        match own.parse()? {
+            Output::Table { .. } => println!("pod/{} {word}", dir.name),
+            output => {
+                let pod = Engine::over(home).get_object(ObjectKind::Pod, &dir.namespace, &dir.name)?;
+                own.print_result(&output, &pod, word)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn is_dry(&self) -> bool {
+        self.dry_run.is_some_and(|plan| plan != Plan::Dry(DryRun::None))
+    }
+
+    /// The manifest of `run NAME --image=IMAGE`; `None` when it was only to be shown.
+    fn make_image_sources(
+        &self,
+        image: &str,
+        home: &Home,
+        namespace: &Namespace,
+    ) -> Result<Option<Vec<Source>>, Error> {
+        let own = &self.of_image;
+        let dry = match self.dry_run {
+            Some(Plan::Dry(dry)) => dry,
+            _ => DryRun::None,
+        };
+        let streams = Streams { stdin: self.stdin, tty: self.tty, attach: self.attach };
+        let pod = own.make_pod(image, &self.files, streams, dry)?;
+        let service = own.make_service(&pod);
+        if dry.is_dry() {
+            let output = own.output.parse()?;
+            let all = [(ObjectKind::Pod, Some(pod)), (ObjectKind::Service, service)];
+            for (at, (kind, object)) in all.into_iter().filter_map(|(k, o)| Some((k, o?))).enumerate() {
+                let made = make_kept(kind, object, dry, home, namespace)?;
+                if at > 0 && matches!(output, Output::Yaml) {
+                    super::print("---\n");
+                }
+                own.output.print_result(&output, &made, &format!("created{}", dry.suffix()))?;
+            }
+            return Ok(None);
+        }
+        let all = [Some(pod), service];
+        Ok(Some(all.into_iter().flatten().map(|object| image_pod::into_source(object, namespace)).collect()))
+    }
+
+    /// As for `run --detach`, without a wait.
     pub(super) fn detached_args() -> Args {
         #[derive(clap::Parser)]
         struct Run {
@@ -253,106 +356,30 @@ impl Args {
     }
 }
 
-/// Returns the files as they are named, and in place of a directory its manifests (`*.yaml`, `*.yml`, `*.json`), in the
-/// order of their names; directories below are passed over, as by kubectl.
-///
-/// # Errors
-/// A directory that cannot be read, or has no manifests.
-fn list_manifest_files(files: &[String]) -> Result<Vec<String>, Error> {
-    let mut all = Vec::new();
-    for file in files {
-        if !Path::new(file).is_dir() {
-            all.push(file.clone());
-            continue;
-        }
-        let entries = fs::read_dir(file).map_err(io(format!("cannot read directory {file}")))?;
-        let paths = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
-        let is_manifest = |path: &PathBuf| {
-            path.extension().is_some_and(|kind| ["yaml", "yml", "json"].iter().any(|known| kind == *known))
-        };
-        let mut found: Vec<String> =
-            paths.filter(is_manifest).map(|path| path.display().to_string()).collect();
-        found.sort();
-        if found.is_empty() {
-            return Err(Error::Said(format!(
-                "error reading [{file}]: recognized file extensions are [.json .yaml .yml]"
-            )));
-        }
-        all.extend(found);
-    }
-    Ok(all)
-}
-
-/// Longest file, in bytes, that is read as a manifest: more would be held in memory several times.
-const LONGEST_FILE: u64 = 64 << 20;
-
-/// A file's name and text; `-` is standard input.
-pub(super) fn source(file: &str) -> Result<Source, Error> {
-    let mut text = String::new();
-    let mut read = |from: &mut dyn Read| from.take(LONGEST_FILE + 1).read_to_string(&mut text).map(drop);
-    let (name, done) = match file {
-        "-" => ("<stdin>", read(&mut std::io::stdin())),
-        path => (path, fs::File::open(path).and_then(|mut file| read(&mut file))),
-    };
-    if text.len() as u64 > LONGEST_FILE {
-        return Err(Error::Said(format!("{name} is longer than {} MiB: no manifest is", LONGEST_FILE >> 20)));
-    }
-    done.map_err(|e| match e.kind() {
-        std::io::ErrorKind::InvalidData => {
-            Error::Said(format!("cannot read {name}: it is not text in UTF-8; save it in that encoding"))
-        }
-        std::io::ErrorKind::NotFound => Error::Said(explain_missing_file(name)),
-        _ => io(format!("cannot read {name}"))(e),
-    })?;
-    Ok(Source { name: name.to_owned(), text })
-}
-
-/// Returns what to do where a manifest's file was wanted and something else was named: a URL, an image, a typing error.
-fn explain_missing_file(name: &str) -> String {
-    if name.starts_with("https://") || name.starts_with("http://") {
-        return format!(
-            "cannot read {name}: podctl fetches no manifests; `curl -fsSL {name} | podctl run -` does"
-        );
-    }
-    let is_file_name = name.contains('/') || [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-    match name.parse::<podctl_images::Reference>() {
-        Ok(_) if !is_file_name => format!("cannot read {name}: No such file. {}", explain_image_run(name)),
-        _ => format!("cannot read {name}: No such file or directory (os error 2)"),
-    }
-}
-
-/// Returns how the pod of an image alone is run.
-fn explain_image_run(image: &str) -> String {
-    let name = image.rsplit('/').next().unwrap_or(image);
-    let name = name.split([':', '@']).next().unwrap_or(name);
-    format!(
-        "podctl runs manifests; the least one for this image: \
-         echo '{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{containers: [{{name: {name}, image: \"{image}\"}}]}}}}' | podctl run -"
-    )
-}
-
 /// Shows what is wrong with the files; gives the error that says so.
-pub(super) fn refused(all: &[Diagnostic], files: &[String]) -> Error {
+pub(super) fn refused(all: &[Diagnostic], sources: &[Source]) -> Error {
+    // What is no manifest has one thing wrong with it, and not each of its lines.
+    for source in sources {
+        if let Some(hint) = explain_other_file(source) {
+            return Error::Said(hint);
+        }
+    }
     for diagnostic in all {
         eprintln!("{}", show_controls(&diagnostic.to_string()));
     }
-    let (errors, files) = (all.len(), files.join(", "));
+    let (errors, files) = (all.len(), list_names(sources));
     Error::Said(format!(
         "{files}: nothing was started because of {errors} error{}",
         if errors == 1 { "" } else { "s" }
     ))
 }
 
-/// The objects that files name; nothing else of the files has to be right.
-pub(super) fn names(files: &[String], namespace: &Namespace) -> Result<Vec<Named>, Error> {
-    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
-    manifest::names(&sources, namespace).map_err(|e| Error::Said(e.to_string()))
+fn list_names(sources: &[Source]) -> String {
+    sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn read(files: &[String], stored: &Manifest, namespace: &Namespace) -> Result<Manifest, Error> {
-    let files = &list_manifest_files(files)?;
-    let sources = files.iter().map(|file| source(file)).collect::<Result<Vec<_>, _>>()?;
-    let manifest = manifest::load_beside(&sources, stored, namespace).map_err(|all| refused(&all, files))?;
+pub(super) fn read(sources: &[Source], stored: &Manifest, namespace: &Namespace) -> Result<Manifest, Error> {
+    let manifest = manifest::load_beside(sources, stored, namespace).map_err(|all| refused(&all, sources))?;
     for warning in &manifest.warnings {
         eprintln!("{}", show_controls(&warning.to_string()));
     }

@@ -9,7 +9,8 @@ mod field_set;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{fields::message_name, kinds::Kind, status::Failure, write::Manner};
+use super::{kinds::Kind, status::Failure, write::Manner};
+use crate::engine::fields::message_name;
 use field_set::{FieldSet, Parts, changed_fields, find_part, item_name, parts_below};
 
 /// A field that an applied configuration and another manager want to be different.

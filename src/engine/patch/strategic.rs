@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::Error;
-use crate::server::fields::{Field, Shape, find_field};
+use crate::engine::fields::{Field, Shape, find_field};
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";

@@ -1,9 +1,11 @@
-//! Patches of the three kinds that clients send. PURE.
+//! Patches of the three kinds that clients send.
 //!
 //! Promises: the object is changed wholly or an error is given; what a patch makes is no larger than a body may be.
 
+mod object;
 mod strategic;
 
+pub use object::{PatchType, apply_patch};
 pub use strategic::merge_strategically;
 
 use serde_json::Value;

@@ -1,0 +1,119 @@
+//! What commands that change parts of objects share: objects of files alone, their pod templates, the change itself.
+
+use serde_json::Value;
+
+use super::{
+    Error,
+    files::FileArgs,
+    output::{DryRun, Output, OutputArgs},
+    selection::Target,
+};
+use crate::engine::{Engine, ErrorKind, Preconditions, WriteOptions};
+
+/// How often a change is tried on an object that others change meanwhile.
+const TRIES: u32 = 5;
+
+/// An object as it was and as it becomes.
+pub(super) struct EditedObject {
+    pub before: Value,
+    pub after: Value,
+}
+
+/// What is said of a change, and whether it is only tried.
+pub(super) struct Telling<'a> {
+    pub output: &'a Output,
+    pub args: &'a OutputArgs,
+    pub dry: DryRun,
+    /// The past participle: `image updated`.
+    pub what: &'a str,
+}
+
+/// Reads the objects that files hold, for `--local`: they need not be of a kind that podctl keeps.
+///
+/// # Errors
+/// No files, or such as cannot be read.
+pub(super) fn read_local_objects(files: &FileArgs) -> Result<Vec<Value>, Error> {
+    match files.is_given() {
+        true => files.read_objects(),
+        false => Err(Error::Said("--local needs the objects' files: -f FILE".into())),
+    }
+}
+
+/// Finds the spec of the pods that an object is or makes; `None` for objects without pods.
+pub(super) fn find_pod_spec(object: &mut Value) -> Option<&mut Value> {
+    let path = match object["kind"].as_str()? {
+        "Pod" => "/spec",
+        "CronJob" => "/spec/jobTemplate/spec/template/spec",
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController" => {
+            "/spec/template/spec"
+        }
+        "PodTemplate" => "/template/spec",
+        _ => return None,
+    };
+    object.pointer_mut(path).filter(|spec| spec.is_object())
+}
+
+/// Changes objects and says so: those of `local` files, else the kept and running ones that are named. Gives the exit
+/// code.
+///
+/// # Errors
+/// Output that cannot be printed; what goes wrong with an object is said, and the others are changed.
+pub(super) fn change_objects(
+    targets: Result<Vec<Target>, Vec<Value>>,
+    engine: &Engine,
+    telling: &Telling<'_>,
+    change: &dyn Fn(&mut Value) -> Result<(), Error>,
+) -> Result<i32, Error> {
+    let mut code = 0;
+    let mut tell = |changed: Result<Value, Error>| -> Result<(), Error> {
+        match changed {
+            Ok(object) => {
+                let what = format!("{}{}", telling.what, telling.dry.suffix());
+                telling.args.print_result(telling.output, &object, &what)?;
+            }
+            Err(e) => {
+                super::print_error(&e);
+                code = 1;
+            }
+        }
+        Ok(())
+    };
+    match targets {
+        Err(local) => {
+            for mut object in local {
+                tell(change(&mut object).map(|()| object))?;
+            }
+        }
+        Ok(targets) => {
+            for target in targets {
+                tell(change_object(engine, &target, telling.dry, change))?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Changes one object as it then is, whoever else changes it meanwhile.
+fn change_object(
+    engine: &Engine,
+    Target { kind, namespace, name }: &Target,
+    dry: DryRun,
+    change: &dyn Fn(&mut Value) -> Result<(), Error>,
+) -> Result<Value, Error> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let known = engine.get_object(*kind, namespace, name)?;
+        let mut new = known.clone();
+        change(&mut new)?;
+        if new == known || dry == DryRun::Client {
+            return Ok(new);
+        }
+        let seen = Preconditions { seen: Some(known), ..Preconditions::default() };
+        let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+        match engine.update_object(*kind, namespace, &new, &seen, &options) {
+            Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
+            done => return Ok(done?),
+        }
+    }
+}
