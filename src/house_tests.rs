@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("state", "pod"),
     ("logs", "pod state"),
     ("sandbox", "pod manifest state"),
-    ("wire", "archive lifecycle logs sandbox state"),
+    ("wire", "archive lifecycle logs pod sandbox state"),
     ("network", "pod process state wire"),
     ("userns_holder", "process"),
     ("puller", "pod process wire"),
@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &str)] = &[
     ),
     ("server", "archive engine lifecycle logs manifest network pod process state view wire"),
     ("cli", "archive engine lifecycle logs manifest network pod process sandbox server state view wire"),
+    ("testing", "engine manifest pod"),
     ("roles", "cli engine network process puller server supervisor userns_holder"),
 ];
 

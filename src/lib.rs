@@ -32,7 +32,12 @@
 //! see the same pods. A pod outlives the program that started it, unless that program deletes it. The
 //! Kubernetes types are those of [`k8s_openapi`], which is the version to build objects with.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// What only the command line or the server calls is no waste in a library without them.
+#![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
+
 mod archive;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
 mod engine;
@@ -47,21 +52,23 @@ mod process;
 mod puller;
 mod roles;
 mod sandbox;
+#[cfg(feature = "server")]
 mod server;
 mod state;
 mod supervisor;
+pub mod testing;
 mod userns_holder;
 mod view;
 mod wire;
 
 pub use engine::{
-    Applied, DeleteOptions, Deletion, Engine, Error, ErrorKind, Exec, ImageError, ImageErrorKind,
-    ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion, PodHandle,
-    Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
+    Applied, DeleteOptions, Deletion, Engine, EngineOptions, Error, ErrorKind, Exec, ImageError,
+    ImageErrorKind, ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion,
+    PodGuard, PodHandle, Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};
-pub use network::ports::{HostPort, Target};
+pub use pod::{HostPort, Target};
 pub use podctl_images::{Finding, Image};
 pub use roles::init;
 pub use state::Error as StateError;

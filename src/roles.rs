@@ -1,14 +1,18 @@
 //! The processes that podctl consists of: this same executable, started again by another name.
 //!
-//! There is no second program to be installed or found: a supervisor is the program that started it.
+//! There is no second program to be installed or found: a supervisor is the program that started it. A program that
+//! embeds podctl need not even know: a hook that runs before its `main` plays the roles.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
+#[cfg(feature = "cli")]
+use crate::cli::doctor;
 use crate::{
-    cli::doctor,
     engine,
     network::{guard, keeper},
-    process::{hide_from_containers, note_initialised, wait_until_mapped},
+    process::{
+        Standing, find_standing, hide_from_containers, is_in_main_program, note_standing, wait_until_mapped,
+    },
     puller, supervisor, userns_holder,
 };
 
@@ -19,7 +23,7 @@ type Role = (&'static str, fn() -> i32);
 const EARLY: [Role; 3] =
     [("supervise", supervisor::main), ("network", keeper::main), ("network-again", keeper::again)];
 
-const ROLES: [Role; 11] = [
+const ROLES: &[Role] = &[
     ("userns", userns_holder::main),
     ("pause", supervisor::pause::main),
     ("images-guard", puller::guard::main),
@@ -29,18 +33,33 @@ const ROLES: [Role; 11] = [
     ("network-guard", guard::main),
     ("sweep", engine::sweep::main),
     ("images", engine::images::main),
+    #[cfg(feature = "cli")]
     ("try-namespaces", doctor::try_namespaces),
+    #[cfg(feature = "cli")]
     ("try-overlay", doctor::try_overlay),
 ];
 
-/// Must be the first thing in `main` of every program that uses this library.
+/// Plays the role that this process was started for, and exits; returns at once in any other process.
 ///
-/// A pod's supervisor, the process that pulls its images and the one that keeps the network are this
-/// program, started anew as `podctl internal ROLE`, and for `ps` of which pod. In such a process this function plays the role and
-/// exits; in any other it returns at once. No thread may have been started before.
+/// A pod's supervisor, the process that pulls its images and the one that keeps the network are this program, started
+/// anew as `podctl internal ROLE`, and for `ps` of which pod. A hook (`.init_array`) has called this before `main`, so that
+/// podctl works under `#[test]` and `#[tokio::main]` as well; to call it again, first in `main`, does no harm. It has to
+/// be called only where there is no such hook, which [`Engine::of_user`](crate::Engine::of_user) says with
+/// [`Error::NotInitialised`](crate::Error::NotInitialised): code that was loaded into another program, such as a module
+/// of Python, has none, and goes with [`Engine::with_program`](crate::Engine::with_program).
 pub fn init() {
-    note_initialised();
-    let mut args = std::env::args_os();
+    if find_standing() == Standing::InTime {
+        return;
+    }
+    play_role(std::env::args_os());
+    // A role would come to its turn too late where threads or a runtime exist before it.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    let is_late = threads > 1 || tokio::runtime::Handle::try_current().is_ok();
+    note_standing(if is_late { Standing::Late } else { Standing::InTime });
+}
+
+/// Plays the role that the command line names, and exits; returns when it names none.
+fn play_role(mut args: impl Iterator<Item = OsString>) {
     let called = [args.next(), args.next()];
     if called.iter().map(Option::as_deref).ne(["podctl", "internal"].map(OsStr::new).map(Some)) {
         return;
@@ -53,4 +72,28 @@ pub fn init() {
     if let Some((_, main)) = ROLES.iter().find(called) {
         std::process::exit(wait_until_mapped().and_then(|()| hide_from_containers()).map_or(1, |()| main()));
     }
+}
+
+/// The hook: the C library calls what this section lists before `main`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = init_before_main;
+
+extern "C" fn init_before_main() {
+    // The command line of a program that has only loaded this code is not ours.
+    if !is_in_main_program(init_before_main as *const ()) {
+        return;
+    }
+    let mut args = std::env::args_os();
+    if args.len() == 0 {
+        // musl gives no arguments to hooks: `init` has to be called in `main` there.
+        return;
+    }
+    if args.by_ref().take(2).eq(["podctl", "internal"].map(OsString::from)) {
+        // As the standard library has it, which sees to it only before `main`.
+        // SAFETY: no handler is set, and nothing else runs yet.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    }
+    play_role(std::env::args_os());
+    note_standing(Standing::InTime);
 }

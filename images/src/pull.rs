@@ -85,7 +85,8 @@ pub struct Pulled {
     pub took: Duration,
 }
 
-/// Fetches `reference` and the layers the store lacks. Blocks; must not be called from async code.
+/// Fetches `reference` and the layers the store lacks. Blocks, and may be called from wherever blocking is allowed: the
+/// asynchronous work is done on a thread of its own.
 pub fn pull(
     store: &Store,
     reference: &Reference,
@@ -104,14 +105,19 @@ pub fn pull(
         return Ok(Pulled { image, bytes: 0, took: start.elapsed() });
     }
     store.sweep()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
     // The client ends the process where there are none, even for plain HTTP.
     if !certs::machine_has_some() {
         return Err(Error::NoCertificates { reference: reference.to_string() });
     }
     let job = Job { store, reference: reference.to_string(), present, options, progress };
-    let (image, bytes) = runtime.block_on(job.fetch(reference))?;
+    // A runtime neither runs nor ends on a thread that belongs to one, as a caller's may.
+    let fetch = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
+        runtime.block_on(job.fetch(reference))
+    };
+    let fetched = std::thread::scope(|scope| scope.spawn(fetch).join());
+    let (image, bytes) = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
     Ok(Pulled { image, bytes, took: start.elapsed() })
 }
 

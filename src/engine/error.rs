@@ -1,5 +1,7 @@
 //! What can go wrong in the engine: for people a sentence, for programs a kind.
 
+use std::path::PathBuf;
+
 use super::{ImageError, ImageErrorKind, ObjectKind, StartError};
 use crate::{
     manifest::{Diagnostic, Severity},
@@ -57,10 +59,58 @@ impl ErrorKind {
 
 /// The reason why something could not be done.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
-    /// [`crate::init`] has not been called.
-    #[error("podctl::init() must be called first in main: pods are kept by this program, started anew")]
+    /// This program has no hook that plays podctl's roles, and has not called [`crate::init`] either.
+    #[error(
+        "podctl is not initialised: pods are kept by this program, started anew; call podctl::init() first in main, or go with Engine::with_program(\"/usr/local/bin/podctl\")"
+    )]
     NotInitialised,
+    /// This program has no hook that plays podctl's roles, and called [`crate::init`] too late.
+    #[error(
+        "podctl::init() was called when threads or an asynchronous runtime existed already, as under #[test] and #[tokio::main]: pods are kept by this program, started anew; call it first in a main of your own, or go with Engine::with_program(\"/usr/local/bin/podctl\")"
+    )]
+    InitialisedLate,
+    /// The program that is to play podctl's roles is none.
+    #[error("cannot have {program:?} keep pods: {source}")]
+    NoProgram {
+        /// Its path.
+        program: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The pod cannot come to be ready; left alone it would try again, as a kubelet does.
+    #[error("pod {pod}: {}{reason}: {message}", container.as_ref().map(|name| format!("container {name}: ")).unwrap_or_default())]
+    CannotStart {
+        /// The pod's name.
+        pod: String,
+        /// The container that stands in the way, if it is one.
+        container: Option<String>,
+        /// As in its status, such as `ErrImagePull`.
+        reason: String,
+        /// What the reason does not say.
+        message: String,
+    },
+    /// The pod was not ready in time.
+    #[error("timed out waiting for pods/{pod} to be ready: {what}")]
+    NotReady {
+        /// The pod's name.
+        pod: String,
+        /// The container that stands in the way.
+        container: String,
+        /// The reason in that container's status, such as `CrashLoopBackOff`; empty when it has none.
+        reason: String,
+        /// The whole clause, which names the container.
+        what: String,
+    },
+    /// The port is not published on this machine.
+    #[error("port {port} of pod {pod:?} is not published; Options::publish, a hostPort or -p does that")]
+    NotPublished {
+        /// The pod's name.
+        pod: String,
+        /// The port asked for.
+        port: u16,
+    },
     /// The manifest's errors, all of them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Manifest(Vec<Diagnostic>),
@@ -212,8 +262,10 @@ impl Error {
             }
             Error::Forbidden { .. } => ErrorKind::Forbidden,
             Error::Unsupported(_) | Error::Unmet { .. } => ErrorKind::Unsupported,
-            Error::TimedOut(_) => ErrorKind::Timeout,
+            Error::TimedOut(_) | Error::NotReady { .. } => ErrorKind::Timeout,
             Error::Ended(_) => ErrorKind::Gone,
+            Error::NotPublished { .. } => ErrorKind::NotFound,
+            Error::CannotStart { .. } => ErrorKind::Unavailable,
             Error::Refused { .. } => ErrorKind::BadRequest,
             Error::Unreachable { .. } => ErrorKind::Unavailable,
             Error::Image(e) | Error::Volume { source: e, .. } => match e.kind {

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
 };
 
@@ -57,6 +57,13 @@ impl Exec {
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) | None => Err(Error::Ended(self.dir.name.to_string())),
         }
+    }
+}
+
+impl AsFd for Exec {
+    /// Readable when the command has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

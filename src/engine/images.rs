@@ -189,9 +189,14 @@ impl Engine {
         document.write_all(&text).and_then(|()| document.rewind()).map_err(other)?;
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
         let fds = [(document.as_fd(), TASK), (answer.as_fd(), ANSWER)];
-        let ended =
-            start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("images") })
-                .and_then(|p| p.wait());
+        let ended = start_role(&Role {
+            namespaces,
+            mappings: Some(&mappings),
+            fds: &fds,
+            program: self.home.program.as_deref(),
+            ..Role::named("images")
+        })
+        .and_then(|p| p.wait());
         let ended = ended.map_err(other)?;
         let mut text = Vec::new();
         answer.rewind().and_then(|()| answer.read_to_end(&mut text)).map_err(other)?;

@@ -9,12 +9,14 @@ mod end;
 mod error;
 mod exec;
 pub(crate) mod fields;
+mod guard;
 pub(crate) mod images;
 mod logs;
 pub(crate) mod objects;
 pub(crate) mod openapi;
 pub(crate) mod patch;
 mod pod;
+pub(crate) mod readiness;
 pub(crate) mod refresh;
 mod replace;
 pub(crate) mod start;
@@ -27,6 +29,7 @@ pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
 pub use error::{Error, ErrorKind};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
+pub use guard::PodGuard;
 pub use images::{ImageError, ImageErrorKind, LoadOptions, PullOptions};
 pub use logs::{LogOptions, Logs};
 pub use objects::{
@@ -39,20 +42,31 @@ pub(crate) use streams::{Command, Session};
 
 use self::start::{Started, gather};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
+use nix::unistd::{AccessFlags, access};
 use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
-    pod::{Namespace, ObjectName, image_volumes},
+    pod::{Namespace, ObjectName, image_volumes, publish_ports},
+    process::{Standing, find_standing},
     sandbox::{Objects, host_support},
     state::{Home, Liveness},
     wire::{Options, Request},
 };
 
-/// A user's podctl: the pods and images below two directories.
+/// Where an [`Engine`] keeps things, and who keeps its pods.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// The directories of [`Engine::at`]; the user's own else.
+    pub directories: Option<(PathBuf, PathBuf)>,
+    /// The program of [`Engine::with_program`]; this one else.
+    pub program: Option<PathBuf>,
+}
+
+/// One user's podctl: the pods and images below two directories.
 ///
 /// Any number of programs and of `podctl` commands may use the same directories at the same time.
 #[derive(Clone, Debug)]
@@ -70,8 +84,44 @@ impl Engine {
     /// # Errors
     /// [`Error::NotInitialised`]; [`Error::State`] when there is no place for state, or it cannot be made.
     pub fn of_user() -> Result<Engine, Error> {
-        require_init()?;
-        Ok(Engine { home: Home::of_user()? })
+        Engine::open(&EngineOptions::default())
+    }
+
+    /// The user's own, whose pods are kept by another program: the `podctl` command, or any that embeds podctl of this
+    /// version. For code that is loaded into other programs, such as a module of Python, and for who would not have
+    /// this program started anew.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), podctl::Error> {
+    /// let engine = podctl::Engine::with_program("/usr/local/bin/podctl")?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoProgram`]; [`Error::State`] as [`Engine::of_user`].
+    pub fn with_program(program: impl AsRef<Path>) -> Result<Engine, Error> {
+        let program = Some(program.as_ref().to_owned());
+        Engine::open(&EngineOptions { program, ..EngineOptions::default() })
+    }
+
+    /// What all the other ways to make one lead to.
+    ///
+    /// # Errors
+    /// Those of [`Engine::of_user`] and [`Engine::with_program`].
+    pub fn open(options: &EngineOptions) -> Result<Engine, Error> {
+        match &options.program {
+            None => check_standing()?,
+            Some(program) => check_program(program)?,
+        }
+        let mut home = match &options.directories {
+            None => Home::of_user()?,
+            Some((runtime, data)) => Home::at(runtime, data)?,
+        };
+        if let Some(program) = &options.program {
+            let program = std::path::absolute(program).map_err(io("find a program"))?;
+            home.program = Some(program.into());
+        }
+        Ok(Engine { home })
     }
 
     /// The one of its own. `runtime_dir` holds what a reboot ends, `data_dir` images, logs and volumes; both
@@ -80,8 +130,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::of_user`].
     pub fn at(runtime_dir: impl AsRef<Path>, data_dir: impl AsRef<Path>) -> Result<Engine, Error> {
-        require_init()?;
-        Ok(Engine { home: Home::at(runtime_dir.as_ref(), data_dir.as_ref())? })
+        let directories = Some((runtime_dir.as_ref().to_owned(), data_dir.as_ref().to_owned()));
+        Engine::open(&EngineOptions { directories, ..EngineOptions::default() })
     }
 
     pub(crate) fn over(home: &Home) -> Engine {
@@ -111,6 +161,47 @@ impl Engine {
         Ok(PodHandle::started(&self.home, started))
     }
 
+    /// Starts the pods of a YAML or JSON text, with what else is in it for them to refer to. All are started, or none.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), podctl::Error> {
+    /// let engine = podctl::Engine::of_user()?;
+    /// let pods = engine.run_yaml("default", "
+    ///     apiVersion: v1
+    ///     kind: Pod
+    ///     metadata: {name: cache}
+    ///     spec: {containers: [{name: redis, image: 'redis:7'}]}
+    /// ", &podctl::Options::default())?;
+    /// pods[0].wait_ready(Some(std::time::Duration::from_secs(60)))?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`Engine::load`] and [`Engine::run`]; [`Error::Unsupported`] when there is no pod, or a Job.
+    pub fn run_yaml(&self, namespace: &str, text: &str, options: &Options) -> Result<Vec<PodHandle>, Error> {
+        let manifest = self.load(namespace, &[Source { name: "manifest".into(), text: text.into() }])?;
+        if let Some(job) = manifest.jobs.first() {
+            return Err(Error::Unsupported(format!("job {:?} is run by Engine::run_job", job.name)));
+        }
+        if manifest.pods.is_empty() {
+            return Err(Error::Unsupported("the manifest has no pod to run".into()));
+        }
+        let mut started: Vec<PodHandle> = Vec::new();
+        for pod in &manifest.pods {
+            match self.run(pod, &manifest, options) {
+                Ok(handle) => started.push(handle),
+                Err(e) => {
+                    for pod in &started {
+                        // Of the two failures this one is told.
+                        let _ = pod.delete(Some(std::time::Duration::ZERO));
+                    }
+                    return Err(e);
+                }
+            }
+        }
+        Ok(started)
+    }
+
     /// Does as [`Engine::run`]; what the pod refers to is taken from the first that has it.
     pub(crate) fn start(
         &self,
@@ -119,6 +210,8 @@ impl Engine {
         options: &Options,
         first: Option<&Request>,
     ) -> Result<Started, Error> {
+        let mut pod = pod;
+        publish_ports(&mut pod, &options.publish);
         let pod = manifest::check_pod(pod, Some(from)).map_err(Error::Manifest)?;
         // Whoever read the files has seen what they say of the pod.
         let said = |d: &Diagnostic| {
@@ -193,8 +286,22 @@ impl Engine {
     }
 }
 
-fn require_init() -> Result<(), Error> {
-    if crate::process::is_initialised() { Ok(()) } else { Err(Error::NotInitialised) }
+/// Checks that this program would play podctl's roles.
+fn check_standing() -> Result<(), Error> {
+    match find_standing() {
+        Standing::InTime => Ok(()),
+        Standing::Late => Err(Error::InitialisedLate),
+        Standing::Never => Err(Error::NotInitialised),
+    }
+}
+
+/// Checks that a program that is to play podctl's roles can be executed.
+fn check_program(program: &Path) -> Result<(), Error> {
+    let refused = |source| Error::NoProgram { program: program.to_owned(), source };
+    if !std::fs::metadata(program).map_err(refused)?.is_file() {
+        return Err(refused(std::io::Error::other("it is no file")));
+    }
+    access(program, AccessFlags::X_OK).map_err(|errno| refused(errno.into()))
 }
 
 /// Variable that allows unsafe sysctls for every door, as `run --allowed-unsafe-sysctls` does for one run.

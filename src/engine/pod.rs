@@ -2,6 +2,7 @@
 
 use std::{
     io::{Seek, Write},
+    net::{Ipv4Addr, SocketAddr},
     os::fd::AsFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -17,14 +18,14 @@ use super::{
 pub use crate::logs::Watch;
 use crate::{
     lifecycle::check_pod_update,
-    network::ports::HostPort,
+    pod::{HostPort, find_host_port},
     process::create_memory_file,
     state::{Home, Liveness, PodDir},
     wire::{self, Reply, Request},
 };
 
 /// Looked at so often without a change: a supervisor that is killed may change no file.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// A pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
 ///
@@ -65,6 +66,17 @@ impl PodHandle {
     /// The ports of this machine that were chosen for it; known to the handle that started the pod.
     pub fn published(&self) -> &[HostPort] {
         self.started.as_ref().map_or(&[], |s| &s.published)
+    }
+
+    /// Where a TCP port of the pod is reached on this machine, whoever published it: by a hostPort, by `-p` or by
+    /// [`Options::publish`](crate::Options::publish). What is published at every address is reached at 127.0.0.1.
+    ///
+    /// # Errors
+    /// [`Error::NotPublished`], [`Error::State`].
+    pub fn host_port(&self, port: u16) -> Result<SocketAddr, Error> {
+        let found = find_host_port(&self.dir.read()?, port, false);
+        let (ip, host) = found.ok_or_else(|| Error::NotPublished { pod: self.name().to_owned(), port })?;
+        Ok(SocketAddr::new(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), host))
     }
 
     /// The pod with its status, as `podctl get -o json` has it.

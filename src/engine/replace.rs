@@ -7,7 +7,7 @@ use super::{
 use crate::{
     manifest::{self, Manifest},
     network::ports,
-    pod::{ContainerExt, PodExt},
+    pod::{ContainerExt, PodExt, publish_ports},
     sandbox::Objects,
     state::Liveness,
     wire::{Options, Request, read_pull_secrets},
@@ -24,6 +24,8 @@ impl Engine {
         options: &Options,
         first: Option<&Request>,
     ) -> Result<Started, Error> {
+        let mut pod = pod;
+        publish_ports(&mut pod, &options.publish);
         let dir = self.home.place_of(&pod)?;
         if dir.read_liveness() != Liveness::Alive {
             return self.start(pod, from, options, first);

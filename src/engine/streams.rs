@@ -4,12 +4,14 @@
 
 use std::{
     fs::File,
+    net::TcpStream,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use k8s_openapi::api::core::v1::EphemeralContainer;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, poll},
     unistd::pipe2,
 };
 
@@ -18,6 +20,9 @@ use crate::{
     state::PodDir,
     wire::{self, Reply, Request, Usage},
 };
+
+/// How many milliseconds a connection within the pod may take, whose server has a full backlog.
+const CONNECTING: u16 = 30_000;
 
 /// A command to be run in a container.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +131,38 @@ impl PodHandle {
         let session = Session { stdin: fds.next(), stdout, stderr, terminal, socket, dir: dir.clone() };
         session.unblock_streams()?;
         Ok(session)
+    }
+
+    /// Connects to a TCP port of the pod from inside of it, whether or not a network or a published port leads there: to
+    /// 127.0.0.1, else to ::1.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when nobody takes the connection there; [`Error::Ended`], [`Error::Unreachable`].
+    pub fn dial(&self, port: u16) -> Result<TcpStream, Error> {
+        // A server may listen on IPv6 alone; its refusal says less than the first.
+        self.connect_port(port, false).or_else(|first| self.connect_port(port, true).map_err(|_| first))
+    }
+
+    fn connect_port(&self, port: u16, v6: bool) -> Result<TcpStream, Error> {
+        let refused = |why: String| Error::Refused {
+            message: format!(
+                "failed to connect to localhost:{port} inside the pod's network namespace: {why}"
+            ),
+            exit_code: 1,
+        };
+        let inside = self.dial_port(port, v6).map_err(|e| match e {
+            Error::Refused { message, .. } => refused(message),
+            e => e,
+        })?;
+        let inside = TcpStream::from(inside);
+        let mut ready = [PollFd::new(inside.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut ready, CONNECTING).map_err(io("connect to a port of the pod"))? == 0 {
+            return Err(refused("it does not answer".into()));
+        }
+        match inside.take_error() {
+            Ok(None) => inside.set_nonblocking(false).map_err(io("use a connection")).map(|()| inside),
+            Ok(Some(e)) | Err(e) => Err(refused(e.to_string())),
+        }
     }
 
     /// A connection to a port of the pod's loopback, made inside of it; it may not stand yet.

@@ -54,7 +54,7 @@ pub fn remove(home: &Home, ended: Unplaced) -> Result<(), Error> {
     if let Some(uid) = dir.uid() {
         let logs = home.logs(dir, &uid);
         state::remove_tree(&logs).map_err(state::Error::io("remove", logs))?;
-        remove_tree(&home.pod_data(&uid))?;
+        remove_tree_by(&home.pod_data(&uid), home.program.as_deref())?;
     }
     Ok(dir.remove()?)
 }
@@ -72,7 +72,7 @@ pub fn sweep_records(home: &Home) {
 pub fn sweep_left(home: &Home) {
     sweep_records(home);
     for orphan in home.list_orphans().unwrap_or_default() {
-        let _ = remove_tree(&orphan);
+        let _ = remove_tree_by(&orphan, home.program.as_deref());
     }
     if home.images().exists() {
         // A store that cannot be swept is told of by who uses it.
@@ -99,22 +99,27 @@ pub fn tidy_homes() {
 /// # Errors
 /// [`Error`] when something in it cannot be removed.
 pub fn remove_tree(path: &Path) -> Result<(), Error> {
+    remove_tree_by(path, None)
+}
+
+/// As [`remove_tree`]; a role that has to be played for it is played by that program.
+fn remove_tree_by(path: &Path, program: Option<&Path>) -> Result<(), Error> {
     if state::remove_tree(path).is_ok() {
         return Ok(());
     }
-    remove_in_user_namespace(path)?;
+    remove_in_user_namespace(path, program)?;
     Ok(state::remove_tree(path).map_err(state::Error::io("remove", path))?)
 }
 
 /// Empties a directory as the one whom its files belong to: ids that only a user namespace maps.
-fn remove_in_user_namespace(path: &Path) -> Result<(), Error> {
+fn remove_in_user_namespace(path: &Path, program: Option<&Path>) -> Result<(), Error> {
     let (mappings, _) = IdMappings::of_user()?;
     let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
     let opened = state::open_directory(path).map_err(state::Error::io("open", path))?;
     if let Some(directory) = opened {
         let fds = [(directory.as_fd(), DIRECTORY)];
-        start_role(&Role { namespaces, mappings: Some(&mappings), fds: &fds, ..Role::named("sweep") })?
-            .wait()?;
+        let mappings = Some(&mappings);
+        start_role(&Role { namespaces, mappings, fds: &fds, program, ..Role::named("sweep") })?.wait()?;
     }
     Ok(())
 }

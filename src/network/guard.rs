@@ -119,7 +119,8 @@ pub(super) fn start(
         }
         "network"
     };
-    start_role(&Role { name, namespaces, mappings, join: &join, fds: &fds }).map_err(|e| {
+    let program = home.program.as_deref();
+    start_role(&Role { name, program, namespaces, mappings, join: &join, fds: &fds }).map_err(|e| {
         let _ = fs::remove_file(&path);
         e.into()
     })
@@ -154,7 +155,7 @@ pub fn main() -> i32 {
     let mut keeper = unsafe { take_descriptor(KEEPER) };
     let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
     let (Ok(runtime), Ok(data)) = (runtime, data) else { return 1 };
-    let home = Home { runtime, data };
+    let home = Home { runtime, data, program: None };
     let Ok(lock) = open_lock(&home) else { return 1 };
     loop {
         let ended = poll(&mut [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);

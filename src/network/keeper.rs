@@ -177,7 +177,7 @@ async fn keep(
         .name("uplink".into())
         .spawn(move || uplink::keep(&within, linked.as_deref(), &tell))?;
     // The directory's name may mean another one to whoever is root of a user namespace.
-    let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into() };
+    let home = Home { runtime: PathBuf::new(), data: format!("/proc/self/fd/{DATA}").into(), program: None };
     let state = Rc::new(State {
         registry: RefCell::new(Registry { range: Some(range), ..Registry::default() }),
         inside: Rc::new(inside),

@@ -17,36 +17,14 @@ use nix::{
     },
     unistd::{Uid, User},
 };
-use serde::{Deserialize, Serialize};
 
 use super::{Error, registry};
+pub use crate::pod::{HostPort, Target};
 use crate::state::{Home, Liveness, PodDir};
 
 /// The time for which a port may be in use by what has just ended, and how often it is tried for meanwhile.
 const LETTING_GO: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(20);
-
-/// A published port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostPort {
-    /// Address on the host; none is every address.
-    pub ip: Option<IpAddr>,
-    /// Port on the host; 0 is any free one.
-    pub host: u16,
-    /// UDP rather than TCP.
-    pub udp: bool,
-    /// Names who gets what comes in.
-    pub target: Target,
-}
-
-/// Names who gets what comes in at a published port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Target {
-    /// The pod that publishes, at this port.
-    Pod(u16),
-    /// A Service, by `namespace/name` and port.
-    Service(String, i32),
-}
 
 /// The hostPorts of the pod's containers.
 pub fn of_pod(pod: &Pod) -> Vec<HostPort> {

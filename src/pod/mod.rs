@@ -3,6 +3,7 @@
 //! Promises: no system call, no clock, nothing imported but the Kubernetes types. What stands in a manifest has been
 //! checked and defaulted by `manifest/`; the answers hold for a pod that was not, too.
 
+mod host_port;
 pub mod identifiers;
 mod image_volumes;
 mod job_index;
@@ -14,6 +15,7 @@ mod service_link;
 mod stop_signal;
 mod timeline_mark;
 
+pub use host_port::{HostPort, Target, find_host_port, publish_ports};
 pub use identifiers::{ContainerName, InvalidName, Namespace, ObjectName, Uid, VolumeName};
 pub use image_volumes::{ImageVolume, image_volumes};
 pub use job_index::{Place, parse_indexes};

@@ -11,7 +11,7 @@ mod trim;
 
 pub use memory_file::create_memory_file;
 pub use role::{
-    Role, detach_from_terminal, hide_from_containers, is_initialised, note_initialised, start_role,
-    wait_until_mapped,
+    Role, Standing, detach_from_terminal, find_standing, hide_from_containers, is_in_main_program,
+    note_standing, start_role, wait_until_mapped,
 };
 pub use trim::trim_heap;

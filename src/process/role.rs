@@ -7,8 +7,8 @@ use std::{
         fd::{BorrowedFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU8, Ordering},
 };
 
 use nix::sched::CloneFlags;
@@ -16,13 +16,15 @@ use podctl_runtime::{IdMappings, Process, Spawn, SpawnStdio, settle, spawn};
 
 use super::descriptors::{MAPPED, take_descriptor};
 
-static INITIALISED: AtomicBool = AtomicBool::new(false);
+static STANDING: AtomicU8 = AtomicU8::new(Standing::Never as u8);
 
 /// A process of ours to be started.
 #[derive(Clone, Copy, Debug)]
 pub struct Role<'a> {
     /// The role, a word of the table in `roles.rs`; what follows it is for `ps`.
     pub name: &'a str,
+    /// The program that plays it; this one else.
+    pub program: Option<&'a Path>,
     /// Namespaces to be made for it.
     pub namespaces: CloneFlags,
     /// The ids of its user namespace, when it gets one.
@@ -36,17 +38,18 @@ pub struct Role<'a> {
 impl<'a> Role<'a> {
     /// The role of that name, in the namespaces of its parent and with no descriptors.
     pub fn named(name: &'a str) -> Role<'a> {
-        Role { name, namespaces: CloneFlags::empty(), mappings: None, join: &[], fds: &[] }
+        Role { name, program: None, namespaces: CloneFlags::empty(), mappings: None, join: &[], fds: &[] }
     }
 }
 
-/// Starts this program again in a role.
+/// Starts this program, or the one that the role names, again in a role.
 ///
 /// # Errors
 /// [`podctl_runtime::Error`].
 pub fn start_role(role: &Role<'_>) -> Result<Process, podctl_runtime::Error> {
     // A supervisor runs from a mount without a place, which has no name but this one.
-    let program = std::env::current_exe().ok().filter(|path| path.is_file());
+    let own = || std::env::current_exe().ok().filter(|path| path.is_file());
+    let program = role.program.map(Path::to_owned).or_else(own);
     let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
     let args: Vec<CString> = ["podctl", "internal"]
         .into_iter()
@@ -92,14 +95,44 @@ pub fn hide_from_containers() -> Result<(), podctl_runtime::Error> {
     podctl_runtime::forbid_looks()
 }
 
-/// Notes that `podctl::init` was called, first thing in `main`.
-pub fn note_initialised() {
-    INITIALISED.store(true, Ordering::Relaxed);
+/// Whether this program, started again in a role, would play it: else it would be this program's own `main`, over and over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has looked at the command line.
+    Never,
+    /// It was looked at when threads or an asynchronous runtime existed already.
+    Late,
+    /// It was looked at before anything else.
+    InTime,
 }
 
-/// Tells whether `podctl::init` was called: without it a role would be this program's own `main`, over and over.
-pub fn is_initialised() -> bool {
-    INITIALISED.load(Ordering::Relaxed)
+/// Notes when the command line was looked at for a role.
+pub fn note_standing(standing: Standing) {
+    STANDING.store(standing as u8, Ordering::Relaxed);
+}
+
+/// Tells when the command line was looked at for a role.
+pub fn find_standing() -> Standing {
+    let noted = STANDING.load(Ordering::Relaxed);
+    let all = [Standing::Never, Standing::Late, Standing::InTime];
+    all.into_iter().find(|standing| *standing as u8 == noted).unwrap_or(Standing::Never)
+}
+
+/// Tells whether code is part of the program that was executed, and was not loaded into it later: only then it is there
+/// when that program is executed again.
+pub fn is_in_main_program(code: *const ()) -> bool {
+    // SAFETY: plain data for which zero is a value; dladdr only writes into it.
+    let mut found: libc::Dl_info = unsafe { std::mem::zeroed() };
+    // SAFETY: as above; any address may be asked for.
+    if unsafe { libc::dladdr(code.cast(), &mut found) } == 0 {
+        // Programs that are linked statically have nothing else.
+        return true;
+    }
+    // SAFETY: it reads what the kernel gave this process.
+    let headers = unsafe { libc::getauxval(libc::AT_PHDR) } as usize;
+    let base = found.dli_fbase as usize;
+    // The program headers follow the ELF header, on the program's first page.
+    headers == 0 || (base..base + 4096).contains(&headers)
 }
 
 /// Puts /dev/null in the place of the three streams, for processes that outlive the terminal they were started from.

@@ -5,6 +5,7 @@
 //! another, which its guard starts.
 
 pub mod guard;
+#[cfg_attr(not(feature = "cli"), path = "no_layer_bars.rs")]
 pub mod layer_bars;
 
 use std::{

@@ -4,6 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::Pod;
@@ -21,6 +22,8 @@ pub struct Home {
     pub runtime: PathBuf,
     /// Holds what stays: `$XDG_DATA_HOME/podctl`, for root `/var/lib/podctl`.
     pub data: PathBuf,
+    /// The program that plays podctl's roles for these pods; the one that runs else.
+    pub program: Option<Arc<Path>>,
 }
 
 impl Home {
@@ -59,7 +62,7 @@ impl Home {
     /// [`Error::Io`] when one cannot be made.
     pub fn at(runtime: &Path, data: &Path) -> Result<Home, Error> {
         let absolute = |dir: &Path| std::path::absolute(dir).map_err(Error::io("find", dir));
-        let home = Home { runtime: absolute(runtime)?, data: absolute(data)? };
+        let home = Home { runtime: absolute(runtime)?, data: absolute(data)?, program: None };
         private_dir(&home.runtime)?;
         private_dir(&home.runtime.join("pods"))?;
         private_dir(&home.data)?;

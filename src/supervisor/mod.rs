@@ -158,6 +158,8 @@ struct Supervisor {
     garbage: Vec<Layer>,
     /// The client that started the pod, while it stays.
     client: Option<OwnedFd>,
+    /// The pod is deleted when it has gone.
+    ends_with_client: bool,
     /// Something has happened that it can see.
     news: bool,
     /// The number of times output is looked at.
@@ -324,7 +326,14 @@ impl Supervisor {
         match wire::receive::<Request>(socket) {
             Ok(Some((request, fds))) => self.serve_client(id, request, fds),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(None) | Err(_) => {
+            other => {
+                if other.is_err_and(|e| e.kind() == io::ErrorKind::InvalidData) {
+                    let message = format!(
+                        "the pod is kept by podctl {}, which does not know what was asked; it can be deleted, and started by the podctl that asks",
+                        wire::VERSION
+                    );
+                    self.answer(id, &Reply::Refused { message, exit_code: 1 }, &[]);
+                }
                 if let Some(socket) = self.connections.remove(&id) {
                     self.poll.forget(&socket);
                 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs,
+    io::Read,
     os::fd::OwnedFd,
     path::Path,
     time::Duration,
@@ -41,7 +42,7 @@ use crate::{
     },
     sandbox::{self, HostPaths, Sandbox},
     state::Home,
-    wire::Launch,
+    wire::{Launch, VERSION},
 };
 
 /// Makes the pod's sandbox and the supervisor in it. Beside it, what the user should know about the sandbox.
@@ -60,7 +61,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let puller = take_puller(&launch);
     // The network makes its end while the sandbox is made.
     let joining = ask_to_join(&launch)?;
-    let home = Home { runtime: launch.runtime_dir.clone(), data: launch.data_dir.clone() };
+    let home = Home { runtime: launch.runtime_dir.clone(), data: launch.data_dir.clone(), program: None };
     let dir = home.place_of(&launch.pod)?;
     let uid = Uid::of_pod(&launch.pod)?;
     let (data, logs) = (home.pod_data(&uid), home.logs(&dir, &uid));
@@ -151,6 +152,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         changed: false,
         garbage: Vec::new(),
         client: None,
+        ends_with_client: launch.options.ends_with_program,
         news: false,
         pace: Pace::new(),
         finished: false,
@@ -170,14 +172,32 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
 /// Reads what is to be launched; begins the trace of the start where one is wanted.
 fn read_launch(entered: u64) -> Result<Launch, Failure> {
     // SAFETY: this process was started by `engine/start/launch.rs` with this descriptor.
-    let document = fs::File::from(unsafe { take_descriptor(LAUNCH) });
-    let launch: Launch = serde_json::from_reader(std::io::BufReader::new(document))?;
+    let mut document = fs::File::from(unsafe { take_descriptor(LAUNCH) });
+    let mut text = Vec::new();
+    document.read_to_end(&mut text)?;
+    let launch: Launch = match serde_json::from_slice(&text) {
+        Ok(launch) => launch,
+        Err(e) => return Err(explain_version(&text).unwrap_or_else(|| e.into())),
+    };
     if let Some(zero) = launch.trace {
         steps::begin(zero);
         steps::mark_at(TRACED, "begin", entered);
         steps::mark(TRACED, "read what to launch");
     }
     Ok(launch)
+}
+
+/// Says that who launches is of another version, if it is so: the two then need not understand each other.
+fn explain_version(text: &[u8]) -> Option<Failure> {
+    #[derive(serde::Deserialize)]
+    struct Writer {
+        version: Option<String>,
+    }
+    let writer = serde_json::from_slice::<Writer>(text).ok()?.version;
+    let version = writer.as_deref().unwrap_or("before 0.1.0");
+    (version != VERSION).then(|| {
+        format!("a program of podctl {VERSION} cannot keep pods for one of podctl {version}; have both of one version").into()
+    })
 }
 
 /// Takes the socket to the puller, which there is when an image is missing.

@@ -1,6 +1,9 @@
 //! The client that started the pod, as long as it stays.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::{
+    os::fd::{AsRawFd, OwnedFd},
+    time::Duration,
+};
 
 use nix::{
     errno::Errno,
@@ -8,7 +11,7 @@ use nix::{
 };
 
 use super::{Supervisor, poll::Source};
-use crate::process::trim_heap;
+use crate::{lifecycle::Event, process::trim_heap};
 
 impl Supervisor {
     /// Means that it is told of changes from now on, and its end is noticed.
@@ -18,11 +21,18 @@ impl Supervisor {
         self.client = Some(client);
     }
 
-    /// Whoever started the pod has seen what it waited for: what only the start needed is given back.
+    /// Whoever started the pod has seen what it waited for: what only the start needed is given back. A pod that is to end
+    /// with that program ends.
     pub(super) fn client_gone(&mut self) {
         if let Some(client) = self.client.take() {
             self.poll.forget(&client);
             trim_heap();
+            if self.ends_with_client {
+                let grace_period = Some(Duration::ZERO);
+                self.delete_requested = true;
+                self.mark_deleted(grace_period);
+                self.pending.push_back(Event::Delete { grace_period });
+            }
         }
     }
 
@@ -33,7 +43,8 @@ impl Supervisor {
         }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let told = self.client.as_ref().map(|client| send(client.as_raw_fd(), b"n", flags));
-        if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) {
+        // What ends with the client is told of its end by poll, in its turn.
+        if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) && !self.ends_with_client {
             self.client_gone();
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lifecycle,
     logs::LogLimits,
+    pod::HostPort,
     sandbox::Objects,
     state::{self, PodDir},
 };
@@ -16,6 +17,9 @@ use crate::{
 /// Holds what a supervisor is given, in a memory file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Launch {
+    /// [`super::VERSION`] of who wrote it; none of what was there before versions were told.
+    #[serde(default)]
+    pub version: Option<String>,
     pub pod: Pod,
     pub objects: Objects,
     /// Images that are present and may be used as they are, by container.
@@ -67,6 +71,13 @@ pub struct Options {
     pub network: bool,
     /// Every container port without a hostPort gets a free one.
     pub publish_all: bool,
+    /// Ports of the pod that are published on this machine beside its hostPorts; a host port of 0 is any free one.
+    #[serde(default)]
+    pub publish: Vec<HostPort>,
+    /// The pod is ended and forgotten with the last handle that [`Engine::run`](crate::Engine::run) gave for it, and so
+    /// with the program, however that ends. A pod that is started again lives on.
+    #[serde(default)]
+    pub ends_with_program: bool,
     /// sysctls beyond the safe ones that pods may set; one that ends with `*` stands for all that begin so.
     #[serde(default)]
     pub allowed_unsafe_sysctls: Vec<String>,
@@ -89,6 +100,8 @@ impl Default for Options {
             strict_limits: false,
             network: true,
             publish_all: false,
+            publish: Vec::new(),
+            ends_with_program: false,
             allowed_unsafe_sysctls: Vec::new(),
             squash_ids: false,
             progress: false,

@@ -10,6 +10,10 @@ mod pulls;
 mod requests;
 mod transport;
 
+/// The version that our processes tell one another: a pod's supervisor may be of an older podctl than its client, and a
+/// library may have another program play the roles.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub use launch::{
     Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, record_update,
     write_start_record,

@@ -13,9 +13,13 @@ use nix::{
 use super::{
     super::{Error, attach, delete, session::End},
     Args,
-    notes::{Notes, hopeless_reason},
+    notes::Notes,
 };
-use crate::{engine::start::Started, pod::PodExt, state::Home};
+use crate::{
+    engine::{readiness::find_hopeless, start::Started},
+    pod::PodExt,
+    state::Home,
+};
 
 /// This terminal is the container's until it ends, and the pod then ends with it.
 pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &SignalFd) -> Result<i32, Error> {
@@ -26,9 +30,9 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         if let Ok(now) = pod.dir.read() {
             notes.show(&pod.dir, false);
             notes.show_end(&now, &pod.dir);
-            if let Some(why) = hopeless_reason(&now, &pod.dir) {
+            if let Some(failure) = find_hopeless(&now, &pod.dir) {
                 delete::delete(home, &pod.dir, Some(Duration::ZERO), true)?;
-                return Err(Error::Said(why));
+                return Err(failure.into());
             }
         }
         let mut fds =

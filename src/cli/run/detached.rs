@@ -15,10 +15,17 @@ use podctl_runtime::start_trace;
 use super::{
     super::{Error, delete, print_error, warn},
     Args, Wait,
-    awaited::awaited_text,
-    notes::{Notes, end, hopeless_reason},
+    notes::{Notes, end},
 };
-use crate::{engine::start::Started, manifest::Job, pod::Place, state::Home};
+use crate::{
+    engine::{
+        readiness::{Goal, find_crash_loop, find_hopeless, find_obstacle},
+        start::Started,
+    },
+    manifest::Job,
+    pod::Place,
+    state::Home,
+};
 
 /// The pods of a job that nobody sees to: each is started once, all at once.
 pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {
@@ -99,16 +106,16 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
     loop {
         let lives = pod.lives();
         let now = pod.dir.read()?;
-        if let Some(message) = hopeless_reason(&now, &pod.dir) {
+        if let Some(failure) = find_hopeless(&now, &pod.dir) {
             let _ = delete::delete(home, &pod.dir, Some(Duration::ZERO), true);
-            return Err(Error::Said(message));
+            return Err(failure.into());
         }
         notes.show(&pod.dir, several);
         let status = now.status.clone().unwrap_or_default();
         if reached(&status, args.wait) || status.phase.as_deref() == Some("Succeeded") {
             return Ok(Outcome::AsWished);
         }
-        if let Some((container, why)) = crash_loop(&now) {
+        if let Some((container, why)) = find_crash_loop(&now) {
             warn(&format!(
                 "container {container}: {why}; the pod goes on trying: `podctl describe pod {0}` and `podctl logs {0} -c {container}` say more",
                 pod.dir.name
@@ -120,7 +127,8 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
             print_error(&Error::Said(format!("pod {} {how}", pod.dir.name)));
             return Ok(Outcome::Failed);
         }
-        let waits = awaited_text(&now, args.wait);
+        let goal = if args.wait == Wait::Ready { Goal::Ready } else { Goal::Running };
+        let waits = find_obstacle(&now, goal).map(|obstacle| obstacle.what);
         if waits != known {
             (known, since) = (waits, Instant::now());
         }
@@ -157,14 +165,4 @@ fn has_run(container: &ContainerStatus) -> bool {
             || s.terminated.as_ref().is_some_and(|t| t.reason.as_deref() != Some("StartError"))
     };
     [&container.state, &container.last_state].into_iter().flatten().any(started)
-}
-
-/// A container that ends again and again may never come to what is waited for.
-fn crash_loop(pod: &Pod) -> Option<(&str, &str)> {
-    let status = pod.status.as_ref()?;
-    let all = [&status.init_container_statuses, &status.container_statuses];
-    let mut waiting =
-        all.into_iter().flatten().flatten().filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)));
-    let (container, waiting) = waiting.find(|(_, w)| w.reason.as_deref() == Some("CrashLoopBackOff"))?;
-    Some((&container.name, waiting.message.as_deref().unwrap_or_default()))
 }

@@ -13,10 +13,10 @@ use nix::{
 
 use super::{
     super::{Error, delete, io, jobs},
-    notes::{Notes, hopeless_reason},
+    notes::Notes,
 };
 use crate::{
-    engine::{self, start::Started},
+    engine::{self, readiness::find_hopeless, start::Started},
     logs::{Follow, Prefixes},
     pod::PodExt,
     state::Home,
@@ -69,7 +69,7 @@ pub(super) fn run_foreground(
             if let Some(now) = &now {
                 notes.remember_state(now);
                 if interrupts == 0 && failure.is_none() {
-                    failure = hopeless_reason(now, &pod.dir);
+                    failure = find_hopeless(now, &pod.dir);
                     if failure.is_some() {
                         jobs.abandon();
                         notes.end_is_known();
@@ -143,7 +143,7 @@ pub(super) fn run_foreground(
     }
     jobs.forget(home)?;
     match failure {
-        Some(message) => Err(Error::Said(message)),
+        Some(failure) => Err(failure.into()),
         None if interrupted => Ok(130),
         None => Ok(code),
     }

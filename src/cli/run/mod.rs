@@ -1,7 +1,6 @@
 //! `podctl run`: starts the pods of manifest files; in the foreground it shows their logs.
 
 mod attached;
-mod awaited;
 mod detached;
 mod foreground;
 mod image_pod;

@@ -2,57 +2,10 @@
 
 use std::collections::HashSet;
 
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod};
+use k8s_openapi::api::core::v1::{Event, Pod};
 
 use super::super::paint_red;
 use crate::{pod::PodExt, state::PodDir, view::plain_text::show_controls};
-
-/// Reasons to wait that do not pass by themselves while somebody waits.
-const HOPELESS: &[&str] = &[
-    "ErrImagePull",
-    "ErrImageNeverPull",
-    "InvalidImageName",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-];
-/// Number of times that something has to fail in the same way before it is taken for hopeless.
-const EQUAL_FAILURES: i32 = 3;
-
-/// Returns what ends a run that somebody waits for: an image or a volume that cannot be had, a container
-/// that cannot be configured or started. Left alone, the pod would try again, as a kubelet does.
-pub(super) fn hopeless_reason(pod: &Pod, dir: &PodDir) -> Option<String> {
-    let status = pod.status.as_ref()?;
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let containers =
-        || status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
-    let waiting = containers().filter_map(|c| Some((c, c.state.as_ref()?.waiting.as_ref()?)));
-    let waiting = waiting.map(|(c, w)| (c, w.reason.as_deref().unwrap_or_default(), w.message.as_deref()));
-    let found = waiting.into_iter().find(|(_, reason, _)| HOPELESS.contains(reason));
-    let found = found.or_else(|| containers().find_map(|c| Some((c, "StartError", fails_to_start(c)?))));
-    if let Some((container, reason, message)) = found {
-        let message = message.unwrap_or_default();
-        return Some(format!("pod {name}: container {}: {reason}: {message}", container.name));
-    }
-    // Nothing has started yet: only events say why.
-    let pending =
-        status.phase.as_deref() == Some("Pending") && containers().all(|c| c.container_id.is_none());
-    let events = if pending { dir.events().unwrap_or_default() } else { Vec::new() };
-    let failed = |e: &Event| {
-        e.reason.as_deref() == Some("FailedMount") && e.count.is_some_and(|count| count >= EQUAL_FAILURES)
-    };
-    let event = events.into_iter().find(failed)?;
-    Some(format!("pod {name}: FailedMount: {}", event.message.unwrap_or_default()))
-}
-
-/// Tells why a container that is started again and again does not come to run.
-fn fails_to_start(container: &ContainerStatus) -> Option<Option<&str>> {
-    let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|s| s.terminated.clone());
-    let same = |t: &ContainerStateTerminated| t.reason.as_deref() == Some("StartError");
-    let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
-    let last = ended(&container.last_state).is_some_and(|t| same(&t));
-    let again = !runs && last && container.restart_count + 1 >= EQUAL_FAILURES;
-    again.then(|| container.last_state.as_ref()?.terminated.as_ref()?.message.as_deref())
-}
 
 /// Lifecycle notes of one pod.
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! From a pod of the files to one that runs: what it refers to, what the flags change.
 
-use k8s_openapi::api::core::v1::{ContainerPort, Pod};
+use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     super::{Error, warn},
@@ -10,38 +10,10 @@ use crate::{
     engine::{self, Engine, start::Started},
     logs::LogLimits,
     manifest::{Job, Manifest},
-    network::ports::{HostPort, Target},
-    pod::PodExt,
+    pod::{PodExt, Target},
     state::Home,
     wire::{Options, Request},
 };
-
-/// Does as if they were hostPorts of the manifest: of the container that has the port, else of the first.
-fn publish(pod: &mut Pod, ports: &[HostPort]) {
-    let Some(spec) = &mut pod.spec else { return };
-    for port in ports {
-        let Target::Pod(number) = port.target else { continue };
-        let protocol = if port.udp { "UDP" } else { "TCP" };
-        let has = |p: &ContainerPort| {
-            p.container_port == i32::from(number)
-                && p.protocol.as_deref().unwrap_or("TCP") == protocol
-                && p.host_port.is_none()
-        };
-        let published = ContainerPort {
-            container_port: number.into(),
-            host_port: Some(port.host.into()),
-            host_ip: port.ip.map(|ip| ip.to_string()),
-            protocol: Some(protocol.into()),
-            ..ContainerPort::default()
-        };
-        let known = spec.containers.iter_mut().flat_map(|c| c.ports.iter_mut().flatten()).find(|p| has(p));
-        if let Some(known) = known {
-            *known = ContainerPort { name: known.name.take(), ..published };
-        } else if let Some(first) = spec.containers.first_mut() {
-            first.ports.get_or_insert_default().push(published);
-        }
-    }
-}
 
 /// Nothing is started when this machine cannot give what a pod asks for.
 pub(super) fn check_met(pods: &[Pod], jobs: &[Job]) -> Result<(), Error> {
@@ -70,6 +42,8 @@ pub(in super::super) fn start(
         strict_limits: args.strict_limits,
         network: args.network != Network::None,
         publish_all: args.publish_all,
+        publish: args.publish.clone(),
+        ends_with_program: false,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
         squash_ids: args.squash_ids,
         progress: true,
@@ -90,7 +64,6 @@ pub(in super::super) fn start(
     {
         spec.host_network = Some(true);
     }
-    publish(&mut pod, &args.publish);
     let engine = Engine::over(home);
     let started = match args.replace {
         true => engine.replace(pod, from, &options, first.as_ref())?,

@@ -30,7 +30,7 @@ use crate::{
     process::{Role, children, create_memory_file, descriptors, start_role},
     sandbox::Objects,
     state::{self, Home, PodDir},
-    wire::{Launch, Options, Ready, Request, make_connection, send},
+    wire::{Launch, Options, Ready, Request, VERSION, make_connection, send},
 };
 
 /// Holds what a launch is of: the same when it is tried again on another network.
@@ -64,7 +64,7 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     let sockets = Sockets::open(plan.first)?;
 
     let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
-    let supervisor = start_supervisor(plan.dir, &namespaces, ids.as_ref(), &beside, &sockets)?;
+    let supervisor = start_supervisor(plan, &namespaces, ids.as_ref(), &beside, &sockets)?;
     let unready = Unready(Some(&supervisor));
     start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
     let scope = scope::ask(&uid, &supervisor);
@@ -239,6 +239,7 @@ fn write_launch(
     contained: Option<&Contained>,
 ) -> Result<File, Error> {
     let launch = Launch {
+        version: Some(VERSION.to_owned()),
         pod,
         objects: plan.objects.clone(),
         images: images.by_container.clone(),
@@ -313,7 +314,7 @@ struct Beside<'a> {
 
 /// Starts the supervisor in its namespaces, with all it is handed.
 fn start_supervisor(
-    dir: &PodDir,
+    plan: &Plan<'_>,
     namespaces: &Namespaces<'_>,
     ids: Option<&IdMappings>,
     beside: &Beside<'_>,
@@ -334,10 +335,15 @@ fn start_supervisor(
     fds.extend(beside.contained.iter().flat_map(|contained| contained.fds()));
     let own = beside.contained.map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
     let join = own.or(namespaces.join);
-    let name = format!("supervise {}/{}", dir.namespace, dir.name);
-    let role =
-        Role { namespaces: namespaces.new, mappings: ids, join: join.as_slice(), fds: &fds, name: &name };
-    Ok(start_role(&role)?)
+    let name = format!("supervise {}/{}", plan.dir.namespace, plan.dir.name);
+    Ok(start_role(&Role {
+        name: &name,
+        program: plan.home.program.as_deref(),
+        namespaces: namespaces.new,
+        mappings: ids,
+        join: join.as_slice(),
+        fds: &fds,
+    })?)
 }
 
 /// Starts the puller's guard and so the puller, which stay in the host's network, in a user namespace with the same ids.
@@ -360,7 +366,8 @@ fn start_puller(
     ];
     let name = if plan.options.progress { "images-guard" } else { "images-guard-quiet" };
     let join = namespaces.join.as_slice();
-    Ok(start_role(&Role { name, namespaces: new, mappings: ids, join, fds: &fds })?)
+    let program = plan.home.program.as_deref();
+    Ok(start_role(&Role { name, program, namespaces: new, mappings: ids, join, fds: &fds })?)
 }
 
 /// Lets the supervisor go on, and hears that the sandbox stands, or why it does not.

@@ -68,7 +68,9 @@ pub fn start(
     pod.metadata.creation_timestamp = Some(Time(now));
     pod.metadata.generation = Some(1);
     pod.status = Some(PodStatus { phase: Some("Pending".into()), ..PodStatus::default() });
-    let record = StartRecord { pod: manifest, objects: objects.clone(), options: options.clone() };
+    // What starts it again may be another program, which need not stay.
+    let again = Options { ends_with_program: false, ..options.clone() };
+    let record = StartRecord { pod: manifest, objects: objects.clone(), options: again };
     let (lock, before) = match write_record(&dir, &uid, &pod, &record)?.place(&dir)? {
         Placed::Here { lock, before } => (lock, before),
         Placed::Held => return Err(Error::Exists(dir.name.to_string())),

@@ -23,7 +23,8 @@ pub(super) fn publish(plan: &Plan<'_>, network: &Connection, pod: &mut Pod) -> R
         network.publish(&port, &fd)?;
         chosen.extend(any.then_some(port));
     }
-    if plan.options.publish_all {
+    let free_ones: Vec<&HostPort> = plan.options.publish.iter().filter(|port| port.host == 0).collect();
+    if plan.options.publish_all || !free_ones.is_empty() {
         let spec = pod.spec.iter_mut();
         let containers = spec.flat_map(|s| s.init_containers.iter_mut().flatten().chain(&mut s.containers));
         for port in containers.flat_map(|c| c.ports.iter_mut().flatten()) {
@@ -32,7 +33,11 @@ pub(super) fn publish(plan: &Plan<'_>, network: &Connection, pod: &mut Pod) -> R
                 continue;
             }
             let udp = port.protocol.as_deref() == Some("UDP");
-            let mut free = HostPort { ip: None, host: 0, udp, target: Target::Pod(number) };
+            let wanted = free_ones.iter().find(|p| p.udp == udp && p.target == Target::Pod(number));
+            if !plan.options.publish_all && wanted.is_none() {
+                continue;
+            }
+            let mut free = HostPort { udp, ip: wanted.and_then(|p| p.ip), ..HostPort::any_for(number) };
             let fd = ports::take(&mut free, home, Some(dir))?;
             network.publish(&free, &fd)?;
             port.host_port = Some(free.host.into());

@@ -53,7 +53,7 @@ pub(crate) fn shared(home: &Home, mappings: &IdMappings) -> Result<UserNamespace
         }
     }
     fs::create_dir_all(&dir).map_err(step("make a directory for the user namespace"))?;
-    make(&dir, mappings)
+    make(home, &dir, mappings)
 }
 
 fn open(path: &Path, options: &OpenOptions) -> io::Result<OwnedFd> {
@@ -82,7 +82,7 @@ fn join(path: &Path, mappings: &IdMappings) -> Option<UserNamespace> {
     Some(UserNamespace { namespace, tie })
 }
 
-fn make(dir: &Path, mappings: &IdMappings) -> Result<UserNamespace, Error> {
+fn make(home: &Home, dir: &Path, mappings: &IdMappings) -> Result<UserNamespace, Error> {
     fn failed<E: Into<io::Error>>() -> impl FnOnce(E) -> Error {
         step("hold the user namespace")
     }
@@ -95,6 +95,7 @@ fn make(dir: &Path, mappings: &IdMappings) -> Result<UserNamespace, Error> {
             namespaces,
             mappings: Some(mappings),
             fds: &[(read.as_fd(), FIFO)],
+            program: home.program.as_deref(),
             ..Role::named("userns")
         })?;
         let namespace = File::open(format!("/proc/{}/ns/user", holder.pid)).map_err(failed())?.into();
