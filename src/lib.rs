@@ -47,6 +47,7 @@ mod lifecycle;
 mod logs;
 pub mod manifest;
 mod network;
+mod outer_container;
 mod pod;
 mod process;
 mod puller;

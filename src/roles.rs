@@ -34,9 +34,7 @@ const ROLES: &[Role] = &[
     ("sweep", engine::sweep::main),
     ("images", engine::images::main),
     #[cfg(feature = "cli")]
-    ("try-namespaces", doctor::try_namespaces),
-    #[cfg(feature = "cli")]
-    ("try-overlay", doctor::try_overlay),
+    ("try-start", doctor::try_start),
 ];
 
 /// Plays the role that this process was started for, and exits; returns at once in any other process.

@@ -7,7 +7,11 @@ use std::time::Duration;
 use crate::UnpackError;
 use crate::registry_error::{Presence, RegistryError, printable};
 
-/// The reason why an image could not be found, fetched, stored or removed.
+/// What to do where overlayfs lies beneath the store, and the kernel cannot have that.
+pub(crate) const ELSEWHERE: &str = "let podctl's data directory be a volume (docker or podman -v VOLUME:DIRECTORY, an emptyDir), or PODCTL_DATA_DIR \
+     name a directory elsewhere; `podctl doctor` looks at the rest";
+
+/// Why an image could not be found, fetched, stored or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -177,17 +181,6 @@ pub enum Error {
         path: PathBuf,
         /// Holds what is wrong with it, and what mends it.
         reason: String,
-    },
-    /// The store lies where no container could start from it.
-    #[error(
-        "podctl's data directory is on overlayfs ({}), where no container can start: mount a volume there (docker or podman \
-         -v, an emptyDir), or a tmpfs (mount -t tmpfs tmpfs DIRECTORY), or let PODCTL_DATA_DIR name a \
-         directory elsewhere; `podctl doctor` looks at the rest",
-        .path.display()
-    )]
-    OnOverlayfs {
-        /// The store.
-        path: PathBuf,
     },
     /// The file system refused.
     #[error("cannot {action} {}: {source}", .path.display())]

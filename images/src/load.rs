@@ -28,7 +28,6 @@ pub fn load(
     squash_ids: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Image>, Error> {
-    store.check_place()?;
     store.sweep()?;
     let scratch = store.make_scratch()?;
     let path = &make_seekable(path, &scratch.path)?;

@@ -94,7 +94,6 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Pulled, Error> {
     let start = Instant::now();
-    store.check_place()?;
     let present = store.find_verified(reference)?.filter(|image| options.platform.is_of(image));
     let present = match present {
         Some(image) if options.verify && !store.keep_if_sound(&image, Depth::Sizes)? => None,

@@ -16,15 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::statfs::FsType;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Depth;
 use crate::lease::{self, Lease, is_held};
 use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
-
-/// overlayfs, as statfs has it.
-const OVERLAYFS: FsType = FsType(0x794c_7630);
 
 /// An image whose layers are unpacked.
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -141,19 +137,6 @@ impl Store {
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Refuses to unpack where no container can start: overlayfs is not stacked on itself.
-    ///
-    /// # Errors
-    /// [`Error::OnOverlayfs`].
-    pub fn check_place(&self) -> Result<(), Error> {
-        match nix::sys::statfs::statfs(&self.root) {
-            Ok(found) if found.filesystem_type() == OVERLAYFS => {
-                Err(Error::OnOverlayfs { path: self.root.clone() })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// The image stored under `reference`, if it can be used as it is: its reference can be read, its layers are there, and

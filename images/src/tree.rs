@@ -2,7 +2,7 @@
 //!
 //! Layers are hostile: links are followed inside the image alone, and what is no ordinary file is not opened.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,6 +13,8 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
+
+use crate::unpack::marks;
 
 /// Links followed on the way to one file, as in the kernel.
 const MAX_LINKS: u32 = 40;
@@ -178,11 +180,7 @@ fn is_opaque(dir: &OwnedFd) -> bool {
 /// Tells whether the empty file is a whiteout in the form for file systems without device nodes.
 fn is_marked_whiteout(part: &Part, name: &OsStr) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let Ok(file) = openat(&*part.fd, name, flags, Mode::empty()) else { return false };
-    [c"user.overlay.whiteout", c"trusted.overlay.whiteout"].iter().any(|name: &&CStr| {
-        // SAFETY: the descriptor is open, the name ends in NUL; a length of 0 asks for the size alone.
-        unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) >= 0 }
-    })
+    openat(&*part.fd, name, flags, Mode::empty()).is_ok_and(|file| marks::is_marked(&file))
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 //! root (`RESOLVE_IN_ROOT`), and the last component is never followed. Whiteouts become overlayfs's own.
 
 use std::cell::Cell;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -22,6 +22,7 @@ use crate::inventory::Unpacked;
 use crate::registry_error::printable;
 use metadata::Metadata;
 
+pub(crate) mod marks;
 mod metadata;
 mod sparse;
 
@@ -67,6 +68,16 @@ pub enum UnpackError {
     /// The name cannot be a file's.
     #[error("invalid entry name {0:?}")]
     Name(PathBuf),
+    /// The layer takes files of lower layers away, which cannot be noted on overlayfs before Linux 6.7.
+    #[error(
+        "it takes /{} away, which cannot be noted on overlayfs before Linux 6.7: {}",
+        printable(&.path.to_string_lossy()),
+        crate::error::ELSEWHERE
+    )]
+    NoWhiteouts {
+        /// What it takes away.
+        path: PathBuf,
+    },
 }
 
 impl UnpackError {
@@ -100,7 +111,7 @@ pub(crate) fn unpack(archive: impl Read, root: &Path, limits: Limits) -> Result<
         root: fd,
         parent: None,
         directories: Vec::new(),
-        opaque: opaque_xattrs(),
+        marks: marks::list_prefixes(),
         squash_ids: limits.squash_ids,
         unpacked: Unpacked::default(),
         buffer,
@@ -141,22 +152,14 @@ impl<R: Read> Read for Metered<'_, R> {
     }
 }
 
-/// Overlayfs reads `trusted.*` for the machine's root, `user.*` (mount option userxattr) for anyone else: also
-/// for root's containers in user namespaces.
-fn opaque_xattrs() -> &'static [&'static str] {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    let initial = map.split_whitespace().eq(["0", "0", "4294967295"]);
-    let both = &["user.overlay.opaque", "trusted.overlay.opaque"];
-    if initial { both } else { &both[..1] }
-}
-
 struct Layer {
     root: OwnedFd,
     /// The directory of the last entry: archives list a directory's files together.
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories' times are set last, since filling a directory changes them.
     directories: Vec<(PathBuf, TimeSpec)>,
-    opaque: &'static [&'static str],
+    /// What overlayfs's own attributes begin with here.
+    marks: &'static [&'static str],
     squash_ids: bool,
     /// Holds what the layer's inventory is to say beside what can be seen.
     unpacked: Unpacked,
@@ -274,10 +277,16 @@ impl Layer {
         if hidden.is_empty() || hidden == "." || hidden == ".." {
             return Err(UnpackError::Name(path.to_owned()));
         }
+        let prefixes = self.marks;
         let dir = self.parent(path)?;
         match stat::mknodat(dir, hidden, SFlag::S_IFCHR, Mode::empty(), 0) {
             // The layer brings its own X: a file hides the lower one as it is, a directory must be told to.
             Err(Errno::EEXIST) if is_directory(dir, hidden) => self.make_opaque(&parent.join(hidden)),
+            // On overlayfs, as in a container, that device is not to be made: it would be the outer one's.
+            Err(Errno::EPERM) => {
+                let marked = marks::make_whiteout(dir, hidden, prefixes);
+                marked.map_err(|_| UnpackError::NoWhiteouts { path: parent.join(hidden) })
+            }
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
             Err(errno) => Err(at("whiteout", path)(errno)),
         }
@@ -374,10 +383,7 @@ impl Layer {
     fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
-        self.opaque.iter().try_for_each(|name| {
-            let name = CString::new(*name).expect("a constant without NUL");
-            set_xattr(&dir, &name, b"y").map_err(at("make opaque", path))
-        })
+        marks::set_all(&dir, self.marks, "opaque", b"y").map_err(at("make opaque", path))
     }
 
     fn finish(self) -> Result<Unpacked, UnpackError> {
@@ -418,7 +424,11 @@ fn is_directory(dir: &OwnedFd, name: &OsStr) -> bool {
 }
 
 fn is_whiteout(dir: &OwnedFd, name: &OsStr) -> bool {
-    sort_of(dir, name) == Some((SFlag::S_IFCHR, 0))
+    match sort_of(dir, name) {
+        Some((SFlag::S_IFCHR, 0)) => true,
+        Some((SFlag::S_IFREG, _)) => marks::is_whiteout(dir, name),
+        _ => false,
+    }
 }
 
 /// Not for symlinks: the callers have just made what they name, and it is none.
@@ -448,13 +458,6 @@ fn remove(dir: &OwnedFd, name: &OsStr, depth: u32) -> nix::Result<()> {
         .collect();
     names.iter().try_for_each(|name| remove(&inner, name, depth + 1))?;
     unistd::unlinkat(dir, name, UnlinkatFlags::RemoveDir)
-}
-
-fn set_xattr(file: &File, name: &CString, value: &[u8]) -> nix::Result<()> {
-    let fd = file.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open, the name ends in NUL, and pointer and length describe one slice.
-    Errno::result(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
-        .map(drop)
 }
 
 #[cfg(test)]

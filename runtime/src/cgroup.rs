@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{AccessFlags, Pid, access};
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
+use crate::cgroup_v2::{self, CONTROLLERS as V2_CONTROLLERS, is_writable};
 use crate::device_filter::{self, DeviceFilter};
 use crate::error::Error;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers that are used. `unified` is the version 2 tree of hybrid hosts: without controllers, but it can kill.
 const V1_CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "pids", "freezer", "unified", "devices"];
-const V2_CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// A place where cgroups of containers can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,8 +68,8 @@ impl Cgroup {
             .map_err(|error| format!("no /proc/self/cgroup: {error}"))?;
         let root = Path::new(ROOT);
         if root.join("cgroup.controllers").exists() {
-            let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-            return detect_v2(root.join(path.trim_start_matches('/')));
+            let place = cgroup_v2::find_place(root, &own_directory())?;
+            return cgroup_v2::take_place(place).map(CgroupParent::V2);
         }
         let place = |controller: &'static str| {
             let base = root.join(controller);
@@ -94,21 +94,19 @@ impl Cgroup {
 
     /// The controllers that [`Cgroup::detect_parent`] would find, or why none; nothing is changed.
     pub fn available() -> Result<Vec<&'static str>, String> {
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let root = Path::new(ROOT);
         if !root.join("cgroup.controllers").exists() {
             return Cgroup::detect_parent().map(|parent| parent.controllers());
         }
-        let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-        let dir = root.join(path.trim_start_matches('/'));
-        let text = wanted(&dir);
-        let known = V2_CONTROLLERS.into_iter().filter(|name| text.contains(&format!("+{name}"))).collect();
-        match (is_writable(&dir), is_shared(&dir)) {
-            (true, false) => Ok(known),
-            (true, true) => {
-                Err(format!("cgroup {} holds other processes and cannot be divided", dir.display()))
-            }
-            (false, _) => Err(format!("cgroup {} cannot be written by this user", dir.display())),
+        cgroup_v2::try_place(&cgroup_v2::find_place(root, &own_directory())?)
+    }
+
+    /// Moves the processes of the caller's own cgroup of version 2 into a leaf, where it could be divided but for them: that of
+    /// a container's root, or one that was delegated. To be called by who sees them all, before there is a sandbox.
+    pub fn make_room() {
+        let root = Path::new(ROOT);
+        if root.join("cgroup.controllers").exists() {
+            cgroup_v2::make_room(root, &own_directory());
         }
     }
 
@@ -144,8 +142,8 @@ impl Cgroup {
     /// Lets cgroups be made in it. With version 2 its controllers are handed on, and it can hold no process itself.
     pub fn divide(&self) -> Result<CgroupParent, Error> {
         if let CgroupParent::V2(dir) = &self.place {
-            let path = dir.join("cgroup.subtree_control");
-            fs::write(&path, wanted(dir)).map_err(|error| Error::file("write", path, error))?;
+            let failed = |error| Error::file("write", dir.join("cgroup.subtree_control"), error);
+            cgroup_v2::divide_cgroup(dir).map_err(failed)?;
         }
         Ok(self.place.clone())
     }
@@ -298,22 +296,22 @@ impl Cgroup {
         }
     }
 
-    /// Removes it; its processes must have ended.
+    /// Removes it, with what a privileged container has made in it; its processes must have ended.
     pub fn remove(&self) -> Result<(), Error> {
-        for path in self.list_directories() {
-            match fs::remove_dir(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::file("remove cgroup", path, error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.list_directories().try_for_each(|path| {
+            Cgroup::remove_tree(path).map_err(|error| Error::file("remove cgroup", path, error))
+        })
     }
 
     /// The directory a process is to be born in, of version 2 or of a hybrid host's unified tree.
     pub(crate) fn clone_into(&self) -> Option<&OwnedFd> {
         self.directory.as_ref()
+    }
+
+    /// Opens the leaf of it that its processes are in, when one of them has divided it: what is divided takes no process.
+    pub(crate) fn open_leaf(&self) -> Option<OwnedFd> {
+        let CgroupParent::V2(dir) = &self.place else { return None };
+        File::open(cgroup_v2::find_leaf(dir)?).ok().map(OwnedFd::from)
     }
 
     /// The files a process writes itself into (version 1). `tasks`, since a single thread that moves itself is
@@ -358,45 +356,11 @@ fn device_line(rule: &LinuxDeviceCgroup) -> String {
     format!("{kind} {}:{} {access}", number(rule.major()), number(rule.minor()))
 }
 
-fn detect_v2(dir: PathBuf) -> Result<CgroupParent, String> {
-    if !is_writable(&dir) {
-        return Err(format!(
-            "cgroup {} is not delegated to this user (systemd-run --user --scope -p Delegate=yes does that)",
-            dir.display()
-        ));
-    }
-    let wanted = wanted(&dir);
-    let control = dir.join("cgroup.subtree_control");
-    let enable = || fs::write(&control, &wanted);
-    let leave = || {
-        let leaf = dir.join("supervisor");
-        fs::create_dir_all(&leaf)?;
-        fs::write(leaf.join("cgroup.procs"), "0")
-    };
-    match enable().or_else(|_| leave().and_then(|()| enable())) {
-        Ok(()) => Ok(CgroupParent::V2(dir)),
-        Err(error) => Err(format!("controllers of cgroup {} cannot be divided: {error}", dir.display())),
-    }
-}
-
-/// Tells whether processes beside the caller keep a cgroup's controllers from being handed on. The root may
-/// hold processes; it alone has no type.
-fn is_shared(dir: &Path) -> bool {
-    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-    let own = std::process::id().to_string();
-    let divided = !read("cgroup.subtree_control").trim().is_empty();
-    dir.join("cgroup.type").exists() && !divided && read("cgroup.procs").lines().any(|pid| pid != own)
-}
-
-/// Returns what `cgroup.subtree_control` is to be told: all controllers that are available and used.
-fn wanted(dir: &Path) -> String {
-    let available = fs::read_to_string(dir.join("cgroup.controllers")).unwrap_or_default();
-    let known = |name: &&str| available.split_whitespace().any(|controller| controller == *name);
-    V2_CONTROLLERS.into_iter().filter(known).map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
-}
-
-fn is_writable(dir: &Path) -> bool {
-    access(dir, AccessFlags::W_OK).is_ok() && access(&dir.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
+/// The directory of this process's own cgroup of version 2.
+fn own_directory() -> PathBuf {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
+    Path::new(ROOT).join(path.trim_start_matches('/'))
 }
 
 fn parse(path: &Path) -> Option<u64> {
@@ -498,7 +462,8 @@ mod tests {
         };
         let read = |path: PathBuf| fs::read_to_string(path).unwrap();
         make(dir.path(), &["cgroup.procs", "cgroup.subtree_control"]);
-        let parent = detect_v2(dir.path().to_owned()).unwrap();
+        let place = cgroup_v2::find_place(dir.path(), dir.path()).unwrap();
+        let parent = CgroupParent::V2(cgroup_v2::take_place(place).unwrap());
         assert_eq!(read(dir.path().join("cgroup.subtree_control")), "+cpu +memory +pids");
 
         let pod = Cgroup::create(&parent, "pod").unwrap();
@@ -520,29 +485,5 @@ mod tests {
         assert_eq!(read(own.join("memory.oom.group")), "1");
         assert_eq!(read(own.join("cgroup.subtree_control")), "+cpu +memory +pids");
         assert_eq!(read(own.join("cgroup.kill")), "1");
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_divided_says_so() {
-        let dir = tempfile::tempdir().unwrap();
-        assert!(detect_v2(dir.path().join("absent")).unwrap_err().contains("is not delegated to this user"));
-        fs::write(dir.path().join("cgroup.procs"), "").unwrap();
-        fs::create_dir(dir.path().join("cgroup.subtree_control")).unwrap();
-        assert!(detect_v2(dir.path().to_owned()).unwrap_err().contains("cannot be divided"));
-    }
-
-    #[test]
-    fn a_cgroup_that_holds_others_cannot_be_divided_unless_it_is_the_root() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("cgroup.procs", "1\n2\n");
-        assert!(!is_shared(dir.path()));
-        write("cgroup.type", "domain\n");
-        assert!(is_shared(dir.path()));
-        write("cgroup.procs", &format!("{}\n", std::process::id()));
-        assert!(!is_shared(dir.path()));
-        write("cgroup.procs", "1\n");
-        write("cgroup.subtree_control", "cpu memory\n");
-        assert!(!is_shared(dir.path()));
     }
 }

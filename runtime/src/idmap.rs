@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, Uid, User, getegid, geteuid};
@@ -31,9 +32,12 @@ pub struct IdMappings {
     pub gids: Vec<IdMapping>,
 }
 
+/// Why `newuidmap` or `newgidmap` has mapped nothing in this process's life. They are not asked again then.
+static FAILED: OnceLock<String> = OnceLock::new();
+
 impl IdMappings {
     /// The caller's ids as 0, and its subordinate ids (`/etc/subuid`, `/etc/subgid`) from 1 on. Without a range, or
-    /// without `newuidmap`, only the caller's own id is mapped and the second value says what will not work.
+    /// without a `newuidmap` that maps, only the caller's own id is mapped and the second value says what will not work.
     pub fn of_user() -> Result<(IdMappings, Option<String>), Error> {
         let (uid, gid) = (geteuid(), getegid());
         let own = |id| IdMapping { container_id: 0, host_id: id, size: 1 };
@@ -47,6 +51,8 @@ impl IdMappings {
             format!("user {who} has no range in /etc/subuid and /etc/subgid{mend}")
         } else if let Some(problem) = ["newuidmap", "newgidmap"].into_iter().find_map(mapper_problem) {
             problem
+        } else if let Some(problem) = FAILED.get() {
+            problem.clone()
         } else {
             mappings.uids.extend(stack_ranges(&uids));
             mappings.gids.extend(stack_ranges(&gids));
@@ -107,7 +113,9 @@ pub(crate) struct Mapping(Vec<(&'static str, Child)>);
 impl Mapping {
     /// Waits until the ids are mapped.
     pub(crate) fn finish(self) -> Result<(), Error> {
-        self.0.into_iter().try_for_each(|(program, child)| finish_mapper(program, child))
+        self.0.into_iter().try_for_each(|(program, child)| {
+            finish_mapper(program, child).inspect_err(|error| drop(FAILED.set(error.to_string())))
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod arrival;
 mod cgroup;
+mod cgroup_v2;
 mod container;
 mod credentials;
 pub mod defaults;
@@ -33,7 +34,7 @@ pub use device_filter::DeviceFilter;
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings, grant_command};
 pub use mounts::OWN as OWN_MOUNT;
-pub use overlay::mount_layers;
+pub use overlay::{mount_layers, try_writable_layer};
 pub use process::{ExitStatus, Process, close_other_descriptors, forbid_looks, leave_session_keyring};
 pub use root::settle_root;
 pub use spawn::{Spawn, SpawnStdio, settle, spawn};

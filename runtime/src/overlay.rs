@@ -127,6 +127,37 @@ pub fn mount_layers(lower: &[PathBuf], mountpoint: &Path, flags: u64) -> Result<
     Ok(mounted.map_err(failed)?)
 }
 
+/// Tries whether overlayfs can write in `place`, a directory of the caller's, over layers that lie in `layers`: what it takes for
+/// that is made in both, mounted, and taken away again. For a mount namespace of the caller's own.
+///
+/// # Errors
+/// [`StartError`] naming the mount, with the kernel's answer.
+pub fn try_writable_layer(layers: &Path, place: &Path) -> Result<(), StartError> {
+    let lower = layers.join(format!(".lower-{}", std::process::id()));
+    let tried = place.join(format!(".overlay-{}", std::process::id()));
+    let (upper, work) = (tried.join("upper"), tried.join("work"));
+    let made = [&lower, &upper, &work].into_iter().try_for_each(std::fs::create_dir_all);
+    let done = made.map_err(|e| Error::file("make", &tried, e).into()).and_then(|()| {
+        let what = || format!("mount an overlay with its upper directory in {}", place.display());
+        let failed = |errno| Error::from_errno(what(), errno);
+        let overlay = Overlay::new(std::slice::from_ref(&lower), Some((&upper, &work)))?;
+        let target = CString::new(upper.as_os_str().as_bytes())
+            .map_err(|_| Error::ZeroByte { what: "the place of a mount".to_owned() })?;
+        let here = sys::open(c".", libc::O_PATH | libc::O_DIRECTORY).map_err(failed)?;
+        let mounted = overlay.mount(&target, 0);
+        sys::fchdir(here.as_raw_fd()).map_err(failed)?;
+        mounted.map_err(failed)?;
+        nix::mount::umount2(&upper, nix::mount::MntFlags::MNT_DETACH).map_err(failed)?;
+        Ok(())
+    });
+    // The kernel's own directory in it may be removed by its owner only when it may be read.
+    let inner = work.join("work");
+    let _ = std::fs::set_permissions(&inner, std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let _ = std::fs::remove_dir_all(&tried);
+    let _ = std::fs::remove_dir(&lower);
+    done
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::resource::Resource;
 
 use crate::arrival::Arrival;
 use crate::cgroup::Cgroup;
@@ -124,7 +125,7 @@ pub(crate) enum Action {
     Hostname(CString),
     Domainname(CString),
     Rlimit {
-        resource: u32,
+        resource: Resource,
         soft: u64,
         hard: u64,
     },
@@ -203,10 +204,15 @@ impl Plan {
     ) -> Result<(Process, Running), StartError> {
         self.note_descriptors();
         let (report_read, report_write) = pipe()?;
-        let cgroup = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
+        let directory = cgroup.and_then(Cgroup::clone_into).map(AsRawFd::as_raw_fd);
         let (exec_args, exec_env) = self.pointer_arrays();
         let arrival = Arrival::of(&self.0)?;
-        let made = sys::clone3(flags, cgroup)
+        let leaf = || cgroup.and_then(Cgroup::open_leaf);
+        let made = sys::clone3(flags, directory)
+            .or_else(|errno| match (errno, leaf()) {
+                (Errno::EBUSY, Some(leaf)) => sys::clone3(flags, Some(leaf.as_raw_fd())),
+                _ => Err(errno),
+            })
             .map_err(|errno| StartError::Create { step: "make the container's process".to_owned(), errno })?;
         let Some((pid, pidfd)) = made else {
             // Else the child would keep open itself what tells it that the parent is gone.

@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::sys::resource::Resource;
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 pub(crate) type Sys<T> = Result<T, Errno>;
 
@@ -295,9 +297,9 @@ pub(crate) fn setdomainname(name: &CStr) -> Sys<()> {
     call!(libc::SYS_setdomainname, name.as_ptr(), name.count_bytes()).map(drop)
 }
 
-pub(crate) fn setrlimit(resource: u32, soft: u64, hard: u64) -> Sys<()> {
+pub(crate) fn setrlimit(resource: Resource, soft: u64, hard: u64) -> Sys<()> {
     let limit = [soft, hard];
-    call!(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), ptr::null::<u64>()).map(drop)
+    call!(libc::SYS_prlimit64, 0, resource as libc::c_long, limit.as_ptr(), ptr::null::<u64>()).map(drop)
 }
 
 pub(crate) fn umask(mask: u32) {
@@ -437,15 +439,15 @@ fn reset_limits() {
     const FILES: u64 = 1 << 20;
     const STACK: u64 = 8 << 20;
     let limits = [
-        (libc::RLIMIT_CPU, INFINITY, INFINITY),
-        (libc::RLIMIT_FSIZE, INFINITY, INFINITY),
-        (libc::RLIMIT_DATA, INFINITY, INFINITY),
-        (libc::RLIMIT_STACK, STACK, INFINITY),
-        (libc::RLIMIT_CORE, INFINITY, INFINITY),
-        (libc::RLIMIT_RSS, INFINITY, INFINITY),
-        (libc::RLIMIT_AS, INFINITY, INFINITY),
-        (libc::RLIMIT_LOCKS, INFINITY, INFINITY),
-        (libc::RLIMIT_NOFILE, FILES, FILES),
+        (Resource::RLIMIT_CPU, INFINITY, INFINITY),
+        (Resource::RLIMIT_FSIZE, INFINITY, INFINITY),
+        (Resource::RLIMIT_DATA, INFINITY, INFINITY),
+        (Resource::RLIMIT_STACK, STACK, INFINITY),
+        (Resource::RLIMIT_CORE, INFINITY, INFINITY),
+        (Resource::RLIMIT_RSS, INFINITY, INFINITY),
+        (Resource::RLIMIT_AS, INFINITY, INFINITY),
+        (Resource::RLIMIT_LOCKS, INFINITY, INFINITY),
+        (Resource::RLIMIT_NOFILE, FILES, FILES),
     ];
     for (resource, soft, hard) in limits {
         if setrlimit(resource, soft, hard).is_err()
@@ -457,9 +459,15 @@ fn reset_limits() {
     }
 }
 
-fn hard_limit(resource: u32) -> Sys<u64> {
+fn hard_limit(resource: Resource) -> Sys<u64> {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
-    call!(libc::SYS_prlimit64, 0, resource, ptr::null::<libc::rlimit64>(), ptr::from_mut(&mut limit))?;
+    call!(
+        libc::SYS_prlimit64,
+        0,
+        resource as libc::c_long,
+        ptr::null::<libc::rlimit64>(),
+        ptr::from_mut(&mut limit)
+    )?;
     Ok(limit.rlim_max)
 }
 
@@ -498,11 +506,9 @@ pub(crate) fn new_session_keyring() -> Sys<()> {
 
 /// Tells whether a descriptor is of the kernel's own proc, and of nothing that looks like it (CVE-2019-16884).
 pub(crate) fn is_proc(fd: RawFd) -> Sys<bool> {
-    let mut found = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `found` is written whole by a successful call and read only then.
-    Errno::result(unsafe { libc::fstatfs(fd, found.as_mut_ptr()) })?;
-    // SAFETY: the call has succeeded.
-    Ok(unsafe { found.assume_init() }.f_type == libc::PROC_SUPER_MAGIC)
+    // SAFETY: the caller has the descriptor open for as long as this call takes.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    Ok(fstatfs(fd)?.filesystem_type() == PROC_SUPER_MAGIC)
 }
 
 /// `struct bpf_insn` of linux/bpf.h. `registers` has the one written to in its lower half.

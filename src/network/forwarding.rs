@@ -6,9 +6,13 @@
 
 use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
-use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags};
+use nix::{
+    ifaddrs::getifaddrs,
+    net::if_::{InterfaceFlags, if_nametoindex},
+    sys::socket::SockProtocol,
+};
 
-use super::root_uplink::LINK;
+use super::{netlink::Netlink, root_uplink::LINK};
 
 /// Tells how a note begins.
 const NOTE: &str = "forwarding-turned-on";
@@ -41,18 +45,29 @@ impl Switch {
     /// # Errors
     /// Why it stays off.
     pub fn turn_on(&self) -> io::Result<()> {
-        if self.is_on() || (self.v6 && is_forwarding_everywhere(true)) {
-            Ok(())
-        } else {
-            fs::write(self.path(), "1")
+        match self.is_on() || (self.v6 && is_forwarding_everywhere(true)) {
+            true => Ok(()),
+            false => {
+                fs::write(self.path(), "1").or_else(|refused| self.tell_kernel(true).map_err(|_| refused))
+            }
         }
     }
 
     /// Turns it off, unless somebody has turned on all of them since.
     pub fn turn_off(&self) {
         if !is_forwarding_everywhere(self.v6) {
-            let _ = fs::write(self.path(), "0");
+            // A link that has gone forwards nothing.
+            let _ = fs::write(self.path(), "0").or_else(|_| self.tell_kernel(false));
         }
+    }
+
+    /// Turns it by netlink, for where /proc/sys is read-only; so only IPv4 can be turned.
+    fn tell_kernel(&self, on: bool) -> io::Result<()> {
+        if self.v6 {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let index = if_nametoindex(self.link.as_str())?;
+        Netlink::open(SockProtocol::NetlinkRoute)?.set_forwarding(index, on)
     }
 
     /// The word about it in the packet filter.

@@ -91,6 +91,8 @@ pub(super) struct State {
     pub(super) inside: Rc<Inside>,
     namespace: Arc<OwnedFd>,
     route: Netlink,
+    /// Whether each pod's link has to be told to forward.
+    link_by_link: bool,
     filter: Netlink,
     range: Range,
     v6: bool,
@@ -167,7 +169,8 @@ async fn keep(
     // Capabilities are enough for this; the ids may still be being mapped.
     let (inside, opened) = Inside::new(left)?;
     wait_until_mapped().map_err(io::Error::other)?;
-    let Opened { namespace, route, filter, routes, range, v6, host, links, resolver, .. } = opened;
+    let Opened { namespace, route, filter, routes, range, v6, host, link_by_link, links, resolver, .. } =
+        opened;
     let namespace = Arc::new(namespace);
     let record = beside_socket(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
@@ -183,6 +186,7 @@ async fn keep(
         inside: Rc::new(inside),
         namespace,
         route,
+        link_by_link,
         filter,
         range,
         v6,
@@ -426,6 +430,9 @@ impl State {
         })?;
         let index = find(name)?;
         namespace_thread::link_up(&self.route, index, addresses.all())?;
+        if self.link_by_link {
+            self.route.set_forwarding(index, true)?;
+        }
         let own = pod.namespace.clone();
         self.admit_member(number, Member { pod, addresses, ready: false }, on);
         let services = self.registry.borrow().links(&own);

@@ -49,6 +49,7 @@ pub use registry::{Backend, Registration, Seen, does_select};
 
 use self::ports::HostPort;
 use crate::{
+    outer_container::explain_refusal,
     pod::ServiceLink,
     process::children,
     state::Home,
@@ -121,7 +122,7 @@ pub enum Error {
         before: String,
     },
     /// The keeper could not be started.
-    #[error("cannot start the pods' network: {0}")]
+    #[error("cannot start the pods' network: {}{}", .0, explain_refusal(.0))]
     Start(#[from] podctl_runtime::Error),
     /// A step on the way to the network failed.
     #[error("cannot {step}: {source}")]
@@ -237,6 +238,32 @@ impl Connection {
     pub fn publish(&self, port: &HostPort, fd: &OwnedFd) -> Result<(), Error> {
         let request = Request::Publish(port.clone());
         send(&self.socket, &request, &[fd.as_fd()]).map_err(step("publish a port"))
+    }
+}
+
+/// The ways in which links can be told to forward.
+#[cfg(feature = "cli")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Forwarding {
+    /// All of a network at once, IPv6 as well.
+    Everywhere,
+    /// Each by itself, for /proc/sys is read-only; only IPv4.
+    LinkByLink,
+}
+
+/// Tries how the links of this process's network namespace, which has to be a new one, can be told to forward.
+///
+/// # Errors
+/// Why they cannot.
+#[cfg(feature = "cli")]
+pub fn try_forwarding() -> io::Result<Forwarding> {
+    use nix::{net::if_::if_nametoindex, sys::socket::SockProtocol};
+    match fs::write("/proc/sys/net/ipv4/ip_forward", "1") {
+        Ok(()) => Ok(Forwarding::Everywhere),
+        Err(_) => {
+            let route = netlink::Netlink::open(SockProtocol::NetlinkRoute)?;
+            route.set_forwarding(if_nametoindex("lo")?, true).map(|()| Forwarding::LinkByLink)
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Opened {
     pub keeps_clients: bool,
     /// Tells whether there is a link to the host.
     pub host: bool,
+    /// Whether each link has to be told to forward: /proc/sys is read-only, so that not all could be.
+    pub link_by_link: bool,
     /// Numbers of the pods whose links are there already.
     pub links: Vec<u16>,
     /// The resolver's sockets.
@@ -135,7 +137,23 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             Ok((udp, tcp))
         })
         .collect::<io::Result<_>>()?;
-    Ok(Opened { namespace, route, filter, routes, range, v6, keeps_clients, host, links, resolver })
+    let link_by_link = !forwards_everywhere();
+    if host && link_by_link {
+        route.set_forwarding(if_nametoindex(root_uplink::INNER)?, true)?;
+    }
+    Ok(Opened {
+        namespace,
+        route,
+        filter,
+        routes,
+        range,
+        v6,
+        keeps_clients,
+        host,
+        link_by_link,
+        links,
+        resolver,
+    })
 }
 
 /// Numbers of the pods whose links are there; to be asked there.
@@ -154,12 +172,13 @@ fn make(range: Range) -> io::Result<bool> {
         let wrong = |e| io::Error::other(format!("/proc/sys/net/{name} cannot be written: {e}"));
         std::fs::write(format!("/proc/sys/net/{name}"), "1").map_err(wrong)
     };
-    sysctl("ipv4/ip_forward")?;
     // A pod's packets come from the pod's own address: strict reverse path filtering (RFC 3704), links to come included.
-    sysctl("ipv4/conf/all/rp_filter")?;
+    // Where /proc/sys is read-only, each link is told both.
+    let everywhere = sysctl("ipv4/ip_forward").and_then(|()| sysctl("ipv4/conf/all/rp_filter"));
     let v6 = sysctl("ipv6/conf/all/forwarding").is_ok();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let loopback = if_nametoindex("lo")?;
+    everywhere.or_else(|refused| route.set_forwarding(loopback, true).map_err(|_| refused))?;
     route.up(loopback)?;
     let [services, services_v6] = range.services();
     route.local_range(services, loopback)?;
@@ -188,6 +207,30 @@ fn found() -> io::Result<(Range, bool)> {
     let range = range.ok_or_else(|| io::Error::other("the namespace is none of a pods' network"))?;
     let v6 = range.gateway_addresses(true).v6.is_some_and(|v6| own.contains(&v6.into()));
     Ok((range, v6))
+}
+
+/// Tells whether every link of the calling thread's network namespace forwards IPv4.
+fn forwards_everywhere() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").is_ok_and(|text| text.trim() == "1")
+}
+
+/// Lets a link forward that a helper has made in the network's namespace, where not all do.
+///
+/// # Errors
+/// The kernel's.
+pub fn forward_from(namespace: &OwnedFd, link: &'static str) -> io::Result<()> {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(namespace, CloneFlags::CLONE_NEWNET)?;
+            match forwards_everywhere() {
+                true => Ok(()),
+                false => {
+                    Netlink::open(SockProtocol::NetlinkRoute)?.set_forwarding(if_nametoindex(link)?, true)
+                }
+            }
+        });
+        inside.join().map_err(|_| io::Error::other("the thread has panicked"))?
+    })
 }
 
 /// Brings up the network's end of a pod's link.

@@ -204,6 +204,35 @@ impl Netlink {
         self.request(Message::new(libc::RTM_NEWLINK, 0, &link_header(index, flag, flag)))
     }
 
+    /// Turns a link's forwarding of IPv4 on or off, and strict reverse path filtering (RFC 3704) with it: what
+    /// `net.ipv4.conf.LINK` says, for where /proc/sys is read-only. IPv6 has no message for that.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn set_forwarding(&self, index: u32, on: bool) -> io::Result<()> {
+        // linux/if_link.h and linux/ip.h
+        const INET_CONF: u16 = 1;
+        const FORWARDING: u16 = 1;
+        const REVERSE_PATH_FILTER: u16 = 8;
+        let nested = libc::NLA_F_NESTED as u16;
+        let mut switches = vec![(FORWARDING, u32::from(on))];
+        if on {
+            switches.push((REVERSE_PATH_FILTER, 1));
+        }
+        let header = link_header(index, 0, 0);
+        let message =
+            Message::new(libc::RTM_SETLINK, 0, &header).add_nested(libc::IFLA_AF_SPEC, |families| {
+                attribute(families, libc::AF_INET as u16 | nested, |inet| {
+                    attribute(inet, INET_CONF | nested, |all| {
+                        for (switch, value) in &switches {
+                            attribute(all, *switch, |b| b.extend(value.to_ne_bytes()));
+                        }
+                    });
+                });
+            });
+        self.request(message)
+    }
+
     /// Removes a link, and the other end of a pair with it.
     ///
     /// # Errors

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use super::{
     address_range::Range,
+    namespace_thread::forward_from,
     root_uplink::{Changes, Host},
 };
 
@@ -78,14 +79,16 @@ pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
 fn start_helper(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
     loop {
-        let works = || drop(tell.send_replace(Some(Ok(()))));
+        // A link that forwards nothing is no reason to end the helper: pods are told, and reach each other.
+        let forwards = || forward_from(&within.namespace, NAME).map_err(|e| format!("{WITHOUT}: {e}"));
+        let works = || drop(tell.send_replace(Some(forwards())));
         let outcome = start_pasta(within, works).or_else(|e| match e.kind() {
             ErrorKind::NotFound => start_slirp4netns(&within.namespace),
             _ => Err(e),
         });
         match outcome {
             Ok(()) => {
-                tell.send_replace(Some(Ok(())));
+                tell.send_replace(Some(forwards()));
                 while waitpid(None, None)
                     .is_ok_and(|s| !matches!(s, WaitStatus::Exited(..) | WaitStatus::Signaled(..)))
                 {

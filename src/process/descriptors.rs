@@ -41,6 +41,17 @@ pub mod puller {
     pub const STORE: RawFd = 10;
 }
 
+/// Descriptors of what doctor tries.
+#[cfg(feature = "cli")]
+pub mod trial {
+    use super::RawFd;
+
+    /// The directory to try in.
+    pub const PLACE: RawFd = 3;
+    /// The file for what came of it.
+    pub const ANSWER: RawFd = 4;
+}
+
 /// Descriptors of the network's keeper.
 pub mod keeper {
     use super::RawFd;

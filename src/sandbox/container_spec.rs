@@ -215,7 +215,8 @@ fn mounts(
         )?,
         mount("/dev/shm", "bind", shm, &["rbind", "nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", "sysfs".into(), sys_flags)?,
-        mount("/sys/fs/cgroup", "cgroup", "cgroup".into(), &["nosuid", "noexec", "nodev", "ro"])?,
+        // A privileged one may divide its own cgroup, which its namespace shows as the root: so podctl nests with limits.
+        mount("/sys/fs/cgroup", "cgroup", "cgroup".into(), sys_flags)?,
     ];
     if !host_ipc || Path::new("/dev/mqueue").exists() {
         all.push(system("/dev/mqueue", "mqueue", host_ipc)?);

@@ -27,7 +27,10 @@ use super::{
     resolv_conf::resolv_conf,
     volumes,
 };
-use crate::manifest::{list_references, sysctls_of_host};
+use crate::{
+    manifest::{list_references, sysctls_of_host},
+    outer_container::{Need, OuterContainer},
+};
 
 /// Beneath the pod's memory; volumes are not called so, for they have a directory of their own there.
 const FILES: &str = "files";
@@ -39,7 +42,8 @@ pub struct Sandbox {
     pub facts: Facts,
     /// Each volume's directory or file.
     pub volumes: volumes::Volumes,
-    /// The containers' writable layers are here; their names have a dot in them, as no other name here.
+    /// The containers' writable layers are here; their names have a dot in them, as no other name here. With the pod's data, or
+    /// where [`Sandbox::place_layers`] has put them.
     pub layers: PathBuf,
     /// A tmpfs with `files`, `shm` and the volumes podctl writes.
     pub memory: PathBuf,
@@ -78,8 +82,7 @@ pub fn set_up(
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let spec = pod.spec.as_ref();
     if spec.and_then(|s| s.host_pid) != Some(true) {
-        mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
-            .map_err(Error::step("mount proc on", "/proc"))?;
+        mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>).map_err(explain_proc)?;
     }
     if let Some(name) = spec.and_then(|s| sysctls_of_host(s).next()) {
         return Err(Error::Config(format!("sysctl {name} would be set for the whole machine")));
@@ -140,6 +143,17 @@ pub fn set_up(
         Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, warnings, pid_namespace };
     sandbox.make_volumes(pod);
     Ok(sandbox)
+}
+
+/// The kernel lets nobody see more through a new proc than through the one that is there, which runtimes mask in part.
+fn explain_proc(errno: Errno) -> Error {
+    match (errno, OuterContainer::find_around()) {
+        (Errno::EPERM, Some(outer)) => Error::Config(format!(
+            "no proc of its own can be mounted, as that of the container around podctl is masked; {}",
+            outer.say_mend(Need::Proc)
+        )),
+        _ => Error::step("mount proc on", "/proc")(errno),
+    }
 }
 
 /// Lets whoever is in the pod listen below port 1024 and ping, as containerd does: the network is the pod's own.

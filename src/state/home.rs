@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::{
     Error, PodDir,
+    data_place::{explain_data_place, find_data_place},
     file_names::{file_name, is_cut},
 };
 use crate::pod::{ContainerName, Namespace, ObjectName, PodExt, Uid};
@@ -29,31 +30,32 @@ pub struct Home {
 impl Home {
     /// The directories of the user who runs this process, made where they are missing.
     ///
-    /// `PODCTL_RUNTIME_DIR` and `PODCTL_DATA_DIR` override them.
+    /// `PODCTL_RUNTIME_DIR` and `PODCTL_DATA_DIR` override them; a usual place that cannot be written gives way to another.
     ///
     /// # Errors
-    /// [`Error::NoHome`] when the environment names no place, [`Error::Io`] when one cannot be made.
+    /// [`Error::NoHome`] when no place can be written, [`Error::Io`] when one cannot be made.
     pub fn of_user() -> Result<Home, Error> {
         let uid = nix::unistd::geteuid();
         let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let runtime = set("PODCTL_RUNTIME_DIR").unwrap_or_else(|| {
             if uid.is_root() {
-                return PathBuf::from("/run/podctl");
+                // Of a container that is read-only as a whole, /tmp is the first to be mounted.
+                let usual = PathBuf::from("/run/podctl");
+                let made = private_dir(&usual).is_ok();
+                return if made { usual } else { env::temp_dir().join("podctl-0") };
             }
             match set("XDG_RUNTIME_DIR").filter(|dir| owned_by(dir, uid.as_raw())) {
                 Some(dir) => dir.join("podctl"),
                 None => env::temp_dir().join(format!("podctl-{uid}")),
             }
         });
-        let data = match set("PODCTL_DATA_DIR") {
-            Some(dir) => dir,
-            None if uid.is_root() => PathBuf::from("/var/lib/podctl"),
-            None => set("XDG_DATA_HOME")
-                .or_else(|| set("HOME").map(|home| home.join(".local/share")))
-                .ok_or(Error::NoHome)?
-                .join("podctl"),
-        };
+        let data = find_data_place(uid)?;
         Home::at(&runtime, &data)
+    }
+
+    /// Says where the data lies, when that is not the usual place.
+    pub fn explain_place(&self) -> Option<String> {
+        explain_data_place(&self.data)
     }
 
     /// These directories, made where they are missing; for nobody but the user who runs this process.
@@ -151,7 +153,7 @@ fn owned_by(dir: &Path, uid: u32) -> bool {
 }
 
 /// Makes a directory that nobody else may enter, and refuses one that somebody else owns.
-fn private_dir(dir: &Path) -> Result<(), Error> {
+pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -27,6 +27,7 @@
 //! Names here are the checked types of [`crate::pod::identifiers`]; one that is too long for a file name is cut
 //! (`file_names.rs`), and the file in it has the whole.
 
+mod data_place;
 mod file_names;
 mod home;
 mod kept_objects;
@@ -84,8 +85,11 @@ pub enum Error {
         /// The claim's name.
         name: String,
     },
-    /// Neither XDG_DATA_HOME nor HOME is set.
-    #[error("neither XDG_DATA_HOME nor HOME is set, so there is no place for images and logs; set HOME")]
+    /// Neither the usual place nor one for temporary files can be written.
+    #[error(
+        "there is no place for images and logs: neither the usual one nor /var/tmp nor TMPDIR can be written; PODCTL_DATA_DIR and \
+         PODCTL_RUNTIME_DIR name others"
+    )]
     NoHome,
     /// What was to become a path is no name.
     #[error(transparent)]

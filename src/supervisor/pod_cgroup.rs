@@ -7,6 +7,7 @@ use podctl_runtime::{Cgroup, CgroupParent, DeviceFilter};
 
 use super::Failure;
 use crate::{
+    outer_container::{Need, OuterContainer},
     sandbox::{self, cgroup_limits},
     state::PodDir,
 };
@@ -38,7 +39,11 @@ pub(super) fn make(
             let missing: Vec<_> = wanted.iter().copied().filter(|name| !had.contains(name)).collect();
             (missing, "this cgroup is not given them".to_owned())
         }
-        Err(reason) => (wanted, reason.clone()),
+        Err(reason) => {
+            let mend =
+                OuterContainer::find_around().map(|outer| format!("; {}", outer.say_mend(Need::Cgroups)));
+            (wanted, format!("{reason}{}", mend.unwrap_or_default()))
+        }
     };
     let warning = (!missing.is_empty())
         .then(|| format!("the pod's {} limits are not enforced: {why}", missing.join(" and ")));

@@ -232,6 +232,7 @@ fn make_sandbox(
     let mut sandbox = sandbox::set_up(&launch.pod, data, &memory, objects, launch.own_network, host_paths)
         .inspect_err(|_| clear_data(data))?;
     sandbox.profiles = home.data.join("seccomp");
+    sandbox.place_layers(&home.data).inspect_err(|_| clear_data(data))?;
     let spec = launch.pod.spec.as_ref();
     if spec.and_then(|s| s.share_process_namespace) == Some(true) {
         sandbox.pid_namespace = Some(pause::start().inspect_err(|_| clear_data(data))?);

@@ -20,9 +20,9 @@ use nix::{
 use crate::common::{Home, lines, stderr, until};
 
 /// An entry of a layer: mode, owner, name (a directory's ends with a slash), content or a link's target.
-type Entry<'a> = (u32, u64, &'a str, &'a str);
+pub type Entry<'a> = (u32, u64, &'a str, &'a str);
 
-fn layer(entries: &[Entry]) -> Vec<u8> {
+pub fn layer(entries: &[Entry]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (mode, owner, name, content) in entries {
         let mut header = tar::Header::new_gnu();
@@ -53,6 +53,12 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Loads an image named `example.com/app:1` of a busybox and these layers above it.
 fn load(home: &Home, layers: Vec<Vec<u8>>, config: &str) {
+    let loaded = home.podctl(&["load", "-q", "-i", &write_archive(home, layers, config)]);
+    assert!(loaded.status.success(), "{}", stderr(&loaded));
+}
+
+/// Writes the archive of such an image; returns its path.
+pub fn write_archive(home: &Home, layers: Vec<Vec<u8>>, config: &str) -> String {
     let mut base = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     let busybox = fs::read("/bin/busybox").unwrap();
@@ -90,8 +96,7 @@ fn load(home: &Home, layers: Vec<Vec<u8>>, config: &str) {
     add("c.json", config.as_bytes());
     add("manifest.json", manifest.as_bytes());
     archive.finish().unwrap();
-    let loaded = home.podctl(&["load", "-q", "-i", &home.path("app.tar").display().to_string()]);
-    assert!(loaded.status.success(), "{}", stderr(&loaded));
+    home.path("app.tar").display().to_string()
 }
 
 /// Returns what a container of that image says to a line of shell.

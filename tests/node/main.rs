@@ -4,6 +4,7 @@
 mod common;
 
 mod environment;
+mod environments;
 mod eviction;
 mod identity;
 mod images;

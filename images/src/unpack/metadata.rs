@@ -3,7 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{self, Gid, Uid};
 
 use super::sparse::Sparse;
-use super::{UnpackError, at, set_mode, set_xattr};
+use super::{UnpackError, at, marks::set_attribute, set_mode};
 
 /// Owner, mode, times and extended attributes of one entry.
 pub(super) struct Metadata {
@@ -58,7 +58,7 @@ impl Metadata {
         self.give(path, |uid, gid| unistd::fchown(file, Some(uid), Some(gid)))?;
         stat::fchmod(file, self.mode).map_err(at("chmod", path))?;
         for (name, value) in &self.xattrs {
-            match set_xattr(file, name, value) {
+            match set_attribute(file.as_fd(), name, value, 0) {
                 Ok(()) | Err(Errno::ENOTSUP | Errno::EPERM) => {}
                 Err(errno) => return Err(at("set attributes of", path)(errno)),
             }

@@ -1,5 +1,6 @@
 //! Hostile and ordinary archives. Made as root, as unpacking is.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -231,7 +232,7 @@ fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
     let (_outer, root, result) = Archive::new().file(".wh.d", "").add_dir("d").file("d/new", "x").unpack();
     result.unwrap();
     let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
-    let name = CString::new(opaque_xattrs()[0]).unwrap();
+    let name = CString::new(format!("{}opaque", marks::list_prefixes()[0])).unwrap();
     // SAFETY: both strings end in NUL; no value is read.
     let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
     assert_eq!(n, 1);

@@ -2,25 +2,15 @@
 
 use std::{
     fs,
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, PermissionsExt},
-    },
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::CloneFlags,
-    sys::statvfs::statvfs,
-};
-use podctl_runtime::{Cgroup, ExitStatus, IdMappings, grant_command};
+use nix::sys::statvfs::statvfs;
+use podctl_runtime::{Cgroup, IdMappings, grant_command};
 
-use crate::{
-    process::{Role, start_role},
-    sandbox::host_support,
-    state::Home,
-};
+use super::trial::{Trial, run_trial};
+use crate::{outer_container::OuterContainer, sandbox::host_support, state::Home};
 
 /// Everything that a verdict depends on.
 #[derive(Clone, Debug)]
@@ -35,10 +25,12 @@ pub(super) struct Facts {
     pub rootless: Option<Rootless>,
     /// podctl's data directory.
     pub data: PathBuf,
-    /// Tells whether an overlay could be mounted there.
-    pub overlay: Result<bool, String>,
-    /// Tells whether `net.ipv4.ip_forward` may be written, which root's network needs.
-    pub forwarding: bool,
+    /// Why the data is not in its usual place.
+    pub moved: Option<String>,
+    /// The container around podctl.
+    pub outer: Option<OuterContainer>,
+    /// What came of doing what a start does; the error says why there are no namespaces.
+    pub trial: Result<Trial, String>,
     /// `/dev/net/tun`
     pub tun: bool,
     pub pasta: Option<PathBuf>,
@@ -62,11 +54,7 @@ pub(super) struct Rootless {
     pub namespaces: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns`
     pub apparmor: bool,
-    /// Tells whether something could be mounted in one.
-    pub tried: Result<bool, String>,
-    /// Tells whether that could be a proc of its own.
-    pub proc: bool,
-    /// Tells how many user ids there are, and the warning about them.
+    /// How many user ids there are, and the warning about them.
     pub ids: Result<(u32, Option<String>), String>,
     /// The command that gives the user ids which nobody has.
     pub grant: Option<String>,
@@ -84,9 +72,6 @@ pub(super) struct Cgroups {
     pub available: Result<Vec<&'static str>, String>,
 }
 
-/// Exit code of a role that could mount, but no proc.
-const NO_PROC: i32 = 2;
-
 /// Looks at everything; tries what can only be tried.
 pub(super) fn gather(home: &Home) -> Facts {
     let root = nix::unistd::geteuid().is_root();
@@ -99,9 +84,10 @@ pub(super) fn gather(home: &Home) -> Facts {
         rootless: (!root).then(|| rootless(&user)),
         user,
         data: home.data.clone(),
-        overlay: overlay(home, !root),
-        forwarding: nix::unistd::access("/proc/sys/net/ipv4/ip_forward", nix::unistd::AccessFlags::W_OK)
-            .is_ok(),
+        moved: home.explain_place(),
+        outer: OuterContainer::find_around(),
+        // Settings say nothing as long as a profile lets this program through: it is tried.
+        trial: run_trial(home, !root),
         tun: Path::new("/dev/net/tun").exists(),
         pasta: find_program("pasta"),
         slirp4netns: find_program("slirp4netns").is_some(),
@@ -130,13 +116,7 @@ fn find_program(name: &str) -> Option<PathBuf> {
 }
 
 fn rootless(user: &str) -> Rootless {
-    let own = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     let mappings = IdMappings::of_user();
-    // Settings say nothing as long as a profile lets this program through: it is tried.
-    let tried = IdMappings::of_user().and_then(|(mappings, _)| {
-        start_role(&Role { namespaces: own, mappings: Some(&mappings), ..Role::named("try-namespaces") })?
-            .wait()
-    });
     let mapper = |name| {
         let able = |path: &PathBuf| {
             let setuid =
@@ -149,8 +129,6 @@ fn rootless(user: &str) -> Rootless {
         clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
         namespaces: number("/proc/sys/user/max_user_namespaces"),
         apparmor: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1),
-        proc: !matches!(tried, Ok(ExitStatus::Code(NO_PROC))),
-        tried: tried.map(|status| matches!(status, ExitStatus::Code(0 | NO_PROC))).map_err(|e| e.to_string()),
         grant: grant_command(user),
         ids: mappings
             .map(|(mappings, warning)| (mappings.uids.iter().map(|m| m.size).sum(), warning))
@@ -164,31 +142,6 @@ fn has_capabilities(path: &Path) -> bool {
     let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else { return false };
     // SAFETY: both names end with NUL; without a buffer the kernel only says how long the value is.
     unsafe { libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0 }
-}
-
-fn overlay(home: &Home, rootless: bool) -> Result<bool, String> {
-    let dir = home.data.join(format!("doctor-{}", std::process::id()));
-    let tried = (|| {
-        ["lower", "upper", "work"].iter().try_for_each(|part| fs::create_dir_all(dir.join(part)))?;
-        let own = fs::File::open(&dir)?;
-        let mappings = rootless.then(IdMappings::of_user).transpose().map_err(std::io::Error::other)?;
-        let mut namespaces = CloneFlags::CLONE_NEWNS;
-        if rootless {
-            namespaces |= CloneFlags::CLONE_NEWUSER;
-        }
-        let mappings = mappings.as_ref().map(|(mappings, _)| mappings);
-        let process = start_role(&Role {
-            namespaces,
-            mappings,
-            fds: &[(own.as_fd(), 3)],
-            ..Role::named("try-overlay")
-        });
-        process.and_then(|process| process.wait()).map_err(std::io::Error::other)
-    })();
-    // The kernel's own directory in `work` belongs to us as well.
-    let _ = fs::set_permissions(dir.join("work/work"), fs::Permissions::from_mode(0o700));
-    let _ = fs::remove_dir_all(&dir);
-    tried.map(|status| status == ExitStatus::Code(0)).map_err(|e| e.to_string())
 }
 
 fn cgroups() -> Cgroups {
@@ -209,33 +162,4 @@ fn cgroups() -> Cgroups {
     let delegated = (systemd && unified && bus && find_program("busctl").is_some())
         .then(|| text(&given).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
     Cgroups { systemd, unified, delegated, available: Cgroup::available() }
-}
-
-/// The role that tries: in namespaces of its own, over the directory at descriptor 3.
-pub(crate) fn try_overlay() -> i32 {
-    let none = None::<&str>;
-    let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
-    // By its name: the descriptor leads into the mount namespace in which it was opened.
-    let place = fs::read_link("/proc/self/fd/3").unwrap_or_default();
-    let options = "lowerdir=lower,upperdir=upper,workdir=work";
-    let contained = !fs::read_to_string("/proc/self/uid_map").unwrap_or_default().contains("4294967295");
-    let options = if contained { format!("{options},userxattr") } else { options.to_owned() };
-    let done = private.and_then(|()| nix::unistd::chdir(&place)).and_then(|()| {
-        mount(Some("overlay"), "lower", Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-    });
-    i32::from(done.is_err())
-}
-
-/// The role that tries whether a user namespace gives what it should: mounts.
-pub(crate) fn try_namespaces() -> i32 {
-    let none = None::<&str>;
-    let private = mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
-    let done = private.and_then(|()| mount(Some("try"), "/tmp", Some("tmpfs"), MsFlags::empty(), none));
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let proc = || mount(Some("proc"), "/tmp", Some("proc"), flags, none);
-    match done.map(|()| proc().is_err()) {
-        Ok(false) => 0,
-        Ok(true) => NO_PROC,
-        Err(_) => 1,
-    }
 }

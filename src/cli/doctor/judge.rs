@@ -2,7 +2,12 @@
 
 use super::{
     Check, State,
-    facts::{Cgroups, Facts, Rootless},
+    facts::{Facts, Rootless},
+    trial::{Layers, Trial},
+};
+use crate::{
+    network::Forwarding,
+    outer_container::{Need, OuterContainer},
 };
 
 /// Below this an image of a usual size does not fit.
@@ -25,17 +30,30 @@ fn broken(name: &'static str, found: impl Into<String>, mend: impl Into<String>)
 /// Every check, in the order in which a start needs them.
 pub(super) fn list_checks(facts: &Facts) -> Vec<Check> {
     let mut all = vec![linux(facts), seccomp(facts)];
+    all.extend(
+        facts.outer.map(|outer| ok("container", format!("podctl itself runs in {}", outer.describe_kind()))),
+    );
     if !facts.missing_capabilities.is_empty() {
-        all.push(capabilities(&facts.missing_capabilities));
+        all.push(capabilities(facts, &facts.missing_capabilities));
     }
-    if let Some(rootless) = &facts.rootless {
-        all.extend([user_namespaces(rootless), subordinate_ids(rootless), check_mappers(rootless)]);
+    match &facts.rootless {
+        Some(rootless) => {
+            all.extend([
+                user_namespaces(facts, rootless),
+                subordinate_ids(rootless),
+                check_mappers(rootless),
+            ]);
+        }
+        None => all.push(check_namespaces(facts)),
+    }
+    all.extend(facts.moved.as_ref().map(|why| degraded_check("place", why, "set HOME, or PODCTL_DATA_DIR")));
+    // Without namespaces neither can be tried; what is in the way is said already.
+    if let Ok(trial) = &facts.trial {
+        all.extend([check_overlay(facts, trial), check_network(facts, trial)]);
     }
     all.extend([
-        overlay(facts),
-        check_network(facts),
         low_ports(facts),
-        cgroups(&facts.cgroups, &facts.user),
+        cgroups(facts),
         check_inotify(facts),
         check_space(facts),
         check_registries(facts),
@@ -64,45 +82,79 @@ fn seccomp(facts: &Facts) -> Check {
     }
 }
 
-fn capabilities(missing: &[String]) -> Check {
-    let names: Vec<String> = missing.iter().map(|name| format!("--cap-add {name}")).collect();
+/// What mends it: said to the container around podctl where there is one, else to this machine.
+fn choose_mend(facts: &Facts, need: Need<'_>, here: &str) -> String {
+    facts.outer.map_or_else(|| here.to_owned(), |outer| outer.say_mend(need))
+}
+
+fn capabilities(facts: &Facts, missing: &[String]) -> Check {
+    let outer = facts.outer.unwrap_or(OuterContainer::Other);
     degraded_check(
         "capabilities",
         format!("containers run without {}, which podctl itself does not have", missing.join(", ")),
-        format!("start the container around podctl with --privileged, or with {}", names.join(" ")),
+        outer.say_mend(Need::Capabilities(missing)),
     )
 }
 
-fn user_namespaces(facts: &Rootless) -> Check {
+/// Root's own.
+fn check_namespaces(facts: &Facts) -> Check {
+    const NAME: &str = "namespaces";
+    let outside = "run podctl outside of the sandbox or container that it is in";
+    match &facts.trial {
+        Ok(trial) if !trial.mounts || !trial.proc => broken(
+            NAME,
+            "they could be made, but no file system could be mounted in them",
+            choose_mend(facts, Need::Namespaces, outside),
+        ),
+        Ok(trial) if !trial.name => degraded_check(
+            NAME,
+            "pods keep this machine's host name, which a filter around podctl does not let them change",
+            choose_mend(facts, Need::Namespaces, outside),
+        ),
+        Ok(trial) if !trial.devices => {
+            ok(NAME, "root may make them; containers get this machine's own device nodes")
+        }
+        Ok(_) => ok(NAME, "root may make them"),
+        Err(e) => broken(NAME, e, choose_mend(facts, Need::Namespaces, outside)),
+    }
+}
+
+fn user_namespaces(facts: &Facts, rootless: &Rootless) -> Check {
     const NAME: &str = "user namespaces";
-    if facts.clone == Some(0) {
-        let mend = "sudo sysctl -w kernel.unprivileged_userns_clone=1";
-        return broken(NAME, "ordinary users may not make any", mend);
+    const APPARMOR: &str = "install podctl's package, whose AppArmor profile allows them for podctl, or sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0";
+    let sysctl = |line: &str| choose_mend(facts, Need::Namespaces, &format!("sudo sysctl -w {line}"));
+    if rootless.clone == Some(0) {
+        return broken(NAME, "ordinary users may not make any", sysctl("kernel.unprivileged_userns_clone=1"));
     }
-    if facts.namespaces == Some(0) {
-        return broken(NAME, "none are allowed", "sudo sysctl -w user.max_user_namespaces=28633");
+    if rootless.namespaces == Some(0) {
+        return broken(NAME, "none are allowed", sysctl("user.max_user_namespaces=28633"));
     }
-    match &facts.tried {
-        Ok(true) if !facts.proc => broken(
+    match &facts.trial {
+        Ok(trial) if trial.mounts && !trial.proc => broken(
             NAME,
             "no proc can be mounted in one: that of the container around podctl is masked",
-            "start that container with --security-opt systempaths=unconfined (Docker), --security-opt unmask=ALL (Podman), or procMount: Unmasked and hostUsers: false (Kubernetes)",
+            facts.outer.unwrap_or(OuterContainer::Other).say_mend(Need::Proc),
         ),
-        Ok(true) => ok(NAME, "this user may make them"),
-        _ if facts.apparmor => broken(
+        Ok(trial) if trial.mounts && !trial.name => degraded_check(
             NAME,
-            "AppArmor restricts them",
-            "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            "pods keep this machine's host name, which a filter around podctl does not let them change",
+            choose_mend(facts, Need::Namespaces, "run podctl outside of the sandbox that it is in"),
         ),
-        Ok(false) => broken(
+        Ok(trial) if trial.mounts => ok(NAME, "this user may make them"),
+        _ if rootless.apparmor => broken(NAME, "AppArmor restricts them", APPARMOR),
+        Ok(_) => broken(
             NAME,
             "one could be made, but nothing mounted in it",
-            "run podctl outside of the sandbox or container that it is in",
+            choose_mend(
+                facts,
+                Need::Namespaces,
+                "run podctl outside of the sandbox or container that it is in",
+            ),
         ),
         Err(e) if e.contains("in a chroot") => {
             broken(NAME, e, "run podctl outside of the chroot or container that it is in, or as root")
         }
-        Err(e) => broken(NAME, e, "sudo sysctl -w user.max_user_namespaces=28633"),
+        Err(e) => broken(NAME, e, sysctl("user.max_user_namespaces=28633")),
     }
 }
 
@@ -148,38 +200,59 @@ fn check_mappers(facts: &Rootless) -> Check {
     ok(NAME, "newuidmap and newgidmap may map ids")
 }
 
-fn overlay(facts: &Facts) -> Check {
+fn check_overlay(facts: &Facts, trial: &Trial) -> Check {
     const NAME: &str = "overlay";
     let place = facts.data.display();
-    let mend = "sudo modprobe overlay; keep the data directory on ext4, xfs or btrfs (PODCTL_DATA_DIR)";
-    match &facts.overlay {
-        Ok(true) => ok(NAME, format!("layers can be mounted in {place}")),
-        Ok(false) => broken(NAME, format!("layers cannot be mounted in {place}: no container starts"), mend),
-        Err(e) => broken(NAME, format!("could not be tried in {place}: {e}"), mend),
+    let here = "sudo modprobe overlay; keep the data directory on ext4, xfs or btrfs (PODCTL_DATA_DIR)";
+    let mend = choose_mend(facts, Need::Volume(&facts.data), here);
+    match &trial.layers {
+        Layers::OnDisk => ok(NAME, format!("layers can be mounted in {place}")),
+        Layers::InMemory(_) => degraded_check(
+            NAME,
+            format!(
+                "what containers write beside their volumes lies in memory: overlayfs cannot write in {place}"
+            ),
+            mend,
+        ),
+        Layers::Nowhere(_) => {
+            broken(NAME, format!("layers cannot be mounted in {place}: no container starts"), mend)
+        }
     }
 }
 
-fn check_network(facts: &Facts) -> Check {
+fn check_network(facts: &Facts, trial: &Trial) -> Check {
     const NAME: &str = "network";
+    if let Err(why) = &trial.network {
+        return degraded_check(
+            NAME,
+            format!("no network for pods: its links cannot be told to forward ({why})"),
+            choose_mend(facts, Need::Network, "podctl run --network host, or --network none"),
+        );
+    }
+    let narrow = match trial.network {
+        Ok(Forwarding::LinkByLink) => "; IPv4 alone, as /proc/sys is read-only",
+        _ => "",
+    };
     if facts.rootless.is_none() {
-        return match facts.forwarding {
-            true => ok(NAME, "a link to the host's own network, which forwards for pods while there are any"),
-            false => degraded_check(
-                NAME,
-                "/proc/sys/net/ipv4/ip_forward cannot be written: no network for pods",
-                "mount -o remount,rw /proc/sys, or `podctl run --network host`",
-            ),
-        };
+        return ok(
+            NAME,
+            format!("a link to the host's own network, which forwards for pods while there are any{narrow}"),
+        );
     }
     let alone = "pods reach each other alone, and nothing beyond";
     match (facts.tun, &facts.pasta, facts.slirp4netns) {
-        (false, ..) => {
-            degraded_check(NAME, format!("there is no /dev/net/tun: {alone}"), "sudo modprobe tun")
+        (false, ..) => degraded_check(
+            NAME,
+            format!("there is no /dev/net/tun: {alone}"),
+            choose_mend(facts, Need::Tun, "sudo modprobe tun"),
+        ),
+        (true, Some(path), _) => {
+            ok(NAME, format!("pods reach the outside through {}{narrow}", path.display()))
         }
-        (true, Some(path), _) => ok(NAME, format!("pods reach the outside through {}", path.display())),
-        (true, None, true) => {
-            ok(NAME, "pods reach the outside through slirp4netns; pasta (package passt) is faster")
-        }
+        (true, None, true) => ok(
+            NAME,
+            format!("pods reach the outside through slirp4netns{narrow}; pasta (package passt) is faster"),
+        ),
         (true, None, false) => degraded_check(
             NAME,
             format!("neither pasta nor slirp4netns is installed: {alone}"),
@@ -201,9 +274,10 @@ fn low_ports(facts: &Facts) -> Check {
     }
 }
 
-fn cgroups(facts: &Cgroups, user: &str) -> Check {
+fn cgroups(facts: &Facts) -> Check {
     const NAME: &str = "cgroups";
-    if let Some(delegated) = &facts.delegated {
+    let (cgroups, user) = (&facts.cgroups, &facts.user);
+    if let Some(delegated) = &cgroups.delegated {
         let wanted = ["cpu", "memory", "pids"].into_iter();
         let missing: Vec<&str> = wanted.filter(|name| !delegated.iter().any(|d| d == name)).collect();
         let mend = "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload, then log in again";
@@ -212,15 +286,16 @@ fn cgroups(facts: &Cgroups, user: &str) -> Check {
             false => degraded_check(NAME, format!("limits of {} are not kept", listed(&missing)), mend),
         };
     }
-    match &facts.available {
+    match &cgroups.available {
         Ok(controllers) if controllers.is_empty() => degraded_check(
             NAME,
             "limits are not kept: there is no controller",
-            "boot with systemd.unified_cgroup_hierarchy=1",
+            choose_mend(facts, Need::Cgroups, "boot with systemd.unified_cgroup_hierarchy=1"),
         ),
         Ok(controllers) => ok(NAME, format!("limits of {} are kept", listed(controllers))),
         Err(reason) => {
-            let mend = match (facts.systemd, facts.unified) {
+            let mend = match (cgroups.systemd, cgroups.unified) {
+                _ if facts.outer.is_some() => choose_mend(facts, Need::Cgroups, ""),
                 (true, _) => "log in through systemd (ssh, console or machinectl shell), not with su or sudo"
                     .to_owned(),
                 // A shell that is in the cgroup itself keeps it from being divided.

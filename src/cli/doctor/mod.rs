@@ -4,6 +4,7 @@ mod facts;
 mod judge;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use serde::Serialize;
 
@@ -12,7 +13,7 @@ use podctl_images::Finding;
 use super::Error;
 use crate::{engine::Engine, state::Home};
 
-pub(crate) use facts::{try_namespaces, try_overlay};
+pub(crate) use trial::try_start;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -6,7 +6,9 @@ use super::{
     facts::{Cgroups, Facts, Rootless},
     judge::list_checks,
     text,
+    trial::{Layers, Trial},
 };
+use crate::{network::Forwarding, outer_container::OuterContainer};
 
 /// A laptop on which nothing is missing.
 fn laptop_facts() -> Facts {
@@ -19,8 +21,6 @@ fn laptop_facts() -> Facts {
             clone: Some(1),
             namespaces: Some(28_633),
             apparmor: false,
-            tried: Ok(true),
-            proc: true,
             ids: Ok((65_537, None)),
             grant: Some("usermod --add-subuids 165536-231071 --add-subgids 165536-231071 ann".into()),
             mappers: ["newuidmap", "newgidmap"]
@@ -28,8 +28,16 @@ fn laptop_facts() -> Facts {
                 .into(),
         }),
         data: "/home/ann/.local/share/podctl".into(),
-        overlay: Ok(true),
-        forwarding: true,
+        moved: None,
+        outer: None,
+        trial: Ok(Trial {
+            mounts: true,
+            proc: true,
+            name: true,
+            devices: true,
+            network: Ok(Forwarding::Everywhere),
+            layers: Layers::OnDisk,
+        }),
         tun: true,
         pasta: Some("/usr/bin/pasta".into()),
         slirp4netns: true,
@@ -44,6 +52,10 @@ fn laptop_facts() -> Facts {
         space: Ok(20 << 30),
         registries: Ok(0),
     }
+}
+
+fn tried(change: impl FnOnce(&mut Trial)) -> Facts {
+    with(|f| change(f.trial.as_mut().expect("it could be tried")))
 }
 
 fn rootless(change: impl FnOnce(&mut Rootless)) -> Facts {
@@ -91,16 +103,53 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
         ),
         (
             "Ubuntu's restriction",
-            rootless(|r| {
-                r.apparmor = true;
-                r.tried = Ok(false);
+            with(|f| {
+                f.rootless.as_mut().expect("it is one").apparmor = true;
+                f.trial = Err("make namespaces (CLONE_NEWUSER): EACCES (Permission denied)".into());
             }),
         ),
-        ("root where sysctls are read-only", with(|f| (f.rootless, f.forwarding) = (None, false))),
+        (
+            "root where sysctls are read-only",
+            with(|f| {
+                f.rootless = None;
+                f.trial.as_mut().expect("it could be tried").network = Ok(Forwarding::LinkByLink);
+            }),
+        ),
+        (
+            "root without CAP_NET_ADMIN in Kubernetes",
+            with(|f| {
+                (f.rootless, f.outer) = (None, Some(OuterContainer::Kubernetes));
+                f.trial.as_mut().expect("it could be tried").network =
+                    Err("Operation not permitted (os error 1)".into());
+            }),
+        ),
+        (
+            "a privileged container of Docker's, its data on overlayfs",
+            with(|f| {
+                (f.rootless, f.outer) = (None, Some(OuterContainer::Docker));
+                f.data = "/var/lib/podctl".into();
+                f.trial.as_mut().expect("it could be tried").layers = Layers::InMemory("so it is".into());
+                f.cgroups = Cgroups {
+                    systemd: false,
+                    unified: true,
+                    delegated: None,
+                    available: Err("cgroup /sys/fs/cgroup is mounted read-only".into()),
+                };
+            }),
+        ),
+        (
+            "a Podman container without rights, HOME not to be written",
+            with(|f| {
+                f.outer = Some(OuterContainer::Podman);
+                f.trial = Err("make namespaces (CLONE_NEWUSER): EPERM (Operation not permitted)".into());
+                f.moved = Some("images and pods are kept in /var/tmp/podctl-1000-data".into());
+            }),
+        ),
         ("no user namespaces for users", rootless(|r| r.clone = Some(0))),
         ("no user namespaces", rootless(|r| r.namespaces = Some(0))),
-        ("a sandbox around podctl", rootless(|r| r.tried = Ok(false))),
-        ("a container with masked paths around podctl", rootless(|r| r.proc = false)),
+        ("a sandbox around podctl", tried(|t| t.mounts = false)),
+        ("a container with masked paths around podctl", tried(|t| t.proc = false)),
+        ("a filter that keeps the host name", tried(|t| t.name = false)),
         (
             "root with few capabilities",
             with(|f| (f.rootless, f.missing_capabilities) = (None, vec!["NET_RAW".into(), "MKNOD".into()])),
@@ -137,7 +186,8 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
             "an old kernel where much is missing",
             with(|f| {
                 (f.release, f.seccomp, f.tun, f.inotify) = ("4.19.0-27-amd64".into(), false, false, None);
-                (f.overlay, f.space) = (Ok(false), Err("Permission denied".into()));
+                f.trial.as_mut().expect("it could be tried").layers = Layers::Nowhere("EINVAL".into());
+                f.space = Err("Permission denied".into());
                 f.registries = Err("/etc/containers/registries.conf: expected a table".into());
             }),
         ),

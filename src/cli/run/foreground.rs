@@ -36,13 +36,14 @@ pub(super) fn signals() -> Result<SignalFd, Error> {
 
 /// Shows logs and notes until every pod has ended; the first Ctrl-C is a graceful delete, the
 /// second kills. SIGTERM, with which service managers end what they have started, ends the pods as well; how they ended
-/// is then the exit code, as if they had ended by themselves.
+/// is then the exit code, as if they had ended by themselves. `ended_pods` gets the pods as they were at last.
 pub(super) fn run_foreground(
     started: Vec<Started>,
     mut jobs: jobs::Queue,
     start: &dyn Fn(Pod) -> Result<Started, Error>,
     home: &Home,
     signals: &SignalFd,
+    ended_pods: &mut Vec<Pod>,
 ) -> Result<i32, Error> {
     let mut follows = Vec::new();
     let mut new = started;
@@ -130,6 +131,7 @@ pub(super) fn run_foreground(
     for (pod, _, notes) in &follows {
         pod.wait();
         let ended = pod.dir.read().ok().filter(|ended| ended.uid() == pod.uid.as_str());
+        ended_pods.extend(ended.clone().or_else(|| notes.last_state()));
         if code == 0 && !jobs.answers_for(&pod.uid) && !interrupted && failure.is_none() {
             code = match ended {
                 Some(ended) => ended.exit_code(),

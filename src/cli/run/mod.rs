@@ -5,9 +5,10 @@ mod detached;
 mod foreground;
 mod image_pod;
 mod notes;
+mod report;
 mod start;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use podctl_runtime::start_trace;
@@ -133,6 +134,9 @@ pub(super) struct Args {
     /// Let files of images whose owners have no id here belong to root, instead of failing the pull.
     #[arg(long)]
     squash_ids: bool,
+    /// At the end write how each container ended into this file: JUnit's XML when its name ends in .xml, else JSON.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["detach", "stdin", "attach"])]
+    report: Option<PathBuf>,
     /// Print each step of the start with its microseconds on standard error.
     #[arg(long)]
     trace_start: bool,
@@ -276,7 +280,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let start = |pod: Pod| start(args, home, pod, from);
     let backoff = (args.backoff_initial, args.backoff_max);
-    foreground::run_foreground(started, jobs::Queue::new(jobs, backoff), &start, home, &signals)
+    let queue = jobs::Queue::new(jobs, backoff);
+    let mut ended = Vec::new();
+    let code = foreground::run_foreground(started, queue, &start, home, &signals, &mut ended);
+    if let Some(file) = &args.report {
+        report::write_report(file, &ended)?;
+    }
+    code
 }
 
 impl Args {

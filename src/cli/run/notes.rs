@@ -28,6 +28,11 @@ impl Notes {
         self.ended = true;
     }
 
+    /// The pod as it was seen last.
+    pub(super) fn last_state(&self) -> Option<Pod> {
+        self.last.clone()
+    }
+
     /// Keeps what is left of the pod when somebody deletes it.
     pub(super) fn remember_state(&mut self, pod: &Pod) {
         self.last = Some(pod.clone());

@@ -1,6 +1,6 @@
 //! Why a pod could not be started.
 
-use crate::{manifest::Diagnostic, network, state};
+use crate::{manifest::Diagnostic, network, outer_container::explain_refusal, state};
 
 /// The reason why a pod could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +23,7 @@ pub enum Error {
     #[error(transparent)]
     Network(#[from] network::Error),
     /// A process could not be started.
-    #[error("cannot start the pod's supervisor: {0}")]
+    #[error("cannot start the pod's supervisor: {}{}", .0, explain_refusal(.0))]
     Spawn(#[from] podctl_runtime::Error),
     /// A system call of the start failed.
     #[error("cannot {step}: {source}")]
@@ -41,6 +41,15 @@ pub enum Error {
         /// The supervisor's own words.
         message: String,
     },
+}
+
+impl Error {
+    /// Whether another try goes another way: on another network, or without the ids that could not be mapped.
+    pub(super) fn may_pass(&self) -> bool {
+        use network::Error::{Gone, Start};
+        use podctl_runtime::Error::IdMap;
+        matches!(self, Error::Network(Gone | Start(IdMap { .. })) | Error::Spawn(IdMap { .. }))
+    }
 }
 
 pub(super) fn step<E: Into<std::io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {

@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::{fcntl::OFlag, sched::CloneFlags, unistd::pipe2};
 use podctl_images::{Image, Lease, Reference, Store};
-use podctl_runtime::{IdMappings, Process, start_trace};
+use podctl_runtime::{Cgroup, IdMappings, Process, start_trace};
 
 use super::{
     contained::{self, Contained},
@@ -64,6 +64,10 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     let sockets = Sockets::open(plan.first)?;
 
     let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
+    if !scope::can_ask() {
+        // Only from here are all processes of this container seen.
+        Cgroup::make_room();
+    }
     let supervisor = start_supervisor(plan, &namespaces, ids.as_ref(), &beside, &sockets)?;
     let unready = Unready(Some(&supervisor));
     start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
@@ -86,7 +90,14 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     Ok(Started {
         dir: plan.dir.clone(),
         uid,
-        warnings: warning.into_iter().chain(network.warnings).chain(ready.warnings).collect(),
+        warnings: plan
+            .home
+            .explain_place()
+            .into_iter()
+            .chain(warning)
+            .chain(network.warnings)
+            .chain(ready.warnings)
+            .collect(),
         published: network.published,
         first: ours.first,
         supervisor,
@@ -135,7 +146,6 @@ struct PresentImages {
 /// Looks the pod's images up in the store.
 fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
     let store = Store::open(&home.images())?;
-    store.check_place()?;
     let mut images = PresentImages { by_container: BTreeMap::new(), leases: Vec::new(), all: true };
     for container in pod.containers() {
         let wanted = container.image.as_deref().unwrap_or("").parse::<Reference>().ok();

@@ -35,7 +35,6 @@ use self::launch::{Plan, launch_supervisor};
 use super::sweep;
 use crate::{
     manifest::{self, CheckedPod},
-    network,
     sandbox::Objects,
     state::{Home, Placed, PodDir, Unplaced},
     wire::{Options, Request, StartRecord, read_start_record, write_start_record},
@@ -79,9 +78,9 @@ pub fn start(
 
     let plan = Plan { home, dir: &dir, pod: &pod, objects: &objects, options, first };
     let mut started = dir.make_runtime().map_err(Error::from).and_then(|()| launch_supervisor(&plan, &lock));
-    // A network that was killed meanwhile is followed by another.
+    // A network that was killed meanwhile is followed by another; where ids cannot be mapped, one will do.
     let deadline = Instant::now() + PATIENCE;
-    while matches!(started, Err(Error::Network(network::Error::Gone))) && Instant::now() < deadline {
+    while started.as_ref().is_err_and(Error::may_pass) && Instant::now() < deadline {
         started = launch_supervisor(&plan, &lock);
     }
     // An ended pod's record makes room for the new pod of that name, and comes back if there is none.

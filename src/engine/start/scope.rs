@@ -22,17 +22,22 @@ pub(super) struct Asked {
     membership: PathBuf,
 }
 
-/// Asks for a scope; `None` where there is none to be had: no systemd, or cgroups of version 1, which it does not delegate.
-pub(super) fn ask(uid: &str, supervisor: &Process) -> Option<Asked> {
-    let rootless = !nix::unistd::geteuid().is_root();
+/// Returns whether there is a systemd to ask for a scope: not with cgroups of version 1, which it does not delegate.
+pub(super) fn can_ask() -> bool {
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let bus = match rootless {
-        true => std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("bus")),
-        false => Some("/run/dbus/system_bus_socket".into()),
+    let bus = match nix::unistd::geteuid().is_root() {
+        false => std::env::var_os("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("bus")),
+        true => Some("/run/dbus/system_bus_socket".into()),
     };
-    if !unified || !bus.is_some_and(|bus| bus.exists()) || !Path::new("/run/systemd/system").exists() {
+    unified && bus.is_some_and(|bus| bus.exists()) && Path::new("/run/systemd/system").exists()
+}
+
+/// Asks for a scope; `None` where there is none to be had.
+pub(super) fn ask(uid: &str, supervisor: &Process) -> Option<Asked> {
+    if !can_ask() {
         return None;
     }
+    let rootless = !nix::unistd::geteuid().is_root();
     let unit = format!("podctl-{uid}.scope");
     let mut command = Command::new("busctl");
     command.args([if rootless { "--user" } else { "--system" }, "--quiet", "call"]);
