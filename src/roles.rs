@@ -31,6 +31,7 @@ const ROLES: &[Role] = &[
     ("pull-agent", puller::main),
     ("pull-quietly", puller::quiet),
     ("network-guard", guard::main),
+    ("guard-deputy", guard::stand_by),
     ("sweep", engine::sweep::main),
     ("images", engine::images::main),
     #[cfg(feature = "cli")]

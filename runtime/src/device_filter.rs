@@ -33,7 +33,7 @@ impl DeviceFilter {
     }
 
     /// Makes the program decide for a cgroup. Those of cgroups above stay in force: a device has to be allowed by all.
-    pub(crate) fn attach(&self, cgroup: &OwnedFd) -> Sys<()> {
+    pub fn attach(&self, cgroup: &OwnedFd) -> Sys<()> {
         let program = match self.program.get() {
             Some(program) => program,
             None => {

@@ -9,6 +9,7 @@ use super::{
     target_pod::find_target_pod,
 };
 use crate::{
+    engine,
     state::{Home, PodDir},
     wire::{self, Reply, Request},
 };
@@ -50,7 +51,7 @@ pub(super) struct Wanted<'a> {
 pub(super) fn attach(dir: &PodDir, container: &str, wanted: &Wanted<'_>) -> Result<End, Error> {
     let socket = dial(dir)?;
     let request = Request::Attach { container: container.to_owned(), input: wanted.stdin };
-    wire::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
     attached(dir, container, wanted, &socket)
 }
 
@@ -62,7 +63,7 @@ pub(super) fn attached(
     socket: &OwnedFd,
 ) -> Result<End, Error> {
     let keys = detach_keys(wanted.keys).map_err(|e| Error::Said(format!("--detach-keys: {e}")))?;
-    let (terminal, fds) = match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+    let (terminal, fds) = match engine::receive_reply(dir, socket)? {
         Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(End::Refused(message, exit_code)),
         Some((Reply::Ended(code), _)) => return Ok(End::Exited(code)),
@@ -94,5 +95,5 @@ pub(super) fn attached(
         say("If you don't see a command prompt, try pressing enter.".to_owned());
     }
     let keys: &[u8] = if raw { &keys } else { &[] };
-    Session { socket, input, outputs: [stdout, stderr], raw, detach_keys: keys }.run()
+    Session { dir, socket, input, outputs: [stdout, stderr], raw, detach_keys: keys }.run()
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     archive::{self, Destination, Place},
+    engine,
     pod::ObjectName,
     state::{Home, PodDir},
     wire::{self, Reply, Request},
@@ -80,7 +81,9 @@ fn out(args: &Args, dir: &PodDir, path: PathBuf, to: &Side) -> Result<i32, Error
     match to {
         Side::Host(path) => {
             let (ours, theirs) = pipe()?;
-            begin(dir, &socket, &request, theirs)?;
+            if let Some(code) = begin(dir, &socket, &request, theirs)? {
+                return Ok(code);
+            }
             let into = Destination {
                 path: path.clone(),
                 merge: true,
@@ -102,8 +105,7 @@ fn out(args: &Args, dir: &PodDir, path: PathBuf, to: &Side) -> Result<i32, Error
                 return Err(Error::Said("refusing to write a tar stream to a terminal; redirect it".into()));
             }
             let stdout = stdout.as_fd().try_clone_to_owned().map_err(io("cannot use standard output"))?;
-            begin(dir, &socket, &request, stdout)?;
-            ended(dir, &socket)
+            begin(dir, &socket, &request, stdout)?.map_or_else(|| ended(dir, &socket), Ok)
         }
     }
 }
@@ -119,11 +121,12 @@ fn into(args: &Args, dir: &PodDir, from: &Side, path: PathBuf) -> Result<i32, Er
     let request = Request::CopyIn { container, into };
     let Side::Host(source) = from else {
         let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(io("cannot use standard input"))?;
-        begin(dir, &socket, &request, stdin)?;
-        return ended(dir, &socket);
+        return begin(dir, &socket, &request, stdin)?.map_or_else(|| ended(dir, &socket), Ok);
     };
     let (theirs, ours) = pipe()?;
-    begin(dir, &socket, &request, theirs)?;
+    if let Some(code) = begin(dir, &socket, &request, theirs)? {
+        return Ok(code);
+    }
     let packed = archive::pack_tree(source, File::from(ours), &mut std::io::stderr());
     let code = ended(dir, &socket)?;
     match packed {
@@ -134,14 +137,19 @@ fn into(args: &Args, dir: &PodDir, from: &Side, path: PathBuf) -> Result<i32, Er
     }
 }
 
-fn begin(dir: &PodDir, socket: &OwnedFd, request: &Request, stream: OwnedFd) -> Result<(), Error> {
+/// Asks for a copy; the exit code when there is none.
+fn begin(dir: &PodDir, socket: &OwnedFd, request: &Request, stream: OwnedFd) -> Result<Option<i32>, Error> {
     let stderr = std::io::stderr();
-    wire::send(socket, request, &[stream.as_fd(), stderr.as_fd()]).map_err(unreachable_pod(dir))
+    wire::send_request(socket, request, &[stream.as_fd(), stderr.as_fd()]).map_err(unreachable_pod(dir))?;
+    match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Refused { message, exit_code }, _)) => Ok(Some(refused(&message, exit_code))),
+        _ => Ok(None),
+    }
 }
 
 fn ended(dir: &PodDir, socket: &OwnedFd) -> Result<i32, Error> {
     loop {
-        match wire::receive::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        match engine::receive_reply(dir, socket)? {
             Some((Reply::Ended(code), _)) => return Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
             Some(_) => {}

@@ -184,7 +184,7 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
     };
     let wants = args.attach.unwrap_or(args.stdin);
     let request = Request::Debug { container: Box::new(added), attach: wants };
-    wire::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+    wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
     match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Started, _)) => {}
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),

@@ -111,7 +111,7 @@ pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Err
 }
 
 fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
-    wire::send(socket, request, &[]).map_err(unreachable_pod(dir))?;
+    wire::send_request(socket, request, &[]).map_err(unreachable_pod(dir))?;
     let mut fds = match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some((_, fds)) => fds,
@@ -121,7 +121,8 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: 
     nonblocking(&master)?;
     let input = pass_input.then(|| master.try_clone()).transpose().map_err(io("cannot use the terminal"))?;
     // Without -i our keys stay ours: Ctrl-C ends this command, and the other with it.
-    let session = Session { socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
+    let session =
+        Session { dir, socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
     Ok(session.run()?.code().unwrap_or(0))
 }
 
@@ -130,7 +131,8 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: 
 fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
     let null = File::open("/dev/null").map_err(io("cannot open /dev/null"))?;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let mut session = Session { socket, input: None, outputs: [None, None], raw: false, detach_keys: &[] };
+    let mut session =
+        Session { dir, socket, input: None, outputs: [None, None], raw: false, detach_keys: &[] };
     let mut theirs: [Option<OwnedFd>; 3] = [None, None, None];
     if pass_input && stdin.is_terminal() {
         let (read, write) = pipe()?;
@@ -148,7 +150,7 @@ fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: b
     let ours = [input, stdout.as_fd(), stderr.as_fd()];
     let fds: Vec<BorrowedFd<'_>> =
         theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
-    wire::send(socket, request, &fds).map_err(unreachable_pod(dir))?;
+    wire::send_request(socket, request, &fds).map_err(unreachable_pod(dir))?;
     drop(theirs);
     match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => Ok(refused(&message, exit_code)),

@@ -1,6 +1,9 @@
 //! `podctl logs`: what containers wrote.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::core::v1::Pod,
@@ -15,6 +18,7 @@ use super::{
     which::{Which, not_found},
 };
 use crate::{
+    engine::{LONG_SILENCE, check_supervisor},
     logs::{Entry, Follow, last_start, merge_in_order, read},
     pod::{ContainerName, PodExt, Uid},
     state::{Home, Liveness, PodDir, log_file},
@@ -83,6 +87,13 @@ struct Source {
     containers: Vec<String>,
 }
 
+impl Source {
+    /// Whether the pod lives, and none that has taken its name.
+    fn lives(&self) -> bool {
+        Uid::of_pod(&self.pod).is_ok_and(|uid| self.dir.is_alive_as(&uid))
+    }
+}
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
@@ -119,14 +130,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             Err(e) => return Err(e),
         }
     }
+    let mut heard = Instant::now();
     while !follows.is_empty() {
         let mut behind = false;
         follows.retain_mut(|(follow, source)| {
             // Asked before the log is read: what was written before the end is then shown.
-            let alive = source.dir.read_liveness() == Liveness::Alive;
+            let alive = source.lives();
             let mut entries = follow.drain();
             entries.retain(|e| source.containers.contains(&e.container));
             show(args, source, &entries);
+            if !entries.is_empty() {
+                heard = Instant::now();
+            }
             behind |= follow.is_behind();
             alive || follow.is_behind()
         });
@@ -137,6 +152,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 .collect();
             // A killed supervisor changes no file: its lock is looked at now and then.
             let _ = poll(&mut fds, PollTimeout::from(500u16));
+        }
+        // Who writes the logs may hang.
+        if heard.elapsed() > LONG_SILENCE {
+            for (_, source) in &follows {
+                check_supervisor(&source.dir)?;
+            }
+            heard = Instant::now();
         }
     }
     Ok(0)

@@ -20,6 +20,7 @@ use super::{
     target_pod::{find_service_target_port, find_target_pod},
 };
 use crate::{
+    engine,
     state::{Home, PodDir},
     wire::{self, Reply, Request},
 };
@@ -74,7 +75,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         });
     }
     let _ = stdio::stdout().flush();
-    while let Ok(Some(_)) = wire::receive::<Reply>(&watched) {}
+    engine::wait_for_end(&dir, &watched)?;
     Err(Error::Said("lost connection to pod".into()))
 }
 
@@ -139,7 +140,7 @@ fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
 /// A connection made inside the pod, when it has been taken there.
 fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
     let socket = dial(dir).map_err(|e| e.to_string())?;
-    wire::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
+    wire::send_request(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
     let inside: OwnedFd = match wire::receive_answer::<Reply>(&socket).map_err(|e| e.to_string())? {
         Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
         Some((Reply::Refused { message, .. }, _)) => return Err(message),

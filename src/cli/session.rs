@@ -17,12 +17,16 @@ use super::{
     terminal::{self, Raw},
 };
 use crate::{
+    engine::{LONG_SILENCE, check_supervisor},
     lifecycle::Exit,
+    state::PodDir,
     wire::{self, Reply},
 };
 
 /// The streams of one process; all descriptors of the other side are non-blocking.
 pub(super) struct Session<'a> {
+    /// Whose process it is.
+    pub dir: &'a PodDir,
     /// Tells the end.
     pub socket: &'a OwnedFd,
     /// Takes what comes from standard input.
@@ -57,8 +61,7 @@ impl End {
             End::Exited(code) => Some(code),
             End::Refused(message, code) => Some(refused(&message, code)),
             End::Signal(signal) => Some(Exit::Signal(signal).code()),
-            // The pod ended, and the process with it.
-            End::Lost => Some(137),
+            End::Lost => Some(refused("the pod ended, and the process with it", 137)),
             End::Detached => None,
         }
     }
@@ -106,10 +109,12 @@ impl Session<'_> {
             } else if let Some(input) = &self.input {
                 add(input.as_fd(), PollFlags::POLLOUT, Meaning::Input);
             }
-            match poll(&mut fds, PollTimeout::NONE) {
+            let silence = PollTimeout::try_from(LONG_SILENCE).unwrap_or(PollTimeout::MAX);
+            match poll(&mut fds, silence) {
+                Ok(0) => check_supervisor(self.dir)?,
                 Err(Errno::EINTR) => continue,
-                other => other.map_err(failed())?,
-            };
+                other => drop(other.map_err(failed())?),
+            }
             let ready: Vec<Meaning> = fds
                 .iter()
                 .zip(meant)
@@ -150,7 +155,10 @@ impl Session<'_> {
                                 End::Refused(message, exit_code)
                             }
                             Ok(Some(_)) => continue,
-                            Ok(None) | Err(_) => End::Lost,
+                            Ok(None) => End::Lost,
+                            // It was reset: not all that was sent has been read.
+                            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => End::Lost,
+                            Err(e) => return Err(io("cannot hear from the pod's supervisor")(e)),
                         };
                         self.show(0)?;
                         self.show(1)?;

@@ -154,7 +154,7 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
 
 fn usage(dir: &PodDir) -> Result<Vec<Usage>, Error> {
     let socket = dial(dir)?;
-    wire::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
+    wire::send_request(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
     match wire::receive_within::<Reply>(&socket, PATIENCE).map_err(unreachable_pod(dir))? {
         Some((Reply::Usage(usage), _)) => Ok(usage),
         _ => Ok(Vec::new()),

@@ -6,15 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    poll::{PollFd, PollFlags, poll},
-    sys::{
-        socket::{setsockopt, sockopt::ReceiveTimeout},
-        time::{TimeVal, TimeValLike},
-    },
-};
+use nix::poll::{PollFd, PollFlags, poll};
 
-use super::{Error, exec::unreachable_pod, io, sweep};
+use super::{Error, control::wait_for_end, exec::unreachable_pod, io, sweep};
 use crate::{
     pod::Uid,
     state::{Home, Liveness, PodDir},
@@ -81,7 +75,8 @@ pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>)
     } else {
         let socket = reach(dir)?;
         if let Some(socket) = &socket {
-            wire::send(socket, &Request::Delete { grace_period }, &[]).map_err(unreachable_pod(dir))?;
+            wire::send_request(socket, &Request::Delete { grace_period }, &[])
+                .map_err(unreachable_pod(dir))?;
         }
         socket
     };
@@ -100,8 +95,8 @@ fn ask_at_once(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
     };
     let Some(socket) = socket else { return Ok(None) };
     let request = Request::Delete { grace_period: Some(Duration::ZERO) };
-    let heard =
-        wire::send(&socket, &request, &[]).and_then(|()| wire::receive_within::<Reply>(&socket, HEARING));
+    let heard = wire::send_request(&socket, &request, &[])
+        .and_then(|()| wire::receive_within::<Reply>(&socket, HEARING));
     match heard {
         // It may have ended before it could say so.
         Err(e) if dir.read_liveness() == Liveness::Alive => Err(unreachable_pod(dir)(e)),
@@ -133,14 +128,14 @@ pub(crate) fn gone(
 ) -> Result<bool, Error> {
     if let Some(socket) = ending.socket {
         let killed_at = ending.is_forced.then(|| Instant::now() + ENDING);
-        if let Some(until) = deadline.into_iter().chain(killed_at).min() {
-            // Zero would be without end.
-            let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            let left = TimeVal::microseconds(left.as_micros() as i64);
-            setsockopt(&socket, ReceiveTimeout, &left).map_err(io("wait for the pod's end"))?;
+        match deadline.into_iter().chain(killed_at).min() {
+            None => wait_for_end(dir, &socket)?,
+            Some(until) => {
+                // Nothing comes but that it has heard: the connection ends with the supervisor.
+                let left = || until.saturating_duration_since(Instant::now());
+                while let Ok(Some(_)) = wire::receive_within::<Reply>(&socket, left()) {}
+            }
         }
-        // Nothing comes: the connection ends with the supervisor.
-        while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
         let is_over = |limit: Option<Instant>| limit.is_some_and(|limit| limit <= Instant::now());
         if (is_over(deadline) || is_over(killed_at)) && dir.read_liveness() == Liveness::Alive {
             if !is_over(killed_at) {
@@ -167,6 +162,8 @@ pub(crate) fn ask_to_stop(dir: &PodDir, grace_period: Option<Duration>) {
 
 fn tell(dir: &PodDir, request: &Request) {
     if let Ok(socket) = wire::dial(&dir.control_socket()) {
-        let _ = wire::send(&socket, request, &[]);
+        // What it hears from somebody who has left it may pass over.
+        let _ =
+            wire::send_request(&socket, request, &[]).and_then(|()| wire::receive_answer::<Reply>(&socket));
     }
 }

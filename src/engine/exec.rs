@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Error, PodHandle, io};
+use super::{Error, PodHandle, control::receive_reply, io};
 use crate::{
     pod::DEFAULT_CONTAINER_ANNOTATION,
     state::{Error as StateError, Liveness, PodDir},
@@ -52,7 +52,7 @@ impl Exec {
     /// # Errors
     /// [`Error::Ended`] when the pod ended, and the command with it.
     pub fn wait(self) -> Result<i32, Error> {
-        match wire::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
+        match receive_reply(&self.dir, &self.socket)? {
             Some((Reply::Ended(code), _)) => Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) | None => Err(Error::Ended(self.dir.name.to_string())),
@@ -84,7 +84,7 @@ impl PodHandle {
         let command = command.iter().map(ToString::to_string).collect();
         let request = Request::Exec { container, command, terminal: false, size: None };
         let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        wire::send(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
+        wire::send_request(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) => Ok(Exec { dir: dir.clone(), socket }),
@@ -157,6 +157,10 @@ pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
     wire::dial(&dir.control_socket()).map_err(|e| match dir.read_liveness() {
         Liveness::Absent => missing(dir),
         Liveness::Ended => Error::Ended(dir.name.to_string()),
+        // It has stopped listening, and clears away.
+        Liveness::Alive if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+            Error::Ended(dir.name.to_string())
+        }
         Liveness::Alive => unreachable_pod(dir)(e),
     })
 }

@@ -6,7 +6,7 @@ use super::{Error, PodHandle};
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
     pod::{ContainerName, PodExt, Uid},
-    state::{self, Liveness, PodDir, log_file},
+    state::{self, PodDir, log_file},
 };
 
 /// Tells which of a pod's logs.
@@ -24,6 +24,7 @@ pub struct LogOptions {
 #[derive(Debug)]
 pub struct Logs {
     dir: PodDir,
+    uid: Uid,
     container: Option<String>,
     ready: VecDeque<Entry>,
     follow: Option<Follow>,
@@ -37,7 +38,8 @@ impl PodHandle {
     pub fn logs(&self, options: &LogOptions) -> Result<Logs, Error> {
         let dir = self.dir.clone();
         let pod = dir.read()?;
-        let logs = self.home.logs(&dir, &Uid::of_pod(&pod).map_err(state::Error::from)?);
+        let uid = Uid::of_pod(&pod).map_err(state::Error::from)?;
+        let logs = self.home.logs(&dir, &uid);
         let mut containers: Vec<String> = pod.container_names().map(str::to_owned).collect();
         let container = options.container.clone();
         if let Some(wanted) = &container {
@@ -48,7 +50,7 @@ impl PodHandle {
         }
         if options.follow && !options.previous {
             let follow = Some(Follow::new(&self.home, &dir)?);
-            return Ok(Logs { dir, container, ready: VecDeque::new(), follow });
+            return Ok(Logs { dir, uid, container, ready: VecDeque::new(), follow });
         }
         let mut entries = Vec::new();
         for container in containers {
@@ -59,7 +61,7 @@ impl PodHandle {
                 entries.extend(read(&container, &log_file(&logs, &own, start))?);
             }
         }
-        Ok(Logs { dir, container, ready: merge_in_order(entries).into(), follow: None })
+        Ok(Logs { dir, uid, container, ready: merge_in_order(entries).into(), follow: None })
     }
 }
 
@@ -72,7 +74,7 @@ impl Logs {
         }
         let follow = self.follow.as_mut()?;
         // Asked before the log is read: what was written before the end is then given.
-        let alive = self.dir.read_liveness() == Liveness::Alive;
+        let alive = self.dir.is_alive_as(&self.uid);
         let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
         let mut entries: Vec<Entry> = follow.drain().into_iter().filter(wanted).collect();
         if entries.is_empty() && alive && !follow.is_behind() {
@@ -96,7 +98,7 @@ impl Iterator for Logs {
             }
             let follow = self.follow.as_mut()?;
             // Asked before the log is read: what was written before the end is then given.
-            let alive = self.dir.read_liveness() == Liveness::Alive;
+            let alive = self.dir.is_alive_as(&self.uid);
             let wanted = |e: &Entry| self.container.as_ref().is_none_or(|c| *c == e.container);
             self.ready.extend(follow.drain().into_iter().filter(wanted));
             if !alive && !follow.is_behind() {

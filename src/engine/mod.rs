@@ -5,6 +5,7 @@
 
 mod api_objects;
 mod apparmor;
+mod control;
 mod end;
 mod error;
 mod exec;
@@ -25,6 +26,7 @@ pub(crate) mod sweep;
 
 pub use crate::pod::ObjectKind;
 pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
+pub(crate) use control::{LONG_SILENCE, check_supervisor, receive_reply, wait_for_end};
 pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
 pub use error::{Error, ErrorKind};
 pub use exec::{Exec, Output, Streams};

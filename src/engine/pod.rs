@@ -159,9 +159,8 @@ impl PodHandle {
         self.dir.read()?;
         if let Some(socket) = reach(&self.dir)? {
             let request = Request::Stop { grace_period };
-            wire::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
-            // Nothing comes: the connection ends with the supervisor.
-            while let Ok(Some(_)) = wire::receive::<Reply>(&socket) {}
+            wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+            super::wait_for_end(&self.dir, &socket)?;
         }
         self.reap();
         Ok(())
@@ -199,7 +198,7 @@ impl PodHandle {
             return self.start();
         }
         let socket = dial(&self.dir)?;
-        wire::send(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
+        wire::send_request(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
         wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
         Ok(self.clone())
     }
@@ -229,7 +228,8 @@ impl PodHandle {
         let mut document = create_memory_file(c"podctl-update").map_err(io("make a memory file"))?;
         let text = serde_json::to_vec(new).expect("a Pod is always JSON");
         document.write_all(&text).and_then(|()| document.rewind()).map_err(io("write a memory file"))?;
-        wire::send(&socket, &Request::Update, &[document.as_fd()]).map_err(unreachable_pod(&self.dir))?;
+        wire::send_request(&socket, &Request::Update, &[document.as_fd()])
+            .map_err(unreachable_pod(&self.dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Started, _)) => self.pod(),
             Some((Reply::Refused { message, .. }, _)) => Err(forbidden(message)),

@@ -51,7 +51,7 @@ fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &O
         if let Ok(mut document) = create_memory_file(c"podctl-refresh")
             && document.write_all(text.as_bytes()).and_then(|()| document.rewind()).is_ok()
         {
-            let _ = wire::send(&socket, &Request::Refresh, &[document.as_fd()]);
+            let _ = wire::send_request(&socket, &Request::Refresh, &[document.as_fd()]);
         }
     }
 }

@@ -15,7 +15,7 @@ use nix::{
     unistd::pipe2,
 };
 
-use super::{Error, PodHandle, dial, io, unreachable_pod};
+use super::{Error, PodHandle, control::receive_reply, dial, io, unreachable_pod};
 use crate::{
     state::PodDir,
     wire::{self, Reply, Request, Usage},
@@ -57,7 +57,7 @@ impl Session {
     /// # Errors
     /// [`Error::Ended`], [`Error::Unreachable`], [`Error::Refused`]
     pub(crate) fn receive_end(&self) -> Result<i32, Error> {
-        match wire::receive::<Reply>(&self.socket).map_err(unreachable_pod(&self.dir))? {
+        match receive_reply(&self.dir, &self.socket)? {
             Some((Reply::Ended(code), _)) => Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
             Some(_) | None => Err(Error::Ended(self.dir.name.to_string())),
@@ -88,7 +88,7 @@ impl PodHandle {
             theirs = vec![input, stdout, stderr];
         }
         let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-        wire::send(&session.socket, &request, &fds).map_err(unreachable_pod(dir))?;
+        wire::send_request(&session.socket, &request, &fds).map_err(unreachable_pod(dir))?;
         drop(theirs);
         match wire::receive_answer::<Reply>(&session.socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Refused { message, exit_code }, _)) => {
@@ -113,8 +113,8 @@ impl PodHandle {
         let dir = &self.dir;
         let socket = dial(dir)?;
         let request = Request::Attach { container: container.to_owned(), input };
-        wire::send(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
-        let (terminal, fds) = match wire::receive::<Reply>(&socket).map_err(unreachable_pod(dir))? {
+        wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
+        let (terminal, fds) = match receive_reply(dir, &socket)? {
             Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
             Some((Reply::Refused { message, exit_code }, _)) => {
                 return Err(Error::Refused { message, exit_code });
@@ -171,7 +171,7 @@ impl PodHandle {
     /// [`Error::Refused`], [`Error::Ended`]
     pub(crate) fn dial_port(&self, port: u16, v6: bool) -> Result<OwnedFd, Error> {
         let (dir, socket) = (&self.dir, dial(&self.dir)?);
-        wire::send(&socket, &Request::Dial { port, v6 }, &[]).map_err(unreachable_pod(dir))?;
+        wire::send_request(&socket, &Request::Dial { port, v6 }, &[]).map_err(unreachable_pod(dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
             Some((Reply::Started, mut fds)) => fds.pop().ok_or_else(|| Error::Ended(dir.name.to_string())),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
@@ -185,7 +185,7 @@ impl PodHandle {
     /// [`Error::Ended`], [`Error::Unreachable`]
     pub(crate) fn usage(&self) -> Result<Vec<Usage>, Error> {
         let socket = dial(&self.dir)?;
-        wire::send(&socket, &Request::Usage, &[]).map_err(unreachable_pod(&self.dir))?;
+        wire::send_request(&socket, &Request::Usage, &[]).map_err(unreachable_pod(&self.dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
             _ => Err(Error::Ended(self.dir.name.to_string())),
@@ -199,7 +199,7 @@ impl PodHandle {
     pub(crate) fn add_ephemeral(&self, container: EphemeralContainer) -> Result<(), Error> {
         let socket = dial(&self.dir)?;
         let request = Request::Debug { container: Box::new(container), attach: false };
-        wire::send(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+        wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Started, _)) => Ok(()),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),

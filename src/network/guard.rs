@@ -2,8 +2,9 @@
 //!
 //! The network's namespaces outlive their keeper, for every supervisor on the network holds them. A
 //! keeper that was killed is followed by one that goes into them. That must be started from the
-//! host's network, where no supervisor is: the guard waits there for the keeper's end. Where both
-//! were killed, the next command, whichever it is, does what the guard would have done.
+//! host's network, where no supervisor is: the guard waits there for the keeper's end. A deputy waits for the guard's, and
+//! takes its place when it is killed; so the network comes back by itself when both are killed at once. Where all three
+//! were, the next command, whichever it is, does what the guard would have done.
 //!
 //! A service manager that ends the unit, session or job in which the first pod was started sends SIGTERM to all that
 //! is in it. Neither the guard nor the keeper ends of that while pods of others are on the network; with the last pod
@@ -11,12 +12,14 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
     sys::signal::{SigSet, Signal},
@@ -28,13 +31,13 @@ use crate::{
     process::{
         Role, children,
         descriptors::{
-            guard::{HOME, KEEPER},
+            guard::{GUARD, HOME, KEEPER},
             keeper, take_descriptor,
         },
         detach_from_terminal, start_role,
     },
     state::{Home, Liveness},
-    wire::{Reply, Request, dial, listen_at, receive, send},
+    wire::{Reply, Request, dial, listen_at, make_connection, receive, send, send_request},
 };
 
 /// Pods and commands that may wait until their connections are taken.
@@ -44,6 +47,9 @@ const BACKLOG: i32 = 512;
 /// on a network of their own; so a machine that is busy, or has just woken, is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a guard waits where it could not start the next keeper.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The namespaces of a network whose keeper is gone.
 #[derive(Debug)]
 pub(super) struct Survivors {
@@ -51,20 +57,32 @@ pub(super) struct Survivors {
     network: OwnedFd,
 }
 
+/// What the living supervisors know of a network whose keeper is gone.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It goes on in these namespaces.
+    Alive(Survivors),
+    /// No pod is on it.
+    Nobody,
+    /// A supervisor did not answer in time: nobody knows.
+    Silence,
+}
+
 /// Asks the living supervisors for the network's namespaces; the first that has them is enough.
-pub(super) fn find_survivors(home: &Home) -> Option<Survivors> {
+pub(super) fn find_survivors(home: &Home) -> Found {
     let pods = home.pods().unwrap_or_default();
     let living = pods.iter().filter(|pod| pod.read_liveness() == Liveness::Alive);
     let mut asked: Vec<OwnedFd> = living
         .filter_map(|pod| dial(&pod.control_socket()).ok())
-        .filter(|socket| send(socket, &Request::Network, &[]).is_ok())
+        .filter(|socket| send_request(socket, &Request::Network, &[]).is_ok())
         .collect();
     let deadline = Instant::now() + PATIENCE;
     while !asked.is_empty() {
         let mut fds: Vec<_> = asked.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || poll(&mut fds, PollTimeout::try_from(left).ok()?).is_err() {
-            return None;
+        let waited = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        if left.is_zero() || waited.is_err_and(|e| e != Errno::EINTR) {
+            return Found::Silence;
         }
         let mut spoke = fds.iter().map(|fd| fd.any() != Some(false)).collect::<Vec<_>>().into_iter();
         let (heard, waiting): (Vec<_>, Vec<_>) = asked.into_iter().partition(|_| spoke.next() == Some(true));
@@ -73,11 +91,11 @@ pub(super) fn find_survivors(home: &Home) -> Option<Survivors> {
             if let Ok(Some((Reply::Started, fds))) = receive(&socket)
                 && let Ok([user, network]) = <[OwnedFd; 2]>::try_from(fds)
             {
-                return Some(Survivors { user, network });
+                return Found::Alive(Survivors { user, network });
             }
         }
     }
-    None
+    Found::Nobody
 }
 
 /// Starts a keeper, of the survivors' namespaces if there are any. The caller has the network's lock.
@@ -137,43 +155,113 @@ fn hold_life(home: &Home) -> std::io::Result<File> {
 
 /// Starts the keeper's guard.
 pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
-    let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
-    let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
-    let fds = [(keeper.pidfd.as_fd(), KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1])];
-    let guard = start_role(&Role { fds: &fds, ..Role::named("network-guard") })?;
+    let guard = start_beside(home, "network-guard", keeper.pidfd.as_fd(), None)?;
     children::leave(&guard);
     Ok(())
 }
 
+/// Starts a process that follows a killed keeper: the guard, or its deputy, which hears from it.
+fn start_beside(
+    home: &Home,
+    role: &str,
+    keeper: BorrowedFd<'_>,
+    guard: Option<BorrowedFd<'_>>,
+) -> Result<Process, Error> {
+    let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
+    let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
+    let mut fds = vec![(keeper, KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1])];
+    fds.extend(guard.map(|guard| (guard, GUARD)));
+    Ok(start_role(&Role { program: home.program.as_deref(), fds: &fds, ..Role::named(role) })?)
+}
+
+/// What a guard and its deputy have.
+struct Guard {
+    home: Home,
+    lock: File,
+    keeper: OwnedFd,
+}
+
 /// The guard's life. Gives its exit code.
 pub fn main() -> i32 {
-    let _ = nix::unistd::setsid();
-    detach_from_terminal();
-    // It ends with its keeper. Blocked rather than ignored, which the next keeper and its helper would inherit.
-    let _ = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]).thread_block();
+    Guard::begin().map_or(1, Guard::keep_watch)
+}
+
+/// The life of the guard's deputy: it becomes the guard when that is killed. Gives its exit code.
+pub fn stand_by() -> i32 {
+    let Some(mut deputy) = Guard::begin() else { return 1 };
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
-    let mut keeper = unsafe { take_descriptor(KEEPER) };
-    let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
-    let (Ok(runtime), Ok(data)) = (runtime, data) else { return 1 };
-    let home = Home { runtime, data, program: None };
-    let Ok(lock) = open_lock(&home) else { return 1 };
-    loop {
-        let ended = poll(&mut [PollFd::new(keeper.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
-        match ended.map(|_| succeed_guard(&home, &lock)) {
-            Ok(Ok(Some(next))) => keeper = next.pidfd,
-            Ok(Ok(None)) => return 0,
-            Ok(Err(_)) => return 1,
-            Err(_) => {}
+    let guard = unsafe { take_descriptor(GUARD) };
+    // It says which keeper is the one to be watched.
+    while let Ok(Some(((), fds))) = receive::<()>(&guard) {
+        deputy.keeper = fds.into_iter().next().unwrap_or(deputy.keeper);
+    }
+    deputy.keep_watch()
+}
+
+impl Guard {
+    fn begin() -> Option<Guard> {
+        let _ = nix::unistd::setsid();
+        detach_from_terminal();
+        // It ends with its keeper. Blocked rather than ignored, which the next keeper and its helper would inherit.
+        let _ = SigSet::from_iter([Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT]).thread_block();
+        // SAFETY: this process was started with this descriptor, and nobody else has taken it.
+        let keeper = unsafe { take_descriptor(KEEPER) };
+        let [runtime, data] = HOME.map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")));
+        let home = Home { runtime: runtime.ok()?, data: data.ok()?, program: None };
+        let lock = open_lock(&home).ok()?;
+        Some(Guard { home, lock, keeper })
+    }
+
+    /// Sleeps until the keeper, or the deputy, is killed, and starts another; until the network is over.
+    fn keep_watch(mut self) -> i32 {
+        let mut deputy: Option<OwnedFd> = None;
+        loop {
+            if has_spoken(&self.keeper) {
+                match self.succeed_keeper() {
+                    Ok(Some(next)) => self.keeper = next.pidfd,
+                    Ok(None) => return 0,
+                    // The machine may be short of something for a while; nobody else would try again.
+                    Err(_) => std::thread::sleep(RETRY),
+                }
+                // It is to hear of the next keeper.
+                let told = deputy.as_ref().map(|deputy| send(deputy, &(), &[self.keeper.as_fd()]));
+                if told.is_some_and(|told| told.is_err()) {
+                    deputy = None;
+                }
+                continue;
+            }
+            if deputy.as_ref().is_none_or(has_spoken) {
+                deputy = self.start_deputy().ok();
+            }
+            let events = PollFlags::POLLIN;
+            let mut fds = vec![PollFd::new(self.keeper.as_fd(), events)];
+            fds.extend(deputy.iter().map(|deputy| PollFd::new(deputy.as_fd(), events)));
+            // Without a deputy it is tried again.
+            let timeout = if deputy.is_some() { PollTimeout::NONE } else { PollTimeout::from(1000u16) };
+            // Looked at above, however it ended.
+            let _ = poll(&mut fds, timeout);
         }
+    }
+
+    fn start_deputy(&self) -> Result<OwnedFd, Error> {
+        let (ours, theirs) = make_connection().map_err(step("make a socket pair"))?;
+        let deputy = start_beside(&self.home, "guard-deputy", self.keeper.as_fd(), Some(theirs.as_fd()))?;
+        children::leave(&deputy);
+        Ok(ours)
+    }
+
+    /// The keeper that follows one that has ended; none when it was its time, or another has followed already.
+    fn succeed_keeper(&self) -> Result<Option<Process>, Error> {
+        self.lock.lock().map_err(step("take the network's lock"))?;
+        let next = follow_guard(&self.home);
+        self.lock.unlock().map_err(step("leave the network's lock"))?;
+        next
     }
 }
 
-/// The keeper that follows one that has ended; none when it was its time, or another has followed already.
-fn succeed_guard(home: &Home, lock: &File) -> Result<Option<Process>, Error> {
-    lock.lock().map_err(step("take the network's lock"))?;
-    let next = follow_guard(home);
-    lock.unlock().map_err(step("leave the network's lock"))?;
-    next
+/// Whether the process of a pidfd has ended, or a connection has.
+fn has_spoken(fd: &OwnedFd) -> bool {
+    poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 fn follow_guard(home: &Home) -> Result<Option<Process>, Error> {
@@ -181,12 +269,17 @@ fn follow_guard(home: &Home) -> Result<Option<Process>, Error> {
     if !path.exists() || dial(&path).is_ok() {
         return Ok(None);
     }
-    let survivors = find_survivors(home);
-    if survivors.is_none() {
-        bury_network(home);
-        return Ok(None);
-    }
-    let next = start(home, survivors.as_ref(), None, None)?;
+    let survivors = match find_survivors(home) {
+        Found::Alive(survivors) => survivors,
+        Found::Nobody => {
+            bury_network(home);
+            return Ok(None);
+        }
+        Found::Silence => {
+            return Err(step("hear from the pods on the network")(io::Error::from(io::ErrorKind::TimedOut)));
+        }
+    };
+    let next = start(home, Some(&survivors), None, None)?;
     // Nobody is there to be told what does not work; the next command that asks is.
     kept_services::publish(home);
     Ok(Some(next))

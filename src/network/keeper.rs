@@ -39,7 +39,7 @@ use tokio::{
 };
 
 use super::{
-    ALIVE, Joined, RECORD, Reply, Request, SOCKET,
+    ALIVE, Joined, PROTOCOL, RECORD, Reply, Request, SOCKET,
     address_range::{Addresses, Pool, Range, link_name},
     client_address, listening,
     namespace_thread::{self, Inside, Opened},
@@ -313,8 +313,11 @@ impl State {
 
     async fn converse(self: &Rc<State>, connection: OwnedFd, pod: &mut OnNetwork) -> io::Result<()> {
         let user_namespace = File::open("/proc/self/ns/user")?;
-        let welcome =
-            Reply::Welcome { published: self.served_ports(), gateway: self.range.gateway_addresses(self.v6) };
+        let welcome = Reply::Welcome {
+            version: PROTOCOL,
+            published: self.served_ports(),
+            gateway: self.range.gateway_addresses(self.v6),
+        };
         send(&connection, &welcome, &[user_namespace.as_fd()])?;
         // SAFETY: the connection owns its descriptor and always gives the same one.
         let connection = unsafe { AsyncFd::register(connection) }?;

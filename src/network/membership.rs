@@ -5,14 +5,14 @@ use std::{
     fs::File,
     io,
     net::{Ipv4Addr, Ipv6Addr},
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     net::if_::if_nametoindex,
-    sys::socket::SockProtocol,
+    sys::socket::{Shutdown, SockProtocol, shutdown},
 };
 
 use super::{
@@ -119,17 +119,22 @@ impl Member {
     /// Tells the network whether the pod is ready; the next keeper is told when it comes.
     pub fn tell_ready(&mut self, ready: bool) {
         self.ready = ready;
-        if let Some(socket) = &self.socket {
-            let _ = send(socket, &Request::Ready(ready), &[]);
-        }
+        self.tell(&Request::Ready(ready));
     }
 
     /// Tells the network the pod's labels; Services select by them.
     pub fn tell_labels(&mut self, labels: BTreeMap<String, String>) {
         self.pod.labels.clone_from(&labels);
-        if let Some(socket) = &self.socket {
-            // The next keeper hears it when it comes.
-            let _ = send(socket, &Request::Labels(labels), &[]);
+        self.tell(&Request::Labels(labels));
+    }
+
+    /// Says something to the keeper. One that cannot be told hears all of it when it is joined anew.
+    fn tell(&self, request: &Request) {
+        if let Some(socket) = &self.socket
+            && send(socket, request, &[]).is_err()
+        {
+            // It fails for none that is connected.
+            let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
         }
     }
 

@@ -56,6 +56,9 @@ use crate::{
     wire::{dial, receive, send},
 };
 
+/// Version of what is said to the keeper and by it: one more with every change after which the other side would
+/// misunderstand.
+const PROTOCOL: u32 = 1;
 /// The pod's end of its link.
 const POD_LINK: &str = "eth0";
 /// The time for which the keeper may take; an uplink that has to time out is within it.
@@ -175,6 +178,9 @@ enum Request {
 enum Reply {
     /// To everybody who connects; the user namespace comes beside it.
     Welcome {
+        /// The keeper's [`PROTOCOL`]; 0 of one that was built before there was one.
+        #[serde(default)]
+        version: u32,
         /// Ports that Services have already.
         published: Vec<HostPort>,
         /// Holds what tells the network's ranges.
@@ -308,10 +314,14 @@ pub fn connect(
         let lock = open_lock(home)?;
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
-            let survivors = guard::find_survivors(home);
-            if survivors.is_none() {
-                guard::bury_network(home);
-            }
+            let survivors = match guard::find_survivors(home) {
+                guard::Found::Alive(survivors) => Some(survivors),
+                // Who hangs is not waited for: the new pod gets a network of its own.
+                guard::Found::Nobody | guard::Found::Silence => {
+                    guard::bury_network(home);
+                    None
+                }
+            };
             let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
             children::leave(&keeper);
@@ -324,7 +334,10 @@ pub fn connect(
 /// Waits for the keeper's first words; none when it ends instead.
 fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     match hear(&socket) {
-        Ok(Some((Reply::Welcome { published, gateway }, fds))) => {
+        Ok(Some((Reply::Welcome { version, .. }, _))) if version != PROTOCOL => Err(Error::Begin(format!(
+            "pods that another version of podctl has started are on it (it speaks version {version}, this command version {PROTOCOL}); delete them first"
+        ))),
+        Ok(Some((Reply::Welcome { published, gateway, .. }, fds))) => {
             let user_namespace = fds.into_iter().next();
             Ok(user_namespace.map(|user_namespace| Connection {
                 socket,

@@ -78,6 +78,8 @@ pub mod guard {
     pub const KEEPER: RawFd = 3;
     /// The user's two directories; the environment may name others.
     pub const HOME: [RawFd; 2] = [4, 5];
+    /// The connection to the guard; of its deputy alone.
+    pub const GUARD: RawFd = 6;
 }
 
 /// Descriptors of the process that holds an ordinary user's user namespace.

@@ -14,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, OnceLock},
 };
 
+use nix::sys::signal::{Signal, raise};
 use podctl_images::{Error as StoreError, Lease, Options, Progress, Pulled, Reference, Store};
 
 use self::layer_bars::LayerBars;
@@ -68,8 +69,10 @@ fn serve(progress: &LayerBars) -> i32 {
                 let answer =
                     PullAnswer { outcome: fetches.shared(&request, progress), container: request.container };
                 progress.settle();
-                // A supervisor that has gone needs no answer.
-                let _ = wire::send(&socket, &answer, &[]);
+                if wire::send(&socket, &answer, &[]).is_err() {
+                    // A supervisor that has gone needs no answer; one that is there asks the next puller.
+                    let _ = raise(Signal::SIGKILL);
+                }
             });
         }
     })

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume};
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use super::{Sandbox, security_context};
+use crate::pod::PodExt;
 
 /// Character devices that every container may use: major, minor. Source: runc's documentation of its default
 /// devices; null, zero, full, random, urandom, tty, console, ptmx, and every terminal of a devpts.
@@ -32,6 +33,21 @@ pub fn all_devices() -> Vec<LinuxDeviceCgroup> {
     let mut all = LinuxDeviceCgroup::default();
     all.set_allow(true);
     vec![all]
+}
+
+/// The list of the cgroup of a whole pod: what any of its containers may open.
+pub fn pod_devices(pod: &Pod) -> Vec<LinuxDeviceCgroup> {
+    let privileged = |c: &Container| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true);
+    if pod.containers().any(privileged) {
+        return all_devices();
+    }
+    let mut rules = Vec::new();
+    for rule in pod.containers().flat_map(|container| allowed_devices(pod, container, false)) {
+        if !rules.contains(&rule) {
+            rules.push(rule);
+        }
+    }
+    rules
 }
 
 /// The list of a container's cgroup. A node may be made for any device, as in other runtimes; that does not open it.

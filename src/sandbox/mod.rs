@@ -25,7 +25,7 @@ pub mod user;
 mod volumes;
 
 pub use container_spec::{Prepared, container_spec, exec_process};
-pub use devices::all_devices;
+pub use devices::{all_devices, pod_devices};
 pub(crate) use fs_group::walk;
 pub(crate) use layers_place::choose_layers_place;
 pub(crate) use security_context::in_user_namespace;

@@ -118,7 +118,7 @@ impl Home {
     }
 
     /// The pod whose directory has this name, if it is a pod's.
-    fn named_pod(&self, file_name: &str) -> Option<PodDir> {
+    pub(super) fn named_pod(&self, file_name: &str) -> Option<PodDir> {
         let (namespace, name) = file_name.split_once('_')?;
         let namespace = Namespace::parse(namespace).ok()?;
         if !is_cut(file_name) {

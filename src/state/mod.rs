@@ -94,6 +94,12 @@ pub enum Error {
     /// What was to become a path is no name.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// A pod's record lies where an older podctl had it, and its supervisor lives.
+    #[error("pod {pod:?} is running already, started by an older podctl, which alone can end it")]
+    OtherVersion {
+        /// The pod's name.
+        pod: String,
+    },
     /// No such pod.
     #[error("pods \"{name}\" not found")]
     NotFound {

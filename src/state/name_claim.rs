@@ -95,6 +95,11 @@ impl PodDir {
         Ok(Unplaced { dir: PodDir { path, ..self.clone() }, lock })
     }
 
+    /// Returns whether the pod of this uid lives: another one may have its name by now.
+    pub fn is_alive_as(&self, uid: &Uid) -> bool {
+        self.read_liveness() == Liveness::Alive && self.uid().is_none_or(|own| own == *uid)
+    }
+
     /// The uid of the pod that has the name, from its lock or else from its record.
     pub fn uid(&self) -> Option<Uid> {
         let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
@@ -208,8 +213,8 @@ impl Home {
             if left.is_empty() {
                 break;
             }
-            for path in list(self.records_path()) {
-                let dir = self.record_at(path);
+            let records = list(self.records_path()).map(|path| self.record_at(path));
+            for dir in records.chain(self.older_records()) {
                 let Some(uid) = dir.uid() else {
                     if dir.read_liveness() == Liveness::Alive {
                         return Ok(Vec::new());
@@ -242,6 +247,15 @@ impl Home {
             |path: &PathBuf| path.file_name().and_then(|n| n.to_str()).is_some_and(|n| uids.contains(n));
         let data = data.into_iter().filter(|path| !known(path));
         data.chain(logs.into_iter().filter(|path| named(path).is_none())).collect()
+    }
+
+    /// Records of pods that an older podctl has started: it had them in the runtime directory.
+    fn older_records(&self) -> impl Iterator<Item = PodDir> {
+        let pods = fs::read_dir(self.runtime.join("pods")).into_iter().flatten().flatten();
+        pods.filter(|entry| entry.path().join("lock").exists()).filter_map(|entry| {
+            let dir = self.named_pod(entry.file_name().to_str()?)?;
+            Some(PodDir { path: entry.path(), ..dir })
+        })
     }
 
     /// Records beside the places that nobody holds any more.

@@ -82,6 +82,10 @@ impl PodDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove_runtime(&self) -> Result<(), Error> {
+        let older = File::open(self.runtime.join("lock"));
+        if older.is_ok_and(|lock| lock.try_lock_shared().is_err()) {
+            return Err(Error::OtherVersion { pod: self.name.to_string() });
+        }
         remove_tree(&self.runtime).map_err(Error::io("remove", &self.runtime))
     }
 

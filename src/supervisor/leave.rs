@@ -15,6 +15,8 @@ impl Supervisor {
     /// The pod is over: what is on disk of it goes, its record stays unless it was deleted.
     pub(super) fn leave(&mut self) {
         self.settle();
+        // To clear away what is large takes its time, and nobody is served meanwhile.
+        self.poll.stop_listening();
         end_children();
         clear_data(&self.data);
         if let Some(cgroups) = self.cgroups.take() {

@@ -60,6 +60,7 @@ use self::{
     execs::Exec,
     poll::{Poll, Source},
     prepare::prepare,
+    requests::has_left,
     writable_layer::Layer,
 };
 use crate::{
@@ -76,7 +77,7 @@ use crate::{
     },
     sandbox::Sandbox,
     state::{Home, PodDir},
-    wire::{self, PullRequest, Ready, Reply, Request},
+    wire::{self, Heard, PullRequest, Ready, Reply},
 };
 
 /// Names whose steps these are when a start is traced.
@@ -323,8 +324,14 @@ impl Supervisor {
 
     fn serve_connection(&mut self, id: u64) {
         let Some(socket) = self.connections.get(&id) else { return };
-        match wire::receive::<Request>(socket) {
-            Ok(Some((request, fds))) => self.serve_client(id, request, fds),
+        match wire::receive_request(socket) {
+            Ok(Some((Heard::Request(request), fds))) => {
+                // Who has given up and left was told that it failed.
+                if !has_left(socket) || request.outlives_client() {
+                    self.serve_client(id, request, fds);
+                }
+            }
+            Ok(Some((Heard::Foreign(version), _))) => self.refuse_version(id, version),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             other => {
                 if other.is_err_and(|e| e.kind() == io::ErrorKind::InvalidData) {

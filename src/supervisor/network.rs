@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// The condition that a kubelet sets when the pod's sandbox and its network stand.
 const CONDITION: &str = "PodReadyToStartContainers";
 const LOST: &str = "NetworkLost";
-const WHY: &str = "the process that keeps the pods' network was killed, and its guard with it: names, published ports \
+const WHY: &str = "the process that keeps the pods' network was killed, and those that guard it: names, published ports \
     and the outside are gone until the next podctl command brings them back";
 
 /// Finds the Services that the pod's containers have among their variables from now on.

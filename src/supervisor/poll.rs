@@ -12,7 +12,7 @@ use nix::sys::{
     epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
     signal::{SigSet, Signal},
     signalfd::{SfdFlags, SignalFd},
-    socket::{SockFlag, accept4},
+    socket::{Shutdown, SockFlag, accept4, shutdown},
     time::TimeSpec,
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
@@ -150,6 +150,12 @@ impl Poll {
             }
         }
         found
+    }
+
+    /// Takes no more connections: who comes now hears at once that there is nobody.
+    pub(super) fn stop_listening(&mut self) {
+        // It fails for no socket that listens.
+        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
     }
 
     /// Takes a waiting command's connection.

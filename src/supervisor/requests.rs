@@ -12,6 +12,7 @@ use std::{
 use k8s_openapi::api::core::v1::EphemeralContainer;
 use nix::{
     errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{Signal, kill},
         socket::{
@@ -52,6 +53,7 @@ impl Supervisor {
             }
             Request::Stop { grace_period } => {
                 self.pending.push_back(Event::Delete { grace_period });
+                self.answer(id, &Reply::Started, &[]);
                 Ok(())
             }
             Request::Restart => {
@@ -83,6 +85,10 @@ impl Supervisor {
                 self.answer(id, &Reply::Usage(self.usage()), &[]);
                 Ok(())
             }
+            Request::Ping => {
+                self.answer(id, &Reply::Started, &[]);
+                Ok(())
+            }
             Request::Network => {
                 let user = fs::File::open("/proc/self/ns/user").map(OwnedFd::from);
                 match (&self.network, &user) {
@@ -97,6 +103,15 @@ impl Supervisor {
         if let Err((message, exit_code)) = done {
             self.answer(id, &Reply::Refused { message, exit_code }, &[]);
         }
+    }
+
+    /// Refuses what a command of another version asks.
+    pub(super) fn refuse_version(&mut self, id: u64, version: u32) {
+        let (pod, own) = (&self.dir.name, wire::PROTOCOL);
+        let message = format!(
+            "pod {pod:?} was started by another version of podctl (it speaks version {own}, this command version {version}); use that one, or `podctl delete pod {pod}` and run it again"
+        );
+        self.answer(id, &Reply::Refused { message, exit_code: 1 }, &[]);
     }
 
     /// The client hears of the end of this process, and takes it with it when it leaves.
@@ -174,6 +189,7 @@ impl Supervisor {
             })
         });
         self.watch_for_client(id, copied.map_err(|message| (message, 1))?);
+        self.answer(id, &Reply::Started, &[]);
         Ok(())
     }
 
@@ -223,12 +239,19 @@ impl Supervisor {
     pub(super) fn answer(&self, id: u64, reply: &Reply, fds: &[BorrowedFd<'_>]) {
         if let Some(socket) = self.connections.get(&id) {
             let sent = wire::send(socket, reply, fds);
-            if sent.is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
-                // It asks and does not read its answers. One that has left needs none.
+            if sent.is_err() {
+                // It asks and does not read its answers, or there is no memory for one: it hears of the end instead of
+                // waiting. One that has left needs none.
                 let _ = shutdown(socket.as_raw_fd(), Shutdown::Both);
             }
         }
     }
+}
+
+/// Whether the other side has closed the connection.
+pub(super) fn has_left(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Whom a container's new files belong to: who runs in it.

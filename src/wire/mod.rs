@@ -20,7 +20,7 @@ pub use launch::{
 };
 pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};
-pub use requests::{Reply, Request, Usage};
+pub use requests::{Heard, PROTOCOL, Reply, Request, Usage, receive_request, send_request};
 pub use transport::{
     dial, dial_within, listen_at, make_connection, receive, receive_answer, receive_within, send,
 };

@@ -1,11 +1,70 @@
 //! What commands say to a living supervisor, and what it answers: one message each, descriptors beside it.
+//!
+//! A request carries the version of these words. A supervisor of another version refuses with a sentence what it may not
+//! understand; what ends a pod and keeps its network means the same in all versions.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::EphemeralContainer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::transport::{receive, send};
 use crate::archive::Destination;
+
+/// Version of [`Request`] and [`Reply`]: one more with every change after which the other side would misunderstand.
+pub const PROTOCOL: u32 = 1;
+
+/// Requests that every version understands, with at least the fields that they have here, and answers with
+/// [`Reply::Started`]; [`Reply::Refused`] does not change either.
+const LASTING: [&str; 4] = ["Delete", "Stop", "Ping", "Network"];
+
+/// A request as it travels.
+#[derive(Serialize, Deserialize)]
+struct Versioned<T> {
+    version: u32,
+    request: T,
+}
+
+/// What a supervisor hears.
+#[derive(Debug)]
+pub enum Heard {
+    /// Something that it understands.
+    Request(Request),
+    /// Something of this other version.
+    Foreign(u32),
+}
+
+/// Sends a request.
+///
+/// # Errors
+/// Those of [`send`].
+pub fn send_request(socket: &impl AsFd, request: &Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    send(socket, &Versioned { version: PROTOCOL, request }, fds)
+}
+
+/// Receives a request; `None` when the other side has closed.
+///
+/// # Errors
+/// Those of [`receive`].
+pub fn receive_request(socket: &impl AsFd) -> io::Result<Option<(Heard, Vec<OwnedFd>)>> {
+    let Some((message, fds)) = receive::<Versioned<Value>>(socket)? else { return Ok(None) };
+    Ok(Some((understand(message)?, fds)))
+}
+
+fn understand(message: Versioned<Value>) -> io::Result<Heard> {
+    let Versioned { version, request } = message;
+    let name = request.as_str().or_else(|| request.as_object()?.keys().next().map(String::as_str));
+    if version != PROTOCOL && !name.is_some_and(|name| LASTING.contains(&name)) {
+        return Ok(Heard::Foreign(version));
+    }
+    Ok(Heard::Request(Request::deserialize(request)?))
+}
 
 /// Names what a command asks.
 #[derive(Debug, Serialize, Deserialize)]
@@ -77,8 +136,17 @@ pub enum Request {
     },
     /// What each container uses now.
     Usage,
+    /// Whether the supervisor answers.
+    Ping,
     /// The user and network namespaces of the network that the pod is on; they come back.
     Network,
+}
+
+impl Request {
+    /// Whether it is carried out for somebody who does not wait for it any more.
+    pub fn outlives_client(&self) -> bool {
+        matches!(self, Request::Delete { .. } | Request::Refresh)
+    }
 }
 
 /// Holds what a container uses.
@@ -115,4 +183,36 @@ pub enum Reply {
         /// Written as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(version: u32, request: Value) -> io::Result<Heard> {
+        understand(Versioned { version, request })
+    }
+
+    #[test]
+    fn another_version_ends_a_pod_and_is_refused_all_else() {
+        let delete = serde_json::json!({"Delete": {"grace_period": null, "added_later": true}});
+        assert!(matches!(hear(PROTOCOL + 1, delete), Ok(Heard::Request(Request::Delete { .. }))));
+        for lasting in ["Ping", "Network"] {
+            assert!(matches!(hear(PROTOCOL + 1, lasting.into()), Ok(Heard::Request(_))));
+        }
+        assert!(
+            matches!(hear(PROTOCOL + 1, "Usage".into()), Ok(Heard::Foreign(version)) if version == PROTOCOL + 1)
+        );
+        assert!(matches!(hear(PROTOCOL + 1, "AddedLater".into()), Ok(Heard::Foreign(_))));
+        assert!(matches!(hear(PROTOCOL, "Usage".into()), Ok(Heard::Request(Request::Usage))));
+        assert!(hear(PROTOCOL, "AddedLater".into()).is_err());
+    }
+
+    #[test]
+    fn a_request_travels_with_its_version() {
+        let (here, there) = super::super::make_connection().unwrap();
+        send_request(&here, &Request::Ping, &[]).unwrap();
+        let (heard, _) = receive_request(&there).unwrap().unwrap();
+        assert!(matches!(heard, Heard::Request(Request::Ping)));
+    }
 }

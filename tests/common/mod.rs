@@ -2,6 +2,7 @@
 // Each suite uses a part of it.
 #![allow(dead_code)]
 
+pub mod injector;
 pub mod lab;
 pub mod net;
 

@@ -46,6 +46,13 @@ impl Home {
         self.signal(roles, Signal::SIGKILL);
     }
 
+    /// Kills those who would start another keeper, and each other.
+    pub fn kill_guards(&self) {
+        let roles = ["network-guard", "guard-deputy"];
+        self.signal(&roles, Signal::SIGSTOP);
+        self.kill(&roles);
+    }
+
     /// The same with another signal.
     pub fn signal(&self, roles: &[&str], signal: Signal) {
         for id in roles.iter().flat_map(|role| self.of_role(role)) {

@@ -34,7 +34,8 @@ fn a_killed_keeper_of_roots_network_is_replaced_and_a_killed_network_is_swept() 
         home.kill(&["network"]);
         until("another keeper is there", || home.of_role("network-again").len() == 1);
         until("the outside is reached again", || home.asks("p", SERVER) == HOST);
-        home.kill(&["network-guard", "network-again", "supervise"]);
+        home.kill_guards();
+        home.kill(&["network-again", "supervise"]);
         until("the pod is lost", || home.of_role("supervise").is_empty());
         assert!(!lab.left().is_empty());
         // The kernel may still be about to end them.
@@ -57,7 +58,8 @@ fn a_network_that_was_killed_with_its_directories_is_swept_by_another() {
     let (home, other) = (with_image(), with_image());
     lab.on_host(|| {
         home.start(&pod("p", "sleep 600"), &[]);
-        home.kill(&["network-guard", "network", "supervise"]);
+        home.kill_guards();
+        home.kill(&["network", "supervise"]);
         until("the link is gone", || !run("ip -o link").contains("podctl"));
         fs::remove_dir_all(home.path("run")).unwrap();
         other.start(&pod("p", "sleep 600"), &[]);
@@ -227,8 +229,9 @@ fn a_killed_keeper_is_followed_by_one_that_knows_every_pod() {
     home.kill(&["network"]);
     until("they do so again", reached);
     assert_eq!(home.in_pod("client", "hostname -i | cut -d\" \" -f1").trim(), address.as_str().unwrap());
-    // Without a guard the next run does its work.
-    home.kill(&["network-guard", "network-again"]);
+    // Without a guard and its deputy the next run does their work.
+    home.kill_guards();
+    home.kill(&["network-again"]);
     home.start(&pod("third", "sleep 600"), &[]);
     until("they do so once more", reached);
     assert_eq!(home.in_pod("third", "wget -qO- http://shop"), "hello\n");
@@ -250,7 +253,7 @@ fn after_the_machine_has_slept_names_ports_and_the_outside_are_there_again() {
             && get(port).is_ok_and(|text| text.contains("hello"))
     };
     until("all is reached", reached);
-    let roles = ["network", "network-guard", "supervise"];
+    let roles = ["network", "network-guard", "guard-deputy", "supervise"];
     let all = |signal| {
         // The helper is found by its keeper.
         let helper = home.helper();
@@ -286,7 +289,7 @@ fn the_network_stays_when_all_of_it_is_asked_to_end_while_pods_need_it() {
     until("all is reached", reached);
     // As a service manager does with the unit in which the first pod was started.
     for signal in [Signal::SIGTERM, Signal::SIGHUP] {
-        home.signal(&["network", "network-guard"], signal);
+        home.signal(&["network", "network-guard", "guard-deputy"], signal);
     }
     home.helper().into_iter().for_each(|id| kill(id, Signal::SIGTERM).unwrap());
     assert_eq!((home.of_role("network").len(), home.of_role("network-guard").len()), (1, 1));
@@ -305,7 +308,8 @@ fn a_network_that_was_killed_altogether_is_told_of_and_comes_back_with_any_comma
     let port = free_port();
     home.start(&pod("web", SERVES), &["-p", &format!("{port}:8080")]);
     until("the port is served", || get(port).is_ok());
-    home.kill(&["network-guard", "network"]);
+    home.kill_guards();
+    home.kill(&["network"]);
     let told = |reason: &str| events(&home, "web").iter().any(|event| event.starts_with(reason));
     until("the pod says so", || told("NetworkLost"));
     assert!(get(port).is_err());
@@ -314,6 +318,27 @@ fn a_network_that_was_killed_altogether_is_told_of_and_comes_back_with_any_comma
     until("the port is served again", || get(port).is_ok());
     until("the pod says so", || told("NetworkRestored"));
     assert_eq!(home.said(&["get", "pod", "web", "-o", "jsonpath={.status.conditions[*].reason}"]), "");
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn a_network_whose_keeper_and_guard_are_killed_comes_back_without_a_command() {
+    // A guard lets no other process look into it, so an ordinary user cannot tell which one is this home's.
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let home = with_image();
+    let port = free_port();
+    home.start(&pod("web", SERVES), &["-p", &format!("{port}:8080")]);
+    until("the port is served", || get(port).is_ok());
+    let deputies = || home.of_role("guard-deputy").len();
+    until("the guard has a deputy", || deputies() == 1);
+    home.kill(&["network-guard", "network"]);
+    until("the port is served again", || get(port).is_ok_and(|text| text.contains("hello")));
+    until("the deputy has become the guard, and has one", || deputies() == 2);
+    home.kill(&["network-again"]);
+    until("the port is served once more", || get(port).is_ok_and(|text| text.contains("hello")));
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());
 }

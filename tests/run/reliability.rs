@@ -41,7 +41,8 @@ fn record(home: &Home, name: &str) -> PathBuf {
 
 /// Ends everything at once and forgets what a reboot forgets.
 fn reboot(home: &Home) {
-    home.kill(&["network-guard", "network", "network-again", "supervise"]);
+    home.kill_guards();
+    home.kill(&["network", "network-again", "supervise"]);
     let of_processes = |home: &Home| home.traces().iter().any(|trace| trace.starts_with("process"));
     until("every process has ended", || !of_processes(home));
     fs::remove_dir_all(home.path("run")).unwrap();
@@ -134,6 +135,74 @@ fn a_pod_whose_supervisor_hangs_is_told_of_and_deleted_by_force() {
 }
 
 #[test]
+fn every_command_gives_up_on_a_supervisor_that_hangs_and_nothing_is_done_later() {
+    let home = with_image();
+    let dir = home.path("");
+    home.start(&pod("h", "sleep 600"), &[]);
+    let hung = home.of_role("supervise");
+    hung.iter().for_each(|id| kill(*id, Signal::SIGSTOP).unwrap());
+    let commands: [&[&str]; 9] = [
+        &["stop", "h"],
+        &["attach", "h"],
+        &["cp", "h:/etc/passwd", "-"],
+        &["cp", "pod.yaml", "h:/copied"],
+        &["logs", "-f", "h"],
+        &["port-forward", "h", ":80"],
+        &["exec", "h", "--", "touch", "/late"],
+        &["restart", "h"],
+        &["label", "pod", "h", "late=yes"],
+    ];
+    let begin = |(at, args): (usize, &&[&str])| {
+        // Its streams lie in the supervisor's socket: a pipe would stay open.
+        let said = home.path(&format!("said-{at}"));
+        let file = fs::File::create(&said).unwrap();
+        let mut command = home.command(args);
+        command.current_dir(&dir).stdout(Stdio::null()).stderr(file);
+        (command.spawn().unwrap(), said)
+    };
+    let begun: Vec<_> = commands.iter().enumerate().map(begin).collect();
+    for ((mut child, said), args) in begun.into_iter().zip(commands) {
+        let mut status = None;
+        until(&format!("{args:?} ends"), || {
+            status = child.try_wait().unwrap();
+            status.is_some()
+        });
+        let said = fs::read_to_string(said).unwrap();
+        assert_eq!(status.unwrap().code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains("pod \"h\"") && said.contains("delete --force h"), "{args:?}: {said}");
+    }
+    hung.iter().for_each(|id| kill(*id, Signal::SIGCONT).unwrap());
+    assert_eq!(home.in_pod("h", "ls /late /copied 2>/dev/null; echo asked"), "asked\n");
+    let now = home.pod("h");
+    assert_eq!(now["status"]["phase"], "Running");
+    assert_eq!(
+        (&now["status"]["containerStatuses"][0]["restartCount"], &now["metadata"]["labels"]["late"]),
+        (&0.into(), &serde_json::Value::Null)
+    );
+    // That it is to be deleted is not forgotten, as at an API server.
+    hung.iter().for_each(|id| kill(*id, Signal::SIGSTOP).unwrap());
+    let deleted = home.podctl(&["delete", "pod", "h", "--now"]);
+    assert!(
+        !deleted.status.success() && stderr(&deleted).contains("delete --force h"),
+        "{}",
+        stderr(&deleted)
+    );
+    hung.iter().for_each(|id| kill(*id, Signal::SIGCONT).unwrap());
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
+fn logs_of_a_pod_are_not_followed_into_the_next_one_of_its_name() {
+    let home = with_image();
+    let file = home.file("p.yaml", &pod("p", "echo mine; sleep 600"));
+    home.start(&pod("p", "echo mine; sleep 600"), &[]);
+    let mut follow = home.command(&["logs", "-f", "p"]).stdout(Stdio::null()).spawn().unwrap();
+    let replaced = home.podctl(&["run", "-d", "--replace", &file]);
+    assert!(replaced.status.success(), "{}", stderr(&replaced));
+    until("the log has ended", || follow.try_wait().unwrap().is_some());
+}
+
+#[test]
 fn a_killed_start_leaves_nothing_behind_the_next_command() {
     let home = with_image();
     let ends = home.file("ends.yaml", &pod("k", "exit 0"));
@@ -196,6 +265,59 @@ fn directories_that_belong_to_no_pod_are_swept_by_the_next_command_and_others_st
     assert!(lost.iter().all(|dir| !home.path(dir).exists()));
     assert_eq!(home.in_pod("p", "cat /kept"), "x\n");
     assert_eq!(home.said(&["logs", "q"]), "ended\n");
+}
+
+#[test]
+fn living_pods_of_an_older_podctl_are_neither_swept_nor_replaced() {
+    let home = with_image();
+    home.said(&["get", "pods"]);
+    // As it had them: the record in the runtime directory.
+    let uid = "7c9e6679-7425-40de-944b-e07fc1f90ae7";
+    let record = home.path("run/pods/default_old");
+    let theirs =
+        [format!("data/pods/{uid}"), format!("data/logs/default_old_{uid}")].map(|dir| home.path(&dir));
+    theirs.iter().chain([&record]).for_each(|dir| fs::create_dir_all(dir.join("c")).unwrap());
+    fs::write(record.join("pod.json"), format!("{{\"metadata\":{{\"name\":\"old\",\"uid\":\"{uid}\"}}}}"))
+        .unwrap();
+    let lock = fs::File::create(record.join("lock")).unwrap();
+    lock.lock().unwrap();
+    home.said(&["get", "pods"]);
+    let refused = home.run(&pod("old", "sleep 600"), &["-d"]);
+    assert!(!refused.status.success() && stderr(&refused).contains("older podctl"), "{}", stderr(&refused));
+    assert!(theirs.iter().all(|dir| dir.exists()) && record.join("pod.json").exists());
+    drop(lock);
+    home.start(&pod("old", "sleep 600"), &[]);
+    home.podctl(&["delete", "old", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+/// Says something to a pod's supervisor in the words of another version; returns what it answers.
+fn say_in_other_version(home: &Home, request: &str) -> String {
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket,
+    };
+    use std::os::fd::AsRawFd;
+    let ours = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    let path = home.path("run/pods/default_p/control.sock");
+    connect(ours.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+    let text = format!("{{\"version\":99,\"request\":{request}}}");
+    send(ours.as_raw_fd(), text.as_bytes(), MsgFlags::empty()).unwrap();
+    let mut answer = [0; 4096];
+    let length = recv(ours.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+#[test]
+fn a_command_of_another_version_is_refused_with_words_and_can_end_the_pod() {
+    let home = with_image();
+    home.start(&pod("p", "sleep 600"), &[]);
+    for request in ["\"Usage\"", "{\"Conjure\":{\"what\":1}}"] {
+        let answer = say_in_other_version(&home, request);
+        assert!(answer.contains("Refused") && answer.contains("another version of podctl"), "{answer}");
+    }
+    let answer = say_in_other_version(&home, "{\"Delete\":{\"grace_period\":null,\"later\":1}}");
+    assert!(answer.contains("Started"), "{answer}");
+    until("nothing is left", || home.traces().is_empty());
 }
 
 #[test]

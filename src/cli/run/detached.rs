@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
+        LONG_SILENCE, check_supervisor,
         readiness::{Goal, find_crash_loop, find_hopeless, find_obstacle},
         start::Started,
     },
@@ -138,10 +139,13 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
         }
         let silence =
             (said != known).then(|| SILENCE.saturating_sub(since.elapsed()) + Duration::from_millis(1));
-        let timeout = silence.and_then(|s| PollTimeout::try_from(s).ok()).unwrap_or(PollTimeout::NONE);
+        let timeout = silence.unwrap_or(LONG_SILENCE).min(LONG_SILENCE);
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
         let mut fds =
             [PollFd::new(pod.fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, timeout);
+        if poll(&mut fds, timeout) == Ok(0) && silence.is_none() {
+            check_supervisor(&pod.dir)?;
+        }
         if let Ok(Some(_)) = signals.read_signal() {
             return Ok(Outcome::Interrupted);
         }

@@ -16,7 +16,7 @@ use super::{
     notes::Notes,
 };
 use crate::{
-    engine::{self, readiness::find_hopeless, start::Started},
+    engine::{self, LONG_SILENCE, check_supervisor, readiness::find_hopeless, start::Started},
     logs::{Follow, Prefixes},
     pod::PodExt,
     state::Home,
@@ -107,7 +107,14 @@ pub(super) fn run_foreground(
         let wait = if behind { Some(Duration::ZERO) } else { jobs.next() };
         // Rounded up, so that it is time when the wait is over.
         let wait = wait.map(|t| PollTimeout::try_from(t + Duration::from_micros(999)));
-        let _ = poll(&mut fds, wait.map_or(PollTimeout::NONE, |t| t.unwrap_or(PollTimeout::MAX)));
+        let silence = PollTimeout::try_from(LONG_SILENCE).unwrap_or(PollTimeout::MAX);
+        let timeout = wait.map_or(silence, |t| t.unwrap_or(PollTimeout::MAX));
+        if poll(&mut fds, timeout) == Ok(0) && wait.is_none() {
+            follows
+                .iter()
+                .filter(|(pod, ..)| pod.lives())
+                .try_for_each(|(pod, ..)| check_supervisor(&pod.dir))?;
+        }
         while let Ok(Some(signal)) = signals.read_signal() {
             interrupts += 1;
             interrupted |= signal.ssi_signo == Signal::SIGINT as u32;

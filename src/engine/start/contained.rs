@@ -14,12 +14,12 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
-use podctl_runtime::{Cgroup, IdMapping, IdMappings, Process, idmapped, user_namespace};
+use podctl_runtime::{Cgroup, DeviceFilter, IdMapping, IdMappings, Process, idmapped, user_namespace};
 
 use super::error::{Error, step};
 use crate::{
     process::descriptors,
-    sandbox::{Objects, host_path},
+    sandbox::{Objects, host_path, pod_devices},
     state::{self, Home},
     wire::MappedMounts,
 };
@@ -105,11 +105,15 @@ impl Contained {
 
     /// Gives the supervisor a cgroup to divide: systemd's scope, if it is in one, else a new one. Where there is
     /// none to be had, the supervisor says what is not enforced.
-    pub(super) fn lend_cgroup(&self, uid: &str, supervisor: &Process) {
+    pub(super) fn lend_cgroup(&self, pod: &Pod, uid: &str, supervisor: &Process) {
+        // The pod's own root may not set it. It is the second wall: what is mounted there is nodev.
+        let devices = DeviceFilter::new(&pod_devices(pod));
         let own = fs::read_to_string(format!("/proc/{}/cgroup", supervisor.pid)).unwrap_or_default();
         let scope = own.lines().find_map(|line| line.strip_prefix("0::/")).filter(|path| path.contains(uid));
         if let Some(scope) = scope {
-            let _ = Cgroup::lend_directory(&Path::new("/sys/fs/cgroup").join(scope), self.base);
+            let scope = Path::new("/sys/fs/cgroup").join(scope);
+            let _ = File::open(&scope).map(|scope| devices.attach(&scope.into()));
+            let _ = Cgroup::lend_directory(&scope, self.base);
             return;
         }
         let made = Cgroup::detect_parent().and_then(|place| {
@@ -122,6 +126,7 @@ impl Contained {
         if let Ok(mut record) = File::options().append(true).open(record) {
             let _ = writeln!(record, "{}", paths.join("\n"));
         }
+        let _ = cgroup.restrict_devices(&devices);
         let _ = cgroup.lend_to(self.base, supervisor.pid);
     }
 }

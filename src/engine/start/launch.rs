@@ -30,7 +30,7 @@ use crate::{
     process::{Role, children, create_memory_file, descriptors, start_role},
     sandbox::Objects,
     state::{self, Home, PodDir},
-    wire::{Launch, Options, Ready, Request, VERSION, make_connection, send},
+    wire::{Launch, Options, Ready, Request, VERSION, make_connection, send_request},
 };
 
 /// Holds what a launch is of: the same when it is tried again on another network.
@@ -82,7 +82,7 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
         scope.settle();
     }
     if let Some(contained) = contained {
-        contained.lend_cgroup(&uid, &supervisor);
+        contained.lend_cgroup(plan.pod, &uid, &supervisor);
     }
     let ready = hear_ready(plan.dir, &ours.client, &supervisor, network.connection.as_ref())?;
     unready.keep();
@@ -299,7 +299,7 @@ impl Sockets {
         let first = match first {
             Some(request) => {
                 let (ours, theirs) = connect()?;
-                send(&ours, request, &[]).map_err(step("ask the pod's supervisor"))?;
+                send_request(&ours, request, &[]).map_err(step("ask the pod's supervisor"))?;
                 Some((ours, theirs))
             }
             None => None,

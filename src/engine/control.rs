@@ -1,0 +1,58 @@
+//! How long a supervisor is waited for: as long as it answers. What it is asked for may take its time, such as a pod's end; one
+//! that hangs is found by asking it something else.
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use super::{Error, exec::unreachable_pod};
+use crate::{
+    state::{Liveness, PodDir},
+    wire::{self, Reply, Request},
+};
+
+/// How long nothing may come from a supervisor until it is asked whether it answers.
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
+/// The same while a session goes on or logs are followed, where silence is usual.
+pub(crate) const LONG_SILENCE: Duration = Duration::from_secs(15);
+
+/// Receives a message from the pod's supervisor, as long as that answers; `None` when it has closed.
+///
+/// # Errors
+/// [`Error::Unreachable`].
+pub(crate) fn receive_reply(dir: &PodDir, socket: &OwnedFd) -> Result<Option<(Reply, Vec<OwnedFd>)>, Error> {
+    loop {
+        match wire::receive_within(socket, SILENCE) {
+            Err(e) if e.kind() == io::ErrorKind::TimedOut => check_supervisor(dir)?,
+            received => return received.map_err(unreachable_pod(dir)),
+        }
+    }
+}
+
+/// Waits until the pod's supervisor has ended, which closes this connection to it.
+///
+/// # Errors
+/// [`Error::Unreachable`].
+pub(crate) fn wait_for_end(dir: &PodDir, socket: &OwnedFd) -> Result<(), Error> {
+    // A connection that breaks is as good as one that ends.
+    while let Some(_said) = receive_reply(dir, socket).or_else(|e| match &e {
+        Error::Unreachable { source, .. } if source.kind() != io::ErrorKind::TimedOut => Ok(None),
+        _ => Err(e),
+    })? {}
+    Ok(())
+}
+
+/// Asks the pod's supervisor whether it answers. One that is at its end, or not there yet, does not hang.
+///
+/// # Errors
+/// [`Error::Unreachable`].
+pub(crate) fn check_supervisor(dir: &PodDir) -> Result<(), Error> {
+    let asked = wire::dial(&dir.control_socket()).and_then(|socket| {
+        wire::send_request(&socket, &Request::Ping, &[])?;
+        wire::receive_answer::<Reply>(&socket)
+    });
+    match asked {
+        Err(e) if e.kind() == io::ErrorKind::TimedOut && dir.read_liveness() == Liveness::Alive => {
+            Err(unreachable_pod(dir)(e))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,351 @@
+//! Makes a system call of podctl's fail, or kills who calls, at a chosen place: the n-th call of that name by a process of that
+//! role. Nothing of this is in the product: a seccomp filter of the test's own asks this process about every call of the table
+//! by a process that was started beneath it, raw ones and those of every role among them.
+//!
+//! The kernel also tells when the last process beneath the filter has ended, so that none is overlooked.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    str::FromStr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+/// How long what was started may take to be gone when the job is over.
+const LEAVING: Duration = Duration::from_secs(60);
+
+/// What the machine is short of or broken in; by it the ways in which a call of the table fails.
+const SPACE: &[Errno] = &[Errno::ENOSPC, Errno::EIO];
+const FILES: &[Errno] = &[Errno::EMFILE, Errno::EIO, Errno::EINTR];
+const READS: &[Errno] = &[Errno::EIO, Errno::EINTR];
+const WRITES: &[Errno] = &[Errno::ENOSPC, Errno::EIO, Errno::EINTR];
+const DESCRIPTORS: &[Errno] = &[Errno::EMFILE, Errno::ENOMEM];
+const MEMORY: &[Errno] = &[Errno::ENOMEM, Errno::EAGAIN];
+const KERNEL: &[Errno] = &[Errno::ENOMEM];
+const WAITS: &[Errno] = &[Errno::EINTR, Errno::ENOMEM];
+
+/// The calls that can be made to fail, and how.
+const CALLS: &[(&str, libc::c_long, &[Errno])] = &[
+    #[cfg(target_arch = "x86_64")]
+    ("open", libc::SYS_open, FILES),
+    #[cfg(target_arch = "x86_64")]
+    ("rename", libc::SYS_rename, SPACE),
+    #[cfg(target_arch = "x86_64")]
+    ("mkdir", libc::SYS_mkdir, SPACE),
+    #[cfg(target_arch = "x86_64")]
+    ("unlink", libc::SYS_unlink, READS),
+    #[cfg(target_arch = "x86_64")]
+    ("rmdir", libc::SYS_rmdir, READS),
+    #[cfg(target_arch = "x86_64")]
+    ("symlink", libc::SYS_symlink, SPACE),
+    #[cfg(target_arch = "x86_64")]
+    ("fork", libc::SYS_fork, MEMORY),
+    #[cfg(target_arch = "x86_64")]
+    ("vfork", libc::SYS_vfork, MEMORY),
+    ("openat", libc::SYS_openat, FILES),
+    ("openat2", libc::SYS_openat2, FILES),
+    ("read", libc::SYS_read, READS),
+    ("getdents64", libc::SYS_getdents64, READS),
+    ("write", libc::SYS_write, WRITES),
+    ("pwrite64", libc::SYS_pwrite64, WRITES),
+    ("writev", libc::SYS_writev, WRITES),
+    ("ftruncate", libc::SYS_ftruncate, WRITES),
+    ("fallocate", libc::SYS_fallocate, WRITES),
+    ("renameat", libc::SYS_renameat, SPACE),
+    ("renameat2", libc::SYS_renameat2, SPACE),
+    ("mkdirat", libc::SYS_mkdirat, SPACE),
+    ("mknodat", libc::SYS_mknodat, SPACE),
+    ("linkat", libc::SYS_linkat, SPACE),
+    ("symlinkat", libc::SYS_symlinkat, SPACE),
+    ("unlinkat", libc::SYS_unlinkat, READS),
+    ("fchmod", libc::SYS_fchmod, READS),
+    ("fchmodat", libc::SYS_fchmodat, READS),
+    ("fchownat", libc::SYS_fchownat, READS),
+    ("flock", libc::SYS_flock, &[Errno::EINTR, Errno::ENOLCK]),
+    ("mount", libc::SYS_mount, KERNEL),
+    ("umount2", libc::SYS_umount2, KERNEL),
+    ("pivot_root", libc::SYS_pivot_root, KERNEL),
+    ("open_tree", libc::SYS_open_tree, DESCRIPTORS),
+    ("move_mount", libc::SYS_move_mount, KERNEL),
+    ("fsopen", libc::SYS_fsopen, DESCRIPTORS),
+    ("fsconfig", libc::SYS_fsconfig, KERNEL),
+    ("fsmount", libc::SYS_fsmount, DESCRIPTORS),
+    ("mount_setattr", libc::SYS_mount_setattr, KERNEL),
+    ("clone", libc::SYS_clone, MEMORY),
+    ("clone3", libc::SYS_clone3, MEMORY),
+    ("unshare", libc::SYS_unshare, KERNEL),
+    ("setns", libc::SYS_setns, KERNEL),
+    ("execve", libc::SYS_execve, &[Errno::ENOMEM, Errno::EIO]),
+    ("execveat", libc::SYS_execveat, &[Errno::ENOMEM, Errno::EIO]),
+    ("pidfd_open", libc::SYS_pidfd_open, DESCRIPTORS),
+    ("socket", libc::SYS_socket, DESCRIPTORS),
+    ("socketpair", libc::SYS_socketpair, DESCRIPTORS),
+    ("bind", libc::SYS_bind, KERNEL),
+    ("listen", libc::SYS_listen, KERNEL),
+    ("accept4", libc::SYS_accept4, DESCRIPTORS),
+    ("connect", libc::SYS_connect, WAITS),
+    ("sendmsg", libc::SYS_sendmsg, WAITS),
+    ("sendto", libc::SYS_sendto, WAITS),
+    ("recvmsg", libc::SYS_recvmsg, WAITS),
+    ("recvfrom", libc::SYS_recvfrom, WAITS),
+    ("pipe2", libc::SYS_pipe2, DESCRIPTORS),
+    ("dup", libc::SYS_dup, DESCRIPTORS),
+    ("dup3", libc::SYS_dup3, DESCRIPTORS),
+    ("memfd_create", libc::SYS_memfd_create, DESCRIPTORS),
+    ("epoll_create1", libc::SYS_epoll_create1, DESCRIPTORS),
+    ("epoll_ctl", libc::SYS_epoll_ctl, KERNEL),
+    ("timerfd_create", libc::SYS_timerfd_create, DESCRIPTORS),
+    ("signalfd4", libc::SYS_signalfd4, DESCRIPTORS),
+    ("eventfd2", libc::SYS_eventfd2, DESCRIPTORS),
+    ("inotify_init1", libc::SYS_inotify_init1, DESCRIPTORS),
+    ("inotify_add_watch", libc::SYS_inotify_add_watch, &[Errno::ENOSPC]),
+    ("seccomp", libc::SYS_seccomp, KERNEL),
+    ("waitid", libc::SYS_waitid, &[Errno::EINTR]),
+    ("poll", POLL, WAITS),
+    ("syncfs", libc::SYS_syncfs, READS),
+];
+
+#[cfg(target_arch = "x86_64")]
+const POLL: libc::c_long = libc::SYS_poll;
+#[cfg(not(target_arch = "x86_64"))]
+const POLL: libc::c_long = libc::SYS_ppoll;
+
+#[cfg(target_arch = "x86_64")]
+const ARCHITECTURE: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const ARCHITECTURE: u32 = 0xc000_00b7;
+
+/// What happens in place of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails.
+    Fails(Errno),
+    /// Who calls is killed before it is made.
+    Kills,
+}
+
+/// A place in the life of podctl's processes, written `ROLE:CALL:N:FAULT`, such as `supervise:openat:17:EIO`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The command of podctl's, or the role of an internal process.
+    pub role: String,
+    /// The call's name.
+    pub call: String,
+    /// Which of these calls of that role, from 1.
+    pub nth: usize,
+    pub fault: Fault,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:", self.role, self.call, self.nth)?;
+        match self.fault {
+            Fault::Fails(errno) => write!(f, "{errno:?}"),
+            Fault::Kills => write!(f, "kill"),
+        }
+    }
+}
+
+impl FromStr for Point {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Point, String> {
+        let wrong = || format!("{text:?} is no point; write ROLE:CALL:N:FAULT");
+        let parts: Vec<_> = text.split(':').collect();
+        let [role, call, nth, fault] = parts[..] else { return Err(wrong()) };
+        let ways = CALLS.iter().find(|(name, ..)| *name == call).ok_or_else(wrong)?.2;
+        let fails =
+            || ways.iter().find(|errno| format!("{errno:?}") == fault).map(|errno| Fault::Fails(*errno));
+        let fault = if fault == "kill" { Fault::Kills } else { fails().ok_or_else(wrong)? };
+        let nth = nth.parse().map_err(|_| wrong())?;
+        Ok(Point { role: role.to_owned(), call: call.to_owned(), nth, fault })
+    }
+}
+
+/// How often each role made each call, by `ROLE:CALL`.
+pub type Counts = BTreeMap<(String, String), usize>;
+
+/// Every point that a life with these counts has.
+pub fn list_points(counts: &Counts) -> Vec<Point> {
+    let mut points = Vec::new();
+    for ((role, call), count) in counts {
+        let ways = CALLS.iter().find(|(name, ..)| name == call).expect("counted by its name").2;
+        let faults: Vec<_> = ways.iter().map(|errno| Fault::Fails(*errno)).chain([Fault::Kills]).collect();
+        for nth in 1..=*count {
+            let point = |fault: &Fault| Point { role: role.clone(), call: call.clone(), nth, fault: *fault };
+            points.extend(faults.iter().map(point));
+        }
+    }
+    points
+}
+
+/// What came of a job beneath the filter.
+pub struct Report<T> {
+    pub result: T,
+    pub counts: Counts,
+    /// The place was come to.
+    pub is_hit: bool,
+    /// All processes that the job has started have ended.
+    pub is_over: bool,
+}
+
+/// What a job has to do with its injector.
+pub struct Control<'a>(&'a Shared);
+
+impl Control<'_> {
+    /// From now on nothing fails any more.
+    pub fn disarm(&self) {
+        self.0.is_armed.store(false, Ordering::SeqCst);
+    }
+}
+
+struct Shared {
+    point: Option<Point>,
+    is_armed: AtomicBool,
+    is_hit: AtomicBool,
+    counts: Mutex<Counts>,
+}
+
+/// Does a job in a thread of its own; what it starts meets the fault at that point, if there is one.
+pub fn run_beneath<T: Send>(point: Option<Point>, job: impl FnOnce(&Control<'_>) -> T + Send) -> Report<T> {
+    let shared = Shared {
+        point,
+        is_armed: AtomicBool::new(true),
+        is_hit: AtomicBool::new(false),
+        counts: Mutex::default(),
+    };
+    let is_done = AtomicBool::new(false);
+    let (listener, heard) = mpsc::channel();
+    let (result, is_over) = thread::scope(|scope| {
+        let (shared, is_done) = (&shared, &is_done);
+        let worker = scope.spawn(move || {
+            listener.send(install_filter()).unwrap();
+            let result = job(&Control(shared));
+            is_done.store(true, Ordering::SeqCst);
+            result
+        });
+        let server = scope.spawn(move || serve(&heard.recv().unwrap(), shared, is_done));
+        let result = worker.join();
+        is_done.store(true, Ordering::SeqCst);
+        (result.unwrap_or_else(|e| std::panic::resume_unwind(e)), server.join().unwrap())
+    });
+    let counts = shared.counts.into_inner().unwrap();
+    Report { result, counts, is_hit: shared.is_hit.into_inner(), is_over }
+}
+
+/// Puts this thread, and all that it starts, beneath the filter; returns where its calls are heard of.
+fn install_filter() -> OwnedFd {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let jump = |k: u32, jt: usize, jf: usize| libc::sock_filter {
+        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
+        jt: u8::try_from(jt).unwrap(),
+        jf: u8::try_from(jf).unwrap(),
+        k,
+    };
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let calls = CALLS.len();
+    let mut program = vec![statement(load, 4), jump(ARCHITECTURE, 0, calls + 1), statement(load, 0)];
+    program.extend(CALLS.iter().enumerate().map(|(at, (_, number, _))| jump(*number as u32, calls - at, 0)));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_USER_NOTIF));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    // SAFETY: the program lives while the kernel copies it; the descriptor that comes is nobody else's.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter);
+        assert!(fd >= 0, "cannot install a filter: {}", Errno::last());
+        OwnedFd::from_raw_fd(fd as i32)
+    }
+}
+
+/// Answers for each call until nobody is left beneath the filter; whether that came in time.
+fn serve(listener: &OwnedFd, shared: &Shared, is_done: &AtomicBool) -> bool {
+    let mut done_since: Option<Instant> = None;
+    loop {
+        let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(100u8));
+        let events = fds[0].revents().unwrap_or(PollFlags::empty());
+        if events.contains(PollFlags::POLLIN) {
+            answer(listener, shared);
+        } else if events.contains(PollFlags::POLLHUP) {
+            return true;
+        }
+        if is_done.load(Ordering::SeqCst) && done_since.get_or_insert_with(Instant::now).elapsed() > LEAVING {
+            return false;
+        }
+    }
+}
+
+fn answer(listener: &OwnedFd, shared: &Shared) {
+    // SAFETY: plain numbers; the kernel wants them to be zero.
+    let mut notice: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills the struct, which is of the size that the request says.
+    if unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notice) } < 0 {
+        return; // who called has ended
+    }
+    let call = CALLS.iter().find(|(_, number, _)| *number == libc::c_long::from(notice.data.nr));
+    let fault = call.and_then(|(name, ..)| choose_fault(shared, notice.pid, name));
+    // SAFETY: as above.
+    let mut reply: libc::seccomp_notif_resp = unsafe { std::mem::zeroed() };
+    reply.id = notice.id;
+    match fault {
+        Some(Fault::Fails(errno)) => reply.error = -(errno as i32),
+        Some(Fault::Kills) => kill(notice.pid),
+        None => reply.flags = libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+    }
+    // SAFETY: as above; one that has ended meanwhile needs no answer.
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut reply) };
+}
+
+fn choose_fault(shared: &Shared, pid: u32, call: &str) -> Option<Fault> {
+    if !shared.is_armed.load(Ordering::SeqCst) {
+        return None;
+    }
+    let role = read_role(pid)?;
+    let mut counts = shared.counts.lock().unwrap();
+    let count = counts.entry((role.clone(), call.to_owned())).or_default();
+    *count += 1;
+    let point = shared.point.as_ref()?;
+    let meant = point.role == role && point.call == call && point.nth == *count;
+    if meant {
+        shared.is_hit.store(true, Ordering::SeqCst);
+    }
+    meant.then_some(point.fault)
+}
+
+/// The role of a process of podctl's, or its command; none of any other.
+fn read_role(pid: u32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let mut words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    let program = words.next()?;
+    if program != "podctl" && !program.ends_with("/podctl") {
+        return None;
+    }
+    match words.next()?.as_str() {
+        "internal" => words.next(),
+        command => Some(command.to_owned()),
+    }
+}
+
+/// Kills the process that the thread is of.
+fn kill(thread: u32) {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
+    if let Some(group) = group {
+        // Before it is answered: it cannot have ended, and its number is its own.
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+    }
+}
