@@ -112,6 +112,11 @@ pub(crate) fn candidates(secrets: &[AuthFile], registry: &str, repository: &str)
     found
 }
 
+/// Tells which file a login is written into: the first of those that are read; `None` without a home.
+pub fn auth_file() -> Option<PathBuf> {
+    files().into_iter().next()
+}
+
 /// Does as containers' tools look: a named file alone, else the usual places.
 fn files() -> Vec<PathBuf> {
     if let Some(named) = env::var_os("REGISTRY_AUTH_FILE") {

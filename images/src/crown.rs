@@ -110,13 +110,23 @@ fn copy(said: &OwnedFd, place: &Path) -> std::io::Result<u64> {
 }
 
 /// The attributes that an archive may bring; overlayfs's own are its layer's affair.
-fn user_xattrs(dir: &OwnedFd) -> Vec<(CString, Vec<u8>)> {
+pub(crate) fn user_xattrs(dir: &OwnedFd) -> Vec<(CString, Vec<u8>)> {
+    read_xattrs(dir, |name| name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+/// Tells whether a directory hides what layers below have in its place.
+pub(crate) fn is_opaque(dir: &OwnedFd) -> bool {
+    let marks: [&[u8]; 2] = [b"user.overlay.opaque", b"trusted.overlay.opaque"];
+    read_xattrs(dir, |name| marks.contains(&name)).iter().any(|(_, value)| value == b"y")
+}
+
+fn read_xattrs(dir: &OwnedFd, wanted: impl Fn(&[u8]) -> bool) -> Vec<(CString, Vec<u8>)> {
     let mut names = vec![0_u8; 64 << 10];
     // SAFETY: the descriptor is open, pointer and length are the buffer's.
     let length = unsafe { libc::flistxattr(dir.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
     let names = names.get(..length.max(0) as usize).unwrap_or_default();
-    let wanted = |name: &&[u8]| name.starts_with(b"user.") && !name.starts_with(b"user.overlay.");
-    let names = names.split(|byte| *byte == 0).filter(wanted).filter_map(|name| CString::new(name).ok());
+    let names =
+        names.split(|byte| *byte == 0).filter(|name| wanted(name)).filter_map(|name| CString::new(name).ok());
     let value = |name: CString| {
         let mut value = vec![0_u8; 64 << 10];
         // SAFETY: as above, and the name ends in NUL.

@@ -39,6 +39,17 @@ pub(crate) fn endpoint_schemes(endpoint: &Endpoint) -> &'static [Scheme] {
     }
 }
 
+/// What a client of that endpoint trusts, and how long it waits.
+pub(crate) fn client_builder(endpoint: &Endpoint, stall: Duration) -> Result<reqwest::ClientBuilder, Error> {
+    certs::choose_tls_provider();
+    Ok(reqwest::Client::builder()
+        .tls_danger_accept_invalid_certs(endpoint.insecure)
+        .tls_certs_merge(certs::registry_authorities(&endpoint.registry)?)
+        .connect_timeout(stall.min(Duration::from_secs(15)))
+        .read_timeout(stall)
+        .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION"))))
+}
+
 impl Source {
     pub(crate) fn new(
         reference: &Reference,
@@ -47,13 +58,7 @@ impl Source {
         identity: Identity,
         stall: Duration,
     ) -> Result<Self, Error> {
-        certs::choose_tls_provider();
-        let builder = reqwest::Client::builder()
-            .tls_danger_accept_invalid_certs(endpoint.insecure)
-            .tls_certs_merge(certs::registry_authorities(&endpoint.registry)?)
-            .connect_timeout(stall.min(Duration::from_secs(15)))
-            .read_timeout(stall)
-            .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION")));
+        let builder = client_builder(endpoint, stall)?;
         let (digest, tag) = (reference.digest().map(str::to_owned), reference.tag().unwrap_or("latest"));
         let (name, tag) = (reference.to_string(), tag.to_owned());
         match Client::new(builder, endpoint, scheme, identity) {

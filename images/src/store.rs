@@ -265,6 +265,23 @@ impl Store {
         Ok(Removed { reference: name, image, layers: self.collect()? })
     }
 
+    /// Gives the image one name more; what had that name before has it no more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Io`].
+    pub fn tag(&self, image: &Image, name: &Reference) -> Result<Image, Error> {
+        let lock = self.lock()?;
+        lock.lock().map_err(Error::io("lock", &self.root))?;
+        if !self.is_whole(image) {
+            return Err(Error::NotFound { reference: image.reference.clone() });
+        }
+        let named = Image { reference: name.to_string(), ..image.clone() };
+        self.write(&named)?;
+        // Layers that only the former image of that name had are needed no more.
+        self.collect()?;
+        Ok(named)
+    }
+
     /// Holds the image: no process can remove it while any holds it.
     ///
     /// # Errors

@@ -127,6 +127,11 @@ impl Found {
 }
 
 impl Args {
+    /// Asks for the names alone.
+    pub(super) fn print_names(&mut self) {
+        self.output = Some("name".into());
+    }
+
     /// Tells whether objects are named rather than listed.
     fn names_objects(&self, words: &Words) -> bool {
         self.which.files.is_given() || matches!(words, Words::Objects(_))

@@ -212,6 +212,132 @@ fn short_id(image: &Image) -> String {
     image.id.trim_start_matches("sha256:").get(..12).unwrap_or(&image.id).to_owned()
 }
 
+#[derive(clap::Args)]
+pub(super) struct TagArgs {
+    /// The image, by name or id.
+    image: String,
+    /// The name that it is to have as well.
+    name: String,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl save -o app.tar app:1              # podctl load, docker load, skopeo copy oci-archive:app.tar …
+  podctl save app:1 | ssh other podctl load")]
+pub(super) struct SaveArgs {
+    /// The images, by name or id.
+    #[arg(required = true)]
+    images: Vec<String>,
+    /// The file; standard output else.
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
+    /// `oci-archive`, which docker reads as well.
+    #[arg(long, default_value = "oci-archive", value_parser = ["oci-archive"])]
+    format: String,
+}
+
+#[derive(clap::Args)]
+pub(super) struct HistoryArgs {
+    /// The image, by name or id.
+    image: String,
+    /// Print the layers' digests only.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Images as a group of commands, as docker and podman have it.
+#[derive(clap::Subcommand)]
+pub(super) enum ImageCommand {
+    /// List images.
+    #[command(visible_alias = "list")]
+    Ls(ListArgs),
+    /// Fetch images.
+    Pull(PullArgs),
+    /// Remove images.
+    #[command(visible_alias = "remove")]
+    Rm(RemoveArgs),
+    /// Remove images without a tag, or with --all those that no pod uses.
+    Prune(super::prune::PruneArgs),
+    /// Load images from an archive.
+    Load(LoadArgs),
+    /// Write images into an archive.
+    Save(SaveArgs),
+    /// Give an image one name more.
+    Tag(TagArgs),
+    /// Show an image's layers.
+    History(HistoryArgs),
+}
+
+pub(super) fn run(command: &ImageCommand, home: &Home) -> Result<i32, Error> {
+    match command {
+        ImageCommand::Ls(args) => list(args, home),
+        ImageCommand::Pull(args) => pull(args, home),
+        ImageCommand::Rm(args) => remove(args, home),
+        ImageCommand::Prune(args) => super::prune::prune_images(args, home),
+        ImageCommand::Load(args) => load(args, home),
+        ImageCommand::Save(args) => save_images(args, home),
+        ImageCommand::Tag(args) => tag_image(args, home),
+        ImageCommand::History(args) => show_history(args, home),
+    }
+}
+
+pub(super) fn tag_image(args: &TagArgs, home: &Home) -> Result<i32, Error> {
+    open_engine(home)?.tag_image(&args.image, &args.name)?;
+    Ok(0)
+}
+
+pub(super) fn save_images(args: &SaveArgs, home: &Home) -> Result<i32, Error> {
+    if args.output.as_os_str() == "-" && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+        return Err(Error::Said("an archive is not for a terminal: name a file with -o, or redirect".into()));
+    }
+    open_engine(home)?.save_images(&args.images, &args.output)?;
+    Ok(0)
+}
+
+/// Shows what an image is made of: its layers, the topmost first. Which commands made them is not kept.
+pub(super) fn show_history(args: &HistoryArgs, home: &Home) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let missing =
+        || Error::Said(format!("image {:?} is not here: `podctl images` lists those that are", args.image));
+    let image = find_image(&engine, &args.image)?.ok_or_else(missing)?;
+    let age = created(&image)
+        .map_or("N/A".to_owned(), |at| time_ago(k8s_openapi::jiff::Timestamp::now().as_second() - at));
+    let mut rows = vec![["LAYER", "CREATED", "CONTENT"].map(str::to_owned).to_vec()];
+    for (number, layer) in image.layers.iter().enumerate().rev() {
+        let digest = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if args.quiet {
+            println!("sha256:{digest}");
+            continue;
+        }
+        let short = digest.get(..12).unwrap_or(&digest).to_owned();
+        rows.push(vec![short, age.clone(), format!("layer {} of {}", number + 1, image.layers.len())]);
+    }
+    if !args.quiet {
+        super::objects::table(&rows);
+    }
+    Ok(0)
+}
+
+/// Finds an image by its name, or by the beginning of its id.
+pub(super) fn find_image(engine: &Engine, name: &str) -> Result<Option<Image>, Error> {
+    let wanted = name.parse::<Reference>().ok().map(|reference| reference.to_string());
+    let bare = name.trim_start_matches("sha256:");
+    let is_id = |image: &Image| bare.len() >= 4 && image.id.trim_start_matches("sha256:").starts_with(bare);
+    let all = engine.images()?;
+    let named = all.iter().find(|image| Some(&image.reference) == wanted.as_ref());
+    Ok(named.or_else(|| all.iter().find(|image| is_id(image))).cloned())
+}
+
+/// What `inspect` shows of an image.
+pub(super) fn describe_image(image: &Image) -> serde_json::Value {
+    let mut value = object(image);
+    value["config"] = serde_json::to_value(&image.config).unwrap_or_default();
+    let digest =
+        |path: &PathBuf| format!("sha256:{}", path.file_name().unwrap_or_default().to_string_lossy());
+    value["layers"] = image.layers.iter().map(digest).collect();
+    value
+}
+
 fn object(image: &Image) -> serde_json::Value {
     let (repository, tag) = split(image);
     serde_json::json!({

@@ -48,7 +48,7 @@ const ONE_NODE: &str = "no bytes are saved by it on one machine";
 const ENTRIES: &[Entry] = &[
     with_value(
         "*",
-        "as,as-group,as-uid,as-user-extra,certificate-authority,client-certificate,client-key,cluster,context,kubeconfig,password,s,server,tls-server-name,token,user,username",
+        "as,as-group,as-uid,as-user-extra,certificate-authority,client-certificate,client-key,cluster,context,kubeconfig,password,proxy-url,s,server,tls-server-name,token,user,username",
         Refused(CHOOSES),
     ),
     switch("*", "insecure-skip-tls-verify", Refused(CHOOSES)),
@@ -140,6 +140,11 @@ const ENTRIES: &[Entry] = &[
         Refused("podctl keeps no CronJobs; `podctl run FILE` runs a CronJob's file once"),
     ),
     with_value("expose", "load-balancer-ip", Refused("a load balancer's address is this machine's own")),
+    switch(
+        "wait",
+        "local",
+        Refused("an object of a file alone never changes, so there is nothing to wait for"),
+    ),
     switch("logs", "insecure-skip-tls-verify-backend", Fulfilled("logs are read from files")),
     with_value(
         "run",
@@ -147,6 +152,35 @@ const ENTRIES: &[Entry] = &[
         Refused("`podctl delete` takes it; --rm ends the pod as the pod asks"),
     ),
     switch("run", "force", Refused("`podctl delete --force` kills at once")),
+    with_value(
+        "run",
+        "v,volume,mount",
+        Refused(
+            "volumes stand in a manifest: `podctl run NAME --image=IMAGE --dry-run=client -o yaml >pod.yaml` begins one",
+        ),
+    ),
+    with_value("run", "e", Refused("it is --env=NAME=VALUE here, as in kubectl")),
+    with_value("run", "name", Refused("the name is the first word: `podctl run NAME --image=IMAGE`")),
+    with_value(
+        "run",
+        "env-file,entrypoint,w,workdir,u,memory,cpus,h,hostname",
+        Refused(
+            "a manifest says it: `podctl run NAME --image=IMAGE --dry-run=client -o yaml >pod.yaml` begins one",
+        ),
+    ),
+    with_value(
+        "run",
+        "userns",
+        Refused(
+            "a user's pods share one user namespace, in which a container's root is the user; root's pods have their own by `hostUsers: false`",
+        ),
+    ),
+    with_value(
+        "pull,run",
+        "authfile,creds,cert-dir",
+        Refused("`podctl login` keeps who to be, registries.conf and certs.d whom to trust"),
+    ),
+    switch("pull,run", "tls-verify", Refused("`insecure = true` in registries.conf says it of a registry")),
     switch("top", "use-protocol-buffers", Fulfilled("nothing is asked over a network")),
     switch("top", "show-swap", Refused("cgroups say what pods use of memory, and podctl reads no swap")),
     with_value(

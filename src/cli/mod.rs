@@ -29,15 +29,18 @@ mod expose;
 mod files;
 mod get;
 mod images;
+mod inspect;
 mod jobs;
 mod kubectl_flags;
 mod label;
+mod login;
 mod logs;
 mod objects;
 mod output;
 mod patch;
 mod port_forward;
 mod profile;
+mod prune;
 mod replace;
 mod rollout;
 mod run;
@@ -192,6 +195,26 @@ enum Command {
     Images(images::ListArgs),
     /// Remove images.
     Rmi(images::RemoveArgs),
+    /// Give an image one name more.
+    Tag(images::TagArgs),
+    /// Write images into an archive.
+    Save(images::SaveArgs),
+    /// Show an image's layers.
+    History(images::HistoryArgs),
+    /// Images: list, pull, remove, prune, load, save, tag.
+    #[command(subcommand)]
+    Image(images::ImageCommand),
+    /// Keep who to be at a registry.
+    Login(login::LoginArgs),
+    /// Forget who to be at a registry.
+    Logout(login::LogoutArgs),
+    /// Show pods: the same as `get pods`.
+    Ps(inspect::PsArgs),
+    /// Show pods and images as JSON: what `get pod NAME -o json` prints, and an image's configuration.
+    Inspect(inspect::InspectArgs),
+    /// Remove what nothing uses any more.
+    #[command(subcommand)]
+    System(prune::SystemCommand),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
     /// Serve the Kubernetes API to kubectl and other clients.
@@ -332,6 +355,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
             return Ok(0);
         }
         Command::Man(args) => return completion::write_manual(args),
+        Command::Login(args) => return login::log_in(args),
+        Command::Logout(args) => return login::log_out(args),
         Command::Version(args) => return version::run(args),
         Command::ApiResources(args) => return version::list_resources(args),
         Command::ApiVersions => return version::list_versions(),
@@ -373,6 +398,13 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Pull(args) => images::pull(&args, &home),
         Command::Images(args) => images::list(&args, &home),
         Command::Rmi(args) => images::remove(&args, &home),
+        Command::Tag(args) => images::tag_image(&args, &home),
+        Command::Save(args) => images::save_images(&args, &home),
+        Command::History(args) => images::show_history(&args, &home),
+        Command::Image(command) => images::run(&command, &home),
+        Command::Ps(args) => inspect::list_pods(args, &home, namespace),
+        Command::Inspect(args) => inspect::inspect(&args, &home, namespace),
+        Command::System(prune::SystemCommand::Prune(args)) => prune::prune_system(&args, &home),
         Command::Load(args) => images::load(&args, &home),
         Command::Serve(args) => serve::run(&args, &home),
         Command::Kubeconfig(args) => serve::write_kubeconfig(&args, &home, namespace),
@@ -387,6 +419,8 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Config(command) => config::run(&command, &home, namespace),
         Command::Completion(_)
         | Command::Man(_)
+        | Command::Login(_)
+        | Command::Logout(_)
         | Command::Version(_)
         | Command::ApiResources(_)
         | Command::ApiVersions

@@ -104,7 +104,7 @@ fn kubeconfig_file() -> Result<PathBuf, Error> {
 }
 
 /// Writes beside the file, then renames: the old one is lost to nobody.
-fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn replace_file(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }

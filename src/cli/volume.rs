@@ -1,6 +1,6 @@
 //! `podctl volume`: the local volumes behind persistent volume claims.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, path::PathBuf};
 
 use k8s_openapi::jiff::Timestamp;
 use nix::{
@@ -41,12 +41,44 @@ pub(super) enum Command {
         #[arg(required = true)]
         names: Vec<String>,
     },
+    /// Remove volumes that no pod uses, and the files in them.
+    Prune {
+        /// Do not ask.
+        #[arg(short, long)]
+        force: bool,
+        /// Say which would be removed, and remove none.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write the files of a volume into a tar archive.
+    Export(ExportArgs),
+    /// Unpack a tar archive into a volume.
+    Import(ImportArgs),
     /// Remove volumes and the files in them.
     Rm {
         /// Their names.
         #[arg(required = true)]
         names: Vec<String>,
     },
+}
+
+/// Where the archive of a volume is.
+#[derive(clap::Args)]
+pub(super) struct ExportArgs {
+    /// The volume's name.
+    name: String,
+    /// The file; standard output else.
+    #[arg(short, long, default_value = "-")]
+    output: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub(super) struct ImportArgs {
+    /// The volume's name; it is made when it is not there.
+    name: String,
+    /// A tar archive; standard input else.
+    #[arg(default_value = "-")]
+    source: PathBuf,
 }
 
 pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -100,6 +132,25 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
                 }));
             }
             objects::print(&json!(all), "json")?;
+        }
+        Command::Prune { force, dry_run } => {
+            return super::prune::prune_volumes(home, namespace, *force, *dry_run);
+        }
+        Command::Export(args) => {
+            if args.output.as_os_str() == "-" && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
+                let what = "an archive is not for a terminal: name a file with -o, or redirect";
+                return Err(Error::Said(what.into()));
+            }
+            let volume = home.volume(namespace, &ObjectName::parse(&args.name)?);
+            volume.claim()?.ok_or_else(|| not_found(&args.name))?;
+            Engine::over(home).export_volume(&volume.files(), &args.output)?;
+        }
+        Command::Import(args) => {
+            let volume = home.volume(namespace, &ObjectName::parse(&args.name)?);
+            if volume.claim()?.is_none() {
+                volume.make(&plain_claim(&args.name, "1Gi"))?;
+            }
+            Engine::over(home).import_volume(&volume.files(), &args.source)?;
         }
         Command::Rm { names } => {
             for name in names {

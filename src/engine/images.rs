@@ -13,7 +13,7 @@ use podctl_images::{AuthFile, Error as StoreError, Finding, Image, Options, Plat
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
-use super::Engine;
+use super::{Engine, volume_files};
 use crate::{
     process::{
         Role, create_memory_file,
@@ -78,6 +78,11 @@ impl From<StoreError> for ImageError {
     }
 }
 
+/// A path that means the same to another process; `-` stays.
+fn absolute_path(path: &Path) -> Result<PathBuf, ImageError> {
+    if path == Path::new("-") { Ok(path.to_owned()) } else { std::path::absolute(path).map_err(other) }
+}
+
 fn other(message: impl ToString) -> ImageError {
     ImageError { kind: ImageErrorKind::Other, message: message.to_string() }
 }
@@ -96,6 +101,10 @@ enum Work {
     Remove { image: String, force: bool },
     Load { path: PathBuf, squash_ids: bool },
     Check { repair: bool },
+    Save { images: Vec<String>, path: PathBuf },
+    Tag { image: String, name: String },
+    ExportVolume { files: PathBuf, path: PathBuf },
+    ImportVolume { files: PathBuf, path: PathBuf },
 }
 
 /// Holds what came of it.
@@ -177,6 +186,42 @@ impl Engine {
         Ok(self.change(work, options.progress)?.images)
     }
 
+    /// Writes images into an OCI archive; `-` is standard output. Returns them.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn save_images(&self, images: &[String], path: &Path) -> Result<Vec<Image>, ImageError> {
+        let work = Work::Save { images: images.to_vec(), path: absolute_path(path)? };
+        Ok(self.change(work, false)?.images)
+    }
+
+    /// Gives an image one name more, such as `localhost/app:2`; what had that name before has it no more.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn tag_image(&self, image: &str, name: &str) -> Result<Image, ImageError> {
+        let work = Work::Tag { image: image.to_owned(), name: name.to_owned() };
+        self.change(work, false)?.images.pop().ok_or_else(|| other("the image has no name"))
+    }
+
+    /// Writes the files of a local volume into a tar archive; `-` is standard output.
+    ///
+    /// # Errors
+    /// [`ImageError`], which the process with the files' owners gives.
+    pub(crate) fn export_volume(&self, files: &Path, path: &Path) -> Result<(), ImageError> {
+        let work = Work::ExportVolume { files: files.to_owned(), path: absolute_path(path)? };
+        self.change(work, false).map(drop)
+    }
+
+    /// Unpacks a tar archive into a local volume; `-` is standard input.
+    ///
+    /// # Errors
+    /// [`ImageError`], which the process with the files' owners gives.
+    pub(crate) fn import_volume(&self, files: &Path, path: &Path) -> Result<(), ImageError> {
+        let work = Work::ImportVolume { files: files.to_owned(), path: absolute_path(path)? };
+        self.change(work, false).map(drop)
+    }
+
     fn change(&self, work: Work, progress: bool) -> Answer {
         let task = Task { store: self.home.images(), work, progress };
         if nix::unistd::geteuid().is_root() {
@@ -232,9 +277,33 @@ fn carry_out(task: &Task) -> Answer {
             let images = podctl_images::load(&store, path, *squash_ids, &progress)?;
             Ok(Done { images, ..Done::default() })
         }
+        Work::Save { images, path } => {
+            let images =
+                images.iter().map(|image| find_image(&store, image)).collect::<Result<Vec<_>, _>>()?;
+            let mut out = volume_files::create_output(path).map_err(other)?;
+            podctl_images::save(&store, &images, &mut out)?;
+            Ok(Done { images, ..Done::default() })
+        }
+        Work::Tag { image, name } => {
+            let tagged = store.tag(&find_image(&store, image)?, &name.parse()?)?;
+            Ok(Done { images: vec![tagged], ..Done::default() })
+        }
+        Work::ExportVolume { files, path } => {
+            volume_files::export_files(files, path).map(|()| Done::default()).map_err(other)
+        }
+        Work::ImportVolume { files, path } => {
+            volume_files::import_files(files, path).map(|()| Done::default()).map_err(other)
+        }
         Work::Check { repair } => Ok(Done { findings: store.look_through(*repair)?, ..Done::default() }),
         Work::Remove { image, force } => remove(&store, image, *force),
     }
+}
+
+/// The image of a name or an id, whole.
+fn find_image(store: &Store, text: &str) -> Result<Image, ImageError> {
+    let missing = || StoreError::NotFound { reference: text.to_owned() };
+    let reference = store.resolve(text)?.into_iter().next().ok_or_else(missing)?;
+    Ok(store.find_verified(&reference)?.ok_or_else(missing)?)
 }
 
 fn remove(store: &Store, text: &str, force: bool) -> Answer {

@@ -23,6 +23,7 @@ mod replace;
 pub(crate) mod start;
 mod streams;
 pub(crate) mod sweep;
+mod volume_files;
 
 pub use crate::pod::ObjectKind;
 pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};

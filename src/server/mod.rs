@@ -15,7 +15,7 @@ mod handle;
 mod http;
 pub mod kinds;
 pub mod kubeconfig;
-mod node;
+pub mod node;
 mod protobuf;
 mod read;
 mod revisions;

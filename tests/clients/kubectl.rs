@@ -1,8 +1,8 @@
 //! The table of `kubectl` commands in `kubectl.cases`: what each prints, and how it ends.
 
-use std::{fs, os::unix::process::ExitStatusExt};
+use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
-use super::{client, common::Home};
+use super::{client, clients, common::Home};
 
 /// A command of the table.
 struct Case<'a> {
@@ -89,6 +89,47 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         }
     }
     assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+/// The flags that `kubectl VERB --help` lists: long names, and the short ones behind them.
+fn list_flags(verb: &str) -> Vec<String> {
+    let mut words: Vec<&str> = verb.split(' ').collect();
+    words.push("--help");
+    if verb == "every command" {
+        words = vec!["options"];
+    }
+    let output = Command::new(clients().join("bin/kubectl")).args(&words).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut flags: Vec<String> = text
+        .lines()
+        .filter_map(|line| {
+            let (flags, _) = line.strip_prefix("    ")?.strip_suffix(':')?.split_once('=')?;
+            let (short, long) = flags.split_once(", ").unwrap_or(("", flags));
+            let long = long.strip_prefix("--").filter(|long| !long.contains(' '))?;
+            Some(format!("{long} {}", short.trim_start_matches('-')).trim_end().to_owned())
+        })
+        .collect();
+    flags.sort();
+    flags
+}
+
+#[test]
+fn the_list_of_kubectls_flags_is_what_kubectl_says() {
+    let (mut wrong, mut verb, mut own) = (Vec::new(), "", Vec::new());
+    let lines = include_str!("files/kubectl-flags.txt").lines().chain(["* "]);
+    for line in lines {
+        match line.strip_prefix("* ") {
+            Some(next) => {
+                own.sort();
+                if !verb.is_empty() && list_flags(verb) != own {
+                    wrong.push(format!("{verb}: {:?}, not {own:?}", list_flags(verb)));
+                }
+                (verb, own) = (next, Vec::new());
+            }
+            None => own.push(line.to_owned()),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -8,3 +8,4 @@ mod fields;
 mod images;
 mod objects;
 mod views;
+mod words;

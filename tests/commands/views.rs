@@ -158,7 +158,10 @@ fn logs_take_kubectls_flags() {
     assert!(says(&home, &["logs", "two", "side", "--timestamps", "--since", "1h"]).contains("Z line 1"));
     let many = ["logs", "-f", "-l", "app=web", "--all-containers", "--max-log-requests", "1"];
     assert!(complains(&home, &many).contains("follow 2 log streams, but maximum allowed concurrency is 1"));
-    assert_eq!(complains(&home, &["logs", "two", "-c", "x"]), "error: container x is not valid for pod two");
+    assert_eq!(
+        complains(&home, &["logs", "two", "-c", "x"]),
+        "error: container x is not valid for pod two out of: app, side"
+    );
     let previous = complains(&home, &["logs", "two", "app", "-p"]);
     assert_eq!(previous, "error: previous terminated container \"app\" in pod \"two\" not found");
 }

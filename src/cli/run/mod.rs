@@ -1,6 +1,7 @@
 //! `podctl run`: starts the pods of manifest files; in the foreground it shows their logs.
 
 mod attached;
+mod base_dir;
 mod detached;
 mod foreground;
 mod image_pod;
@@ -113,6 +114,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "none|client|server", num_args = 0..=1, require_equals = true,
         default_missing_value = "plan", value_parser = parse_plan)]
     dry_run: Option<Plan>,
+    /// A hostPath that is relative is one beneath this directory.
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    base_dir: Option<PathBuf>,
     /// Stop when a limit of a pod cannot be enforced here.
     #[arg(long)]
     strict_limits: bool,
@@ -209,6 +213,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             None => return Ok(0),
         },
         None => args.named_files()?.read_sources()?,
+    };
+    let sources = match &args.base_dir {
+        Some(base) => base_dir::resolve_host_paths(sources, base, &stored, namespace)?,
+        None => sources,
     };
     let mut manifest = read(&sources, &stored, namespace)?;
     if args.strict_kinds && !manifest.passed_over.is_empty() {

@@ -1,0 +1,154 @@
+//! `podctl image prune` and `podctl system prune`: what nothing uses any more, told before it is removed.
+
+use super::{Error, io};
+use crate::{
+    engine::{Engine, ImageErrorKind},
+    pod::ObjectKind,
+    state::{Home, Liveness, PodDir, VolumeDir},
+};
+
+/// How much is asked before something is removed.
+#[derive(clap::Args)]
+pub(super) struct PruneArgs {
+    /// Images that no pod uses as well, and not only those without a tag.
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    force: bool,
+    /// Say what would be freed, and remove nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(clap::Args)]
+pub(super) struct SystemPruneArgs {
+    #[command(flatten)]
+    how: PruneArgs,
+    /// Volumes that no pod uses as well, with the files in them.
+    #[arg(long)]
+    volumes: bool,
+}
+
+/// What is podctl's on this machine as a whole.
+#[derive(clap::Subcommand)]
+pub(super) enum SystemCommand {
+    /// Remove pods that have ended, and images and volumes that no pod uses.
+    Prune(SystemPruneArgs),
+}
+
+/// What would be removed.
+#[derive(Default)]
+struct Plan {
+    pods: Vec<PodDir>,
+    images: Vec<podctl_images::Image>,
+    volumes: Vec<VolumeDir>,
+}
+
+pub(super) fn prune_images(args: &PruneArgs, home: &Home) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let plan = Plan { images: find_images(&engine, args.all)?, ..Plan::default() };
+    carry_out(&plan, args, &engine, home)
+}
+
+pub(super) fn prune_system(args: &SystemPruneArgs, home: &Home) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let pods = home.pods()?.into_iter().filter(|dir| dir.read_liveness() == Liveness::Ended).collect();
+    let volumes = match args.volumes {
+        true => home.volumes()?.into_iter().filter(|volume| volume.lock(true).is_ok()).collect(),
+        false => Vec::new(),
+    };
+    carry_out(&Plan { pods, images: find_images(&engine, args.how.all)?, volumes }, &args.how, &engine, home)
+}
+
+/// Volumes that no pod uses, of one namespace.
+pub(super) fn prune_volumes(home: &Home, namespace: &str, force: bool, dry_run: bool) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let own = home.volumes()?.into_iter().filter(|volume| volume.namespace.as_str() == namespace);
+    let volumes = own.filter(|volume| volume.lock(true).is_ok()).collect();
+    let args = PruneArgs { all: false, force, dry_run };
+    carry_out(&Plan { volumes, ..Plan::default() }, &args, &engine, home)
+}
+
+/// Images that may go: those without a tag, or all. Those that a pod uses stay; their removal is refused.
+fn find_images(engine: &Engine, all: bool) -> Result<Vec<podctl_images::Image>, Error> {
+    let mut images = engine.images()?;
+    let has_tag = |image: &podctl_images::Image| {
+        let name = image.reference.split('@').next().unwrap_or_default();
+        let tagged = name.rsplit('/').next().is_some_and(|last| last.contains(':'));
+        tagged && !name.starts_with("localhost/loaded:")
+    };
+    images.retain(|image| all || !has_tag(image));
+    Ok(images)
+}
+
+fn carry_out(plan: &Plan, args: &PruneArgs, engine: &Engine, home: &Home) -> Result<i32, Error> {
+    let count = plan.pods.len() + plan.images.len() + plan.volumes.len();
+    if count == 0 {
+        println!("there is nothing to remove");
+        return Ok(0);
+    }
+    println!("{}:", if args.dry_run { "these would be removed" } else { "these will be removed" });
+    plan.pods.iter().for_each(|dir| println!("  pod {}/{}, which has ended", dir.namespace, dir.name));
+    for image in &plan.images {
+        println!(
+            "  image {} ({}), unless a pod uses it",
+            image.reference,
+            indicatif::DecimalBytes(image.size)
+        );
+    }
+    for volume in &plan.volumes {
+        println!("  volume {}/{} with the files in it", volume.namespace, volume.name);
+    }
+    if args.dry_run {
+        return Ok(0);
+    }
+    if !args.force {
+        super::print("Do you want to continue? (y/N): ");
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer).map_err(io("cannot read the answer"))?;
+        if !answer.trim().eq_ignore_ascii_case("y") {
+            println!("nothing was removed");
+            return Ok(0);
+        }
+    }
+    let (mut code, mut freed) = (0, 0);
+    for dir in &plan.pods {
+        match super::delete::delete(home, dir, None, true) {
+            Ok(()) => println!("removed pod {}/{}", dir.namespace, dir.name),
+            Err(e) => {
+                super::print_error(&e);
+                code = 1;
+            }
+        }
+    }
+    for volume in &plan.volumes {
+        match engine.delete_volume(&volume.namespace, &volume.name) {
+            Ok(_) => println!(
+                "removed {} {}/{}",
+                ObjectKind::PersistentVolumeClaim.singular(),
+                volume.namespace,
+                volume.name
+            ),
+            Err(e) => {
+                super::print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    for image in &plan.images {
+        match engine.remove_image(&image.reference, true) {
+            Ok(gone) => {
+                freed += gone.iter().map(|image| image.size).sum::<u64>();
+                gone.iter().for_each(|image| println!("removed image {}", image.reference));
+            }
+            Err(e) if e.kind == ImageErrorKind::InUse || e.kind == ImageErrorKind::NotFound => {}
+            Err(e) => {
+                super::print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    println!("Total reclaimed space of images: {}", indicatif::DecimalBytes(freed));
+    Ok(code)
+}
