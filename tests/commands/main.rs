@@ -4,6 +4,7 @@
 mod common;
 
 mod apply;
+mod book;
 mod fields;
 mod images;
 mod objects;
