@@ -215,3 +215,24 @@ fn every_rule_that_is_cited_is_in_the_register_and_has_a_test() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn the_tests_that_cover_kubernetes_own_node_tests_exist() {
+    let table = include_str!("../docs/node-tests.md");
+    let sources = read_sources(&["src", "tests"]);
+    let mut wrong = Vec::new();
+    for row in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| family")) {
+        let Some((family, cell)) = row.trim_matches('|').split_once(" | ") else { continue };
+        let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|test| test.contains("::")).collect();
+        if tests.is_empty() && !cell.starts_with("none: ") {
+            wrong.push(format!("{family}: neither a test nor a reason"));
+        }
+        for test in tests {
+            let (file, name) = test.split_once("::").unwrap_or((test, ""));
+            if !sources.get(file).is_some_and(|text| text.contains(&format!("fn {name}("))) {
+                wrong.push(format!("{family}: there is no test {name} in {file}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -2,6 +2,7 @@
 //! 2 as delegated by systemd, or the controllers of version 1 whose directories may be written; what cannot be enforced is
 //! returned as data, for the caller to tell.
 
+use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,8 @@ use crate::error::Error;
 
 const ROOT: &str = "/sys/fs/cgroup";
 /// Controllers that are used. `unified` is the version 2 tree of hybrid hosts: without controllers, but it can kill.
-const V1_CONTROLLERS: [&str; 7] = ["memory", "cpu", "cpuacct", "pids", "freezer", "unified", "devices"];
+const V1_CONTROLLERS: [&str; 8] =
+    ["memory", "cpu", "cpuacct", "pids", "freezer", "unified", "devices", "hugetlb"];
 
 /// A place where cgroups of containers can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +49,7 @@ pub struct CgroupStats {
 }
 
 impl CgroupParent {
-    /// The controllers that can be had here: `cpu`, `memory`, `pids`.
+    /// The controllers that can be had here: `cpu`, `memory`, `pids`, `hugetlb`.
     pub fn controllers(&self) -> Vec<&'static str> {
         let known = |name: &&'static str| match self {
             CgroupParent::V2(dir) => {
@@ -220,7 +222,7 @@ impl Cgroup {
             CgroupParent::V1(_) => settings_v1(resources),
         };
         for (field, controller, file, value) in settings {
-            match self.file(controller, file).filter(|path| path.exists()) {
+            match self.file(controller, &file).filter(|path| path.exists()) {
                 Some(path) => fs::write(&path, value).map_err(|error| Error::file("write", path, error))?,
                 // Without swap, or without its accounting, there is no file and nothing to limit.
                 None if field == "memory.swap" => {}
@@ -373,7 +375,7 @@ fn field(path: &Path, name: &str) -> Option<u64> {
 }
 
 /// Field of the resources, controller, file, value.
-type Setting = (&'static str, &'static str, &'static str, String);
+type Setting = (&'static str, &'static str, Cow<'static, str>, String);
 
 fn limit(value: i64) -> String {
     if value < 0 { "max".to_owned() } else { value.to_string() }
@@ -382,28 +384,32 @@ fn limit(value: i64) -> String {
 fn settings_v2(resources: &LinuxResources) -> Vec<Setting> {
     let mut all = Vec::new();
     if let Some(memory) = resources.memory() {
-        all.extend(memory.limit().map(|bytes| ("memory.limit", "memory", "memory.max", limit(bytes))));
+        all.extend(memory.limit().map(|bytes| ("memory.limit", "memory", "memory.max".into(), limit(bytes))));
         all.extend(
-            memory.reservation().map(|bytes| ("memory.reservation", "memory", "memory.low", limit(bytes))),
+            memory
+                .reservation()
+                .map(|bytes| ("memory.reservation", "memory", "memory.low".into(), limit(bytes))),
         );
         // The spec counts memory and swap together, the kernel swap alone.
         let swap = memory
             .swap()
             .map(|total| if total < 0 { -1 } else { (total - memory.limit().unwrap_or(0)).max(0) });
-        all.extend(swap.map(|bytes| ("memory.swap", "memory", "memory.swap.max", limit(bytes))));
+        all.extend(swap.map(|bytes| ("memory.swap", "memory", "memory.swap.max".into(), limit(bytes))));
     }
     if let Some(cpu) = resources.cpu() {
         // 2..=262144 shares onto weights 1..=10000, as every OCI runtime does.
         let weight = |shares: u64| 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
         all.extend(
-            cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.weight", weight(shares).to_string())),
+            cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.weight".into(), weight(shares).to_string())),
         );
         let period = cpu.period().unwrap_or(100_000);
         all.extend(
-            cpu.quota().map(|quota| ("cpu.quota", "cpu", "cpu.max", format!("{} {period}", limit(quota)))),
+            cpu.quota()
+                .map(|quota| ("cpu.quota", "cpu", "cpu.max".into(), format!("{} {period}", limit(quota)))),
         );
     }
-    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max", limit(pids.limit()))));
+    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max".into(), limit(pids.limit()))));
+    all.extend(huge_pages(resources, "max"));
     all
 }
 
@@ -416,16 +422,28 @@ fn settings_v1(resources: &LinuxResources) -> Vec<Setting> {
             ("memory.swap", "memory.memsw.limit_in_bytes", memory.swap()),
         ];
         all.extend(settings.into_iter().filter_map(|(field, file, value)| {
-            value.map(|value| (field, "memory", file, value.to_string()))
+            value.map(|value| (field, "memory", file.into(), value.to_string()))
         }));
     }
     if let Some(cpu) = resources.cpu() {
-        all.extend(cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.shares", shares.to_string())));
-        all.extend(cpu.period().map(|period| ("cpu.period", "cpu", "cpu.cfs_period_us", period.to_string())));
-        all.extend(cpu.quota().map(|quota| ("cpu.quota", "cpu", "cpu.cfs_quota_us", quota.to_string())));
+        all.extend(cpu.shares().map(|shares| ("cpu.shares", "cpu", "cpu.shares".into(), shares.to_string())));
+        all.extend(
+            cpu.period().map(|period| ("cpu.period", "cpu", "cpu.cfs_period_us".into(), period.to_string())),
+        );
+        all.extend(
+            cpu.quota().map(|quota| ("cpu.quota", "cpu", "cpu.cfs_quota_us".into(), quota.to_string())),
+        );
     }
-    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max", limit(pids.limit()))));
+    all.extend(resources.pids().map(|pids| ("pids.limit", "pids", "pids.max".into(), limit(pids.limit()))));
+    all.extend(huge_pages(resources, "limit_in_bytes"));
     all
+}
+
+/// The limits of huge pages, in the files of that ending.
+fn huge_pages(resources: &LinuxResources, ending: &str) -> Vec<Setting> {
+    let all = resources.hugepage_limits().iter().flatten();
+    let file = |size: &str| format!("hugetlb.{size}.{ending}").into();
+    all.map(|huge| ("hugetlb", "hugetlb", file(huge.page_size()), huge.limit().to_string())).collect()
 }
 
 #[cfg(test)]
@@ -438,6 +456,7 @@ mod tests {
             "memory": { "limit": 1000, "swap": 1500 },
             "cpu": { "shares": 1024, "quota": 50_000 },
             "pids": { "limit": -1 },
+            "hugepageLimits": [{ "pageSize": "2MB", "limit": 4096 }],
         }))
         .unwrap();
         let written: Vec<_> =
@@ -448,8 +467,9 @@ mod tests {
             ("cpu.weight", "39"),
             ("cpu.max", "50000 100000"),
             ("pids.max", "max"),
+            ("hugetlb.2MB.max", "4096"),
         ];
-        assert_eq!(written, expected.map(|(file, value)| (file, value.to_owned())));
+        assert_eq!(written, expected.map(|(file, value)| (file.into(), value.to_owned())));
     }
 
     /// Does what the kernel would make is made by hand: this is about which files are written, and with what.

@@ -11,7 +11,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use crate::sys;
 
 /// The controllers that are used.
-pub(crate) const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+pub(crate) const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "hugetlb"];
 /// The leaf where the processes of a cgroup go that is to be divided; Docker-in-Docker and kind call it so, too.
 const LEAF: &str = "init";
 /// The leaf where this process goes by itself when nobody else is in its cgroup.

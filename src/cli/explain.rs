@@ -263,7 +263,11 @@ fn source(volume: &Volume) -> String {
         volume.secret.as_ref().and_then(|v| v.secret_name.as_ref()).map(|name| format!("secret {name}"));
     let claim = volume.persistent_volume_claim.as_ref().map(|v| format!("claim {}", v.claim_name));
     let empty = volume.empty_dir.as_ref().map(|v| {
-        let place = if v.medium.as_deref() == Some("Memory") { " in memory" } else { "" };
+        let place = match v.medium.as_deref().unwrap_or_default() {
+            "" => "",
+            "Memory" => " in memory",
+            _ => " of huge pages",
+        };
         let most = v.size_limit.as_ref().map(|q| format!(", at most {}", q.0)).unwrap_or_default();
         format!("emptyDir{place}{most}")
     });

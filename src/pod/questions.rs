@@ -144,7 +144,8 @@ impl ContainerExt for Container {
 
     fn pull_policy(&self) -> &str {
         let image = self.image.as_deref().unwrap_or_default();
-        self.image_pull_policy.as_deref().unwrap_or_else(|| default_pull_policy(image))
+        let own = self.image_pull_policy.as_deref().filter(|policy| !policy.is_empty());
+        own.unwrap_or_else(|| default_pull_policy(image))
     }
 }
 

@@ -63,10 +63,62 @@ pub fn container_requests(spec: &PodSpec) -> Amounts {
 
 /// Does as [`effective_requests`]; one container without a limit leaves the pod without it.
 pub fn effective_limits(spec: &PodSpec) -> Amounts {
+    read_limits(spec.resources.as_ref()).with(container_limits(spec), Option::or)
+}
+
+/// Does as [`effective_limits`], without what `spec.resources` says.
+pub fn container_limits(spec: &PodSpec) -> Amounts {
     let added = |a: Option<u64>, b: Option<u64>| Some(a?.saturating_add(b?));
     let larger = |a: Option<u64>, b: Option<u64>| Some(a?.max(b?));
-    let total = total(spec, read_limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) });
-    read_limits(spec.resources.as_ref()).with(total, Option::or)
+    total(spec, read_limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) })
+}
+
+/// What the names of huge pages as a resource begin with; the size of a page follows.
+pub const HUGE_PAGES: &str = "hugepages-";
+
+/// Reads how many bytes of huge pages a container or a pod may use, by the size of a page in bytes.
+pub fn read_huge_pages(resources: Option<&ResourceRequirements>) -> BTreeMap<u64, u64> {
+    let limits = resources.and_then(|r| r.limits.as_ref()).into_iter().flatten();
+    let page = |name: &str| quantity_bytes(name.strip_prefix(HUGE_PAGES)?).ok();
+    limits.filter_map(|(name, bytes)| Some((page(name)?, quantity_bytes(&bytes.0).ok()?))).collect()
+}
+
+/// Adds up the huge pages of a pod as [`effective_requests`] does the rest.
+pub fn effective_huge_pages(spec: &PodSpec) -> BTreeMap<u64, u64> {
+    let mut all = read_huge_pages(spec.resources.as_ref());
+    let containers = || spec.init_containers.iter().flatten().chain(&spec.containers);
+    let sizes: Vec<u64> =
+        containers().flat_map(|c| read_huge_pages(c.resources.as_ref()).into_keys()).collect();
+    for size in sizes {
+        let of = |r: Option<&ResourceRequirements>| Amounts {
+            cpu: None,
+            memory: read_huge_pages(r).get(&size).copied(),
+        };
+        let added = |a: Option<u64>, b: Option<u64>| Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0)));
+        let bytes = total(spec, of, added, |a, b| a.max(b), Amounts::default()).memory;
+        all.entry(size).or_insert(bytes.unwrap_or(0));
+    }
+    all
+}
+
+/// Finds the size of the pages, in bytes, of a volume of medium `HugePages` or `HugePages-SIZE`.
+///
+/// # Errors
+/// What is wrong with it, as a kubelet has it: the pod has to be given pages of that size, and of one size where none is said.
+pub fn huge_page_size(medium: &str, spec: &PodSpec) -> Result<u64, String> {
+    let sizes: Vec<u64> = effective_huge_pages(spec).into_keys().collect();
+    match (medium.strip_prefix("HugePages-"), &sizes[..]) {
+        (None, [only]) => Ok(*only),
+        (None, _) => {
+            Err("can be used only if the containers' resources name exactly one size of huge pages"
+                .to_owned())
+        }
+        (Some(size), _) => {
+            let bytes = quantity_bytes(size).map_err(|e| e.to_string())?;
+            let given = sizes.contains(&bytes).then_some(bytes);
+            given.ok_or_else(|| format!("no container has {HUGE_PAGES}{size} among its resources"))
+        }
+    }
 }
 
 /// Bytes of the disk that all containers may take together, as the kubelet adds them up: of those that have a limit.
@@ -175,6 +227,19 @@ mod tests {
         let mut sidecar = asks(name, cpu);
         sidecar["restartPolicy"] = "Always".into();
         sidecar
+    }
+
+    #[test]
+    fn huge_pages_are_added_up_by_their_size() {
+        let of =
+            |limits: serde_json::Value| serde_json::json!({"name": "c", "resources": {"limits": limits}});
+        let spec: PodSpec = serde_json::from_value(serde_json::json!({
+            "initContainers": [of(serde_json::json!({"hugepages-2Mi": "10Mi"}))],
+            "containers": [of(serde_json::json!({"hugepages-2Mi": "4Mi", "hugepages-1Gi": "1Gi"})),
+                of(serde_json::json!({"hugepages-2Mi": "2Mi", "memory": "1Gi"}))],
+        }))
+        .unwrap();
+        assert_eq!(effective_huge_pages(&spec), BTreeMap::from([(2 << 20, 10 << 20), (1 << 30, 1 << 30)]));
     }
 
     #[test]

@@ -1,13 +1,20 @@
 //! Requests and limits in the runtime spec's words, as the kubelet turns them (R-RES-1): for a container, and for the
 //! pod around its containers.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 use oci_spec::runtime::{
-    LinuxCpuBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+    LinuxCpuBuilder, LinuxHugepageLimitBuilder, LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources,
+    LinuxResourcesBuilder,
 };
 
 use super::{Error, container_spec::check_built};
-use crate::pod::resources::{Amounts, effective_limits, effective_requests, read_limits, read_requests};
+use crate::pod::quantity::quantity_text;
+use crate::pod::resources::{
+    Amounts, effective_huge_pages, effective_limits, effective_requests, read_huge_pages, read_limits,
+    read_requests,
+};
 
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.
 pub const PIDS: i64 = 4096;
@@ -29,7 +36,8 @@ pub fn of_container(spec: &PodSpec, container: &Container) -> Result<LinuxResour
     if effective_requests(spec).cpu.is_some() {
         own.cpu.get_or_insert(0);
     }
-    words(own, read_limits(resources), None)
+    let huge = read_huge_pages(resources);
+    words(own, read_limits(resources), &huge, None)
 }
 
 /// The pod's: what all of its containers may use together.
@@ -37,7 +45,7 @@ pub fn of_container(spec: &PodSpec, container: &Container) -> Result<LinuxResour
 /// # Errors
 /// As [`of_container`].
 pub fn of_pod(spec: &PodSpec) -> Result<LinuxResources, Error> {
-    words(effective_requests(spec), effective_limits(spec), Some(PIDS))
+    words(effective_requests(spec), effective_limits(spec), &effective_huge_pages(spec), Some(PIDS))
 }
 
 /// The controllers without which the pod's limits are only words.
@@ -47,10 +55,16 @@ pub fn controllers(spec: &PodSpec) -> Vec<&'static str> {
     let limits: Vec<Amounts> = own.map(read_limits).collect();
     let cpu = limits.iter().any(|l| l.cpu.is_some()).then_some("cpu");
     let memory = limits.iter().any(|l| l.memory.is_some()).then_some("memory");
-    cpu.into_iter().chain(memory).collect()
+    let huge = effective_huge_pages(spec).values().any(|bytes| *bytes > 0).then_some("hugetlb");
+    cpu.into_iter().chain(memory).chain(huge).collect()
 }
 
-fn words(requests: Amounts, limits: Amounts, pids: Option<i64>) -> Result<LinuxResources, Error> {
+fn words(
+    requests: Amounts,
+    limits: Amounts,
+    huge: &BTreeMap<u64, u64>,
+    pids: Option<i64>,
+) -> Result<LinuxResources, Error> {
     let bytes = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
     let mut memory = LinuxMemoryBuilder::default();
     if let Some(limit) = limits.memory.filter(|limit| *limit > 0) {
@@ -69,6 +83,11 @@ fn words(requests: Amounts, limits: Amounts, pids: Option<i64>) -> Result<LinuxR
     }
     let mut resources =
         LinuxResourcesBuilder::default().memory(check_built(memory.build())?).cpu(check_built(cpu.build())?);
+    let huge = huge.iter().map(|(page, limit)| {
+        let size = quantity_text(*page).replace('i', "B");
+        check_built(LinuxHugepageLimitBuilder::default().page_size(size).limit(bytes(*limit)).build())
+    });
+    resources = resources.hugepage_limits(huge.collect::<Result<Vec<_>, _>>()?);
     if let Some(pids) = pids {
         resources = resources.pids(check_built(LinuxPidsBuilder::default().limit(pids).build())?);
     }

@@ -5,7 +5,10 @@ use std::{fs, path::Path};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use super::{devices, security_context};
-use crate::manifest::{Severity, sysctls_of_host};
+use crate::{
+    manifest::{Severity, sysctls_of_host},
+    pod::{quantity::quantity_text, resources::effective_huge_pages},
+};
 
 /// A field's path, how bad it is, and why.
 pub type Unmet = (String, Severity, String);
@@ -99,7 +102,25 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
             }
         }
     }
+    for (page, bytes) in effective_huge_pages(spec).into_iter().filter(|(_, bytes)| *bytes > 0) {
+        let free = huge_pages_of_machine(page).saturating_mul(page);
+        if free < bytes {
+            let (size, count) = (quantity_text(page), bytes / page);
+            let why = format!(
+                "Insufficient hugepages-{size}: this machine has {} of them free; as root, `echo {count} >/sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages` sets some aside",
+                quantity_text(free),
+                page / 1024
+            );
+            found.push(("spec.containers".to_owned(), Severity::Error, why));
+        }
+    }
     for (i, volume) in spec.volumes.iter().flatten().enumerate() {
+        let medium = volume.empty_dir.as_ref().and_then(|e| e.medium.as_deref()).unwrap_or_default();
+        if medium.starts_with("HugePages") && (!root || spec.host_users == Some(false)) {
+            let why =
+                "only root of the machine can mount huge pages; a program gets them by mmap(2) all the same";
+            found.push((format!("spec.volumes[{i}].emptyDir.medium"), Severity::Error, why.to_owned()));
+        }
         if root && volume.host_path.as_ref().is_some_and(devices::hides_device) {
             let why = "is a device, which containers cannot open unless its type says so: CharDevice or BlockDevice";
             found.push((format!("spec.volumes[{i}].hostPath.type"), Severity::Warning, why.to_owned()));
@@ -115,4 +136,10 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
         }
     }
     found
+}
+
+/// The free huge pages of that size, in bytes.
+fn huge_pages_of_machine(page: u64) -> u64 {
+    let path = format!("/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages", page / 1024);
+    fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }

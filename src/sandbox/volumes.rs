@@ -23,7 +23,11 @@ use podctl_images::Image;
 use podctl_runtime::mount_layers;
 
 use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
-use crate::pod::{VolumeName, quantity::quantity_bytes, resources::effective_limits};
+use crate::pod::{
+    VolumeName,
+    quantity::quantity_bytes,
+    resources::{effective_limits, huge_page_size},
+};
 
 /// Tells where each hostPath is, or why it is nowhere, by the volume's name.
 pub type HostPaths = BTreeMap<String, Result<PathBuf, String>>;
@@ -177,6 +181,10 @@ fn one(
         return mounted.unwrap_or_else(|| host_path(host)).map_err(wrong);
     }
     if let Some(empty) = &volume.empty_dir {
+        if let Some(medium) = empty.medium.as_deref().filter(|medium| medium.starts_with("HugePages")) {
+            let page = huge_page_size(medium, &pod.spec.clone().unwrap_or_default()).map_err(wrong)?;
+            return huge_pages(&places.memory.join(name.as_str()), page).map_err(wrong);
+        }
         let memory = pod.spec.as_ref().and_then(|s| effective_limits(s).memory);
         return empty_dir(&name, empty, memory, places).map_err(wrong);
     }
@@ -277,6 +285,16 @@ fn empty_dir(
     }
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(failed)?;
     Ok(path)
+}
+
+/// A directory of pages of that size, in bytes; how many is bounded by the cgroup of who uses them.
+fn huge_pages(path: &Path, page: u64) -> Result<PathBuf, String> {
+    fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = format!("mode=0777,pagesize={page}");
+    mount(Some("hugetlbfs"), path, Some("hugetlbfs"), flags, Some(options.as_str()))
+        .map_err(|e| format!("cannot mount huge pages: {}", e.desc()))?;
+    Ok(path.to_owned())
 }
 
 /// The image's files as one read-only tree.

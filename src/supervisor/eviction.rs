@@ -118,7 +118,7 @@ impl Limits {
     fn of(pod: &Pod, sandbox: &Sandbox, logs: PathBuf) -> Limits {
         let spec = pod.spec.clone().unwrap_or_default();
         let volumes = spec.volumes.iter().flatten().filter_map(|v| {
-            let empty = v.empty_dir.as_ref().filter(|e| e.medium.as_deref() != Some("Memory"))?;
+            let empty = v.empty_dir.as_ref().filter(|e| e.medium.as_deref().is_none_or(str::is_empty))?;
             let message =
                 |text: &str| format!("Usage of EmptyDir volume {:?} exceeds the limit {text:?}.", v.name);
             Some((sandbox.volumes.paths.get(&v.name)?.clone(), limit(empty.size_limit.as_ref(), message)))

@@ -140,3 +140,12 @@ fn expected_lines_stand_for_what_differs_each_time() {
     assert!(!is_line("web", "we"));
     assert!(are_lines(&["a", "b", "c"], &["...", "c"]) && !are_lines(&["a", "b"], &["a"]));
 }
+
+#[test]
+fn kubectl_reads_the_manifests_of_the_corpus_as_they_are_kept() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/corpus");
+    let kubectl = super::clients().join("bin/kubectl");
+    let output = std::process::Command::new(script).env("KUBECTL", kubectl).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}

@@ -265,3 +265,18 @@ fn a_damaged_image_is_told_hides_no_other_and_is_pulled_again() {
     assert!(stderr(&repaired).contains("docker.io/library/nginx:1.21"), "{}", stderr(&repaired));
     assert_eq!(lines(&home.podctl(&["images"])).len(), 2);
 }
+
+#[test]
+fn the_status_names_the_image_that_runs_by_its_digest() {
+    let home = Home::new();
+    home.start(&super::script("sleep 300", "", ""), &["--network=none"]);
+    let status = home.pod("p")["status"]["containerStatuses"][0].clone();
+    let id = status["imageID"].as_str().unwrap().to_owned();
+    let (name, digest) = id.split_once("@sha256:").unwrap_or_else(|| panic!("{id}"));
+    assert!(name.ends_with("library/busybox") && digest.len() == 64, "{id}");
+    // What it is called by is what was asked for, and the id is one that can be asked for.
+    assert!(status["image"].as_str().unwrap().ends_with("busybox:1.36"), "{status:#}");
+    let again = super::script("true", "", "").replace("busybox:1.36", &id).replace("name: p", "name: q");
+    let output = home.run(&again, &["--network=none"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}

@@ -8,6 +8,7 @@ mod environments;
 mod eviction;
 mod identity;
 mod images;
+mod lifecycle;
 mod mounts;
 mod network;
 mod resources;

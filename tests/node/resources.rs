@@ -98,3 +98,14 @@ fn a_container_finds_its_own_limit_in_its_cgroup_files() {
         assert_eq!(crate::common::lines(&output), ["20971520", "1"]);
     }
 }
+
+#[test]
+fn huge_pages_that_the_machine_has_not_are_told_of_and_none_are_always_there() {
+    let home = Home::new();
+    let none = home.run(&pod("true", "{limits: {memory: 64Mi, hugepages-2Mi: 0}}"), &["--network", "none"]);
+    assert!(none.status.success(), "{}", stderr(&none));
+    let refused =
+        home.run(&pod("true", "{limits: {memory: 64Mi, hugepages-1Gi: 1Ei}}"), &["--network", "none"]);
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("Insufficient hugepages-1Gi"), "{}", stderr(&refused));
+}

@@ -11,7 +11,10 @@ use k8s_openapi::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{pod::Namespace, state::Home};
+use crate::{
+    pod::{Namespace, default_pull_policy},
+    state::Home,
+};
 
 /// Returns an object as JSON, with `apiVersion` and `kind`.
 pub(super) fn to_value<T: Serialize + Resource>(object: &T) -> Value {
@@ -20,7 +23,8 @@ pub(super) fn to_value<T: Serialize + Resource>(object: &T) -> Value {
 }
 
 /// Fills in what pods have on a cluster and clients rely on.
-pub(super) fn complete_pod(pod: Pod) -> Value {
+pub(super) fn complete_pod(mut pod: Pod) -> Value {
+    fill_in_unread(&mut pod);
     let mut value = to_value(&pod);
     let defaults = json!({
         "metadata": {"generation": 1},
@@ -42,11 +46,52 @@ pub(super) fn complete_pod(pod: Pod) -> Value {
         value["status"]["observedGeneration"] = value["metadata"]["generation"].clone();
     }
     for list in ["initContainers", "containers"] {
-        for container in value["spec"][list].as_array_mut().into_iter().flatten() {
+        // An index would leave null behind where there is no such list.
+        let all = value["spec"].get_mut(list).and_then(Value::as_array_mut);
+        for container in all.into_iter().flatten() {
             fill_in(container, &json!({"resources": {}}));
         }
     }
     value
+}
+
+/// Fills in what the API server sets by default and nothing here reads.
+fn fill_in_unread(pod: &mut Pod) {
+    let Some(spec) = &mut pod.spec else { return };
+    let on_host = spec.host_network == Some(true);
+    let mut fields = Vec::new();
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        fields.extend(
+            container.env.iter_mut().flatten().filter_map(|e| e.value_from.as_mut()?.field_ref.as_mut()),
+        );
+        for port in container.ports.iter_mut().flatten().filter(|_| on_host) {
+            port.host_port = port.host_port.filter(|own| *own != 0).or(Some(port.container_port));
+        }
+    }
+    for volume in spec.volumes.iter_mut().flatten() {
+        if let Some(source) = &mut volume.host_path {
+            source.type_.get_or_insert_default();
+        }
+        if let Some(source) = &mut volume.image {
+            let policy = default_pull_policy(source.reference.as_deref().unwrap_or_default());
+            source.pull_policy.get_or_insert_with(|| policy.to_owned());
+        }
+        if let Some(template) = volume.ephemeral.as_mut().and_then(|e| e.volume_claim_template.as_mut()) {
+            template.spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+        }
+        let mut items: Vec<_> =
+            volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()).collect();
+        for part in volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten()) {
+            if let Some(token) = &mut part.service_account_token {
+                token.expiration_seconds.get_or_insert(3600);
+            }
+            items.extend(part.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()));
+        }
+        fields.extend(items.into_iter().filter_map(|item| item.field_ref.as_mut()));
+    }
+    for field in fields {
+        field.api_version.get_or_insert_with(|| "v1".to_owned());
+    }
 }
 
 /// Gives a claim the status that its volume has: it is bound.
@@ -68,6 +113,12 @@ pub(super) fn complete_service(mut service: Value) -> Value {
     let external = service["spec"]["type"] == "ExternalName";
     let address = service["spec"]["clusterIP"].clone();
     fill_in(&mut service, &json!({"spec": {"type": "ClusterIP", "sessionAffinity": "None"}}));
+    if service["spec"]["sessionAffinity"] == "ClientIP" {
+        fill_in(
+            &mut service,
+            &json!({"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}}}),
+        );
+    }
     if !external {
         let families = if address.as_str().is_some_and(|ip| ip.contains(':')) { "IPv6" } else { "IPv4" };
         let defaults = json!({"spec": {
@@ -77,7 +128,8 @@ pub(super) fn complete_service(mut service: Value) -> Value {
             fill_in(&mut service, &json!({"spec": {"clusterIPs": [address]}}));
         }
     }
-    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+    let ports = service["spec"].get_mut("ports").and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
         let target = port["port"].clone();
         fill_in(port, &json!({"protocol": "TCP", "targetPort": target}));
     }
@@ -170,8 +222,34 @@ fn fill_in(value: &mut Value, defaults: &Value) {
     for (name, default) in defaults {
         match value.get_mut(name) {
             None => value[name] = default.clone(),
+            // To the API server an empty text is missing.
+            Some(known) if known == "" => *known = default.clone(),
             Some(known) if known.is_object() => fill_in(known, default),
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_shown_with_every_default_and_without_null() {
+        let field = json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
+        let container = json!({"name": "c", "env": [field], "ports": [{"containerPort": 80}]});
+        let volumes = json!([{"name": "h", "hostPath": {"path": "/x"}}, {"name": "i", "image": {"reference": "a:1"}}]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container], "hostNetwork": true,
+            "schedulerName": "", "volumes": volumes}});
+        let shown = complete_pod(serde_json::from_value(pod).unwrap());
+        assert!(!shown.to_string().contains("null"), "{shown:#}");
+        let spec = &shown["spec"];
+        assert_eq!(spec["schedulerName"], "default-scheduler");
+        assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
+        assert_eq!(spec["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"], "v1");
+        assert_eq!((&spec["volumes"][0]["hostPath"]["type"], &spec["volumes"][1]["image"]["pullPolicy"]), (&json!(""), &json!("IfNotPresent")));
+        let service = complete_service(json!({"spec": {"sessionAffinity": "ClientIP", "clusterIP": "None"}}));
+        assert!(!service.to_string().contains("null"), "{service:#}");
+        assert_eq!(service["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10800);
     }
 }

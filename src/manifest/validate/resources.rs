@@ -10,7 +10,7 @@ use k8s_openapi::{
 use super::super::{Report, typed::entry};
 use crate::pod::{
     quantity::{quantity_bytes, quantity_millis, quantity_text},
-    resources::container_requests,
+    resources::{HUGE_PAGES, container_requests},
 };
 
 /// A container's own.
@@ -20,9 +20,7 @@ pub(super) fn container(container: &Container, path: &str, report: &mut Report<'
     for (at, name, quantity) in amounts(resources, &path) {
         match name {
             "cpu" | "memory" | "ephemeral-storage" => check_amount(name, quantity, &at, report),
-            name if name.starts_with("hugepages-") => {
-                report.add_error(&at, "is not supported: podctl does not hand out huge pages");
-            }
+            name if name.starts_with(HUGE_PAGES) => check_huge_pages(name, quantity, &at, report),
             name if name.contains('/') => {
                 report.add_error(&at, format!("is not supported: this machine offers no resource {name:?}"));
             }
@@ -33,6 +31,7 @@ pub(super) fn container(container: &Container, path: &str, report: &mut Report<'
         }
     }
     requests_within_limits(resources, &path, report);
+    check_huge_pages_of(resources, &path, report);
 }
 
 /// The pod's own (`spec.resources`), which stand above those of its containers.
@@ -42,9 +41,7 @@ pub(super) fn pod(spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     for (at, name, quantity) in amounts(resources, &own) {
         match name {
             "cpu" | "memory" => check_amount(name, quantity, &at, report),
-            name if name.starts_with("hugepages-") => {
-                report.add_error(&at, "is not supported: podctl does not hand out huge pages");
-            }
+            name if name.starts_with(HUGE_PAGES) => check_huge_pages(name, quantity, &at, report),
             name => report.add_error(
                 &at,
                 format!("Unsupported value: {name:?}: supported values: \"cpu\", \"hugepages-\", \"memory\""),
@@ -108,10 +105,54 @@ fn check_amount(name: &str, quantity: &Quantity, path: &str, report: &mut Report
     }
 }
 
+/// Checks an amount of huge pages: whole pages.
+fn check_huge_pages(name: &str, quantity: &Quantity, path: &str, report: &mut Report<'_>) {
+    let page =
+        name.strip_prefix(HUGE_PAGES).and_then(|size| quantity_bytes(size).ok()).filter(|size| *size > 0);
+    let Some(page) = page else {
+        return report.add_error(
+            path,
+            format!("Invalid value: {name:?}: must name the size of a page, such as {HUGE_PAGES}2Mi"),
+        );
+    };
+    match quantity_bytes(&quantity.0) {
+        Ok(bytes) if bytes.is_multiple_of(page) => {}
+        Ok(_) => report.add_error(
+            path,
+            format!("Invalid value: {:?}: must be a multiple of the page's size", quantity.0),
+        ),
+        Err(e) => report.add_error(path, format!("Invalid value: {:?}: {e}", quantity.0)),
+    }
+}
+
+/// Checks that huge pages are not asked for beyond what is allowed, nor without memory or cpu, as the API server has it.
+fn check_huge_pages_of(resources: &ResourceRequirements, path: &str, report: &mut Report<'_>) {
+    let names = |list: &List| list.iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let (limits, requests) = (names(&resources.limits), names(&resources.requests));
+    for name in requests.iter().filter(|name| name.starts_with(HUGE_PAGES)) {
+        if !limits.contains(name) {
+            report.add_error(
+                &format!("{path}.limits"),
+                format!("Required value: a limit of {name} must be set as well"),
+            );
+        } else if value(&resources.requests, name) != value(&resources.limits, name) {
+            let limit = resources.limits.as_ref().map(|l| l[name].0.as_str()).unwrap_or_default();
+            let message = format!("must be equal to {name} limit of {limit}");
+            wrong(&resources.requests, name, &format!("{path}.requests"), &message, report);
+        }
+    }
+    let mut all = limits.iter().chain(&requests);
+    let huge = all.clone().any(|name| name.starts_with(HUGE_PAGES));
+    if huge && !all.any(|name| name == "cpu" || name == "memory") {
+        report.add_error(path, "Forbidden: HugePages require cpu or memory");
+    }
+}
+
 fn requests_within_limits(resources: &ResourceRequirements, path: &str, report: &mut Report<'_>) {
     for name in resources.requests.iter().flat_map(|requests| requests.keys()) {
         if let (Some(asked), Some(most)) = (value(&resources.requests, name), value(&resources.limits, name))
             && asked > most
+            && !name.starts_with(HUGE_PAGES)
         {
             let limit = resources.limits.as_ref().map(|l| l[name].0.as_str()).unwrap_or_default();
             let message = format!("must be less than or equal to {name} limit of {limit}");
@@ -150,7 +191,8 @@ mod tests {
     #[test]
     fn r_res_1_what_cannot_be_handed_out_is_refused() {
         for (limits, words) in [
-            ("hugepages-2Mi: 1Gi", "does not hand out huge pages"),
+            ("hugepages-2Mi: 1Gi", "HugePages require cpu or memory"),
+            ("memory: 1Gi, hugepages-2Mi: 3Mi", "must be a multiple of the page's size"),
             ("nvidia.com/gpu: 1", "offers no resource"),
             ("memory: 128m", "warning: spec.containers[0].resources.limits.memory: fractional byte value"),
         ] {
@@ -160,6 +202,9 @@ mod tests {
             assert!(said.contains(words), "{said}");
         }
         let fine = "{containers: [{name: a, image: b, resources: {limits: {ephemeral-storage: 1Gi}}}]}";
+        assert_eq!(said(fine), "");
+        let fine =
+            "{containers: [{name: a, image: b, resources: {limits: {hugepages-2Mi: 0, memory: 1Gi}}}]}";
         assert_eq!(said(fine), "");
     }
 }

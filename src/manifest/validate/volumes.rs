@@ -11,7 +11,7 @@ use super::{
     env::{file_field, required, resource},
     well_formed::{dns_label, dns_subdomain, inner_path, one_of},
 };
-use crate::pod::quantity::quantity_bytes;
+use crate::pod::{quantity::quantity_bytes, resources::huge_page_size};
 
 const SUPPORTED: &[&str] = &[
     "emptyDir",
@@ -125,12 +125,12 @@ fn source(volume: &Volume, spec: &PodSpec, path: &str, report: &mut Report<'_>) 
         one_of(v.pull_policy.as_deref(), policies, &at("image.pullPolicy"), report);
     }
     if let Some(v) = &volume.empty_dir {
-        match v.medium.as_deref() {
-            Some(medium) if medium.starts_with("HugePages") => report.add_error(
-                &at("emptyDir.medium"),
-                "is not supported: huge pages are not given out here; use Memory",
-            ),
-            medium => one_of(medium, &["", "Memory"], &at("emptyDir.medium"), report),
+        let huge = |medium: &str| medium.starts_with("HugePages");
+        one_of(v.medium.as_deref().filter(|m| !huge(m)), &["", "Memory"], &at("emptyDir.medium"), report);
+        if let Some(medium) = v.medium.as_deref().filter(|m| huge(m))
+            && let Err(message) = huge_page_size(medium, spec)
+        {
+            report.add_error(&at("emptyDir.medium"), format!("Invalid value: {medium:?}: {message}"));
         }
         if let Some((limit, Err(e))) = v.size_limit.as_ref().map(|limit| (limit, quantity_bytes(&limit.0))) {
             report.add_error(&at("emptyDir.sizeLimit"), format!("Invalid value: {:?}: {e}", limit.0));
