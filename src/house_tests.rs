@@ -223,7 +223,8 @@ fn the_tests_that_cover_kubernetes_own_node_tests_exist() {
     let mut wrong = Vec::new();
     for row in table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| family")) {
         let Some((family, cell)) = row.trim_matches('|').split_once(" | ") else { continue };
-        let tests: Vec<&str> = cell.split('`').skip(1).step_by(2).filter(|test| test.contains("::")).collect();
+        let tests: Vec<&str> =
+            cell.split('`').skip(1).step_by(2).filter(|test| test.contains("::")).collect();
         if tests.is_empty() && !cell.starts_with("none: ") {
             wrong.push(format!("{family}: neither a test nor a reason"));
         }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::{self, Applied, Engine, ErrorKind, Preconditions, WriteOptions},
     manifest::Manifest,
-    pod::{ObjectKind, ObjectName},
+    pod::{ObjectKind, ObjectName, PodExt},
     state::{Home, Kept, Liveness, PodDir},
     view::selectors::Labels,
 };
@@ -259,8 +259,7 @@ fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(Pod
     let known = dir.read()?;
     let same = known.metadata.labels == pod.metadata.labels
         && known.metadata.annotations == pod.metadata.annotations
-        && known.spec.as_ref().and_then(|s| s.active_deadline_seconds)
-            == pod.spec.as_ref().and_then(|s| s.active_deadline_seconds)
+        && known.active_deadline_seconds() == pod.active_deadline_seconds()
         && crate::lifecycle::check_pod_update(&known, pod).is_ok();
     if !same {
         Engine::over(home).pod(&dir.namespace, &dir.name)?.update(pod)?;

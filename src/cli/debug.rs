@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     engine::{self, start},
+    pod::PodExt,
     state::{Home, PodDir},
     wire::{self, Options, Reply, Request, read_start_record},
 };
@@ -294,7 +295,7 @@ fn custom(container: Container, path: &str, pod: &Pod) -> Result<Container, Erro
     let mut value = serde_json::to_value(&container).map_err(|e| wrong(e.to_string()))?;
     merge(&mut value, &over);
     let merged: Container = serde_json::from_value(value).map_err(|e| wrong(e.to_string()))?;
-    let known: Vec<_> = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).map(|v| &v.name).collect();
+    let known: Vec<_> = pod.volumes().map(|v| &v.name).collect();
     for mount in merged.volume_mounts.iter().flatten() {
         if mount.sub_path.is_some() || mount.sub_path_expr.is_some() {
             return Err(wrong("volumeMounts: subPath cannot be set for an ephemeral container".into()));

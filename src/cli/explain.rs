@@ -7,7 +7,7 @@ use super::{Error, Namespace, files::FileArgs, objects, run};
 use crate::{
     manifest::{Job, Manifest},
     pod::{
-        Place,
+        ContainerExt, Place, PodExt,
         resources::{
             Amounts, effective_limits, effective_requests, oom_score_adj, qos_class, read_limits,
             read_requests,
@@ -71,8 +71,11 @@ fn job(job: &Job) -> String {
     if job.is_indexed() {
         text += "  each knows its number by JOB_COMPLETION_INDEX and its host name\n";
     }
-    let policy = job.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
-    let restarts = if policy == Some("OnFailure") { ", restarts of their containers among them" } else { "" };
+    let restarts = if job.pod.restart_policy() == "OnFailure" {
+        ", restarts of their containers among them"
+    } else {
+        ""
+    };
     match spec.backoff_limit {
         Some(i32::MAX) | None => {}
         Some(limit) => text += &format!("  fails when more than {limit} pods have failed{restarts}\n"),
@@ -99,9 +102,8 @@ fn job(job: &Job) -> String {
 }
 
 fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
-    let mut text = format!("pod {}\n", pod.metadata.name.as_deref().unwrap_or_default());
-    let restart = spec.restart_policy.as_deref().unwrap_or("Always");
-    let grace = spec.termination_grace_period_seconds.unwrap_or(30);
+    let mut text = format!("pod {}\n", pod.name());
+    let (restart, grace) = (pod.restart_policy(), pod.grace_period_seconds());
     text += &format!("  restart policy {restart}, grace period {grace} s, QoS class {}\n", qos_class(spec));
     text += &format!(
         "  in total: requests {}; limits {}\n",
@@ -118,7 +120,7 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
         Some(true) => "  network: the host's own\n",
         _ => "  network: an address of its own among this user's pods, found by its name\n",
     };
-    if spec.init_containers.iter().flatten().any(|c| c.restart_policy.as_deref() != Some("Always")) {
+    if spec.init_containers.iter().flatten().any(|c| !c.is_sidecar()) {
         text += &format!("  a failed init container {}\n", init_failure(pod, restart));
     }
     for (name, on) in [("processes", spec.host_pid), ("IPC", spec.host_ipc)] {
@@ -130,11 +132,7 @@ fn plan(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
         text += &format!("  volume {}: {}\n", volume.name, source(volume));
     }
     text += "start order:\n";
-    let init = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .map(|c| (c.restart_policy.as_deref() == Some("Always"), true, c));
+    let init = spec.init_containers.iter().flatten().map(|c| (c.is_sidecar(), true, c));
     let apps = spec.containers.iter().map(|c| (false, false, c));
     for (at, (sidecar, init, container)) in init.chain(apps).enumerate() {
         text += &format!("  {}. {} {}\n", at + 1, container.name, start_gate(sidecar, init, container));
@@ -169,7 +167,7 @@ fn start_gate(sidecar: bool, init: bool, container: &Container) -> &'static str 
 
 fn container_details(spec: &PodSpec, container: &Container, store: &Store) -> String {
     let image = container.image.as_deref().unwrap_or_default();
-    let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+    let policy = container.pull_policy();
     let found = image.parse::<Reference>().ok().and_then(|r| store.find(&r).ok().flatten());
     let here = if found.is_some() { "present" } else { "not present" };
     let mut lines = vec![format!("image {image} ({policy}, {here})")];

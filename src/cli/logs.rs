@@ -185,7 +185,7 @@ fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>
     let apps: Vec<String> = spec.containers.iter().map(|c| c.name.clone()).collect();
     let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
     let all: Vec<String> = init.iter().chain(&apps).chain(&ephemeral).cloned().collect();
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let name = pod.name();
     if args.all_containers {
         return Ok(all);
     }
@@ -269,7 +269,7 @@ fn waiting(pod: &Pod, container: &str) -> Error {
         [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
     let found = lists.into_iter().flatten().flatten().find(|s| s.name == container);
     let reason = found.and_then(|s| s.state?.waiting?.reason).unwrap_or_else(|| "ContainerCreating".into());
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let name = pod.name();
     Error::Said(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"))
 }
 

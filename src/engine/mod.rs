@@ -53,7 +53,7 @@ use podctl_images::Store;
 
 use crate::{
     manifest::{self, Diagnostic, Manifest, Severity, Source},
-    pod::{Namespace, ObjectName, image_volumes, publish_ports},
+    pod::{Namespace, ObjectName, PodExt, image_volumes, publish_ports},
     process::{Standing, find_standing},
     sandbox::{Objects, host_support},
     state::{Home, Liveness},
@@ -318,7 +318,7 @@ fn allow_sysctls(pod: &Pod, options: &Options) -> Result<(), Error> {
     let found = pod.spec.as_ref().and_then(|spec| manifest::find_forbidden_sysctl(spec, &allowed));
     let Some((at, name)) = found else { return Ok(()) };
     Err(Error::Unmet {
-        pod: pod.metadata.name.clone().unwrap_or_default(),
+        pod: pod.name().to_owned(),
         field: format!("spec.securityContext.sysctls[{at}].name"),
         why: format!(
             "SysctlForbidden: forbidden sysctl: {name:?} not allowlisted; allow it with --allowed-unsafe-sysctls={name}, or {ALLOWED_UNSAFE_SYSCTLS} in the environment"
@@ -332,7 +332,7 @@ pub(crate) fn unmet(pod: &Pod) -> Result<Vec<String>, Error> {
     for (field, severity, why) in host_support::unmet(pod) {
         match severity {
             Severity::Error => {
-                let pod = pod.metadata.name.clone().unwrap_or_default();
+                let pod = pod.name().to_owned();
                 return Err(Error::Unmet { pod, field: field.to_string(), why: why.to_string() });
             }
             Severity::Warning => warnings.push(format!("{field}: {why}")),

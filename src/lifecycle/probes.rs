@@ -10,6 +10,7 @@ use super::{
     state::{Phase, Probing, key},
     termination::{Stop, stop},
 };
+use crate::pod::ProbeExt;
 
 const ALL: [Probe; 3] = [Probe::Startup, Probe::Liveness, Probe::Readiness];
 
@@ -20,10 +21,6 @@ fn spec_of(spec: &Spec, at: usize, probe: Probe) -> Option<&v1::Probe> {
         Probe::Liveness => container.liveness_probe.as_ref(),
         Probe::Readiness => container.readiness_probe.as_ref(),
     }
-}
-
-fn seconds(value: Option<i32>, default: i32) -> Duration {
-    Duration::from_secs(value.unwrap_or(default).max(0) as u64)
 }
 
 /// A container's process runs: its probes begin, the startup probe gating the other two.
@@ -37,7 +34,7 @@ pub(super) fn begin(spec: &Spec, state: &mut State, at: usize, now: Now) {
         }
         if let Some(p) = spec_of(spec, at, probe) {
             let began = one.started_at.map_or(now.monotonic, |(at, _)| at);
-            let next = (began + seconds(p.initial_delay_seconds, 0)).max(now.monotonic);
+            let next = (began + p.initial_delay()).max(now.monotonic);
             one.probes.insert(key(probe), Probing { next, ..Probing::default() });
         }
     }
@@ -64,7 +61,7 @@ pub(super) fn run_due(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
                 && probing.next <= now.monotonic
             {
                 probing.running = true;
-                probing.next = now.monotonic + seconds(p.period_seconds, 10).max(Duration::from_secs(1));
+                probing.next = now.monotonic + p.period();
                 let run = Run { container: spec.container(at).name.clone(), attempt: one.attempt };
                 actions.push(Action::RunProbe { run, probe });
             }
@@ -92,7 +89,7 @@ pub(super) fn ended(
         Ok(()) => {
             probing.failures = 0;
             probing.successes += 1;
-            if probing.successes >= p.success_threshold.unwrap_or(1) {
+            if probing.successes >= p.successes_wanted() {
                 match probe {
                     Probe::Startup => {
                         one.started = true;
@@ -114,7 +111,7 @@ pub(super) fn ended(
                 message,
                 container: Some(name.clone()),
             }));
-            if probing.failures < p.failure_threshold.unwrap_or(3) {
+            if probing.failures < p.failures_allowed() {
                 return;
             }
             match probe {

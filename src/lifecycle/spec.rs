@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
 
 use super::Options;
-use crate::pod::{ContainerExt, resources};
+use crate::pod::{ContainerExt, PodExt, resources};
 
 /// A container's place in the pod's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Spec {
             qos_class,
             containers,
             restart_policy: parse_policy(spec.restart_policy.as_deref()),
-            grace: Duration::from_secs(spec.termination_grace_period_seconds.unwrap_or(30).max(0) as u64),
-            active_deadline: spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
+            grace: Duration::from_secs(pod.grace_period_seconds().max(0) as u64),
+            active_deadline: pod.active_deadline_seconds().map(|s| Duration::from_secs(s.max(0) as u64)),
             options: options.clone(),
             ahead,
         }

@@ -9,6 +9,7 @@ use super::{
     tree::{Kind, Node},
     validate,
 };
+use crate::pod::PodExt;
 
 /// A pod that has its defaults and is as an API server would take it. Nothing else is ever started.
 #[derive(Clone, Debug)]
@@ -38,9 +39,9 @@ impl From<CheckedPod> for Pod {
 /// # Errors
 /// Everything that is wrong with it; the places are field paths.
 pub fn check_pod(mut pod: Pod, known: Option<[&Manifest; 2]>) -> Result<CheckedPod, Vec<Diagnostic>> {
-    let namespace = pod.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let namespace = pod.namespace().to_owned();
     defaults::pod(&mut pod, &namespace);
-    let file = format!("pod {:?}", pod.metadata.name.as_deref().unwrap_or_default());
+    let file = format!("pod {:?}", pod.name());
     let check = |report: &mut Report<'_>| {
         let meta = serde_json::to_value(&pod.metadata).unwrap_or_default();
         support::object("ObjectMeta", &meta, "metadata", report);

@@ -16,7 +16,7 @@ use super::{
     validate::{one_of, within},
     workload::{self, Found, Instances, MOST},
 };
-use crate::pod::{Place, parse_indexes};
+use crate::pod::{Place, PodExt, parse_indexes};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -107,7 +107,7 @@ fn tell_index(spec: &mut PodSpec, hostname: String) {
 
 /// Makes the job of a checked template.
 pub(super) fn expand(pod: Pod, spec: JobSpec, manifest: &mut Manifest) {
-    let name = pod.metadata.name.clone().unwrap_or_default();
+    let name = pod.name().to_owned();
     manifest.jobs.push(Job { name, spec, pod });
 }
 
@@ -192,7 +192,7 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
         report.add_error(&at("completions"), "Required value: when completion mode is Indexed");
     }
     let last = spec.completions.unwrap_or(1) - 1;
-    let name = format!("{}-{last}", pod.metadata.name.as_deref().unwrap_or_default());
+    let name = format!("{}-{last}", pod.name());
     if indexed && name.len() > 63 {
         let message =
             format!("Invalid value: {name:?}: must be no more than 63 characters, for it is a host name");
@@ -272,17 +272,17 @@ fn not_here(spec: &JobSpec, path: &str, report: &mut Report<'_>) {
 }
 
 fn restart_policy(spec: &JobSpec, pod: &Pod, path: &str, report: &mut Report<'_>) {
-    match pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) {
-        Some("OnFailure") if spec.pod_failure_policy.is_some() => report.add_error(
+    match pod.restart_policy() {
+        "OnFailure" if spec.pod_failure_policy.is_some() => report.add_error(
             path,
             "Invalid value: \"OnFailure\": only \"Never\" is supported when podFailurePolicy is specified",
         ),
-        Some("OnFailure" | "Never") => {}
-        None | Some("Always") => {
+        "OnFailure" | "Never" => {}
+        "Always" => {
             report.add_error(path, "Required value: valid values: \"OnFailure\", \"Never\"");
         }
         // Said where the pod is checked.
-        Some(_) => {}
+        _ => {}
     }
 }
 
@@ -335,9 +335,8 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
     let Some(codes) = &rule.on_exit_codes else { return };
     let at = |field: &str| at(&format!("onExitCodes.{field}"));
     one_of(Some(&codes.operator), &["In", "NotIn"], &at("operator"), report);
-    let containers = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
     if let Some(name) = &codes.container_name
-        && !containers.into_iter().any(|c| c.name == *name)
+        && !pod.containers().any(|c| c.name == *name)
     {
         report.add_error(
             &at("containerName"),

@@ -3,6 +3,7 @@
 use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{Manifest, Report, Severity, typed::join};
+use crate::pod::PodExt;
 
 /// A mention of an object by a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub fn named<'a, T: Metadata<Ty = ObjectMeta>>(all: &'a [T], namespace: &str, na
 
 /// Reports what the pod needs and nobody has.
 pub(super) fn missing(pod: &Pod, prefix: &str, known: [&Manifest; 2], report: &mut Report<'_>) {
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let namespace = pod.namespace();
     for Reference { kind, name, path, .. } in list_references(pod).into_iter().filter(|r| !r.optional) {
         let present = known.iter().any(|m| match kind {
             "ConfigMap" => named(&m.config_maps, namespace, name).is_some(),

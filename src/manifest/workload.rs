@@ -14,6 +14,7 @@ use k8s_openapi::{
 use serde::Serialize;
 
 use super::{Manifest, Report, Severity, job, typed::join};
+use crate::pod::PodExt;
 
 /// Labels by which the pods of a StatefulSet are told apart.
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -124,7 +125,7 @@ pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<
 pub(super) fn name_host_apart(pod: &mut Pod) {
     const PRIME: u32 = 16_777_619;
     const LONGEST: usize = 63 - 6;
-    let name = pod.metadata.name.clone().unwrap_or_default();
+    let name = pod.name().to_owned();
     let Some(spec) = pod.spec.as_mut().filter(|spec| spec.hostname.as_deref().is_none_or(str::is_empty))
     else {
         return;
@@ -213,9 +214,8 @@ fn count_replicas(count: Option<i32>, path: &str, report: &mut Report<'_>) -> i3
 }
 
 fn require_always(pod: &Pod, path: &str, report: &mut Report<'_>) {
-    if let Some(policy) = pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref())
-        && policy != "Always"
-    {
+    let policy = pod.restart_policy();
+    if policy != "Always" {
         report.add_error(
             &join(path, "spec.template.spec.restartPolicy"),
             format!("Unsupported value: {policy:?}: supported values: \"Always\""),

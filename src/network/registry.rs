@@ -15,7 +15,7 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use super::address_range::{Addresses, Range};
-use crate::pod::ServiceLink;
+use crate::pod::{PodExt, ServiceLink};
 
 /// Holds what the network knows of a pod.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Registration {
 impl Registration {
     /// Of a defaulted pod.
     pub fn of(pod: &Pod, services: &[Service]) -> Registration {
-        let name = pod.metadata.name.clone().unwrap_or_default();
+        let name = pod.name().to_owned();
         let spec = pod.spec.as_ref();
         let ports = spec
             .iter()
@@ -50,7 +50,7 @@ impl Registration {
                 Some((p.name.clone()?, protocol, p.container_port.try_into().ok()?))
             });
         Registration {
-            namespace: pod.metadata.namespace.clone().unwrap_or_else(|| "default".into()),
+            namespace: pod.namespace().to_owned(),
             hostname: spec.and_then(|s| s.hostname.clone()).unwrap_or_else(|| name.clone()),
             subdomain: spec.and_then(|s| s.subdomain.clone()).filter(|s| !s.is_empty()),
             labels: pod.metadata.labels.clone().unwrap_or_default(),

@@ -1,8 +1,13 @@
 //! Questions about a pod and its containers.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, EphemeralContainer, Pod, PodSecurityContext, Probe, Volume, VolumeMount,
+};
 
 /// Namespace of an object that names none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -27,6 +32,10 @@ pub trait PodExt {
     fn init_containers(&self) -> impl Iterator<Item = &Container>;
     /// App containers, in file order.
     fn app_containers(&self) -> impl Iterator<Item = &Container>;
+    /// Lists the containers of `podctl debug`, in the order of their coming.
+    fn ephemeral_containers(&self) -> impl Iterator<Item = &EphemeralContainer>;
+    /// Lists its volumes, in file order.
+    fn volumes(&self) -> impl Iterator<Item = &Volume>;
     /// Names of all containers, ephemeral ones last.
     fn container_names(&self) -> impl Iterator<Item = &str>;
     /// The container that the pod's annotation names; there may be none of that name.
@@ -35,6 +44,12 @@ pub trait PodExt {
     fn default_container(&self) -> Option<&str>;
     /// Seconds that its containers are given to end.
     fn grace_period_seconds(&self) -> i64;
+    /// Returns the restartPolicy, `Always` when it names none.
+    fn restart_policy(&self) -> &str;
+    /// Returns the seconds after which it is ended, if it is.
+    fn active_deadline_seconds(&self) -> Option<i64>;
+    /// Returns the securityContext of the pod as a whole.
+    fn security_context(&self) -> Option<&PodSecurityContext>;
     /// Tells whether the host's network is the pod's.
     fn has_host_network(&self) -> bool;
     /// Tells whether its containers find the Services of its namespace among their variables (enableServiceLinks).
@@ -74,9 +89,17 @@ impl PodExt for Pod {
         self.spec.iter().flat_map(|spec| &spec.containers)
     }
 
+    fn ephemeral_containers(&self) -> impl Iterator<Item = &EphemeralContainer> {
+        self.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+    }
+
+    fn volumes(&self) -> impl Iterator<Item = &Volume> {
+        self.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
+    }
+
     fn container_names(&self) -> impl Iterator<Item = &str> {
-        let ephemeral = self.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
-        self.containers().map(|c| c.name.as_str()).chain(ephemeral.map(|c| c.name.as_str()))
+        let ephemeral = self.ephemeral_containers().map(|c| c.name.as_str());
+        self.containers().map(|c| c.name.as_str()).chain(ephemeral)
     }
 
     fn annotated_container(&self) -> Option<&str> {
@@ -93,6 +116,22 @@ impl PodExt for Pod {
     fn grace_period_seconds(&self) -> i64 {
         let own = self.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         own.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS)
+    }
+
+    fn restart_policy(&self) -> &str {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref())
+            .filter(|own| !own.is_empty())
+            .unwrap_or("Always")
+    }
+
+    fn active_deadline_seconds(&self) -> Option<i64> {
+        self.spec.as_ref()?.active_deadline_seconds
+    }
+
+    fn security_context(&self) -> Option<&PodSecurityContext> {
+        self.spec.as_ref()?.security_context.as_ref()
     }
 
     fn has_host_network(&self) -> bool {
@@ -147,6 +186,47 @@ impl ContainerExt for Container {
         let own = self.image_pull_policy.as_deref().filter(|policy| !policy.is_empty());
         own.unwrap_or_else(|| default_pull_policy(image))
     }
+}
+
+/// The questions that are asked of a probe; one that does not say has the API server's defaults (R-PROBE-1).
+pub trait ProbeExt {
+    /// Returns the time until the first try.
+    fn initial_delay(&self) -> Duration;
+    /// Returns the time from one try to the next; at least a second.
+    fn period(&self) -> Duration;
+    /// Tells how long a try may take; at least a second.
+    fn timeout(&self) -> Duration;
+    /// Tells how many tries in a row have to pass.
+    fn successes_wanted(&self) -> i32;
+    /// Tells how many tries in a row have to fail.
+    fn failures_allowed(&self) -> i32;
+}
+
+impl ProbeExt for Probe {
+    fn initial_delay(&self) -> Duration {
+        Duration::from_secs(self.initial_delay_seconds.unwrap_or(0).max(0).unsigned_abs().into())
+    }
+
+    fn period(&self) -> Duration {
+        Duration::from_secs(or_default(self.period_seconds, 10).max(1).unsigned_abs().into())
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(or_default(self.timeout_seconds, 1).max(1).unsigned_abs().into())
+    }
+
+    fn successes_wanted(&self) -> i32 {
+        or_default(self.success_threshold, 1)
+    }
+
+    fn failures_allowed(&self) -> i32 {
+        or_default(self.failure_threshold, 3)
+    }
+}
+
+/// Takes 0 for no number at all, as the API server does.
+fn or_default(number: Option<i32>, default: i32) -> i32 {
+    number.filter(|number| *number != 0).unwrap_or(default)
 }
 
 /// The place of a volume in the container; a mountPath that does not begin with a slash counts from the root, as a kubelet

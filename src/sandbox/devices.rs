@@ -59,7 +59,7 @@ pub(super) fn allowed_devices(pod: &Pod, container: &Container, privileged: bool
     let mut rules = vec![LinuxDeviceCgroup::default(), rule(B, None, None, "m"), rule(C, None, None, "m")];
     rules.extend(USABLE.iter().map(|&(major, minor)| rule(C, Some(major), minor, "rwm")));
     for mount in container.volume_mounts.iter().flatten() {
-        let named = volumes(pod).find(|volume| volume.name == mount.name);
+        let named = pod.volumes().find(|volume| volume.name == mount.name);
         let Some(path) = named.and_then(|v| v.host_path.as_ref()).filter(|host| names_device(host)) else {
             continue;
         };
@@ -91,10 +91,6 @@ fn names_device(host: &HostPathVolumeSource) -> bool {
 pub(super) fn hides_device(host: &HostPathVolumeSource) -> bool {
     let device = |kind: fs::FileType| kind.is_char_device() || kind.is_block_device();
     !names_device(host) && fs::metadata(&host.path).is_ok_and(|found| device(found.file_type()))
-}
-
-fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
-    pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 
 fn rule(kind: LinuxDeviceType, major: Option<i64>, minor: Option<i64>, access: &str) -> LinuxDeviceCgroup {

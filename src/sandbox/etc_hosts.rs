@@ -5,6 +5,7 @@ use std::fs;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Error, downward_api::Facts};
+use crate::pod::PodExt;
 
 /// Longest host name of the kernel's.
 const LONGEST: usize = 64;
@@ -44,7 +45,7 @@ fn hostname_override(pod: &Pod) -> Option<&str> {
 /// A label has 63 characters at most; the kubelet cuts a longer pod name.
 fn short_hostname(pod: &Pod) -> String {
     let named = pod.spec.as_ref().and_then(|s| s.hostname.clone()).filter(|h| !h.is_empty());
-    let name = pod.metadata.name.clone().unwrap_or_default();
+    let name = pod.name();
     named.unwrap_or_else(|| name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned())
 }
 
@@ -54,13 +55,13 @@ fn pod_domain(pod: &Pod) -> Option<String> {
         return None;
     }
     let subdomain = pod.spec.as_ref()?.subdomain.as_deref().filter(|s| !s.is_empty())?;
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+    let namespace = pod.namespace();
     Some(format!("{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}"))
 }
 
 /// `/etc/hosts`: the host's own with hostNetwork, and the pod's hostAliases.
 pub(super) fn write_hosts(pod: &Pod, facts: &Facts) -> String {
-    let host_network = pod.spec.as_ref().and_then(|s| s.host_network) == Some(true);
+    let host_network = pod.has_host_network();
     let mut text = match fs::read_to_string("/etc/hosts") {
         Ok(own) if host_network => format!("# Kubernetes-managed hosts file (host network).\n{own}"),
         _ => HOSTS.to_owned(),

@@ -14,7 +14,7 @@ use nix::{
 use oci_spec::runtime::Mount;
 
 use super::{Error, Sandbox, container_spec::mount, devices, environment, volumes};
-use crate::pod::mount_target;
+use crate::pod::{PodExt, mount_target};
 
 /// A volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
@@ -48,7 +48,7 @@ pub(super) fn volume(
         }
         None => base.clone(),
     };
-    let kind = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).find(|v| v.name == wanted.name);
+    let kind = pod.volumes().find(|v| v.name == wanted.name);
     let claim_read_only = kind
         .and_then(|v| v.persistent_volume_claim.as_ref())
         .is_some_and(|claim| claim.read_only == Some(true));
@@ -109,9 +109,9 @@ fn expand_path(
 /// Makes what mounts within a read-only volume are mounted on; the container's own process could not, nor could it in what
 /// podctl writes. A volume of the host's, or an image's, stays as it is.
 pub(super) fn make_mount_points(pod: &Pod, container: &Container, mounts: &[Mount]) {
-    let volumes = || pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    let foreign =
-        |m: &VolumeMount| volumes().any(|v| v.name == m.name && (v.host_path.is_some() || v.image.is_some()));
+    let foreign = |m: &VolumeMount| {
+        pod.volumes().any(|v| v.name == m.name && (v.host_path.is_some() || v.image.is_some()))
+    };
     let of_volume = |mount: &Mount| {
         let own = |m: &&VolumeMount| mount_target(m) == *mount.destination();
         container.volume_mounts.iter().flatten().find(own)

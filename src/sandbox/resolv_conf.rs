@@ -2,6 +2,7 @@
 
 use std::{fs, net::IpAddr};
 
+use crate::pod::PodExt;
 use k8s_openapi::api::core::v1::Pod;
 
 /// Chosen as many as the kubelet hands on, and the resolvers of C libraries read.
@@ -74,7 +75,7 @@ fn build_conf(pod: &Pod, resolver: Option<IpAddr>, host: &Resolv) -> Resolv {
         (_, None) => host.clone(),
         (Some("Default"), Some(own)) => Resolv { nameservers: vec![own.to_string()], ..host.clone() },
         (_, Some(own)) => {
-            let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+            let namespace = pod.namespace();
             Resolv {
                 nameservers: vec![own.to_string()],
                 // One domain alone: busybox's nslookup fails when a name is missing in any of them. The resolver

@@ -17,6 +17,7 @@ use podctl_images::Image;
 use podctl_runtime::{defaults, seccomp};
 
 use super::{Error, container_spec::check_built, seccomp_profile, user};
+use crate::pod::PodExt;
 
 /// The place where a kernel with AppArmor says so.
 const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
@@ -67,7 +68,7 @@ pub(super) struct Security<'a> {
 
 impl<'a> Security<'a> {
     pub(super) fn of(pod: &'a Pod, container: &'a Container) -> Security<'a> {
-        let pod = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+        let pod = pod.security_context();
         let own = container.security_context.as_ref();
         let privileged = own.and_then(|s| s.privileged).unwrap_or(false);
         Security {

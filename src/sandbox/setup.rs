@@ -30,6 +30,7 @@ use super::{
 use crate::{
     manifest::{list_references, sysctls_of_host},
     outer_container::{Need, OuterContainer},
+    pod::PodExt,
 };
 
 /// Beneath the pod's memory; volumes are not called so, for they have a directory of their own there.
@@ -212,8 +213,7 @@ impl Sandbox {
     /// Makes those of the pod's volumes that are not there yet; what failed, and why, is in [`volumes::Volumes::failed`].
     pub fn make_volumes(&mut self, pod: &Pod) {
         self.volumes.make(pod, &self.objects, &self.facts);
-        let empty =
-            pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| v.empty_dir.is_some());
+        let empty = pod.volumes().filter(|v| v.empty_dir.is_some());
         let path = |v: &Volume| Some((v.name.clone(), self.volumes.paths.get(&v.name)?.clone()));
         self.facts.volumes = empty.filter_map(path).collect();
     }
@@ -243,7 +243,7 @@ impl Sandbox {
                 r.path.starts_with(&place) && names.iter().any(named)
             })
         };
-        let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).enumerate();
+        let all = pod.volumes().enumerate();
         let shown = all.filter(|(at, _)| mentions(*at));
         let paths = &self.volumes.paths;
         shown
@@ -265,7 +265,7 @@ impl Sandbox {
             let sources = v.projected.iter().flat_map(|p| p.sources.iter().flatten());
             v.downward_api.is_some() || sources.into_iter().any(|source| source.downward_api.is_some())
         };
-        let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()).filter(|v| projects(v));
+        let all = pod.volumes().filter(|v| projects(v));
         all.filter_map(|volume| {
             let path = self.volumes.paths.get(&volume.name)?;
             volumes::rewrite_files(volume, pod, &self.objects, &self.facts, path).err()

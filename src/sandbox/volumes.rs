@@ -24,7 +24,7 @@ use podctl_runtime::mount_layers;
 
 use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
 use crate::pod::{
-    VolumeName,
+    PodExt, VolumeName,
     quantity::quantity_bytes,
     resources::{effective_limits, huge_page_size},
 };
@@ -64,7 +64,7 @@ impl Volumes {
     /// Makes every volume of the pod that is not there yet; but one whose image is yet to be pulled.
     pub(super) fn make(&mut self, pod: &Pod, objects: &Objects, facts: &Facts) {
         self.failed.clear();
-        for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        for volume in pod.volumes() {
             let image_is_missing = volume.image.is_some() && !objects.images.contains_key(&volume.name);
             if self.paths.contains_key(&volume.name) || image_is_missing {
                 continue;
@@ -86,7 +86,7 @@ fn make_volume(
     places: &Places,
     locks: &mut Vec<File>,
 ) -> Result<PathBuf, Error> {
-    let security = pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+    let security = pod.security_context();
     let mismatch = security.and_then(|s| s.fs_group_change_policy.as_deref()) == Some("OnRootMismatch");
     let path = one(volume, pod, objects, facts, places, locks)?;
     let shared = volume.host_path.is_some() || volume.image.is_some();
@@ -130,7 +130,7 @@ pub(super) fn rewrite_files(
     path: &Path,
 ) -> Result<(), Error> {
     let (files, mode) = configuration(volume, objects, facts)?;
-    let group = pod.spec.as_ref().and_then(|s| s.security_context.as_ref()?.fs_group);
+    let group = pod.security_context().and_then(|s| s.fs_group);
     let group = group.map(|group| user::checked_id(group, "group")).transpose()?;
     let give = |dir: &Path| match group {
         Some(group) => Ok(fs_group::give_to_group(dir, group, fs_group::Policy::ReadOnly)?),

@@ -15,6 +15,7 @@ use super::{
     status::{Failure, success_status},
     store,
 };
+use crate::pod::DEFAULT_GRACE_PERIOD_SECONDS;
 
 /// `DELETE` of one.
 ///
@@ -177,7 +178,10 @@ impl Server {
             known = ending;
         }
         let own = &known["spec"]["terminationGracePeriodSeconds"];
-        let seconds = options.grace.map_or_else(|| own.as_u64().unwrap_or(30), |grace| grace.as_secs());
+        let seconds = options.grace.map_or_else(
+            || own.as_u64().unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS.unsigned_abs()),
+            |grace| grace.as_secs(),
+        );
         let meta = &mut known["metadata"];
         if meta["deletionTimestamp"].is_null() {
             let at = Timestamp::now() + Duration::from_secs(seconds.min(1 << 30));

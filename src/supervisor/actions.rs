@@ -2,6 +2,7 @@
 
 use super::{Supervisor, events::Happened};
 use crate::lifecycle::{Action, Run};
+use crate::pod::PodExt;
 
 impl Supervisor {
     pub(super) fn act(&mut self, actions: Vec<Action>) {
@@ -36,7 +37,6 @@ impl Supervisor {
     }
 
     pub(super) fn container_id(&self, run: &Run) -> String {
-        let uid = self.pod.metadata.uid.as_deref().unwrap_or_default();
-        format!("podctl://{uid}/{}/{}", run.container, run.attempt)
+        format!("podctl://{}/{}/{}", self.pod.uid(), run.container, run.attempt)
     }
 }

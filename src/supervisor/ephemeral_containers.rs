@@ -7,6 +7,7 @@ use podctl_images::Reference;
 use super::Supervisor;
 use crate::{
     lifecycle::{Event, ImageFailure},
+    pod::PodExt,
     sandbox::Prepared,
 };
 
@@ -54,7 +55,6 @@ impl Supervisor {
     }
 
     fn ephemeral(&self, container: &str) -> Option<&EphemeralContainer> {
-        let all = self.pod.spec.iter().flat_map(|s| s.ephemeral_containers.iter().flatten());
-        all.into_iter().find(|c| c.name == container)
+        self.pod.ephemeral_containers().find(|c| c.name == container)
     }
 }

@@ -14,6 +14,7 @@ use k8s_openapi::{
 
 use crate::{
     lifecycle::{Exit, Record},
+    pod::PodExt,
     state::PodDir,
 };
 
@@ -71,13 +72,11 @@ impl Recorder {
             uid: meta.uid.clone(),
             ..ObjectReference::default()
         };
-        let init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
-        let apps = pod.spec.iter().flat_map(|s| &s.containers);
         Recorder {
             dir,
             object,
-            init: init.map(|c| c.name.clone()).collect(),
-            apps: apps.map(|c| c.name.clone()).collect(),
+            init: pod.init_containers().map(|c| c.name.clone()).collect(),
+            apps: pod.app_containers().map(|c| c.name.clone()).collect(),
             written: Vec::new(),
             lines: 0,
             behind: false,

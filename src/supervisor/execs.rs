@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Event, Exit, Hook, Probe, Run},
+    pod::ProbeExt,
     wire::Reply,
 };
 
@@ -106,7 +107,7 @@ impl Supervisor {
             Probe::Liveness => c.liveness_probe.clone(),
             Probe::Readiness => c.readiness_probe.clone(),
         });
-        let timeout = spec.as_ref().and_then(|p| p.timeout_seconds).unwrap_or(1).max(1);
+        let timeout = spec.as_ref().map(ProbeExt::timeout);
         let task = spec.and_then(|p| {
             p.exec
                 .map(Task::Exec)
@@ -115,7 +116,7 @@ impl Supervisor {
                 .or(p.grpc.map(|g| Task::Check(Check::Grpc(g))))
         });
         let purpose = Purpose::Probe(run.clone(), probe);
-        if let Err(message) = self.run_task(&run, task, Some(Duration::from_secs(timeout as u64)), purpose) {
+        if let Err(message) = self.run_task(&run, task, timeout, purpose) {
             self.pending.push_back(Event::ProbeEnded { run, probe, result: Err(message) });
         }
     }

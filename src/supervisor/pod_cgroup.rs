@@ -8,6 +8,7 @@ use podctl_runtime::{Cgroup, CgroupParent, DeviceFilter};
 use super::Failure;
 use crate::{
     outer_container::{Need, OuterContainer},
+    pod::PodExt,
     sandbox::{self, cgroup_limits},
     state::PodDir,
 };
@@ -53,7 +54,7 @@ pub(super) fn make(
         return Err(warning.as_str().into());
     }
     let Ok(place) = found else { return Ok((None, warning)) };
-    let own = Cgroup::create(&place, &format!("podctl-{}", pod.metadata.uid.as_deref().unwrap_or_default()))?;
+    let own = Cgroup::create(&place, &format!("podctl-{}", pod.uid()))?;
     // For the sweep after a supervisor that was killed.
     let paths: Vec<String> = own.list_directories().map(|path| path.display().to_string()).collect();
     fs::write(dir.cgroups_file(), paths.join("\n"))?;

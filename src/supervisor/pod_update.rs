@@ -5,7 +5,7 @@ use std::{fs::File, os::fd::OwnedFd};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Supervisor;
-use crate::{lifecycle, wire::record_update};
+use crate::{lifecycle, pod::PodExt, wire::record_update};
 
 impl Supervisor {
     /// Makes the pod what the memory file says it is to be.
@@ -18,8 +18,7 @@ impl Supervisor {
             fds.into_iter().next().map(File::from).ok_or_else(|| refused("the pod did not come".into()))?;
         let new: Pod = serde_json::from_reader(document).map_err(|e| refused(e.to_string()))?;
         lifecycle::check_pod_update(&self.pod, &new).map_err(refused)?;
-        let deadline = new.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
-        let known = self.pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        let (deadline, known) = (new.active_deadline_seconds(), self.pod.active_deadline_seconds());
         let meta = &mut self.pod.metadata;
         let labelled = meta.labels != new.metadata.labels;
         (meta.labels, meta.annotations) = (new.metadata.labels, new.metadata.annotations);

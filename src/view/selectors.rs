@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::pod::PodExt;
 use k8s_openapi::api::core::v1::Pod;
 
 /// A condition on labels; all of a selector's must hold.
@@ -96,16 +97,16 @@ type Field = fn(&Pod) -> String;
 
 /// The fields of a pod that the API server selects by.
 const FIELDS: [(&str, Field); 9] = [
-    ("metadata.name", |p| p.metadata.name.clone().unwrap_or_default()),
-    ("metadata.namespace", |p| p.metadata.namespace.clone().unwrap_or_default()),
+    ("metadata.name", |p| p.name().to_owned()),
+    ("metadata.namespace", |p| p.namespace().to_owned()),
     ("spec.nodeName", |p| p.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default()),
-    ("spec.restartPolicy", |p| p.spec.as_ref().and_then(|s| s.restart_policy.clone()).unwrap_or_default()),
+    ("spec.restartPolicy", |p| p.restart_policy().to_owned()),
     ("spec.schedulerName", |p| p.spec.as_ref().and_then(|s| s.scheduler_name.clone()).unwrap_or_default()),
     ("spec.serviceAccountName", |p| {
         p.spec.as_ref().and_then(|s| s.service_account_name.clone()).unwrap_or_default()
     }),
-    ("spec.hostNetwork", |p| p.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false).to_string()),
-    ("status.phase", |p| p.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default()),
+    ("spec.hostNetwork", |p| p.has_host_network().to_string()),
+    ("status.phase", |p| p.phase().to_owned()),
     ("status.podIP", |p| p.status.as_ref().and_then(|s| s.pod_ip.clone()).unwrap_or_default()),
 ];
 

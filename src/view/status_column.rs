@@ -1,5 +1,6 @@
 //! R-APP-8: the columns STATUS, READY and RESTARTS of a pod, as `kubectl get` computes them.
 
+use crate::pod::ContainerExt;
 use k8s_openapi::{
     api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod},
     jiff::Timestamp,
@@ -25,8 +26,7 @@ pub fn summarize_pod(pod: &Pod) -> Summary {
     let status = pod.status.clone().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.unwrap_or_default();
-    let is_sidecar =
-        |name: &str| inits.iter().any(|c| c.name == name && c.restart_policy.as_deref() == Some("Always"));
+    let is_sidecar = |name: &str| inits.iter().any(|c| c.name == name && c.is_sidecar());
     let condition =
         |name: &str| status.conditions.iter().flatten().any(|c| c.type_ == name && c.status == "True");
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     lifecycle,
     logs::LogLimits,
-    pod::HostPort,
+    pod::{HostPort, PodExt},
     sandbox::Objects,
     state::{self, PodDir},
 };
@@ -155,7 +155,7 @@ pub fn record_update(dir: &PodDir, new: &Pod) -> Result<(), state::Error> {
     record.pod.metadata.labels.clone_from(&new.metadata.labels);
     record.pod.metadata.annotations.clone_from(&new.metadata.annotations);
     if let Some(spec) = &mut record.pod.spec {
-        spec.active_deadline_seconds = new.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+        spec.active_deadline_seconds = new.active_deadline_seconds();
     }
     write_start_record(dir, &record)
 }

@@ -238,7 +238,8 @@ mod tests {
     fn a_pod_is_shown_with_every_default_and_without_null() {
         let field = json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
         let container = json!({"name": "c", "env": [field], "ports": [{"containerPort": 80}]});
-        let volumes = json!([{"name": "h", "hostPath": {"path": "/x"}}, {"name": "i", "image": {"reference": "a:1"}}]);
+        let volumes =
+            json!([{"name": "h", "hostPath": {"path": "/x"}}, {"name": "i", "image": {"reference": "a:1"}}]);
         let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container], "hostNetwork": true,
             "schedulerName": "", "volumes": volumes}});
         let shown = complete_pod(serde_json::from_value(pod).unwrap());
@@ -247,7 +248,10 @@ mod tests {
         assert_eq!(spec["schedulerName"], "default-scheduler");
         assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
         assert_eq!(spec["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"], "v1");
-        assert_eq!((&spec["volumes"][0]["hostPath"]["type"], &spec["volumes"][1]["image"]["pullPolicy"]), (&json!(""), &json!("IfNotPresent")));
+        assert_eq!(
+            (&spec["volumes"][0]["hostPath"]["type"], &spec["volumes"][1]["image"]["pullPolicy"]),
+            (&json!(""), &json!("IfNotPresent"))
+        );
         let service = complete_service(json!({"spec": {"sessionAffinity": "ClientIP", "clusterIP": "None"}}));
         assert!(!service.to_string().contains("null"), "{service:#}");
         assert_eq!(service["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10800);

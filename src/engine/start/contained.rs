@@ -18,6 +18,7 @@ use podctl_runtime::{Cgroup, DeviceFilter, IdMapping, IdMappings, Process, idmap
 
 use super::error::{Error, step};
 use crate::{
+    pod::PodExt,
     process::descriptors,
     sandbox::{Objects, host_path, pod_devices},
     state::{self, Home},
@@ -58,8 +59,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
     let user_namespace = user_namespace(&IdMappings { uids: ids.clone(), gids: ids })?;
     let namespace = user_namespace.as_fd();
     let mut held = vec![lock];
-    let refused =
-        |message: String| Error::Sandbox { pod: pod.metadata.name.clone().unwrap_or_default(), message };
+    let refused = |message: String| Error::Sandbox { pod: pod.name().to_owned(), message };
     // Not what is kept there for others: their Secrets, their volumes.
     let own = ["images", "records", "pods", "logs", "seccomp"].map(|part| home.data.join(part));
     own.iter().try_for_each(fs::create_dir_all).map_err(step("make podctl's directories"))?;
@@ -73,7 +73,7 @@ pub(super) fn prepare(home: &Home, pod: &Pod, objects: &Objects) -> Result<Optio
         })?);
     }
     let (mut host_paths, mut failed) = (Vec::new(), BTreeMap::new());
-    for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+    for volume in pod.volumes() {
         let Some(source) = &volume.host_path else { continue };
         let wrong = |message: String| refused(format!("volume {:?}: {message}", volume.name));
         let path = match host_path(source) {

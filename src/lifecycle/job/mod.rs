@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 
-use crate::pod::{Place, parse_indexes};
+use crate::pod::{Place, PodExt, parse_indexes};
 
 /// Distilled from a checked Job; made once.
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Spec {
             parallelism: number(job.parallelism).unwrap_or(1),
             backoff_limit: number(job.backoff_limit).unwrap_or(6),
             per_index: number(job.backoff_limit_per_index).map(|n| (n, number(job.max_failed_indexes))),
-            restarts_count: pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref()) == Some("OnFailure"),
+            restarts_count: pod.restart_policy() == "OnFailure",
             deadline: job.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
             failure_rules: failure.map(|policy| policy.rules.clone()).unwrap_or_default(),
             success_rules: success_rules.collect(),

@@ -11,7 +11,7 @@ use super::{
     resources,
     well_formed::{dns_label, inner_path, one_of, port_name, within},
 };
-use crate::pod::mount_target;
+use crate::pod::{ContainerExt, mount_target};
 
 /// Chosen as the API server counts.
 const MOST_RULES: usize = 20;
@@ -28,7 +28,7 @@ pub(super) fn init_container(container: &Container, path: &str, report: &mut Rep
         &format!("{path}.restartPolicy"),
         report,
     );
-    if container.restart_policy.as_deref() == Some("Always") {
+    if container.is_sidecar() {
         return;
     }
     for (name, present) in [

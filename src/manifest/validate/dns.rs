@@ -8,6 +8,7 @@ use super::{
     super::{Report, Severity, typed::join},
     well_formed::{dns_label, dns_subdomain, one_of},
 };
+use crate::pod::PodExt;
 
 /// Chosen as the kernel and the C library count.
 const LONGEST_HOST_NAME: usize = 64;
@@ -73,7 +74,7 @@ fn host_names(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
         }
     } else if qualified && let Some(subdomain) = set(&spec.subdomain) {
         let host = set(&spec.hostname).or(pod.metadata.name.clone()).unwrap_or_default();
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let namespace = pod.namespace();
         let name = format!("{host}.{subdomain}.{namespace}.svc.cluster.local");
         if name.len() > LONGEST_HOST_NAME {
             let message = format!(

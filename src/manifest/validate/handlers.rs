@@ -9,7 +9,7 @@ use super::{
     super::Report,
     well_formed::{one_of, port_name, within},
 };
-use crate::pod::is_api_signal;
+use crate::pod::{DEFAULT_GRACE_PERIOD_SECONDS, is_api_signal};
 
 pub(super) fn probe(probe: &Probe, name: &str, c: &Container, path: &str, report: &mut Report<'_>) {
     let set =
@@ -65,7 +65,7 @@ pub(super) fn hook(
         report,
     );
     if let Some(sleep) = &hook.sleep {
-        let grace = spec.termination_grace_period_seconds.unwrap_or(30);
+        let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS);
         if !(0..=grace).contains(&sleep.seconds) {
             report.add_error(
                 &format!("{path}.sleep.seconds"),

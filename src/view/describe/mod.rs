@@ -13,6 +13,7 @@ use k8s_openapi::{
 };
 
 use super::{age, events, tab_stops};
+use crate::pod::PodExt;
 
 /// Longer annotations begin on a line of their own, and are cut.
 const LONGEST_ANNOTATION: usize = 140;
@@ -109,7 +110,7 @@ fn head(page: &mut Page, pod: &Pod, spec: &PodSpec, status: &PodStatus, now: Tim
     match &meta.deletion_timestamp {
         Some(time) if !matches!(phase, "Succeeded" | "Failed") => {
             page.field(0, "Status", format_args!("Terminating (lasts {})", age::since(Some(time), now)));
-            let own = spec.termination_grace_period_seconds.unwrap_or(30);
+            let own = pod.grace_period_seconds();
             let grace = meta.deletion_grace_period_seconds.unwrap_or(own);
             page.field(0, "Termination Grace Period", format_args!("{grace}s"));
         }

@@ -9,7 +9,7 @@ pub use terminal::terminal;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use serde::Serialize;
 
-use crate::pod::{Mark, Span};
+use crate::pod::{ContainerExt, Mark, PodExt, Span};
 
 /// Names what a row shows; also how it is coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +85,7 @@ const PARTS: [(Span, &str, Kind); 6] = [
 pub fn build_timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) -> Timeline {
     let spec = pod.spec.clone().unwrap_or_default();
     let inits = spec.init_containers.into_iter().flatten().map(|c| {
-        let sidecar = c.restart_policy.as_deref() == Some("Always");
+        let sidecar = c.is_sidecar();
         (c.name, if sidecar { Kind::Sidecar } else { Kind::Init })
     });
     let apps = spec.containers.into_iter().map(|c| (c.name, Kind::App));
@@ -111,13 +111,13 @@ pub fn build_timeline(pod: &Pod, marks: &[Mark], whole: bool, now: Timestamp) ->
     for row in &mut rows {
         row.bars.retain(|b| b.from <= seconds);
     }
-    let pod = pod.metadata.name.clone().unwrap_or_default();
+    let pod = pod.name().to_owned();
     Timeline { pod, began: began.to_string(), seconds, rows }
 }
 
 /// Tells where the whole life ends.
 fn last(marks: &[Mark], now: Timestamp, since: impl Fn(Timestamp) -> f64, pod: &Pod) -> f64 {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default();
+    let phase = pod.phase();
     let over = matches!(phase, "Succeeded" | "Failed");
     since(marks.last().filter(|_| over).map_or(now, |m| m.at.0))
 }
