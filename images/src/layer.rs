@@ -48,7 +48,9 @@ pub(crate) fn ingest_layer(
     let unpacked = std::thread::scope(|scope| {
         let (full, pieces) = sync_channel(PIECES);
         let (spare, spares) = sync_channel(PIECES);
-        let inflating = scope.spawn(|| inflate_blob(&mut compressed, full, spares));
+        let inflating = std::thread::Builder::new()
+            .spawn_scoped(scope, || inflate_blob(&mut compressed, full, spares))
+            .map_err(UnpackError::Archive)?;
         let mut plain = Pieces { pieces, spare, piece: Vec::new(), at: 0, hash: Sha256::new() };
         // Padding after the archive's end belongs to the digests.
         let unpacked = unpack(&mut plain, &root, limits).and_then(|unpacked| {

@@ -115,8 +115,11 @@ pub fn pull(
         let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
         runtime.block_on(job.fetch(reference))
     };
-    let fetched = std::thread::scope(|scope| scope.spawn(fetch).join());
-    let (image, bytes) = fetched.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+    let (image, bytes) = std::thread::scope(|scope| {
+        let fetching = std::thread::Builder::new().spawn_scoped(scope, fetch);
+        let fetching = fetching.map_err(Error::io("start threads for", &store.layer_path("")))?;
+        fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     Ok(Pulled { image, bytes, took: start.elapsed() })
 }
 

@@ -115,7 +115,7 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: 
     let mut fds = match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
         Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
         Some((_, fds)) => fds,
-        None => return Ok(137),
+        None => return Ok(lose_pod()),
     };
     let master = fds.pop().ok_or_else(|| Error::Said("the terminal did not come".into()))?;
     nonblocking(&master)?;
@@ -124,6 +124,11 @@ fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: 
     let session =
         Session { dir, socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
     Ok(session.run()?.code().unwrap_or(0))
+}
+
+/// Says that the pod ended before the command could answer for itself; gives the exit code that says so.
+fn lose_pod() -> i32 {
+    refused("the pod ended, and the process with it", 137)
 }
 
 /// A stream that is a terminal does not go into the container, which could read from it and set it
@@ -156,7 +161,7 @@ fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: b
         Some((Reply::Refused { message, exit_code }, _)) => Ok(refused(&message, exit_code)),
         Some((Reply::Ended(code), _)) => Ok(code),
         Some(_) => Ok(session.run()?.code().unwrap_or(0)),
-        None => Ok(137),
+        None => Ok(lose_pod()),
     }
 }
 

@@ -61,18 +61,22 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let at = listener.local_addr().map_err(io("cannot listen"))?;
         println!("Forwarding from {at} -> {remote}");
         let dir = dir.clone();
-        std::thread::spawn(move || {
+        let forwarding = std::thread::Builder::new().spawn(move || {
             for client in listener.incoming().flatten() {
                 println!("Handling connection for {}", at.port());
                 let _ = stdio::stdout().flush();
                 let dir = dir.clone();
-                std::thread::spawn(move || {
+                let started = std::thread::Builder::new().spawn(move || {
                     if let Err(message) = forward(&dir, client, remote) {
                         eprintln!("error forwarding port {remote} to pod {}: {message}", dir.name);
                     }
                 });
+                if let Err(e) = started {
+                    eprintln!("error forwarding port {remote}: cannot start a thread: {e}");
+                }
             }
         });
+        forwarding.map_err(io("cannot start a thread"))?;
     }
     let _ = stdio::stdout().flush();
     engine::wait_for_end(&dir, &watched)?;
@@ -131,7 +135,9 @@ fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
         format!("failed to connect to localhost:{port} inside the pod's network namespace: {e}")
     })?;
     let (from_pod, to_client) = (clone(&inside)?, clone(&client)?);
-    let back = std::thread::spawn(move || pour(from_pod, to_client));
+    let back = std::thread::Builder::new()
+        .spawn(move || pour(from_pod, to_client))
+        .map_err(|e| format!("cannot start a thread: {e}"))?;
     pour(client, inside);
     let _ = back.join();
     Ok(())

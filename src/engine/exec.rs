@@ -102,10 +102,11 @@ impl PodHandle {
         let ((mut out, stdout), (mut err, stderr)) = (pipe()?, pipe()?);
         let streams = Streams { stdin: null.into(), stdout: stdout.into(), stderr: stderr.into() };
         let exec = self.exec(container, command, streams)?;
-        let reader = thread::spawn(move || {
+        let reader = thread::Builder::new().spawn(move || {
             let mut bytes = Vec::new();
             err.read_to_end(&mut bytes).map(|_| bytes)
         });
+        let reader = reader.map_err(io("start a thread"))?;
         let mut stdout = Vec::new();
         out.read_to_end(&mut stdout).map_err(io("read a command's output"))?;
         let stderr = reader.join().expect("reading does not panic").map_err(io("read a command's output"))?;

@@ -551,7 +551,7 @@ impl State {
             self.registry.borrow_mut().members.remove(&number);
             // The kernel takes its time to close it.
             let diag = self.diags.borrow_mut().remove(&number);
-            std::thread::spawn(move || drop(diag));
+            let _ = std::thread::Builder::new().spawn(move || drop(diag));
             self.pool.borrow_mut().give_back(number);
         }
         self.settle_services();

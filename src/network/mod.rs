@@ -63,6 +63,8 @@ const PROTOCOL: u32 = 1;
 const POD_LINK: &str = "eth0";
 /// The time for which the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a keeper that ends is left to do so.
+const AGAIN: Duration = Duration::from_millis(10);
 /// Beside the keeper's socket: what there is on the host of it.
 const RECORD: &str = "host";
 
@@ -140,6 +142,11 @@ pub enum Error {
         "cannot set up the pods' network: {0}; without one, `--network none` or `--network host` starts the pod"
     )]
     Begin(String),
+    /// The keeper is of another podctl.
+    #[error(
+        "the pods' network is kept by another version of podctl (it speaks version {0}, this command version {PROTOCOL}); delete the pods that are on it first, or use `--network none` or `--network host`"
+    )]
+    OtherVersion(u32),
     /// The keeper was killed before it had let the pod in; another one will.
     #[error("the pods' network has ended while the pod was on its way there; try again")]
     Gone,
@@ -305,7 +312,15 @@ pub fn connect(
     // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
     let deadline = Instant::now() + PATIENCE;
     while started < 10 && Instant::now() < deadline {
-        if let Some(mut connection) = dial(&path).ok().map(await_welcome).transpose()?.flatten() {
+        let welcomed = match dial(&path).ok().map(await_welcome).transpose() {
+            // It was to be another's, who was killed while starting it: it ends now that it has said so.
+            Err(Error::Begin(_)) if started == 0 => {
+                std::thread::sleep(AGAIN);
+                continue;
+            }
+            welcomed => welcomed?.flatten(),
+        };
+        if let Some(mut connection) = welcomed {
             if started > 0 {
                 connection.warnings = kept_services::publish(home);
             }
@@ -334,9 +349,9 @@ pub fn connect(
 /// Waits for the keeper's first words; none when it ends instead.
 fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     match hear(&socket) {
-        Ok(Some((Reply::Welcome { version, .. }, _))) if version != PROTOCOL => Err(Error::Begin(format!(
-            "pods that another version of podctl has started are on it (it speaks version {version}, this command version {PROTOCOL}); delete them first"
-        ))),
+        Ok(Some((Reply::Welcome { version, .. }, _))) if version != PROTOCOL => {
+            Err(Error::OtherVersion(version))
+        }
         Ok(Some((Reply::Welcome { published, gateway, .. }, fds))) => {
             let user_namespace = fds.into_iter().next();
             Ok(user_namespace.map(|user_namespace| Connection {

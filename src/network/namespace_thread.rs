@@ -220,7 +220,7 @@ fn forwards_everywhere() -> bool {
 /// The kernel's.
 pub fn forward_from(namespace: &OwnedFd, link: &'static str) -> io::Result<()> {
     std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
+        let inside = std::thread::Builder::new().spawn_scoped(scope, || {
             setns(namespace, CloneFlags::CLONE_NEWNET)?;
             match forwards_everywhere() {
                 true => Ok(()),
@@ -228,7 +228,7 @@ pub fn forward_from(namespace: &OwnedFd, link: &'static str) -> io::Result<()> {
                     Netlink::open(SockProtocol::NetlinkRoute)?.set_forwarding(if_nametoindex(link)?, true)
                 }
             }
-        });
+        })?;
         inside.join().map_err(|_| io::Error::other("the thread has panicked"))?
     })
 }

@@ -178,7 +178,7 @@ impl Host {
     fn run_inside<T: Send>(&self, job: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let entered = || setns(&self.namespace, CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
         thread::scope(|scope| {
-            let thread = scope.spawn(|| entered().and_then(|()| job()));
+            let thread = thread::Builder::new().spawn_scoped(scope, || entered().and_then(|()| job()))?;
             thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread has panicked")))
         })
     }

@@ -44,8 +44,12 @@ fn serve(progress: &LayerBars) -> i32 {
     let (socket, screen) = unsafe { (take_descriptor(SUPERVISOR), take_descriptor(SCREEN)) };
     // A Ctrl-C in the terminal is the client's business.
     let _ = nix::unistd::setsid();
+    // What is wrong with one fetch must not leave the others waiting, nor be told to the terminal: the guard starts another.
+    std::panic::set_hook(Box::new(|_| {
+        let _ = raise(Signal::SIGKILL);
+    }));
     // Progress is for the client; when that has gone, its terminal and pipes are not to be kept.
-    std::thread::spawn(move || {
+    let _ = std::thread::Builder::new().spawn(move || {
         let _ = nix::unistd::read(&screen, &mut [0]);
         detach_from_terminal();
     });
@@ -65,7 +69,7 @@ fn serve(progress: &LayerBars) -> i32 {
             if !request.alone {
                 progress.settle();
             }
-            scope.spawn(move || {
+            let answering = move || {
                 let answer =
                     PullAnswer { outcome: fetches.shared(&request, progress), container: request.container };
                 progress.settle();
@@ -73,7 +77,11 @@ fn serve(progress: &LayerBars) -> i32 {
                     // A supervisor that has gone needs no answer; one that is there asks the next puller.
                     let _ = raise(Signal::SIGKILL);
                 }
-            });
+            };
+            if std::thread::Builder::new().spawn_scoped(scope, answering).is_err() {
+                // The machine has too many threads, and may have fewer when another puller is asked.
+                let _ = raise(Signal::SIGKILL);
+            }
         }
     })
 }

@@ -194,8 +194,10 @@ impl Unplaced {
 
 /// Tells whether a record that is to take its place has had the time to be locked.
 fn is_old(entry: &fs::DirEntry) -> bool {
+    // What it says was written under the lock.
+    let has_been_locked = fs::metadata(entry.path().join("lock")).is_ok_and(|lock| lock.len() > 0);
     let age = |meta: fs::Metadata| meta.modified().ok()?.elapsed().ok();
-    entry.metadata().ok().and_then(age).is_none_or(|age| age > YOUNG)
+    has_been_locked || entry.metadata().ok().and_then(age).is_none_or(|age| age > YOUNG)
 }
 
 impl Home {

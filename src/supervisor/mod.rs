@@ -47,9 +47,12 @@ use k8s_openapi::{
     api::core::v1::{Container, Pod},
     jiff::Timestamp,
 };
-use nix::sys::{
-    socket::{Shutdown, shutdown},
-    wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{Shutdown, shutdown},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
+    },
 };
 use podctl_images::{Image, Lease, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
@@ -365,10 +368,12 @@ impl Supervisor {
     /// Reaps every child that has ended: containers, execs, and orphans of either.
     fn reap(&mut self) {
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while let Ok(status) = waitid(Id::All, look) {
-            let (pid, exit) = match status {
-                WaitStatus::Exited(pid, code) => (pid, Exit::Code(code)),
-                WaitStatus::Signaled(pid, signal, _) => (pid, Exit::Signal(signal as i32)),
+        loop {
+            let (pid, exit) = match waitid(Id::All, look) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Exit::Code(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Exit::Signal(signal as i32)),
+                // No other signal tells of these children again.
+                Err(Errno::EINTR) => continue,
                 _ => return,
             };
             // What they have said is heard while their numbers are still theirs.

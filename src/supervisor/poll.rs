@@ -3,18 +3,21 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
     time::Duration,
 };
 
-use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
-    socket::{Shutdown, SockFlag, accept4, shutdown},
-    time::TimeSpec,
-    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+use nix::{
+    errno::Errno,
+    sys::{
+        epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+        socket::{Shutdown, SockFlag, accept4, shutdown},
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
 };
 
 use crate::{lifecycle::Run, logs::Stream, wire::listen_at};
@@ -52,6 +55,8 @@ pub(super) struct Poll {
     timer: TimerFd,
     listener: OwnedFd,
     sources: HashMap<u64, Source>,
+    /// Descriptors for which the kernel had no memory yet.
+    unwatched: Vec<RawFd>,
     next_connection: u64,
 }
 
@@ -59,6 +64,8 @@ const SIGNALS: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 /// Commands that may wait until their connections are taken.
 const BACKLOG: i32 = 128;
+/// How long until what the kernel had no memory for is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
 /// A shorter wait is not worth the timer.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -77,6 +84,7 @@ impl Poll {
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             listener,
             sources: HashMap::new(),
+            unwatched: Vec::new(),
             next_connection: 0,
         };
         poll.epoll.add(&poll.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
@@ -95,23 +103,44 @@ impl Poll {
         self.add_raw(fd.as_raw_fd(), source)
     }
 
-    fn add_raw(&mut self, fd: i32, source: Source) -> io::Result<()> {
-        // SAFETY: the descriptor is open, for its owner is borrowed by every caller.
-        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
-        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, fd.as_raw_fd() as u64))?;
-        self.sources.insert(fd.as_raw_fd() as u64, source);
+    fn add_raw(&mut self, fd: RawFd, source: Source) -> io::Result<()> {
+        match self.watch(fd) {
+            // A pod must not wait for ever for what nobody tells it.
+            Err(Errno::ENOMEM | Errno::ENOSPC) => self.unwatched.push(fd),
+            watched => watched?,
+        }
+        self.sources.insert(fd as u64, source);
         Ok(())
+    }
+
+    fn watch(&self, fd: RawFd) -> nix::Result<()> {
+        // SAFETY: the descriptor is open, for its owner is borrowed by every caller, or has not been forgotten.
+        let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
+        self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, fd.as_raw_fd() as u64))
+    }
+
+    /// Tries again what the kernel had no memory for.
+    fn watch_again(&mut self) {
+        let tried = std::mem::take(&mut self.unwatched);
+        let short = |fd: &RawFd| matches!(self.watch(*fd), Err(Errno::ENOMEM | Errno::ENOSPC));
+        self.unwatched = tried.into_iter().filter(short).collect();
     }
 
     /// No longer reports; to be called before the descriptor is closed.
     pub(super) fn forget(&mut self, fd: &OwnedFd) {
         let _ = self.epoll.delete(fd.as_fd());
         self.sources.remove(&(fd.as_raw_fd() as u64));
+        self.unwatched.retain(|unwatched| *unwatched != fd.as_raw_fd());
     }
 
     /// Waits for something to happen, at most so long.
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Vec<Source> {
         let mut events = [EpollEvent::empty(); 32];
+        self.watch_again();
+        let timeout = match self.unwatched.is_empty() {
+            true => timeout,
+            false => Some(timeout.unwrap_or(AGAIN).min(AGAIN)),
+        };
         let timeout = match timeout {
             None => EpollTimeout::NONE,
             Some(t) if t > SHORT && self.set_timer(t) => EpollTimeout::NONE,

@@ -34,7 +34,7 @@ use nix::{
 };
 
 /// Number of places that are tried where nobody says how many.
-const SAMPLE: usize = 32;
+const SAMPLE: usize = 24;
 /// How long a command may take. Those that wait for a process which hangs give up well before.
 const LIMIT: Duration = Duration::from_secs(90);
 
