@@ -43,7 +43,8 @@ pub(crate) fn find_place(root: &Path, own: &Path) -> Result<Place, String> {
     }
     match is_writable(own) {
         false => Err(explain_refusal(own)),
-        true if is_root_of_all(own) => Ok(Place::Divided(own.to_owned())),
+        // Without controllers there is nothing that a process could be in the way of.
+        true if is_root_of_all(own) || list_wanted(own).is_empty() => Ok(Place::Divided(own.to_owned())),
         true if is_alone(own) => Ok(Place::Alone(own.to_owned())),
         true => Ok(Place::Shared(own.to_owned())),
     }

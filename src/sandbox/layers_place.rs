@@ -8,13 +8,15 @@ use std::{
 };
 
 use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC, statfs,
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs,
 };
 use podctl_runtime::try_writable_layer;
 
 use super::{Error, Sandbox};
 use crate::outer_container::{Need, OuterContainer};
 
+/// xfs, whose number nix does not have with every C library.
+const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
 /// File systems that overlayfs can write on. With any other it is tried.
 const WRITABLE: [FsType; 4] = [EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC, TMPFS_MAGIC];
 
