@@ -319,7 +319,7 @@ fn loopback_up() -> nix::Result<()> {
             *to = *from as libc::c_char;
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
-        libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
+        libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &request)
     };
     Errno::result(done).map(drop)
 }
