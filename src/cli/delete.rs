@@ -85,6 +85,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         println!("deletion is cancelled");
         return Ok(0);
     }
+    let living = |t: &Target| t.kind == ObjectKind::Pod && engine.pod(&t.namespace, &t.name).is_ok();
+    let with_pod = args.pods.which.files.is_given() && targets.iter().any(living);
     let mut failed = false;
     // All pods are asked before one is waited for: they end side by side.
     let mut ending = Vec::new();
@@ -105,6 +107,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 }
             }
             Err(e) if e.kind() == ErrorKind::NotFound && (args.ignore_not_found || args.pods.all) => {}
+            // Nobody keeps what `run` took from the file beside the pod: it ends with it.
+            Err(e) if with_pod && came_along(*kind, e.kind()) => {}
             Err(e) => {
                 super::print_error(&e.into());
                 failed = true;
@@ -123,6 +127,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
     }
     Ok(i32::from(failed))
+}
+
+/// Tells whether that may be said of what a pod of the same file has brought along.
+fn came_along(kind: ObjectKind, error: ErrorKind) -> bool {
+    matches!(kind, ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::Service)
+        && matches!(error, ErrorKind::NotFound | ErrorKind::Unsupported)
 }
 
 impl Args {

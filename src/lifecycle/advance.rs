@@ -45,10 +45,10 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
         Event::SandboxReady { pod_ips, host_ips } => {
             (state.sandbox, state.pod_ips, state.host_ips) = (true, pod_ips, host_ips);
         }
-        Event::ImagePulling { container } => {
+        Event::ImagePulling { container, image } => {
             let Some(at) = by_name(&container) else { return };
-            let asked = spec.container(at).image.clone().unwrap_or_default();
-            actions.push(record(false, "Pulling", format!("Pulling image \"{asked}\""), spec, at));
+            actions.push(record(false, "Pulling", format!("Pulling image \"{image}\""), spec, at));
+            state.all[at].pulling = Some(image);
         }
         Event::ImageReady { container, image, image_id, stop_signal, pulled } => {
             let Some(at) = by_name(&container) else { return };
@@ -63,7 +63,7 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             actions.push(record(false, "Pulled", message, spec, at));
             let one = &mut state.all[at];
             (one.image, one.image_id, one.image_stop_signal) = (image, image_id, stop_signal);
-            one.image_backoff = None;
+            (one.image_backoff, one.pulling) = (None, None);
             if matches!(one.phase, Phase::Pulling | Phase::NoImage { .. }) {
                 one.phase = Phase::Waiting;
             }
@@ -153,6 +153,12 @@ fn fail_pod(state: &mut State, reason: &'static str, message: String, by: Durati
     termination::end_pod(state, by, false);
 }
 
+/// The image that a container waits for.
+pub(super) fn asked_image<'a>(spec: &'a Spec, state: &'a State, at: usize) -> &'a str {
+    let own = spec.container(at).image.as_deref().unwrap_or_default();
+    state.all[at].pulling.as_deref().unwrap_or(own)
+}
+
 fn image_failed(
     spec: &Spec,
     state: &mut State,
@@ -162,7 +168,7 @@ fn image_failed(
     now: Now,
     actions: &mut Vec<Action>,
 ) {
-    let asked = spec.container(at).image.clone().unwrap_or_default();
+    let asked = asked_image(spec, state, at);
     let (reason, event, words) = match reason {
         ImageFailure::Pull => {
             ("ErrImagePull", "Failed", format!("Failed to pull image \"{asked}\": {message}"))
@@ -295,7 +301,7 @@ fn retry_images(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Acti
             }
             Phase::NoImage { fresh_until, .. } if fresh_until.is_some_and(|f| f <= now.monotonic) => {
                 *fresh_until = None;
-                let asked = spec.container(at).image.clone().unwrap_or_default();
+                let asked = asked_image(spec, state, at);
                 let message = format!("Back-off pulling image \"{asked}\"");
                 actions.push(record(false, "BackOff", message, spec, at));
                 actions.push(record(true, "Failed", "Error: ImagePullBackOff".into(), spec, at));

@@ -30,6 +30,8 @@ pub enum Event {
     ImagePulling {
         /// The container that asked.
         container: String,
+        /// Its reference: the container's own, or that of a volume which the container mounts.
+        image: String,
     },
     /// The image a container asked for is in the store.
     ImageReady {

@@ -90,6 +90,8 @@ pub(super) struct One {
     pub image: String,
     pub image_id: String,
     pub image_backoff: Option<Duration>,
+    /// The image that is being pulled: the container's, or that of one of its volumes.
+    pub pulling: Option<String>,
     pub image_stop_signal: Option<String>,
     pub container_id: Option<String>,
     pub user: Option<LinuxContainerUser>,
@@ -158,6 +160,7 @@ impl State {
             image: spec.container(at).image.clone().unwrap_or_default(),
             image_id: String::new(),
             image_backoff: None,
+            pulling: None,
             image_stop_signal: None,
             container_id: None,
             user: None,

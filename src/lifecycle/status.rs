@@ -124,7 +124,8 @@ impl State {
             }
             Phase::NoImage { reason, message, fresh_until, .. } => match (fresh_until.is_none(), *reason) {
                 (true, "ErrImagePull") => {
-                    let asked = spec.container(at).image.as_deref().unwrap_or_default();
+                    let asked =
+                        one.pulling.as_deref().or(spec.container(at).image.as_deref()).unwrap_or_default();
                     let message = format!("Back-off pulling image \"{asked}\": ErrImagePull: {message}");
                     waiting("ImagePullBackOff", Some(message))
                 }

@@ -58,7 +58,8 @@ impl Supervisor {
             _ => false,
         };
         if sent && request.policy != "Never" {
-            self.pending.push_back(Event::ImagePulling { container: container.into() });
+            self.pending
+                .push_back(Event::ImagePulling { container: container.into(), image: request.image.clone() });
         }
         if !sent {
             let message = "the process that pulls images has ended; start the pod again".to_owned();

@@ -1,6 +1,6 @@
 //! What is kept and changes, and what files name: `apply`, `delete -f`, namespaces.
 
-use crate::common::{Home, stderr, stdout, until};
+use crate::common::{Home, pod, shell, stderr, stdout, until};
 
 fn config(value: &str, more: &str) -> String {
     format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: conf}}\ndata: {{key: {value}{more}}}\n")
@@ -122,4 +122,18 @@ fn a_qualified_host_name_that_is_too_long_is_refused() {
     let words = "has 88 characters; a host name has 64 characters at most";
     assert!(stderr(&output).contains(words), "{}", stderr(&output));
     assert!(home.pod("p").is_null());
+}
+
+#[test]
+fn what_run_took_from_a_file_is_deleted_by_it() {
+    let home = Home::new();
+    let beside = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: conf}\ndata: {a: b}\n---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {selector: {app: web}, ports: [{port: 80}]}\n";
+    let text = pod(&format!("  containers:\n{}", shell("c", "sleep 300"))) + beside;
+    home.start(&text, &[]);
+    let file = home.path("pod.yaml").display().to_string();
+    assert!(home.said(&["delete", "--now", "-f", &file]).contains("pod \"p\" deleted"));
+    // Nothing of it is there any more, and that is said.
+    let again = home.podctl(&["delete", "-f", &file]);
+    assert!(!again.status.success());
+    assert!(stderr(&again).contains("configmaps \"conf\" not found"), "{}", stderr(&again));
 }

@@ -104,6 +104,8 @@ fn an_image_volume_that_cannot_be_pulled_leaves_the_pod_pending() {
     let waiting = || home.pod("p")["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
     common::until("it says why", || waiting() == "ErrImagePull" || waiting() == "ImagePullBackOff");
     assert_eq!(home.pod("p")["status"]["phase"], "Pending");
+    let told = common::events(&home, "p");
+    assert!(told.contains(&"Pulling: Pulling image \"busybox:no-such-tag\"".to_owned()), "{told:#?}");
     let fine =
         text.replace("busybox:no-such-tag", "busybox:1.36").replace("\"true\"", "\"ls /v/bin/busybox\"");
     assert_eq!(common::lines(&home.run(&fine, &["--network=none", "--replace"])), ["/v/bin/busybox"]);

@@ -154,6 +154,7 @@ fn r_app_1_an_app_that_cannot_start_harms_no_other() {
 #[test]
 fn r_img_1_a_failed_pull_is_shown_as_such_then_as_a_back_off_and_tried_again() {
     let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+    s.event(Event::ImagePulling { container: "a".into(), image: "i".into() });
     s.event(Event::ImageFailed { container: "a".into(), reason: ImageFailure::Pull, message: "gone".into() });
     assert_eq!(s.container("a")["state"]["waiting"]["reason"], "ErrImagePull");
     s.pass(1);
