@@ -53,7 +53,7 @@ use crate::{
     pod::ServiceLink,
     process::children,
     state::Home,
-    wire::{dial, receive, send},
+    wire::{dial, receive_within, send},
 };
 
 /// Version of what is said to the keeper and by it: one more with every change after which the other side would
@@ -63,6 +63,8 @@ const PROTOCOL: u32 = 1;
 const POD_LINK: &str = "eth0";
 /// The time for which the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What is said of a keeper that takes longer.
+const HANGS: &str = "the process that keeps it, `podctl internal network`, does not answer; when it is killed, another takes its place";
 /// How long a keeper that ends is left to do so.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Beside the keeper's socket: what there is on the host of it.
@@ -370,10 +372,8 @@ fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
 }
 
 fn hear(socket: &OwnedFd) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-    match poll(&mut fds, timeout)? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => receive(socket),
-    }
+    receive_within(socket, PATIENCE).map_err(|e| match e.kind() {
+        io::ErrorKind::TimedOut => io::Error::new(io::ErrorKind::TimedOut, HANGS),
+        _ => e,
+    })
 }

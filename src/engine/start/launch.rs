@@ -6,10 +6,16 @@ use std::{
     fs::File,
     io::{Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use nix::{fcntl::OFlag, sched::CloneFlags, unistd::pipe2};
+use nix::{
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::CloneFlags,
+    unistd::pipe2,
+};
 use podctl_images::{Image, Lease, Reference, Store};
 use podctl_runtime::{Cgroup, IdMappings, Process, start_trace};
 
@@ -380,6 +386,9 @@ fn start_puller(
     Ok(start_role(&Role { name, program, namespaces: new, mappings: ids, join, fds: &fds })?)
 }
 
+/// How long a sandbox may take: a volume with many files is given its group meanwhile.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Lets the supervisor go on, and hears that the sandbox stands, or why it does not.
 fn hear_ready(
     dir: &PodDir,
@@ -390,6 +399,11 @@ fn hear_ready(
     // It waits with its cgroup until it is in the scope; one that is gone already says why below.
     let _ = nix::unistd::write(client, b"go");
     let mut answer = vec![0; 64 << 10];
+    let mut heard = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut heard, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) == Ok(0) {
+        let message = format!("its supervisor has not answered for {} seconds", PATIENCE.as_secs());
+        return Err(Error::Sandbox { pod: dir.name.to_string(), message });
+    }
     let read = nix::unistd::read(client, &mut answer).map_err(step("hear from the pod's supervisor"))?;
     if let Ok(ready) = serde_json::from_slice::<Ready>(&answer[..read]) {
         return Ok(ready);
