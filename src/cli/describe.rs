@@ -15,7 +15,7 @@ use crate::{
     engine::{self, Engine, ListOptions, start::find_host_ip},
     pod::{ObjectKind, ObjectName},
     state::Home,
-    view::{self, describe_object::describe_object, object_table::age_of},
+    view::{self, describe_object::describe_object},
 };
 
 #[derive(clap::Args)]
@@ -101,8 +101,23 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
             let host = find_host_ip().map(|ip| ip.to_string());
             Ok(seen.map(|seen| view::service_table::describe(seen, host.as_deref())).unwrap_or_default())
         }
-        _ => Ok(describe_object(kind, object, &age_of(&object["metadata"]["creationTimestamp"], now))),
+        ObjectKind::PersistentVolumeClaim => {
+            Ok(describe_object(kind, object, &find_users(engine, &namespace, text("name"))?))
+        }
+        _ => Ok(describe_object(kind, object, &[])),
     }
+}
+
+/// The pods that have a claim's volume.
+fn find_users(engine: &Engine, namespace: &Namespace, claim: &str) -> Result<Vec<String>, Error> {
+    let options = ListOptions { namespace: Some(namespace.to_string()), ..ListOptions::default() };
+    let pods = engine.list_objects(ObjectKind::Pod, &options)?;
+    let uses = |pod: &&Value| {
+        let mut volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+        volumes.any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim)
+    };
+    let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    Ok(pods.iter().filter(uses).map(name).collect())
 }
 
 fn events_of(engine: &Engine, namespace: &Namespace, pod: &str) -> Result<Vec<Event>, Error> {

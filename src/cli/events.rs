@@ -38,10 +38,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if let Some(wrong) =
-        args.types.iter().find(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str()))
-    {
-        return Err(Error::Said(format!("valid --types are Normal or Warning, not {wrong:?}")));
+    if args.types.iter().any(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str())) {
+        return Err(Error::Said("valid --types are Normal or Warning".into()));
     }
     let name = match &args.object {
         Some(object) if !object.contains('/') => {

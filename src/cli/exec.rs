@@ -77,10 +77,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let size = terminal.then(terminal::size).flatten();
     let command = args.command.clone();
     let request = Request::Exec { container, command, terminal, size };
-    match terminal {
+    let code = match terminal {
         true => with_terminal(&dir, &socket, &request, stdin),
         false => with_streams(&dir, &socket, &request, stdin),
+    }?;
+    if code != 0 && !quiet {
+        eprintln!("command terminated with exit code {code}");
     }
+    Ok(code)
 }
 
 /// The container that is meant, and a connection to its pod's supervisor.

@@ -38,7 +38,14 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
         let what = "You must specify the type of resource to explain. Use \"podctl api-resources\" for a complete list of supported resources.";
         Error::Said(what.into())
     })?;
-    let (kind, path) = split_path(word.trim_end_matches('.'))?;
+    let (kind, path) = match split_path(word.trim_end_matches('.')) {
+        Ok(split) => split,
+        // kubectl has no word before it here.
+        Err(e) => {
+            eprintln!("{e}");
+            return Ok(1);
+        }
+    };
     let version = kind.api_version();
     if !args.api_version.is_empty() && args.api_version != version {
         let (group, asked) = args.api_version.split_once('/').unwrap_or(("", &args.api_version));

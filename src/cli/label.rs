@@ -118,12 +118,14 @@ impl Asked<'_> {
             );
         }
         let before = known["metadata"][field].take();
-        let after = apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| {
-            Error::Said(format!(
-                "--overwrite is false but found the following declared {}(s): {own}",
-                field.trim_end_matches('s')
-            ))
-        })?;
+        let after =
+            apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| match field {
+                "labels" => Error::Said(format!("{own}, and --overwrite is false")),
+                _ => Error::Said(format!(
+                    "--overwrite is false but found the following declared {}(s): {own}",
+                    field.trim_end_matches('s')
+                )),
+            })?;
         let same = after == before || (before.is_null() && after == json!({}));
         known["metadata"][field] = after;
         match self.args.dry_run.dry_run {
@@ -149,7 +151,9 @@ impl Asked<'_> {
         let (meaning, args) = (self.meaning, self.args);
         let after = &object["metadata"][meaning.field];
         let one = meaning.field.trim_end_matches('s');
-        for (key, _) in self.changes.iter().filter(|(_, value)| value.is_none()) {
+        // Of annotations kubectl says neither that one is missing nor that nothing has changed.
+        let is_label = meaning.field == "labels";
+        for (key, _) in self.changes.iter().filter(|(_, value)| is_label && value.is_none()) {
             if before.get(key).is_none() {
                 println!("{one} {key:?} not found.");
             }
@@ -169,7 +173,7 @@ impl Asked<'_> {
         let empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
         let same = before == after || empty(before) && empty(after);
         let removed = self.changes.iter().all(|(_, value)| value.is_none());
-        let word = match (same, removed) {
+        let word = match (same && is_label, removed) {
             (true, _) => format!("not {}", meaning.set),
             (false, true) => meaning.unset.to_owned(),
             (false, false) => meaning.set.to_owned(),
@@ -193,7 +197,7 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, Vec<Change>), Error> {
     let changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     for (key, value) in &changes {
         if value.is_some() && changes.contains(&(key.clone(), None)) {
-            return Err(Error::Said(format!("can not both modify and remove {key:?} in the same command")));
+            return Err(Error::Said("can not both modify and remove a label in the same command".into()));
         }
     }
     Ok((words[..at].to_vec(), changes))

@@ -193,7 +193,10 @@ fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>
         return match all.iter().any(|c| c == wanted) {
             true => Ok(vec![wanted.to_owned()]),
             false => {
-                let out_of = all.join(", ");
+                let named =
+                    |all: &[String], kind: &str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
+                let out_of =
+                    [apps, named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
                 Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")))
             }
         };

@@ -138,16 +138,15 @@ fn change_containers(
     is_meant: &dyn Fn(&str) -> bool,
     change: &mut dyn FnMut(&mut Value) -> Result<(), Error>,
 ) -> Result<Option<()>, Error> {
-    let named = format!(
-        "{}/{}",
-        object["kind"].as_str().unwrap_or_default().to_lowercase(),
-        object["metadata"]["name"].as_str().unwrap_or_default()
-    );
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    let plural = ObjectKind::of_object(&kind).map_or_else(|| kind.to_lowercase(), |k| k.plural().to_owned());
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let spec = find_pod_spec(object).ok_or_else(|| {
-        Error::Said(format!("{named}: the object is not a pod or does not have a pod template"))
+        let what = "the object is not a pod or does not have a pod template";
+        Error::Said(format!("{plural}/{name} {what}: *v1.{kind}"))
     })?;
     let mut found = None;
-    for list in ["initContainers", "containers"] {
+    for list in ["containers", "initContainers"] {
         for container in spec[list].as_array_mut().into_iter().flatten() {
             if is_meant(container["name"].as_str().unwrap_or_default()) {
                 change(container)?;
@@ -299,7 +298,8 @@ fn list_variables(
     };
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
     for mut object in objects {
-        let title = super::output::name_object(&object).replace('/', " ");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let title = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));
         change_containers(&mut object, &is_meant, &mut |container| {
             println!("# {title}, container {}", container["name"].as_str().unwrap_or_default());
             for variable in container["env"].as_array().into_iter().flatten() {

@@ -82,6 +82,7 @@ impl Refusal {
         let sentence = match refusal.kind() {
             ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
             ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal)),
+            ErrorKind::MissingRequiredArgument => said(explain_missing_flags(&refusal)),
             _ => None,
         };
         sentence.unwrap_or_else(|| Refusal::Parser(Box::new(refusal)))
@@ -107,6 +108,14 @@ fn explain_unknown_flag(refusal: &clap::Error, args: &[OsString]) -> Option<Stri
     let meant = known.map(|known| format!("\n\nDid you mean this?\n\t{known}")).unwrap_or_default();
     let what = if flag.starts_with("--") { "flag" } else { "shorthand flag" };
     Some(format!("unknown {what}: {flag}\nSee '{command} --help' for usage.{meant}"))
+}
+
+/// What of a command line is missing, when it is flags alone.
+fn explain_missing_flags(refusal: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(all)) = refusal.get(ContextKind::InvalidArg) else { return None };
+    let flags = all.iter().map(|flag| flag.strip_prefix("--").and_then(|flag| flag.split([' ', '=']).next()));
+    let flags: Vec<String> = flags.map(|flag| Some(format!("{:?}", flag?))).collect::<Option<_>>()?;
+    Some(format!("required flag(s) {} not set", flags.join(", ")))
 }
 
 fn explain_unknown_command(refusal: &clap::Error) -> Option<String> {

@@ -17,7 +17,7 @@ pub(super) struct Args {
     #[arg(long)]
     client: bool,
     /// `json` or `yaml`.
-    #[arg(short, long, value_parser = ["json", "yaml"])]
+    #[arg(short, long)]
     output: Option<String>,
 }
 
@@ -42,7 +42,8 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
     }
     match args.output.as_deref() {
         Some("json") => super::print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n")),
-        Some(_) => super::print(&yaml::document(&whole)),
+        Some("yaml") => super::print(&yaml::document(&whole)),
+        Some(_) => return Err(Error::Said("--output must be 'yaml' or 'json'".into())),
         None => {
             let commit = commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
             println!("Client Version: podctl {}{commit}", env!("CARGO_PKG_VERSION"));

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::{describe::Page, tab_stops};
 use crate::pod::ObjectKind;
 
-/// Describes an object of a kind that is neither a pod nor a Service.
-pub fn describe_object(kind: ObjectKind, object: &Value, age: &str) -> String {
+/// Describes an object of a kind that is neither a pod nor a Service; `users` are the pods that use a claim.
+pub fn describe_object(kind: ObjectKind, object: &Value, users: &[String]) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let meta = &object["metadata"];
     let mut page = Page::default();
@@ -23,24 +23,37 @@ pub fn describe_object(kind: ObjectKind, object: &Value, age: &str) -> String {
     page.list("Annotations", &pairs(&meta["annotations"], ": "));
     match kind {
         ObjectKind::PersistentVolumeClaim => {
+            let finalizers = object["metadata"]["finalizers"].as_array().into_iter().flatten().map(text);
+            page.field(0, "Finalizers", format_args!("[{}]", finalizers.collect::<Vec<_>>().join(" ")));
             page.field(0, "Capacity", text(&object["spec"]["resources"]["requests"]["storage"]));
             let modes = object["spec"]["accessModes"].as_array().into_iter().flatten().map(text);
-            page.field(0, "Access Modes", modes.collect::<Vec<_>>().join(","));
+            page.field(0, "Access Modes", modes.map(|mode| short_mode(&mode)).collect::<Vec<_>>().join(","));
             page.field(0, "VolumeMode", text(&object["spec"]["volumeMode"]));
-            page.field(0, "Age", age);
+            page.list("Used By", users);
+            page.field(0, "Events", "<none>");
         }
-        ObjectKind::Secret => page.field(0, "\nType", format_args!(" {}", text(&object["type"]))),
         ObjectKind::Namespace => page.field(0, "Status", text(&object["status"]["phase"])),
         ObjectKind::Node => page.field(0, "Addresses", addresses(object)),
         _ => {}
     }
     let mut out = tab_stops::align_columns(&page.0, 8, 2);
     match kind {
-        ObjectKind::ConfigMap => out += &data_of_config_map(object),
-        ObjectKind::Secret => out += &data_of_secret(object),
+        ObjectKind::ConfigMap => out += &(data_of_config_map(object) + "\nEvents:  <none>\n"),
+        ObjectKind::Secret => {
+            out += &format!("\nType:  {}\n", text(&object["type"]));
+            out += &data_of_secret(object);
+        }
         _ => {}
     }
     out
+}
+
+/// `RWO` for `ReadWriteOnce`.
+fn short_mode(mode: &str) -> String {
+    match mode {
+        "ReadWriteOncePod" => "RWOP".to_owned(),
+        mode => mode.chars().filter(char::is_ascii_uppercase).collect(),
+    }
 }
 
 fn pairs(map: &Value, between: &str) -> Vec<String> {
@@ -89,7 +102,7 @@ mod tests {
     #[test]
     fn a_secret_is_described_without_its_values() {
         let secret = json!({"metadata": {"name": "s", "namespace": "default"}, "type": "Opaque", "data": {"key": "aGlkZGVu"}});
-        let page = describe_object(ObjectKind::Secret, &secret, "5s");
+        let page = describe_object(ObjectKind::Secret, &secret, &[]);
         assert!(
             page.contains("Name:         s\n") && page.contains("\nData\n====\nkey:  6 bytes\n"),
             "{page}"

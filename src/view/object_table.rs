@@ -11,12 +11,27 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
     let names: &[&str] = match kind {
         ObjectKind::ConfigMap => &["NAME", "DATA", "AGE"],
         ObjectKind::Secret => &["NAME", "TYPE", "DATA", "AGE"],
-        ObjectKind::PersistentVolumeClaim if wide => {
-            &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE", "VOLUMEMODE"]
-        }
-        ObjectKind::PersistentVolumeClaim => {
-            &["NAME", "STATUS", "VOLUME", "CAPACITY", "ACCESS MODES", "STORAGECLASS", "AGE"]
-        }
+        ObjectKind::PersistentVolumeClaim if wide => &[
+            "NAME",
+            "STATUS",
+            "VOLUME",
+            "CAPACITY",
+            "ACCESS MODES",
+            "STORAGECLASS",
+            "VOLUMEATTRIBUTESCLASS",
+            "AGE",
+            "VOLUMEMODE",
+        ],
+        ObjectKind::PersistentVolumeClaim => &[
+            "NAME",
+            "STATUS",
+            "VOLUME",
+            "CAPACITY",
+            "ACCESS MODES",
+            "STORAGECLASS",
+            "VOLUMEATTRIBUTESCLASS",
+            "AGE",
+        ],
         ObjectKind::Service if wide => {
             &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]
         }
@@ -41,8 +56,16 @@ pub fn row(kind: ObjectKind, object: &Value, wide: bool, now: Timestamp) -> Vec<
         ObjectKind::Secret => vec![name, text(&object["type"]), data(), age],
         ObjectKind::PersistentVolumeClaim => {
             let size = text(&object["spec"]["resources"]["requests"]["storage"]);
-            let mut row =
-                vec![name.clone(), "Bound".into(), name, size, access_modes(object), "local".into(), age];
+            let mut row = vec![
+                name.clone(),
+                "Bound".into(),
+                name,
+                size,
+                access_modes(object),
+                "local".into(),
+                "<unset>".into(),
+                age,
+            ];
             row.extend(wide.then(|| "Filesystem".to_owned()));
             row
         }

@@ -212,6 +212,16 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     page.field(0, "Type", spec["type"].as_str().unwrap_or("ClusterIP"));
     let own: Vec<String> = list(&spec["clusterIPs"]).iter().map(text).collect();
     if spec["type"] != "ExternalName" {
+        page.field(0, "IP Family Policy", spec["ipFamilyPolicy"].as_str().unwrap_or("SingleStack"));
+        let family = if text(&spec["clusterIP"]).contains(':') { "IPv6" } else { "IPv4" };
+        let families: Vec<String> = list(&spec["ipFamilies"]).iter().map(text).collect();
+        page.field(
+            0,
+            "IP Families",
+            if families.is_empty() { family.to_owned() } else { families.join(",") },
+        );
+    }
+    if spec["type"] != "ExternalName" {
         page.field(0, "IP", or_none(text(&spec["clusterIP"])));
         page.field(0, "IPs", or_none(own.join(",")));
     } else {
@@ -232,12 +242,15 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
         }
         let ready = seen.backends.iter().filter(|b| b.ready);
         let at = ready.filter_map(|b| Some(format!("{}:{}", b.addresses.v4, (*b.ports.get(at)?)?)));
-        page.field(0, "Endpoints", some(&at.collect::<Vec<_>>()));
+        page.field(0, "Endpoints", at.collect::<Vec<_>>().join(","));
     }
     if list(&spec["ports"]).is_empty() && endpoints.is_object() {
         page.field(0, "Endpoints", endpoints_row(&endpoints, String::new()).swap_remove(1));
     }
     page.field(0, "Session Affinity", spec["sessionAffinity"].as_str().unwrap_or("None"));
+    if spec["type"] != "ExternalName" {
+        page.field(0, "Internal Traffic Policy", spec["internalTrafficPolicy"].as_str().unwrap_or("Cluster"));
+    }
     page.field(0, "Events", "<none>");
     tab_stops::align_columns(&page.0, 0, 2)
 }
@@ -274,7 +287,7 @@ mod tests {
             "web-ipv4|IPv4|8080|10.213.0.2,10.213.0.3|5s"
         );
         let page = describe(&seen, None);
-        assert!(page.contains("Endpoints:         10.213.0.2:8080\n"), "{page}");
+        assert!(page.contains("Endpoints:                10.213.0.2:8080\n"), "{page}");
         assert!(page.contains("Port:              http  80/TCP\n"), "{page}");
     }
 }

@@ -8,6 +8,7 @@ mod common;
 mod kubectl;
 mod python;
 mod requests;
+mod same;
 
 use std::{
     path::{Path, PathBuf},

@@ -199,7 +199,7 @@ fn exec_passes_input_output_and_exit_code() {
     assert!(home.run(&pod(&text), &["-d"]).status.success());
     let output = home.podctl(&["exec", "p", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
     assert_eq!((stdout(&output).as_str(), output.status.code()), ("out\n", Some(7)));
-    assert_eq!(stderr(&output), "err\n");
+    assert_eq!(stderr(&output), "err\ncommand terminated with exit code 7\n");
     assert_eq!(home.podctl(&["exec", "p", "--", "no-such-command"]).status.code(), Some(127));
     let killed = home.podctl(&["exec", "p", "--", "sh", "-c", "kill -9 $$"]);
     assert_eq!(killed.status.code(), Some(137));

@@ -14,7 +14,7 @@ use super::{
     output::{DryRun, DryRunArgs, OutputArgs},
 };
 use crate::{
-    engine::{Engine, WriteOptions},
+    engine::{self, Engine, WriteOptions},
     pod::ObjectKind,
     state::Home,
 };
@@ -140,10 +140,20 @@ impl How {
             _ => {}
         }
         let made = match kind {
-            Some(kind) => make_kept(kind, object, dry, home, namespace)?,
+            Some(kind) => make_kept(kind, object, dry, home, namespace).map_err(|e| word_failure(kind, e))?,
             None => object,
         };
         self.output.print_result(&output, &made, &format!("created{}", dry.suffix()))
+    }
+}
+
+/// Says of an object that is there already what kubectl says of one that it was to make of flags.
+fn word_failure(kind: ObjectKind, error: Error) -> Error {
+    match &error {
+        Error::Engine(engine::Error::ObjectExists { .. }) if kind != ObjectKind::Namespace => {
+            Error::Said(format!("failed to create {}: {error}", kind.singular()))
+        }
+        _ => error,
     }
 }
 
@@ -174,7 +184,7 @@ pub(super) fn hash_content(object: &Value) -> String {
     let mut hashed =
         json!({"kind": object["kind"], "name": object["metadata"]["name"], "data": object["data"]});
     match object["kind"] == "Secret" {
-        true => hashed["type"] = object["type"].clone(),
+        true => hashed["type"] = object["type"].as_str().unwrap_or_default().into(),
         false if object["data"].is_null() => hashed["data"] = json!(""),
         false => {}
     }
@@ -204,8 +214,7 @@ mod tests {
     fn hashes_are_kubectls() {
         let map = json!({"kind": "ConfigMap", "metadata": {"name": "cc"}, "data": {"b": "c"}});
         assert_eq!(hash_content(&map), "kbth6tm5bb");
-        let secret =
-            json!({"kind": "Secret", "type": "Opaque", "metadata": {"name": "cc"}, "data": {"b": "Yw=="}});
+        let secret = json!({"kind": "Secret", "metadata": {"name": "cc"}, "data": {"b": "Yw=="}});
         assert_eq!(hash_content(&secret), "h4k2kkkh2t");
     }
 }

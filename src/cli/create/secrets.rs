@@ -78,8 +78,11 @@ const REGISTRIES: &str = ".dockerconfigjson";
 pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Error> {
     match secret {
         Secrets::Generic { name, from, type_, how } => {
-            let type_ = if type_.is_empty() { "Opaque" } else { type_ };
             let mut object = make_secret(name, type_);
+            // What is not said is not printed; it is Opaque by default.
+            if let Some(fields) = object.as_object_mut().filter(|_| type_.is_empty()) {
+                fields.remove("type");
+            }
             for (key, bytes) in read_keyed_data(from)? {
                 object["data"][key] = json!(ByteString(bytes));
             }

@@ -1,0 +1,86 @@
+//! The same state shown by kubectl and by podctl: what both print, word for word, and how they end.
+//!
+//! `files/same.cases` has one command line a line. Those that differ on purpose are in `docs/kubectl-differences.md`, each
+//! with its reason; one that is there and does not differ any more is an error as well.
+
+use std::process::Command;
+
+use super::{client, common::Home};
+
+const CASES: &str = include_str!("files/same.cases");
+const DIFFERENCES: &str = include_str!("../../docs/kubectl-differences.md");
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web, tier: a}, annotations: {note: x}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: c, image: 'busybox:1.36', command: [sh, -c, 'echo one; echo two; exec sleep 600'], ports: [{containerPort: 80}], env: [{name: A, value: b}]}
+  - {name: side, image: 'busybox:1.36', command: [sh, -c, 'echo side; exec sleep 600']}
+";
+
+/// Standard output, standard error and exit code of one client.
+fn run(home: &Home, program: &str, line: &str) -> (String, String, Option<i32>) {
+    let mut shell: Command = client(home, "bash");
+    let podctl = home.command(&[]);
+    shell
+        .args(["-c", line])
+        .env("client", if program == "kubectl" { "kubectl".into() } else { podctl.get_program().to_owned() });
+    for (name, value) in podctl.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        shell.env(name, value);
+    }
+    let output = shell.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("kubectl", "podctl");
+    // klog's lines are kubectl's own.
+    let is_log = |line: &&str| {
+        line.len() > 5 && "EIW".contains(&line[..1]) && line[1..5].bytes().all(|b| b.is_ascii_digit())
+    };
+    let errors = text(&output.stderr);
+    let errors: Vec<&str> = errors.lines().filter(|line| !is_log(line)).collect();
+    (text(&output.stdout), errors.join("\n"), output.status.code())
+}
+
+/// Text without what differs from one moment to the next: ages, and so the widths of columns.
+fn without_ages(text: &str) -> String {
+    let is_age = |word: &str| {
+        word.ends_with(['s', 'm', 'h', 'd'])
+            && word.starts_with(|c: char| c.is_ascii_digit())
+            && word.chars().all(|c| c.is_ascii_digit() || "smhd".contains(c))
+    };
+    let words = |line: &str| {
+        line.split_whitespace().map(|w| if is_age(w) { "AGE" } else { w }).collect::<Vec<_>>().join(" ")
+    };
+    text.lines().map(words).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn kubectl_and_podctl_show_the_same_state_alike() {
+    let home = Home::new();
+    std::fs::write(home.path("p.yaml"), POD).unwrap();
+    home.start(POD, &["--wait=ready"]);
+    home.said(&["create", "cm", "conf", "--from-literal=a=b"]);
+    home.said(&["create", "secret", "generic", "sec", "--from-literal=k=v"]);
+    home.said(&["create", "service", "clusterip", "web", "--tcp=80:8080"]);
+    home.said(&["volume", "create", "vol"]);
+    let meant: Vec<&str> =
+        DIFFERENCES.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for case in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        count += 1;
+        let line = format!("$client {case}");
+        let (kubectl, podctl) = (run(&home, "kubectl", &line), run(&home, "podctl", &line));
+        let same = kubectl == podctl
+            || (without_ages(&kubectl.0), &kubectl.1, kubectl.2)
+                == (without_ages(&podctl.0), &podctl.1, podctl.2);
+        match (same, meant.contains(&case)) {
+            (true, false) | (false, true) => {}
+            (true, true) => {
+                wrong.push(format!("{case}: does not differ; take it out of docs/kubectl-differences.md"))
+            }
+            (false, false) => wrong.push(format!("{case}\nkubectl: {kubectl:?}\npodctl:  {podctl:?}")),
+        }
+    }
+    assert!(count > 100, "{count} cases");
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+}
