@@ -65,7 +65,7 @@ mod wire;
 pub use engine::{
     Applied, DeleteOptions, Deletion, Engine, EngineOptions, Error, ErrorKind, Exec, ImageError,
     ImageErrorKind, ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion,
-    PodGuard, PodHandle, Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
+    PodGuard, PodHandle, PodPart, Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};

@@ -4,8 +4,8 @@
 use std::{io::Write, os::fd::OwnedFd, time::Duration};
 
 use podctl::{
-    Engine, Error, ImageErrorKind, LogOptions, Options, PodHandle, PullOptions, StartError, StateError,
-    Streams,
+    DeleteOptions, Engine, Error, ErrorKind, ImageErrorKind, LogOptions, ObjectKind, Options, PodHandle,
+    PodPart, Preconditions, PullOptions, StartError, StateError, Streams, WriteOptions,
     k8s_openapi::api::core::v1::{Container, Pod, PodSpec},
     manifest::{Manifest, Source},
 };
@@ -15,7 +15,7 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 12] = [
+const TESTS: [(&str, Test); 15] = [
     ("a_pod_that_a_program_made_is_checked", a_pod_that_a_program_made_is_checked),
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
@@ -32,6 +32,12 @@ const TESTS: [(&str, Test); 12] = [
     (
         "a_killed_keeper_is_followed_wherever_the_directories_are",
         a_killed_keeper_is_followed_wherever_the_directories_are,
+    ),
+    ("a_living_pods_image_and_resources_change", a_living_pods_image_and_resources_change),
+    ("conditions_that_others_set_open_a_pods_gates", conditions_that_others_set_open_a_pods_gates),
+    (
+        "objects_have_a_version_and_a_namespace_takes_all_along",
+        objects_have_a_version_and_a_namespace_takes_all_along,
     ),
     ("images_are_pulled_listed_and_removed", images_are_pulled_listed_and_removed),
 ];
@@ -285,6 +291,102 @@ fn a_restart_starts_every_container_anew(engine: &Engine) {
     assert_eq!(phase(&again), "Running");
     let previous = LogOptions { previous: true, ..LogOptions::default() };
     assert_eq!(logged(&pod, &previous), ["app: start"]);
+}
+
+/// Changes a part of the pod `p` through the object layer.
+fn change_pod(engine: &Engine, part: PodPart, change: impl Fn(&mut serde_json::Value)) -> Result<(), Error> {
+    let mut pod = engine.get_object(ObjectKind::Pod, "default", "p")?;
+    change(&mut pod);
+    let options = WriteOptions { part, ..WriteOptions::default() };
+    engine.update_object(ObjectKind::Pod, "default", &pod, &Preconditions::default(), &options).map(drop)
+}
+
+fn a_living_pods_image_and_resources_change(engine: &Engine) {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {terminationGracePeriodSeconds: 0, \
+                restartPolicy: Never, containers: [{name: app, image: 'busybox:1.36', command: [sleep, '1000'], \
+                resources: {limits: {memory: 64Mi, cpu: '1'}, requests: {cpu: 100m}}}, \
+                {name: other, image: 'busybox:1.36', command: [sleep, '1000'], \
+                resizePolicy: [{resourceName: memory, restartPolicy: NotRequired}]}]}}";
+    let manifest = engine.load("default", &source(text)).unwrap();
+    let pod = engine.run(&manifest.pods[0], &manifest, &Options::default()).unwrap();
+    let app = |pod: &Pod| pod.status.as_ref()?.container_statuses.as_ref()?.first().cloned();
+    pod.wait_until(|pod| app(pod).is_some_and(|app| app.ready), TIMEOUT).unwrap();
+
+    change_pod(engine, PodPart::Resources, |pod| {
+        let limits = serde_json::json!({"memory": "128Mi", "cpu": "2"});
+        pod["spec"]["containers"][0]["resources"] =
+            serde_json::json!({"limits": limits, "requests": {"cpu": "200m", "memory": "64Mi"}});
+    })
+    .unwrap();
+    let limit = |pod: &Pod| Some(app(pod)?.resources?.limits?.get("memory")?.0.clone());
+    let resized = pod.wait_until(|pod| limit(pod).as_deref() == Some("128Mi"), TIMEOUT).unwrap();
+    assert_eq!(app(&resized).unwrap().restart_count, 0);
+    assert_eq!(app(&resized).unwrap().allocated_resources.unwrap()["cpu"].0, "200m");
+    assert!(resized.metadata.generation > Some(1));
+    let changed = |image: &'static str| {
+        move |pod: &mut serde_json::Value| pod["spec"]["containers"][0]["image"] = image.into()
+    };
+    let refused = change_pod(engine, PodPart::Resources, changed("nginx:1.21")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+
+    change_pod(engine, PodPart::Object, changed("nginx:1.21")).unwrap();
+    let anew = |pod: &Pod| app(pod).is_some_and(|app| app.ready && app.restart_count == 1);
+    let anew = pod.wait_until(anew, TIMEOUT).unwrap();
+    assert!(app(&anew).unwrap().image.contains("nginx:1.21"), "{anew:?}");
+    let events: Vec<String> = pod.events().unwrap().into_iter().filter_map(|event| event.message).collect();
+    assert!(events.contains(&"Container app definition changed, will be restarted".to_owned()), "{events:?}");
+
+    change_pod(engine, PodPart::Object, changed("no-such-image:0")).unwrap();
+    let waits = |pod: &Pod| Some(app(pod)?.state?.waiting?.reason? == "ErrImagePull");
+    pod.wait_until(|pod| waits(pod) == Some(true), TIMEOUT).unwrap();
+    change_pod(engine, PodPart::Object, changed("busybox:1.36")).unwrap();
+    pod.wait_until(|pod| app(pod).is_some_and(|app| app.ready), TIMEOUT).unwrap();
+    let command =
+        change_pod(engine, PodPart::Object, |pod| pod["spec"]["containers"][0]["command"] = ["true"].into());
+    assert!(command.unwrap_err().to_string().contains("pod updates may not change fields"));
+}
+
+fn conditions_that_others_set_open_a_pods_gates(engine: &Engine) {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {terminationGracePeriodSeconds: 0, \
+                readinessGates: [{conditionType: example.com/open}], \
+                containers: [{name: app, image: 'busybox:1.36', command: [sleep, '1000']}]}}";
+    let manifest = engine.load("default", &source(text)).unwrap();
+    let pod = engine.run(&manifest.pods[0], &manifest, &Options::default()).unwrap();
+    let condition = |pod: &Pod, name: &str| {
+        let all = pod.status.as_ref()?.conditions.as_ref()?;
+        all.iter().find(|condition| condition.type_ == name).map(|condition| condition.status.clone())
+    };
+    let ready = pod.wait_until(|pod| condition(pod, "ContainersReady").as_deref() == Some("True"), TIMEOUT);
+    assert_eq!(condition(&ready.unwrap(), "Ready").as_deref(), Some("False"));
+    change_pod(engine, PodPart::Status, |pod| {
+        let all = pod["status"]["conditions"].as_array_mut().unwrap();
+        all.push(serde_json::json!({"type": "example.com/open", "status": "True"}));
+    })
+    .unwrap();
+    pod.wait_until(|pod| condition(pod, "Ready").as_deref() == Some("True"), TIMEOUT).unwrap();
+}
+
+fn objects_have_a_version_and_a_namespace_takes_all_along(engine: &Engine) {
+    let (kind, plain) = (ObjectKind::ConfigMap, WriteOptions::default());
+    let map = serde_json::json!({"metadata": {"name": "m", "namespace": "team"}, "data": {"a": "1"}});
+    let space = serde_json::json!({"metadata": {"name": "team", "labels": {"owner": "me"}}});
+    engine.create_object(ObjectKind::Namespace, "", &space, &plain).unwrap();
+    let made = engine.create_object(kind, "team", &map, &plain).unwrap();
+    let version = made["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+    let seen = Preconditions { resource_version: version, ..Preconditions::default() };
+    let mut other = made.clone();
+    other["data"]["a"] = "2".into();
+    let changed = engine.update_object(kind, "team", &other, &seen, &plain).unwrap();
+    assert_eq!(changed["metadata"]["uid"], made["metadata"]["uid"]);
+    let late = engine.update_object(kind, "team", &other, &seen, &plain).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Conflict, "{late}");
+    let space = engine.get_object(ObjectKind::Namespace, "", "team").unwrap();
+    assert_eq!(space["metadata"]["labels"]["owner"], "me");
+    engine.delete_object(ObjectKind::Namespace, "", "team", &DeleteOptions::default()).unwrap();
+    assert_eq!(engine.get_object(kind, "team", "m").unwrap_err().kind(), ErrorKind::NotFound);
+    let kept = engine.delete_object(ObjectKind::Namespace, "", "default", &DeleteOptions::default());
+    assert_eq!(kept.unwrap_err().kind(), ErrorKind::Forbidden);
+    assert_eq!(engine.list_objects(ObjectKind::Node, &Default::default()).unwrap().len(), 1);
 }
 
 fn images_are_pulled_listed_and_removed(engine: &Engine) {

@@ -216,18 +216,24 @@ impl Cgroup {
 
     /// Sets limits. Returns the fields of the resources that this host cannot enforce.
     pub fn apply(&self, resources: &LinuxResources) -> Result<Vec<&'static str>, Error> {
-        let mut missing = Vec::new();
+        let (mut missing, mut settings_of_files) = (Vec::new(), Vec::new());
         let settings = match self.place {
             CgroupParent::V2(_) => settings_v2(resources),
             CgroupParent::V1(_) => settings_v1(resources),
         };
         for (field, controller, file, value) in settings {
             match self.file(controller, &file).filter(|path| path.exists()) {
-                Some(path) => fs::write(&path, value).map_err(|error| Error::file("write", path, error))?,
+                Some(path) => settings_of_files.push((path, value)),
                 // Without swap, or without its accounting, there is no file and nothing to limit.
                 None if field == "memory.swap" => {}
                 None => missing.push(field),
             }
+        }
+        // Version 1 takes no limit of memory above that of memory and swap, and none of the latter below it: what is refused
+        // is written once more when the others are there.
+        settings_of_files.retain(|(path, value)| fs::write(path, value).is_err());
+        for (path, value) in settings_of_files {
+            fs::write(&path, value).map_err(|error| Error::file("write", path, error))?;
         }
         for (file, value) in resources.unified().iter().flatten() {
             if let CgroupParent::V2(dir) = &self.place {

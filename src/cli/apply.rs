@@ -14,7 +14,7 @@ use super::{
 use crate::{
     engine::{self, Applied, Engine, ErrorKind, Preconditions, WriteOptions},
     manifest::Manifest,
-    pod::{ObjectKind, ObjectName, PodExt},
+    pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness, PodDir},
     view::selectors::Labels,
 };
@@ -256,13 +256,15 @@ fn pod(home: &Home, pod: &Pod, from: [&Manifest; 2], fresh: bool) -> Result<(Pod
     if fresh {
         return Err(already_exists(ObjectKind::Pod, &dir.name));
     }
-    let known = dir.read()?;
-    let same = known.metadata.labels == pod.metadata.labels
-        && known.metadata.annotations == pod.metadata.annotations
-        && known.active_deadline_seconds() == pod.active_deadline_seconds()
-        && crate::lifecycle::check_pod_update(&known, pod).is_ok();
-    if !same {
-        Engine::over(home).pod(&dir.namespace, &dir.name)?.update(pod)?;
-    }
+    let handle = Engine::over(home).pod(&dir.namespace, &dir.name)?;
+    let before = handle.pod()?;
+    let mut new = pod.clone();
+    // A file says nothing of what servers and their clients note.
+    new.metadata.finalizers.clone_from(&before.metadata.finalizers);
+    new.metadata.owner_references.clone_from(&before.metadata.owner_references);
+    new.metadata.managed_fields.clone_from(&before.metadata.managed_fields);
+    let after = handle.update(&new)?;
+    let said = |pod: Pod| (pod.metadata.labels, pod.metadata.annotations, pod.spec);
+    let same = said(before) == said(after);
     Ok((dir, if same { Applied::Unchanged } else { Applied::Configured }))
 }

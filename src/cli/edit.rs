@@ -12,7 +12,7 @@ use super::{
     selection::{Target, named_targets},
 };
 use crate::{
-    engine::{self, Engine, Preconditions, WriteOptions},
+    engine::{Engine, Preconditions, WriteOptions},
     state::Home,
     view::yaml,
 };
@@ -81,8 +81,8 @@ fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> R
             eprintln!("A copy of your changes has been stored to {path:?}");
             return Err(Error::Said("Edit cancelled, no valid changes were saved.".into()));
         }
-        let done = engine::parse_yaml(&edited).map_err(Error::Said).and_then(|new| {
-            let seen = Preconditions { seen: Some(known.clone()), ..Preconditions::default() };
+        let done = crate::manifest::parse_yaml(&edited).map_err(Error::Said).and_then(|new| {
+            let seen = Preconditions::still(known);
             let changed =
                 engine.update_object(target.kind, &target.namespace, &new, &seen, &WriteOptions::default());
             Ok(changed?)

@@ -8,7 +8,7 @@ use super::{
     output::{DryRun, Output, OutputArgs},
     selection::Target,
 };
-use crate::engine::{Engine, ErrorKind, Preconditions, WriteOptions};
+use crate::engine::{Engine, ErrorKind, PodPart, Preconditions, WriteOptions};
 
 /// How often a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
@@ -26,6 +26,8 @@ pub(super) struct Telling<'a> {
     pub dry: DryRun,
     /// The past participle: `image updated`.
     pub what: &'a str,
+    /// Which part of a pod is changed.
+    pub part: PodPart,
 }
 
 /// Reads the objects that files hold, for `--local`: they need not be of a kind that podctl keeps.
@@ -86,7 +88,7 @@ pub(super) fn change_objects(
         }
         Ok(targets) => {
             for target in targets {
-                tell(change_object(engine, &target, telling.dry, change))?;
+                tell(change_object(engine, &target, (telling.dry, telling.part), change))?;
             }
         }
     }
@@ -97,7 +99,7 @@ pub(super) fn change_objects(
 fn change_object(
     engine: &Engine,
     Target { kind, namespace, name }: &Target,
-    dry: DryRun,
+    (dry, part): (DryRun, PodPart),
     change: &dyn Fn(&mut Value) -> Result<(), Error>,
 ) -> Result<Value, Error> {
     let mut tries = 0;
@@ -109,8 +111,8 @@ fn change_object(
         if new == known || dry == DryRun::Client {
             return Ok(new);
         }
-        let seen = Preconditions { seen: Some(known), ..Preconditions::default() };
-        let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+        let seen = Preconditions::still(&known);
+        let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
         match engine.update_object(*kind, namespace, &new, &seen, &options) {
             Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
             done => return Ok(done?),

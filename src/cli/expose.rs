@@ -105,7 +105,8 @@ pub(super) fn override_object(object: &Value, patch: &str, type_: &str) -> Resul
         "strategic" => PatchType::Strategic,
         _ => PatchType::Merge,
     };
-    let value = engine::parse_yaml(patch).map_err(|e| Error::Said(format!("--overrides is no JSON: {e}")))?;
+    let value = crate::manifest::parse_yaml(patch)
+        .map_err(|e| Error::Said(format!("--overrides is no JSON: {e}")))?;
     Ok(apply_patch(type_, object, value.to_string().as_bytes()).map_err(engine::Error::from)?)
 }
 

@@ -42,7 +42,7 @@ const NO_KLOG: &str =
     "it is about kubectl's own log; `podctl describe` and `podctl events` tell what happens to pods";
 const APPLY_DELETES_NOTHING: &str = "`apply` deletes nothing; `podctl delete -f FILE` does, and `podctl run -d --replace FILE` starts a pod anew";
 const NO_SUBRESOURCE: &str =
-    "objects are written whole here: a status is what the object is, and a pod keeps its resources";
+    "objects are written whole here; `podctl patch --subresource=resize` changes a pod's resources";
 const ONE_NODE: &str = "no bytes are saved by it on one machine";
 
 const ENTRIES: &[Entry] = &[
@@ -107,7 +107,7 @@ const ENTRIES: &[Entry] = &[
         "output-watch-events",
         Refused("`get --watch` shows each change as it is; `podctl events --watch` tells what happens"),
     ),
-    with_value("get,patch,edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
+    with_value("get,edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
     with_value(
         "create,apply,edit,replace",
         "validate",

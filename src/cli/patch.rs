@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::{
-        self, Engine, WriteOptions,
+        self, Engine, ObjectKind, PodPart, WriteOptions,
         patch::{PatchType, apply_patch},
     },
     state::Home,
@@ -21,6 +21,7 @@ use crate::{
 #[command(after_help = "Examples:
   podctl patch cm conf -p '{\"data\":{\"level\":\"debug\"}}'      # pods that mount it see the new value
   podctl patch pod web --type=json -p '[{\"op\":\"remove\",\"path\":\"/metadata/labels/tier\"}]'
+  podctl patch pod web --subresource=resize -p '{\"spec\":{\"containers\":[{\"name\":\"app\",\"resources\":{\"limits\":{\"memory\":\"1Gi\"}}}]}}'
   podctl patch -f deployment.yaml --local -p '{\"spec\":{\"replicas\":3}}' -o yaml | podctl run -")]
 pub(super) struct Args {
     /// `KIND NAME…` or `KIND/NAME…`.
@@ -36,6 +37,9 @@ pub(super) struct Args {
     /// `json` (RFC 6902), `merge` (RFC 7386) or `strategic`.
     #[arg(long = "type", default_value = "strategic")]
     type_: String,
+    /// `resize`: CPU and memory of a pod's containers, while they run; `status`: conditions that its readinessGates wait for.
+    #[arg(long, value_parser = ["resize", "status"])]
+    subresource: Option<String>,
     /// Patch what the files hold, print it, and touch nothing else.
     #[arg(long)]
     local: bool,
@@ -65,7 +69,7 @@ impl Args {
                 return Err(Error::Said(what));
             }
         };
-        let value = engine::parse_yaml(&text)
+        let value = crate::manifest::parse_yaml(&text)
             .map_err(|e| Error::Said(format!("unable to parse {text:?} as a patch: {e}")))?;
         Ok((type_, value.to_string().into_bytes()))
     }
@@ -87,9 +91,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Ok(0);
     }
     let engine = Engine::over(home);
-    let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+    let part = match args.subresource.as_deref() {
+        Some("resize") => PodPart::Resources,
+        Some(_) => PodPart::Status,
+        None => PodPart::Object,
+    };
+    let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
     let mut code = 0;
     for Target { kind, namespace, name } in named_targets(&args.names, &args.files, home, namespace)? {
+        if part != PodPart::Object && kind != ObjectKind::Pod {
+            let what = format!("{} have no such subresource here; pods have", kind.plural());
+            return Err(Error::Said(what));
+        }
         let key = (namespace.as_str(), name.as_str());
         match engine.patch_object(kind, key, (type_, &patch), &options) {
             Ok((before, after)) => {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Error, io};
 use crate::{
-    engine::{self, Engine},
+    engine::Engine,
     server::{kubeconfig, serve},
     state::Home,
     view::yaml,
@@ -77,7 +77,7 @@ pub(super) fn write_kubeconfig(args: &KubeconfigArgs, home: &Home, namespace: &s
     let path = kubeconfig_file()?;
     let mut known = match fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Value::Null,
-        Ok(text) => engine::parse_yaml(&text)
+        Ok(text) => crate::manifest::parse_yaml(&text)
             .map_err(|e| Error::Said(format!("{} is no YAML, and is left as it is: {e}", path.display())))?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Value::Null,
         Err(e) => return Err(io(format!("cannot read {}", path.display()))(e)),

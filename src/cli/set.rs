@@ -9,13 +9,17 @@ use super::{
     selection::find_targets,
     which::Told,
 };
-use crate::{engine::Engine, pod::ObjectKind, state::Home};
+use crate::{
+    engine::{Engine, PodPart},
+    pod::ObjectKind,
+    state::Home,
+};
 
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     arg_required_else_help = true,
-    after_help = "A pod that runs keeps its spec; files can be changed before they are run:
+    after_help = "A pod that runs takes another image and other resources; files can be changed before they are run:
   podctl set image -f web.yaml --local app=web:2 -o yaml | podctl run -d --replace -
   podctl set env -f web.yaml --local LEVEL=debug -o yaml | podctl apply -f -"
 )]
@@ -119,7 +123,7 @@ impl Common {
         &self,
         words: &[String],
         (home, namespace): (&Home, &Namespace),
-        what: &str,
+        (what, part): (&str, PodPart),
         change: &dyn Fn(&mut Value) -> Result<(), Error>,
     ) -> Result<i32, Error> {
         let engine = Engine::over(home);
@@ -128,7 +132,7 @@ impl Common {
             false => Ok(find_targets(&self.told, words, home, namespace)?),
         };
         let (output, dry) = (&self.output.parse()?, self.dry_run.dry_run);
-        change_objects(targets, &engine, &Telling { output, args: &self.output, dry, what }, change)
+        change_objects(targets, &engine, &Telling { output, args: &self.output, dry, what, part }, change)
     }
 }
 
@@ -180,7 +184,7 @@ fn set_image(args: &ImageArgs, home: &Home, namespace: &Namespace) -> Result<i32
     if pairs.is_empty() || pairs.len() < changes.len() {
         return Err(Error::Said("at least one image update is required: CONTAINER=IMAGE".into()));
     }
-    args.common.change(&words, (home, namespace), "image updated", &|object| {
+    args.common.change(&words, (home, namespace), ("image updated", PodPart::Object), &|object| {
         for (container, image) in &pairs {
             let found =
                 change_containers(object, &|name| *container == "*" || *container == name, &mut |own| {
@@ -222,7 +226,7 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
         return Err(Error::Said("at least one environment variable must be provided".into()));
     }
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
-    args.common.change(&words, (home, namespace), "env updated", &|object| {
+    args.common.change(&words, (home, namespace), ("env updated", PodPart::Object), &|object| {
         let found = change_containers(object, &is_meant, &mut |container| {
             change_variables(container, &variables, args.overwrite)
         })?;
@@ -362,7 +366,9 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
     }
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
     let words = &args.common.told.which.names;
-    args.common.change(words, (home, namespace), "resource requirements updated", &|object| {
+    // Of a pod they are changed while it runs, which kubectl needs `patch --subresource=resize` for.
+    let what = ("resource requirements updated", PodPart::Resources);
+    args.common.change(words, (home, namespace), what, &|object| {
         let found = change_containers(object, &is_meant, &mut |container| {
             for (field, amounts) in &all {
                 for (name, amount) in amounts {

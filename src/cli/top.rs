@@ -10,8 +10,8 @@ use super::{
     which::Which,
 };
 use crate::{
+    engine,
     sandbox::downward_api::memory_of_machine,
-    server::node::measure_node,
     state::{Home, Liveness, PodDir},
     view::tab_stops,
     wire::{self, Reply, Request, Usage},
@@ -141,12 +141,8 @@ fn sum_by_pod(rows: Vec<Row>) -> Vec<Row> {
 
 /// Shows what this machine uses, and which part of it that is.
 fn show_node(args: &Args) -> Result<i32, Error> {
-    let used = measure_node();
-    let number = |value: &serde_json::Value, unit: &str| -> u64 {
-        value.as_str().and_then(|text| text.strip_suffix(unit)?.parse().ok()).unwrap_or(0)
-    };
-    let milli = number(&used["usage"]["cpu"], "n") / 1_000_000;
-    let memory = number(&used["usage"]["memory"], "Ki") << 10;
+    let (nano_cpus, memory) = engine::measure_node(SAMPLE);
+    let milli = nano_cpus / 1_000_000;
     let all_milli = std::thread::available_parallelism().map_or(1, usize::from) as u64 * 1000;
     let all_memory = u64::try_from(memory_of_machine()).unwrap_or(0).max(1);
     let mut table = Vec::new();
@@ -155,7 +151,7 @@ fn show_node(args: &Args) -> Result<i32, Error> {
             .push(["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"].map(str::to_owned).to_vec());
     }
     table.push(vec![
-        used["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        engine::node_name(),
         cores(milli),
         format!("{}%", milli * 100 / all_milli),
         mebibytes(memory),

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use k8s_openapi::api::core::v1::EphemeralContainer;
 use nix::sched::CloneFlags;
 use podctl_images::{AuthFile, Error as StoreError, Finding, Image, Options, Platform, Reference, Store};
 use podctl_runtime::IdMappings;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Engine, volume_files};
 use crate::{
+    pod::default_pull_policy,
     process::{
         Role, create_memory_file,
         descriptors::{
@@ -119,6 +121,17 @@ struct Done {
 type Answer = Result<Done, ImageError>;
 
 impl Engine {
+    /// Has the image of a debug container here, for the pod's own processes cannot fetch it.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub(crate) fn fetch_debug_image(&self, container: &EphemeralContainer) -> Result<(), ImageError> {
+        let image = container.image.as_deref().unwrap_or_default();
+        let policy = container.image_pull_policy.clone();
+        let policy = policy.unwrap_or_else(|| default_pull_policy(image).to_owned());
+        self.have_image(image, &policy, &crate::wire::Options::default())
+    }
+
     /// Fetches an image, such as `busybox:1.36`; layers that are there already are not fetched again.
     ///
     /// # Errors

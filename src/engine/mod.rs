@@ -3,7 +3,6 @@
 //! Promises: no call needs another process of podctl to be there before; what is started outlives the
 //! program that started it. Stands above everything else; the command line is one of its callers.
 
-mod api_objects;
 mod apparmor;
 mod control;
 mod end;
@@ -23,10 +22,10 @@ mod replace;
 pub(crate) mod start;
 mod streams;
 pub(crate) mod sweep;
+mod usage;
 mod volume_files;
 
-pub use crate::pod::ObjectKind;
-pub(crate) use api_objects::{ObjectError, generate_name, parse_yaml};
+pub use crate::{lifecycle::PodPart, pod::ObjectKind};
 pub(crate) use control::{LONG_SILENCE, check_supervisor, receive_reply, wait_for_end};
 pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
 pub use error::{Error, ErrorKind};
@@ -38,10 +37,12 @@ pub use logs::{LogOptions, Logs};
 pub use objects::{
     Applied, DeleteOptions, Deletion, ListOptions, ObjectWatch, PodDeletion, Preconditions, WriteOptions,
 };
+pub(crate) use objects::{node_name, object_version};
 pub(crate) use pod::with_display_status;
 pub use pod::{PodHandle, Watch};
 pub use start::Error as StartError;
 pub(crate) use streams::{Command, Session};
+pub(crate) use usage::{measure_node, measure_pods};
 
 use self::start::{Started, gather};
 
@@ -276,7 +277,12 @@ impl Engine {
         }
     }
 
-    /// Returns what `create` and `apply` keep for pods to refer to, in every namespace.
+    /// Where a server for the Kubernetes API keeps its credentials and its port.
+    pub(crate) fn server_dir(&self) -> PathBuf {
+        self.home.data.join("server")
+    }
+
+    /// What `create` and `apply` keep for pods to refer to, in every namespace.
     pub(crate) fn kept(&self) -> Result<Manifest, Error> {
         // What is damaged keeps no pod from starting that does not refer to it.
         let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().ok().flatten());

@@ -11,14 +11,15 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
 
 use super::{
-    Error, ObjectKind, dial, gone, io, reach, request,
+    Engine, Error, dial, gone, io, reach, request,
     start::{self, Started},
     unreachable_pod,
 };
 pub use crate::logs::Watch;
 use crate::{
-    lifecycle::check_pod_update,
-    pod::{HostPort, find_host_port},
+    lifecycle::{Broken, PodPart, check_pod_update, merge_pod_update},
+    manifest::{Diagnostic, Severity},
+    pod::{ContainerExt, HostPort, PodExt, find_host_port},
     process::create_memory_file,
     state::{Home, Liveness, PodDir},
     wire::{self, Reply, Request},
@@ -203,47 +204,92 @@ impl PodHandle {
         Ok(self.clone())
     }
 
-    /// Changes what a pod lets change: labels, annotations, an earlier activeDeadlineSeconds. Returns the pod as
-    /// it then is.
+    /// Changes what a pod lets change: labels, annotations and the like, images, more tolerations, an earlier
+    /// activeDeadlineSeconds. A container whose image is another starts anew with it. Returns the pod as it then is.
     ///
     /// # Errors
-    /// [`Error::Forbidden`] when the new one differs in anything else; [`Error::Ended`], [`Error::State`],
+    /// [`Error::Manifest`] when the new one differs in anything else; [`Error::Ended`], [`Error::State`],
     /// [`Error::Unreachable`].
     pub fn update(&self, new: &Pod) -> Result<Pod, Error> {
-        self.check_update(new)?;
+        self.update_part(new, PodPart::Object)
+    }
+
+    /// Gives the pod's containers the CPU and memory that the new one's have, while they run; one whose resizePolicy says
+    /// so starts anew. Returns the pod as it then is: its status tells what each container has.
+    ///
+    /// # Errors
+    /// As [`PodHandle::update`].
+    pub fn resize(&self, new: &Pod) -> Result<Pod, Error> {
+        self.update_part(new, PodPart::Resources)
+    }
+
+    /// Changes one part of the pod.
+    ///
+    /// # Errors
+    /// As [`PodHandle::update`].
+    pub(super) fn update_part(&self, new: &Pod, part: PodPart) -> Result<Pod, Error> {
+        let updated = self.preview_update(new, part)?;
         // Its supervisor writes the record of a pod that has ended no more.
         if !self.is_alive() {
-            let mut pod = self.dir.read()?;
-            pod.metadata.labels.clone_from(&new.metadata.labels);
-            pod.metadata.annotations.clone_from(&new.metadata.annotations);
-            pod.metadata.finalizers.clone_from(&new.metadata.finalizers);
-            pod.metadata.owner_references.clone_from(&new.metadata.owner_references);
-            pod.metadata.managed_fields.clone_from(&new.metadata.managed_fields);
-            self.dir.write(&pod)?;
-            wire::record_update(&self.dir, &pod)?;
+            self.dir.write(&updated)?;
+            if part != PodPart::Status {
+                wire::record_update(&self.dir, &updated, part)?;
+            }
             return self.pod();
         }
-        let forbidden = |why| Error::Forbidden { kind: ObjectKind::Pod, name: self.name().to_owned(), why };
+        self.fetch_changed_images(&updated)?;
         let socket = dial(&self.dir)?;
         let mut document = create_memory_file(c"podctl-update").map_err(io("make a memory file"))?;
         let text = serde_json::to_vec(new).expect("a Pod is always JSON");
         document.write_all(&text).and_then(|()| document.rewind()).map_err(io("write a memory file"))?;
-        wire::send_request(&socket, &Request::Update, &[document.as_fd()])
-            .map_err(unreachable_pod(&self.dir))?;
+        let request = Request::Update { part };
+        wire::send_request(&socket, &request, &[document.as_fd()]).map_err(unreachable_pod(&self.dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Started, _)) => self.pod(),
-            Some((Reply::Refused { message, .. }, _)) => Err(forbidden(message)),
+            Some((Reply::Refused { message, .. }, _)) => {
+                Err(self.refuse_update(vec![(String::new(), message)]))
+            }
             _ => Err(Error::Ended(self.dir.name.to_string())),
         }
     }
 
-    /// Checks that [`PodHandle::update`] may make the pod another.
+    /// Returns what [`PodHandle::update_part`] would make of the pod.
     ///
     /// # Errors
     /// As [`PodHandle::update`].
-    pub(super) fn check_update(&self, new: &Pod) -> Result<(), Error> {
-        let forbidden = |why| Error::Forbidden { kind: ObjectKind::Pod, name: self.name().to_owned(), why };
-        check_pod_update(&self.dir.read()?, new).map_err(forbidden)
+    pub(super) fn preview_update(&self, new: &Pod, part: PodPart) -> Result<Pod, Error> {
+        let mut pod = self.dir.read()?;
+        check_pod_update(&pod, new, part).map_err(|broken| self.refuse_update(broken))?;
+        merge_pod_update(&mut pod, new, part);
+        Ok(pod)
+    }
+
+    /// Has the images of containers that are to have another, for the pod's own processes may not be able to fetch them any
+    /// more. One that cannot be had is the container's to tell, as one of its start is.
+    fn fetch_changed_images(&self, updated: &Pod) -> Result<(), Error> {
+        let known = self.dir.read()?;
+        let engine = Engine::over(&self.home);
+        for container in updated.containers() {
+            let image = container.image.as_deref().unwrap_or_default();
+            let had = known.containers().find(|known| known.name == container.name);
+            if had.is_some_and(|had| had.image.as_deref() != Some(image)) {
+                let _ = engine.have_image(image, container.pull_policy(), &wire::Options::default());
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_update(&self, broken: Vec<Broken>) -> Error {
+        let diagnostic = |(path, message)| Diagnostic {
+            severity: Severity::Error,
+            file: format!("pod {:?}", self.name()),
+            line: 0,
+            column: 0,
+            path,
+            message,
+            help: None,
+        };
+        Error::Manifest(broken.into_iter().map(diagnostic).collect())
     }
 
     fn reap(&self) {

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     net::TcpStream,
     os::fd::{AsFd, AsRawFd, OwnedFd},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::EphemeralContainer;
@@ -64,6 +65,9 @@ impl Session {
         }
     }
 }
+
+/// How long a pod may take to say what it uses.
+const USAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl PodHandle {
     /// Starts a command in a container.
@@ -186,7 +190,7 @@ impl PodHandle {
     pub(crate) fn usage(&self) -> Result<Vec<Usage>, Error> {
         let socket = dial(&self.dir)?;
         wire::send_request(&socket, &Request::Usage, &[]).map_err(unreachable_pod(&self.dir))?;
-        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
+        match wire::receive_within::<Reply>(&socket, USAGE_PATIENCE).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
             _ => Err(Error::Ended(self.dir.name.to_string())),
         }

@@ -47,6 +47,11 @@ pub enum Action {
         /// Tells which probe.
         probe: Probe,
     },
+    /// Give the container the CPU and memory that its spec now says, while it runs; answered by one `Resized`.
+    Resize {
+        /// Which start.
+        run: Run,
+    },
     /// Append to the pod's events.
     Record(Record),
     /// Nothing of the pod runs any more and nothing will: tear the sandbox down and leave.

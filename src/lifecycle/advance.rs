@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, ephemeral, probes,
-    restart,
+    Action, Event, Exit, Hook, ImageFailure, Now, Record, Run, Spec, StartFailure, State, ephemeral,
+    follow_spec, probes, restart,
     spec::Kind,
     state::{FRESH, Phase, Restarting},
     termination::{self, Stop},
@@ -35,6 +35,7 @@ fn started(spec: &Spec, at: usize) -> String {
 /// Asks for a container's image.
 pub(super) fn pull(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec<Action>) {
     state.all[at].phase = Phase::Pulling;
+    state.all[at].asked_image.clone_from(&spec.container(at).image);
     actions.push(Action::PullImage { container: spec.container(at).name.clone() });
 }
 
@@ -144,6 +145,12 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
             }));
             fail_pod(state, reason, message, now.monotonic);
         }
+        Event::Resized { run, result } => {
+            if let Some(at) = state.find(spec, &run, Phase::Running) {
+                follow_spec::resized(state, at, result, now);
+            }
+        }
+        Event::SetConditions(conditions) => follow_spec::note_conditions(state, conditions, now),
         Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }
 }
@@ -275,6 +282,7 @@ pub(super) fn advance(spec: &Spec, state: &mut State, now: Now, actions: &mut Ve
         termination::end_pod(state, now.monotonic + spec.grace, false);
     }
     if state.stopping_all().is_none() {
+        follow_spec::follow_spec(spec, state, now, actions);
         retry_images(spec, state, now, actions);
         start_next(spec, state, now, actions);
     }
@@ -361,6 +369,7 @@ pub(super) fn start(spec: &Spec, state: &mut State, at: usize, actions: &mut Vec
         restart::next_attempt(one);
     }
     (one.phase, one.begun, one.made) = (Phase::Starting, true, false);
+    one.resources.clone_from(&spec.container(at).resources);
     actions.push(Action::StartContainer { run: run(spec, state, at) });
 }
 

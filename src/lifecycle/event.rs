@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{EphemeralContainer, LinuxContainerUser};
+use k8s_openapi::api::core::v1::{EphemeralContainer, LinuxContainerUser, PodCondition};
 
 /// A start of one container: its name and the number of starts before this one.
 ///
@@ -127,6 +127,15 @@ pub enum Event {
         /// `status.message`.
         message: String,
     },
+    /// What [`super::Action::Resize`] asked for is done, or cannot be done now.
+    Resized {
+        /// Which start.
+        run: Run,
+        /// The failure, ready to be shown.
+        result: Result<(), String>,
+    },
+    /// Others have set conditions of the pod (R-UPD-3): all that are not podctl's own.
+    SetConditions(Vec<PodCondition>),
     /// `podctl debug` (R-EPH-1).
     AddEphemeralContainer(Box<EphemeralContainer>),
 }

@@ -9,6 +9,7 @@ mod action;
 mod advance;
 mod ephemeral;
 mod event;
+mod follow_spec;
 pub mod job;
 mod pod_update;
 mod probes;
@@ -22,7 +23,7 @@ mod tests;
 
 pub use action::{Action, Record};
 pub use event::{Event, Exit, Hook, ImageFailure, Probe, Pulled, Run, StartFailure};
-pub use pod_update::check_pod_update;
+pub use pod_update::{Broken, PodPart, check_pod_update, merge_pod_update, others_conditions};
 pub use spec::Spec;
 pub use state::State;
 

@@ -1,88 +1,248 @@
-//! What of a living pod may be changed, as the API server has it. Pure.
+//! What of a pod that exists may be changed, as the API server has it. Pure.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use std::collections::BTreeMap;
 
-/// The API server's rule.
-const RULE: &str = "pod updates may not change fields other than `spec.activeDeadlineSeconds`, `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative), `metadata.labels` and `metadata.annotations`; `podctl run -d --replace` starts the pod anew with another spec";
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodCondition, PodSpec, ResourceRequirements, Toleration},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use serde::{Deserialize, Serialize};
 
-/// Checks that a pod may become another: labels and annotations are free, a deadline may be set or come earlier.
-/// The caller has filled in both pods' defaults.
+use crate::pod::{ContainerExt, resources::qos_class};
+
+/// The rule of the API server that most changes break.
+const RULE: &str = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative); `podctl run -d --replace` and `kubectl replace --force` start the pod anew with another spec";
+
+/// Conditions of a pod that podctl says itself; everybody else's are left as they are.
+const OWN_CONDITIONS: [&str; 8] = [
+    "AllContainersRestarting",
+    "ContainersReady",
+    "Initialized",
+    "PodReadyToStartContainers",
+    "PodResizeInProgress",
+    "PodResizePending",
+    "PodScheduled",
+    "Ready",
+];
+
+/// Which part of a pod an update is about; all else that it says is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PodPart {
+    /// Its metadata, and what of its spec may be changed.
+    #[default]
+    Object,
+    /// `status`: conditions of types that are not podctl's, as `readinessGates` wait for.
+    Status,
+    /// `resize`: CPU and memory of its containers.
+    Resources,
+}
+
+/// One rule that a change breaks: the field, and what is wrong with it.
+pub type Broken = (String, String);
+
+/// Checks that a pod may become another in one of its parts. The caller has filled in both pods' defaults.
 ///
 /// # Errors
-/// Which rule the change breaks.
-pub fn check_pod_update(known: &Pod, new: &Pod) -> Result<(), String> {
-    let (Some(known), Some(new)) = (&known.spec, &new.spec) else {
-        return Err("spec: Required value".to_owned());
+/// Every rule that the change breaks.
+pub fn check_pod_update(known: &Pod, new: &Pod, part: PodPart) -> Result<(), Vec<Broken>> {
+    let (Some(old), Some(wanted)) = (&known.spec, &new.spec) else {
+        return Err(vec![("spec".into(), "Required value".into())]);
     };
-    match (known.active_deadline_seconds, new.active_deadline_seconds) {
-        (Some(before), Some(after)) if after > before => {
-            return Err(format!(
-                "spec.activeDeadlineSeconds: Invalid value: {after}: must be less than or equal to previous value"
-            ));
+    let mut broken = Vec::new();
+    match part {
+        PodPart::Object => {
+            check_deadline(old, wanted, &mut broken);
+            check_tolerations(old, wanted, &mut broken);
+            let count =
+                |spec: &PodSpec| (spec.containers.len(), spec.init_containers.iter().flatten().count());
+            if count(old) != count(wanted) {
+                let message = "Forbidden: pod updates may not add or remove containers";
+                broken.push(("spec.containers".into(), message.into()));
+            } else if broken.is_empty() && comparable(old, part) != comparable(wanted, part) {
+                broken.push(("spec".into(), RULE.into()));
+            }
         }
-        (Some(before), None) => {
-            return Err(format!(
-                "spec.activeDeadlineSeconds: Invalid value: null: must not update from {before} to nil"
-            ));
-        }
-        _ => {}
+        PodPart::Resources => check_resize(old, wanted, &mut broken),
+        PodPart::Status => {}
     }
-    match comparable_spec(known) == comparable_spec(new) {
-        true => Ok(()),
-        false => Err(RULE.to_owned()),
+    if broken.is_empty() { Ok(()) } else { Err(broken) }
+}
+
+fn check_deadline(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
+    let message = match (known.active_deadline_seconds, new.active_deadline_seconds) {
+        (Some(before), Some(after)) if after > before => {
+            format!("Invalid value: {after}: must be less than or equal to previous value")
+        }
+        (Some(before), None) => format!("Invalid value: null: must not update from {before} to nil"),
+        _ => return,
+    };
+    broken.push(("spec.activeDeadlineSeconds".into(), message));
+}
+
+/// Tolerations can be added; one that is there can only be told another time.
+fn check_tolerations(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
+    let same = |a: &Toleration, b: &Toleration| {
+        let timeless = |t: &Toleration| Toleration { toleration_seconds: None, ..t.clone() };
+        a == b || a.effect.as_deref() == Some("NoExecute") && timeless(a) == timeless(b)
+    };
+    let all: Vec<&Toleration> = new.tolerations.iter().flatten().collect();
+    if known.tolerations.iter().flatten().any(|old| !all.iter().any(|new| same(old, new))) {
+        let message = "Forbidden: existing tolerations may not be changed but for their tolerationSeconds";
+        broken.push(("spec.tolerations".into(), message.into()));
     }
 }
 
-/// The spec without what may change, and without what podctl writes itself.
-fn comparable_spec(spec: &PodSpec) -> PodSpec {
+/// KEP-1287: CPU and memory of containers that run for long, within the pod's QoS class.
+fn check_resize(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
+    let only = "Forbidden: only cpu and memory resources are mutable";
+    if comparable(known, PodPart::Resources) != comparable(new, PodPart::Resources) {
+        return broken.push(("spec".into(), only.into()));
+    }
+    let lists = [
+        ("initContainers", known.init_containers.as_deref(), new.init_containers.as_deref()),
+        ("containers", Some(&*known.containers), Some(&*new.containers)),
+    ];
+    for (list, known, new) in lists {
+        let pairs = known.unwrap_or_default().iter().zip(new.unwrap_or_default());
+        for (at, (known, new)) in pairs.enumerate() {
+            let path = format!("spec.{list}[{at}].resources");
+            if same_resources(&known.resources, &new.resources) {
+                continue;
+            }
+            if list == "initContainers" && !known.is_sidecar() {
+                let message = "Forbidden: resources for non-sidecar init containers are immutable";
+                broken.push((path, message.into()));
+                continue;
+            }
+            let (old, new) = (known.resources.clone(), new.resources.clone());
+            let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+            if old.claims != new.claims {
+                broken.push((format!("{path}.claims"), only.into()));
+            }
+            for (field, old, new) in
+                [("limits", old.limits, new.limits), ("requests", old.requests, new.requests)]
+            {
+                let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+                let is_sized = |name: &str| matches!(name, "cpu" | "memory");
+                if old.keys().any(|name| is_sized(name) && !new.contains_key(name)) {
+                    let message = format!("Forbidden: resource {field} cannot be removed");
+                    broken.push((format!("{path}.{field}"), message));
+                }
+                let others = |all: &BTreeMap<String, Quantity>| {
+                    let others = all.iter().filter(|(name, _)| !is_sized(name));
+                    others.map(|(name, amount)| (name.clone(), amount.0.clone())).collect::<Vec<_>>()
+                };
+                if others(&old) != others(&new) {
+                    broken.push((format!("{path}.{field}"), only.into()));
+                }
+            }
+        }
+    }
+    if qos_class(known) != qos_class(new) {
+        broken
+            .push(("spec".into(), "Forbidden: Pod QOS Class may not change as a result of resizing".into()));
+    }
+}
+
+/// Whether two say the same; one that says nothing is as good as none.
+pub(super) fn same_resources(a: &Option<ResourceRequirements>, b: &Option<ResourceRequirements>) -> bool {
+    a.clone().unwrap_or_default() == b.clone().unwrap_or_default()
+}
+
+/// The spec without what may change in that part, and without what podctl writes itself.
+fn comparable(spec: &PodSpec, part: PodPart) -> PodSpec {
+    let container = |container: &Container| Container {
+        image: container.image.clone().filter(|_| part != PodPart::Object),
+        resources: container
+            .resources
+            .clone()
+            .filter(|r| part != PodPart::Resources && *r != Default::default()),
+        ..container.clone()
+    };
+    let not_empty = |all: Vec<Container>| Some(all).filter(|all| !all.is_empty());
     PodSpec {
-        active_deadline_seconds: None,
+        active_deadline_seconds: spec.active_deadline_seconds.filter(|_| part != PodPart::Object),
+        tolerations: spec.tolerations.clone().filter(|all| part != PodPart::Object && !all.is_empty()),
         ephemeral_containers: None,
-        enable_service_links: None,
+        enable_service_links: Some(spec.enable_service_links.unwrap_or(true)),
         node_name: None,
         preemption_policy: None,
         priority: None,
         scheduler_name: None,
-        security_context: spec.security_context.clone().or_else(|| Some(Default::default())),
+        security_context: Some(spec.security_context.clone().unwrap_or_default()),
         service_account: None,
         service_account_name: None,
-        tolerations: None,
-        containers: spec.containers.iter().cloned().map(without_empty).collect(),
-        init_containers: spec
-            .init_containers
-            .clone()
-            .filter(|all| !all.is_empty())
-            .map(|all| all.into_iter().map(without_empty).collect()),
+        containers: spec.containers.iter().map(container).collect(),
+        init_containers: not_empty(spec.init_containers.iter().flatten().map(container).collect()),
         volumes: spec.volumes.clone().filter(|all| !all.is_empty()),
         ..spec.clone()
     }
 }
 
-/// A container without fields that say nothing.
-fn without_empty(
-    mut container: k8s_openapi::api::core::v1::Container,
-) -> k8s_openapi::api::core::v1::Container {
-    container.resources = container.resources.filter(|r| *r != Default::default());
-    container
+/// Gives a pod what an update says of one of its parts; the update has been checked. Says whether its spec is another now,
+/// which is another generation.
+pub fn merge_pod_update(known: &mut Pod, new: &Pod, part: PodPart) -> bool {
+    let before = known.spec.clone();
+    if part != PodPart::Status {
+        known.metadata.managed_fields.clone_from(&new.metadata.managed_fields);
+    }
+    let (Some(spec), Some(wanted)) = (&mut known.spec, &new.spec) else { return false };
+    let find = |name: &str| {
+        let mut all = wanted.init_containers.iter().flatten().chain(&wanted.containers);
+        all.find(|container| container.name == name)
+    };
+    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+    match part {
+        PodPart::Object => {
+            known.metadata.labels.clone_from(&new.metadata.labels);
+            known.metadata.annotations.clone_from(&new.metadata.annotations);
+            known.metadata.finalizers.clone_from(&new.metadata.finalizers);
+            known.metadata.owner_references.clone_from(&new.metadata.owner_references);
+            for container in containers {
+                let image = find(&container.name).and_then(|wanted| wanted.image.clone());
+                container.image = image.or(container.image.take());
+            }
+            spec.active_deadline_seconds = wanted.active_deadline_seconds;
+            spec.tolerations.clone_from(&wanted.tolerations);
+        }
+        PodPart::Resources => {
+            for container in containers {
+                if let Some(wanted) = find(&container.name) {
+                    container.resources.clone_from(&wanted.resources);
+                }
+            }
+        }
+        PodPart::Status => {}
+    }
+    let changed = known.spec != before;
+    if changed {
+        known.metadata.generation = Some(known.metadata.generation.unwrap_or(1) + 1);
+    }
+    changed
+}
+
+/// The conditions of a status that are not podctl's to say.
+pub fn others_conditions(pod: &Pod) -> Vec<PodCondition> {
+    let all = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    all.filter(|c| !OWN_CONDITIONS.contains(&c.type_.as_str())).cloned().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use super::check_pod_update;
+    use super::*;
+
+    fn pod(spec: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+    }
 
     #[test]
     fn labels_may_change_and_deadlines_come_earlier() {
-        let pod = |spec: Value| {
-            let pod =
-                json!({"metadata": {"name": "p", "labels": {"n": spec["n"].to_string()}}, "spec": spec});
-            serde_json::from_value(pod).unwrap()
-        };
         let app = json!({"name": "a", "image": "busybox"});
         let known = pod(json!({"containers": [app], "activeDeadlineSeconds": 10}));
-        let check = |spec: Value| check_pod_update(&known, &pod(spec));
-        assert_eq!(check(json!({"containers": [app], "activeDeadlineSeconds": 10, "n": 1})), Ok(()));
+        let check = |spec: Value| check_pod_update(&known, &pod(spec), PodPart::Object);
+        assert_eq!(check(json!({"containers": [app], "activeDeadlineSeconds": 10})), Ok(()));
         assert_eq!(
             check(json!({"containers": [app], "activeDeadlineSeconds": 5, "securityContext": {}})),
             Ok(())
@@ -91,6 +251,53 @@ mod tests {
         assert!(check(json!({"containers": [app]})).is_err());
         let other = json!({"name": "a", "image": "busybox", "args": ["x"]});
         let refused = check(json!({"containers": [other], "activeDeadlineSeconds": 10})).unwrap_err();
-        assert!(refused.starts_with("pod updates may not change fields other than"));
+        assert!(refused[0].1.starts_with("Forbidden: pod updates may not change fields other than"));
+        let two =
+            json!({"containers": [app, {"name": "b", "image": "busybox"}], "activeDeadlineSeconds": 10});
+        assert_eq!(check(two).unwrap_err()[0].0, "spec.containers");
+    }
+
+    #[test]
+    fn images_may_change_and_tolerations_be_added() {
+        let spec = |image: &str, tolerations: Value| {
+            pod(json!({"containers": [{"name": "a", "image": image}], "tolerations": tolerations}))
+        };
+        let (old, more) = (json!({"key": "k", "effect": "NoSchedule"}), json!({"key": "l"}));
+        let mut known = spec("a:1", json!([old]));
+        let new = spec("a:2", json!([old, more]));
+        assert_eq!(check_pod_update(&known, &new, PodPart::Object), Ok(()));
+        assert!(check_pod_update(&known, &spec("a:1", json!([more])), PodPart::Object).is_err());
+        assert!(merge_pod_update(&mut known, &new, PodPart::Object));
+        assert_eq!((known.metadata.generation, &known.spec), (Some(2), &new.spec));
+        assert!(!merge_pod_update(&mut known, &new, PodPart::Object));
+    }
+
+    #[test]
+    fn a_resize_changes_cpu_and_memory_and_nothing_else() {
+        let spec = |resources: Value| {
+            pod(json!({"containers": [{"name": "a", "image": "b", "resources": resources}]}))
+        };
+        let known = spec(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}));
+        let check = |resources| check_pod_update(&known, &spec(resources), PodPart::Resources);
+        let broken = |resources| check(resources).unwrap_err()[0].1.clone();
+        let larger = json!({"limits": {"cpu": "2", "memory": "2Gi"}, "requests": {"cpu": "600m"}});
+        assert_eq!(check(larger.clone()), Ok(()));
+        assert!(check_pod_update(&known, &spec(larger), PodPart::Object).is_err());
+        let less = json!({"limits": {"cpu": "1"}, "requests": {"cpu": "500m"}});
+        assert!(broken(less).contains("resource limits cannot be removed"));
+        let disk = json!({"limits": {"cpu": "1", "memory": "1Gi", "ephemeral-storage": "1Gi"}, "requests": {"cpu": "500m"}});
+        assert!(broken(disk).contains("only cpu and memory"));
+        let guaranteed =
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
+        assert!(broken(guaranteed).contains("QOS"));
+    }
+
+    #[test]
+    fn only_conditions_of_others_are_taken() {
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "status": {"conditions": [
+            {"type": "Ready", "status": "True"}, {"type": "example.com/there", "status": "True"}]}}))
+        .unwrap();
+        let types: Vec<String> = others_conditions(&pod).into_iter().map(|c| c.type_).collect();
+        assert_eq!(types, ["example.com/there"]);
     }
 }

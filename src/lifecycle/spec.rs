@@ -43,17 +43,14 @@ pub struct Spec {
     /// activeDeadlineSeconds
     pub(super) active_deadline: Option<Duration>,
     pub(super) qos_class: &'static str,
+    /// readinessGates: types of conditions that others have to set for the pod to be ready.
+    pub(super) gates: Vec<String>,
     pub(super) options: Options,
     /// Names of containers that may be made before their turn.
     ahead: Vec<String>,
 }
 
 impl Spec {
-    /// Sets `spec.activeDeadlineSeconds` of a pod that lives.
-    pub fn set_active_deadline(&mut self, seconds: Option<i64>) {
-        self.active_deadline = seconds.map(|s| Duration::from_secs(s.max(0) as u64));
-    }
-
     /// Distils a checked and defaulted pod.
     pub fn new(pod: &Pod, options: &Options) -> Spec {
         let meta = &pod.metadata;
@@ -61,6 +58,7 @@ impl Spec {
         let spec = pod.spec.clone().unwrap_or_default();
         let qos_class = resources::qos_class(&spec);
         let ahead = may_be_made_ahead(&spec);
+        let gates = spec.readiness_gates.iter().flatten().map(|gate| gate.condition_type.clone()).collect();
         let init = spec.init_containers.unwrap_or_default().into_iter().map(|c| {
             let kind = if c.is_sidecar() { Kind::Sidecar } else { Kind::Init };
             (kind, c)
@@ -69,6 +67,7 @@ impl Spec {
         Spec {
             pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
             qos_class,
+            gates,
             containers,
             restart_policy: parse_policy(spec.restart_policy.as_deref()),
             grace: Duration::from_secs(pod.grace_period_seconds().max(0) as u64),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{ContainerStateTerminated, LinuxContainerUser, PodCondition},
+    api::core::v1::{ContainerStateTerminated, LinuxContainerUser, PodCondition, ResourceRequirements},
     jiff::Timestamp,
 };
 
@@ -81,13 +81,26 @@ pub(super) struct Probing {
     pub failures: i32,
 }
 
-/// A container.
+/// A container whose CPU and memory are to become others (R-UPD-2).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resizing {
+    /// What was asked for last.
+    pub wanted: Option<ResourceRequirements>,
+    /// When it is tried again; while it is being tried, not at all.
+    pub retry: Option<Duration>,
+    /// Why it could not be done.
+    pub error: Option<String>,
+}
+
+/// One container.
 #[derive(Clone, Debug)]
 pub(super) struct One {
     pub phase: Phase,
     pub attempt: u32,
     pub restarts: i32,
     pub image: String,
+    /// The image that was asked for last; the spec may name another by now (R-UPD-1).
+    pub asked_image: Option<String>,
     pub image_id: String,
     pub image_backoff: Option<Duration>,
     /// The image that is being pulled: the container's, or that of one of its volumes.
@@ -109,6 +122,9 @@ pub(super) struct One {
     pub begun: bool,
     pub stopping: Option<Stopping>,
     pub probes: BTreeMap<u8, Probing>,
+    /// The CPU and memory that it has.
+    pub resources: Option<ResourceRequirements>,
+    pub resizing: Option<Resizing>,
 }
 
 /// All that is remembered of a pod's life.
@@ -129,6 +145,8 @@ pub struct State {
     pub(super) pod_backoff: Option<Duration>,
     pub(super) finished: bool,
     pub(super) conditions: Vec<PodCondition>,
+    /// Those of types that are not podctl's, as others have set them.
+    pub(super) others_conditions: Vec<PodCondition>,
 }
 
 impl State {
@@ -147,6 +165,7 @@ impl State {
             pod_backoff: None,
             finished: false,
             conditions: Vec::new(),
+            others_conditions: Vec::new(),
         };
         state.set_conditions(spec, now);
         state
@@ -158,6 +177,7 @@ impl State {
             attempt: 0,
             restarts: 0,
             image: spec.container(at).image.clone().unwrap_or_default(),
+            asked_image: spec.container(at).image.clone(),
             image_id: String::new(),
             image_backoff: None,
             pulling: None,
@@ -175,6 +195,8 @@ impl State {
             begun: false,
             stopping: None,
             probes: BTreeMap::new(),
+            resources: spec.container(at).resources.clone(),
+            resizing: None,
         }
     }
 
@@ -197,7 +219,10 @@ impl State {
                 one.stopping.as_ref().filter(|s| !s.killed && (s.asked || s.pre_stop)).map(|s| s.kill_at);
             let probes =
                 one.probes.values().filter(|p| !p.running && one.phase == Phase::Running).map(|p| p.next);
-            phase.into_iter().chain(kill).chain(probes).min()
+            let may_resize =
+                one.phase == Phase::Running && one.stopping.is_none() && self.stopping_all().is_none();
+            let resize = one.resizing.as_ref().filter(|_| may_resize).and_then(|r| r.retry);
+            phase.into_iter().chain(kill).chain(probes).chain(resize).min()
         };
         self.all.iter().filter_map(of_one).chain(active).min()
     }

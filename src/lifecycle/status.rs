@@ -84,7 +84,7 @@ impl State {
                 },
                 ..ContainerState::default()
             }),
-            resources: container.resources.clone().filter(|_| has_process),
+            resources: one.resources.clone().filter(|_| has_process),
             allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
             stop_signal: has_process.then(|| {
                 let own = container.lifecycle.as_ref().and_then(|l| l.stop_signal.clone());
@@ -160,6 +160,7 @@ impl State {
                     ..PodCondition::default()
                 }
             })
+            .chain(self.others_conditions.iter().cloned())
             .collect();
     }
 
@@ -197,17 +198,50 @@ impl State {
                 (false, Some("ContainersNotReady"), Some(message))
             }
         };
+        let gated = match self.closed_gates(spec) {
+            Some(message) if ready.0 => (false, Some("ReadinessGatesNotReady"), Some(message)),
+            _ => ready.clone(),
+        };
         let mut all = vec![
             ("PodReadyToStartContainers", self.sandbox && !self.finished, None, None),
             ("Initialized", initialized.0, initialized.1, initialized.2),
-            ("Ready", ready.0, ready.1, ready.2.clone()),
+            ("Ready", gated.0, gated.1, gated.2),
             ("ContainersReady", ready.0, ready.1, ready.2),
             ("PodScheduled", true, None, None),
         ];
+        if let Some(error) = self.unfinished_resize() {
+            all.push(("PodResizeInProgress", true, error.is_some().then_some("Error"), error));
+        }
         if spec.may_restart_all() {
             all.push(("AllContainersRestarting", self.restarting.is_some(), None, None));
         }
         all
+    }
+}
+
+impl State {
+    /// R-UPD-3: which readiness gates are not open; none when all are.
+    fn closed_gates(&self, spec: &Spec) -> Option<String> {
+        let closed = spec.gates.iter().filter_map(|gate| {
+            let condition = self.others_conditions.iter().find(|c| c.type_ == *gate);
+            match condition.map(|c| c.status.as_str()) {
+                Some("True") => None,
+                Some(status) => {
+                    Some(format!("the condition of readiness gate {gate:?} is {status}, not True"))
+                }
+                None => Some(format!("the condition of readiness gate {gate:?} has not been set")),
+            }
+        });
+        let closed: Vec<String> = closed.collect();
+        (!closed.is_empty()).then(|| closed.join(", "))
+    }
+
+    /// R-UPD-2: whether a container waits for its new resources, and why it has to wait.
+    fn unfinished_resize(&self) -> Option<Option<String>> {
+        let mut waiting =
+            self.all.iter().filter(|o| o.phase == Phase::Running).filter_map(|o| o.resizing.as_ref());
+        let first = waiting.next()?;
+        Some(first.error.clone().or_else(|| waiting.find_map(|r| r.error.clone())))
     }
 }
 

@@ -88,27 +88,41 @@ const SERVER_FIELDS: &[&str] = &[
     "uid",
 ];
 
-/// The object as its author wrote it: what a server has added to it is not of this machine, and worth no word.
-fn without_server_fields(node: &Node) -> Node {
+/// What of these a server of this machine has a say in: it stays in an object that such a server gives.
+const KEPT_SERVER_FIELDS: &[&str] = &["managedFields", "ownerReferences"];
+
+/// Who wrote a text, and so what of it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writer {
+    /// A person: what some server has added to an object is not of this machine.
+    Author,
+    /// A server of this machine, in the name of a client.
+    Server,
+}
+
+/// What has been read.
+pub(super) struct Decoded<'a> {
+    pub writer: Writer,
+    pub manifest: &'a mut Manifest,
+    /// Pods are checked last, when all that they may refer to has been read.
+    pub templates: &'a mut Vec<Template>,
+}
+
+/// The object without what a server has added to it, which is worth no word.
+fn without_server_fields(node: &Node, writer: Writer) -> Node {
     let mut node = node.clone();
     if let Kind::Map(entries) = &mut node.kind {
         entries.retain(|(key, ..)| key != "status");
     }
     if let Some(Kind::Map(entries)) = node.get_mut("metadata").map(|meta| &mut meta.kind) {
-        entries.retain(|(key, ..)| !SERVER_FIELDS.contains(&key.as_str()));
+        let stays = |key: &str| writer == Writer::Server && KEPT_SERVER_FIELDS.contains(&key);
+        entries.retain(|(key, ..)| !SERVER_FIELDS.contains(&key.as_str()) || stays(key));
     }
     node
 }
 
 /// Reads the objects of a list. In one of a kind, such as a PodList, each of them may leave its own kind out.
-fn list(
-    node: &Node,
-    kind: &str,
-    path: &str,
-    manifest: &mut Manifest,
-    templates: &mut Vec<Template>,
-    report: &mut Report<'_>,
-) {
+fn list(node: &Node, kind: &str, path: &str, into: &mut Decoded<'_>, report: &mut Report<'_>) {
     let of = kind.trim_end_matches("List");
     let Some(Kind::List(items)) = node.get("items").map(|n| &n.kind) else { return };
     for (at, item) in items.iter().enumerate() {
@@ -124,18 +138,12 @@ fn list(
                 }
             }
         }
-        object(&item, &join(path, &format!("items[{at}]")), manifest, templates, report);
+        object(&item, &join(path, &format!("items[{at}]")), into, report);
     }
 }
 
-/// Reads one object into the manifest; pods go to `templates`, for they are checked last.
-pub(super) fn object(
-    node: &Node,
-    path: &str,
-    manifest: &mut Manifest,
-    templates: &mut Vec<Template>,
-    report: &mut Report<'_>,
-) {
+/// Reads one object.
+pub(super) fn object(node: &Node, path: &str, into: &mut Decoded<'_>, report: &mut Report<'_>) {
     let generated = named(node);
     let node = generated.as_ref().unwrap_or(node);
     let text = |name: &str| text(node, name);
@@ -150,11 +158,11 @@ pub(super) fn object(
     if kind.ends_with("List")
         && matches!(node.get("items").map(|n| &n.kind), Some(Kind::List(_) | Kind::Scalar(_)))
     {
-        return list(node, kind, path, manifest, templates, report);
+        return list(node, kind, path, into, report);
     }
     let version = text("apiVersion").unwrap_or_default();
     let expected = KINDS.contains(&(kind, version));
-    if !expected && other_kinds::pass_over(node, path, &mut manifest.passed_over, report) {
+    if !expected && other_kinds::pass_over(node, path, &mut into.manifest.passed_over, report) {
         return;
     }
     let Some((kind, version)) = KINDS.iter().find(|(known, _)| *known == kind) else {
@@ -174,15 +182,15 @@ pub(super) fn object(
         };
         return report.add_error(&join(path, "apiVersion"), message);
     }
-    let stripped = without_server_fields(node);
+    let stripped = without_server_fields(node, into.writer);
     let node = &stripped;
-    if let Some(meta) = node.get("metadata") {
+    if let Some(meta) = without_server_fields(node, Writer::Author).get("metadata") {
         support::object("ObjectMeta", &meta.to_json(), &join(path, "metadata"), report);
     }
     let mut template = |(pod, at, instances): (Pod, &str, Instances), report: &mut Report<'_>| {
         let (file, document) = (report.file.to_owned(), report.root.clone());
         let path = if at.is_empty() { path.to_owned() } else { join(path, at) };
-        templates.push(Template { file, document, path, pod, instances });
+        into.templates.push(Template { file, document, path, pod, instances });
     };
     macro_rules! workload {
         ($type:ty, $read:path) => {
@@ -204,7 +212,7 @@ pub(super) fn object(
         "ConfigMap" => {
             if let Some(map) = read::<ConfigMap>(node, path, report) {
                 validate::config_map(&map, path, report);
-                manifest.config_maps.push(map);
+                into.manifest.config_maps.push(map);
             }
         }
         "Secret" => {
@@ -214,7 +222,7 @@ pub(super) fn object(
                 let data = secret.data.get_or_insert_default();
                 data.extend(plain.into_iter().map(|(k, v)| (k, ByteString(v.into_bytes()))));
                 secret.type_.get_or_insert_with(|| "Opaque".into());
-                manifest.secrets.push(secret);
+                into.manifest.secrets.push(secret);
             }
         }
         "PersistentVolumeClaim" => {
@@ -222,13 +230,13 @@ pub(super) fn object(
                 validate::claim(&claim, path, report);
                 let spec = serde_json::to_value(&claim.spec).unwrap_or_default();
                 support::object("PersistentVolumeClaimSpec", &spec, &join(path, "spec"), report);
-                manifest.claims.push(claim);
+                into.manifest.claims.push(claim);
             }
         }
         "Service" => {
             if let Some(service) = read::<Service>(node, path, report) {
                 super::service::check(&service, path, report);
-                manifest.services.push(service);
+                into.manifest.services.push(service);
             }
         }
         "Deployment" => workload!(Deployment, workload::expand_deployment),

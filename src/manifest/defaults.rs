@@ -3,18 +3,24 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{Container, EmptyDirVolumeSource, HTTPGetAction, Pod, PodSpec, Probe, Volume},
-    apimachinery::pkg::api::resource::Quantity,
+    api::core::v1::{
+        Container, EmptyDirVolumeSource, HTTPGetAction, PersistentVolumeClaim, Pod, PodSpec, Probe, Service,
+        Volume,
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
 
 use crate::pod::{
-    ContainerExt, DEFAULT_GRACE_PERIOD_SECONDS,
+    ContainerExt, DEFAULT_GRACE_PERIOD_SECONDS, default_pull_policy,
     quantity::quantity_text,
     resources::{Amounts, container_limits, container_requests},
 };
 
 /// Longest prefix that is kept of a generateName.
 const LONGEST_PREFIX: usize = 58;
+
+/// Seconds for which a client keeps its endpoint where sessionAffinity asks for that.
+const CLIENT_IP_SECONDS: i32 = 10_800;
 
 /// A name that nobody else has; no vowels in what is added, and no digits that read like letters.
 pub fn generated_name(prefix: &str) -> String {
@@ -64,6 +70,112 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
                 maps.for_each(|map| map.optional = Some(true));
             }
         }
+    }
+}
+
+/// Fills in what an API server writes into every pod beside what it needs to run: clients take these fields for granted.
+pub fn complete_pod(whole: &mut Pod) {
+    let namespace = whole.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    pod(whole, &namespace);
+    let spec = whole.spec.get_or_insert_default();
+    let account = spec.service_account_name.take().filter(|name| !name.is_empty());
+    let account = account.unwrap_or_else(|| "default".into());
+    (spec.service_account, spec.service_account_name) = (Some(account.clone()), Some(account));
+    set_text(&mut spec.scheduler_name, "default-scheduler");
+    spec.enable_service_links.get_or_insert(true);
+    set_text(&mut spec.preemption_policy, "PreemptLowerPriority");
+    spec.priority.get_or_insert(0);
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        container.resources.get_or_insert_default();
+    }
+    fill_in_unread(spec);
+    for container in spec.ephemeral_containers.iter_mut().flatten() {
+        let image = container.image.as_deref().unwrap_or_default();
+        let policy = default_pull_policy(image).to_owned();
+        container.image_pull_policy.get_or_insert(policy);
+        container.resources.get_or_insert_default();
+        set_text(&mut container.termination_message_path, "/dev/termination-log");
+        set_text(&mut container.termination_message_policy, "File");
+    }
+}
+
+/// Fills in what an API server writes into every Service.
+pub fn complete_service(service: &mut Service) {
+    let spec = service.spec.get_or_insert_default();
+    set_text(&mut spec.type_, "ClusterIP");
+    set_text(&mut spec.session_affinity, "None");
+    let kind = spec.type_.clone().unwrap_or_default();
+    if spec.session_affinity.as_deref() == Some("ClientIP") {
+        let config = spec.session_affinity_config.get_or_insert_default();
+        config.client_ip.get_or_insert_default().timeout_seconds.get_or_insert(CLIENT_IP_SECONDS);
+    }
+    if kind != "ExternalName" {
+        set_text(&mut spec.internal_traffic_policy, "Cluster");
+        if let Some(address) = spec.cluster_ip.clone().filter(|address| !address.is_empty()) {
+            spec.cluster_ips.get_or_insert_with(|| vec![address]);
+        }
+        let addresses = spec.cluster_ips.iter().flatten();
+        let family = |ip: &String| if ip.contains(':') { "IPv6" } else { "IPv4" }.to_owned();
+        let mut families: Vec<String> = addresses.map(family).collect();
+        if families.is_empty() {
+            families.push("IPv4".into());
+        }
+        let policy = if families.len() > 1 { "PreferDualStack" } else { "SingleStack" };
+        spec.ip_families.get_or_insert(families);
+        spec.ip_family_policy.get_or_insert_with(|| policy.into());
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        set_text(&mut spec.external_traffic_policy, "Cluster");
+    }
+    for port in spec.ports.iter_mut().flatten() {
+        set_text(&mut port.protocol, "TCP");
+        port.target_port.get_or_insert(IntOrString::Int(port.port));
+    }
+}
+
+/// Fills in what an API server writes into every claim, and the name of the volume that it is bound to.
+pub fn complete_claim(claim: &mut PersistentVolumeClaim) {
+    let spec = claim.spec.get_or_insert_default();
+    set_text(&mut spec.volume_mode, "Filesystem");
+    set_text(&mut spec.storage_class_name, "local");
+    spec.volume_name = spec.volume_name.take().or_else(|| claim.metadata.name.clone());
+}
+
+/// Fills in what the API server sets by default and nothing here reads.
+fn fill_in_unread(spec: &mut PodSpec) {
+    let on_host = spec.host_network == Some(true);
+    let mut fields = Vec::new();
+    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
+        fields.extend(
+            container.env.iter_mut().flatten().filter_map(|e| e.value_from.as_mut()?.field_ref.as_mut()),
+        );
+        for port in container.ports.iter_mut().flatten().filter(|_| on_host) {
+            port.host_port = port.host_port.filter(|own| *own != 0).or(Some(port.container_port));
+        }
+    }
+    for volume in spec.volumes.iter_mut().flatten() {
+        if let Some(source) = &mut volume.host_path {
+            source.type_.get_or_insert_default();
+        }
+        if let Some(source) = &mut volume.image {
+            let policy = default_pull_policy(source.reference.as_deref().unwrap_or_default());
+            source.pull_policy.get_or_insert_with(|| policy.to_owned());
+        }
+        if let Some(template) = volume.ephemeral.as_mut().and_then(|e| e.volume_claim_template.as_mut()) {
+            template.spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+        }
+        let mut items: Vec<_> =
+            volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()).collect();
+        for part in volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten()) {
+            if let Some(token) = &mut part.service_account_token {
+                token.expiration_seconds.get_or_insert(3600);
+            }
+            items.extend(part.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()));
+        }
+        fields.extend(items.into_iter().filter_map(|item| item.field_ref.as_mut()));
+    }
+    for field in fields {
+        field.api_version.get_or_insert_with(|| "v1".to_owned());
     }
 }
 
@@ -194,5 +306,36 @@ mod tests {
         assert_eq!(limited, json!({"requests": asked, "limits": {"cpu": "3"}}));
         let asking = own(json!({"requests": {"cpu": "500m"}}));
         assert_eq!(asking, json!({"requests": {"cpu": "500m"}, "limits": {"cpu": "2", "memory": "128Mi"}}));
+    }
+
+    #[test]
+    fn a_service_has_its_defaults() {
+        let complete = |spec: serde_json::Value| {
+            let mut service: Service = serde_json::from_value(json!({"spec": spec})).unwrap();
+            complete_service(&mut service);
+            serde_json::to_value(service.spec).unwrap()
+        };
+        let plain = complete(json!({"ports": [{"port": 80}], "clusterIP": "10.0.0.1"}));
+        assert_eq!(plain["ports"][0], json!({"port": 80, "protocol": "TCP", "targetPort": 80}));
+        assert_eq!(plain["clusterIPs"], json!(["10.0.0.1"]));
+        let both = complete(json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"]}));
+        assert_eq!(both["ipFamilies"], json!(["IPv4", "IPv6"]));
+        let external = complete(json!({"type": "ExternalName", "externalName": "example.com"}));
+        assert!(external.get("clusterIP").is_none() && external.get("ports").is_none());
+    }
+
+    #[test]
+    fn a_pod_has_all_that_an_api_server_would_have_written() {
+        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {"containers": [
+            {"name": "c", "image": "busybox"}], "ephemeralContainers": [{"name": "e", "image": "busybox:1"}]}}))
+        .unwrap();
+        complete_pod(&mut pod);
+        let spec = serde_json::to_value(pod.spec).unwrap();
+        assert_eq!(spec["containers"][0]["imagePullPolicy"], "Always");
+        assert_eq!(spec["ephemeralContainers"][0]["imagePullPolicy"], "IfNotPresent");
+        assert_eq!(
+            (&spec["schedulerName"], &spec["securityContext"]),
+            (&json!("default-scheduler"), &json!({}))
+        );
     }
 }

@@ -23,7 +23,7 @@ mod workload;
 mod yaml;
 
 pub use checked::{CheckedPod, check_objects, check_pod};
-pub use defaults::generated_name;
+pub use defaults::{complete_claim, complete_pod, complete_service, generated_name};
 pub use job::Job;
 pub use object_names::{Named, names};
 pub use references::{Reference, list_references, named};
@@ -36,7 +36,10 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, EphemeralContainer, PersistentVolumeClaim, Pod, Secret, Service,
 };
 
-use self::tree::Node;
+use self::{
+    decode::{Decoded, Writer},
+    tree::Node,
+};
 
 /// A file's name, as the user gave it, and its text.
 #[derive(Clone, Debug)]
@@ -146,6 +149,20 @@ pub fn load(sources: &[Source]) -> Result<Manifest, Vec<Diagnostic>> {
     load_beside(sources, &Manifest::default(), "default")
 }
 
+/// Reads the one document of a YAML text, whatever it holds.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub(crate) fn parse_yaml(text: &str) -> Result<serde_json::Value, String> {
+    let source = Source { name: "yaml".into(), text: text.to_owned() };
+    let mut documents = parse_documents(&source).map_err(|d| d.to_string())?;
+    match documents.len() {
+        0 => Ok(serde_json::Value::Null),
+        1 => Ok(documents.remove(0)),
+        count => Err(format!("it has {count} documents; one is expected")),
+    }
+}
+
 /// Reads the documents of a YAML text, whatever they hold.
 ///
 /// # Errors
@@ -162,6 +179,28 @@ pub fn load_beside(
     sources: &[Source],
     stored: &Manifest,
     namespace: &str,
+) -> Result<Manifest, Vec<Diagnostic>> {
+    read_sources(sources, Some(stored), namespace, Writer::Author)
+}
+
+/// Reads an object that a client of a server has sent, as [`load_beside`] reads a file: what a server notes in an object's
+/// metadata stays in it. Without `stored` nobody looks whether what a pod refers to is there.
+///
+/// # Errors
+/// As [`load`].
+pub(crate) fn load_request(
+    source: &Source,
+    stored: Option<&Manifest>,
+    namespace: &str,
+) -> Result<Manifest, Vec<Diagnostic>> {
+    read_sources(std::slice::from_ref(source), stored, namespace, Writer::Server)
+}
+
+fn read_sources(
+    sources: &[Source],
+    stored: Option<&Manifest>,
+    namespace: &str,
+    writer: Writer,
 ) -> Result<Manifest, Vec<Diagnostic>> {
     let mut manifest = Manifest::default();
     let mut found = Vec::new();
@@ -187,7 +226,8 @@ pub fn load_beside(
                     report.add_error("metadata.name", message);
                 }
             }
-            decode::object(&document, "", &mut manifest, &mut templates, &mut report);
+            let mut into = Decoded { writer, manifest: &mut manifest, templates: &mut templates };
+            decode::object(&document, "", &mut into, &mut report);
             found.extend(report.found.iter().cloned());
         }
     }
@@ -196,7 +236,9 @@ pub fn load_beside(
         let mut report = Report { file: &file, root: &document, found: Vec::new() };
         defaults::pod(&mut pod, namespace);
         validate::pod(&pod, &path, &mut report);
-        references::missing(&pod, &path, [&manifest, stored], &mut report);
+        if let Some(stored) = stored {
+            references::missing(&pod, &path, [&manifest, stored], &mut report);
+        }
         // What could not be read has been complained about; what stands in its place is nobody's wish.
         let known =
             |d: &Diagnostic| found.iter().any(|k| (&k.file, k.line, &k.path) == (&d.file, d.line, &d.path));

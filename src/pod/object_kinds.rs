@@ -22,6 +22,8 @@ pub enum ObjectKind {
     Event,
     /// A part of every object's name.
     Namespace,
+    /// Who pods run as; there is one of the name `default` in each namespace.
+    ServiceAccount,
     /// This machine.
     Node,
 }
@@ -50,7 +52,7 @@ const fn core(
     Names { kind, name, group: "", version: "v1", plural, singular, short }
 }
 
-const NAMES: [Names; 10] = [
+const NAMES: [Names; 11] = [
     core(ObjectKind::Pod, "Pod", "pods", "pod", &["po"]),
     core(ObjectKind::Service, "Service", "services", "service", &["svc"]),
     core(ObjectKind::ConfigMap, "ConfigMap", "configmaps", "configmap", &["cm"]),
@@ -74,6 +76,7 @@ const NAMES: [Names; 10] = [
     },
     core(ObjectKind::Event, "Event", "events", "event", &["ev"]),
     core(ObjectKind::Namespace, "Namespace", "namespaces", "namespace", &["ns"]),
+    core(ObjectKind::ServiceAccount, "ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"]),
     core(ObjectKind::Node, "Node", "nodes", "node", &["no"]),
 ];
 

@@ -34,7 +34,7 @@ pub fn parse_text(body: &[u8]) -> Result<Value, Failure> {
         return Ok(value);
     }
     let text = std::str::from_utf8(body).map_err(|_| Failure::bad_request("the body is no text"))?;
-    crate::engine::parse_yaml(text).map_err(Failure::bad_request)
+    crate::manifest::parse_yaml(text).map_err(Failure::bad_request)
 }
 
 fn parse_json(body: &[u8]) -> Result<Value, Failure> {

@@ -15,7 +15,10 @@ use super::{
     status::{Failure, success_status},
     store,
 };
-use crate::pod::DEFAULT_GRACE_PERIOD_SECONDS;
+use crate::{
+    engine::{ObjectKind, object_version},
+    pod::DEFAULT_GRACE_PERIOD_SECONDS,
+};
 
 /// `DELETE` of one.
 ///
@@ -142,6 +145,7 @@ impl Server {
         for (wanted, field) in [(&options.uid, "uid"), (&options.revision, "resourceVersion")] {
             if let Some(wanted) = wanted
                 && meta[field] != wanted.as_str()
+                && (field == "uid" || object_version(&known) != *wanted)
             {
                 let why = format!(
                     "Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {}",
@@ -156,11 +160,7 @@ impl Server {
         }
         let namespace = target.namespace.clone().unwrap_or_default();
         if kind.kind == "Namespace" {
-            if name == "default" {
-                return Err(Failure::forbidden(
-                    "namespaces \"default\" is forbidden: this namespace may not be deleted",
-                ));
-            }
+            store::check_deletion(&self.engine, kind, &namespace, name)?;
             self.delete_namespace_behind(name);
             known["status"]["phase"] = "Terminating".into();
             known["metadata"]["deletionTimestamp"] = format!("{:.0}", Timestamp::now()).into();
@@ -196,7 +196,7 @@ impl Server {
         let (engine, name) = (self.engine.clone(), name.to_owned());
         std::thread::spawn(move || {
             // What cannot be removed stays to be seen, and can be deleted again.
-            let _ = engine.delete_api_object("Namespace", "", &name, None);
+            let _ = engine.delete_object(ObjectKind::Namespace, "", &name, &Default::default());
         });
     }
 }

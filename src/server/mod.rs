@@ -7,7 +7,6 @@
 mod apply;
 mod body;
 mod channels;
-mod complete;
 mod credentials;
 mod delete;
 pub mod discovery;
@@ -15,7 +14,7 @@ mod handle;
 mod http;
 pub mod kinds;
 pub mod kubeconfig;
-pub mod node;
+mod metrics;
 mod protobuf;
 mod read;
 mod revisions;
@@ -131,14 +130,14 @@ impl Server {
                 watched = self.begun.wait(watched).unwrap_or_else(std::sync::PoisonError::into_inner);
             }
             drop(watched);
-            let Ok(pods) = self.engine.watch_pods() else {
+            let Ok(objects) = self.engine.watch_objects() else {
                 // Watches are used up for now: others give theirs back.
                 thread::sleep(LOOK);
                 continue;
             };
             loop {
                 // What is made now is watched before it is read.
-                self.engine.refresh_watch(&pods);
+                objects.refresh();
                 let kinds: Vec<&Kind> = lock(&self.watched).values().map(|(kind, _)| *kind).collect();
                 if kinds.is_empty() {
                     break;
@@ -147,7 +146,7 @@ impl Server {
                     // What cannot be read now is looked at again soon.
                     let _ = self.refresh_kind(kind);
                 }
-                pods.wait(Some(LOOK));
+                objects.wait(Some(LOOK));
             }
         }
     }

@@ -1,63 +1,59 @@
-//! Every kind's objects as clients see them: the engine's, and those that are made of what the machine is.
+//! Every kind's objects as clients see them: the engine's, and what the machine and its pods use now.
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    complete::{complete_object, stable_uid},
     kinds::Kind,
-    node,
+    metrics,
     status::{Cause, Failure},
 };
 use crate::{
-    engine::{Engine, ObjectError},
+    engine::{
+        DeleteOptions, Engine, Error, ErrorKind, ListOptions, ObjectKind, PodPart, Preconditions,
+        WriteOptions, object_version,
+    },
     manifest::Diagnostic,
-    view::service_table,
 };
 
-/// The objects of a kind, of one namespace or of all, ordered by namespace and name.
+/// Lists the objects of a kind, of one namespace or of all, ordered by namespace and name.
 ///
 /// # Errors
 /// What the engine says.
 pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
-    let failed = |e: ObjectError| to_failure(kind, "", e);
-    let mut all = match (kind.group, kind.kind) {
-        ("", "Service" | "Endpoints") | ("discovery.k8s.io", "EndpointSlice") => {
-            let seen = engine.list_services(namespace).map_err(failed)?;
-            let host = engine.host_address();
-            match kind.kind {
-                "Service" => seen.iter().map(|s| service_table::object(s, host.as_deref())).collect(),
-                "Endpoints" => seen.iter().filter_map(service_table::endpoints).collect(),
-                _ => seen.iter().flat_map(service_table::slice_rows).collect(),
-            }
+    let mut all = match (engine_kind(kind), kind.kind) {
+        (Some(of_engine), _) => {
+            let options = ListOptions { namespace: namespace.map(str::to_owned), ..ListOptions::default() };
+            engine.list_objects(of_engine, &options).map_err(|e| to_failure(kind, "", e))?
         }
-        ("", "Node") => vec![node::describe_node(engine)],
-        ("", "ServiceAccount") => {
-            let names = engine.namespace_names().map_err(failed)?.into_iter();
-            let own = names.filter(|name| namespace.is_none_or(|n| n == name));
-            own.map(|name| json!({"metadata": {"name": "default", "namespace": name}})).collect()
-        }
-        ("metrics.k8s.io", "PodMetrics") => node::measure_pods(engine, namespace)?,
-        ("metrics.k8s.io", "NodeMetrics") => vec![node::measure_node()],
-        ("", _) => engine.list_api_objects(kind.kind, namespace).map_err(failed)?,
-        _ => Vec::new(),
+        (None, "PodMetrics") => metrics::measure_pods(engine, namespace)?,
+        (None, "NodeMetrics") => vec![metrics::measure_node()],
+        (None, _) => Vec::new(),
     };
     for object in &mut all {
-        finish_object(kind, object);
+        name_kind(kind, object);
     }
     all.sort_by_cached_key(object_key);
     Ok(all)
 }
 
-/// An object.
+/// Finds one object.
 ///
 /// # Errors
 /// [`Failure::not_found`]; what the engine says.
 pub fn find_object(engine: &Engine, kind: &Kind, namespace: &str, name: &str) -> Result<Value, Failure> {
-    let all = list_objects(engine, kind, kind.namespaced.then_some(namespace))?;
-    let found = all.into_iter().find(|object| object["metadata"]["name"] == name);
-    found.ok_or_else(|| Failure::not_found(kind, name))
+    let Some(of_engine) = engine_kind(kind) else {
+        let all = list_objects(engine, kind, kind.namespaced.then_some(namespace))?;
+        let found = all.into_iter().find(|object| object["metadata"]["name"] == name);
+        return found.ok_or_else(|| Failure::not_found(kind, name));
+    };
+    match engine.get_object(of_engine, namespace, name) {
+        Ok(object) => Ok(object),
+        // What nobody can have named is not there.
+        Err(Error::Name(_)) => Err(Failure::not_found(kind, name)),
+        Err(e) => Err(to_failure(kind, name, e)),
+    }
 }
 
 /// Makes an object, or only says what it would be.
@@ -69,14 +65,26 @@ pub fn create_object(
     kind: &Kind,
     namespace: &str,
     object: &Value,
-    dry: bool,
+    dry_run: bool,
 ) -> Result<Value, Failure> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let made = engine.create_api_object(kind.kind, namespace, object, dry);
-    finished(kind, name, made)
+    let options = WriteOptions { dry_run, ..WriteOptions::default() };
+    let made = engine.create_object(writable(kind)?, namespace, object, &options);
+    made.map_err(|e| to_failure(kind, name, e))
 }
 
-/// Puts an object in the place of the one of its name, or only says what it would be.
+/// How an object takes the place of the one of its name.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacement<'a> {
+    /// The object that is there, as the change was made of it: what has become of it since is a conflict.
+    pub known: &'a Value,
+    /// Which part of it.
+    pub part: PodPart,
+    /// Only say what it would be.
+    pub dry_run: bool,
+}
+
+/// Puts an object in the place of the one of its name.
 ///
 /// # Errors
 /// What the engine says.
@@ -85,11 +93,14 @@ pub fn replace_object(
     kind: &Kind,
     namespace: &str,
     object: &Value,
-    dry: bool,
+    how: Replacement<'_>,
 ) -> Result<Value, Failure> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let made = engine.replace_object(kind.kind, namespace, object, dry);
-    finished(kind, name, made)
+    let uid = how.known["metadata"]["uid"].as_str().map(str::to_owned);
+    let seen = Preconditions { uid, resource_version: Some(object_version(how.known)) };
+    let options = WriteOptions { dry_run: how.dry_run, part: how.part, ..WriteOptions::default() };
+    let made = engine.update_object(writable(kind)?, namespace, object, &seen, &options);
+    made.map_err(|e| to_failure(kind, name, e))
 }
 
 /// Takes an object away.
@@ -101,9 +112,21 @@ pub fn delete_object(
     kind: &Kind,
     namespace: &str,
     name: &str,
-    grace: Option<Duration>,
+    grace_period: Option<Duration>,
 ) -> Result<(), Failure> {
-    engine.delete_api_object(kind.kind, namespace, name, grace).map_err(|e| to_failure(kind, name, e))
+    let options = DeleteOptions { grace_period, ..DeleteOptions::default() };
+    let deleted = engine.delete_object(writable(kind)?, namespace, name, &options);
+    deleted.map(drop).map_err(|e| to_failure(kind, name, e))
+}
+
+/// Checks that an object could be taken away.
+///
+/// # Errors
+/// What the engine says.
+pub fn check_deletion(engine: &Engine, kind: &Kind, namespace: &str, name: &str) -> Result<(), Failure> {
+    let options = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    let checked = engine.delete_object(writable(kind)?, namespace, name, &options);
+    checked.map(drop).map_err(|e| to_failure(kind, name, e))
 }
 
 /// Namespace, empty for kinds without, and name.
@@ -112,35 +135,42 @@ pub fn object_key(object: &Value) -> (String, String) {
     (text("namespace"), text("name"))
 }
 
-fn finished(kind: &Kind, name: &str, made: Result<Value, ObjectError>) -> Result<Value, Failure> {
-    let mut object = made.map_err(|e| to_failure(kind, name, e))?;
-    finish_object(kind, &mut object);
-    Ok(object)
+/// The engine's word for a kind; none for one that only this server has.
+fn engine_kind(kind: &Kind) -> Option<ObjectKind> {
+    ObjectKind::of_object(kind.kind).filter(|known| known.group() == kind.group)
 }
 
-fn finish_object(kind: &Kind, object: &mut Value) {
+fn writable(kind: &Kind) -> Result<ObjectKind, Failure> {
+    engine_kind(kind).ok_or_else(Failure::not_allowed)
+}
+
+/// Says of what this server measures which kind it is.
+fn name_kind(kind: &Kind, object: &mut Value) {
     object["apiVersion"] = kind.api_version().into();
     object["kind"] = kind.kind.into();
-    if kind.group != "metrics.k8s.io" && !object["metadata"]["uid"].is_string() {
-        object["metadata"]["uid"] = stable_uid(kind.kind, object).into();
-    }
-    if kind.group != "metrics.k8s.io" && object["metadata"]["creationTimestamp"].is_null() {
-        object["metadata"]["creationTimestamp"] = node::start_time().into();
-    }
-    complete_object(kind.kind, object);
 }
 
-/// The answer to what the engine refuses.
-pub fn to_failure(kind: &Kind, name: &str, error: ObjectError) -> Failure {
-    match error {
-        ObjectError::NotFound => Failure::not_found(kind, name),
-        ObjectError::Exists => Failure::already_exists(kind, name),
-        ObjectError::Invalid(all) => invalid_object(kind, name, &all),
-        ObjectError::Unchangeable { field, message } => {
-            Failure::invalid(kind, name, &[Cause { field, message }])
+/// Returns the answer to what the engine refuses.
+pub fn to_failure(kind: &Kind, name: &str, error: Error) -> Failure {
+    let message = error.to_string();
+    match error.kind() {
+        ErrorKind::NotFound => Failure::not_found(kind, name),
+        ErrorKind::AlreadyExists => Failure::already_exists(kind, name),
+        ErrorKind::Invalid => invalid_object(kind, name, &error.causes()),
+        ErrorKind::Conflict => {
+            let why = if let Error::Conflict { why, .. } = error { why } else { message };
+            Failure::refused_conflict(kind, name, &why)
         }
-        ObjectError::Refused(why) => Failure::refused_conflict(kind, name, &why),
-        ObjectError::Engine(e) => Failure::internal(e.to_string()),
+        ErrorKind::Forbidden => Failure::forbidden(message),
+        ErrorKind::Unsupported => match error {
+            Error::Unmet { field, why, .. } => Failure::invalid(kind, name, &[Cause { field, message: why }]),
+            _ => Failure::refused_conflict(kind, name, &message),
+        },
+        ErrorKind::BadRequest => Failure::bad_request(message),
+        ErrorKind::Timeout => Failure::timed_out(message),
+        ErrorKind::Gone => Failure::refused_conflict(kind, name, &message),
+        ErrorKind::Unavailable => Failure::unavailable(message),
+        _ => Failure::internal(message),
     }
 }
 

@@ -12,9 +12,16 @@ use super::{
     route::Target,
     run_blocking,
     status::{Cause, Failure},
-    store, streams,
+    store::{self, Replacement},
+    streams,
 };
-use crate::engine::patch::{self, PatchType};
+use crate::engine::{
+    PodPart, object_version,
+    patch::{self, PatchType},
+};
+
+/// How often a change is tried on an object that others change meanwhile.
+const TRIES: u32 = 5;
 
 /// Tells how a request is to be carried out.
 #[derive(Clone, Debug)]
@@ -84,8 +91,10 @@ pub async fn answer_update(server: Arc<Server>, asked: &Asked, target: Target) -
     let manner = Manner::parse(asked)?;
     let object = prepare_object(body::read_object(asked)?, &target, false)?;
     let changed = run_blocking(move || {
-        let known = server.find_object_now(&target)?;
-        server.change_now(&target, &known, object, &manner)
+        retry_conflicts(|| {
+            let known = server.find_object_now(&target)?;
+            server.change_now(&target, &known, object.clone(), &manner)
+        })
     });
     Ok(json_answer(StatusCode::OK, &changed.await?))
 }
@@ -99,7 +108,8 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
     let type_ = asked.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if type_ == "application/apply-patch+yaml" {
         let config = prepare_object(body::parse_text(&asked.body)?, &target, false)?;
-        let (object, code) = run_blocking(move || server.apply_now(&target, &config, &manner)).await?;
+        let applied = move || retry_conflicts(|| server.apply_now(&target, &config, &manner));
+        let (object, code) = run_blocking(applied).await?;
         return Ok(json_answer(code, &object));
     }
     let Some(type_) = PatchType::of_content_type(type_) else {
@@ -108,7 +118,7 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
         )));
     };
     let body = asked.body.clone();
-    let changed = run_blocking(move || {
+    let patch_now = move || {
         let known = server.find_object_now(&target)?;
         let patched = patch::apply_patch(type_, &known, &body);
         let patched = patched.map_err(|e| match e {
@@ -117,8 +127,20 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
         })?;
         let patched = prepare_object(patched, &target, false)?;
         server.change_now(&target, &known, patched, &manner)
-    });
+    };
+    let changed = run_blocking(move || retry_conflicts(&patch_now));
     Ok(json_answer(StatusCode::OK, &changed.await?))
+}
+
+/// Tries again what somebody else has changed meanwhile; whoever named a revision that is no more is told so in the end.
+fn retry_conflicts<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(failure) if failure.reason == "Conflict" => {}
+            done => return done,
+        }
+    }
+    attempt()
 }
 
 /// Checks that an object is what its path says, and fills in what the path says of it.
@@ -163,7 +185,9 @@ fn prepare_object(mut object: Value, target: &Target, fresh: bool) -> Result<Val
         (Some(name), _) => meta["name"] = name.as_str().into(),
         (None, Some(_)) => {}
         (None, None) => match meta["generateName"].as_str() {
-            Some(prefix) if !prefix.is_empty() => meta["name"] = crate::engine::generate_name(prefix).into(),
+            Some(prefix) if !prefix.is_empty() => {
+                meta["name"] = crate::manifest::generated_name(prefix).into()
+            }
             _ => {
                 let cause = Cause {
                     field: "metadata.name".into(),
@@ -179,55 +203,36 @@ fn prepare_object(mut object: Value, target: &Target, fresh: bool) -> Result<Val
     Ok(object)
 }
 
-/// Takes away what only the server says of an object; gives what it said.
-fn strip_object(object: &Value, manner: &Manner, kind: &Kind) -> Result<Value, Failure> {
-    let mut plain = object.clone();
-    if let Some(fields) = plain.as_object_mut() {
-        fields.remove("status");
-    }
-    if let Some(meta) = plain["metadata"].as_object_mut() {
-        for field in [
-            "uid",
-            "resourceVersion",
-            "generation",
-            "creationTimestamp",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
-            "managedFields",
-            "selfLink",
-        ] {
-            meta.remove(field);
-        }
-    }
+/// Takes an object of a client as an API server does that was written in Go and was not asked to be strict.
+fn tidy_object(mut object: Value, manner: &Manner, kind: &Kind) -> Result<Value, Failure> {
     // Go takes base64 with line breaks in it.
     for list in
         ["data", "binaryData"].into_iter().filter(|list| kind.kind == "Secret" || *list == "binaryData")
     {
-        for (_, value) in plain.get_mut(list).and_then(Value::as_object_mut).into_iter().flatten() {
+        for (_, value) in object.get_mut(list).and_then(Value::as_object_mut).into_iter().flatten() {
             if let Some(text) = value.as_str().filter(|text| text.contains(['\n', '\r'])) {
                 *value = text.replace(['\n', '\r'], "").into();
             }
         }
     }
-    if manner.strict { Ok(plain) } else { body::drop_unknown_fields(kind, plain) }
+    if manner.strict { Ok(object) } else { body::drop_unknown_fields(kind, object) }
 }
 
 impl Server {
-    fn create_now(&self, target: &Target, mut object: Value, manner: &Manner) -> Result<Value, Failure> {
+    fn create_now(&self, target: &Target, object: Value, manner: &Manner) -> Result<Value, Failure> {
         let kind = target.kind;
         let namespace = self.require_namespace(target)?;
-        let plain = strip_object(&object, manner, kind)?;
+        let mut object = tidy_object(object, manner, kind)?;
         apply::note_update(None, &mut object, manner);
-        let plain = keep_managers(plain, &object);
-        let made = store::create_object(&self.engine, kind, &namespace, &plain, manner.dry)?;
+        let made = store::create_object(&self.engine, kind, &namespace, &object, manner.dry)?;
         self.finish_write(target, made, manner)
     }
 
     /// The namespace of a request, which must be there.
     fn require_namespace(&self, target: &Target) -> Result<String, Failure> {
         let Some(namespace) = target.namespace.clone() else { return Ok(String::new()) };
-        let names = self.engine.namespace_names().map_err(|e| store::to_failure(target.kind, "", e))?;
-        match (names.contains(&namespace), find_kind("", "v1", "namespaces")) {
+        let all = self.engine.namespaces().map_err(|e| store::to_failure(target.kind, "", e))?;
+        match (all.iter().any(|known| *known == *namespace), find_kind("", "v1", "namespaces")) {
             (false, Some(kind)) => Err(Failure::not_found(kind, &namespace)),
             _ => Ok(namespace),
         }
@@ -243,67 +248,44 @@ impl Server {
     ) -> Result<Value, Failure> {
         let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
         let (before, after) = (&known["metadata"], &object["metadata"]);
-        for field in ["resourceVersion", "uid"] {
-            let given = after[field].as_str().filter(|text| !text.is_empty());
-            if given.is_some_and(|given| before[field] != given) {
-                return Err(Failure::conflict(kind, name));
-            }
+        let given = |field: &str| after[field].as_str().filter(|text| !text.is_empty());
+        // What the command line printed has the engine's own version.
+        let is_known = |given: &str| before["resourceVersion"] == given || object_version(known) == given;
+        if given("resourceVersion").is_some_and(|given| !is_known(given))
+            || given("uid").is_some_and(|given| before["uid"] != given)
+        {
+            return Err(Failure::conflict(kind, name));
         }
-        match target.subresource.as_deref() {
+        let part = match target.subresource.as_deref() {
             Some("ephemeralcontainers") => {
                 return streams::debug::add_containers(self, target, known, &object);
             }
             Some("finalize") => return Ok(known.clone()),
-            Some(below @ ("status" | "resize")) => {
-                let message = match below {
-                    "status" => "the status is what the object is: nobody else can write it",
-                    _ => {
-                        "the resources of a container that runs cannot be changed here yet; delete the pod and create it anew"
-                    }
-                };
+            Some("resize") => PodPart::Resources,
+            Some("status") if kind.kind == "Pod" => PodPart::Status,
+            Some(_) => {
+                let message = "the status is what the object is: nobody else can write it";
                 return Err(Failure::forbidden(message));
             }
-            _ => {}
+            None => PodPart::Object,
+        };
+        if part != PodPart::Status {
+            apply::note_update(Some(known), &mut object, manner);
         }
-        if kind.kind == "Pod" {
-            self.require_same_spec(target, known, &object)?;
-        }
-        apply::note_update(Some(known), &mut object, manner);
-        let plain = keep_managers(strip_object(&object, manner, kind)?, &object);
-        let namespace = target.namespace.clone().unwrap_or_default();
-        let plain = keep_identity(plain, known);
-        let changed = store::replace_object(&self.engine, kind, &namespace, &plain, manner.dry)?;
-        self.finish_write(target, changed, manner)
+        let object = tidy_object(object, manner, kind)?;
+        self.replace_now(target, &object, Replacement { known, part, dry_run: manner.dry }, manner)
     }
 
-    /// A pod that exists keeps its spec.
-    fn require_same_spec(&self, target: &Target, known: &Value, object: &Value) -> Result<(), Failure> {
-        let name = target.name.as_deref().unwrap_or_default();
-        if same_value(&known["spec"], &object["spec"]) {
-            return Ok(());
-        }
-        // What came from a file has not the defaults that the server has filled in.
-        let manner = Manner { dry: true, strict: true, manager: String::new(), force: false };
-        let plain = strip_object(object, &manner, target.kind)?;
+    fn replace_now(
+        &self,
+        target: &Target,
+        object: &Value,
+        how: Replacement<'_>,
+        manner: &Manner,
+    ) -> Result<Value, Failure> {
         let namespace = target.namespace.as_deref().unwrap_or_default();
-        let checked = self.engine.check_api_object(namespace, &plain);
-        let checked = checked.map_err(|e| store::to_failure(target.kind, name, e))?;
-        let mut wanted = json!({});
-        if let Some(pod) = checked.pods.first() {
-            wanted = serde_json::to_value(pod).unwrap_or_default();
-            super::complete::complete_object("Pod", &mut wanted);
-        }
-        if wanted["spec"]["nodeName"].is_null() {
-            wanted["spec"]["nodeName"] = known["spec"]["nodeName"].clone();
-        }
-        if wanted["spec"]["ephemeralContainers"].is_null() {
-            wanted["spec"]["ephemeralContainers"] = known["spec"]["ephemeralContainers"].clone();
-        }
-        if same_value(&known["spec"], &wanted["spec"]) {
-            return Ok(());
-        }
-        let message = "Forbidden: a pod keeps the spec that it was started with: delete it and create it anew (kubectl replace --force does both)";
-        Err(Failure::invalid(target.kind, name, &[Cause { field: "spec".into(), message: message.into() }]))
+        let changed = store::replace_object(&self.engine, target.kind, namespace, object, how)?;
+        self.finish_write(target, changed, manner)
     }
 
     fn apply_now(
@@ -321,40 +303,34 @@ impl Server {
                 if !conflicts.is_empty() && !manner.force {
                     return Err(apply::conflict_failure(target.kind, &conflicts));
                 }
-                Ok((self.change_applied(target, &known, merged, manner)?, StatusCode::OK))
+                let part = match target.subresource.as_deref() {
+                    Some("status") => PodPart::Status,
+                    Some("resize") => PodPart::Resources,
+                    _ => PodPart::Object,
+                };
+                let merged = tidy_object(merged, manner, target.kind)?;
+                let how = Replacement { known: &known, part, dry_run: manner.dry };
+                Ok((self.replace_now(target, &merged, how, manner)?, StatusCode::OK))
             }
             Err(failure) if failure.code == 404 => {
                 let namespace = self.require_namespace(target)?;
-                let mut object = config.clone();
+                let mut object = tidy_object(config.clone(), manner, target.kind)?;
                 apply::note_apply(&mut object, config, target.kind, manner);
-                let plain = keep_managers(strip_object(&object, manner, target.kind)?, &object);
-                let made = store::create_object(&self.engine, target.kind, &namespace, &plain, manner.dry)?;
+                let made = store::create_object(&self.engine, target.kind, &namespace, &object, manner.dry)?;
                 Ok((self.finish_write(target, made, manner)?, StatusCode::CREATED))
             }
             Err(failure) => Err(failure),
         }
     }
 
-    fn change_applied(
-        &self,
-        target: &Target,
-        known: &Value,
-        merged: Value,
-        manner: &Manner,
-    ) -> Result<Value, Failure> {
-        if target.kind.kind == "Pod" {
-            self.require_same_spec(target, known, &merged)?;
-        }
-        let plain = keep_managers(strip_object(&merged, manner, target.kind)?, &merged);
-        let namespace = target.namespace.clone().unwrap_or_default();
-        let plain = keep_identity(plain, known);
-        let changed = store::replace_object(&self.engine, target.kind, &namespace, &plain, manner.dry)?;
-        self.finish_write(target, changed, manner)
-    }
-
-    /// Returns what is to be answered: the object as it now is, with its revision.
+    /// What is to be answered: the object as it now is, with its revision.
     pub fn finish_write(&self, target: &Target, made: Value, manner: &Manner) -> Result<Value, Failure> {
         if manner.dry {
+            let mut made = made;
+            // What is kept nowhere has no revision.
+            if let Some(meta) = made["metadata"].as_object_mut() {
+                meta.remove("resourceVersion");
+            }
             return Ok(made);
         }
         let (_, name) = store::object_key(&made);
@@ -365,43 +341,6 @@ impl Server {
             Err(failure) if failure.code == 404 => Ok(made),
             Err(failure) => Err(failure),
         }
-    }
-}
-
-/// The note of who manages what stays with the object.
-fn keep_managers(mut plain: Value, object: &Value) -> Value {
-    if object["metadata"]["managedFields"].is_array() {
-        plain["metadata"]["managedFields"] = object["metadata"]["managedFields"].clone();
-    }
-    plain
-}
-
-/// A changed object is the same object.
-fn keep_identity(mut plain: Value, known: &Value) -> Value {
-    for field in ["uid", "creationTimestamp"] {
-        plain["metadata"][field] = known["metadata"][field].clone();
-    }
-    plain
-}
-
-/// Tells whether two values say the same: what is empty is as good as absent.
-fn same_value(a: &Value, b: &Value) -> bool {
-    let is_empty = |value: &Value| match value {
-        Value::Null => true,
-        Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        _ => false,
-    };
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            let mut names: Vec<&String> = x.keys().chain(y.keys()).collect();
-            names.dedup();
-            names.iter().all(|name| same_value(&a[name.as_str()], &b[name.as_str()]))
-        }
-        (Value::Array(x), Value::Array(y)) if x.len() == y.len() => {
-            x.iter().zip(y).all(|(x, y)| same_value(x, y))
-        }
-        _ => a == b || is_empty(a) && is_empty(b),
     }
 }
 
@@ -438,13 +377,5 @@ mod tests {
         let generated =
             prepare_object(json!({"metadata": {"generateName": "a-"}}), &pods(None), true).unwrap();
         assert!(generated["metadata"]["name"].as_str().unwrap().len() > 2);
-    }
-
-    #[test]
-    fn what_is_empty_is_as_good_as_absent() {
-        assert!(same_value(&json!({"a": [{"b": 1, "c": {}}]}), &json!({"a": [{"b": 1}], "d": []})));
-        assert!(!same_value(&json!({"a": [{"b": 1}]}), &json!({"a": [{"b": 2}]})));
-        assert!(!same_value(&json!({"a": [1, 2]}), &json!({"a": [1]})));
-        assert!(!same_value(&json!({"a": 1}), &json!({})));
     }
 }

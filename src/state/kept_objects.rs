@@ -52,16 +52,6 @@ impl Home {
         self.data.join("objects").join(namespace.as_str())
     }
 
-    /// Makes a namespace, so that it is known without anything in it.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn make_namespace(&self, namespace: &Namespace) -> Result<(), Error> {
-        let dir = self.namespace_dir(namespace);
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(Error::io("make directory", dir))
-    }
-
     /// Every directory that kept objects and volumes are in; a change of one is a change of what it holds.
     pub fn object_dirs(&self) -> Vec<PathBuf> {
         let (objects, volumes) = (self.data.join("objects"), self.data.join("volumes"));
@@ -133,9 +123,12 @@ impl Home {
         meta.uid = known
             .as_ref()
             .and_then(|known| known.uid.clone())
+            .or_else(|| meta.uid.take())
             .or_else(|| Some(uuid::Uuid::new_v4().to_string()));
-        meta.creation_timestamp =
-            known.and_then(|known| known.creation_timestamp).or_else(|| Some(Time(Timestamp::now())));
+        meta.creation_timestamp = known
+            .and_then(|known| known.creation_timestamp)
+            .or_else(|| meta.creation_timestamp.take())
+            .or_else(|| Some(Time(Timestamp::now())));
         write(&self.object_file::<T>(namespace, &name), &object)
     }
 

@@ -24,6 +24,7 @@ impl Supervisor {
                 }
                 Action::RunHook { run, hook, timeout } => self.run_hook(run, hook, timeout),
                 Action::RunProbe { run, probe } => self.run_probe(run, probe),
+                Action::Resize { run } => self.resize(run),
                 Action::Record(record) => {
                     self.recorder.write(Happened::now(record));
                     self.news = true;

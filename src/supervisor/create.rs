@@ -209,6 +209,13 @@ impl Supervisor {
         self.give_up_made(|_| true);
     }
 
+    /// What was made and not told to start is made anew when its turn comes.
+    pub(super) fn give_up_unstarted(&mut self) {
+        let waiting = self.making.iter().filter(|(_, making)| making.deadline.is_none());
+        let waiting: Vec<Run> = waiting.map(|(run, _)| run.clone()).collect();
+        self.give_up_made(|made| waiting.contains(made));
+    }
+
     fn give_up_made(&mut self, which: impl Fn(&Run) -> bool) {
         let given_up: Vec<Run> = self.making.keys().filter(|run| which(run)).cloned().collect();
         for run in given_up {

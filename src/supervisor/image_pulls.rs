@@ -30,6 +30,11 @@ impl Supervisor {
         }
         let Some(found) = self.container(container) else { return };
         let (image, policy) = (found.image.clone().unwrap_or_default(), found.pull_policy().to_owned());
+        if self.puller.is_none() {
+            // An image that was changed later: whoever changed it has pulled it, as far as it could be.
+            let event = self.local_image(container, image);
+            return self.pending.push_back(event);
+        }
         self.ask_puller(container, image, policy);
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use k8s_openapi::api::core::v1::Pod;
+use oci_spec::runtime::LinuxResources;
 use podctl_runtime::{Cgroup, CgroupParent, DeviceFilter};
 
 use super::Failure;
@@ -67,6 +68,14 @@ pub(super) fn make(
 }
 
 impl PodCgroup {
+    /// Sets the pod's limits anew.
+    ///
+    /// # Errors
+    /// What a cgroup refuses.
+    pub(super) fn apply(&self, resources: &LinuxResources) -> Result<(), podctl_runtime::Error> {
+        self.own.apply(resources).map(drop)
+    }
+
     /// Ends what still runs in it and takes it away.
     pub(super) fn remove(self) {
         let _ = self.own.kill();

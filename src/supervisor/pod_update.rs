@@ -1,44 +1,102 @@
-//! The living pod's own object is changed: labels, annotations, deadline. `lifecycle/pod_update.rs` says what may be.
+//! The living pod's own object is changed: metadata, images, CPU and memory, conditions. `lifecycle/pod_update.rs` says
+//! what may be, `lifecycle/follow_spec.rs` what follows for its containers.
 
 use std::{fs::File, os::fd::OwnedFd};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use super::Supervisor;
-use crate::{lifecycle, pod::PodExt, wire::record_update};
+use crate::{
+    lifecycle::{self, Event, PodPart, Run},
+    pod::resources::read_limits,
+    sandbox::cgroup_limits,
+    wire::record_update,
+};
 
 impl Supervisor {
-    /// Makes the pod what the memory file says it is to be.
+    /// Makes the pod, in one of its parts, what the memory file says it is to be.
     ///
     /// # Errors
     /// Why not, and the exit code that says so; nothing is changed then.
-    pub(super) fn update_pod(&mut self, fds: Vec<OwnedFd>) -> Result<(), (String, i32)> {
+    pub(super) fn update_pod(&mut self, part: PodPart, fds: Vec<OwnedFd>) -> Result<(), (String, i32)> {
         let refused = |why: String| (why, 1);
         let document =
             fds.into_iter().next().map(File::from).ok_or_else(|| refused("the pod did not come".into()))?;
         let new: Pod = serde_json::from_reader(document).map_err(|e| refused(e.to_string()))?;
-        lifecycle::check_pod_update(&self.pod, &new).map_err(refused)?;
-        let (deadline, known) = (new.active_deadline_seconds(), self.pod.active_deadline_seconds());
-        let meta = &mut self.pod.metadata;
-        let labelled = meta.labels != new.metadata.labels;
-        (meta.labels, meta.annotations) = (new.metadata.labels, new.metadata.annotations);
-        meta.finalizers = new.metadata.finalizers;
-        meta.owner_references = new.metadata.owner_references;
-        meta.managed_fields = new.metadata.managed_fields;
-        meta.generation = Some(meta.generation.unwrap_or(1) + i64::from(known != deadline));
-        if let Some(spec) = &mut self.pod.spec {
-            spec.active_deadline_seconds = deadline;
+        let broken = |all: Vec<lifecycle::Broken>| {
+            let all = all.into_iter().map(|(field, message)| format!("{field}: {message}"));
+            refused(all.collect::<Vec<_>>().join("; "))
+        };
+        lifecycle::check_pod_update(&self.pod, &new, part).map_err(broken)?;
+        let (labels, images) = (self.pod.metadata.labels.clone(), list_images(&self.pod));
+        let changed = lifecycle::merge_pod_update(&mut self.pod, &new, part);
+        if changed {
+            self.spec.follow_pod(&self.pod);
+            // What was made ahead was made as the spec was.
+            self.give_up_unstarted();
         }
-        self.spec.set_active_deadline(deadline);
-        if labelled && let Some(network) = &mut self.network {
+        for (name, image) in list_images(&self.pod) {
+            if !images.contains(&(name.clone(), image)) {
+                self.images.remove(&name);
+            }
+        }
+        if part == PodPart::Status {
+            self.pending.push_back(Event::SetConditions(lifecycle::others_conditions(&new)));
+        }
+        if labels != self.pod.metadata.labels
+            && let Some(network) = &mut self.network
+        {
             network.tell_labels(self.pod.metadata.labels.clone().unwrap_or_default());
         }
         self.show_failures(|sandbox, pod| sandbox.refresh_metadata(pod));
-        // Without it the pod is started again with what it began with.
-        let _ = record_update(&self.dir, &self.pod);
+        if part != PodPart::Status {
+            // Without it the pod is started again with what it began with.
+            let _ = record_update(&self.dir, &self.pod, part);
+        }
         (self.changed, self.news) = (true, true);
-        // Whoever is answered reads it at once.
+        // Whoever is answered reads at once what came of it.
+        self.pending.push_back(Event::Tick);
         self.settle();
         Ok(())
     }
+
+    /// Gives a container that runs the CPU and memory that its spec says, and reports whether it has them.
+    pub(super) fn resize(&mut self, run: Run) {
+        let result = self.apply_resources(&run);
+        self.pending.push_back(Event::Resized { run, result });
+    }
+
+    fn apply_resources(&self, run: &Run) -> Result<(), String> {
+        let (Some(pod), Some(container)) = (&self.cgroups, self.container(&run.container)) else {
+            // Nothing is enforced here, which the start has told.
+            return Ok(());
+        };
+        let Some(cgroup) = self.live.get(run).and_then(|live| live.cgroup.as_ref()) else { return Ok(()) };
+        // The kernel would make room by killing.
+        let limit = read_limits(container.resources.as_ref()).memory;
+        if let (Some(limit), Some(used)) = (limit, cgroup.stats().memory)
+            && used > limit
+        {
+            return Err(format!(
+                "container {}: the memory limit of {limit} bytes is below the {used} bytes in use",
+                container.name
+            ));
+        }
+        let none = PodSpec::default();
+        let spec = self.pod.spec.as_ref().unwrap_or(&none);
+        let failed = |e: &dyn std::fmt::Display| format!("container {}: {e}", container.name);
+        let own = cgroup_limits::of_container(spec, container).map_err(|e| failed(&e))?;
+        let around = cgroup_limits::of_pod(spec).map_err(|e| failed(&e))?;
+        // Version 1 lets no cgroup have more than the one around it: that one grows first, and shrinks last.
+        let _ = pod.apply(&around);
+        cgroup.apply(&own).map_err(|e| failed(&e))?;
+        pod.apply(&around).map_err(|e| failed(&e))
+    }
+}
+
+/// Each container's name and image.
+fn list_images(pod: &Pod) -> Vec<(String, Option<String>)> {
+    let spec = pod.spec.iter();
+    let all = spec.flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    all.map(|container| (container.name.clone(), container.image.clone())).collect()
 }

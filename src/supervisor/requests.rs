@@ -65,7 +65,9 @@ impl Supervisor {
                 self.refresh(fds);
                 Ok(())
             }
-            Request::Update => self.update_pod(fds).map(|()| self.answer(id, &Reply::Started, &[])),
+            Request::Update { part } => {
+                self.update_pod(part, fds).map(|()| self.answer(id, &Reply::Started, &[]))
+            }
             Request::Exec { container, command, terminal, size } => {
                 self.exec_for_client(id, &container, command, (terminal, size), fds)
             }

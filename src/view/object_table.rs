@@ -39,6 +39,7 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
         ObjectKind::Endpoints => &["NAME", "ENDPOINTS", "AGE"],
         ObjectKind::EndpointSlice => &["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"],
         ObjectKind::Namespace => &["NAME", "STATUS", "AGE"],
+        ObjectKind::ServiceAccount => &["NAME", "SECRETS", "AGE"],
         ObjectKind::Node => &["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
         _ => &["NAME", "AGE"],
     };
@@ -73,6 +74,7 @@ pub fn row(kind: ObjectKind, object: &Value, wide: bool, now: Timestamp) -> Vec<
         ObjectKind::Endpoints => service_table::endpoints_row(object, age),
         ObjectKind::EndpointSlice => service_table::slice_row(object, age),
         ObjectKind::Namespace => vec![name, text(&object["status"]["phase"]), age],
+        ObjectKind::ServiceAccount => vec![name, "0".into(), age],
         ObjectKind::Node => {
             let version = text(&object["status"]["nodeInfo"]["kubeletVersion"]);
             vec![name, "Ready".into(), "<none>".into(), age, version]

@@ -53,6 +53,7 @@ pub fn slice_rows(seen: &Seen) -> Vec<Value> {
     let mut slices = Vec::new();
     for (at, (ports, backends)) in groups.iter().enumerate() {
         for family in ["IPv4", "IPv6"].into_iter().take(families) {
+            let ports: Vec<Value> = ports.iter().cloned().map(name_port).collect();
             let endpoint = |b: &&Backend| {
                 let own = b.addresses.all().find(|a| a.is_ipv4() == (family == "IPv4"))?;
                 let conditions = json!({"ready": b.ready, "serving": b.ready, "terminating": false});
@@ -92,6 +93,14 @@ fn group_backends(seen: &Seen) -> Vec<(Vec<Value>, Vec<&Backend>)> {
         }
     }
     groups
+}
+
+/// kubectl reads the name of a slice's port without asking whether there is one.
+fn name_port(mut port: Value) -> Value {
+    if port["name"].is_null() {
+        port["name"] = "".into();
+    }
+    port
 }
 
 fn selector(seen: &Seen) -> Option<&std::collections::BTreeMap<String, String>> {

@@ -7,9 +7,9 @@ use podctl_images::Image;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    lifecycle,
+    lifecycle::{self, PodPart},
     logs::LogLimits,
-    pod::{HostPort, PodExt},
+    pod::HostPort,
     sandbox::Objects,
     state::{self, PodDir},
 };
@@ -146,17 +146,13 @@ pub fn write_start_record(dir: &PodDir, record: &StartRecord) -> Result<(), stat
     dir.write_again(&serde_json::to_vec(record).expect("plain data"))
 }
 
-/// Replaces the labels, annotations and deadline with which the pod is started again.
+/// Replaces a part of the pod as it is started again.
 ///
 /// # Errors
 /// [`state::Error`].
-pub fn record_update(dir: &PodDir, new: &Pod) -> Result<(), state::Error> {
+pub fn record_update(dir: &PodDir, new: &Pod, part: PodPart) -> Result<(), state::Error> {
     let mut record = read_start_record(dir)?;
-    record.pod.metadata.labels.clone_from(&new.metadata.labels);
-    record.pod.metadata.annotations.clone_from(&new.metadata.annotations);
-    if let Some(spec) = &mut record.pod.spec {
-        spec.active_deadline_seconds = new.active_deadline_seconds();
-    }
+    lifecycle::merge_pod_update(&mut record.pod, new, part);
     write_start_record(dir, &record)
 }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::transport::{receive, send};
-use crate::archive::Destination;
+use crate::{archive::Destination, lifecycle::PodPart};
 
 /// Version of [`Request`] and [`Reply`]: one more with every change after which the other side would misunderstand.
 pub const PROTOCOL: u32 = 1;
@@ -84,8 +84,11 @@ pub enum Request {
     Restart,
     /// A ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
     Refresh,
-    /// The pod is to become what the memory file beside it says; answered by what became of it.
-    Update,
+    /// The pod is to become, in one of its parts, what the memory file beside it says; answered by what became of it.
+    Update {
+        /// Which one.
+        part: PodPart,
+    },
     /// Run a command in a container; standard input, output and error come beside it unless it is
     /// to have a terminal.
     Exec {

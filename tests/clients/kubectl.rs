@@ -62,6 +62,7 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         ("unknown.yaml", include_str!("files/unknown.yaml")),
         ("stale.yaml", include_str!("files/stale.yaml")),
         ("deployment.yaml", include_str!("files/deployment.yaml")),
+        ("sized.yaml", include_str!("files/sized.yaml")),
         ("claim.yaml", include_str!("files/claim.yaml")),
         ("web.yaml", include_str!("files/web.yaml")),
         ("typo.yaml", include_str!("files/typo.yaml")),

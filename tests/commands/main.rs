@@ -5,6 +5,7 @@ mod common;
 
 mod apply;
 mod book;
+mod changes;
 mod fields;
 mod images;
 mod objects;

@@ -1,19 +1,25 @@
-//! Objects as an API server would give them: whole, and with every default.
+//! Objects as an API server gives them: whole, with every default, a uid, an age and a version.
 
-use std::fs;
+use std::{fs, io};
 
 use k8s_openapi::{
     Resource,
-    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod},
+    api::core::v1::{
+        Event, Namespace as NamespaceObject, PersistentVolumeClaim, PersistentVolumeClaimStatus, Pod,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::node::boot_time;
 use crate::{
-    pod::{Namespace, default_pull_policy},
+    manifest,
+    network::Seen,
+    pod::{Namespace, ObjectKind, ObjectName},
     state::Home,
+    view::service_table,
 };
 
 /// Returns an object as JSON, with `apiVersion` and `kind`.
@@ -22,212 +28,136 @@ pub(super) fn to_value<T: Serialize + Resource>(object: &T) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// Fills in what pods have on a cluster and clients rely on.
+/// Returns a pod with its defaults.
 pub(super) fn complete_pod(mut pod: Pod) -> Value {
-    fill_in_unread(&mut pod);
-    let mut value = to_value(&pod);
-    let defaults = json!({
-        "metadata": {"generation": 1},
-        "spec": {
-            "dnsPolicy": "ClusterFirst",
-            "enableServiceLinks": true,
-            "preemptionPolicy": "PreemptLowerPriority",
-            "priority": 0,
-            "restartPolicy": "Always",
-            "schedulerName": "default-scheduler",
-            "securityContext": {},
-            "serviceAccountName": "default",
-            "terminationGracePeriodSeconds": 30,
-        },
-        "status": {"phase": "Pending"},
-    });
-    fill_in(&mut value, &defaults);
-    if value["status"].get("observedGeneration").is_none() {
-        value["status"]["observedGeneration"] = value["metadata"]["generation"].clone();
+    manifest::complete_pod(&mut pod);
+    let generation = *pod.metadata.generation.get_or_insert(1);
+    let status = pod.status.get_or_insert_default();
+    status.phase.get_or_insert_with(|| "Pending".into());
+    status.observed_generation.get_or_insert(generation);
+    let statuses = [
+        &mut status.init_container_statuses,
+        &mut status.container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ];
+    for container in statuses.into_iter().flatten().flatten() {
+        container.last_state.get_or_insert_default();
     }
-    for list in ["initContainers", "containers"] {
-        // An index would leave null behind where there is no such list.
-        let all = value["spec"].get_mut(list).and_then(Value::as_array_mut);
-        for container in all.into_iter().flatten() {
-            fill_in(container, &json!({"resources": {}}));
-        }
-    }
-    value
+    finish_object(ObjectKind::Pod, to_value(&pod))
 }
 
-/// Fills in what the API server sets by default and nothing here reads.
-fn fill_in_unread(pod: &mut Pod) {
-    let Some(spec) = &mut pod.spec else { return };
-    let on_host = spec.host_network == Some(true);
-    let mut fields = Vec::new();
-    for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        fields.extend(
-            container.env.iter_mut().flatten().filter_map(|e| e.value_from.as_mut()?.field_ref.as_mut()),
-        );
-        for port in container.ports.iter_mut().flatten().filter(|_| on_host) {
-            port.host_port = port.host_port.filter(|own| *own != 0).or(Some(port.container_port));
-        }
-    }
-    for volume in spec.volumes.iter_mut().flatten() {
-        if let Some(source) = &mut volume.host_path {
-            source.type_.get_or_insert_default();
-        }
-        if let Some(source) = &mut volume.image {
-            let policy = default_pull_policy(source.reference.as_deref().unwrap_or_default());
-            source.pull_policy.get_or_insert_with(|| policy.to_owned());
-        }
-        if let Some(template) = volume.ephemeral.as_mut().and_then(|e| e.volume_claim_template.as_mut()) {
-            template.spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
-        }
-        let mut items: Vec<_> =
-            volume.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()).collect();
-        for part in volume.projected.iter_mut().flat_map(|p| p.sources.iter_mut().flatten()) {
-            if let Some(token) = &mut part.service_account_token {
-                token.expiration_seconds.get_or_insert(3600);
-            }
-            items.extend(part.downward_api.iter_mut().flat_map(|d| d.items.iter_mut().flatten()));
-        }
-        fields.extend(items.into_iter().filter_map(|item| item.field_ref.as_mut()));
-    }
-    for field in fields {
-        field.api_version.get_or_insert_with(|| "v1".to_owned());
-    }
-}
-
-/// Gives a claim the status that its volume has: it is bound.
+/// Returns a claim with the status that its volume has: it is bound.
 pub(super) fn complete_claim(mut claim: PersistentVolumeClaim) -> Value {
+    manifest::complete_claim(&mut claim);
     let spec = claim.spec.get_or_insert_default();
-    spec.volume_mode.get_or_insert_with(|| "Filesystem".into());
-    spec.volume_name = spec.volume_name.take().or_else(|| claim.metadata.name.clone());
     claim.status = Some(PersistentVolumeClaimStatus {
         access_modes: spec.access_modes.clone(),
         capacity: spec.resources.as_ref().and_then(|r| r.requests.clone()),
         phase: Some("Bound".into()),
         ..PersistentVolumeClaimStatus::default()
     });
-    to_value(&claim)
+    finish_object(ObjectKind::PersistentVolumeClaim, to_value(&claim))
 }
 
-/// Fills in what Services have on a cluster.
-pub(super) fn complete_service(mut service: Value) -> Value {
-    let external = service["spec"]["type"] == "ExternalName";
-    let address = service["spec"]["clusterIP"].clone();
-    fill_in(&mut service, &json!({"spec": {"type": "ClusterIP", "sessionAffinity": "None"}}));
-    if service["spec"]["sessionAffinity"] == "ClientIP" {
-        fill_in(
-            &mut service,
-            &json!({"spec": {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}}}}),
-        );
+/// Returns a Service with its defaults; a load balancer's address is this machine's.
+pub(super) fn complete_service(mut seen: Seen, host: Option<&str>) -> Value {
+    manifest::complete_service(&mut seen.service);
+    finish_object(ObjectKind::Service, service_table::object(&seen, host))
+}
+
+/// Returns an Event with what clients look for.
+pub(super) fn complete_event(mut event: Event) -> Value {
+    event.involved_object.api_version.get_or_insert_with(|| "v1".into());
+    let component = event.source.as_ref().and_then(|source| source.component.clone());
+    let unnamed = |name: &Option<String>| name.as_deref().is_none_or(str::is_empty);
+    if unnamed(&event.reporting_component) {
+        event.reporting_component = Some(component.unwrap_or_else(|| "podctl".into()));
     }
-    if !external {
-        let families = if address.as_str().is_some_and(|ip| ip.contains(':')) { "IPv6" } else { "IPv4" };
-        let defaults = json!({"spec": {
-            "internalTrafficPolicy": "Cluster", "ipFamilies": [families], "ipFamilyPolicy": "SingleStack"}});
-        fill_in(&mut service, &defaults);
-        if address.is_string() {
-            fill_in(&mut service, &json!({"spec": {"clusterIPs": [address]}}));
-        }
+    event.reporting_instance.get_or_insert_default();
+    finish_object(ObjectKind::Event, to_value(&event))
+}
+
+/// Returns the Namespace object of a namespace, which is kept when somebody has given it labels, and else made of its
+/// directory.
+pub(super) fn describe_namespace(home: &Home, namespace: &Namespace) -> Value {
+    let name = ObjectName::parse(namespace.as_str()).ok();
+    // A damaged one is as good as none: the namespace is there all the same.
+    let kept = name.and_then(|name| home.object::<NamespaceObject>(namespace, &name).ok().flatten());
+    let mut object = complete_namespace(kept.unwrap_or_default(), namespace);
+    if object["metadata"]["creationTimestamp"].is_null() {
+        object["metadata"]["creationTimestamp"] = json!(read_age(home, namespace).ok().map(Time));
     }
-    let ports = service["spec"].get_mut("ports").and_then(Value::as_array_mut);
-    for port in ports.into_iter().flatten() {
-        let target = port["port"].clone();
-        fill_in(port, &json!({"protocol": "TCP", "targetPort": target}));
+    finish_object(ObjectKind::Namespace, object)
+}
+
+/// Returns a Namespace object as it is to be kept or shown, without what is found on disk.
+pub(super) fn complete_namespace(mut object: NamespaceObject, namespace: &Namespace) -> Value {
+    object.metadata.name = Some(namespace.to_string());
+    // It lies in a namespace on disk only.
+    object.metadata.namespace = None;
+    let labels = object.metadata.labels.get_or_insert_default();
+    labels.insert("kubernetes.io/metadata.name".into(), namespace.to_string());
+    let mut value = to_value(&object);
+    value["spec"] = json!({"finalizers": ["kubernetes"]});
+    value["status"] = json!({"phase": "Active"});
+    value
+}
+
+/// When the directory of a namespace, or podctl's own, was made.
+fn read_age(home: &Home, namespace: &Namespace) -> io::Result<Timestamp> {
+    let meta = fs::metadata(home.namespace_dir(namespace)).or_else(|_| fs::metadata(&home.data))?;
+    let made = meta.created().or_else(|_| meta.modified())?;
+    Timestamp::try_from(made).map_err(io::Error::other)
+}
+
+/// The account that every pod of a namespace runs as; it has no tokens.
+pub(super) fn default_account(namespace: &Namespace) -> Value {
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": "default", "namespace": namespace}});
+    finish_object(ObjectKind::ServiceAccount, account)
+}
+
+/// Gives an object what every one has: a uid and an age where nobody gave it one, and the version of all this.
+pub(super) fn finish_object(kind: ObjectKind, mut object: Value) -> Value {
+    if !object["metadata"]["uid"].is_string() {
+        object["metadata"]["uid"] = derive_uid(kind, &object).into();
     }
-    service
+    if object["metadata"]["creationTimestamp"].is_null() {
+        object["metadata"]["creationTimestamp"] = boot_time().into();
+    }
+    object["metadata"]["resourceVersion"] = object_version(&object).into();
+    object
 }
 
-/// The Namespace object of a namespace that something is in.
-pub(super) fn namespace(home: &Home, namespace: &Namespace) -> Value {
-    let made = fs::metadata(home.namespace_dir(namespace)).or_else(|_| fs::metadata(&home.data));
-    let made = made.and_then(|meta| meta.created().or_else(|_| meta.modified())).ok();
-    let made = made.and_then(|time| Timestamp::try_from(time).ok()).map(Time);
-    json!({
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {
-            "name": namespace, "labels": {"kubernetes.io/metadata.name": namespace}, "creationTimestamp": made,
-            "uid": made_up_uid(&format!("namespace/{namespace}")),
-        },
-        "spec": {"finalizers": ["kubernetes"]},
-        "status": {"phase": "Active"},
-    })
+/// Returns the version of an object as it is: the same for the same content, another for another. It says nothing of which
+/// came first; a server has revisions of its own for that.
+pub(crate) fn object_version(object: &Value) -> String {
+    let mut plain = object.clone();
+    if let Some(meta) = plain["metadata"].as_object_mut() {
+        meta.remove("resourceVersion");
+    }
+    // Clients read it as a number without a sign.
+    (hash_text(plain.to_string().as_bytes(), FIRST_SEED) >> 1).to_string()
 }
 
-/// This machine as a Node.
-pub(super) fn node() -> Value {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = meminfo_kibibytes("MemTotal:").unwrap_or_default();
-    let capacity = json!({"cpu": cpus.to_string(), "memory": format!("{memory}Ki"), "pods": "110"});
-    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message});
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let os = fs::read_to_string("/etc/os-release").unwrap_or_default();
-    let os = os.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let mut addresses = vec![json!({"type": "Hostname", "address": name})];
-    addresses
-        .extend(crate::engine::start::find_host_ip().map(|ip| json!({"type": "InternalIP", "address": ip})));
-    json!({
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {
-            "name": name, "uid": made_up_uid(&format!("node/{name}")),
-            "labels": {
-                "kubernetes.io/arch": architecture, "kubernetes.io/hostname": name, "kubernetes.io/os": "linux",
-            },
-        },
-        "spec": {},
-        "status": {
-            "addresses": addresses,
-            "allocatable": capacity,
-            "capacity": capacity,
-            "conditions": [
-                condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "podctl starts pods here"),
-                condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "podctl starts pods here"),
-                condition("PIDPressure", "False", "KubeletHasSufficientPID", "podctl starts pods here"),
-                condition("Ready", "True", "KubeletReady", "podctl starts pods here"),
-            ],
-            "nodeInfo": {
-                "architecture": architecture, "bootID": "", "machineID": "", "systemUUID": "",
-                "containerRuntimeVersion": concat!("podctl://", env!("CARGO_PKG_VERSION")),
-                "kernelVersion": release.trim(), "kubeProxyVersion": "",
-                "kubeletVersion": concat!("v1.37.0+podctl.", env!("CARGO_PKG_VERSION")),
-                "operatingSystem": "linux", "osImage": os.trim_matches('"'),
-            },
-        },
-    })
-}
-
-fn meminfo_kibibytes(field: &str) -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
-/// A uid that is always the same for what nobody gave one.
-fn made_up_uid(of: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(format!("podctl/{of}"));
+/// Returns the uid of an object that nobody gave one: the same whenever it is asked for, another after it was made anew.
+fn derive_uid(kind: ObjectKind, object: &Value) -> String {
+    let meta = &object["metadata"];
+    let text =
+        format!("{} {} {} {}", kind.name(), meta["namespace"], meta["name"], meta["creationTimestamp"]);
     let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
+    bytes[..8].copy_from_slice(&hash_text(text.as_bytes(), FIRST_SEED).to_be_bytes());
+    bytes[8..].copy_from_slice(&hash_text(text.as_bytes(), SECOND_SEED).to_be_bytes());
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
 }
 
-/// Fills in fields that are missing; objects field by field.
-fn fill_in(value: &mut Value, defaults: &Value) {
-    let Value::Object(defaults) = defaults else { return };
-    if value.is_null() {
-        *value = json!({});
-    }
-    for (name, default) in defaults {
-        match value.get_mut(name) {
-            None => value[name] = default.clone(),
-            // To the API server an empty text is missing.
-            Some(known) if known == "" => *known = default.clone(),
-            Some(known) if known.is_object() => fill_in(known, default),
-            Some(_) => {}
-        }
-    }
+/// Two beginnings of a hash.
+const FIRST_SEED: u64 = 0xcbf2_9ce4_8422_2325;
+const SECOND_SEED: u64 = 0x9ae1_6a3b_2f90_404f;
+
+/// FNV-1a: what it makes has to differ, not to be secret.
+fn hash_text(text: &[u8], seed: u64) -> u64 {
+    text.iter().fold(seed, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -235,25 +165,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_shown_with_every_default_and_without_null() {
-        let field = json!({"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}});
-        let container = json!({"name": "c", "env": [field], "ports": [{"containerPort": 80}]});
-        let volumes =
-            json!([{"name": "h", "hostPath": {"path": "/x"}}, {"name": "i", "image": {"reference": "a:1"}}]);
-        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [container], "hostNetwork": true,
-            "schedulerName": "", "volumes": volumes}});
-        let shown = complete_pod(serde_json::from_value(pod).unwrap());
-        assert!(!shown.to_string().contains("null"), "{shown:#}");
-        let spec = &shown["spec"];
-        assert_eq!(spec["schedulerName"], "default-scheduler");
-        assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], 80);
-        assert_eq!(spec["containers"][0]["env"][0]["valueFrom"]["fieldRef"]["apiVersion"], "v1");
+    fn a_pod_has_what_clients_in_go_take_for_granted_and_keeps_what_it_had() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c"}]}});
+        let pod = complete_pod(serde_json::from_value(pod).unwrap());
+        assert_eq!(pod["spec"]["securityContext"], json!({}));
         assert_eq!(
-            (&spec["volumes"][0]["hostPath"]["type"], &spec["volumes"][1]["image"]["pullPolicy"]),
-            (&json!(""), &json!("IfNotPresent"))
+            (&pod["spec"]["restartPolicy"], &pod["status"]["phase"]),
+            (&"Never".into(), &"Pending".into())
         );
-        let service = complete_service(json!({"spec": {"sessionAffinity": "ClientIP", "clusterIP": "None"}}));
-        assert!(!service.to_string().contains("null"), "{service:#}");
-        assert_eq!(service["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10800);
+        assert_eq!(pod["spec"]["containers"][0]["resources"], json!({}));
+        assert!(pod["spec"].get("initContainers").is_none());
+        assert!(pod["status"].get("containerStatuses").is_none());
+        assert_eq!(
+            (&pod["metadata"]["generation"], &pod["status"]["observedGeneration"]),
+            (&1.into(), &1.into())
+        );
+    }
+
+    #[test]
+    fn a_uid_is_the_same_until_the_object_is_made_anew() {
+        let object = |time: &str| json!({"metadata": {"name": "a", "creationTimestamp": time}});
+        let uid = |kind, time| derive_uid(kind, &object(time));
+        assert_eq!(uid(ObjectKind::Secret, "1"), uid(ObjectKind::Secret, "1"));
+        assert_ne!(uid(ObjectKind::Secret, "1"), uid(ObjectKind::Secret, "2"));
+        assert_ne!(uid(ObjectKind::Secret, "1"), uid(ObjectKind::ConfigMap, "1"));
+    }
+
+    #[test]
+    fn a_version_is_of_the_content() {
+        let object = |value: &str| {
+            finish_object(ObjectKind::Secret, json!({"metadata": {"name": "a"}, "data": value}))
+        };
+        assert_eq!(object("1"), object("1"));
+        assert_eq!(object_version(&object("1")), object("1")["metadata"]["resourceVersion"]);
+        assert_ne!(object_version(&object("1")), object_version(&object("2")));
     }
 }

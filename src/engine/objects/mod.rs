@@ -5,6 +5,9 @@
 //! files' state; any number of programs may act at once.
 
 mod complete;
+mod delete;
+mod node;
+mod request;
 mod write;
 
 use std::time::Duration;
@@ -12,17 +15,21 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::Value;
 
-use super::{Engine, Error, ErrorKind, ObjectKind, with_display_status};
+use super::{Engine, Error, ErrorKind, ObjectKind, start::find_host_ip, with_display_status};
 use crate::{
+    network::{Seen, kept_services},
     pod::{Namespace, ObjectName},
-    state::{Home, Kept, Liveness},
+    state::{self, Home, Kept, Liveness},
     view::{
         field_selector::FieldSelector,
         selectors::Labels,
-        service_table::{endpoints, object, slice_rows},
+        service_table::{endpoints, slice_rows},
     },
 };
-pub use write::{Applied, DeleteOptions, Deletion, PodDeletion, Preconditions, WriteOptions};
+pub(crate) use complete::object_version;
+pub use delete::{DeleteOptions, Deletion, PodDeletion};
+pub(crate) use node::{memory_kib, node_name};
+pub use write::{Applied, Preconditions, WriteOptions};
 
 /// Tells which objects of a kind a list has.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +75,7 @@ impl Engine {
     /// [`Error::NoObject`], [`Error::Name`], [`Error::State`].
     pub fn get_object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Value, Error> {
         let missing = || Error::NoObject { kind, name: name.to_owned() };
-        let (namespace, name) = (Namespace::parse(namespace)?, ObjectName::parse(name)?);
+        let (namespace, name) = (parse_namespace(kind, namespace)?, ObjectName::parse(name)?);
         let found = match kind {
             ObjectKind::Pod => {
                 let dir = self.home.pod(&namespace, &name);
@@ -77,11 +84,17 @@ impl Engine {
                     _ => Some(complete::complete_pod(with_display_status(&dir)?)),
                 }
             }
-            ObjectKind::ConfigMap => self.kept_object::<ConfigMap>(&namespace, &name)?,
-            ObjectKind::Secret => self.kept_object::<Secret>(&namespace, &name)?,
+            ObjectKind::ConfigMap => self.kept_object::<ConfigMap>(kind, &namespace, &name)?,
+            ObjectKind::Secret => self.kept_object::<Secret>(kind, &namespace, &name)?,
             ObjectKind::PersistentVolumeClaim => {
                 self.home.volume(&namespace, &name).claim()?.map(complete::complete_claim)
             }
+            ObjectKind::Namespace => {
+                let own = Namespace::parse(&name)?;
+                let is_there = self.namespaces()?.contains(&own);
+                is_there.then(|| complete::describe_namespace(&self.home, &own))
+            }
+            // These are told of all at once, or made of what others are.
             _ => {
                 let all = self.list_kind(kind, kind.is_namespaced().then_some(&namespace))?;
                 all.into_iter().find(|object| object["metadata"]["name"] == *name.as_str())
@@ -117,15 +130,22 @@ impl Engine {
         Ok(watch)
     }
 
-    fn kept_object<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> Result<Option<Value>, Error> {
-        Ok(self.home.object::<T>(namespace, name)?.map(|object| complete::to_value(&object)))
+    fn kept_object<T: Kept>(
+        &self,
+        kind: ObjectKind,
+        namespace: &Namespace,
+        name: &ObjectName,
+    ) -> Result<Option<Value>, Error> {
+        let kept = self.home.object::<T>(namespace, name)?;
+        Ok(kept.map(|object| complete::finish_object(kind, complete::to_value(&object))))
     }
 
     fn list_kind(&self, kind: ObjectKind, namespace: Option<&Namespace>) -> Result<Vec<Value>, Error> {
+        let finish = |object| complete::finish_object(kind, object);
         match kind {
             ObjectKind::Pod => self.list_pods(namespace),
-            ObjectKind::ConfigMap => self.list_kept::<ConfigMap>(namespace),
-            ObjectKind::Secret => self.list_kept::<Secret>(namespace),
+            ObjectKind::ConfigMap => self.list_kept::<ConfigMap>(kind, namespace),
+            ObjectKind::Secret => self.list_kept::<Secret>(kind, namespace),
             ObjectKind::PersistentVolumeClaim => {
                 let volumes = self.home.volumes()?.into_iter();
                 let own = volumes.filter(|volume| namespace.is_none_or(|n| volume.namespace == *n));
@@ -133,17 +153,25 @@ impl Engine {
                 claims.map(|claim| Ok(complete::complete_claim(claim?))).collect()
             }
             ObjectKind::Service => {
-                let host = super::start::find_host_ip().map(|ip| ip.to_string());
-                let seen = self.services(namespace)?;
-                Ok(seen.iter().map(|s| complete::complete_service(object(s, host.as_deref()))).collect())
+                let (seen, host) = (self.services(namespace)?, self.host_address());
+                Ok(seen.into_iter().map(|s| complete::complete_service(s, host.as_deref())).collect())
             }
-            ObjectKind::Endpoints => Ok(self.services(namespace)?.iter().filter_map(endpoints).collect()),
-            ObjectKind::EndpointSlice => Ok(self.services(namespace)?.iter().flat_map(slice_rows).collect()),
+            ObjectKind::Endpoints => {
+                Ok(self.services(namespace)?.iter().filter_map(endpoints).map(finish).collect())
+            }
+            ObjectKind::EndpointSlice => {
+                Ok(self.services(namespace)?.iter().flat_map(slice_rows).map(finish).collect())
+            }
             ObjectKind::Event => self.list_events(namespace),
             ObjectKind::Namespace => {
-                Ok(self.namespaces()?.iter().map(|n| complete::namespace(&self.home, n)).collect())
+                Ok(self.namespaces()?.iter().map(|n| complete::describe_namespace(&self.home, n)).collect())
             }
-            ObjectKind::Node => Ok(vec![complete::node()]),
+            ObjectKind::ServiceAccount => {
+                let all = self.namespaces()?;
+                let own = all.iter().filter(|own| namespace.is_none_or(|n| *own == n));
+                Ok(own.map(complete::default_account).collect())
+            }
+            ObjectKind::Node => Ok(vec![node::describe_node(&self.home)]),
         }
     }
 
@@ -153,7 +181,7 @@ impl Engine {
             match with_display_status(dir) {
                 Ok(pod) => all.push(complete::complete_pod(pod)),
                 // One that is damaged hides no other; it can still be named.
-                Err(Error::State(crate::state::Error::Damaged { .. })) => {}
+                Err(Error::State(state::Error::Damaged { .. })) => {}
                 // It has just been deleted, or is not written yet.
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
                 Err(e) => return Err(e),
@@ -162,11 +190,16 @@ impl Engine {
         Ok(all)
     }
 
-    fn list_kept<T: Kept>(&self, namespace: Option<&Namespace>) -> Result<Vec<Value>, Error> {
+    fn list_kept<T: Kept>(
+        &self,
+        kind: ObjectKind,
+        namespace: Option<&Namespace>,
+    ) -> Result<Vec<Value>, Error> {
         let namespaces = namespace.map_or_else(|| self.home.namespaces(), |n| Ok(vec![n.clone()]))?;
         let mut all = Vec::new();
         for namespace in &namespaces {
-            all.extend(self.home.objects::<T>(namespace)?.iter().map(complete::to_value));
+            let kept = self.home.objects::<T>(namespace)?;
+            all.extend(kept.iter().map(|object| complete::finish_object(kind, complete::to_value(object))));
         }
         Ok(all)
     }
@@ -177,7 +210,7 @@ impl Engine {
             all.extend(dir.events()?);
         }
         all.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
-        Ok(all.iter().map(complete::to_value).collect())
+        Ok(all.into_iter().map(complete::complete_event).collect())
     }
 
     /// Every namespace that something is in, and `default`.
@@ -197,11 +230,24 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Network`].
-    pub(crate) fn services(&self, namespace: Option<&Namespace>) -> Result<Vec<crate::network::Seen>, Error> {
-        let mut seen = crate::network::kept_services::list_present(&self.home)?.seen;
+    pub(crate) fn services(&self, namespace: Option<&Namespace>) -> Result<Vec<Seen>, Error> {
+        let mut seen = kept_services::list_present(&self.home)?.seen;
         seen.retain(|s| {
             namespace.is_none_or(|n| s.service.metadata.namespace.as_deref() == Some(n.as_str()))
         });
         Ok(seen)
+    }
+
+    /// This machine's address, which a load balancer has as its own.
+    pub(crate) fn host_address(&self) -> Option<String> {
+        find_host_ip().map(|ip| ip.to_string())
+    }
+}
+
+/// The namespace that objects of a kind lie in: as it was named, and none that matters for kinds without.
+fn parse_namespace(kind: ObjectKind, namespace: &str) -> Result<Namespace, Error> {
+    match kind.is_namespaced() {
+        true => Ok(Namespace::parse(namespace)?),
+        false => Ok(Namespace::default()),
     }
 }

@@ -1,20 +1,19 @@
-//! Objects made, changed and deleted.
+//! Objects made and changed.
 
-use std::time::Duration;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace as NamespaceObject, Secret, Service};
+use serde_json::Value;
 
-use k8s_openapi::{
-    api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
-    apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
+use super::{
+    super::{Engine, Error, ObjectKind, refresh},
+    complete,
+    request::{Loaded, load_changed_pod},
 };
-use serde_json::{Value, json};
-
-use super::super::{Engine, Error, ObjectKind, PodHandle};
 use crate::{
-    manifest::{self, Manifest, Source},
+    lifecycle::PodPart,
+    manifest::{Diagnostic, Severity},
     network::kept_services,
     pod::{Namespace, ObjectName},
-    state::{self, Kept},
+    state::{Kept, Liveness, PodDir},
     wire::Options,
 };
 
@@ -28,6 +27,8 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// Tells how a pod that is created is run.
     pub run: Options,
+    /// What of a pod an update is about: all else of it stays.
+    pub part: PodPart,
 }
 
 /// Holds what has to be so for an object to be changed or deleted.
@@ -35,19 +36,22 @@ pub struct WriteOptions {
 pub struct Preconditions {
     /// `metadata.uid` of the object.
     pub uid: Option<String>,
-    /// The object as it was last seen, as [`Engine::get_object`] gave it: what has been changed since is a conflict.
-    pub seen: Option<Value>,
+    /// `metadata.resourceVersion` of the object as [`Engine::get_object`] gave it: what has been changed since is a
+    /// conflict.
+    pub resource_version: Option<String>,
 }
 
-/// Tells how an object is deleted.
-#[derive(Clone, Debug, Default)]
-pub struct DeleteOptions {
-    /// A pod's; its own terminationGracePeriodSeconds without.
-    pub grace_period: Option<Duration>,
-    /// Holds what has to be so.
-    pub preconditions: Preconditions,
-    /// Check and answer, and delete nothing.
-    pub dry_run: bool,
+impl Preconditions {
+    /// Asks that an object is still as it was seen.
+    pub fn still(seen: &Value) -> Preconditions {
+        let text = |field: &str| seen["metadata"][field].as_str().map(str::to_owned);
+        Preconditions { uid: text("uid"), resource_version: text("resourceVersion") }
+    }
+
+    /// Whether anything has to be so.
+    pub(super) fn are_some(&self) -> bool {
+        self.uid.is_some() || self.resource_version.is_some()
+    }
 }
 
 /// Names what became of an object that was applied.
@@ -59,33 +63,6 @@ pub enum Applied {
     Configured,
     /// Means that it is as it was.
     Unchanged,
-}
-
-/// A deletion that was asked for.
-#[derive(Debug)]
-pub enum Deletion {
-    /// The object is gone.
-    Done,
-    /// A pod ends; it is gone when [`PodDeletion::wait`] says so.
-    Pod(PodDeletion),
-}
-
-/// A pod that is ending.
-#[derive(Debug)]
-pub struct PodDeletion {
-    handle: PodHandle,
-    ending: super::super::Ending,
-}
-
-impl PodDeletion {
-    /// Waits until nothing is left of the pod, at most so long; says whether that came in time.
-    ///
-    /// # Errors
-    /// [`Error::Start`] when something of it cannot be removed.
-    pub fn wait(self, timeout: Option<Duration>) -> Result<bool, Error> {
-        let deadline = timeout.map(|timeout| std::time::Instant::now() + timeout);
-        super::super::gone(&self.handle.home, &self.handle.dir, self.ending, deadline)
-    }
 }
 
 impl Engine {
@@ -102,29 +79,41 @@ impl Engine {
         options: &WriteOptions,
     ) -> Result<Value, Error> {
         if kind == ObjectKind::Namespace {
-            return self.create_namespace(object, options);
+            let name = read_namespace_name(object)?;
+            if self.namespaces()?.contains(&name) {
+                return Err(Error::ObjectExists { kind, name: name.to_string() });
+            }
+            return self.keep_namespace(&name, object, None, options);
         }
-        let loaded = self.check_object(kind, namespace, object)?;
+        let loaded = self.load_object(kind, namespace, object)?;
         let (namespace, name) = loaded.key(namespace)?;
+        if kind == ObjectKind::Pod {
+            wait_for_remains(&self.home.pod(&namespace, &name));
+        }
         if self.get_object(kind, &namespace, &name).is_ok() {
             return Err(Error::ObjectExists { kind, name: name.to_string() });
         }
         if options.dry_run {
-            return Ok(loaded.into_value(&namespace));
+            return Ok(loaded.into_value(&namespace, None));
         }
         match loaded {
-            Loaded::Pod(pod, manifest) => drop(self.run(&pod, &manifest, &options.run)?),
-            loaded => self.keep(&namespace, loaded)?,
+            Loaded::Pod(pod, manifest) => {
+                let handle = self.run(&pod, &manifest, &options.run)?;
+                // It may have ended and gone already.
+                let there = self.get_object(kind, &namespace, &name);
+                return there.or_else(|_| Ok(complete::complete_pod(handle.pod().unwrap_or(*pod))));
+            }
+            loaded => self.keep_loaded(&namespace, loaded)?,
         }
         self.get_object(kind, &namespace, &name)
     }
 
-    /// Replaces an object; returns it as it then is. What a living pod lets change is less, see
-    /// [`PodHandle::update`].
+    /// Replaces an object; returns it as it then is. Of a pod the part that the options name is changed, as far as a living
+    /// one lets it be.
     ///
     /// # Errors
-    /// [`Error::NoObject`], [`Error::Conflict`] by the preconditions, [`Error::Manifest`], [`Error::Forbidden`] for
-    /// what cannot be changed, [`Error::Unsupported`].
+    /// [`Error::NoObject`], [`Error::Conflict`] by the preconditions, [`Error::Manifest`] with what is wrong or cannot be
+    /// changed, [`Error::Unsupported`].
     pub fn update_object(
         &self,
         kind: ObjectKind,
@@ -133,22 +122,30 @@ impl Engine {
         preconditions: &Preconditions,
         options: &WriteOptions,
     ) -> Result<Value, Error> {
-        if kind == ObjectKind::Pod {
-            return self.update_pod(namespace, object, preconditions, options);
+        match kind {
+            ObjectKind::Pod => return self.update_pod(namespace, object, preconditions, options),
+            ObjectKind::Namespace => {
+                let name = read_namespace_name(object)?;
+                let known = self.get_object(kind, namespace, &name)?;
+                check_preconditions(kind, &name, &known, preconditions)?;
+                return self.keep_namespace(&name, object, Some(&known), options);
+            }
+            _ => {}
         }
-        let loaded = self.check_object(kind, namespace, object)?;
+        let loaded = self.load_object(kind, namespace, object)?;
         let (namespace, name) = loaded.key(namespace)?;
         let known = self.get_object(kind, &namespace, &name)?;
         check_preconditions(kind, &name, &known, preconditions)?;
-        check_immutable(kind, &name, &known, &loaded)?;
-        if options.dry_run {
-            return Ok(loaded.into_value(&namespace));
+        if let Some(new) = loaded.frozen_fields() {
+            check_frozen(kind, &name, &known, &new)?;
         }
-        self.keep(&namespace, loaded)?;
+        if options.dry_run {
+            return Ok(loaded.into_value(&namespace, Some(&known)));
+        }
+        self.keep_loaded(&namespace, loaded)?;
         self.get_object(kind, &namespace, &name)
     }
 
-    /// A pod is what it was but for what a living one lets change: what it refers to is not looked for again.
     fn update_pod(
         &self,
         namespace: &str,
@@ -157,23 +154,31 @@ impl Engine {
         options: &WriteOptions,
     ) -> Result<Value, Error> {
         let kind = ObjectKind::Pod;
-        let (text, otherwise) =
-            (|field: &str| object["metadata"][field].as_str(), Namespace::parse(namespace)?);
-        let namespace = text("namespace").map_or(Ok(otherwise), Namespace::parse)?;
+        let text = |field: &str| object["metadata"][field].as_str();
+        let namespace = Namespace::parse(text("namespace").unwrap_or(namespace))?;
         let name = ObjectName::parse(text("name").unwrap_or_default())?;
         let known = self.get_object(kind, &namespace, &name)?;
         check_preconditions(kind, &name, &known, preconditions)?;
-        let unreadable =
-            |e: serde_json::Error| Error::Forbidden { kind, name: name.to_string(), why: e.to_string() };
-        let mut new: Pod = serde_json::from_value(object.clone()).map_err(unreadable)?;
-        new.metadata.namespace = Some(namespace.to_string());
-        let new = manifest::check_pod(new, None).map_err(Error::Manifest)?;
+        let mut object = object.clone();
+        if options.part == PodPart::Status {
+            object["spec"] = known["spec"].clone();
+        }
+        // What a pod has been given since its start stays, whatever is said of it here.
+        if let Some(spec) = object["spec"].as_object_mut() {
+            spec.remove("nodeName");
+            spec.remove("ephemeralContainers");
+        }
+        let status = std::mem::take(&mut object["status"]);
+        let mut new = load_changed_pod(&namespace, &object)?;
+        if options.part == PodPart::Status {
+            new.status = serde_json::from_value(status)
+                .map_err(|e| invalid_field(kind, &name, "status", format!("Invalid value: {e}")))?;
+        }
         let handle = self.pod(&namespace, &name)?;
         if options.dry_run {
-            handle.check_update(&new)?;
-            return Ok(super::complete::complete_pod(new.into()));
+            return Ok(complete::complete_pod(handle.preview_update(&new, options.part)?));
         }
-        handle.update(&new)?;
+        handle.update_part(&new, options.part)?;
         self.get_object(kind, &namespace, &name)
     }
 
@@ -189,59 +194,15 @@ impl Engine {
         change: impl Fn(&mut Value),
     ) -> Result<Value, Error> {
         for left in (0..TRIES).rev() {
-            let known = self.get_object(kind, namespace, name)?;
-            let mut new = known.clone();
+            let mut new = self.get_object(kind, namespace, name)?;
+            let seen = Preconditions::still(&new);
             change(&mut new);
-            let seen = Preconditions { seen: Some(known), ..Preconditions::default() };
             match self.update_object(kind, namespace, &new, &seen, &WriteOptions::default()) {
                 Err(Error::Conflict { .. }) if left > 0 => {}
                 done => return done,
             }
         }
         unreachable!("the last try returns")
-    }
-
-    /// Deletes an object. A claim's volume goes with its files; a pod is asked to end.
-    ///
-    /// # Errors
-    /// [`Error::NoObject`], [`Error::Conflict`] by the preconditions or for what is in use, [`Error::Unsupported`].
-    pub fn delete_object(
-        &self,
-        kind: ObjectKind,
-        namespace: &str,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<Deletion, Error> {
-        let missing = || Error::NoObject { kind, name: name.to_owned() };
-        let (namespace, name) = (Namespace::parse(namespace)?, ObjectName::parse(name)?);
-        let preconditions = &options.preconditions;
-        if preconditions.uid.is_some() || preconditions.seen.is_some() || options.dry_run {
-            let known = self.get_object(kind, &namespace, &name)?;
-            check_preconditions(kind, &name, &known, preconditions)?;
-        }
-        if options.dry_run {
-            return Ok(Deletion::Done);
-        }
-        let there_was_one = match kind {
-            // A pod whose record is damaged can be named, if not read.
-            ObjectKind::Pod => {
-                let handle = self.pod(&namespace, &name).map_err(|_| missing())?;
-                let ending = super::super::request(&self.home, &handle.dir, options.grace_period)?;
-                return Ok(Deletion::Pod(PodDeletion { handle, ending }));
-            }
-            ObjectKind::ConfigMap => self.forget_kept::<ConfigMap>(&namespace, &name)?,
-            ObjectKind::Secret => self.forget_kept::<Secret>(&namespace, &name)?,
-            ObjectKind::PersistentVolumeClaim => self.delete_volume(&namespace, &name)?,
-            ObjectKind::Service => self.delete_service(&namespace, &name)?,
-            ObjectKind::Namespace => return self.delete_namespace(&name),
-            ObjectKind::Endpoints | ObjectKind::EndpointSlice => {
-                let why = "is made from the pods that a Service selects; delete the Service instead";
-                return Err(unsupported(kind, &name, why));
-            }
-            ObjectKind::Event => return Err(unsupported(kind, &name, "goes with the pod that it is about")),
-            ObjectKind::Node => return Err(unsupported(kind, &name, "is this machine, and stays")),
-        };
-        if there_was_one { Ok(Deletion::Done) } else { Err(missing()) }
     }
 
     /// Makes an object what it is to be: creates it, or changes it where it differs.
@@ -257,67 +218,44 @@ impl Engine {
         let name = ObjectName::of_object(object.metadata())?;
         let known = self.home.object::<T>(namespace, &name)?;
         let content = |object: &T| {
-            let mut value = super::complete::to_value(object);
+            let mut value = complete::to_value(object);
+            let said = ["labels", "annotations", "finalizers", "ownerReferences", "managedFields"];
             let meta = value["metadata"].as_object_mut();
-            meta.into_iter()
-                .for_each(|meta| meta.retain(|key, _| matches!(key.as_str(), "labels" | "annotations")));
+            meta.into_iter().for_each(|meta| meta.retain(|key, _| said.contains(&key.as_str())));
             value
         };
         let applied = match &known {
             None => Applied::Created,
             Some(known) if content(known) == content(&object) => return Ok(Applied::Unchanged),
             Some(known) => {
-                check_frozen(
-                    kind,
-                    &name,
-                    &super::complete::to_value(known),
-                    &super::complete::to_value(&object),
-                )?;
+                check_frozen(kind, &name, &complete::to_value(known), &complete::to_value(&object))?;
                 Applied::Configured
             }
         };
         self.home.keep(namespace, object)?;
         if let Some(kept) = self.home.object::<T>(namespace, &name)? {
-            super::super::refresh::tell_pods(&self.home, namespace, kept);
+            refresh::tell_pods(&self.home, namespace, kept);
         }
         Ok(applied)
     }
 
-    /// Reads an object as if it came from a file: everything that is wrong with it is found, defaults are filled in.
-    fn check_object(&self, kind: ObjectKind, namespace: &str, object: &Value) -> Result<Loaded, Error> {
-        let mut object = object.clone();
-        object["apiVersion"] = kind.api_version().into();
-        object["kind"] = kind.name().into();
-        // What a server fills in is not for a manifest to say, and nobody's mistake.
-        if let Some(meta) = object["metadata"].as_object_mut() {
-            let own = ["name", "generateName", "namespace", "labels", "annotations"];
-            meta.retain(|key, _| own.contains(&key.as_str()));
-        }
-        if let Some(object) = object.as_object_mut() {
-            object.remove("status");
-        }
-        let source = Source { name: format!("{} of a request", kind.singular()), text: object.to_string() };
-        let mut manifest = self.load(namespace, &[source])?;
-        let loaded = match kind {
-            ObjectKind::Pod => manifest.pods.pop().map(|pod| Loaded::Pod(Box::new(pod), Box::new(manifest))),
-            ObjectKind::ConfigMap => manifest.config_maps.pop().map(|map| Loaded::ConfigMap(Box::new(map))),
-            ObjectKind::Secret => manifest.secrets.pop().map(|secret| Loaded::Secret(Box::new(secret))),
-            ObjectKind::PersistentVolumeClaim => {
-                manifest.claims.pop().map(|claim| Loaded::Claim(Box::new(claim)))
-            }
-            ObjectKind::Service => manifest.services.pop().map(|service| Loaded::Service(Box::new(service))),
-            _ => None,
-        };
-        loaded
-            .ok_or_else(|| Error::Unsupported(format!("{} cannot be written here", kind.qualified_plural())))
-    }
-
-    fn keep(&self, namespace: &Namespace, loaded: Loaded) -> Result<(), Error> {
+    fn keep_loaded(&self, namespace: &Namespace, loaded: Loaded) -> Result<(), Error> {
         match loaded {
             Loaded::Pod(..) => {}
-            Loaded::ConfigMap(map) => drop(self.apply_object(ObjectKind::ConfigMap, namespace, *map)?),
-            Loaded::Secret(secret) => drop(self.apply_object(ObjectKind::Secret, namespace, *secret)?),
-            Loaded::Service(service) => drop(self.keep_service(namespace, *service)?),
+            Loaded::ConfigMap(map) => {
+                self.apply_object::<ConfigMap>(ObjectKind::ConfigMap, namespace, *map)?;
+            }
+            Loaded::Secret(secret) => {
+                self.apply_object::<Secret>(ObjectKind::Secret, namespace, *secret)?;
+            }
+            Loaded::Service(service) => {
+                let name = service.metadata.name.clone().unwrap_or_default();
+                let (_, warnings) = self.keep_service(namespace, *service)?;
+                if !warnings.is_empty() {
+                    let (kind, why) = (ObjectKind::Service, warnings.join("; "));
+                    return Err(Error::Conflict { kind, name, why });
+                }
+            }
             Loaded::Claim(claim) => {
                 let name = ObjectName::of_object(&claim.metadata)?;
                 self.home.volume(namespace, &name).make(&claim)?;
@@ -344,127 +282,49 @@ impl Engine {
         Ok((applied, warnings))
     }
 
-    /// Forgets an object, and tells the pods that refer to it; says whether there was one.
-    fn forget_kept<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
-        let gone = self.home.forget::<T>(namespace, name)?;
-        if gone {
-            super::super::refresh::tell_pods_of_removal::<T>(&self.home, namespace, name);
-        }
-        Ok(gone)
-    }
-
-    fn delete_service(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
-        if self.home.forget::<Service>(namespace, name)? {
-            kept_services::list_present(&self.home)?;
-            return Ok(true);
-        }
-        let seen = self.services(Some(namespace))?;
-        match seen.iter().any(|s| s.service.metadata.name.as_deref() == Some(name.as_str())) {
-            true => {
-                let why = "came with a pod and ends with it; delete the pod, or keep the Service with `podctl apply`";
-                Err(unsupported(ObjectKind::Service, name, why))
-            }
-            false => Ok(false),
-        }
-    }
-
-    /// Takes a local volume away with its files; says whether there was one.
-    ///
-    /// # Errors
-    /// [`Error::InUse`] when a pod has it.
-    pub(crate) fn delete_volume(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
-        let volume = self.home.volume(namespace, name);
-        if volume.claim()?.is_none() {
-            return Ok(false);
-        }
-        let _lock = volume.lock(true).map_err(|e| match e {
-            state::Error::VolumeInUse { name } => Error::InUse(name),
-            e => e.into(),
-        })?;
-        super::super::sweep::remove_tree(&volume.path)?;
-        Ok(true)
-    }
-
-    fn create_namespace(&self, object: &Value, options: &WriteOptions) -> Result<Value, Error> {
-        let name = Namespace::parse(object["metadata"]["name"].as_str().unwrap_or_default())?;
-        if self.namespaces()?.contains(&name) {
-            return Err(Error::ObjectExists { kind: ObjectKind::Namespace, name: name.to_string() });
-        }
-        if !options.dry_run {
-            self.home.make_namespace(&name)?;
-        }
-        Ok(super::complete::namespace(&self.home, &name))
-    }
-
-    /// A namespace goes with what is in it, but only when nothing is: what podctl keeps is not deleted by a default.
-    fn delete_namespace(&self, name: &ObjectName) -> Result<Deletion, Error> {
+    /// Keeps the labels and annotations of a namespace, which is there from then on.
+    fn keep_namespace(
+        &self,
+        name: &Namespace,
+        object: &Value,
+        known: Option<&Value>,
+        options: &WriteOptions,
+    ) -> Result<Value, Error> {
         let kind = ObjectKind::Namespace;
-        let namespace = Namespace::parse(name)?;
-        if !self.namespaces()?.contains(&namespace) {
-            return Err(Error::NoObject { kind, name: name.to_string() });
+        let mut object = object.clone();
+        for field in ["uid", "creationTimestamp"] {
+            object["metadata"][field] =
+                known.map(|known| known["metadata"][field].clone()).unwrap_or_default();
         }
-        for inside in [
-            ObjectKind::Pod,
-            ObjectKind::PersistentVolumeClaim,
-            ObjectKind::Service,
-            ObjectKind::ConfigMap,
-            ObjectKind::Secret,
-        ] {
-            if !self.list_kind(inside, Some(&namespace))?.is_empty() {
-                let why = format!("has {} in it; delete them first", inside.plural());
-                return Err(Error::Conflict { kind, name: name.to_string(), why });
-            }
+        let read: Result<NamespaceObject, _> = serde_json::from_value(object);
+        let namespace = read.map_err(|e| invalid_field(kind, name, "", format!("Invalid value: {e}")))?;
+        if options.dry_run {
+            return Ok(complete::finish_object(kind, complete::complete_namespace(namespace, name)));
         }
-        self.home.forget_namespace(&namespace)?;
-        Ok(Deletion::Done)
+        self.home.keep(name, namespace)?;
+        Ok(complete::describe_namespace(&self.home, name))
     }
 }
 
-/// An object of a kind that can be written, checked.
-enum Loaded {
-    Pod(Box<Pod>, Box<Manifest>),
-    ConfigMap(Box<ConfigMap>),
-    Secret(Box<Secret>),
-    Claim(Box<PersistentVolumeClaim>),
-    Service(Box<Service>),
-}
-
-impl Loaded {
-    /// The namespace and the name of the object, which was checked with them.
-    fn key(&self, otherwise: &str) -> Result<(Namespace, ObjectName), Error> {
-        let meta = match self {
-            Loaded::Pod(pod, _) => &pod.metadata,
-            Loaded::ConfigMap(map) => &map.metadata,
-            Loaded::Secret(secret) => &secret.metadata,
-            Loaded::Claim(claim) => &claim.metadata,
-            Loaded::Service(service) => &service.metadata,
-        };
-        Ok((Namespace::of_object(meta, &Namespace::parse(otherwise)?)?, ObjectName::of_object(meta)?))
-    }
-
-    fn to_value(&self) -> Value {
-        match self {
-            Loaded::Pod(pod, _) => super::complete::complete_pod(Pod::clone(pod)),
-            Loaded::ConfigMap(map) => super::complete::to_value(&**map),
-            Loaded::Secret(secret) => super::complete::to_value(&**secret),
-            Loaded::Claim(claim) => super::complete::complete_claim((**claim).clone()),
-            Loaded::Service(service) => {
-                super::complete::complete_service(super::complete::to_value(&**service))
-            }
+/// Waits, at most five seconds, for what is left of a pod whose record is gone already: nobody sees it any more.
+fn wait_for_remains(dir: &PodDir) {
+    for _ in 0..250 {
+        if dir.read_liveness() == Liveness::Absent || dir.pod_file().exists() {
+            return;
         }
-    }
-
-    /// The object as it would be kept.
-    fn into_value(self, namespace: &Namespace) -> Value {
-        let mut value = self.to_value();
-        value["metadata"]["namespace"] = json!(namespace);
-        value["metadata"]["creationTimestamp"] = json!(Time(Timestamp::now()));
-        value["metadata"]["uid"] = uuid::Uuid::new_v4().to_string().into();
-        value
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 
-fn check_preconditions(
+fn read_namespace_name(object: &Value) -> Result<Namespace, Error> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Namespace::parse(name).map_err(|wrong| {
+        let message = format!("Invalid value: {name:?}: {}", wrong.reason);
+        invalid_field(ObjectKind::Namespace, name, "metadata.name", message)
+    })
+}
+
+pub(super) fn check_preconditions(
     kind: ObjectKind,
     name: &str,
     known: &Value,
@@ -480,8 +340,8 @@ fn check_preconditions(
         }
         _ => {}
     }
-    match &wanted.seen {
-        Some(seen) if seen != known => conflict(
+    match &wanted.resource_version {
+        Some(seen) if known["metadata"]["resourceVersion"] != seen.as_str() => conflict(
             "the object has been modified; please apply your changes to the latest version and try again"
                 .to_owned(),
         ),
@@ -489,24 +349,25 @@ fn check_preconditions(
     }
 }
 
-fn check_immutable(kind: ObjectKind, name: &str, known: &Value, new: &Loaded) -> Result<(), Error> {
-    match new {
-        Loaded::ConfigMap(_) | Loaded::Secret(_) => check_frozen(kind, name, known, &new.to_value()),
-        _ => Ok(()),
-    }
-}
-
 /// Data that says of itself that it is immutable stays as it is.
 fn check_frozen(kind: ObjectKind, name: &str, known: &Value, new: &Value) -> Result<(), Error> {
-    let frozen = known["immutable"] == true;
-    let differs = ["data", "binaryData", "immutable"].iter().any(|field| known[*field] != new[*field]);
-    if frozen && differs {
-        let why = "field is immutable when `immutable` is set; delete the object first, or give the new one another name";
-        return Err(Error::Forbidden { kind, name: name.to_owned(), why: why.to_owned() });
+    if known["immutable"] != true {
+        return Ok(());
     }
-    Ok(())
+    let changed = ["data", "binaryData", "immutable"].into_iter().find(|field| known[*field] != new[*field]);
+    let message = "Forbidden: field is immutable when `immutable` is set; delete the object first, or give the new one another name";
+    changed.map_or(Ok(()), |field| Err(invalid_field(kind, name, field, message.to_owned())))
 }
 
-fn unsupported(kind: ObjectKind, name: &str, why: &str) -> Error {
-    Error::Unsupported(format!("{} {name:?} {why}", kind.singular()))
+/// The error that one field of an object is wrong.
+fn invalid_field(kind: ObjectKind, name: &str, field: &str, message: String) -> Error {
+    Error::Manifest(vec![Diagnostic {
+        severity: Severity::Error,
+        file: format!("{} {name:?}", kind.singular()),
+        line: 0,
+        column: 0,
+        path: field.to_owned(),
+        message,
+        help: None,
+    }])
 }

@@ -68,7 +68,7 @@ impl Engine {
             if new == known {
                 return Ok((known.clone(), known));
             }
-            let seen = Preconditions { seen: Some(known.clone()), ..Preconditions::default() };
+            let seen = Preconditions::still(&known);
             match self.update_object(kind, key.0, &new, &seen, options) {
                 Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
                 done => return Ok((known, done?)),

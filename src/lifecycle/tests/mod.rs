@@ -15,9 +15,11 @@ mod hook;
 mod init;
 mod job;
 mod probe;
+mod random_pods;
 mod side;
 mod simulation;
 mod term;
+mod upd;
 
 /// A pod whose containers do as the test says.
 struct Simulation {
@@ -28,6 +30,8 @@ struct Simulation {
     broken_images: Vec<&'static str>,
     /// These containers' starts fail.
     broken_starts: Vec<(&'static str, StartFailure)>,
+    /// Why no container can be given other resources.
+    resize_error: Option<String>,
     /// Events, `Killing: Stopping container a`.
     records: Vec<String>,
     /// Everything that was to be done, `start a/0`, `kill 15 a/0`, `finish`.
@@ -56,6 +60,7 @@ impl Simulation {
             at: Duration::ZERO,
             broken_images: Vec::new(),
             broken_starts: Vec::new(),
+            resize_error: None,
             records: Vec::new(),
             done: Vec::new(),
             made: Vec::new(),
@@ -109,6 +114,11 @@ impl Simulation {
                 Action::Signal { run, signal } => self.done.push(format!("kill {signal} {}", name(&run))),
                 Action::RunHook { run, hook, .. } => self.done.push(format!("{hook:?} {}", name(&run))),
                 Action::RunProbe { run, probe } => self.done.push(format!("{probe:?} {}", name(&run))),
+                Action::Resize { run } => {
+                    self.done.push(format!("resize {}", name(&run)));
+                    let result = self.resize_error.clone().map_or(Ok(()), Err);
+                    self.event(Event::Resized { run, result });
+                }
                 Action::Record(r) => self.records.push(format!("{}: {}", r.reason, r.message)),
                 Action::Finish => self.done.push("finish".into()),
             }

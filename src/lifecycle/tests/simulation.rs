@@ -6,84 +6,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{api::core::v1::PodStatus, jiff::SignedDuration};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{super::spec::Kind, *};
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn has_chance(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn one_of<T: Clone>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len() as u64) as usize].clone()
-    }
-}
-
-fn random_probe(random: &mut Random, readiness: bool) -> Value {
-    let mut probe = json!({
-        "exec": {},
-        "periodSeconds": random.below(20) + 1,
-        "initialDelaySeconds": random.below(5),
-        "failureThreshold": random.below(3) + 1,
-    });
-    if readiness {
-        probe["successThreshold"] = (random.below(3) + 1).into();
-    } else if random.has_chance(30) {
-        probe["terminationGracePeriodSeconds"] = (random.below(20) + 1).into();
-    }
-    probe
-}
-
-fn random_container(random: &mut Random, name: String, kind: Kind) -> Value {
-    let mut c = json!({"name": name, "image": "i"});
-    if kind == Kind::Sidecar {
-        c["restartPolicy"] = "Always".into();
-    } else if random.has_chance(20) {
-        c["restartPolicy"] = random.one_of(&["OnFailure", "Never"]).into();
-    }
-    if random.has_chance(15) {
-        c["restartPolicyRules"] = json!([{
-            "action": random.one_of(&["Restart", "RestartAllContainers"]),
-            "exitCodes": {"operator": random.one_of(&["In", "NotIn"]), "values": [random.below(3)]},
-        }]);
-    }
-    if kind != Kind::Init {
-        for (name, readiness) in [("startupProbe", false), ("livenessProbe", false), ("readinessProbe", true)]
-        {
-            if random.has_chance(25) {
-                c[name] = random_probe(random, readiness);
-            }
-        }
-        for name in ["postStart", "preStop"] {
-            if random.has_chance(25) {
-                c["lifecycle"][name] = json!({"exec": {}});
-            }
-        }
-    }
-    c
-}
+use super::{
+    super::spec::Kind,
+    random_pods::{Random, random_container},
+    *,
+};
 
 /// Names what a container, a hook or a probe will do next, and when.
 #[derive(Clone, Debug)]
 enum Plan {
     Report(Event),
     User(Event),
+    /// Somebody changes what of a spec can be changed.
+    Change,
 }
 
 struct Life {
@@ -118,6 +55,8 @@ struct Life {
     /// R-APP-3, counted once more: each container's next wait, and when its present one is over.
     waits: BTreeMap<String, Duration>,
     due: BTreeMap<String, Duration>,
+    /// Containers that have been changed: their back-off has begun anew at some time.
+    changed: BTreeSet<String>,
     finished: bool,
 }
 
@@ -169,6 +108,7 @@ impl Life {
             began: BTreeMap::new(),
             waits: BTreeMap::new(),
             due: BTreeMap::new(),
+            changed: BTreeSet::new(),
             finished: false,
         }
     }
@@ -201,6 +141,10 @@ impl Life {
             };
             let after = self.random.below(2_000_000);
             self.plan(after, Plan::User(event));
+        }
+        for _ in 0..self.random.below(4) {
+            let after = self.random.below(1_000_000);
+            self.plan(after, Plan::Change);
         }
         let now = self.now();
         let actions = begin(&self.spec, &mut self.state, now);
@@ -249,6 +193,7 @@ impl Life {
 
     fn play_plan(&mut self, plan: Plan) {
         match plan {
+            Plan::Change => self.change_spec(),
             Plan::User(event) => {
                 self.wished = self.at;
                 let grace = match &event {
@@ -282,6 +227,9 @@ impl Life {
                     Event::HookEnded { run, hook, .. } => {
                         self.outstanding.remove(&format!("{run:?} {hook:?}"));
                     }
+                    Event::Resized { run, .. } => {
+                        self.outstanding.remove(&format!("{run:?} resize"));
+                    }
                     Event::ProbeEnded { run, probe, .. } => {
                         self.outstanding.remove(&format!("{run:?} {probe:?}"));
                     }
@@ -300,7 +248,29 @@ impl Life {
         }
     }
 
+    /// Another image or another limit, of one container.
+    fn change_spec(&mut self) {
+        let at = self.random.below(self.spec.containers.len() as u64) as usize;
+        let (image, memory) = (format!("i{}", self.random.below(3)), self.random.below(3) + 1);
+        let container = &mut self.spec.containers[at].1;
+        match self.random.has_chance(50) {
+            true => container.image = Some(image),
+            false => {
+                let limits = json!({"limits": {"memory": format!("{memory}Gi")}});
+                container.resources = serde_json::from_value(limits).unwrap();
+            }
+        }
+        self.changed.insert(container.name.clone());
+        self.due.remove(&container.name);
+        // What was made ahead is made anew.
+        self.made.retain(|run| self.asked.contains(run));
+        self.event(Event::Tick);
+    }
+
     fn check_back_off(&mut self, run: &Run) {
+        if self.changed.contains(&run.container) {
+            return;
+        }
         let ran = self.began.remove(run).map_or(Duration::ZERO, |began| self.at - began);
         if ran >= Duration::from_secs(600) {
             self.waits.remove(&run.container);
@@ -427,6 +397,13 @@ impl Life {
                     let after = self.random.below(1000);
                     self.plan(after, Plan::Report(Event::ProbeEnded { run, probe, result }));
                 }
+                Action::Resize { run } => {
+                    assert!(self.live.contains(&run), "a resize of a dead run");
+                    assert!(self.outstanding.insert(format!("{run:?} resize")), "two resizes at once");
+                    let result = if self.random.has_chance(70) { Ok(()) } else { Err("no".to_owned()) };
+                    let after = self.random.below(1000);
+                    self.plan(after, Plan::Report(Event::Resized { run, result }));
+                }
                 Action::Record(_) => {}
                 Action::Finish => self.finished = true,
             }
@@ -486,7 +463,8 @@ impl Life {
             let again = before.is_none() || self.state.stopping_all().is_some();
             assert!(again, "{run:?} is asked to end twice");
         } else if let Some(asked) = self.termed.get(&run)
-            && self.ending.is_some()
+            // One that was asked for another reason, before, has the grace period of that.
+            && self.ending.is_some_and(|began| began < *asked)
             && kind == Kind::Sidecar
             && self.wished < *asked
         {

@@ -27,6 +27,7 @@ pub(super) const TABLE: &[Row] = &[
         ("hostUsers", "security::r_sec_1_host_users_says_whether_there_is_a_user_namespace"),
         ("imagePullSecrets", "images::r_img_1_the_pods_pull_secret_opens_the_registry"),
         ("os", "host_names::names_that_no_machine_takes_are_refused"),
+        ("readinessGates", "changes::conditions_that_others_set_open_a_pods_gates"),
         ("resources", "resources::r_res_1_the_pods_own_limit_bounds_its_containers_together"),
         ("securityContext", "security::r_sec_1_users_and_groups_are_those_of_the_manifest"),
         ("shareProcessNamespace", "security::a_shared_pid_namespace_has_a_first_process_that_shows_nothing"),
@@ -42,7 +43,6 @@ pub(super) const TABLE: &[Row] = &[
         ("preemptionPolicy", NoMeaning, SCHEDULED),
         ("priority", NoMeaning, SCHEDULED),
         ("priorityClassName", NoMeaning, SCHEDULED),
-        ("readinessGates", NoMeaning, "nobody else sets conditions of the pod"),
         ("resourceClaims", Refused, "this machine has no device drivers for dynamic resource allocation"),
         ("runtimeClassName", NoMeaning, "podctl is the only runtime"),
         ("schedulerName", NoMeaning, SCHEDULED),
@@ -58,6 +58,7 @@ pub(super) const TABLE: &[Row] = &[
         ("env envFrom", "environment::r_env_1_what_is_optional_may_be_missing_and_later_sources_win"),
         ("imagePullPolicy", "images::r_img_1_the_pull_policy_says_whether_the_registry_is_asked"),
         ("lifecycle livenessProbe ports readinessProbe startupProbe", "handlers::r_probe_1_handlers_over_the_network_go_where_they_are_sent"),
+        ("resizePolicy", "changes::a_running_pod_gets_other_resources_and_another_image"),
         ("resources", "resources::r_res_1_a_container_beyond_its_memory_is_oom_killed"),
         ("restartPolicy restartPolicyRules", "lifecycle::r_app_2_a_rule_restarts_what_never_restarts"),
         ("securityContext", "security::r_sec_1_users_and_groups_are_those_of_the_manifest"),
@@ -67,7 +68,6 @@ pub(super) const TABLE: &[Row] = &[
         ("tty", "debug::run_it_attaches_and_detach_keys_leave_the_container_running"),
         ("volumeMounts", "volumes::r_vol_1_volumes_of_the_pod_outlive_its_containers_and_a_claim_may_be_read_only"),
     ], &[
-        ("resizePolicy", NoMeaning, "a running pod is not resized"),
         ("volumeDevices", Refused, "there are no block volumes"),
     ]),
     ("EphemeralContainer", &[
@@ -81,6 +81,10 @@ pub(super) const TABLE: &[Row] = &[
         ("restartPolicy", Refused, EPHEMERAL), ("restartPolicyRules", Refused, EPHEMERAL),
         ("startupProbe", Refused, EPHEMERAL), ("volumeDevices", Refused, "there are no block volumes"),
     ]),
+    ("PodReadinessGate", &[("conditionType", "changes::conditions_that_others_set_open_a_pods_gates")], &[]),
+    ("ContainerResizePolicy", &[
+        ("resourceName restartPolicy", "changes::a_running_pod_gets_other_resources_and_another_image"),
+    ], &[]),
     ("PodSecurityContext", &[
         ("appArmorProfile", "security::r_sec_1_an_app_armor_profile_is_refused_where_there_is_no_app_armor"),
         ("fsGroup runAsGroup runAsUser supplementalGroups", "security::r_sec_1_users_and_groups_are_those_of_the_manifest"),

@@ -1,0 +1,152 @@
+//! R-UPD: what a container's life makes of a spec that has been changed, and of conditions that others set.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodCondition, ResourceRequirements},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
+};
+
+use super::{
+    Action, Now, Run, Spec, State, advance,
+    pod_update::same_resources,
+    restart,
+    spec::Kind,
+    state::{One, Phase, Resizing},
+    termination::{self, Stop},
+};
+
+/// Time until a resize that could not be done is tried again.
+const RESIZE_RETRY: Duration = Duration::from_secs(10);
+
+impl Spec {
+    /// Follows a pod whose spec has been changed as [`check_pod_update`] allows.
+    pub fn follow_pod(&mut self, pod: &Pod) {
+        let Some(spec) = &pod.spec else { return };
+        self.active_deadline = spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
+        for new in spec.init_containers.iter().flatten().chain(&spec.containers) {
+            let known = self.containers.iter_mut().find(|(_, known)| known.name == new.name);
+            if let Some((_, known)) = known {
+                known.image.clone_from(&new.image);
+                known.resources.clone_from(&new.resources);
+            }
+        }
+    }
+}
+
+/// Looks whether containers are as the spec now says: another image, other resources.
+pub(super) fn follow_spec(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    for at in (0..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral) {
+        if state.all[at].asked_image != spec.container(at).image {
+            follow_image(spec, state, at, now, actions);
+        } else {
+            follow_resources(spec, state, at, now, actions);
+        }
+    }
+}
+
+/// R-UPD-1: a container that runs is stopped and starts with its new image, whatever its restart policy; one that waits
+/// does so with the new one; one that has ended for good stays as it is.
+fn follow_image(spec: &Spec, state: &mut State, at: usize, now: Now, actions: &mut Vec<Action>) {
+    let one = &mut state.all[at];
+    match one.phase {
+        // What was asked for is answered first.
+        Phase::Pulling | Phase::Starting | Phase::Ended => return,
+        Phase::Running => return stop_for_change(spec, state, at, "definition changed", now, actions),
+        Phase::BackOff { .. } => restart::next_attempt(one),
+        Phase::NoImage { .. } | Phase::Waiting | Phase::NotCreated { .. } => {}
+    }
+    (one.image_backoff, one.backoff, one.made) = (None, None, false);
+    advance::pull(spec, state, at, actions);
+}
+
+/// R-UPD-2: a container that runs is given its new limits, or starts with them where its resizePolicy says so.
+fn follow_resources(spec: &Spec, state: &mut State, at: usize, now: Now, actions: &mut Vec<Action>) {
+    let container = spec.container(at);
+    let one = &mut state.all[at];
+    if one.phase != Phase::Running || one.stopping.is_some() {
+        return;
+    }
+    if same_resources(&one.resources, &container.resources) {
+        one.resizing = None;
+        return;
+    }
+    if needs_restart(container, one) {
+        return stop_for_change(spec, state, at, "resize requires restart", now, actions);
+    }
+    let is_due = match &one.resizing {
+        None => true,
+        // Without a time the answer to the last try is still to come.
+        Some(Resizing { wanted, retry, .. }) => {
+            retry.is_some_and(|retry| retry <= now.monotonic || !same_resources(wanted, &container.resources))
+        }
+    };
+    if is_due {
+        let error = one.resizing.take().and_then(|known| known.error);
+        one.resizing = Some(Resizing { wanted: container.resources.clone(), retry: None, error });
+        let run = Run { container: container.name.clone(), attempt: one.attempt };
+        actions.push(Action::Resize { run });
+    }
+}
+
+/// Whether a resource that is to change is one whose change needs a restart.
+fn needs_restart(container: &Container, one: &One) -> bool {
+    let amounts = |all: &Option<ResourceRequirements>, name: &str| {
+        let all = all.clone().unwrap_or_default();
+        let amount = |map: Option<BTreeMap<String, Quantity>>| map?.get(name).cloned();
+        (amount(all.limits), amount(all.requests))
+    };
+    container.resize_policy.iter().flatten().any(|policy| {
+        let name = &policy.resource_name;
+        policy.restart_policy == "RestartContainer"
+            && amounts(&one.resources, name) != amounts(&container.resources, name)
+    })
+}
+
+fn stop_for_change(
+    spec: &Spec,
+    state: &mut State,
+    at: usize,
+    why: &str,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
+    let one = &mut state.all[at];
+    if one.stopping.as_ref().is_some_and(|stopping| stopping.restart) {
+        return;
+    }
+    (one.backoff, one.resizing) = (None, None);
+    let message = Some(format!("Container {} {why}, will be restarted", spec.container(at).name));
+    let how = Stop { message, restart: true, ..Stop::stop_gracefully(now.monotonic + spec.grace) };
+    termination::stop(spec, state, at, how, now, actions);
+}
+
+/// The supervisor has tried to give a container its resources.
+pub(super) fn resized(state: &mut State, at: usize, result: Result<(), String>, now: Now) {
+    let one = &mut state.all[at];
+    let Some(resizing) = &mut one.resizing else { return };
+    match result {
+        Ok(()) => {
+            one.resources = resizing.wanted.take();
+            one.resizing = None;
+        }
+        Err(message) => {
+            (resizing.error, resizing.retry) = (Some(message), Some(now.monotonic + RESIZE_RETRY));
+        }
+    }
+}
+
+/// Takes in the conditions that others have set; one that says nothing new keeps its time.
+pub(super) fn note_conditions(state: &mut State, conditions: Vec<PodCondition>, now: Now) {
+    let known = std::mem::take(&mut state.others_conditions);
+    state.others_conditions = conditions
+        .into_iter()
+        .map(|mut new| {
+            let same = known.iter().find(|k| k.type_ == new.type_ && k.status == new.status);
+            let told = new.last_transition_time.take();
+            let kept = same.and_then(|same| same.last_transition_time.clone());
+            new.last_transition_time = kept.or(told).or(Some(Time(now.wall)));
+            new
+        })
+        .collect();
+}

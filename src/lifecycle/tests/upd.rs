@@ -1,0 +1,103 @@
+//! R-UPD: a pod that exists and is changed.
+
+use k8s_openapi::api::core::v1::PodCondition;
+
+use super::*;
+
+/// Gives a container another image or other resources, and tells the lifecycle that something has happened.
+fn change(s: &mut Simulation, name: &str, with: serde_json::Value) {
+    let found = s.spec.containers.iter_mut().find(|(_, c)| c.name == name).unwrap();
+    let mut whole = serde_json::to_value(&found.1).unwrap();
+    for (field, value) in with.as_object().unwrap() {
+        whole[field] = value.clone();
+    }
+    found.1 = serde_json::from_value(whole).unwrap();
+    s.event(Event::Tick);
+}
+
+#[test]
+fn r_upd_1_a_running_container_starts_anew_with_its_new_image_whatever_the_policy() {
+    let mut s = Simulation::of(pod("Never", list![], list![named("a"), named("b")]));
+    s.take_done();
+    change(&mut s, "a", serde_json::json!({"image": "j"}));
+    assert_eq!(s.take_done(), ["kill 15 a/0"]);
+    assert!(s.records.contains(&"Killing: Container a definition changed, will be restarted".to_owned()));
+    s.exit("a", 143);
+    assert_eq!(s.take_done(), ["start a/1"]);
+    assert_eq!(s.container("a")["restartCount"], 1);
+    assert_eq!(s.container("b")["restartCount"], 0);
+}
+
+#[test]
+fn r_upd_1_one_whose_image_cannot_be_had_asks_for_the_new_one_at_once() {
+    let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+    s.broken_images = vec!["a"];
+    change(&mut s, "a", serde_json::json!({"image": "j"}));
+    s.exit("a", 143);
+    assert_eq!(s.container("a")["state"]["waiting"]["reason"], "ErrImagePull");
+    s.broken_images.clear();
+    s.take_done();
+    change(&mut s, "a", serde_json::json!({"image": "k"}));
+    assert_eq!(s.take_done(), ["start a/1"]);
+}
+
+#[test]
+fn r_upd_1_one_that_has_ended_for_good_stays() {
+    let mut s = Simulation::of(pod("Never", list![], list![named("a"), named("b")]));
+    s.exit("a", 0);
+    s.take_done();
+    change(&mut s, "a", serde_json::json!({"image": "j"}));
+    assert!(s.take_done().is_empty());
+}
+
+#[test]
+fn r_upd_2_a_running_container_is_given_its_resources_and_says_what_it_has() {
+    let mut s = Simulation::of(pod("Always", list![], list![named("a")]));
+    s.take_done();
+    let limits =
+        |memory: &str| serde_json::json!({"limits": {"memory": memory}, "requests": {"memory": memory}});
+    s.resize_error = Some("too small".into());
+    change(&mut s, "a", serde_json::json!({"resources": limits("1Gi")}));
+    assert_eq!(s.take_done(), ["resize a/0"]);
+    assert_eq!(s.condition("PodResizeInProgress"), "True Error too small");
+    assert!(s.container("a")["resources"].get("limits").is_none());
+    assert_eq!(s.container("a")["allocatedResources"]["memory"], "1Gi");
+    s.resize_error = None;
+    s.pass(10);
+    assert_eq!(s.take_done(), ["resize a/0"]);
+    assert_eq!(s.container("a")["resources"], limits("1Gi"));
+    assert_eq!(s.container("a")["restartCount"], 0);
+    assert!(s.status().conditions.unwrap().iter().all(|c| c.type_ != "PodResizeInProgress"));
+}
+
+#[test]
+fn r_upd_2_a_resize_that_needs_a_restart_restarts_that_container() {
+    let mut a = named("a");
+    a["resizePolicy"] = serde_json::json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let mut s = Simulation::of(pod("Always", list![], list![a, named("b")]));
+    s.take_done();
+    change(&mut s, "a", serde_json::json!({"resources": {"limits": {"cpu": "1"}}}));
+    assert_eq!(s.take_done(), ["resize a/0"]);
+    change(&mut s, "a", serde_json::json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}));
+    assert_eq!(s.take_done(), ["kill 15 a/0"]);
+    s.exit("a", 143);
+    assert_eq!(s.take_done(), ["start a/1"]);
+    assert_eq!(s.container("a")["resources"]["limits"]["memory"], "1Gi");
+}
+
+#[test]
+fn r_upd_3_a_pod_is_ready_when_others_have_opened_its_gates() {
+    let mut with_gate = pod("Always", list![], list![named("a")]);
+    with_gate["readinessGates"] = serde_json::json!([{"conditionType": "example.com/open"}]);
+    let mut s = Simulation::of(with_gate);
+    assert_eq!(s.condition("ContainersReady"), "True");
+    assert!(s.condition("Ready").starts_with("False ReadinessGatesNotReady"));
+    let set = |status: &str| {
+        let (type_, status) = ("example.com/open".to_owned(), status.to_owned());
+        Event::SetConditions(vec![PodCondition { type_, status, ..PodCondition::default() }])
+    };
+    s.event(set("False"));
+    assert!(s.condition("Ready").contains("is False, not True"));
+    s.event(set("True"));
+    assert_eq!((s.condition("Ready"), s.condition("example.com/open")), ("True".into(), "True".into()));
+}

@@ -1,0 +1,55 @@
+//! What of a running pod can be changed: images, CPU and memory, conditions that its gates wait for.
+
+use super::common::{Home, stderr, until};
+
+fn sized(fields: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: p}}, spec: {{terminationGracePeriodSeconds: 0, {fields} containers: [{{name: c, image: 'busybox:1.36', command: [sleep, '1000'], resizePolicy: [{{resourceName: cpu, restartPolicy: RestartContainer}}], resources: {{limits: {{memory: 64Mi, cpu: 1}}, requests: {{cpu: 100m}}}}}}]}}}}"
+    )
+}
+
+#[test]
+fn a_running_pod_gets_other_resources_and_another_image() {
+    let home = Home::new();
+    home.start(&sized(""), &["--wait=running"]);
+    let status = || home.pod("p")["status"]["containerStatuses"][0].clone();
+    let resize = |resources: &str| {
+        let patch = format!("{{spec: {{containers: [{{name: c, resources: {resources}}}]}}}}");
+        home.podctl(&["patch", "pod", "p", "--subresource=resize", "-p", &patch])
+    };
+    let resized = resize("{limits: {memory: 96Mi}}");
+    assert!(resized.status.success(), "{}", stderr(&resized));
+    until("the container has its memory", || status()["resources"]["limits"]["memory"] == "96Mi");
+    assert_eq!(status()["restartCount"], 0);
+    // Its policy says that more CPU needs a restart.
+    home.said(&["set", "resources", "pod/p", "--limits=cpu=2"]);
+    until("the container has started anew", || {
+        status()["restartCount"] == 1 && status()["resources"]["limits"]["cpu"] == "2"
+    });
+    let refused = resize("{limits: {memory: null}}");
+    assert!(stderr(&refused).contains("cannot be removed"), "{}", stderr(&refused));
+
+    home.said(&["set", "image", "pod/p", "c=busybox:latest"]);
+    until("the container runs its new image", || {
+        status()["restartCount"] == 2 && status()["state"]["running"].is_object()
+    });
+    assert!(status()["image"].as_str().unwrap().ends_with("busybox:latest"), "{}", status());
+    assert!(home.said(&["events"]).contains("Container c definition changed, will be restarted"));
+}
+
+#[test]
+fn conditions_that_others_set_open_a_pods_gates() {
+    let home = Home::new();
+    home.start(&sized("readinessGates: [{conditionType: example.com/open}],"), &["--wait=running"]);
+    let condition = |name: &str| {
+        let all = home.pod("p")["status"]["conditions"].clone();
+        let all = all.as_array().cloned().unwrap_or_default();
+        all.into_iter().find(|c| c["type"] == name).map(|c| c["status"].clone()).unwrap_or_default()
+    };
+    until("the containers are ready", || condition("ContainersReady") == "True");
+    assert_eq!(condition("Ready"), "False");
+    let patch = "{status: {conditions: [{type: example.com/open, status: 'True'}, {type: Initialized, status: 'False'}]}}";
+    home.said(&["patch", "pod", "p", "--subresource=status", "-p", patch]);
+    until("the pod is ready", || condition("Ready") == "True");
+    assert_eq!(condition("Initialized"), "True", "it is not for others to say");
+}
