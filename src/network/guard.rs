@@ -7,22 +7,25 @@
 //! were, the next command, whichever it is, does what the guard would have done.
 //!
 //! A service manager that ends the unit, session or job in which the first pod was started sends SIGTERM to all that
-//! is in it. Neither the guard nor the keeper ends of that while pods of others are on the network; with the last pod
-//! both end by themselves.
+//! is in it, and SIGKILL at last. So the guard asks systemd for a scope of their own, where there is one to be had.
+//! Neither the guard nor the keeper ends of SIGTERM while pods of others are on the network; with the last pod both end by
+//! themselves.
 
 use std::{
     fs::{self, File},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
     sys::signal::{SigSet, Signal},
+    unistd::pipe2,
 };
 use podctl_runtime::{IdMappings, Process};
 
@@ -31,10 +34,11 @@ use crate::{
     process::{
         Role, children,
         descriptors::{
-            guard::{GUARD, HOME, KEEPER},
+            guard::{GUARD, HOME, KEEPER, SCOPE},
             keeper, take_descriptor,
         },
         detach_from_terminal, start_role,
+        transient_scope::{Scope, request_scope},
     },
     state::{Home, Liveness},
     wire::{Reply, Request, dial, listen_at, make_connection, receive, send, send_request},
@@ -98,6 +102,13 @@ pub(super) fn find_survivors(home: &Home) -> Found {
     Found::Nobody
 }
 
+/// A keeper that was started.
+pub(super) struct Begun {
+    process: Process,
+    /// It waits, with what is to be born in its scope, until this is closed.
+    scope: OwnedFd,
+}
+
 /// Starts a keeper, of the survivors' namespaces if there are any. The caller has the network's lock.
 ///
 /// The socket is there before the keeper is: whoever connects meanwhile waits for it.
@@ -106,7 +117,7 @@ pub(super) fn start(
     survivors: Option<&Survivors>,
     users: Option<BorrowedFd<'_>>,
     mappings: Option<&IdMappings>,
-) -> Result<Process, Error> {
+) -> Result<Begun, Error> {
     let path = socket_path(home);
     let _ = fs::remove_file(&path);
     let listener = listen_at(&path, BACKLOG).map_err(step("make the network's socket"))?;
@@ -116,12 +127,14 @@ pub(super) fn start(
     let data = File::open(&home.data).map_err(step("open podctl's data directory"))?;
     let directory = File::open(home.runtime.join("network")).map_err(step("open the network's directory"))?;
     let life = hold_life(home).map_err(step("make the network's lock"))?;
+    let (scoped, scope) = pipe2(OFlag::O_CLOEXEC).map_err(step("make a pipe"))?;
     let mut fds = vec![
         (listener.as_fd(), keeper::LISTENER),
         (lock.as_fd(), keeper::LOCK),
         (data.as_fd(), keeper::DATA),
         (life.as_fd(), keeper::LIFE),
         (directory.as_fd(), keeper::DIRECTORY),
+        (scoped.as_fd(), keeper::SCOPE),
     ];
     let mut join: Vec<(BorrowedFd<'_>, CloneFlags)> = Vec::new();
     let name = if let Some(survivors) = survivors {
@@ -138,10 +151,12 @@ pub(super) fn start(
         "network"
     };
     let program = home.program.as_deref();
-    start_role(&Role { name, program, namespaces, mappings, join: &join, fds: &fds }).map_err(|e| {
+    let role = Role { name, program, namespaces, mappings, join: &join, fds: &fds };
+    let process = start_role(&role).map_err(|e| {
         let _ = fs::remove_file(&path);
-        e.into()
-    })
+        Error::from(e)
+    })?;
+    Ok(Begun { process, scope })
 }
 
 /// Makes the lock that the keeper holds for life. A new file: that of a killed keeper may still be held by what it started.
@@ -153,24 +168,24 @@ fn hold_life(home: &Home) -> std::io::Result<File> {
     Ok(life)
 }
 
-/// Starts the keeper's guard.
-pub(super) fn watch(home: &Home, keeper: &Process) -> Result<(), Error> {
-    let guard = start_beside(home, "network-guard", keeper.pidfd.as_fd(), None)?;
-    children::leave(&guard);
+/// Starts the keeper's guard, and leaves both to themselves.
+pub(super) fn watch(home: &Home, keeper: &Begun) -> Result<(), Error> {
+    let more = (keeper.scope.as_fd(), SCOPE);
+    let guard = start_beside(home, "network-guard", keeper.process.pidfd.as_fd(), more)?;
+    [&guard, &keeper.process].into_iter().for_each(children::leave);
     Ok(())
 }
 
-/// Starts a process that follows a killed keeper: the guard, or its deputy, which hears from it.
+/// Starts a process that follows a killed keeper: the guard, or its deputy, each with one descriptor more.
 fn start_beside(
     home: &Home,
     role: &str,
     keeper: BorrowedFd<'_>,
-    guard: Option<BorrowedFd<'_>>,
+    more: (BorrowedFd<'_>, RawFd),
 ) -> Result<Process, Error> {
     let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
     let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
-    let mut fds = vec![(keeper, KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1])];
-    fds.extend(guard.map(|guard| (guard, GUARD)));
+    let fds = [(keeper, KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1]), more];
     Ok(start_role(&Role { program: home.program.as_deref(), fds: &fds, ..Role::named(role) })?)
 }
 
@@ -183,7 +198,12 @@ struct Guard {
 
 /// The guard's life. Gives its exit code.
 pub fn main() -> i32 {
-    Guard::begin().map_or(1, Guard::keep_watch)
+    // SAFETY: this process was started with this descriptor, and nobody else has taken it.
+    let scope = unsafe { take_descriptor(SCOPE) };
+    let Some(guard) = Guard::begin() else { return 1 };
+    leave_unit(&guard.keeper);
+    drop(scope);
+    guard.keep_watch()
 }
 
 /// The life of the guard's deputy: it becomes the guard when that is killed. Gives its exit code.
@@ -218,7 +238,8 @@ impl Guard {
         loop {
             if has_spoken(&self.keeper) {
                 match self.succeed_keeper() {
-                    Ok(Some(next)) => self.keeper = next.pidfd,
+                    // It is born in the scope.
+                    Ok(Some(next)) => self.keeper = next.process.pidfd,
                     Ok(None) => return 0,
                     // The machine may be short of something for a while; nobody else would try again.
                     Err(_) => std::thread::sleep(RETRY),
@@ -245,17 +266,36 @@ impl Guard {
 
     fn start_deputy(&self) -> Result<OwnedFd, Error> {
         let (ours, theirs) = make_connection().map_err(step("make a socket pair"))?;
-        let deputy = start_beside(&self.home, "guard-deputy", self.keeper.as_fd(), Some(theirs.as_fd()))?;
+        let deputy = start_beside(&self.home, "guard-deputy", self.keeper.as_fd(), (theirs.as_fd(), GUARD))?;
         children::leave(&deputy);
         Ok(ours)
     }
 
     /// The keeper that follows one that has ended; none when it was its time, or another has followed already.
-    fn succeed_keeper(&self) -> Result<Option<Process>, Error> {
+    fn succeed_keeper(&self) -> Result<Option<Begun>, Error> {
         self.lock.lock().map_err(step("take the network's lock"))?;
         let next = follow_guard(&self.home);
         self.lock.unlock().map_err(step("leave the network's lock"))?;
         next
+    }
+}
+
+/// Leaves the unit, session or job of whoever started the first pod, with the keeper.
+fn leave_unit(keeper: &OwnedFd) {
+    let known = fs::read_to_string(format!("/proc/self/fdinfo/{}", keeper.as_raw_fd())).unwrap_or_default();
+    let pid = known.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    // Of one that has ended it is -1.
+    let Some(pid) = pid.filter(|pid: &i32| *pid > 0) else { return };
+    let own = std::process::id();
+    let requested = request_scope(&Scope {
+        unit: &format!("podctl-network-{own}.scope"),
+        description: "the network of podctl's pods",
+        processes: &[own as i32, pid],
+        delegate: false,
+        grace: None,
+    });
+    if let Some(requested) = requested {
+        requested.settle();
     }
 }
 
@@ -264,7 +304,7 @@ fn has_spoken(fd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-fn follow_guard(home: &Home) -> Result<Option<Process>, Error> {
+fn follow_guard(home: &Home) -> Result<Option<Begun>, Error> {
     let path = socket_path(home);
     if !path.exists() || dial(&path).is_ok() {
         return Ok(None);
@@ -302,8 +342,8 @@ pub(crate) fn mend_network(home: &Home) {
     if let Ok(lock) = open_lock(home)
         && lock.try_lock().is_ok()
         && let Ok(Some(next)) = follow_guard(home)
-        && watch(home, &next).is_ok()
     {
-        children::leave(&next);
+        // Without a guard it is as good until it is killed.
+        let _ = watch(home, &next);
     }
 }

@@ -57,10 +57,10 @@ use crate::{
     pod::ServiceLink,
     process::{
         descriptors::{
-            keeper::{DATA, DIRECTORY, LISTENER, LOCK, NAMESPACE},
+            keeper::{DATA, DIRECTORY, LISTENER, LOCK, NAMESPACE, SCOPE},
             take_descriptor,
         },
-        detach_from_terminal, wait_until_mapped,
+        detach_from_terminal, transient_scope, wait_until_mapped,
     },
     state::Home,
     wire::{receive, send},
@@ -138,7 +138,7 @@ fn live(follows: bool) -> i32 {
     let _ = nix::unistd::setsid();
     detach_from_terminal();
     // Blocked before there are threads: as PID 1 it would not hear of it otherwise.
-    let terminations = SigSet::from(Signal::SIGTERM);
+    let terminations = SigSet::from_iter([Signal::SIGTERM, transient_scope::END]);
     let _ = terminations.thread_block();
     // SAFETY: this process was started with these descriptors, and nobody else has taken them.
     let (listener, lock) = unsafe { (take_descriptor(LISTENER), File::from(take_descriptor(LOCK))) };
@@ -174,7 +174,10 @@ async fn keep(
     let namespace = Arc::new(namespace);
     let record = beside_socket(RECORD);
     let host = host.then(|| Host::found(range, namespace.try_clone().ok()?, record)).flatten().map(Arc::new);
-    let (within, linked) = (uplink::Within { namespace: namespace.clone(), routes, range, v6 }, host.clone());
+    // SAFETY: a keeper is started with this descriptor, and nobody else has taken it.
+    let scope = transient_scope::has_systemd().then(|| unsafe { take_descriptor(SCOPE) });
+    let within = uplink::Within { namespace: namespace.clone(), routes, range, v6, scope };
+    let linked = host.clone();
     let (tell, uplink) = watch::channel(None);
     std::thread::Builder::new()
         .name("uplink".into())
@@ -221,7 +224,7 @@ async fn keep(
     let mut to_end = false;
     let mut heard = Instant::now();
     loop {
-        let wait = tokio::time::sleep(if state.left.borrow().is_empty() { IDLE } else { LOOK });
+        let wait = state.wait_for_change();
         let mut fewer = true;
         tokio::select! {
             ready = watched.readable() => {
@@ -289,6 +292,17 @@ fn accept(listener: &OwnedFd) -> nix::Result<OwnedFd> {
 }
 
 impl State {
+    /// Waits until it is to be looked whether anybody is left. With pods on the network, and none that should come back,
+    /// their connections tell all there is: nothing wakes this process.
+    async fn wait_for_change(&self) {
+        let all_came_back = self.left.borrow().is_empty();
+        match self.connections.get() {
+            _ if !all_came_back => tokio::time::sleep(LOOK).await,
+            0 => tokio::time::sleep(IDLE).await,
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Pods whose links are gone do not come back. Says whether there were any.
     fn forget_lost(&self) -> bool {
         let mut left = self.left.borrow_mut();

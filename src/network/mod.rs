@@ -51,7 +51,6 @@ use self::ports::HostPort;
 use crate::{
     outer_container::explain_refusal,
     pod::ServiceLink,
-    process::children,
     state::Home,
     wire::{dial, receive_within, send},
 };
@@ -341,7 +340,6 @@ pub fn connect(
             };
             let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
             guard::watch(home, &keeper)?;
-            children::leave(&keeper);
             started += 1;
         }
     }

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -40,6 +40,10 @@ pub const DESCRIPTORS: usize = 6;
 /// The time for which it may take to notice a listener that comes late: first, and when there has been none for long.
 const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(500)];
 
+/// How long it is asked whether somebody listens in the pod. After that nobody is woken for it: the port listens, and the
+/// next connection is what asks.
+const ASKED: Duration = Duration::from_secs(10);
+
 /// Names who is behind a published port.
 pub struct Goal {
     /// The place where what comes from that client goes.
@@ -63,7 +67,8 @@ pub async fn serve(taken: Taken, inside: Rc<Inside>, goal: Goal) -> io::Result<(
     }
 }
 
-/// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken.
+/// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken. When that
+/// has been so for long, a connection is taken, finds nobody and is reset, and those that follow it are refused again.
 async fn relay_tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io::Result<()> {
     loop {
         if !(goal.answers)() {
@@ -76,13 +81,15 @@ async fn relay_tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io
     }
 }
 
-/// Waits until somebody listens in the pod. The kernel tells nobody of that, so it has to be asked.
+/// Waits until somebody listens in the pod, or it has been asked for long. The kernel tells nobody of that, so it has to be
+/// asked.
 async fn answered(goal: &Goal) {
     let mut pause = LOOK[0];
-    while !(goal.answers)() {
+    let mut since = Instant::now();
+    while !(goal.answers)() && since.elapsed() < ASKED {
         tokio::select! {
             () = tokio::time::sleep(pause) => pause = (pause * 2).min(LOOK[1]),
-            () = goal.changed.notified() => pause = LOOK[0],
+            () = goal.changed.notified() => (pause, since) = (LOOK[0], Instant::now()),
         }
     }
 }

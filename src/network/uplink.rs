@@ -54,7 +54,12 @@ pub struct Within {
     pub range: Range,
     /// Tells whether it has IPv6.
     pub v6: bool,
+    /// Ends when this process is in a scope of its own, where there may be one: the helper is to be born in it.
+    pub scope: Option<OwnedFd>,
 }
+
+/// How long the scope is waited for, in milliseconds; its guard waits a little less.
+const SCOPED: u16 = 12_000;
 
 /// Keeps a way open. Returns only when there is none to be had.
 pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
@@ -78,6 +83,10 @@ pub fn keep(within: &Within, host: Option<&Host>, tell: &watch::Sender<Known>) {
 /// the host has against a link.
 fn start_helper(within: &Within, why: Option<&str>, tell: &watch::Sender<Known>) {
     let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+    if let Some(scope) = &within.scope {
+        // A helper that is born outside of the scope ends with somebody else's unit, and is replaced then.
+        let _ = poll(&mut [PollFd::new(scope.as_fd(), PollFlags::POLLIN)], SCOPED);
+    }
     loop {
         // A link that forwards nothing is no reason to end the helper: pods are told, and reach each other.
         let forwards = || forward_from(&within.namespace, NAME).map_err(|e| format!("{WITHOUT}: {e}"));

@@ -68,6 +68,8 @@ pub mod keeper {
     pub const LIFE: RawFd = 7;
     /// The directory that holds the keeper's socket and the record of what is on the host.
     pub const DIRECTORY: RawFd = 8;
+    /// The pipe that ends when the keeper is in its scope: what it starts before would stay outside.
+    pub const SCOPE: RawFd = 9;
 }
 
 /// Descriptors of the process that starts a killed keeper again.
@@ -80,6 +82,8 @@ pub mod guard {
     pub const HOME: [RawFd; 2] = [4, 5];
     /// The connection to the guard; of its deputy alone.
     pub const GUARD: RawFd = 6;
+    /// The other end of [`keeper::SCOPE`](super::keeper::SCOPE).
+    pub const SCOPE: RawFd = 7;
 }
 
 /// Descriptors of the process that holds an ordinary user's user namespace.

@@ -1,12 +1,15 @@
 //! The ground floor: this program started again in a role, the numbers of the descriptors it is handed, its children.
 //!
-//! Promises: nothing here knows of pods, and nothing is imported but the runtime crate. What is said over the
+//! Promises: nothing here knows of pods, and nothing is imported but the runtime crate. `transient_scope.rs` asks systemd. What is said over the
 //! descriptors is `wire/`'s; which function a role plays is `roles.rs`'s, the top of the house.
 
 pub mod children;
+mod dbus;
 pub mod descriptors;
 mod memory_file;
 mod role;
+mod runtime_dir;
+pub mod transient_scope;
 mod trim;
 
 pub use memory_file::create_memory_file;
@@ -14,4 +17,5 @@ pub use role::{
     Role, Standing, detach_from_terminal, find_standing, hide_from_containers, is_in_main_program,
     note_standing, start_role, wait_until_mapped,
 };
+pub use runtime_dir::find_runtime_dir;
 pub use trim::trim_heap;

@@ -20,14 +20,14 @@ use nix::{
     },
 };
 
-use crate::{lifecycle::Run, logs::Stream, wire::listen_at};
+use crate::{lifecycle::Run, logs::Stream, process::transient_scope, wire::listen_at};
 
 /// Names what has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// A child has ended.
     Children,
-    /// SIGTERM.
+    /// SIGTERM, or systemd's request to end.
     Terminate,
     /// The puller answers.
     Puller,
@@ -74,6 +74,7 @@ impl Poll {
         let mut set = SigSet::empty();
         set.add(Signal::SIGCHLD);
         set.add(Signal::SIGTERM);
+        set.add(transient_scope::END);
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let _ = std::fs::remove_file(socket_path);

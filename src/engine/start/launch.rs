@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::{Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
+    path::Path,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use super::{
     contained::{self, Contained},
     error::{Error, step},
     host_address::find_host_ip,
-    publish, scope,
+    publish,
     started::Started,
     user_namespace::{self, UserNamespace},
 };
@@ -33,11 +34,14 @@ use crate::{
         ports::{self, HostPort},
     },
     pod::{ContainerExt, PodExt, Uid, image_volumes},
-    process::{Role, children, create_memory_file, descriptors, start_role},
+    process::{Role, children, create_memory_file, descriptors, start_role, transient_scope},
     sandbox::Objects,
     state::{self, Home, PodDir},
     wire::{Launch, Options, Ready, Request, VERSION, make_connection, send_request},
 };
+
+/// How long a pod may take, beyond its grace period, when the machine goes down, until systemd kills what is left.
+const LAST_STEPS: Duration = Duration::from_secs(15);
 
 /// Holds what a launch is of: the same when it is tried again on another network.
 pub(super) struct Plan<'a> {
@@ -70,14 +74,14 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     let sockets = Sockets::open(plan.first)?;
 
     let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
-    if !scope::can_ask() {
+    if !can_ask_for_scope() {
         // Only from here are all processes of this container seen.
         Cgroup::make_room();
     }
     let supervisor = start_supervisor(plan, &namespaces, ids.as_ref(), &beside, &sockets)?;
     let unready = Unready(Some(&supervisor));
     start_trace::mark("client", "make the supervisor's namespaces, map ids, execute it");
-    let scope = scope::ask(&uid, &supervisor);
+    let scope = request_pod_scope(plan.pod, &uid, &supervisor);
     let puller =
         (!images.all).then(|| start_puller(plan, &namespaces, ids.as_ref(), &sockets)).transpose()?;
     std::iter::once(&supervisor).chain(&puller).for_each(children::leave);
@@ -110,6 +114,24 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
         _screen: ours.screen,
         client: ours.client,
     })
+}
+
+fn can_ask_for_scope() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists() && transient_scope::has_manager()
+}
+
+/// Asks systemd for a scope that the supervisor may divide; it is waited for beside the rest of the start. Where there is
+/// none, or with cgroups of version 1, which systemd does not delegate, the supervisor makes do with the cgroup it is in.
+fn request_pod_scope(pod: &Pod, uid: &Uid, supervisor: &Process) -> Option<transient_scope::Requested> {
+    let grace = u64::try_from(pod.grace_period_seconds()).unwrap_or(0);
+    let scope = transient_scope::Scope {
+        unit: &format!("podctl-{uid}.scope"),
+        description: &format!("pod {}", pod.name()),
+        processes: &[supervisor.pid.into()],
+        delegate: true,
+        grace: Some(Duration::from_secs(grace) + LAST_STEPS),
+    };
+    can_ask_for_scope().then(|| transient_scope::request_scope(&scope)).flatten()
 }
 
 /// A supervisor whose sandbox does not stand yet: nobody would ever see or end its pod, so it ends with the launch.

@@ -9,7 +9,6 @@ pub mod gather;
 mod host_address;
 mod launch;
 mod publish;
-mod scope;
 mod started;
 pub mod user_namespace;
 
