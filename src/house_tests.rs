@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &str)] = &[
     ("process", ""),
     ("outer_container", ""),
     ("archive", ""),
-    ("state", "pod"),
+    ("state", "pod process"),
     ("logs", "pod state"),
     ("sandbox", "pod manifest outer_container state"),
     ("wire", "archive lifecycle logs pod sandbox state"),

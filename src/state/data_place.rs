@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::Uid;
+use nix::unistd::{Uid, User};
 
 use super::{Error, home::private_dir};
 
@@ -27,7 +27,10 @@ pub(super) fn find_data_place(uid: Uid) -> Result<PathBuf, Error> {
         }
     };
     let others = [Path::new("/var/tmp"), &env::temp_dir()].map(|dir| dir.join(format!("podctl-{uid}-data")));
-    usual.into_iter().chain(others).find(|dir| private_dir(dir).is_ok()).ok_or(Error::NoHome)
+    // After `su` or `sudo -u` HOME may be another user's.
+    let known = User::from_uid(uid).ok().flatten().filter(|_| !uid.is_root());
+    let known = known.map(|user| user.dir.join(".local/share/podctl"));
+    usual.into_iter().chain(known).chain(others).find(|dir| private_dir(dir).is_ok()).ok_or(Error::NoHome)
 }
 
 /// Says that the data lies in another place than the usual one, and what to do about it.

@@ -10,16 +10,19 @@ use std::{
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{
-    Error, PodDir,
+    Error, Liveness, PodDir,
     data_place::{explain_data_place, find_data_place},
     file_names::{file_name, is_cut},
 };
-use crate::pod::{ContainerName, Namespace, ObjectName, PodExt, Uid};
+use crate::{
+    pod::{ContainerName, Namespace, ObjectName, PodExt, Uid},
+    process::find_runtime_dir,
+};
 
 /// The two directories that hold everything of one user's pods.
 #[derive(Clone, Debug)]
 pub struct Home {
-    /// Holds what a reboot ends: `$XDG_RUNTIME_DIR/podctl`, for root `/run/podctl`.
+    /// Holds what a reboot ends: `$XDG_RUNTIME_DIR/podctl` or what a session would have for it, for root `/run/podctl`.
     pub runtime: PathBuf,
     /// Holds what stays: `$XDG_DATA_HOME/podctl`, for root `/var/lib/podctl`.
     pub data: PathBuf,
@@ -37,20 +40,19 @@ impl Home {
     pub fn of_user() -> Result<Home, Error> {
         let uid = nix::unistd::geteuid();
         let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let runtime = set("PODCTL_RUNTIME_DIR").unwrap_or_else(|| {
-            if uid.is_root() {
-                // Of a container that is read-only as a whole, /tmp is the first to be mounted.
-                let usual = PathBuf::from("/run/podctl");
-                let made = private_dir(&usual).is_ok();
-                return if made { usual } else { env::temp_dir().join("podctl-0") };
-            }
-            match set("XDG_RUNTIME_DIR").filter(|dir| owned_by(dir, uid.as_raw())) {
-                Some(dir) => dir.join("podctl"),
-                None => env::temp_dir().join(format!("podctl-{uid}")),
-            }
-        });
         let data = find_data_place(uid)?;
-        Home::at(&runtime, &data)
+        if let Some(runtime) = set("PODCTL_RUNTIME_DIR") {
+            return Home::at(&runtime, &data);
+        }
+        if uid.is_root() {
+            // Of a container that is read-only as a whole, /tmp is the first to be mounted.
+            let usual = PathBuf::from("/run/podctl");
+            let made = private_dir(&usual).is_ok();
+            return Home::at(&if made { usual } else { env::temp_dir().join("podctl-0") }, &data);
+        }
+        let session = find_runtime_dir().map(|dir| dir.join("podctl"));
+        let chosen = session.unwrap_or_else(|| env::temp_dir().join(format!("podctl-{uid}")));
+        settle_runtime_dir(Home::at(&chosen, &data)?)
     }
 
     /// Says where the data lies, when that is not the usual place.
@@ -147,9 +149,31 @@ pub fn log_file(logs: &Path, container: &ContainerName, attempt: u32) -> PathBuf
     logs.join(container.as_str()).join(format!("{attempt}.log"))
 }
 
-/// A stale XDG_RUNTIME_DIR (after `su`) belongs to somebody else and must not be used.
-fn owned_by(dir: &Path, uid: u32) -> bool {
-    fs::metadata(dir).is_ok_and(|m| m.uid() == uid)
+/// In the data directory: where the living pods' runtime directory is.
+const RUNTIME_LINK: &str = "runtime";
+
+/// Gives a user one view, whatever the environment: with a session (login) and without one (cron, `su`, `sudo -u`) the
+/// runtime directory would be another one. While pods live that were started in the other, that one it is.
+fn settle_runtime_dir(chosen: Home) -> Result<Home, Error> {
+    let link = chosen.data.join(RUNTIME_LINK);
+    let before = fs::read_link(&link).ok();
+    if before.as_ref() == Some(&chosen.runtime) {
+        return Ok(chosen);
+    }
+    if let Some(runtime) = before.filter(|runtime| runtime.join("pods").is_dir()) {
+        let other = Home { runtime, ..chosen.clone() };
+        if other.pods()?.iter().any(|pod| pod.read_liveness() == Liveness::Alive) {
+            return Home::at(&other.runtime, &other.data);
+        }
+    }
+    // Replaced in one step, for another command may read it.
+    let beside = chosen.data.join(format!("{RUNTIME_LINK}.{}", std::process::id()));
+    let done = std::os::unix::fs::symlink(&chosen.runtime, &beside).and_then(|()| fs::rename(&beside, &link));
+    match done {
+        Ok(()) => Ok(chosen),
+        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => Ok(chosen),
+        Err(e) => Err(Error::io("note the runtime directory in", &link)(e)),
+    }
 }
 
 /// Makes a directory that nobody else may enter, and refuses one that somebody else owns.

@@ -9,6 +9,7 @@
 //!     control.sock    the supervisor's control socket
 //! $XDG_RUNTIME_DIR/podctl/memory/                  empty; each supervisor sees its pod's tmpfs there
 //! $XDG_DATA_HOME/podctl/                           (root: /var/lib/podctl)
+//!     runtime         a link to the runtime directory that is in use: sessions may differ in theirs
 //!     records/NAMESPACE_NAME/                           see name_claim.rs
 //!         lock            flock(2)ed by the supervisor as long as it lives; in it uid, namespace and name
 //!         pod.json        v1.Pod with status
