@@ -21,6 +21,7 @@ mod diff;
 pub(crate) mod doctor;
 mod edit;
 mod edited_objects;
+mod enable;
 mod events;
 mod exec;
 mod explain;
@@ -51,6 +52,7 @@ mod session;
 mod set;
 mod stop;
 mod switches;
+mod systemd_unit;
 mod target_pod;
 mod terminal;
 mod timeline;
@@ -230,6 +232,13 @@ enum Command {
     ApiVersions,
     /// Show podctl's version, and that of the API.
     Version(version::Args),
+    /// Let systemd start the pods of manifest files, or a pod, at boot.
+    Enable(enable::Args),
+    /// Let systemd start them no longer.
+    Disable(enable::Args),
+    /// Print what lets systemd run pods.
+    #[command(subcommand)]
+    Generate(enable::Generate),
     /// Print a script that completes podctl's command line in a shell.
     Completion(completion::Args),
     /// Write manual pages.
@@ -425,6 +434,9 @@ fn command(cli: Cli) -> Result<i32, Error> {
         | Command::ApiResources(_)
         | Command::ApiVersions
         | Command::Explain(_) => unreachable!("handled before"),
+        Command::Enable(args) => enable::enable(&args, &home, namespace),
+        Command::Disable(args) => enable::disable(&args, &home, namespace),
+        Command::Generate(args) => enable::generate(&args, &home, namespace),
     }
 }
 

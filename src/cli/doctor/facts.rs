@@ -9,8 +9,11 @@ use std::{
 use nix::sys::statvfs::statvfs;
 use podctl_runtime::{Cgroup, IdMappings, grant_command};
 
-use super::trial::{Trial, run_trial};
-use crate::{outer_container::OuterContainer, sandbox::host_support, state::Home};
+use super::{
+    super::enable::lingers,
+    trial::{Trial, run_trial},
+};
+use crate::{outer_container::OuterContainer, process::transient_scope, sandbox::host_support, state::Home};
 
 /// Everything that a verdict depends on.
 #[derive(Clone, Debug)]
@@ -31,6 +34,8 @@ pub(super) struct Facts {
     pub outer: Option<OuterContainer>,
     /// What came of doing what a start does; the error says why there are no namespaces.
     pub trial: Result<Trial, String>,
+    /// What becomes of an ordinary user's pods between sessions, where systemd sees to them.
+    pub sessions: Option<Sessions>,
     /// `/dev/net/tun`
     pub tun: bool,
     pub pasta: Option<PathBuf>,
@@ -44,6 +49,14 @@ pub(super) struct Facts {
     pub space: Result<u64, String>,
     /// The number of registries are named.
     pub registries: Result<usize, String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sessions {
+    /// Tells whether the user's manager, and so pods, stays after the last logout, and starts at boot.
+    pub linger: bool,
+    /// logind's `KillUserProcesses`, where it says.
+    pub kills: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +101,8 @@ pub(super) fn gather(home: &Home) -> Facts {
         outer: OuterContainer::find_around(),
         // Settings say nothing as long as a profile lets this program through: it is tried.
         trial: run_trial(home, !root),
+        sessions: (!root && transient_scope::has_systemd())
+            .then(|| Sessions { linger: lingers(), kills: transient_scope::read_kill_user_processes() }),
         tun: Path::new("/dev/net/tun").exists(),
         pasta: find_program("pasta"),
         slirp4netns: find_program("slirp4netns").is_some(),
@@ -145,21 +160,15 @@ fn has_capabilities(path: &Path) -> bool {
 }
 
 fn cgroups() -> Cgroups {
-    let systemd = Path::new("/run/systemd/system").exists();
+    let systemd = transient_scope::has_systemd();
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    // As the supervisor's scope is asked for: of the user's systemd, of root of the machine's.
-    let (bus, given) = match nix::unistd::geteuid() {
-        root if root.is_root() => {
-            let bus = Path::new("/run/dbus/system_bus_socket").exists();
-            (bus, "/sys/fs/cgroup/cgroup.controllers".to_owned())
-        }
+    let given = match nix::unistd::geteuid() {
+        root if root.is_root() => "/sys/fs/cgroup/cgroup.controllers".to_owned(),
         user => {
-            let dir = std::env::var_os("XDG_RUNTIME_DIR");
-            let slice = format!("/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service");
-            (dir.is_some_and(|dir| Path::new(&dir).join("bus").exists()), slice + "/cgroup.controllers")
+            format!("/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers")
         }
     };
-    let delegated = (systemd && unified && bus && find_program("busctl").is_some())
+    let delegated = (unified && transient_scope::has_manager())
         .then(|| text(&given).unwrap_or_default().split_whitespace().map(str::to_owned).collect());
     Cgroups { systemd, unified, delegated, available: Cgroup::available() }
 }

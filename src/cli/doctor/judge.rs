@@ -2,7 +2,7 @@
 
 use super::{
     Check, State,
-    facts::{Facts, Rootless},
+    facts::{Facts, Rootless, Sessions},
     trial::{Layers, Trial},
 };
 use crate::{
@@ -51,13 +51,9 @@ pub(super) fn list_checks(facts: &Facts) -> Vec<Check> {
     if let Ok(trial) = &facts.trial {
         all.extend([check_overlay(facts, trial), check_network(facts, trial)]);
     }
-    all.extend([
-        low_ports(facts),
-        cgroups(facts),
-        check_inotify(facts),
-        check_space(facts),
-        check_registries(facts),
-    ]);
+    all.extend([low_ports(facts), cgroups(facts)]);
+    all.extend(facts.sessions.map(check_sessions));
+    all.extend([check_inotify(facts), check_space(facts), check_registries(facts)]);
     all
 }
 
@@ -206,6 +202,11 @@ fn check_overlay(facts: &Facts, trial: &Trial) -> Check {
     let here = "sudo modprobe overlay; keep the data directory on ext4, xfs or btrfs (PODCTL_DATA_DIR)";
     let mend = choose_mend(facts, Need::Volume(&facts.data), here);
     match &trial.layers {
+        _ if trial.chroot => broken(
+            NAME,
+            "podctl runs in a chroot, whose containers could leave it: no container starts",
+            "enter it with pivot_root, as bwrap and systemd-nspawn do, instead of chroot",
+        ),
         Layers::OnDisk => ok(NAME, format!("layers can be mounted in {place}")),
         Layers::InMemory(_) => degraded_check(
             NAME,
@@ -317,6 +318,21 @@ fn listed(names: &[&str]) -> String {
         [] => String::new(),
         [one] => (*one).to_owned(),
         [all @ .., last] => format!("{} and {last}", all.join(", ")),
+    }
+}
+
+fn check_sessions(facts: Sessions) -> Check {
+    const NAME: &str = "sessions";
+    match (facts.linger, facts.kills) {
+        (true, Some(true)) => {
+            ok(NAME, "pods outlive the logout: this user lingers, and KillUserProcesses does not reach them")
+        }
+        (true, _) => ok(NAME, "pods outlive the logout, and can start at boot: this user lingers"),
+        (false, _) => degraded_check(
+            NAME,
+            "pods end with this user's last session, and none starts at boot: this user does not linger",
+            "loginctl enable-linger",
+        ),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    facts::{Cgroups, Facts, Rootless},
+    facts::{Cgroups, Facts, Rootless, Sessions},
     judge::list_checks,
     text,
     trial::{Layers, Trial},
@@ -31,6 +31,7 @@ fn laptop_facts() -> Facts {
         moved: None,
         outer: None,
         trial: Ok(Trial {
+            chroot: false,
             mounts: true,
             proc: true,
             name: true,
@@ -38,6 +39,7 @@ fn laptop_facts() -> Facts {
             network: Ok(Forwarding::Everywhere),
             layers: Layers::OnDisk,
         }),
+        sessions: Some(Sessions { linger: true, kills: Some(false) }),
         tun: true,
         pasta: Some("/usr/bin/pasta".into()),
         slirp4netns: true,
@@ -77,7 +79,7 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
         (
             "root",
             with(|f| {
-                f.rootless = None;
+                (f.rootless, f.sessions) = (None, None);
                 f.data = "/var/lib/podctl".into();
                 f.cgroups = Cgroups {
                     systemd: false,
@@ -160,6 +162,12 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
                 r.mappers = vec![("newuidmap", Some(("/usr/bin/newuidmap".into(), false)))];
                 r.ids = Ok((1001, None));
             }),
+        ),
+        ("a chroot", tried(|t| t.chroot = true)),
+        ("no linger", with(|f| f.sessions = Some(Sessions { linger: false, kills: Some(true) }))),
+        (
+            "linger, and logouts that kill",
+            with(|f| f.sessions = Some(Sessions { linger: true, kills: Some(true) })),
         ),
         ("su instead of a login", with(|f| f.cgroups.delegated = None)),
         (

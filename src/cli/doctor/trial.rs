@@ -44,6 +44,8 @@ pub(super) enum Layers {
 /// The outcome of a trial.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Trial {
+    /// Tells whether the root directory is a chroot's, which cannot be made the root of a pod's mounts.
+    pub chroot: bool,
     /// Tells whether anything could be mounted.
     pub mounts: bool,
     /// Tells whether that could be a proc.
@@ -104,6 +106,7 @@ pub(crate) fn try_start() -> i32 {
     // By its name: the descriptor leads into the mount namespace in which it was opened.
     let name = format!("/proc/self/fd/{}", place.as_raw_fd());
     let dir = fs::read_link(name).unwrap_or_default();
+    let chroot = podctl_runtime::settle_root().is_err();
     let none = None::<&str>;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let memory = dir.join("memory");
@@ -119,6 +122,7 @@ pub(crate) fn try_start() -> i32 {
         Err(e) => Layers::Nowhere(e.to_string()),
     };
     let trial = Trial {
+        chroot,
         mounts,
         proc: mount(Some("proc"), &dir.join("proc"), Some("proc"), flags, none).is_ok(),
         name: nix::unistd::sethostname("podctl-doctor").is_ok(),

@@ -14,6 +14,7 @@ use nix::{
 use super::{
     super::{Error, delete, io, jobs},
     notes::Notes,
+    service::{notify_manager, settle_exit_code},
 };
 use crate::{
     engine::{self, LONG_SILENCE, check_supervisor, readiness::find_hopeless, start::Started},
@@ -52,6 +53,7 @@ pub(super) fn run_foreground(
     let mut interrupts = 0;
     let mut interrupted = false;
     let mut failure = None;
+    let mut told_ready = false;
     loop {
         if !new.is_empty() {
             for pod in new.drain(..) {
@@ -63,10 +65,12 @@ pub(super) fn run_foreground(
         }
         let several = follows.len() > 1;
         let mut living = Vec::new();
+        let mut ready = true;
         for (pod, follow, notes) in &mut follows {
             // Asked before the logs are drained: what was written before the end is then shown.
             living.push(pod.lives());
             let now = pod.dir.read().ok().filter(|now| now.uid() == pod.uid.as_str());
+            ready &= now.as_ref().is_some_and(|now| now.is_ready() || now.phase() == "Succeeded");
             if let Some(now) = &now {
                 notes.remember_state(now);
                 if interrupts == 0 && failure.is_none() {
@@ -91,6 +95,10 @@ pub(super) fn run_foreground(
             if let Some(now) = now.filter(|_| !follow.is_behind()) {
                 notes.show_end(&now, &pod.dir);
             }
+        }
+        if ready && !told_ready && !follows.is_empty() {
+            told_ready = true;
+            notify_manager("READY=1\nSTATUS=ready");
         }
         new.extend(jobs.advance(start)?);
         if !new.is_empty() {
@@ -119,6 +127,7 @@ pub(super) fn run_foreground(
             interrupts += 1;
             interrupted |= signal.ssi_signo == Signal::SIGINT as u32;
             jobs.stop();
+            notify_manager("STOPPING=1\nSTATUS=ending");
             let grace = (interrupts > 1).then_some(Duration::ZERO);
             if interrupts == 1 {
                 let (what, it) = if follows.len() > 1 { ("pods", "them") } else { ("pod", "it") };
@@ -154,6 +163,7 @@ pub(super) fn run_foreground(
     match failure {
         Some(failure) => Err(failure.into()),
         None if interrupted => Ok(130),
+        None if interrupts > 0 => Ok(settle_exit_code(code)),
         None => Ok(code),
     }
 }

@@ -7,6 +7,7 @@ mod foreground;
 mod image_pod;
 mod notes;
 mod report;
+mod service;
 mod start;
 
 use std::{path::PathBuf, time::Duration};
