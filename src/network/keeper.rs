@@ -224,7 +224,10 @@ async fn keep(
     let mut to_end = false;
     let mut heard = Instant::now();
     loop {
-        let wait = state.wait_for_change();
+        // While pods are on the network and all have come back, their connections tell all there is: nothing wakes this process.
+        let all_came_back = state.left.borrow().is_empty();
+        let sleeps = all_came_back && state.connections.get() > 0;
+        let wait = tokio::time::sleep(if all_came_back { IDLE } else { LOOK });
         let mut fewer = true;
         tokio::select! {
             ready = watched.readable() => {
@@ -244,7 +247,7 @@ async fn keep(
                 ready?.clear_ready();
             }
             () = state.gone.notified() => heard = Instant::now(),
-            () = wait => fewer = state.forget_lost(),
+            () = wait, if !sleeps => fewer = state.forget_lost(),
         }
         // Pods that an earlier keeper has let in come back at any moment. Whoever had it started may have died.
         let alone = to_end || heard.elapsed() >= IDLE || fewer && state.left.borrow().is_empty();
@@ -292,17 +295,6 @@ fn accept(listener: &OwnedFd) -> nix::Result<OwnedFd> {
 }
 
 impl State {
-    /// Waits until it is to be looked whether anybody is left. With pods on the network, and none that should come back,
-    /// their connections tell all there is: nothing wakes this process.
-    async fn wait_for_change(&self) {
-        let all_came_back = self.left.borrow().is_empty();
-        match self.connections.get() {
-            _ if !all_came_back => tokio::time::sleep(LOOK).await,
-            0 => tokio::time::sleep(IDLE).await,
-            _ => std::future::pending().await,
-        }
-    }
-
     /// Pods whose links are gone do not come back. Says whether there were any.
     fn forget_lost(&self) -> bool {
         let mut left = self.left.borrow_mut();
