@@ -18,7 +18,7 @@ use super::{
 pub use crate::logs::Watch;
 use crate::{
     lifecycle::{Broken, PodPart, check_pod_update, merge_pod_update},
-    manifest::{Diagnostic, Severity},
+    manifest::{Diagnostic, Severity, with_defaults},
     pod::{ContainerExt, HostPort, PodExt, find_host_port},
     process::create_memory_file,
     state::{Home, Liveness, PodDir},
@@ -259,7 +259,9 @@ impl PodHandle {
     /// As [`PodHandle::update`].
     pub(super) fn preview_update(&self, new: &Pod, part: PodPart) -> Result<Pod, Error> {
         let mut pod = self.dir.read()?;
-        check_pod_update(&pod, new, part).map_err(|broken| self.refuse_update(broken))?;
+        // What one of them says and the other leaves to its default is no change.
+        let checked = check_pod_update(&with_defaults(&pod), &with_defaults(new), part);
+        checked.map_err(|broken| self.refuse_update(broken))?;
         merge_pod_update(&mut pod, new, part);
         Ok(pod)
     }

@@ -99,6 +99,13 @@ pub fn complete_pod(whole: &mut Pod) {
     }
 }
 
+/// Returns a pod as an API server would show it, to be compared with another.
+pub fn with_defaults(pod: &Pod) -> Pod {
+    let mut pod = pod.clone();
+    complete_pod(&mut pod);
+    pod
+}
+
 /// Fills in what an API server writes into every Service.
 pub fn complete_service(service: &mut Service) {
     let spec = service.spec.get_or_insert_default();

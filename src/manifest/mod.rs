@@ -23,7 +23,7 @@ mod workload;
 mod yaml;
 
 pub use checked::{CheckedPod, check_objects, check_pod};
-pub use defaults::{complete_claim, complete_pod, complete_service, generated_name};
+pub use defaults::{complete_claim, complete_pod, complete_service, generated_name, with_defaults};
 pub use job::Job;
 pub use object_names::{Named, names};
 pub use references::{Reference, list_references, named};

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use super::Supervisor;
 use crate::{
     lifecycle::{self, Event, PodPart, Run},
+    manifest::with_defaults,
     pod::resources::read_limits,
     sandbox::cgroup_limits,
     wire::record_update,
@@ -27,7 +28,8 @@ impl Supervisor {
             let all = all.into_iter().map(|(field, message)| format!("{field}: {message}"));
             refused(all.collect::<Vec<_>>().join("; "))
         };
-        lifecycle::check_pod_update(&self.pod, &new, part).map_err(broken)?;
+        let checked = lifecycle::check_pod_update(&with_defaults(&self.pod), &with_defaults(&new), part);
+        checked.map_err(broken)?;
         let (labels, images) = (self.pod.metadata.labels.clone(), list_images(&self.pod));
         let changed = lifecycle::merge_pod_update(&mut self.pod, &new, part);
         if changed {
