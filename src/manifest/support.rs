@@ -125,8 +125,8 @@ fn reached() -> Vec<&'static str> {
     done
 }
 
-/// Writes `docs/fields.md`; `find_suite` gives the path below `tests/` of a module of tests.
-pub fn document(find_suite: impl Fn(&str) -> String) -> String {
+/// Writes `docs/fields.md`; `find_file` gives the path below `tests/` of the file that a test, `MODULE::NAME`, is in.
+pub fn document(find_file: impl Fn(&str) -> String) -> String {
     let mut text = "# Fields of a pod\n\nMade from podctl's own table (`src/manifest/support/table.rs`) and the Kubernetes types; do not edit.\n\
         `UPDATE_DOCS=1 cargo test --test commands fields` writes it.\n\nEach *honoured* field has a test that shows it. A *refused* one stops the run with its place in the file; one\n\
         with *no meaning* on one machine is a warning. What is beneath such a field is not listed. Fields of\n\
@@ -139,8 +139,8 @@ pub fn document(find_suite: impl Fn(&str) -> String) -> String {
             let rest = match support {
                 Support::Honoured => {
                     let about = inner.map(|i| format!("[{i}](#{}) ", i.to_lowercase())).unwrap_or_default();
-                    let (suite, test) = why.split_once("::").unwrap_or((why, ""));
-                    format!("honoured | {about}| [{test}](../tests/{}) |", find_suite(suite))
+                    let test = why.split_once("::").map_or("", |(_, test)| test);
+                    format!("honoured | {about}| [{test}](../tests/{}) |", find_file(why))
                 }
                 Refused => format!("refused | {why} | |"),
                 NoMeaning => format!("no meaning | {why} | |"),
