@@ -19,8 +19,6 @@ spec:
 ";
 
 fn main() -> ExitCode {
-    // First of all: a pod's supervisor is this program, started anew.
-    podctl::init();
     let text = match std::env::args().nth(1).map(std::fs::read_to_string) {
         Some(Ok(text)) => text,
         Some(Err(e)) => {

@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &str)] = &[
         "archive engine lifecycle logs manifest network outer_container pod process sandbox server state view wire",
     ),
     ("testing", "engine manifest pod"),
+    ("asynchronous", "engine testing"),
     ("roles", "cli engine network process puller server supervisor userns_holder"),
 ];
 

@@ -1,32 +1,33 @@
 //! Runs Kubernetes pods on one Linux machine, without root, daemon or cluster: podctl as a library.
 //!
-//! A program that embeds podctl calls [`init`] first, for the processes that keep a pod are that same
-//! program, started anew. Everything else begins with an [`Engine`]:
+//! Nothing has to be installed or running: the processes that keep a pod are the program that embeds podctl, started
+//! anew, which a hook sees to before its `main`, also that of a test. Everything begins with an [`Engine`]:
 //!
 //! ```no_run
-//! use podctl::{Engine, LogOptions, Options, manifest::Source};
+//! use std::time::Duration;
+//!
+//! use podctl::{Engine, LogOptions, Options};
 //!
 //! fn main() -> Result<(), podctl::Error> {
-//!     podctl::init();
 //!     let engine = Engine::of_user()?;
 //!     let text = "
 //!         apiVersion: v1
 //!         kind: Pod
 //!         metadata: {name: hello}
 //!         spec:
-//!           restartPolicy: Never
 //!           containers:
-//!           - {name: app, image: 'busybox:1.36', command: [echo, hello]}
+//!           - {name: app, image: 'busybox:1.36', command: [sh, -c, 'echo hello; sleep 1000']}
 //!     ";
-//!     let manifest = engine.load("default", &[Source { name: "hello".into(), text: text.into() }])?;
-//!     let pod = engine.run(&manifest.pods[0], &manifest, &Options::default())?;
-//!     println!("{:?}", pod.wait()?.status.and_then(|status| status.phase));
+//!     let pod = engine.run_yaml("default", text, &Options::default())?.remove(0);
+//!     pod.wait_ready(Some(Duration::from_secs(60)))?;
 //!     for entry in pod.logs(&LogOptions::default())? {
 //!         println!("{}", String::from_utf8_lossy(&entry.text));
 //!     }
 //!     pod.delete(None)
 //! }
 //! ```
+//!
+//! Pods for tests are in [`testing`]; what is asynchronous, with the feature `tokio`, in `podctl::asynchronous`.
 //!
 //! A [`PodHandle`] is one pod, whoever started it: the `podctl` command and every program of the same user
 //! see the same pods. A pod outlives the program that started it, unless that program deletes it. The
@@ -37,6 +38,8 @@
 #![cfg_attr(not(feature = "cli"), allow(dead_code, unused_imports))]
 
 mod archive;
+#[cfg(feature = "tokio")]
+pub mod asynchronous;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -63,14 +66,16 @@ mod view;
 mod wire;
 
 pub use engine::{
-    Applied, DeleteOptions, Deletion, Engine, EngineOptions, Error, ErrorKind, Exec, ImageError,
-    ImageErrorKind, ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion,
-    PodGuard, PodHandle, PodPart, Preconditions, PullOptions, StartError, Streams, Watch, WriteOptions,
+    Applied, DeleteOptions, Deletion, Engine, EngineOptions, Error, ErrorKind, Exec, ExecCommand, Export,
+    ExportOptions, ImageError, ImageErrorKind, JobOutcome, ListOptions, LoadOptions, LogOptions, Logs,
+    ObjectKind, ObjectWatch, Output, PodDeletion, PodGuard, PodHandle, PodPart, Preconditions, PullOptions,
+    Session, StartError, Streams, Usage, WaitCondition, Watch, WriteOptions,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};
 pub use pod::{HostPort, Target};
 pub use podctl_images::{Finding, Image};
 pub use roles::init;
+pub use serde_json;
 pub use state::Error as StateError;
 pub use wire::Options;

@@ -4,14 +4,13 @@ use std::{io::IsTerminal, os::fd::OwnedFd};
 
 use super::{
     Error, Namespace,
-    exec::{Target, dial, nonblocking, reach, unreachable_pod},
+    exec::{Target, choose_container},
     session::{End, Session, detach_keys},
     target_pod::find_target_pod,
 };
 use crate::{
-    engine,
-    state::{Home, PodDir},
-    wire::{self, Reply, Request},
+    engine::{self, PodHandle},
+    state::Home,
 };
 
 /// Names what is typed to leave a container without ending it.
@@ -29,9 +28,9 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let Target { stdin, tty, quiet, .. } = args.of;
     let dir = find_target_pod(home, namespace, &args.of.pod)?;
-    let (container, _) = reach(&dir, args.of.container.as_deref(), quiet)?;
+    let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
-    let ended = attach(&dir, &container, &wanted)?.code();
+    let ended = attach_to(&PodHandle::of(home, &dir), &container, &wanted)?.code();
     if ended.is_none() && !quiet {
         eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", dir.name);
     }
@@ -48,27 +47,36 @@ pub(super) struct Wanted<'a> {
 }
 
 /// Attaches to a container that runs or is still to start, until it ends or is left.
-pub(super) fn attach(dir: &PodDir, container: &str, wanted: &Wanted<'_>) -> Result<End, Error> {
-    let socket = dial(dir)?;
-    let request = Request::Attach { container: container.to_owned(), input: wanted.stdin };
-    wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
-    attached(dir, container, wanted, &socket)
+pub(super) fn attach_to(pod: &PodHandle, container: &str, wanted: &Wanted<'_>) -> Result<End, Error> {
+    share_streams(pod.attach(Some(container), wanted.stdin), container, wanted)
 }
 
-/// The same, when attaching has been asked for over this connection.
-pub(super) fn attached(
-    dir: &PodDir,
+/// Does as [`attach_to`], when attaching has been asked for over this connection.
+pub(super) fn attach_over(
+    pod: &PodHandle,
     container: &str,
     wanted: &Wanted<'_>,
-    socket: &OwnedFd,
+    socket: OwnedFd,
+) -> Result<End, Error> {
+    share_streams(pod.receive_attached(socket), container, wanted)
+}
+
+fn share_streams(
+    opened: Result<engine::Session, engine::Error>,
+    container: &str,
+    wanted: &Wanted<'_>,
 ) -> Result<End, Error> {
     let keys = detach_keys(wanted.keys).map_err(|e| Error::Said(format!("--detach-keys: {e}")))?;
-    let (terminal, fds) = match engine::receive_reply(dir, socket)? {
-        Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
-        Some((Reply::Refused { message, exit_code }, _)) => return Ok(End::Refused(message, exit_code)),
-        Some((Reply::Ended(code), _)) => return Ok(End::Exited(code)),
-        Some(_) | None => return Ok(End::Lost),
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(engine::Error::Refused { message, exit_code }) if message.is_empty() => {
+            return Ok(End::Exited(exit_code));
+        }
+        Err(engine::Error::Refused { message, exit_code }) => return Ok(End::Refused(message, exit_code)),
+        Err(engine::Error::Ended(_)) => return Ok(End::Lost),
+        Err(e) => return Err(e.into()),
     };
+    let engine::Session { stdin: input, stdout, stderr, terminal, process } = opened;
     let say = |words: String| {
         if !wanted.quiet {
             eprintln!("{words}");
@@ -77,23 +85,15 @@ pub(super) fn attached(
     if wanted.tty && !terminal {
         say(format!("error: Unable to use a TTY - container {container} did not allocate one"));
     }
-    let mut fds = fds.into_iter();
-    let mut next = || fds.next();
-    let stdout = next();
-    let stderr = if terminal { None } else { next() };
-    let input: Option<OwnedFd> = next();
     if wanted.stdin && input.is_none() {
         say(format!(
             "warning: container {container} has no standard input to pass on (its stdin is not true)"
         ));
-    }
-    for fd in [&stdout, &stderr, &input].into_iter().flatten() {
-        nonblocking(fd)?;
     }
     let raw = terminal && wanted.tty && input.is_some() && std::io::stdin().is_terminal();
     if raw {
         say("If you don't see a command prompt, try pressing enter.".to_owned());
     }
     let keys: &[u8] = if raw { &keys } else { &[] };
-    Session { dir, socket, input, outputs: [stdout, stderr], raw, detach_keys: keys }.run()
+    Session { process: &process, input, outputs: [stdout, stderr], raw, detach_keys: keys }.run()
 }

@@ -8,19 +8,17 @@ use serde_json::Value;
 
 use super::{
     Error, Namespace,
-    attach::{DETACH_KEYS, Wanted, attached},
-    copied,
-    exec::{dial, unreachable_pod},
-    images, io, pod_dir,
+    attach::{DETACH_KEYS, Wanted, attach_over},
+    copied, images, io, pod_dir,
     profile::{self, Profile},
     session::refused,
     warn,
 };
 use crate::{
-    engine::{self, start},
+    engine::{self, PodHandle, start},
     pod::PodExt,
     state::{Home, PodDir},
-    wire::{self, Options, Reply, Request, read_start_record},
+    wire::{Options, Request, read_start_record},
 };
 
 #[derive(clap::Args)]
@@ -160,7 +158,8 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
             return Err(Error::Said(format!("{flag} may only be used with --copy-to")));
         }
     }
-    let socket = dial(dir)?;
+    // Before an image is fetched for a pod that has ended.
+    drop(engine::dial(dir)?);
     let container = debug_container(args, home, pod)?;
     if let Some(target) = &args.target {
         say(
@@ -184,21 +183,21 @@ fn ephemeral(args: &Args, home: &Home, dir: &PodDir, pod: &Pod) -> Result<i32, E
             .map_err(|e| Error::Said(format!("--custom: {e}")))?
     };
     let wants = args.attach.unwrap_or(args.stdin);
-    let request = Request::Debug { container: Box::new(added), attach: wants };
-    wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
-    match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
-        Some((Reply::Started, _)) => {}
-        Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
-        Some(_) | None => return Err(Error::Said(format!("pod {:?} has ended meanwhile", dir.name))),
+    let pod = PodHandle::of(home, dir);
+    match pod.add_ephemeral(added, wants) {
+        Ok(Some(socket)) => session(args, &pod, &container.name, socket),
+        Ok(None) => Ok(0),
+        Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),
+        Err(engine::Error::Ended(pod)) => Err(Error::Said(format!("pod {pod:?} has ended meanwhile"))),
+        Err(e) => Err(e.into()),
     }
-    if wants { session(args, dir, &container.name, &socket) } else { Ok(0) }
 }
 
-fn session(args: &Args, dir: &PodDir, container: &str, socket: &OwnedFd) -> Result<i32, Error> {
+fn session(args: &Args, pod: &PodHandle, container: &str, socket: OwnedFd) -> Result<i32, Error> {
     let wanted = Wanted { stdin: args.stdin, tty: args.tty, quiet: args.quiet, keys: DETACH_KEYS };
-    let ended = attached(dir, container, &wanted, socket)?.code();
+    let ended = attach_over(pod, container, &wanted, socket)?.code();
     if ended.is_none() {
-        let name = &dir.name;
+        let name = pod.name();
         say(
             args,
             &format!(
@@ -378,8 +377,10 @@ fn copy(args: &Args, home: &Home, dir: &PodDir, pod: Pod) -> Result<i32, Error> 
     let copy = crate::manifest::check_pod(copy, None).map_err(engine::Error::Manifest)?;
     let started = start::start(home, copy, objects, &options, first.as_ref())?;
     started.warnings.iter().for_each(|w| warn(w));
-    match (container, &started.first) {
-        (Some(container), Some(socket)) => session(args, &started.dir, &container, socket),
+    let pod = PodHandle::of(home, &started.dir);
+    let mut started = started;
+    match (container, started.first.take()) {
+        (Some(container), Some(socket)) => session(args, &pod, &container, socket),
         _ => Ok(0),
     }
 }

@@ -18,9 +18,8 @@ use super::{
     terminal,
 };
 use crate::{
-    engine,
+    engine::{self, ExecCommand, PodHandle, Streams},
     state::{Home, PodDir},
-    wire::{self, Reply, Request},
 };
 
 #[derive(clap::Args)]
@@ -69,44 +68,39 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let Target { stdin, tty, quiet, .. } = args.of;
     let dir = find_target_pod(home, namespace, &args.of.pod)?;
-    let (container, socket) = reach(&dir, args.of.container.as_deref(), quiet)?;
+    let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let terminal = tty && std::io::stdin().is_terminal();
     if tty && !terminal && !quiet {
         eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
-    let size = terminal.then(terminal::size).flatten();
-    let command = args.command.clone();
-    let request = Request::Exec { container, command, terminal, size };
-    let code = match terminal {
-        true => with_terminal(&dir, &socket, &request, stdin),
-        false => with_streams(&dir, &socket, &request, stdin),
-    }?;
+    let pod = PodHandle::of(home, &dir);
+    let lived = pod.is_alive();
+    let ended = match terminal {
+        true => {
+            let (words, size) = (args.command.clone(), terminal::size());
+            with_terminal(&pod, ExecCommand { container: Some(container), words, stdin, terminal, size })
+        }
+        false => with_streams(&pod, &container, &args.command, stdin),
+    };
+    let code = match ended {
+        Err(Error::Engine(engine::Error::Refused { message, exit_code })) => refused(&message, exit_code),
+        // The pod ended before the command could answer for itself.
+        Err(Error::Engine(engine::Error::Ended(_))) if lived => {
+            refused("the pod ended, and the process with it", 137)
+        }
+        ended => ended?,
+    };
     if code != 0 && !quiet {
         eprintln!("command terminated with exit code {code}");
     }
     Ok(code)
 }
 
-/// The container that is meant, and a connection to its pod's supervisor.
-pub(super) fn reach(dir: &PodDir, container: Option<&str>, quiet: bool) -> Result<(String, OwnedFd), Error> {
-    let container = match container {
-        Some(name) => name.to_owned(),
-        None => default_container(dir, quiet)?,
-    };
-    Ok((container, dial(dir)?))
-}
-
-/// A connection to the pod's supervisor.
-pub(super) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
-    Ok(engine::dial(dir)?)
-}
-
-pub(super) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
-    let failed = engine::unreachable_pod(dir);
-    move |source| failed(source).into()
-}
-
-pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Error> {
+/// The container that is meant; which of several was chosen is told.
+pub(super) fn choose_container(dir: &PodDir, named: Option<&str>, quiet: bool) -> Result<String, Error> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
     let (name, out_of) = engine::default_container(dir)?;
     if out_of.len() > 1 && !quiet {
         eprintln!("Defaulted container {name:?} out of: {}", out_of.join(", "));
@@ -114,66 +108,63 @@ pub(super) fn default_container(dir: &PodDir, quiet: bool) -> Result<String, Err
     Ok(name)
 }
 
-fn with_terminal(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
-    wire::send_request(socket, request, &[]).map_err(unreachable_pod(dir))?;
-    let mut fds = match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
-        Some((Reply::Refused { message, exit_code }, _)) => return Ok(refused(&message, exit_code)),
-        Some((_, fds)) => fds,
-        None => return Ok(lose_pod()),
-    };
-    let master = fds.pop().ok_or_else(|| Error::Said("the terminal did not come".into()))?;
-    nonblocking(&master)?;
-    let input = pass_input.then(|| master.try_clone()).transpose().map_err(io("cannot use the terminal"))?;
+fn with_terminal(pod: &PodHandle, command: ExecCommand) -> Result<i32, Error> {
+    let pass_input = command.stdin;
+    let opened = pod.open_exec(command)?;
     // Without -i our keys stay ours: Ctrl-C ends this command, and the other with it.
-    let session =
-        Session { dir, socket, input, outputs: [Some(master), None], raw: pass_input, detach_keys: &[] };
+    let session = Session {
+        process: &opened.process,
+        input: opened.stdin,
+        outputs: [opened.stdout, None],
+        raw: pass_input,
+        detach_keys: &[],
+    };
     Ok(session.run()?.code().unwrap_or(0))
-}
-
-/// Says that the pod ended before the command could answer for itself; gives the exit code that says so.
-fn lose_pod() -> i32 {
-    refused("the pod ended, and the process with it", 137)
 }
 
 /// A stream that is a terminal does not go into the container, which could read from it and set it
 /// up: a pipe goes instead. Everything else is passed as it is.
-fn with_streams(dir: &PodDir, socket: &OwnedFd, request: &Request, pass_input: bool) -> Result<i32, Error> {
-    let null = File::open("/dev/null").map_err(io("cannot open /dev/null"))?;
+fn with_streams(pod: &PodHandle, container: &str, words: &[String], pass_input: bool) -> Result<i32, Error> {
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let mut session =
-        Session { dir, socket, input: None, outputs: [None, None], raw: false, detach_keys: &[] };
-    let mut theirs: [Option<OwnedFd>; 3] = [None, None, None];
-    if pass_input && stdin.is_terminal() {
-        let (read, write) = pipe()?;
-        nonblocking(&write)?;
-        (theirs[0], session.input) = (Some(read), Some(write));
-    }
-    for (at, terminal) in [(0, stdout.is_terminal()), (1, stderr.is_terminal())] {
-        if terminal {
+    let own = |stream: BorrowedFd<'_>| stream.try_clone_to_owned().map_err(io("cannot use a stream"));
+    let (mut input, mut outputs) = (None, [None, None]);
+    let theirs_in = match pass_input {
+        true if stdin.is_terminal() => {
+            let (read, write) = pipe()?;
+            nonblocking(&write)?;
+            input = Some(write);
+            read
+        }
+        true => own(stdin.as_fd())?,
+        false => File::open("/dev/null").map_err(io("cannot open /dev/null"))?.into(),
+    };
+    let mut theirs_out = Vec::new();
+    for (at, (stream, is_terminal)) in
+        [(stdout.as_fd(), stdout.is_terminal()), (stderr.as_fd(), stderr.is_terminal())]
+            .into_iter()
+            .enumerate()
+    {
+        if is_terminal {
             let (read, write) = pipe()?;
             nonblocking(&read)?;
-            (theirs[at + 1], session.outputs[at]) = (Some(write), Some(read));
+            outputs[at] = Some(read);
+            theirs_out.push(write);
+        } else {
+            theirs_out.push(own(stream)?);
         }
     }
-    let input = if pass_input { stdin.as_fd() } else { null.as_fd() };
-    let ours = [input, stdout.as_fd(), stderr.as_fd()];
-    let fds: Vec<BorrowedFd<'_>> =
-        theirs.iter().zip(ours).map(|(t, o)| t.as_ref().map_or(o, AsFd::as_fd)).collect();
-    wire::send_request(socket, request, &fds).map_err(unreachable_pod(dir))?;
-    drop(theirs);
-    match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
-        Some((Reply::Refused { message, exit_code }, _)) => Ok(refused(&message, exit_code)),
-        Some((Reply::Ended(code), _)) => Ok(code),
-        Some(_) => Ok(session.run()?.code().unwrap_or(0)),
-        None => Ok(lose_pod()),
-    }
+    let [stdout, stderr] = <[OwnedFd; 2]>::try_from(theirs_out).expect("there are two");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let process = pod.exec(Some(container), &words, Streams { stdin: theirs_in, stdout, stderr })?;
+    let session = Session { process: &process, input, outputs, raw: false, detach_keys: &[] };
+    Ok(session.run()?.code().unwrap_or(0))
 }
 
-pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe2(OFlag::O_CLOEXEC).map_err(|e| io("cannot make a pipe")(e.into()))
 }
 
-pub(super) fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
+fn nonblocking(fd: &OwnedFd) -> Result<(), Error> {
     let failed = |e: nix::errno::Errno| io("cannot set up a stream")(e.into());
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map(drop).map_err(failed)
 }

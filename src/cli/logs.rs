@@ -18,10 +18,10 @@ use super::{
     which::{Which, not_found},
 };
 use crate::{
-    engine::{LONG_SILENCE, check_supervisor},
-    logs::{Entry, Follow, last_start, merge_in_order, read},
-    pod::{ContainerName, PodExt, Uid},
-    state::{Home, Liveness, PodDir, log_file},
+    engine::{LONG_SILENCE, LogOptions, Logs, PodHandle},
+    logs::Entry,
+    pod::PodExt,
+    state::Home,
 };
 
 /// Lines of each container when a selector chooses the pods.
@@ -82,16 +82,8 @@ pub(super) struct Args {
 
 /// A pod's logs that are to be shown.
 struct Source {
-    dir: PodDir,
-    pod: Pod,
-    containers: Vec<String>,
-}
-
-impl Source {
-    /// Whether the pod lives, and none that has taken its name.
-    fn lives(&self) -> bool {
-        Uid::of_pod(&self.pod).is_ok_and(|uid| self.dir.is_alive_as(&uid))
-    }
+    pod: PodHandle,
+    logs: Logs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -112,56 +104,59 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if chosen.found.is_empty() {
         eprintln!("No resources found in {namespace} namespace.");
     }
+    let mut streams = 0;
+    let mut wanted = Vec::new();
     for found in chosen.found {
-        let containers = containers(args, container.as_deref(), &found.pod)?;
-        sources.push(Source { dir: found.dir, pod: found.pod, containers });
+        let container = choose_container(args, container.as_deref(), &found.pod)?;
+        streams += if container.is_some() { 1 } else { found.pod.container_names().count() };
+        wanted.push((PodHandle::of(home, &found.dir), container));
     }
-    let streams: usize = sources.iter().map(|s| s.containers.len()).sum();
     if let Some(most) = args.max_log_requests.filter(|most| args.follow && streams > *most) {
         return Err(Error::Said(format!(
             "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
         )));
     }
-    let mut follows = Vec::new();
-    for source in &sources {
-        match shown(args, home, source) {
-            Ok(follow) => follows.extend(follow.map(|f| (f, source))),
+    for (pod, container) in wanted {
+        match open_logs(args, &pod, container) {
+            Ok(logs) => sources.push(Source { pod, logs }),
             Err(e) if args.ignore_errors => super::print_error(&e),
-            Err(e) => return Err(e),
+            Err(e) => {
+                // What others have written is shown before.
+                show_present(args, &mut sources);
+                return Err(e);
+            }
         }
+        show_present(args, &mut sources);
     }
     let mut heard = Instant::now();
-    while !follows.is_empty() {
-        let mut behind = false;
-        follows.retain_mut(|(follow, source)| {
-            // Asked before the log is read: what was written before the end is then shown.
-            let alive = source.lives();
-            let mut entries = follow.drain();
-            entries.retain(|e| source.containers.contains(&e.container));
-            show(args, source, &entries);
-            if !entries.is_empty() {
-                heard = Instant::now();
-            }
-            behind |= follow.is_behind();
-            alive || follow.is_behind()
-        });
-        if !behind {
-            let mut fds: Vec<_> = follows
-                .iter()
-                .filter_map(|(follow, _)| Some(PollFd::new(follow.fd()?, PollFlags::POLLIN)))
-                .collect();
-            // A killed supervisor changes no file: its lock is looked at now and then.
-            let _ = poll(&mut fds, PollTimeout::from(500u16));
+    while !sources.is_empty() {
+        if show_present(args, &mut sources) {
+            heard = Instant::now();
+            continue;
         }
         // Who writes the logs may hang.
         if heard.elapsed() > LONG_SILENCE {
-            for (_, source) in &follows {
-                check_supervisor(&source.dir)?;
-            }
+            sources.iter().try_for_each(|source| source.logs.check_supervisor())?;
             heard = Instant::now();
         }
+        let mut fds: Vec<_> =
+            sources.iter().filter_map(|s| Some(PollFd::new(s.logs.fd()?, PollFlags::POLLIN))).collect();
+        // A killed supervisor changes no file: its lock is looked at now and then.
+        let _ = poll(&mut fds, PollTimeout::from(500u16));
     }
     Ok(0)
+}
+
+/// Shows what there is of each; tells whether that was anything. Those at their end are left.
+fn show_present(args: &Args, sources: &mut Vec<Source>) -> bool {
+    let mut any = false;
+    sources.retain_mut(|Source { pod, logs }| {
+        let Some(entries) = logs.next_within(Duration::ZERO) else { return false };
+        any |= !entries.is_empty();
+        show(args, pod.name(), &entries);
+        true
+    });
+    any
 }
 
 /// The pod's name, and the container of the old form `NAME CONTAINER`.
@@ -178,179 +173,75 @@ fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
     }
 }
 
-/// The containers that are meant.
-fn containers(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Vec<String>, Error> {
+/// The container that is meant; none for all of them.
+fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Option<String>, Error> {
+    if args.all_containers {
+        return Ok(None);
+    }
     let spec = pod.spec.clone().unwrap_or_default();
     let init: Vec<String> = spec.init_containers.iter().flatten().map(|c| c.name.clone()).collect();
     let apps: Vec<String> = spec.containers.iter().map(|c| c.name.clone()).collect();
     let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
-    let all: Vec<String> = init.iter().chain(&apps).chain(&ephemeral).cloned().collect();
-    let name = pod.name();
-    if args.all_containers {
-        return Ok(all);
-    }
+    let all = || init.iter().chain(&apps).chain(&ephemeral);
     if let Some(wanted) = named {
-        return match all.iter().any(|c| c == wanted) {
-            true => Ok(vec![wanted.to_owned()]),
-            false => {
-                let named =
-                    |all: &[String], kind: &str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
-                let out_of =
-                    [apps, named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
-                Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")))
-            }
-        };
+        if all().any(|c| c == wanted) {
+            return Ok(Some(wanted.to_owned()));
+        }
+        let named = |all: &[String], kind: &str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
+        let out_of =
+            [apps.clone(), named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
+        let name = pod.name();
+        return Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")));
     }
-    if let Some(found) = pod.annotated_container().filter(|a| all.iter().any(|c| c == a)) {
-        return Ok(vec![found.to_owned()]);
+    if let Some(found) = pod.annotated_container().filter(|a| all().any(|c| c == a)) {
+        return Ok(Some(found.to_owned()));
     }
     let first = apps.first().cloned().unwrap_or_default();
-    if all.len() > 1 {
+    if all().count() > 1 {
         let named =
             |all: &[String], kind: &'static str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
-        let list = [apps, named(&ephemeral, " (ephem)"), named(&init, " (init)")].concat().join(", ");
+        let list = [apps.clone(), named(&ephemeral, " (ephem)"), named(&init, " (init)")].concat().join(", ");
         eprintln!("Defaulted container \"{first}\" out of: {list}");
     }
-    Ok(vec![first])
+    Ok(Some(first))
 }
 
-/// Shows what there is; gives what is still to come when that is wanted.
-fn shown(args: &Args, home: &Home, source: &Source) -> Result<Option<Follow>, Error> {
-    let Source { dir, pod, containers } = source;
-    let logs = home.logs(dir, &Uid::of_pod(pod)?);
-    let mut entries = Vec::new();
-    let mut follow = None;
-    if args.follow && dir.read_liveness() == Liveness::Alive {
-        let mut new = Follow::new(home, dir)?;
-        entries = new.drain();
-        entries.retain(|e| containers.contains(&e.container));
-        follow = Some(new);
-    } else {
-        for container in containers {
-            let own = ContainerName::parse(container)?;
-            let last = last_start(&logs, &own);
-            match (
-                if args.previous { last.and_then(|n| n.checked_sub(1)) } else { last },
-                args.all_containers,
-            ) {
-                (Some(start), _) => {
-                    entries.extend(read(container, &log_file(&logs, &own, start))?);
-                }
-                (None, true) => {}
-                (None, false) if args.previous => {
-                    return Err(Error::Said(format!(
-                        "previous terminated container \"{container}\" in pod \"{}\" not found",
-                        dir.name
-                    )));
-                }
-                (None, false) => return Err(waiting(pod, container)),
-            }
-        }
-    }
+/// Opens a pod's logs as the flags have them.
+fn open_logs(args: &Args, pod: &PodHandle, container: Option<String>) -> Result<Logs, Error> {
     let since = match (args.since, args.since_time) {
         (Some(ago), _) => SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago),
         (None, time) => time,
     };
-    if let Some(since) = since {
-        entries.retain(|e| e.time.parse::<Timestamp>().is_ok_and(|t| t >= since));
-    }
     let default = if args.selector.is_some() { SELECTED_TAIL } else { -1 };
-    let tail = usize::try_from(args.tail.unwrap_or(default)).unwrap_or(usize::MAX);
-    let mut cut: Vec<Entry> = Vec::new();
-    for container in containers {
-        let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
-        cut.extend(limit_bytes(last_lines(&own, tail), args.limit_bytes.filter(|n| *n > 0)));
+    let options = LogOptions {
+        container,
+        follow: args.follow,
+        previous: args.previous,
+        since,
+        tail: usize::try_from(args.tail.unwrap_or(default)).ok(),
+        limit_bytes: args.limit_bytes.filter(|n| *n > 0),
+        stderr: None,
+    };
+    let logs = pod.logs(&options)?;
+    // Of one that lives and is followed, the log may yet begin.
+    if let Some(container) = options.container.as_ref().filter(|_| !options.follow || !pod.is_alive()) {
+        pod.check_started(container, options.previous)?;
     }
-    show(args, source, &merge_in_order(cut));
-    Ok(follow)
+    Ok(logs)
 }
 
-/// A container that was never started has no log; says what it waits for.
-fn waiting(pod: &Pod, container: &str) -> Error {
-    let status = pod.status.clone().unwrap_or_default();
-    let lists =
-        [status.init_container_statuses, status.container_statuses, status.ephemeral_container_statuses];
-    let found = lists.into_iter().flatten().flatten().find(|s| s.name == container);
-    let reason = found.and_then(|s| s.state?.waiting?.reason).unwrap_or_else(|| "ContainerCreating".into());
-    let name = pod.name();
-    Error::Said(format!("container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"))
-}
-
-/// The last lines, of which a long one may be several entries.
-fn last_lines(entries: &[Entry], lines: usize) -> &[Entry] {
-    let mut left = lines;
-    let begins = |at: usize| at == 0 || !entries[at - 1].partial;
-    for at in (0..entries.len()).rev() {
-        if left == 0 {
-            return &entries[at + 1..];
-        }
-        left -= usize::from(begins(at));
-    }
-    entries
-}
-
-/// The first bytes, newlines among them.
-fn limit_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
-    let mut left = bytes.unwrap_or(usize::MAX);
-    let mut all = Vec::new();
-    for entry in entries {
-        let mut entry = entry.clone();
-        let whole = entry.text.len() + usize::from(!entry.partial);
-        if whole > left {
-            entry.text.truncate(left);
-            entry.partial = true;
-        }
-        left = left.saturating_sub(whole);
-        all.push(entry);
-        if left == 0 {
-            break;
-        }
-    }
-    all
-}
-
-fn show(args: &Args, source: &Source, entries: &[Entry]) {
+fn show(args: &Args, pod: &str, entries: &[Entry]) {
     let mut out = std::io::stdout().lock();
     for entry in entries {
         let prefix = match args.prefix || args.all_pods {
-            true => format!("[pod/{}/{}] ", source.dir.name, entry.container),
+            true => format!("[pod/{pod}/{}] ", entry.container),
             false => String::new(),
         };
-        let time = if args.timestamps { format!("{} ", entry.time) } else { String::new() };
-        let end = if entry.partial { "" } else { "\n" };
         // A reader that has gone (`| head`) wants no more.
-        let written = write!(out, "{prefix}{time}")
-            .and_then(|()| out.write_all(&entry.text))
-            .and_then(|()| out.write_all(end.as_bytes()));
+        let written = write!(out, "{prefix}").and_then(|()| entry.write_line(args.timestamps, &mut out));
         if written.is_err() {
             std::process::exit(0);
         }
     }
     let _ = out.flush();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entries(texts: &[(&str, bool)]) -> Vec<Entry> {
-        let entry = |(text, partial): &(&str, bool)| Entry {
-            container: "c".into(),
-            time: String::new(),
-            stderr: false,
-            partial: *partial,
-            text: text.as_bytes().to_vec(),
-        };
-        texts.iter().map(entry).collect()
-    }
-
-    #[test]
-    fn a_long_line_counts_once_and_bytes_are_cut_within_one() {
-        let all = entries(&[("a", false), ("b", true), ("b", false), ("c", false)]);
-        assert_eq!(last_lines(&all, 2), &all[1..]);
-        assert_eq!(last_lines(&all, 0).len(), 0);
-        assert_eq!(last_lines(&all, 9).len(), 4);
-        assert_eq!(limit_bytes(&all, Some(3)), entries(&[("a", false), ("b", true)]));
-        assert_eq!(limit_bytes(&entries(&[("abc", false), ("d", false)]), Some(2)), entries(&[("ab", true)]));
-    }
 }

@@ -26,12 +26,12 @@ mod events;
 mod exec;
 mod explain;
 mod explain_kind;
+mod export;
 mod expose;
 mod files;
 mod get;
 mod images;
 mod inspect;
-mod jobs;
 mod kubectl_flags;
 mod label;
 mod login;
@@ -167,6 +167,8 @@ enum Command {
     Wait(wait::Args),
     /// Show a pod's start as a picture.
     Timeline(timeline::Args),
+    /// Print pods, and what they refer to, as YAML for a cluster.
+    Export(export::Args),
     /// Print the logs of a container.
     Logs(logs::Args),
     /// End pods and forget them; delete kept objects.
@@ -392,6 +394,7 @@ fn command(cli: Cli) -> Result<i32, Error> {
         Command::Annotate(args) => label::run_annotate(&args, &home, namespace),
         Command::Wait(args) => wait::run(&args, &home, namespace),
         Command::Timeline(args) => timeline::run(&args, &home, namespace),
+        Command::Export(args) => export::run(&args, &home, namespace),
         Command::Logs(args) => logs::run(&args, &home, namespace),
         Command::Delete(args) => delete::run(&args, &home, namespace),
         Command::Stop(args) => stop::run(&args, &home, namespace),

@@ -5,24 +5,18 @@
 use std::{
     io::{self as stdio, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::{AsFd, OwnedFd},
     sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::Pod;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
 use super::{
-    Error, Namespace,
-    exec::dial,
-    io,
+    Error, Namespace, io,
     target_pod::{find_service_target_port, find_target_pod},
 };
 use crate::{
-    engine,
-    state::{Home, PodDir},
-    wire::{self, Reply, Request},
+    engine::{self, PodHandle},
+    state::Home,
 };
 
 #[derive(clap::Args)]
@@ -39,10 +33,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let dir = find_target_pod(home, namespace, &args.pod)?;
+    let handle = PodHandle::of(home, &dir);
     // Held to see the pod's end.
-    let watched = dial(&dir)?;
+    let watched = engine::dial(&dir)?;
     let pod = dir.read()?;
-    let dir = Arc::new(dir);
+    let pod_handle = Arc::new(handle);
     let mut listeners = Vec::new();
     for word in &args.ports {
         let (local, remote) = match word.split_once(':') {
@@ -60,15 +55,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for (listener, remote) in listeners {
         let at = listener.local_addr().map_err(io("cannot listen"))?;
         println!("Forwarding from {at} -> {remote}");
-        let dir = dir.clone();
+        let handle = pod_handle.clone();
         let forwarding = std::thread::Builder::new().spawn(move || {
             for client in listener.incoming().flatten() {
                 println!("Handling connection for {}", at.port());
                 let _ = stdio::stdout().flush();
-                let dir = dir.clone();
+                let handle = handle.clone();
                 let started = std::thread::Builder::new().spawn(move || {
-                    if let Err(message) = forward(&dir, client, remote) {
-                        eprintln!("error forwarding port {remote} to pod {}: {message}", dir.name);
+                    if let Err(message) = forward(&handle, client, remote) {
+                        eprintln!("error forwarding port {remote} to pod {}: {message}", handle.name());
                     }
                 });
                 if let Err(e) = started {
@@ -129,11 +124,8 @@ fn listen(addresses: &[String], port: u16) -> Result<Vec<TcpListener>, Error> {
     Ok(all)
 }
 
-fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
-    let inside = connect(dir, port, false).or_else(|first| connect(dir, port, true).map_err(|_| first));
-    let inside = inside.map_err(|e| {
-        format!("failed to connect to localhost:{port} inside the pod's network namespace: {e}")
-    })?;
+fn forward(pod: &PodHandle, client: TcpStream, port: u16) -> Result<(), String> {
+    let inside = pod.dial(port).map_err(|e| e.to_string())?;
     let (from_pod, to_client) = (clone(&inside)?, clone(&client)?);
     let back = std::thread::Builder::new()
         .spawn(move || pour(from_pod, to_client))
@@ -141,24 +133,6 @@ fn forward(dir: &PodDir, client: TcpStream, port: u16) -> Result<(), String> {
     pour(client, inside);
     let _ = back.join();
     Ok(())
-}
-
-/// A connection made inside the pod, when it has been taken there.
-fn connect(dir: &PodDir, port: u16, v6: bool) -> Result<TcpStream, String> {
-    let socket = dial(dir).map_err(|e| e.to_string())?;
-    wire::send_request(&socket, &Request::Dial { port, v6 }, &[]).map_err(|e| e.to_string())?;
-    let inside: OwnedFd = match wire::receive_answer::<Reply>(&socket).map_err(|e| e.to_string())? {
-        Some((Reply::Started, mut fds)) => fds.pop().ok_or("the connection did not come")?,
-        Some((Reply::Refused { message, .. }, _)) => return Err(message),
-        _ => return Err("the pod has ended".into()),
-    };
-    let inside = TcpStream::from(inside);
-    let mut ready = [PollFd::new(inside.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut ready, PollTimeout::NONE).map_err(|e| e.to_string())?;
-    match inside.take_error() {
-        Ok(None) => inside.set_nonblocking(false).map(|()| inside).map_err(|e| e.to_string()),
-        Ok(Some(e)) | Err(e) => Err(e.to_string()),
-    }
 }
 
 fn clone(stream: &TcpStream) -> Result<TcpStream, String> {

@@ -17,18 +17,14 @@ use super::{
     terminal::{self, Raw},
 };
 use crate::{
-    engine::{LONG_SILENCE, check_supervisor},
+    engine::{self, Exec, LONG_SILENCE},
     lifecycle::Exit,
-    state::PodDir,
-    wire::{self, Reply},
 };
 
 /// The streams of one process; all descriptors of the other side are non-blocking.
 pub(super) struct Session<'a> {
-    /// Whose process it is.
-    pub dir: &'a PodDir,
     /// Tells the end.
-    pub socket: &'a OwnedFd,
+    pub process: &'a Exec,
     /// Takes what comes from standard input.
     pub input: Option<OwnedFd>,
     /// Holds what goes to standard output and to standard error.
@@ -88,7 +84,7 @@ impl Session<'_> {
         let mut stdin_open = self.input.is_some();
         loop {
             let stdin = std::io::stdin();
-            let mut fds = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let mut fds = vec![PollFd::new(self.process.as_fd(), PollFlags::POLLIN)];
             let mut meant = vec![Meaning::Socket];
             let mut add = |fd, flags, meaning| {
                 fds.push(PollFd::new(fd, flags));
@@ -111,7 +107,7 @@ impl Session<'_> {
             }
             let silence = PollTimeout::try_from(LONG_SILENCE).unwrap_or(PollTimeout::MAX);
             match poll(&mut fds, silence) {
-                Ok(0) => check_supervisor(self.dir)?,
+                Ok(0) => self.process.check_supervisor()?,
                 Err(Errno::EINTR) => continue,
                 other => drop(other.map_err(failed())?),
             }
@@ -149,16 +145,19 @@ impl Session<'_> {
                         }
                     }
                     Meaning::Socket => {
-                        let end = match wire::receive::<Reply>(self.socket) {
-                            Ok(Some((Reply::Ended(code), _))) => End::Exited(code),
-                            Ok(Some((Reply::Refused { message, exit_code }, _))) => {
+                        let end = match self.process.receive_end() {
+                            Ok(code) => End::Exited(code),
+                            Err(engine::Error::Refused { message, exit_code }) => {
                                 End::Refused(message, exit_code)
                             }
-                            Ok(Some(_)) => continue,
-                            Ok(None) => End::Lost,
+                            Err(engine::Error::Ended(_)) => End::Lost,
                             // It was reset: not all that was sent has been read.
-                            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => End::Lost,
-                            Err(e) => return Err(io("cannot hear from the pod's supervisor")(e)),
+                            Err(engine::Error::Unreachable { source, .. })
+                                if source.kind() == std::io::ErrorKind::ConnectionReset =>
+                            {
+                                End::Lost
+                            }
+                            Err(e) => return Err(e.into()),
                         };
                         self.show(0)?;
                         self.show(1)?;

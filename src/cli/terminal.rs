@@ -10,6 +10,8 @@ use nix::{
     sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
 };
 
+use crate::engine::resize_terminal;
+
 /// Chosen as the terminal was; taken when it is put back.
 static SAVED: Mutex<Option<Termios>> = Mutex::new(None);
 static HOOK: Once = Once::new();
@@ -51,7 +53,6 @@ fn restore_terminal() {
 }
 
 nix::ioctl_read_bad!(get_size, libc::TIOCGWINSZ, libc::winsize);
-nix::ioctl_write_ptr_bad!(set_size, libc::TIOCSWINSZ, libc::winsize);
 
 /// Rows and columns of standard input's terminal.
 pub(super) fn size() -> Option<(u16, u16)> {
@@ -65,10 +66,7 @@ pub(super) fn size() -> Option<(u16, u16)> {
 
 /// Gives another terminal the size of ours.
 pub(super) fn resize(other: impl AsFd) {
-    use std::os::fd::AsRawFd;
-    if let Some((ws_row, ws_col)) = size() {
-        let size = libc::winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: the kernel reads this one struct; a descriptor that is no terminal is an error without effect.
-        let _ = unsafe { set_size(other.as_fd().as_raw_fd(), &size) };
+    if let Some((rows, columns)) = size() {
+        resize_terminal(other.as_fd(), rows, columns);
     }
 }

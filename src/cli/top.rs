@@ -2,26 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Error, Namespace,
-    exec::{dial, unreachable_pod},
-    pod_dir,
-    run::seconds,
-    which::Which,
-};
+use super::{Error, Namespace, pod_dir, run::seconds, which::Which};
 use crate::{
-    engine,
+    engine::{self, PodHandle},
     sandbox::downward_api::memory_of_machine,
     state::{Home, Liveness, PodDir},
     view::tab_stops,
-    wire::{self, Reply, Request, Usage},
 };
 
 /// The time CPU time is watched for a rate.
 const SAMPLE: Duration = Duration::from_millis(500);
-
-/// The time a pod may take to say what it uses.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -92,7 +82,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
         return Ok(0);
     }
-    let mut rows = measured(&dirs, SAMPLE)?;
+    let mut rows = measured(home, &dirs, SAMPLE)?;
     if !args.containers {
         rows = sum_by_pod(rows);
     }
@@ -198,7 +188,7 @@ fn print_padded(mut table: Vec<Vec<String>>) {
 pub(super) fn stats(args: &StatsArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     loop {
         let dirs = pods(&args.names, home, namespace)?;
-        let rows = measured(&dirs, if args.watch { args.interval } else { SAMPLE })?;
+        let rows = measured(home, &dirs, if args.watch { args.interval } else { SAMPLE })?;
         let mut table =
             vec![["POD", "NAME", "CPU(cores)", "MEMORY(bytes)", "PIDS"].map(str::to_owned).to_vec()];
         table.extend(rows.iter().map(|r| {
@@ -225,12 +215,12 @@ fn pods(names: &[String], home: &Home, namespace: &Namespace) -> Result<Vec<PodD
     names.into_iter().map(|name| pod_dir(home, namespace, name)).collect()
 }
 
-fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
+fn measured(home: &Home, dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
     let (mut first, mut failures) = (Vec::new(), Vec::new());
     for dir in dirs {
-        match usage(dir) {
+        match PodHandle::of(home, dir).usage() {
             Ok(usage) => first.push((dir, Instant::now(), usage)),
-            Err(e) => failures.push(e),
+            Err(e) => failures.push(Error::from(e)),
         }
     }
     // One pod that does not answer must not hide the others.
@@ -241,10 +231,12 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
     std::thread::sleep(during);
     let mut rows = Vec::new();
     for (dir, began, before) in first {
-        let (after, ended) = match usage(dir) {
+        let (after, ended) = match PodHandle::of(home, dir).usage() {
             Ok(usage) => (usage, Instant::now()),
+            // It has ended meanwhile, and uses nothing.
+            Err(engine::Error::Ended(_)) => continue,
             Err(e) => {
-                super::print_error(&e);
+                super::print_error(&e.into());
                 continue;
             }
         };
@@ -264,15 +256,6 @@ fn measured(dirs: &[PodDir], during: Duration) -> Result<Vec<Row>, Error> {
         }
     }
     Ok(rows)
-}
-
-fn usage(dir: &PodDir) -> Result<Vec<Usage>, Error> {
-    let socket = dial(dir)?;
-    wire::send_request(&socket, &Request::Usage, &[]).map_err(unreachable_pod(dir))?;
-    match wire::receive_within::<Reply>(&socket, PATIENCE).map_err(unreachable_pod(dir))? {
-        Some((Reply::Usage(usage), _)) => Ok(usage),
-        _ => Ok(Vec::new()),
-    }
 }
 
 fn cores(milli: u64) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Error, Namespace,
@@ -11,9 +11,8 @@ use super::{
     which::Told,
 };
 use crate::{
-    engine::{Engine, ErrorKind, ObjectWatch},
+    engine::{Engine, ErrorKind, WaitCondition},
     state::Home,
-    view::jsonpath::{self, Template},
 };
 
 /// Names what a negative --timeout stands for.
@@ -57,79 +56,15 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
 }
 
-enum Condition {
-    Create,
-    Delete,
-    Status { name: String, value: String },
-    JsonPath { template: Template, value: Option<String> },
-}
-
-impl Condition {
-    fn parse(text: &str) -> Result<Condition, Error> {
-        let said = |e: jsonpath::Error| Error::Said(e.to_string());
-        if let Some(condition) = text.strip_prefix("condition=") {
-            let (name, value) = condition.split_once('=').unwrap_or((condition, "true"));
-            return Ok(Condition::Status { name: name.into(), value: value.into() });
-        }
-        if let Some(expression) = text.strip_prefix("jsonpath=") {
-            // An = inside the braces is a filter's.
-            let end = expression.rfind('}').map_or(0, |at| at + 1);
-            let (path, value) = match expression[end..].find('=') {
-                Some(at) => (&expression[..end + at], Some(expression[end + at + 1..].to_owned())),
-                None => (expression, None),
-            };
-            let template = Template::path(path.trim()).map_err(said)?;
-            return Ok(Condition::JsonPath { template, value });
-        }
-        match text.to_lowercase().as_str() {
-            "create" => Ok(Condition::Create),
-            "delete" => Ok(Condition::Delete),
-            _ => Err(Error::Said(format!(
-                "unrecognized condition: {text:?}; there are create, delete, condition=NAME[=VALUE] and jsonpath='{{PATH}}'[=VALUE]"
-            ))),
-        }
-    }
-
-    /// Tells whether this object, which is there, is as it should be.
-    fn holds(&self, object: &Value) -> Result<bool, Error> {
-        match self {
-            Condition::Create => Ok(true),
-            Condition::Delete => Ok(false),
-            Condition::Status { name, value } => {
-                let same = |field: &Value, wanted: &str| {
-                    field.as_str().is_some_and(|field| field.eq_ignore_ascii_case(wanted))
-                };
-                let mut all = object["status"]["conditions"].as_array().into_iter().flatten();
-                Ok(all.any(|c| same(&c["type"], name) && same(&c["status"], value)))
-            }
-            Condition::JsonPath { template, value } => {
-                // kubectl waits for what is not there yet.
-                let Ok(found) = template.find(object, true) else { return Ok(false) };
-                let found: Vec<_> = found.into_iter().flatten().collect();
-                match (&found[..], value) {
-                    ([], _) => Ok(false),
-                    (_, None) => Ok(true),
-                    ([one], Some(value)) if !one.is_object() && !one.is_array() => {
-                        Ok(jsonpath::text(one).trim() == value.trim())
-                    }
-                    _ => Err(Error::Said(
-                        "jsonpath leads to a nested object or list; it must lead to one plain value".into(),
-                    )),
-                }
-            }
-        }
-    }
-}
-
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let condition = Condition::parse(&args.condition)?;
+    let condition = WaitCondition::parse(&args.condition)?;
     let (engine, output) = (Engine::over(home), args.output.parse()?);
     let deadline = Instant::now() + args.timeout;
     let watch = engine.watch_objects()?;
     let mut code = 0;
     for target in args.targets(&engine, home, namespace, &condition)? {
         let Target { kind, name, .. } = &target;
-        match wait_for(&engine, &target, &condition, &watch, deadline) {
+        match engine.wait_until_holds(&watch, (*kind, &target.namespace, name), &condition, deadline) {
             Ok(true) => {
                 // What is gone has a name only.
                 let known = engine.get_object(*kind, &target.namespace, name);
@@ -147,7 +82,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 code = 1;
             }
             Err(e) => {
-                super::print_error(&e);
+                super::print_error(&e.into());
                 code = 1;
             }
         }
@@ -162,7 +97,7 @@ impl Args {
         engine: &Engine,
         home: &Home,
         namespace: &Namespace,
-        condition: &Condition,
+        condition: &WaitCondition,
     ) -> Result<Vec<Target>, Error> {
         let which = &self.pods.which;
         let words = parse_words(&which.names)?;
@@ -174,7 +109,7 @@ impl Args {
                 let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
                 all.into_iter().map(target).collect()
             }
-            Words::Kinds(_) if matches!(condition, Condition::Create) => {
+            Words::Kinds(_) if condition.is_create() => {
                 return Err(Error::Said("--for=create needs the objects' names".into()));
             }
             Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
@@ -191,50 +126,20 @@ impl Args {
                 targets
             }
         };
-        if targets.is_empty() && !matches!(condition, Condition::Delete) {
+        if targets.is_empty() && !condition.is_delete() {
             return Err(Error::Said("no matching resources found".into()));
         }
-        if matches!(condition, Condition::Delete) {
+        if condition.is_delete() {
             // What is gone already is not waited for.
             let gone = |e: &crate::engine::Error| e.kind() == ErrorKind::NotFound;
             targets.retain(|t| !engine.get_object(t.kind, &t.namespace, &t.name).is_err_and(|e| gone(&e)));
         }
         // One that is not there will not come to be so.
-        let waits = matches!(condition, Condition::Create | Condition::Delete);
+        let waits = condition.is_create() || condition.is_delete();
         for Target { kind, namespace, name } in targets.iter().filter(|_| !waits) {
             engine.get_object(*kind, namespace, name)?;
         }
         Ok(targets)
-    }
-}
-
-/// Waits until an object is as it should be; says whether that came in time.
-fn wait_for(
-    engine: &Engine,
-    target: &Target,
-    condition: &Condition,
-    watch: &ObjectWatch,
-    deadline: Instant,
-) -> Result<bool, Error> {
-    loop {
-        // What is made now is watched before it is read: no change is missed.
-        watch.refresh();
-        let holds = match engine.get_object(target.kind, &target.namespace, &target.name) {
-            Ok(object) => condition.holds(&object)?,
-            Err(e) if e.kind() == ErrorKind::NotFound => match condition {
-                Condition::Delete => true,
-                Condition::Create => false,
-                // It will not come to be so any more.
-                _ => return Err(e.into()),
-            },
-            Err(e) => return Err(e.into()),
-        };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if holds || left.is_zero() {
-            return Ok(holds);
-        }
-        // What lies behind a Service changes no file.
-        watch.wait(Some(left.min(Duration::from_secs(1))));
     }
 }
 
@@ -251,12 +156,5 @@ mod tests {
         }
         assert!(parse_duration("30").is_err() && parse_duration("").is_err() && parse_duration("x").is_err());
         assert_eq!(parse_timeout("-1s"), Ok(WEEK));
-    }
-
-    #[test]
-    fn a_filters_equals_sign_is_not_the_values() {
-        let text = "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}=True";
-        let Ok(Condition::JsonPath { value, .. }) = Condition::parse(text) else { panic!("not understood") };
-        assert_eq!(value.as_deref(), Some("True"));
     }
 }

@@ -173,6 +173,30 @@ pub enum Error {
         /// Written as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
+    /// The container has not been started yet, and so has no log.
+    #[error("container {container:?} in pod {pod:?} is waiting to start: {reason}")]
+    NotStarted {
+        /// The pod's name.
+        pod: String,
+        /// The container's.
+        container: String,
+        /// What it waits for, such as `PodInitializing`.
+        reason: String,
+    },
+    /// The container was started once only, and has no log of before.
+    #[error("previous terminated container {container:?} in pod {pod:?} not found")]
+    NoPrevious {
+        /// The pod's name.
+        pod: String,
+        /// The container's.
+        container: String,
+    },
+    /// Files could not be copied; the whole sentence.
+    #[error("{0}")]
+    Copy(String),
+    /// What objects are waited for cannot be read, or does not fit them; the whole sentence.
+    #[error("{0}")]
+    Condition(String),
     /// Means that it did not come to be so in time.
     #[error("timed out waiting for the condition on pods/{0}")]
     TimedOut(String),
@@ -254,9 +278,13 @@ impl Error {
             | Error::NoObject { .. }
             | Error::NoContainer { .. } => ErrorKind::NotFound,
             Error::Start(StartError::Exists(_)) | Error::ObjectExists { .. } => ErrorKind::AlreadyExists,
-            Error::Name(_) | Error::State(state::Error::Name(_)) | Error::Selector(_) | Error::Patch(_) => {
-                ErrorKind::BadRequest
-            }
+            Error::Name(_)
+            | Error::State(state::Error::Name(_))
+            | Error::Selector(_)
+            | Error::Condition(_)
+            | Error::NotStarted { .. }
+            | Error::NoPrevious { .. }
+            | Error::Patch(_) => ErrorKind::BadRequest,
             Error::Conflict { .. } | Error::InUse(_) | Error::State(state::Error::VolumeInUse { .. }) => {
                 ErrorKind::Conflict
             }

@@ -8,7 +8,12 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Error, PodHandle, control::receive_reply, io};
+use super::{
+    Error, PodHandle,
+    control::{check_supervisor, receive_reply},
+    io,
+    streams::receive_started,
+};
 use crate::{
     pod::DEFAULT_CONTAINER_ANNOTATION,
     state::{Error as StateError, Liveness, PodDir},
@@ -29,6 +34,7 @@ pub struct Streams {
 
 /// Holds what a command wrote and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Output {
     /// The exit code; 128 + n when signal n ended it.
     pub exit_code: i32,
@@ -47,11 +53,36 @@ pub struct Exec {
 }
 
 impl Exec {
+    pub(super) fn new(dir: &PodDir, socket: OwnedFd) -> Exec {
+        Exec { dir: dir.clone(), socket }
+    }
+
     /// Waits for the command's end; gives its exit code, 128 + n when signal n ended it.
     ///
     /// # Errors
     /// [`Error::Ended`] when the pod ended, and the command with it.
     pub fn wait(self) -> Result<i32, Error> {
+        self.receive_end()
+    }
+
+    /// Hears that it runs.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Ended`].
+    pub(super) fn receive_started(&self) -> Result<(), Error> {
+        receive_started(&self.dir, &self.socket).map(drop)
+    }
+
+    /// Checks that the pod's supervisor answers, when nothing has come for long.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub(crate) fn check_supervisor(&self) -> Result<(), Error> {
+        check_supervisor(&self.dir)
+    }
+
+    /// Does as [`Exec::wait`]; to be called once.
+    pub(crate) fn receive_end(&self) -> Result<i32, Error> {
         match receive_reply(&self.dir, &self.socket)? {
             Some((Reply::Ended(code), _)) => Ok(code),
             Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
@@ -75,21 +106,13 @@ impl PodHandle {
     /// [`Error::Refused`] when it cannot be started: 126 and 127 mean what they mean to a shell.
     /// [`Error::Ended`], [`Error::State`], [`Error::Unreachable`].
     pub fn exec(&self, container: Option<&str>, command: &[&str], streams: Streams) -> Result<Exec, Error> {
-        let dir = &self.dir;
-        let container = match container {
-            Some(name) => name.to_owned(),
-            None => default_container(dir)?.0,
-        };
-        let socket = dial(dir)?;
+        let container = self.choose_container(container)?;
         let command = command.iter().map(ToString::to_string).collect();
         let request = Request::Exec { container, command, terminal: false, size: None };
         let fds = [streams.stdin.as_fd(), streams.stdout.as_fd(), streams.stderr.as_fd()];
-        wire::send_request(&socket, &request, &fds).map_err(unreachable_pod(dir))?;
-        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
-            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
-            Some(_) => Ok(Exec { dir: dir.clone(), socket }),
-            None => Err(Error::Ended(dir.name.to_string())),
-        }
+        let exec = self.send_request(&request, &fds)?;
+        exec.receive_started()?;
+        Ok(exec)
     }
 
     /// Runs a command to its end without input, and collects what it writes.

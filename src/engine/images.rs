@@ -51,6 +51,7 @@ pub struct LoadOptions {
 /// The reason why something about an image could not be done; it may have happened in another process.
 #[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct ImageError {
     /// Holds what sort of failure.
     pub kind: ImageErrorKind,
@@ -60,6 +61,7 @@ pub struct ImageError {
 
 /// The failures that a caller may want to tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ImageErrorKind {
     /// There is no such image.
     NotFound,

@@ -4,13 +4,17 @@
 //! program that started it. Stands above everything else; the command line is one of its callers.
 
 mod apparmor;
+mod conditions;
 mod control;
+mod copy;
 mod end;
 mod error;
 mod exec;
+mod export;
 pub(crate) mod fields;
 mod guard;
 pub(crate) mod images;
+pub(crate) mod jobs;
 mod logs;
 pub(crate) mod objects;
 pub(crate) mod openapi;
@@ -26,13 +30,17 @@ mod usage;
 mod volume_files;
 
 pub use crate::{lifecycle::PodPart, pod::ObjectKind};
-pub(crate) use control::{LONG_SILENCE, check_supervisor, receive_reply, wait_for_end};
+pub use conditions::WaitCondition;
+pub(crate) use control::{LONG_SILENCE, check_supervisor, wait_for_end};
+pub(crate) use copy::{CopyOptions, CopySide};
 pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
 pub use error::{Error, ErrorKind};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
+pub use export::{Export, ExportOptions};
 pub use guard::PodGuard;
 pub use images::{ImageError, ImageErrorKind, LoadOptions, PullOptions};
+pub use jobs::JobOutcome;
 pub use logs::{LogOptions, Logs};
 pub use objects::{
     Applied, DeleteOptions, Deletion, ListOptions, ObjectWatch, PodDeletion, Preconditions, WriteOptions,
@@ -41,7 +49,8 @@ pub(crate) use objects::{node_name, object_version};
 pub(crate) use pod::with_display_status;
 pub use pod::{PodHandle, Watch};
 pub use start::Error as StartError;
-pub(crate) use streams::{Command, Session};
+pub(crate) use streams::resize_terminal;
+pub use streams::{ExecCommand, Session, Usage};
 pub(crate) use usage::{measure_node, measure_pods};
 
 use self::start::{Started, gather};

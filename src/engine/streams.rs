@@ -5,7 +5,7 @@
 use std::{
     fs::File,
     net::TcpStream,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     time::Duration,
 };
 
@@ -13,118 +13,136 @@ use k8s_openapi::api::core::v1::EphemeralContainer;
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl},
     poll::{PollFd, PollFlags, poll},
-    unistd::pipe2,
 };
 
-use super::{Error, PodHandle, control::receive_reply, dial, io, unreachable_pod};
+use super::{Error, Exec, PodHandle, control::receive_reply, default_container, dial, io, unreachable_pod};
+pub use crate::wire::Usage;
 use crate::{
     state::PodDir,
-    wire::{self, Reply, Request, Usage},
+    wire::{self, Reply, Request},
 };
 
 /// How many milliseconds a connection within the pod may take, whose server has a full backlog.
 const CONNECTING: u16 = 30_000;
 
-/// A command to be run in a container.
+/// A command to be run in a container, with streams that podctl makes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Command {
-    pub container: String,
+pub struct ExecCommand {
+    /// In which container; the default one else.
+    pub container: Option<String>,
+    /// The program and its arguments.
     pub words: Vec<String>,
     /// With a standard input.
     pub stdin: bool,
     /// With a terminal, which is its input and both outputs at once.
     pub terminal: bool,
+    /// That terminal's rows and columns.
+    pub size: Option<(u16, u16)>,
 }
 
-/// The streams of a process in a container. Dropping it hangs a command up.
+/// The streams of a process in a container. Dropping it hangs a command up. The descriptors do not block, so that one thread
+/// can see to all three; [`Session::set_blocking`] changes that.
 #[derive(Debug)]
-pub(crate) struct Session {
-    /// Holds what it reads; the terminal, if it has one.
+pub struct Session {
+    /// What it reads; the terminal, if it has one.
     pub stdin: Option<OwnedFd>,
-    /// Holds what it writes; the terminal, if it has one.
+    /// What it writes; the terminal, if it has one.
     pub stdout: Option<OwnedFd>,
-    /// Holds what it complains to.
+    /// What it complains to.
     pub stderr: Option<OwnedFd>,
-    /// Tells that it has a terminal.
+    /// It has a terminal.
     pub terminal: bool,
-    /// Readable when the process has ended.
-    pub socket: OwnedFd,
-    dir: PodDir,
-}
-
-impl Session {
-    /// The exit code, when [`Session::socket`] is readable; waits for it else.
-    ///
-    /// # Errors
-    /// [`Error::Ended`], [`Error::Unreachable`], [`Error::Refused`]
-    pub(crate) fn receive_end(&self) -> Result<i32, Error> {
-        match receive_reply(&self.dir, &self.socket)? {
-            Some((Reply::Ended(code), _)) => Ok(code),
-            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
-            Some(_) | None => Err(Error::Ended(self.dir.name.to_string())),
-        }
-    }
+    /// The process; readable, and to be waited for, when it has ended.
+    pub process: Exec,
 }
 
 /// How long a pod may take to say what it uses.
 const USAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl PodHandle {
-    /// Starts a command in a container.
+    /// Starts a command in a container, with pipes or a terminal for its streams.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pod = podctl::Engine::of_user()?.pod("default", "web")?;
+    /// use std::io::Read;
+    ///
+    /// let words = ["sh", "-c", "stty size"].map(str::to_owned).to_vec();
+    /// let command = podctl::ExecCommand { words, terminal: true, size: Some((24, 80)), ..Default::default() };
+    /// let mut shell = pod.open_exec(command)?;
+    /// shell.set_blocking()?;
+    /// let mut terminal = std::fs::File::from(shell.stdout.take().expect("a terminal has one"));
+    /// let mut text = Vec::new();
+    /// // A terminal says EIO when nobody has its other side open any more.
+    /// let _ = terminal.read_to_end(&mut text);
+    /// assert_eq!(shell.process.wait()?, 0);
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// [`Error::Refused`], whose exit code is as a shell has it.
-    pub(crate) fn open_exec(&self, command: Command) -> Result<Session, Error> {
-        let dir = &self.dir;
-        let socket = dial(dir)?;
-        let Command { container, words, stdin, terminal } = command;
-        let request = Request::Exec { container, command: words, terminal, size: None };
-        let mut session =
-            Session { stdin: None, stdout: None, stderr: None, terminal, socket, dir: dir.clone() };
+    /// [`Error::Refused`], whose exit code is as a shell has it; [`Error::Ended`], [`Error::State`],
+    /// [`Error::Unreachable`].
+    pub fn open_exec(&self, command: ExecCommand) -> Result<Session, Error> {
+        let ExecCommand { container, words, stdin, terminal, size } = command;
+        let container = self.choose_container(container.as_deref())?;
+        let request = Request::Exec { container, command: words, terminal, size };
         let mut theirs = Vec::new();
+        let mut ours = (None, None, None);
         if !terminal {
-            let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io("make a pipe"));
+            let pipe = || std::io::pipe().map_err(io("make a pipe"));
             let null = || File::open("/dev/null").map(OwnedFd::from).map_err(io("open /dev/null"));
-            let (input, own) =
-                if stdin { pipe().map(|(read, write)| (read, Some(write)))? } else { (null()?, None) };
+            let (input, own) = match stdin {
+                true => pipe().map(|(read, write)| (read.into(), Some(write.into())))?,
+                false => (null()?, None),
+            };
             let ((out, stdout), (err, stderr)) = (pipe()?, pipe()?);
-            (session.stdin, session.stdout, session.stderr) = (own, Some(out), Some(err));
-            theirs = vec![input, stdout, stderr];
+            ours = (own, Some(out.into()), Some(err.into()));
+            theirs = vec![input, stdout.into(), stderr.into()];
         }
+        let socket = dial(&self.dir)?;
         let fds: Vec<_> = theirs.iter().map(AsFd::as_fd).collect();
-        wire::send_request(&session.socket, &request, &fds).map_err(unreachable_pod(dir))?;
+        wire::send_request(&socket, &request, &fds).map_err(unreachable_pod(&self.dir))?;
         drop(theirs);
-        match wire::receive_answer::<Reply>(&session.socket).map_err(unreachable_pod(dir))? {
-            Some((Reply::Refused { message, exit_code }, _)) => {
-                return Err(Error::Refused { message, exit_code });
-            }
-            Some((_, fds)) if terminal => session.stdout = fds.into_iter().next(),
-            Some(_) => {}
-            None => return Err(Error::Ended(dir.name.to_string())),
+        let beside = receive_started(&self.dir, &socket)?;
+        let (mut stdin_end, mut stdout, stderr) = ours;
+        if terminal {
+            let master = beside.into_iter().next().ok_or_else(|| Error::Ended(self.name().to_owned()))?;
+            stdin_end = stdin.then(|| master.try_clone()).transpose().map_err(io("use the terminal"))?;
+            stdout = Some(master);
         }
-        if let Some(master) = session.stdout.as_ref().filter(|_| terminal && stdin) {
-            session.stdin = Some(master.try_clone().map_err(io("use the terminal"))?);
-        }
-        session.unblock_streams()?;
+        let process = Exec::new(&self.dir, socket);
+        let session = Session { stdin: stdin_end, stdout, stderr, terminal, process };
+        session.set_flags(OFlag::O_NONBLOCK)?;
         Ok(session)
     }
 
-    /// Shares in the streams of a container's first process, from now on.
+    /// Shares in the streams of a container's first process, from now on; with its standard input if that is open and
+    /// wanted.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Ended`]
-    pub(crate) fn open_attach(&self, container: &str, input: bool) -> Result<Session, Error> {
+    /// [`Error::Refused`]: without a message when the process has ended already, with its exit code. [`Error::Ended`],
+    /// [`Error::Unreachable`].
+    pub fn attach(&self, container: Option<&str>, input: bool) -> Result<Session, Error> {
+        let container = self.choose_container(container)?;
+        let socket = dial(&self.dir)?;
+        let request = Request::Attach { container, input };
+        wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+        self.receive_attached(socket)
+    }
+
+    /// Takes the streams that were asked for over this connection, also before the container ran.
+    ///
+    /// # Errors
+    /// As [`PodHandle::attach`].
+    pub(crate) fn receive_attached(&self, socket: OwnedFd) -> Result<Session, Error> {
         let dir = &self.dir;
-        let socket = dial(dir)?;
-        let request = Request::Attach { container: container.to_owned(), input };
-        wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(dir))?;
         let (terminal, fds) = match receive_reply(dir, &socket)? {
             Some((Reply::Attached { terminal }, fds)) => (terminal, fds),
             Some((Reply::Refused { message, exit_code }, _)) => {
                 return Err(Error::Refused { message, exit_code });
             }
+            // It has ended: there is nothing to share in, and nothing to complain of.
             Some((Reply::Ended(exit_code), _)) => {
-                // It has ended: there is nothing to share in, and nothing to complain of.
                 return Err(Error::Refused { message: String::new(), exit_code });
             }
             Some(_) | None => return Err(Error::Ended(dir.name.to_string())),
@@ -132,8 +150,9 @@ impl PodHandle {
         let mut fds = fds.into_iter();
         let stdout = fds.next();
         let stderr = if terminal { None } else { fds.next() };
-        let session = Session { stdin: fds.next(), stdout, stderr, terminal, socket, dir: dir.clone() };
-        session.unblock_streams()?;
+        let process = Exec::new(dir, socket);
+        let session = Session { stdin: fds.next(), stdout, stderr, terminal, process };
+        session.set_flags(OFlag::O_NONBLOCK)?;
         Ok(session)
     }
 
@@ -154,10 +173,11 @@ impl PodHandle {
             ),
             exit_code: 1,
         };
-        let inside = self.dial_port(port, v6).map_err(|e| match e {
+        let beside = self.send_and_receive(&Request::Dial { port, v6 }).map_err(|e| match e {
             Error::Refused { message, .. } => refused(message),
             e => e,
         })?;
+        let inside = beside.into_iter().next().ok_or_else(|| Error::Ended(self.name().to_owned()))?;
         let inside = TcpStream::from(inside);
         let mut ready = [PollFd::new(inside.as_fd(), PollFlags::POLLOUT)];
         if poll(&mut ready, CONNECTING).map_err(io("connect to a port of the pod"))? == 0 {
@@ -169,46 +189,61 @@ impl PodHandle {
         }
     }
 
-    /// A connection to a port of the pod's loopback, made inside of it; it may not stand yet.
+    /// What each running container uses now.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Ended`]
-    pub(crate) fn dial_port(&self, port: u16, v6: bool) -> Result<OwnedFd, Error> {
-        let (dir, socket) = (&self.dir, dial(&self.dir)?);
-        wire::send_request(&socket, &Request::Dial { port, v6 }, &[]).map_err(unreachable_pod(dir))?;
-        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(dir))? {
-            Some((Reply::Started, mut fds)) => fds.pop().ok_or_else(|| Error::Ended(dir.name.to_string())),
-            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
-            _ => Err(Error::Ended(dir.name.to_string())),
-        }
-    }
-
-    /// Returns what each running container uses now.
-    ///
-    /// # Errors
-    /// [`Error::Ended`], [`Error::Unreachable`]
-    pub(crate) fn usage(&self) -> Result<Vec<Usage>, Error> {
+    /// [`Error::Ended`], [`Error::Unreachable`].
+    pub fn usage(&self) -> Result<Vec<Usage>, Error> {
         let socket = dial(&self.dir)?;
         wire::send_request(&socket, &Request::Usage, &[]).map_err(unreachable_pod(&self.dir))?;
         match wire::receive_within::<Reply>(&socket, USAGE_PATIENCE).map_err(unreachable_pod(&self.dir))? {
             Some((Reply::Usage(usage), _)) => Ok(usage),
-            _ => Err(Error::Ended(self.dir.name.to_string())),
+            _ => Err(Error::Ended(self.name().to_owned())),
         }
     }
 
-    /// Adds an ephemeral container, whose image is present.
+    /// Adds an ephemeral container, whose image is present; what is attached to it misses nothing of its output.
     ///
     /// # Errors
-    /// [`Error::Refused`], [`Error::Ended`]
-    pub(crate) fn add_ephemeral(&self, container: EphemeralContainer) -> Result<(), Error> {
+    /// [`Error::Refused`], [`Error::Ended`], [`Error::Unreachable`].
+    pub(crate) fn add_ephemeral(
+        &self,
+        container: EphemeralContainer,
+        attach: bool,
+    ) -> Result<Option<OwnedFd>, Error> {
         let socket = dial(&self.dir)?;
-        let request = Request::Debug { container: Box::new(container), attach: false };
+        let request = Request::Debug { container: Box::new(container), attach };
         wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
-        match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {
-            Some((Reply::Started, _)) => Ok(()),
-            Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
-            _ => Err(Error::Ended(self.dir.name.to_string())),
-        }
+        receive_started(&self.dir, &socket)?;
+        Ok(attach.then_some(socket))
+    }
+
+    /// The container that is meant: the default one when none is named.
+    pub(super) fn choose_container(&self, named: Option<&str>) -> Result<String, Error> {
+        named.map_or_else(|| default_container(&self.dir).map(|(name, _)| name), |name| Ok(name.to_owned()))
+    }
+
+    /// Asks for a process, whose end comes over the same connection.
+    pub(super) fn send_request(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> Result<Exec, Error> {
+        let socket = dial(&self.dir)?;
+        wire::send_request(&socket, request, fds).map_err(unreachable_pod(&self.dir))?;
+        Ok(Exec::new(&self.dir, socket))
+    }
+
+    /// Asks for something that is done at once; gives what comes beside the answer.
+    fn send_and_receive(&self, request: &Request) -> Result<Vec<OwnedFd>, Error> {
+        let socket = dial(&self.dir)?;
+        wire::send_request(&socket, request, &[]).map_err(unreachable_pod(&self.dir))?;
+        receive_started(&self.dir, &socket)
+    }
+}
+
+/// Hears that what was asked for runs or is done; gives what comes beside it.
+pub(super) fn receive_started(dir: &PodDir, socket: &OwnedFd) -> Result<Vec<OwnedFd>, Error> {
+    match wire::receive_answer::<Reply>(socket).map_err(unreachable_pod(dir))? {
+        Some((Reply::Refused { message, exit_code }, _)) => Err(Error::Refused { message, exit_code }),
+        Some((_, fds)) => Ok(fds),
+        None => Err(Error::Ended(dir.name.to_string())),
     }
 }
 
@@ -216,19 +251,32 @@ nix::ioctl_write_ptr_bad!(set_terminal_size, nix::libc::TIOCSWINSZ, nix::libc::w
 
 impl Session {
     /// Gives the terminal that many rows and columns; without one it does nothing.
-    pub(crate) fn resize_terminal(&self, ws_row: u16, ws_col: u16) {
+    pub fn resize_terminal(&self, rows: u16, columns: u16) {
         if let Some(master) = self.stdout.as_ref().filter(|_| self.terminal) {
-            let size = nix::libc::winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
-            // SAFETY: the kernel reads this one struct; a descriptor that is no terminal is an error without effect.
-            // Its process may have ended, and then nobody looks at it any more.
-            let _ = unsafe { set_terminal_size(master.as_raw_fd(), &size) };
+            resize_terminal(master.as_fd(), rows, columns);
         }
     }
 
-    fn unblock_streams(&self) -> Result<(), Error> {
+    /// Makes reads and writes of the streams wait, as those of files do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn set_blocking(&self) -> Result<(), Error> {
+        self.set_flags(OFlag::empty())
+    }
+
+    fn set_flags(&self, flags: OFlag) -> Result<(), Error> {
         for fd in [&self.stdin, &self.stdout, &self.stderr].into_iter().flatten() {
-            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(io("use a stream"))?;
+            fcntl(fd, FcntlArg::F_SETFL(flags)).map_err(io("use a stream"))?;
         }
         Ok(())
     }
+}
+
+/// Gives a terminal that many rows and columns.
+pub(crate) fn resize_terminal(master: BorrowedFd<'_>, ws_row: u16, ws_col: u16) {
+    let size = nix::libc::winsize { ws_row, ws_col, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads this one struct; a descriptor that is no terminal is an error without effect.
+    // Its process may have ended, and then nobody looks at it any more.
+    let _ = unsafe { set_terminal_size(master.as_raw_fd(), &size) };
 }

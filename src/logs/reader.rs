@@ -25,6 +25,7 @@ use crate::state::{Error, Home, PodDir};
 
 /// A line, or part of a long one, of a container's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Entry {
     /// Tells which container.
     pub container: String,

@@ -82,6 +82,7 @@ pub enum Severity {
 
 /// Something to say about a place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Diagnostic {
     /// Tells how bad it is.
     pub severity: Severity,

@@ -51,6 +51,7 @@ use crate::pod::InvalidName;
 
 /// The reason why state could not be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A system call on a file of ours failed.
     #[error("cannot {action} {}: {source}", path.display())]

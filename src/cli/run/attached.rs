@@ -16,7 +16,7 @@ use super::{
     notes::Notes,
 };
 use crate::{
-    engine::{readiness::find_hopeless, start::Started},
+    engine::{PodHandle, readiness::find_hopeless, start::Started},
     pod::PodExt,
     state::Home,
 };
@@ -57,7 +57,7 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         quiet: args.of_image.quiet,
         keys: &args.detach_keys,
     };
-    let ended = match attach::attached(&pod.dir, &container, &wanted, &socket)? {
+    let ended = match attach::attach_over(&PodHandle::of(home, &pod.dir), &container, &wanted, socket)? {
         End::Lost => Some(pod.dir.read().map_or(137, |ended| ended.exit_code())),
         ended => ended.code(),
     };

@@ -12,12 +12,12 @@ use nix::{
 };
 
 use super::{
-    super::{Error, delete, io, jobs},
+    super::{Error, delete, io},
     notes::Notes,
     service::{notify_manager, settle_exit_code},
 };
 use crate::{
-    engine::{self, LONG_SILENCE, check_supervisor, readiness::find_hopeless, start::Started},
+    engine::{self, LONG_SILENCE, check_supervisor, jobs::Queue, readiness::find_hopeless, start::Started},
     logs::{Follow, Prefixes},
     pod::PodExt,
     state::Home,
@@ -40,7 +40,7 @@ pub(super) fn signals() -> Result<SignalFd, Error> {
 /// is then the exit code, as if they had ended by themselves. `ended_pods` gets the pods as they were at last.
 pub(super) fn run_foreground(
     started: Vec<Started>,
-    mut jobs: jobs::Queue,
+    mut jobs: Queue,
     start: &dyn Fn(Pod) -> Result<Started, Error>,
     home: &Home,
     signals: &SignalFd,
@@ -49,6 +49,7 @@ pub(super) fn run_foreground(
     let mut follows = Vec::new();
     let mut new = started;
     new.extend(jobs.advance(start)?);
+    jobs.take_outcomes().iter().for_each(|outcome| eprintln!("{outcome}"));
     let mut prefixes = Prefixes::of(new.iter().filter_map(|p| p.dir.read().ok()), new.len() > 1);
     let mut interrupts = 0;
     let mut interrupted = false;
@@ -101,6 +102,7 @@ pub(super) fn run_foreground(
             notify_manager("READY=1\nSTATUS=ready");
         }
         new.extend(jobs.advance(start)?);
+        jobs.take_outcomes().iter().for_each(|outcome| eprintln!("{outcome}"));
         if !new.is_empty() {
             continue;
         }

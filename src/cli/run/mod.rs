@@ -22,12 +22,12 @@ use super::{
     create::make_kept,
     delete,
     files::{FileArgs, explain_other_file},
-    jobs, objects,
+    objects,
     output::{DryRun, Output, parse_dry_run},
     services,
 };
 use crate::{
-    engine::Engine,
+    engine::{Engine, jobs::Queue},
     manifest::{self, Diagnostic, Manifest, Source},
     network::ports::{self, HostPort},
     pod::ObjectKind,
@@ -289,7 +289,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let start = |pod: Pod| start(args, home, pod, from);
     let backoff = (args.backoff_initial, args.backoff_max);
-    let queue = jobs::Queue::new(jobs, backoff);
+    let queue = Queue::new(jobs, backoff);
     let mut ended = Vec::new();
     let code = foreground::run_foreground(started, queue, &start, home, &signals, &mut ended);
     if let Some(file) = &args.report {

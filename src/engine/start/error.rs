@@ -4,6 +4,7 @@ use crate::{manifest::Diagnostic, network, outer_container::explain_refusal, sta
 
 /// The reason why a pod could not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A pod of this name lives.
     #[error(

@@ -36,7 +36,7 @@ pub fn add_containers(
             .map_err(|e| Failure::bad_request(format!("spec.ephemeralContainers: {e}")))?;
         container.termination_message_policy.get_or_insert_with(|| "File".into());
         server.engine.fetch_debug_image(&container).map_err(|e| failed(e.into()))?;
-        handle.add_ephemeral(container).map_err(failed)?;
+        handle.add_ephemeral(container, false).map_err(failed)?;
     }
     server.find_object_now(&Target { subresource: None, ..target.clone() })
 }

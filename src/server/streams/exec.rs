@@ -1,6 +1,9 @@
 //! `exec` and `attach`: a container's streams over the channels of a WebSocket.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use futures_util::{
     SinkExt, StreamExt,
@@ -11,7 +14,7 @@ use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::{Opening, Socket, Stream, close_normally, register_descriptor};
 use crate::{
-    engine::{Command, Error, PodHandle, Session},
+    engine::{Error, ExecCommand, PodHandle, Session},
     server::{
         Server,
         channels::{self, Message, read_message},
@@ -35,8 +38,9 @@ pub async fn answer_exec(server: Arc<Server>, mut asked: Asked, target: &Target)
     let pod = server.find_object(target).await?;
     let container = read_container(&pod, asked.query.find("container"))?;
     let query = &asked.query;
-    let command = Command {
-        container,
+    let command = ExecCommand {
+        container: Some(container),
+        size: None,
         words: query.all("command").map(str::to_owned).collect(),
         stdin: query.is_true("stdin"),
         terminal: query.is_true("tty"),
@@ -52,7 +56,7 @@ pub async fn answer_exec(server: Arc<Server>, mut asked: Asked, target: &Target)
         let handle: PodHandle =
             engine.pod(&namespace, &name).map_err(|e| Failure::internal(e.to_string()))?;
         let opened = if attaches {
-            handle.open_attach(&command.container, command.stdin)
+            handle.attach(command.container.as_deref(), command.stdin)
         } else {
             handle.open_exec(command)
         };
@@ -108,7 +112,7 @@ async fn converse(
         false => open(&mut session.stdout),
     };
     let (stdout, stderr) = (stdout.ok()?, open(&mut session.stderr).ok()?);
-    let ended = register_descriptor(session.socket.try_clone().ok()?).ok()?;
+    let ended = register_descriptor(session.process.as_fd().try_clone_to_owned().ok()?).ok()?;
     let input = pass_input(stream, stdin, &session);
     let output = async {
         let mut outputs = [(channels::STDOUT, stdout), (channels::STDERR, stderr)];
@@ -138,7 +142,7 @@ async fn converse(
         sent = output => sent?,
         () = input => return None,
     }
-    Some(match session.receive_end() {
+    Some(match session.process.receive_end() {
         Ok(code) => channels::exit_status(code),
         Err(Error::Refused { message, .. }) => channels::failure_status(&message),
         // The pod ended, and killed it.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Entry,
-    engine::{LogOptions, PodHandle},
+    engine::{ErrorKind, LogOptions, PodHandle},
     server::{
         Server,
         http::{Answer, Asked, streamed_answer, typed_answer},
@@ -26,19 +26,14 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of memory that a follower's thread has for its stack.
 const STACK: usize = 256 << 10;
 
-/// Tells which lines, and how they are written.
+/// Which lines, and how they are written.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     container: String,
-    follow: bool,
-    previous: bool,
+    options: LogOptions,
     timestamps: bool,
-    /// Nothing written before.
-    since: Option<Timestamp>,
-    tail: Option<usize>,
+    /// Bytes that are written at most, times among them.
     limit: Option<usize>,
-    /// Belongs to standard error only, or of standard output only.
-    stderr: Option<bool>,
 }
 
 impl Wanted {
@@ -65,32 +60,27 @@ impl Wanted {
                 )));
             }
         };
-        Ok(Wanted {
-            container: read_container(pod, query.find("container"))?,
+        let container = read_container(pod, query.find("container"))?;
+        let options = LogOptions {
+            container: Some(container.clone()),
             follow: query.is_true("follow"),
             previous: query.is_true("previous"),
-            timestamps: query.is_true("timestamps"),
             since: seconds.map(ago).or(query.find("sinceTime").map(time).transpose()?),
             tail: number("tailLines")?,
-            limit: number("limitBytes")?,
+            limit_bytes: None,
             stderr,
-        })
+        };
+        let (timestamps, limit) = (query.is_true("timestamps"), number("limitBytes")?);
+        Ok(Wanted { container, options, timestamps, limit })
     }
 
-    fn includes(&self, entry: &Entry) -> bool {
-        let recent = |since: &Timestamp| entry.time.parse::<Timestamp>().is_ok_and(|time| time >= *since);
-        self.stderr.is_none_or(|stderr| stderr == entry.stderr) && self.since.as_ref().is_none_or(recent)
-    }
-
-    fn write_entry(&self, entry: &Entry, out: &mut Vec<u8>) {
-        if self.timestamps {
-            out.extend(entry.time.bytes());
-            out.push(b' ');
+    fn write_entries<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+        let mut text = Vec::new();
+        for entry in entries {
+            // A vector takes all.
+            let _ = entry.write_line(self.timestamps, &mut text);
         }
-        out.extend_from_slice(&entry.text);
-        if !entry.partial {
-            out.push(b'\n');
-        }
+        text
     }
 }
 
@@ -101,41 +91,37 @@ impl Wanted {
 pub async fn answer_log(server: Arc<Server>, asked: &Asked, target: &Target) -> Result<Answer, Failure> {
     let pod = server.find_object(target).await?;
     let wanted = Wanted::parse(asked, &pod)?;
-    check_started(&pod, &wanted, target)?;
     let (namespace, name) =
         (target.namespace.clone().unwrap_or_default(), target.name.clone().unwrap_or_default());
     let engine = server.engine.clone();
     let reading = wanted.clone();
+    // What an earlier start wrote is not this one's.
+    let began = Timestamp::now().to_string();
     let (handle, entries) = run_blocking(move || {
-        let failed = |e: crate::Error| Failure::internal(e.to_string());
-        let handle = engine.pod(&namespace, &name).map_err(failed)?;
-        let options = LogOptions {
-            container: Some(reading.container.clone()),
-            follow: false,
-            previous: reading.previous,
+        let failed = |e: crate::Error| match e.kind() {
+            ErrorKind::BadRequest => Failure::bad_request(e.to_string()),
+            _ => Failure::internal(e.to_string()),
         };
+        let handle = engine.pod(&namespace, &name).map_err(failed)?;
+        handle.check_started(&reading.container, reading.options.previous).map_err(failed)?;
+        let options = LogOptions { follow: false, ..reading.options };
         let entries: Vec<Entry> = handle.logs(&options).map_err(failed)?.collect();
         Ok((handle, entries))
     })
     .await?;
     let last = entries.last().map(|entry| entry.time.clone());
-    let mut chosen: Vec<&Entry> = entries.iter().filter(|entry| wanted.includes(entry)).collect();
-    if let Some(tail) = wanted.tail {
-        chosen.drain(..chosen.len().saturating_sub(tail));
-    }
-    let mut text = Vec::new();
-    for entry in chosen {
-        wanted.write_entry(entry, &mut text);
-    }
+    let mut text = wanted.write_entries(&entries);
     if let Some(limit) = wanted.limit {
         text.truncate(limit);
     }
-    if !wanted.follow || wanted.previous || wanted.limit.is_some_and(|limit| text.len() >= limit) {
+    if !wanted.options.follow
+        || wanted.options.previous
+        || wanted.limit.is_some_and(|limit| text.len() >= limit)
+    {
         return Ok(typed_answer(StatusCode::OK, "text/plain", text));
     }
     let (sender, answer) = streamed_answer("text/plain");
-    // What an earlier start wrote is not this one's.
-    let after = last.unwrap_or_else(|| Timestamp::now().to_string());
+    let after = last.unwrap_or(began);
     let left = wanted.limit.map_or(usize::MAX, |limit| limit - text.len());
     // A thread of its own: followers wait long, and are not to take the place of who does not.
     let follower = std::thread::Builder::new().name("log".into()).stack_size(STACK).spawn(move || {
@@ -155,7 +141,7 @@ fn follow_log(
     mut left: usize,
     sender: &mpsc::Sender<Bytes>,
 ) {
-    let options = LogOptions { container: Some(wanted.container.clone()), follow: true, previous: false };
+    let options = LogOptions { follow: true, tail: None, ..wanted.options.clone() };
     // A pod that is gone has no more to say.
     let Ok(mut logs) = handle.logs(&options) else { return };
     while left > 0 && !sender.is_closed() {
@@ -165,10 +151,7 @@ fn follow_log(
             has_ended(&pod, &wanted.container)
         });
         let Some(entries) = logs.next_within(LOOK) else { return };
-        let mut text = Vec::new();
-        for entry in entries.iter().filter(|e| e.time.as_str() > after && wanted.includes(e)) {
-            wanted.write_entry(entry, &mut text);
-        }
+        let mut text = wanted.write_entries(entries.iter().filter(|entry| entry.time.as_str() > after));
         text.truncate(left);
         left -= text.len();
         if !text.is_empty() && sender.blocking_send(text.into()).is_err() || ended && entries.is_empty() {
@@ -186,52 +169,4 @@ fn find_status<'a>(pod: &'a Value, container: &str) -> Option<&'a Value> {
 /// Tells whether a container's last start has ended.
 fn has_ended(pod: &Value, container: &str) -> bool {
     find_status(pod, container).is_some_and(|status| status["state"]["terminated"].is_object())
-}
-
-/// Returns what a kubelet says of a container that has not been started, or not twice.
-fn check_started(pod: &Value, wanted: &Wanted, target: &Target) -> Result<(), Failure> {
-    let (container, name) = (&wanted.container, target.name.as_deref().unwrap_or_default());
-    let status = find_status(pod, container);
-    let restarts = status.and_then(|s| s["restartCount"].as_u64()).unwrap_or(0);
-    if wanted.previous && restarts == 0 {
-        let message = format!("previous terminated container {container:?} in pod {name:?} not found");
-        return Err(Failure::bad_request(message));
-    }
-    let waiting = status.map(|s| &s["state"]["waiting"]).filter(|w| w.is_object());
-    match waiting.and_then(|w| w["reason"].as_str()) {
-        Some(reason) if restarts == 0 && !wanted.previous => {
-            let message = format!("container {container:?} in pod {name:?} is waiting to start: {reason}");
-            Err(Failure::bad_request(message))
-        }
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::server::kinds::find_kind;
-
-    #[test]
-    fn a_container_that_never_started_has_no_log() {
-        let kind = find_kind("", "v1", "pods").unwrap();
-        let target = Target { kind, namespace: None, name: Some("p".into()), subresource: None };
-        let pod = |state: Value, restarts: u64| json!({"status": {"containerStatuses": [{"name": "c", "state": state, "restartCount": restarts}]}});
-        let wanted = |previous| Wanted { container: "c".into(), previous, ..Wanted::default() };
-        let waiting = pod(json!({"waiting": {"reason": "ContainerCreating"}}), 0);
-        let failure = check_started(&waiting, &wanted(false), &target).unwrap_err();
-        assert_eq!(failure.message, "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
-        assert!(check_started(&pod(json!({"running": {}}), 0), &wanted(false), &target).is_ok());
-        assert!(check_started(&pod(json!({"running": {}}), 0), &wanted(true), &target).is_err());
-        assert!(
-            check_started(
-                &pod(json!({"waiting": {"reason": "CrashLoopBackOff"}}), 2),
-                &wanted(true),
-                &target
-            )
-            .is_ok()
-        );
-    }
 }

@@ -252,13 +252,7 @@ async fn relay_port(
     frames: &mpsc::Sender<Vec<u8>>,
     encode: impl Fn(&[u8], bool) -> Vec<u8>,
 ) -> Result<(), String> {
-    let connection = match connect(handle.clone(), port, false).await {
-        Ok(connection) => connection,
-        // A server may listen on IPv6 alone; its refusal says less than the first.
-        Err(first) => connect(handle, port, true).await.map_err(|_| {
-            format!("failed to connect to localhost:{port} inside the pod's network namespace: {first}")
-        })?,
-    };
+    let connection = connect(handle, port).await?;
     let (mut from_pod, mut to_pod) = connection.into_split();
     let inbound = async {
         while let Some(bytes) = incoming.recv().await {
@@ -286,14 +280,8 @@ async fn relay_port(
     Ok(())
 }
 
-async fn connect(handle: Arc<PodHandle>, port: u16, v6: bool) -> Result<TcpStream, String> {
-    let dialled =
-        run_blocking(move || handle.dial_port(port, v6).map_err(|e| Failure::internal(e.to_string())));
-    let inside = std::net::TcpStream::from(dialled.await.map_err(|e| e.message)?);
-    let inside = TcpStream::from_std(inside).map_err(|e| e.to_string())?;
-    inside.writable().await.map_err(|e| e.to_string())?;
-    match inside.take_error() {
-        Ok(None) => Ok(inside),
-        Ok(Some(e)) | Err(e) => Err(e.to_string()),
-    }
+async fn connect(handle: Arc<PodHandle>, port: u16) -> Result<TcpStream, String> {
+    let dialled = run_blocking(move || handle.dial(port).map_err(|e| Failure::internal(e.to_string())));
+    let inside = dialled.await.map_err(|e| e.message)?;
+    inside.set_nonblocking(true).and_then(|()| TcpStream::from_std(inside)).map_err(|e| e.to_string())
 }

@@ -20,11 +20,9 @@ fn start(dir: &Path, program: Option<&str>) -> Child {
     child
 }
 
-/// A program of this package: beside the tests, where they were copied for other users.
+/// A program of this package: where it was copied for other users, or was built.
 fn find_program(name: &str, built: &str) -> std::path::PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let beside = own.with_file_name(name);
-    if beside.is_file() { beside } else { built.into() }
+    std::env::var_os("PODCTL_TEST_PROGRAMS").map_or_else(|| built.into(), |dir| Path::new(&dir).join(name))
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -65,11 +63,14 @@ fn another_program_keeps_the_pods() {
     let comm = |pid: &str| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let exe = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe"));
     let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().into_string().ok());
-    let supervisors: Vec<String> = all.filter(|pid| comm(pid).starts_with(b"podctl\0internal\0supervise\0default/tied")).collect();
+    let supervisors: Vec<String> =
+        all.filter(|pid| comm(pid).starts_with(b"podctl\0internal\0supervise\0default/tied")).collect();
     assert!(!supervisors.is_empty());
     // Other tests have their own of that name.
     let own = std::fs::metadata(&podctl).unwrap().len();
-    let is_podctl = |pid: &String| exe(pid).is_ok() && std::fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|m| m.len() == own);
+    let is_podctl = |pid: &String| {
+        exe(pid).is_ok() && std::fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(|m| m.len() == own)
+    };
     assert!(supervisors.iter().any(is_podctl), "{supervisors:?}");
     program.kill().unwrap();
     program.wait().unwrap();
@@ -89,5 +90,10 @@ fn an_asynchronous_main_calls_what_blocks() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(find_program("tokio_main", env!("CARGO_BIN_EXE_tokio_main")));
     let output = command.args([dir.path().join("run"), dir.path().join("data")]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "done\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

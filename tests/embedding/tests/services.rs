@@ -11,6 +11,9 @@ use podctl::{
     testing::{TestPod, WaitFor},
 };
 
+/// How long a pod may take on a busy machine, the pull of a large image included.
+const LONG: Duration = Duration::from_secs(300);
+
 fn engine() -> (tempfile::TempDir, Engine) {
     let dir = tempfile::tempdir().unwrap();
     let engine = Engine::at(dir.path().join("run"), dir.path().join("data")).unwrap();
@@ -21,7 +24,11 @@ fn engine() -> (tempfile::TempDir, Engine) {
 fn redis_answers_at_a_port_of_this_machine() {
     let (_dir, engine) = engine();
     let ready = WaitFor::Log("Ready to accept connections".into());
-    let redis = TestPod::of_image("redis:7").with_port(6379).wait_for(ready).wait_for(WaitFor::Port(6379));
+    let redis = TestPod::of_image("redis:7")
+        .with_port(6379)
+        .wait_for(ready)
+        .wait_for(WaitFor::Port(6379))
+        .within(LONG);
     let redis = redis.start_in(&engine).unwrap();
     // The host's side of a published port listens as soon as the pod does.
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -39,6 +46,25 @@ fn redis_answers_at_a_port_of_this_machine() {
 }
 
 #[test]
+fn postgres_is_waited_for_by_its_own_command() {
+    let (_dir, engine) = engine();
+    let ready = ["pg_isready", "-h", "127.0.0.1"].map(str::to_owned).to_vec();
+    let postgres = TestPod::of_image("postgres:15")
+        .with_env("POSTGRES_PASSWORD", "secret")
+        .with_port(5432)
+        .wait_for(WaitFor::Exec(ready))
+        .wait_for(WaitFor::Port(5432))
+        .within(LONG);
+    let postgres = postgres.start_in(&engine).unwrap();
+    let mut connection = postgres.dial(5432).unwrap();
+    // An SSLRequest, which every server answers with one byte.
+    connection.write_all(&[0, 0, 0, 8, 4, 210, 22, 47]).unwrap();
+    let mut answer = [0];
+    std::io::Read::read_exact(&mut connection, &mut answer).unwrap();
+    assert!(matches!(answer, [b'N' | b'S']), "{answer:?}");
+}
+
+#[test]
 fn pods_of_tests_side_by_side_have_names_and_ports_of_their_own() {
     let (_dir, engine) = engine();
     let server = || {
@@ -47,6 +73,7 @@ fn pods_of_tests_side_by_side_have_names_and_ports_of_their_own() {
             .with_port(80)
             .wait_for(WaitFor::Http { port: 80, path: "/".into(), status: 200 })
             .wait_for(WaitFor::Exec(vec!["true".into()]))
+            .within(LONG)
             .start_in(&engine)
             .unwrap()
     };
@@ -74,11 +101,10 @@ fn a_wait_in_vain_says_what_for_and_leaves_nothing() {
 fn a_pod_is_used_again() {
     let (_dir, engine) = engine();
     let pod = || TestPod::of_image("busybox:1.36").with_command(&["sleep", "1000"]);
-    let first = pod().reuse_in(&engine, "shared").unwrap();
-    let again = pod().reuse_in(&engine, "shared").unwrap();
-    let uid = |pod: &podctl::PodHandle| pod.pod().unwrap().metadata.uid;
-    assert_eq!(uid(&first), uid(&again));
+    let uid = |pod: &podctl::PodHandle| pod.pod().unwrap().metadata.uid.unwrap();
+    let first = uid(&pod().reuse_in(&engine, "shared").unwrap());
+    assert_eq!(uid(&pod().reuse_in(&engine, "shared").unwrap()), first);
     let other = pod().with_env("A", "b").reuse_in(&engine, "shared").unwrap();
-    assert_ne!(uid(&first), uid(&other));
+    assert_ne!(uid(&other), first);
     other.guard().delete().unwrap();
 }

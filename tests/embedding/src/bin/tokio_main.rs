@@ -23,7 +23,10 @@ async fn main() -> Result<(), Error> {
     // Blocks a worker of the runtime, and does not panic there.
     engine.pull("busybox:1.36", &PullOptions::default())?;
     let pod = engine.run_yaml("default", POD, &Options::default())?.remove(0).guard();
-    pod.wait_until(|pod| pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Succeeded")), Some(Duration::from_secs(60)))?;
+    pod.wait_until(
+        |pod| pod.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Succeeded")),
+        Some(Duration::from_secs(60)),
+    )?;
     println!("done");
     pod.delete()
 }
