@@ -297,6 +297,6 @@ mod tests {
         );
         let page = describe(&seen, None);
         assert!(page.contains("Endpoints:                10.213.0.2:8080\n"), "{page}");
-        assert!(page.contains("Port:              http  80/TCP\n"), "{page}");
+        assert!(page.contains("Port:                     http  80/TCP\n"), "{page}");
     }
 }
