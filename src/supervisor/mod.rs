@@ -86,6 +86,9 @@ use crate::{
 /// Names whose steps these are when a start is traced.
 const TRACED: &str = "supervisor";
 
+/// How long until news is told again for which the kernel had no memory.
+const TELL_AGAIN: Duration = Duration::from_millis(100);
+
 /// Something in the supervisor's own work failed; shown by the client that started the pod.
 type Failure = Box<dyn std::error::Error>;
 
@@ -230,7 +233,8 @@ impl Supervisor {
             let next = deadlines.into_iter().flatten().min();
             let rejoin = self.network.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed_since()));
-            let wait = [wait, rejoin, self.next_retry()].into_iter().flatten().min();
+            let untold = self.news.then_some(TELL_AGAIN);
+            let wait = [wait, rejoin, self.next_retry(), untold].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {

@@ -43,9 +43,13 @@ impl Supervisor {
         }
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let told = self.client.as_ref().map(|client| send(client.as_raw_fd(), b"n", flags));
-        // What ends with the client is told of its end by poll, in its turn.
-        if !matches!(told, Some(Ok(_) | Err(Errno::EAGAIN))) && !self.ends_with_client {
-            self.client_gone();
+        match told {
+            Some(Ok(_) | Err(Errno::EAGAIN)) => {}
+            // The kernel has no memory for a message; the client waits for one.
+            Some(Err(Errno::ENOMEM | Errno::ENOBUFS | Errno::EINTR)) => self.news = true,
+            // What ends with the client is told of its end by poll, in its turn.
+            _ if self.ends_with_client => {}
+            _ => self.client_gone(),
         }
     }
 }
