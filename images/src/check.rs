@@ -1,6 +1,6 @@
 //! Looking through the store, and mending it: what is damaged is forgotten, so that it is pulled on demand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,38 @@ impl Store {
             return Ok(());
         }
         inventory::verify_inventory(layer, &inventory, depth)
+    }
+
+    /// Tells whether the store has the layer as it was unpacked; one that is damaged is thrown away.
+    ///
+    /// One that is not in `vouched` is read down to what its files hold: a power cut may lose a reference and leave the
+    /// layer's directory, full of empty files.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of a damaged layer that cannot be removed.
+    pub(crate) fn keep_layer_if_sound(
+        &self,
+        layer: &Path,
+        vouched: &HashSet<PathBuf>,
+        look: Option<Depth>,
+    ) -> Result<bool, Error> {
+        if !layer.is_dir() {
+            return Ok(false);
+        }
+        let depth = if vouched.contains(layer) { look } else { Some(Depth::Content) };
+        if depth.is_none_or(|depth| self.verify_layer(layer, depth).is_ok()) {
+            return Ok(true);
+        }
+        self.discard_layer(layer).map(|()| false)
+    }
+
+    /// The layers of images that were written since this machine started, or are known to have reached the disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`], of a store that cannot be read.
+    pub(crate) fn list_vouched_layers(&self) -> Result<HashSet<PathBuf>, Error> {
+        let sound = self.list()?.into_iter().filter(|image| !image.is_unverified());
+        Ok(sound.flat_map(|image| image.layers).collect())
     }
 
     /// The references that cannot be used, and why: a quick look.

@@ -206,10 +206,8 @@ impl Loader<'_> {
     fn layer(&self, reference: &str, name: &str, layer: Layer) -> Result<(), Error> {
         let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest).clone();
         let path = self.store.layer_path(&layer.diff_id);
-        if path.is_dir() && self.store.verify_layer(&path, Depth::Sizes).is_err() {
-            self.store.discard_layer(&path)?;
-        }
-        if path.is_dir() {
+        let vouched = self.store.list_vouched_layers()?;
+        if self.store.keep_layer_if_sound(&path, &vouched, Some(Depth::Sizes))? {
             self.progress.layer(&digest, LayerState::AlreadyPresent);
             return Ok(());
         }

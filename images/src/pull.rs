@@ -248,26 +248,17 @@ impl Job<'_> {
         Err(manifest::no_platform(&self.reference, wanted, others))
     }
 
-    /// Tells whether the store has the layer as it was unpacked; one that is damaged is thrown away.
-    fn has_layer(&self, diff_id: &str) -> Result<bool, Error> {
-        let path = self.store.layer_path(diff_id);
-        if !path.is_dir() || !self.options.verify {
-            return Ok(path.is_dir());
-        }
-        match self.store.verify_layer(&path, Depth::Sizes) {
-            Ok(()) => Ok(true),
-            Err(_) => self.store.discard_layer(&path).map(|()| false),
-        }
-    }
-
     /// Fetches the layers the store lacks; returns the bytes that came.
     async fn layers(&self, source: &Source, layers: &[Layer]) -> Result<u64, Error> {
         let mut missing = Vec::<&Layer>::new();
+        let vouched = self.store.list_vouched_layers()?;
+        let look = self.options.verify.then_some(Depth::Sizes);
         for layer in layers {
             if missing.iter().any(|other| other.diff_id == layer.diff_id) {
                 continue;
             }
-            let present = self.has_layer(&layer.diff_id)?;
+            let path = self.store.layer_path(&layer.diff_id);
+            let present = self.store.keep_layer_if_sound(&path, &vouched, look)?;
             let digest = layer.blob.as_ref().map_or(&layer.diff_id, |(digest, _)| digest);
             let state = if present { LayerState::AlreadyPresent } else { LayerState::Waiting };
             self.progress.layer(digest, state);

@@ -4,6 +4,7 @@ mod served;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use podctl_images::{Error, Options, Platform, Reference, load, pull};
 use served::{Quiet, build_image, is_empty, make_store, serve, sha256};
@@ -104,12 +105,20 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
 fn a_reference_lost_in_a_power_cut_is_pulled_anew() {
     let (dir, store) = make_store();
     let reference = serve(build_image());
-    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
-    let written = fs::read_dir(dir.path().join("refs")).unwrap().next().unwrap().unwrap().path();
-    fs::write(written, "").unwrap();
-    assert!(store.list().unwrap().is_empty() && store.find(&reference).unwrap().is_none());
-    pull(&store, &reference, &Options::default(), &Quiet).unwrap();
-    assert_eq!(store.list().unwrap().len(), 1);
+    let image = pull(&store, &reference, &Options::default(), &Quiet).unwrap().image;
+    let noise = image.layers[0].join("noise");
+    let whole = fs::read(&noise).unwrap();
+    let only_file_in = |dir: PathBuf| fs::read_dir(dir).unwrap().next().unwrap().unwrap().path();
+    // The layers' directories are there, and what they hold is lost with the reference; then what tells of it as well.
+    for lost in [None, Some(only_file_in(dir.path().join("inventories")))] {
+        fs::write(only_file_in(dir.path().join("refs")), "").unwrap();
+        fs::write(&noise, vec![0; whole.len()]).unwrap();
+        lost.map_or(Ok(()), |inventory| fs::write(inventory, "")).unwrap();
+        assert!(store.list().unwrap().is_empty() && store.find(&reference).unwrap().is_none());
+        assert!(pull(&store, &reference, &Options::default(), &Quiet).unwrap().bytes > 0);
+        assert_eq!(store.list().unwrap().len(), 1);
+        assert!(fs::read(&noise).unwrap() == whole, "what was lost is fetched again");
+    }
 }
 
 /// A registry with documents beside the image's own, by digest and by the tag `1`.
