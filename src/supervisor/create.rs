@@ -279,6 +279,10 @@ impl Supervisor {
                 .map_err(config)?;
         let prepared =
             self.join_target(&run.container, prepared).map_err(|e| broken("join its target", &e))?;
+        if self.pod.metadata.generation.is_some_and(|generation| generation > 1) {
+            // Its predecessor, which may have had more than the pod is to have, is gone.
+            let _ = self.fit_pod_cgroup();
+        }
         let cgroup = match &self.cgroups {
             Some(pod) => {
                 let cgroup = Cgroup::create(&pod.parent, &format!("{}-{}", run.container, run.attempt))

@@ -34,6 +34,8 @@ impl Supervisor {
         let changed = lifecycle::merge_pod_update(&mut self.pod, &new, part);
         if changed {
             self.spec.follow_pod(&self.pod);
+            // Refused where a container still has more than the pod is to have: it is tried again when that one starts anew.
+            let _ = self.fit_pod_cgroup();
             // What was made ahead was made as the spec was.
             self.give_up_unstarted();
         }
@@ -69,7 +71,7 @@ impl Supervisor {
     }
 
     fn apply_resources(&self, run: &Run) -> Result<(), String> {
-        let (Some(pod), Some(container)) = (&self.cgroups, self.container(&run.container)) else {
+        let (Some(_), Some(container)) = (&self.cgroups, self.container(&run.container)) else {
             // Nothing is enforced here, which the start has told.
             return Ok(());
         };
@@ -88,11 +90,20 @@ impl Supervisor {
         let spec = self.pod.spec.as_ref().unwrap_or(&none);
         let failed = |e: &dyn std::fmt::Display| format!("container {}: {e}", container.name);
         let own = cgroup_limits::of_container(spec, container).map_err(|e| failed(&e))?;
-        let around = cgroup_limits::of_pod(spec).map_err(|e| failed(&e))?;
         // Version 1 lets no cgroup have more than the one around it: that one grows first, and shrinks last.
-        let _ = pod.apply(&around);
+        let _ = self.fit_pod_cgroup();
         cgroup.apply(&own).map_err(|e| failed(&e))?;
-        pod.apply(&around).map_err(|e| failed(&e))
+        self.fit_pod_cgroup().map_err(|e| failed(&e))
+    }
+
+    /// Gives the pod's cgroup the limits that its spec says now.
+    ///
+    /// # Errors
+    /// What is refused, such as less than a container has.
+    pub(super) fn fit_pod_cgroup(&self) -> Result<(), String> {
+        let (Some(pod), Some(spec)) = (&self.cgroups, &self.pod.spec) else { return Ok(()) };
+        let limits = cgroup_limits::of_pod(spec).map_err(|e| e.to_string())?;
+        pod.apply(&limits).map_err(|e| e.to_string())
     }
 }
 
