@@ -46,10 +46,8 @@ pub mod puller {
 pub mod trial {
     use super::RawFd;
 
-    /// The directory to try in.
-    pub const PLACE: RawFd = 3;
-    /// The file for what came of it.
-    pub const ANSWER: RawFd = 4;
+    /// The file that has the directory to try in, and then what came of it.
+    pub const ANSWER: RawFd = 3;
 }
 
 /// Descriptors of the network's keeper.

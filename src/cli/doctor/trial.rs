@@ -2,10 +2,14 @@
 //! told to forward, a host name is set, a device made.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{Read, Seek, Write},
-    os::fd::{AsFd, AsRawFd},
-    path::Path,
+    os::{
+        fd::AsFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
+    path::{Path, PathBuf},
 };
 
 use nix::{
@@ -20,10 +24,7 @@ use crate::{
     network,
     process::{
         Role, create_memory_file,
-        descriptors::{
-            take_descriptor,
-            trial::{ANSWER, PLACE},
-        },
+        descriptors::{take_descriptor, trial::ANSWER},
         start_role,
     },
     sandbox::choose_layers_place,
@@ -73,8 +74,8 @@ fn try_in(dir: &Path, rootless: bool) -> Result<Trial, String> {
         .iter()
         .try_for_each(|part| fs::create_dir_all(dir.join(part)))
         .map_err(words)?;
-    let place = File::open(dir).map_err(words)?;
     let mut answer = create_memory_file(c"podctl-doctor").map_err(words)?;
+    answer.write_all(dir.as_os_str().as_bytes()).map_err(words)?;
     let mappings = rootless.then(IdMappings::of_user).transpose().map_err(|e| e.to_string())?;
     let mut namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
@@ -87,7 +88,7 @@ fn try_in(dir: &Path, rootless: bool) -> Result<Trial, String> {
     let role = Role {
         namespaces,
         mappings: mappings.as_ref().map(|(mappings, _)| mappings),
-        fds: &[(place.as_fd(), PLACE), (answer.as_fd(), ANSWER)],
+        fds: &[(answer.as_fd(), ANSWER)],
         ..Role::named("try-start")
     };
     let status = start_role(&role).and_then(|process| process.wait()).map_err(|e| e.to_string())?;
@@ -99,13 +100,22 @@ fn try_in(dir: &Path, rootless: bool) -> Result<Trial, String> {
     }
 }
 
+/// Takes the path out of the file that is for the answer.
+fn take_path(answer: &mut File) -> std::io::Result<PathBuf> {
+    let mut path = Vec::new();
+    answer.rewind()?;
+    answer.read_to_end(&mut path)?;
+    answer.set_len(0)?;
+    answer.rewind()?;
+    Ok(PathBuf::from(OsString::from_vec(path)))
+}
+
 /// Plays the role that tries, in namespaces of its own.
 pub(crate) fn try_start() -> i32 {
-    // SAFETY: this process was started with these descriptors, and nobody else has taken them.
-    let (place, mut answer) = unsafe { (take_descriptor(PLACE), File::from(take_descriptor(ANSWER))) };
-    // By its name: the descriptor leads into the mount namespace in which it was opened.
-    let name = format!("/proc/self/fd/{}", place.as_raw_fd());
-    let dir = fs::read_link(name).unwrap_or_default();
+    // SAFETY: this process was started with this descriptor, and nobody else has taken it.
+    let mut answer = File::from(unsafe { take_descriptor(ANSWER) });
+    // The directory comes as a path: an open one leads into the mount namespace in which it was opened.
+    let Ok(dir) = take_path(&mut answer) else { return 1 };
     let chroot = podctl_runtime::settle_root().is_err();
     let none = None::<&str>;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
