@@ -12,15 +12,18 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use nix::{
     errno::Errno,
     sys::socket::{
-        self, AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt,
-        setsockopt, sockopt,
+        self, AddressFamily, Shutdown, SockFlag, SockType, SockaddrStorage, bind, getsockopt, setsockopt,
+        sockopt,
     },
     unistd::{Uid, User},
 };
 
 use super::{Error, registry};
 pub use crate::pod::{HostPort, Target};
-use crate::state::{Home, Liveness, PodDir};
+use crate::{
+    state::{Home, Liveness, PodDir},
+    wire::start_listening,
+};
 
 /// The time for which a port may be in use by what has just ended, and how often it is tried for meanwhile.
 const LETTING_GO: Duration = Duration::from_secs(1);
@@ -187,7 +190,7 @@ fn open(address: SocketAddr, udp: bool) -> nix::Result<OwnedFd> {
 pub fn listen(socket: &OwnedFd) -> nix::Result<()> {
     // Connections of before are no reason to refuse.
     setsockopt(socket, sockopt::ReuseAddr, &true)?;
-    socket::listen(socket, Backlog::new(1024)?)
+    start_listening(socket, 1024)
 }
 
 /// Has the kernel refuse connections to a port, which stays taken: without SO_REUSEADDR nobody else can bind to it.

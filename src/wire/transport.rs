@@ -18,9 +18,8 @@ use nix::{
     sys::{
         memfd::{MFdFlags, memfd_create},
         socket::{
-            AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-            UnixAddr, bind, connect, listen, recvmsg, sendmsg, setsockopt, socket, socketpair,
-            sockopt::SendTimeout,
+            AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind,
+            connect, recvmsg, sendmsg, setsockopt, socket, socketpair, sockopt::SendTimeout,
         },
         stat::Mode,
         time::{TimeVal, TimeValLike},
@@ -86,8 +85,18 @@ pub fn listen_at(path: &Path, backlog: i32) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
     let (_directory, name) = shorten_path(path)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(&name)?)?;
-    listen(&fd, Backlog::new(backlog)?)?;
+    start_listening(&fd, backlog)?;
     Ok(fd)
+}
+
+/// Lets connections come to a bound socket, of which `backlog` may wait.
+///
+/// # Errors
+/// Those of listen(2).
+pub fn start_listening(socket: &impl AsFd, backlog: i32) -> nix::Result<()> {
+    // nix takes no more than the C library's SOMAXCONN, which is musl's 128; the kernel has a bound of its own.
+    // SAFETY: listen(2) takes a descriptor, which is open, and a number.
+    Errno::result(unsafe { nix::libc::listen(socket.as_fd().as_raw_fd(), backlog) }).map(drop)
 }
 
 /// A short name of a socket, for as long as the descriptor is open: the kernel takes 107 bytes, and directories are deeper.
