@@ -6,7 +6,8 @@
 //! hides and blocks nothing but itself: such an image is not there, until it is pulled again.
 //!
 //! Nothing is synced when an image is pulled. Its reference says during which boot that was: after another one its layers
-//! are compared with their inventories before they are used.
+//! are compared with their inventories before they are used. A layer that no sound image names is read whole before a pull
+//! takes it for its own: the reference may be what the power cut cost.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
