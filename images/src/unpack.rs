@@ -348,7 +348,7 @@ impl Layer {
         Ok(&self.parent.as_ref().expect("set above").1)
     }
 
-    fn make_directories(&self, path: &Path) -> Result<OwnedFd, UnpackError> {
+    fn make_directories(&mut self, path: &Path) -> Result<OwnedFd, UnpackError> {
         let mut made = PathBuf::new();
         let mut dir = self.resolve(&made).map_err(at("open", path))?;
         for name in path {
@@ -357,6 +357,15 @@ impl Layer {
                 // mkdirat obeys the umask, image directories do not.
                 Ok(()) => {
                     set_mode(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?
+                }
+                // The layer hid it, and has something in it all the same: nothing of the lower ones is seen there.
+                Err(Errno::EEXIST) if is_whiteout(&dir, name) => {
+                    remove(&dir, name, 0).map_err(at("replace", &made))?;
+                    stat::mkdirat(&dir, name, Mode::S_IRWXU).map_err(at("mkdir", &made))?;
+                    set_mode(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?;
+                    self.make_opaque(&made)?;
+                    let own = self.open_directory(&made).map_err(at("open", &made))?;
+                    self.unpacked.directories.insert(stat::fstat(&own).map_err(at("stat", &made))?.st_ino);
                 }
                 Err(Errno::EEXIST) => {}
                 Err(errno) => return Err(at("mkdir", &made)(errno)),

@@ -229,11 +229,16 @@ fn overlayfs_marks_in_an_archive_are_not_overlayfs_marks() {
 
 #[test]
 fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
-    let (_outer, root, result) = Archive::new().file(".wh.d", "").add_dir("d").file("d/new", "x").unpack();
-    result.unwrap();
-    let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
-    let name = CString::new(format!("{}opaque", marks::list_prefixes()[0])).unwrap();
-    // SAFETY: both strings end in NUL; no value is read.
-    let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
-    assert_eq!(n, 1);
+    let said = Archive::new().file(".wh.d", "").add_dir("d").file("d/new", "x");
+    let implied = Archive::new().file(".wh.d", "").file("d/new", "x");
+    for archive in [said, implied] {
+        let (_outer, root, result) = archive.unpack();
+        result.unwrap();
+        let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
+        let name = CString::new(format!("{}opaque", marks::list_prefixes()[0])).unwrap();
+        // SAFETY: both strings end in NUL; no value is read.
+        let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+        assert_eq!(n, 1);
+        assert!(root.join("d/new").is_file());
+    }
 }
