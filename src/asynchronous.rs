@@ -43,7 +43,7 @@ use crate::{
     testing::TestPod,
 };
 
-/// How often a pod is looked at whose supervisor may have been killed: that changes no file.
+/// The number of times a pod is looked at whose supervisor may have been killed: that changes no file.
 const LOOK: Duration = Duration::from_millis(500);
 
 fn io_error(step: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -158,11 +158,11 @@ impl Stream for PodStream {
 /// A process in a container, with streams that are read and written without blocking.
 #[derive(Debug)]
 pub struct AsyncSession {
-    /// What it reads; the terminal, if it has one. Dropped, it is the end of its input.
+    /// Holds what it reads; the terminal, if it has one. Dropped, it is the end of its input.
     pub stdin: Option<AsyncPipe>,
-    /// What it writes; the terminal, if it has one.
+    /// Holds what it writes; the terminal, if it has one.
     pub stdout: Option<AsyncPipe>,
-    /// What it complains to.
+    /// Holds what it complains to.
     pub stderr: Option<AsyncPipe>,
     session: Session,
     end: AsyncFd<OwnedFd>,
@@ -254,7 +254,7 @@ impl AsyncSession {
 }
 
 impl PodHandle {
-    /// What the containers wrote, and with [`LogOptions::follow`] go on to write.
+    /// Returns what the containers wrote, and with [`LogOptions::follow`] go on to write.
     ///
     /// # Errors
     /// As [`PodHandle::logs`].

@@ -19,7 +19,7 @@ pub enum OuterContainer {
     Podman,
     /// A kubelet, or OpenShift.
     Kubernetes,
-    /// One whose runtime left no sign, such as podctl.
+    /// A whose runtime left no sign, such as podctl.
     Other,
 }
 

@@ -38,16 +38,16 @@ use crate::{
     pod::PodExt,
 };
 
-/// How long a pod may take to be usable, its image's pull included.
+/// The time for which a pod may take to be usable, its image's pull included.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long one try of a connection or a command may take.
+/// The time for which one try of a connection or a command may take.
 const ONE_TRY: Duration = Duration::from_secs(5);
-/// How soon what is not yet so is looked at again.
+/// Tells how soon what is not yet so is looked at again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// The annotation that tells whether a pod that is there is the one that is wanted.
 const REUSED: &str = "podctl.dev/reused";
 
-/// What a pod for a test is waited for.
+/// Names what a pod for a test is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WaitFor {
@@ -75,13 +75,13 @@ pub enum WaitFor {
 pub struct TestPod {
     /// The pod. Without a name it gets one that no other has.
     pub pod: Pod,
-    /// What it refers to: ConfigMaps, Secrets, claims, Services.
+    /// Holds what it refers to: ConfigMaps, Secrets, claims, Services.
     pub objects: Manifest,
-    /// What it is waited for, one after the other.
+    /// Holds what it is waited for, one after the other.
     pub waits: Vec<WaitFor>,
-    /// How long all that may take.
+    /// The time for which all that may take.
     pub timeout: Duration,
-    /// How it is started.
+    /// Tells how it is started.
     pub options: Options,
 }
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::UnpackError;
 use crate::registry_error::{Presence, RegistryError, printable};
 
-/// What to do where overlayfs lies beneath the store, and the kernel cannot have that.
+/// Names what to do where overlayfs lies beneath the store, and the kernel cannot have that.
 pub(crate) const ELSEWHERE: &str = "let podctl's data directory be a volume (docker or podman -v VOLUME:DIRECTORY, an emptyDir), or PODCTL_DATA_DIR \
      name a directory elsewhere; `podctl doctor` looks at the rest";
 
-/// Why an image could not be found, fetched, stored or removed.
+/// The reason why an image could not be found, fetched, stored or removed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

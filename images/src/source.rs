@@ -39,7 +39,7 @@ pub(crate) fn endpoint_schemes(endpoint: &Endpoint) -> &'static [Scheme] {
     }
 }
 
-/// What a client of that endpoint trusts, and how long it waits.
+/// Returns what a client of that endpoint trusts, and how long it waits.
 pub(crate) fn client_builder(endpoint: &Endpoint, stall: Duration) -> Result<reqwest::ClientBuilder, Error> {
     certs::choose_tls_provider();
     Ok(reqwest::Client::builder()

@@ -75,7 +75,7 @@ pub enum UnpackError {
         crate::error::ELSEWHERE
     )]
     NoWhiteouts {
-        /// What it takes away.
+        /// Holds what it takes away.
         path: PathBuf,
     },
 }
@@ -158,7 +158,7 @@ struct Layer {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Directories' times are set last, since filling a directory changes them.
     directories: Vec<(PathBuf, TimeSpec)>,
-    /// What overlayfs's own attributes begin with here.
+    /// Holds what overlayfs's own attributes begin with here.
     marks: &'static [&'static str],
     squash_ids: bool,
     /// Holds what the layer's inventory is to say beside what can be seen.

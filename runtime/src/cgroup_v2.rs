@@ -185,7 +185,8 @@ fn read_file(dir: &Path, name: &str) -> String {
 mod tests {
     use super::*;
 
-    /// What the kernel would make is made by hand: a cgroup of that name, its processes, and what it hands on.
+    /// Returns what the kernel would make is made by hand: a cgroup of that name, its processes, and what
+    /// it hands on.
     fn make_cgroup(dir: &Path, processes: &str, handed: &str) -> PathBuf {
         fs::create_dir_all(dir).unwrap();
         let files = [

@@ -32,7 +32,8 @@ pub struct IdMappings {
     pub gids: Vec<IdMapping>,
 }
 
-/// Why `newuidmap` or `newgidmap` has mapped nothing in this process's life. They are not asked again then.
+/// The reason why `newuidmap` or `newgidmap` has mapped nothing in this process's life. They are not asked
+/// again then.
 static FAILED: OnceLock<String> = OnceLock::new();
 
 impl IdMappings {

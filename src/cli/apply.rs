@@ -38,9 +38,9 @@ pub(super) struct Args {
     output: OutputArgs,
 }
 
-/// How files are taken.
+/// Tells how files are taken.
 pub(super) struct Manner<'a> {
-    /// What is there already is an error, as for `create`.
+    /// Tells that what is there already is an error, as for `create`.
     pub fresh: bool,
     /// Objects with these labels only.
     pub selector: &'a str,
@@ -127,7 +127,7 @@ fn retain_labeled(manifest: &mut Manifest, selector: &str) -> Result<(), Error> 
     Ok(())
 }
 
-/// What is said of each object.
+/// Holds what is said of each object.
 struct Tell<'a> {
     manner: &'a Manner<'a>,
     output: Output,
@@ -216,7 +216,7 @@ fn to_value<T: serde::Serialize>(object: &T) -> Value {
     serde_json::to_value(object).unwrap_or_default()
 }
 
-/// What an object holds beside what is said of it.
+/// Returns what an object holds beside what is said of it.
 fn content(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {

@@ -176,7 +176,7 @@ fn offer_values(typed: &Typed<'_>, flag: &Arg) -> Vec<Offer> {
     }
 }
 
-/// What a word that is no flag can be.
+/// Returns what a word that is no flag can be.
 fn offer_words(typed: &Typed<'_>, last: &str) -> Vec<Offer> {
     let below: Vec<&Command> = typed.command.get_subcommands().filter(|c| !c.is_hide_set()).collect();
     if !below.is_empty() && typed.words.is_empty() {

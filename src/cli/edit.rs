@@ -17,7 +17,7 @@ use crate::{
     view::yaml,
 };
 
-/// What stands above the object in the editor.
+/// Names what stands above the object in the editor.
 const HEAD: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
 # reopened with the relevant failures.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::engine::{Engine, ErrorKind, PodPart, Preconditions, WriteOptions};
 
-/// How often a change is tried on an object that others change meanwhile.
+/// The number of times a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
 
 /// An object as it was and as it becomes.
@@ -19,14 +19,14 @@ pub(super) struct EditedObject {
     pub after: Value,
 }
 
-/// What is said of a change, and whether it is only tried.
+/// Holds what is said of a change, and whether it is only tried.
 pub(super) struct Telling<'a> {
     pub output: &'a Output,
     pub args: &'a OutputArgs,
     pub dry: DryRun,
     /// The past participle: `image updated`.
     pub what: &'a str,
-    /// Which part of a pod is changed.
+    /// Tells which part of a pod is changed.
     pub part: PodPart,
 }
 

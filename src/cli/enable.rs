@@ -228,7 +228,7 @@ fn units_dir() -> Result<PathBuf, Error> {
         .ok_or_else(|| Error::Said("neither XDG_CONFIG_HOME nor HOME is set; set one".into()))
 }
 
-/// Whether this user's manager, and with it the user's pods, start at boot and stay after the last logout.
+/// Tells whether this user's manager, and with it the user's pods, start at boot and stay after the last logout.
 pub(super) fn lingers() -> bool {
     let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
     user.is_some_and(|user| Path::new("/var/lib/systemd/linger").join(user.name).exists())

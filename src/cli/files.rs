@@ -18,13 +18,13 @@ use crate::manifest::{Source, parse_documents};
 /// Longest file, in bytes, that is read as a manifest: more would be held in memory several times.
 const LONGEST_FILE: u64 = 64 << 20;
 
-/// How long a web server may be silent, and how long the whole of a manifest may take.
+/// The time for which a web server may be silent, and how long the whole of a manifest may take.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(120)];
 
 /// Directories below directories that `-R` goes down; a link that leads back would be walked for ever.
 const DEEPEST: usize = 32;
 
-/// What builds kustomizations: programs, and their words before the directory.
+/// Names what builds kustomizations: programs, and their words before the directory.
 const BUILDERS: [(&str, &str); 2] = [("kustomize", "build"), ("kubectl", "kustomize")];
 
 /// Files, as kubectl takes them for every verb.
@@ -47,12 +47,12 @@ impl FileArgs {
         FileArgs { filename: files.to_vec(), ..FileArgs::default() }
     }
 
-    /// Whether any is named.
+    /// Tells whether any is named.
     pub(super) fn is_given(&self) -> bool {
         !self.filename.is_empty() || self.kustomize.is_some()
     }
 
-    /// Whether standard input is one of them, which can be read once only.
+    /// Tells whether standard input is one of them, which can be read once only.
     pub(super) fn reads_stdin(&self) -> bool {
         self.filename.iter().any(|file| file == "-")
     }

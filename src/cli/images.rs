@@ -328,7 +328,7 @@ pub(super) fn find_image(engine: &Engine, name: &str) -> Result<Option<Image>, E
     Ok(named.or_else(|| all.iter().find(|image| is_id(image))).cloned())
 }
 
-/// What `inspect` shows of an image.
+/// Returns what `inspect` shows of an image.
 pub(super) fn describe_image(image: &Image) -> serde_json::Value {
     let mut value = object(image);
     value["config"] = serde_json::to_value(&image.config).unwrap_or_default();

@@ -3,10 +3,10 @@
 //! Promises: together with the commands' own flags these are all flags that kubectl has for a verb of podctl's; a test
 //! compares them with `kubectl --help`, and writes `docs/kubectl-flags.md`.
 
-/// What becomes of a flag.
+/// Names what becomes of a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Treatment {
-    /// It is an error, for this reason.
+    /// Means that it is an error, for this reason.
     Refused(&'static str),
     /// What it asks for is so anyway, for this reason.
     Fulfilled(&'static str),
@@ -22,7 +22,7 @@ struct Entry {
     verbs: &'static str,
     /// Flags without their dashes, comma-separated; short ones are one letter.
     flags: &'static str,
-    /// Whether they take a value, which may be the next word.
+    /// Tells whether they take a value, which may be the next word.
     has_value: bool,
     treatment: Treatment,
 }

@@ -95,7 +95,7 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
     Ok(code)
 }
 
-/// What is to be done with each object.
+/// Holds what is to be done with each object.
 struct Asked<'a> {
     args: &'a Args,
     meaning: &'a Meaning,

@@ -96,7 +96,7 @@ struct Cli<C: Subcommand = Command> {
     command: C,
 }
 
-/// What `podctl` alone prints.
+/// Names what `podctl` alone prints.
 const WELCOME: &str = "podctl runs Kubernetes pods on this machine: without root, daemon or cluster.
 
   podctl run web --image=nginx -p 8080:80   run an image as a pod, and publish its port 80
@@ -111,7 +111,7 @@ const WELCOME: &str = "podctl runs Kubernetes pods on this machine: without root
 kubectl works as well: `podctl kubeconfig --merge && kubectl --context podctl get pods`.
 ";
 
-/// What scripts call again and again. To build the parser of all commands takes half a millisecond.
+/// Names what scripts call again and again. To build the parser of all commands takes half a millisecond.
 #[derive(Subcommand)]
 enum Frequent {
     Run(Box<run::Args>),

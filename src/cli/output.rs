@@ -31,7 +31,7 @@ pub(super) const FORMATS: &str = "custom-columns,custom-columns-file,go-template
 /// The formats of commands that say in a line what they did.
 const PLAIN_FORMATS: &str = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,yaml";
 
-/// What is printed of the objects that a command has changed.
+/// Holds what is printed of the objects that a command has changed.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct OutputArgs {
     /// Print the objects as json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…
@@ -49,7 +49,7 @@ pub(super) struct OutputArgs {
     pub show_managed_fields: bool,
 }
 
-/// How a change is only tried.
+/// Tells how a change is only tried.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct DryRunArgs {
     /// `client` or `server`: say what would be done, and do nothing.
@@ -58,7 +58,7 @@ pub(super) struct DryRunArgs {
     pub dry_run: DryRun,
 }
 
-/// What of a change is done.
+/// Names what of a change is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DryRun {
     /// All of it.
@@ -86,7 +86,7 @@ impl DryRun {
         self != DryRun::None
     }
 
-    /// What a line about the object ends in.
+    /// Returns what a line about the object ends in.
     pub(super) fn suffix(self) -> &'static str {
         match self {
             DryRun::None => "",
@@ -213,7 +213,7 @@ impl Output {
         self.print_whole(all, alone, missing_allowed, headers)
     }
 
-    /// As [`Output::print`], with the note of who manages which field.
+    /// Does as [`Output::print`], with the note of who manages which field.
     ///
     /// # Errors
     /// What the template asks for and is not there.

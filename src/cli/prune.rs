@@ -7,7 +7,7 @@ use crate::{
     state::{Home, Liveness, PodDir, VolumeDir},
 };
 
-/// How much is asked before something is removed.
+/// Tells how much is asked before something is removed.
 #[derive(clap::Args)]
 pub(super) struct PruneArgs {
     /// Images that no pod uses as well, and not only those without a tag.
@@ -30,14 +30,14 @@ pub(super) struct SystemPruneArgs {
     volumes: bool,
 }
 
-/// What is podctl's on this machine as a whole.
+/// Names what is podctl's on this machine as a whole.
 #[derive(clap::Subcommand)]
 pub(super) enum SystemCommand {
     /// Remove pods that have ended, and images and volumes that no pod uses.
     Prune(SystemPruneArgs),
 }
 
-/// What would be removed.
+/// Holds what would be removed.
 #[derive(Default)]
 struct Plan {
     pods: Vec<PodDir>,

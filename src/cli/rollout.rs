@@ -97,7 +97,7 @@ impl Workload {
         format!("{}.{group}/{}", self.kind.to_lowercase(), self.name)
     }
 
-    /// Its pods, ordered by their numbers; none is an error.
+    /// The pods, ordered by their numbers; none is an error.
     fn find_pods(&self, engine: &Engine) -> Result<Vec<Value>, Error> {
         let options = ListOptions { namespace: Some(self.namespace.clone()), ..ListOptions::default() };
         let mut pods = engine.list_objects(ObjectKind::Pod, &options)?;

@@ -291,7 +291,7 @@ pub(super) fn target_of_object(object: &Value, namespace: &Namespace) -> Result<
     Ok(Target { kind, namespace, name: parse_name(object["metadata"]["name"].as_str().unwrap_or_default())? })
 }
 
-/// What files name: objects of podctl's kinds, and the pods that were made of workloads.
+/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
 ///
 /// # Errors
 /// A file that cannot be read, or is no YAML.

@@ -38,7 +38,7 @@ enum What {
     Resources(ResourcesArgs),
 }
 
-/// What each of them has.
+/// Holds what each of them has.
 #[derive(clap::Args)]
 struct Common {
     #[command(flatten)]
@@ -167,7 +167,7 @@ fn change_containers(
     Ok(found)
 }
 
-/// Whether a name is what a pattern says, in which `*` stands for anything.
+/// Tells whether a name is what a pattern says, in which `*` stands for anything.
 fn matches_pattern(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, net::SocketAddr, time::Duration};
 
-/// What a unit does.
+/// Holds what a unit does.
 #[derive(Debug)]
 pub(super) struct Unit {
     /// For whoever lists units.
@@ -14,18 +14,18 @@ pub(super) struct Unit {
     pub program: String,
     /// The longest grace period of its pods.
     pub grace: Duration,
-    /// It is root's, of the machine's manager; else of a user's.
+    /// Tells that it is root's, of the machine's manager; else of a user's.
     pub system: bool,
     /// Variables that say where podctl keeps things.
     pub variables: Vec<(String, String)>,
 }
 
-/// How a unit runs its pods.
+/// Tells how a unit runs its pods.
 #[derive(Debug)]
 pub(super) enum Kind {
     /// The pods of manifest files, in the foreground: their logs are the unit's.
     Files {
-        /// By absolute paths.
+        /// Keyed by absolute paths.
         files: Vec<String>,
         namespace: String,
         /// A pod that fails is run again by the unit: its restartPolicy is another than Never.
@@ -35,9 +35,9 @@ pub(super) enum Kind {
     Pod { namespace: String, name: String },
 }
 
-/// How long podctl itself may take beyond its pods' grace, in seconds.
+/// The time that podctl itself may take beyond its pods' grace, in seconds.
 const LAST_STEPS: u64 = 15;
-/// How long after a failure a unit is started again, in seconds: the first back-off of a container.
+/// The time after a failure until a unit is started again, in seconds: the first back-off of a container.
 const RESTART: u64 = 10;
 
 /// Writes the unit.

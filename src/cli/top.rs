@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     Ok(0)
 }
 
-/// One row a pod, in the order of the first of each.
+/// A row a pod, in the order of the first of each.
 fn sum_by_pod(rows: Vec<Row>) -> Vec<Row> {
     let mut sums: Vec<Row> = Vec::new();
     for row in rows {

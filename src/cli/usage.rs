@@ -53,7 +53,7 @@ pub(super) fn parse<P: Parser + CommandFactory>(mut args: Vec<OsString>) -> Resu
     }
 }
 
-/// Why a command line is not carried out.
+/// The reason why a command line is not carried out.
 pub(super) enum Refusal {
     /// The parser's own words; they are help or a version as well.
     Parser(Box<clap::Error>),
@@ -110,7 +110,7 @@ fn explain_unknown_flag(refusal: &clap::Error, args: &[OsString]) -> Option<Stri
     Some(format!("unknown {what}: {flag}\nSee '{command} --help' for usage.{meant}"))
 }
 
-/// What of a command line is missing, when it is flags alone.
+/// Returns what of a command line is missing, when it is flags alone.
 fn explain_missing_flags(refusal: &clap::Error) -> Option<String> {
     let Some(ContextValue::Strings(all)) = refusal.get(ContextKind::InvalidArg) else { return None };
     let flags = all.iter().map(|flag| flag.strip_prefix("--").and_then(|flag| flag.split([' ', '=']).next()));
@@ -147,7 +147,7 @@ fn find_verb(command: &Command, args: &[OsString]) -> String {
     verb.join(" ")
 }
 
-/// Where a flag stands, and its value if that is joined to it: `--flag=value`, `-v6`.
+/// Tells where a flag stands, and its value if that is joined to it: `--flag=value`, `-v6`.
 fn find_flag(args: &[OsString], flag: &str) -> Option<(usize, Option<String>)> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
     args[..end].iter().enumerate().skip(1).find_map(|(at, arg)| {

@@ -62,7 +62,7 @@ pub(super) enum Command {
     },
 }
 
-/// Where the archive of a volume is.
+/// Tells where the archive of a volume is.
 #[derive(clap::Args)]
 pub(super) struct ExportArgs {
     /// The volume's name.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Engine, Error, ErrorKind, ObjectKind, ObjectWatch};
 use crate::view::jsonpath::{self, Template};
 
-/// What an object is waited for.
+/// Holds what an object is waited for.
 #[derive(Debug)]
 pub struct WaitCondition(Kind);
 

@@ -9,7 +9,7 @@ use crate::{
     wire::{self, Reply, Request},
 };
 
-/// How long nothing may come from a supervisor until it is asked whether it answers.
+/// The time for which nothing may come from a supervisor until it is asked whether it answers.
 pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// The same while a session goes on or logs are followed, where silence is usual.
 pub(crate) const LONG_SILENCE: Duration = Duration::from_secs(15);

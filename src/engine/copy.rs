@@ -15,7 +15,7 @@ use crate::{
     wire::Request,
 };
 
-/// How files are copied.
+/// Tells how files are copied.
 #[derive(Clone, Debug)]
 pub(crate) struct CopyOptions {
     /// Out of or into which container; the default one else.

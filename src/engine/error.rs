@@ -74,9 +74,9 @@ pub enum Error {
     /// The program that is to play podctl's roles is none.
     #[error("cannot have {program:?} keep pods: {source}")]
     NoProgram {
-        /// Its path.
+        /// The path.
         program: PathBuf,
-        /// Why not.
+        /// The reason why not.
         source: std::io::Error,
     },
     /// The pod cannot come to be ready; left alone it would try again, as a kubelet does.
@@ -86,9 +86,9 @@ pub enum Error {
         pod: String,
         /// The container that stands in the way, if it is one.
         container: Option<String>,
-        /// As in its status, such as `ErrImagePull`.
+        /// Written as in its status, such as `ErrImagePull`.
         reason: String,
-        /// What the reason does not say.
+        /// Holds what the reason does not say.
         message: String,
     },
     /// The pod was not ready in time.
@@ -180,7 +180,7 @@ pub enum Error {
         pod: String,
         /// The container's.
         container: String,
-        /// What it waits for, such as `PodInitializing`.
+        /// Holds what it waits for, such as `PodInitializing`.
         reason: String,
     },
     /// The container was started once only, and has no log of before.

@@ -19,7 +19,7 @@ use crate::{
 /// Annotations that mean something on this machine only.
 const OWN_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", "podctl.dev/reused"];
 
-/// How to export.
+/// Tells how to export.
 #[derive(Clone, Debug, Default)]
 pub struct ExportOptions {
     /// Images by the digest that runs here, instead of by their tag.
@@ -32,7 +32,7 @@ pub struct ExportOptions {
 pub struct Export {
     /// In the order in which they are to be made: ConfigMaps, Secrets and claims, Services, pods.
     pub objects: Vec<Value>,
-    /// What will not be there as it is here.
+    /// Holds what will not be there as it is here.
     pub warnings: Vec<String>,
 }
 

@@ -184,17 +184,17 @@ impl Running {
     }
 }
 
-/// How a Job ended.
+/// Tells how a Job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JobOutcome {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// It is complete; else it has failed.
+    /// Tells that it is complete; else it has failed.
     pub complete: bool,
     /// Such as `BackoffLimitExceeded`; empty when there is nothing to say.
     pub reason: String,
-    /// What the reason does not say.
+    /// Holds what the reason does not say.
     pub message: String,
     /// 0, or the exit code of the last pod that failed.
     pub exit_code: i32,

@@ -11,13 +11,13 @@ use crate::{
     state::{self, PodDir, log_file},
 };
 
-/// How often a log is looked at whose supervisor may have been killed: that changes no file.
+/// The number of times a log is looked at whose supervisor may have been killed: that changes no file.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Which of a pod's logs.
+/// Tells which of a pod's logs.
 #[derive(Clone, Debug, Default)]
 pub struct LogOptions {
-    /// Of one container; of all else.
+    /// Belongs to one container; of all else.
     pub container: Option<String>,
     /// Go on as they grow, over restarts, until the pod ends.
     pub follow: bool,
@@ -29,7 +29,7 @@ pub struct LogOptions {
     pub tail: Option<usize>,
     /// Of what is there already only so many first bytes of each container, newlines among them.
     pub limit_bytes: Option<usize>,
-    /// Of standard error only, or of standard output only.
+    /// Belongs to standard error only, or of standard output only.
     pub stderr: Option<bool>,
 }
 
@@ -68,7 +68,7 @@ pub struct Logs {
 }
 
 impl PodHandle {
-    /// What the containers wrote. A container that was never started has written nothing, which
+    /// Returns what the containers wrote. A container that was never started has written nothing, which
     /// [`PodHandle::check_started`] tells.
     ///
     /// # Errors
@@ -181,8 +181,8 @@ fn cut_to_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
 }
 
 impl Logs {
-    /// What comes within that time, in the order in which it was written; nothing, when nothing does; `None` at the
-    /// end. With no time at all it never waits.
+    /// Returns what comes within that time, in the order in which it was written; nothing, when nothing
+    /// does; `None` at the end. With no time at all it never waits.
     pub fn next_within(&mut self, wait: Duration) -> Option<Vec<Entry>> {
         if !self.ready.is_empty() {
             return Some(self.ready.drain(..).collect());

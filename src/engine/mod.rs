@@ -70,7 +70,7 @@ use crate::{
     wire::{Options, Request},
 };
 
-/// Where an [`Engine`] keeps things, and who keeps its pods.
+/// Tells where an [`Engine`] keeps things, and who keeps its pods.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     /// The directories of [`Engine::at`]; the user's own else.
@@ -79,7 +79,7 @@ pub struct EngineOptions {
     pub program: Option<PathBuf>,
 }
 
-/// One user's podctl: the pods and images below two directories.
+/// A user's podctl: the pods and images below two directories.
 ///
 /// Any number of programs and of `podctl` commands may use the same directories at the same time.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl Engine {
         Engine::open(&EngineOptions { program, ..EngineOptions::default() })
     }
 
-    /// What all the other ways to make one lead to.
+    /// Returns what all the other ways to make one lead to.
     ///
     /// # Errors
     /// Those of [`Engine::of_user`] and [`Engine::with_program`].
@@ -286,12 +286,12 @@ impl Engine {
         }
     }
 
-    /// Where a server for the Kubernetes API keeps its credentials and its port.
+    /// Tells where a server for the Kubernetes API keeps its credentials and its port.
     pub(crate) fn server_dir(&self) -> PathBuf {
         self.home.data.join("server")
     }
 
-    /// What `create` and `apply` keep for pods to refer to, in every namespace.
+    /// Returns what `create` and `apply` keep for pods to refer to, in every namespace.
     pub(crate) fn kept(&self) -> Result<Manifest, Error> {
         // What is damaged keeps no pod from starting that does not refer to it.
         let claims = self.home.volumes()?.into_iter().filter_map(|v| v.claim().ok().flatten());

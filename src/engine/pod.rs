@@ -69,8 +69,9 @@ impl PodHandle {
         self.started.as_ref().map_or(&[], |s| &s.published)
     }
 
-    /// Where a TCP port of the pod is reached on this machine, whoever published it: by a hostPort, by `-p` or by
-    /// [`Options::publish`](crate::Options::publish). What is published at every address is reached at 127.0.0.1.
+    /// Tells where a TCP port of the pod is reached on this machine, whoever published it: by a hostPort,
+    /// by `-p` or by [`Options::publish`](crate::Options::publish). What is published at every address is
+    /// reached at 127.0.0.1.
     ///
     /// # Errors
     /// [`Error::NotPublished`], [`Error::State`].

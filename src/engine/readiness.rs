@@ -60,7 +60,7 @@ fn find_start_error(container: &ContainerStatus) -> Option<Option<&str>> {
     again.then(|| container.last_state.as_ref()?.terminated.as_ref()?.message.as_deref())
 }
 
-/// How far a pod is to be.
+/// Tells how far a pod is to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// All containers run.
@@ -72,7 +72,7 @@ pub(crate) enum Goal {
 /// A container that stands between a pod and its goal.
 #[derive(Debug)]
 pub(crate) struct Obstacle {
-    /// Its name.
+    /// The name.
     pub container: String,
     /// The reason in its status; empty when it has none.
     pub reason: String,

@@ -22,7 +22,7 @@ use crate::{
     wire::{self, Reply, Request},
 };
 
-/// How many milliseconds a connection within the pod may take, whose server has a full backlog.
+/// The number of milliseconds a connection within the pod may take, whose server has a full backlog.
 const CONNECTING: u16 = 30_000;
 
 /// A command to be run in a container, with streams that podctl makes.
@@ -44,19 +44,19 @@ pub struct ExecCommand {
 /// can see to all three; [`Session::set_blocking`] changes that.
 #[derive(Debug)]
 pub struct Session {
-    /// What it reads; the terminal, if it has one.
+    /// Holds what it reads; the terminal, if it has one.
     pub stdin: Option<OwnedFd>,
-    /// What it writes; the terminal, if it has one.
+    /// Holds what it writes; the terminal, if it has one.
     pub stdout: Option<OwnedFd>,
-    /// What it complains to.
+    /// Holds what it complains to.
     pub stderr: Option<OwnedFd>,
-    /// It has a terminal.
+    /// Tells that it has a terminal.
     pub terminal: bool,
     /// The process; readable, and to be waited for, when it has ended.
     pub process: Exec,
 }
 
-/// How long a pod may take to say what it uses.
+/// The time for which a pod may take to say what it uses.
 const USAGE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl PodHandle {
@@ -189,7 +189,7 @@ impl PodHandle {
         }
     }
 
-    /// What each running container uses now.
+    /// Returns what each running container uses now.
     ///
     /// # Errors
     /// [`Error::Ended`], [`Error::Unreachable`].

@@ -102,7 +102,7 @@ pub fn remove_tree(path: &Path) -> Result<(), Error> {
     remove_tree_by(path, None)
 }
 
-/// As [`remove_tree`]; a role that has to be played for it is played by that program.
+/// Does as [`remove_tree`]; a role that has to be played for it is played by that program.
 fn remove_tree_by(path: &Path, program: Option<&Path>) -> Result<(), Error> {
     if state::remove_tree(path).is_ok() {
         return Ok(());

@@ -8,10 +8,10 @@ use std::{
 use super::{Error, PodHandle, objects::memory_kib};
 use crate::wire::Usage;
 
-/// What one container uses.
+/// Holds what one container uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerUsage {
-    /// Its name.
+    /// The name.
     pub container: String,
     /// Billionths of a CPU.
     pub nano_cpus: u64,

@@ -49,7 +49,7 @@ pub enum Action {
     },
     /// Give the container the CPU and memory that its spec now says, while it runs; answered by one `Resized`.
     Resize {
-        /// Which start.
+        /// Tells which start.
         run: Run,
     },
     /// Append to the pod's events.

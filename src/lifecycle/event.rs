@@ -30,7 +30,7 @@ pub enum Event {
     ImagePulling {
         /// The container that asked.
         container: String,
-        /// Its reference: the container's own, or that of a volume which the container mounts.
+        /// The reference: the container's own, or that of a volume which the container mounts.
         image: String,
     },
     /// The image a container asked for is in the store.
@@ -129,7 +129,7 @@ pub enum Event {
     },
     /// What [`super::Action::Resize`] asked for is done, or cannot be done now.
     Resized {
-        /// Which start.
+        /// Tells which start.
         run: Run,
         /// The failure, ready to be shown.
         result: Result<(), String>,

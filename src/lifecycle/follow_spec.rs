@@ -89,7 +89,7 @@ fn follow_resources(spec: &Spec, state: &mut State, at: usize, now: Now, actions
     }
 }
 
-/// Whether a resource that is to change is one whose change needs a restart.
+/// Tells whether a resource that is to change is one whose change needs a restart.
 fn needs_restart(container: &Container, one: &One) -> bool {
     let amounts = |all: &Option<ResourceRequirements>, name: &str| {
         let all = all.clone().unwrap_or_default();

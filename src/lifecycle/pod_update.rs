@@ -25,10 +25,10 @@ const OWN_CONDITIONS: [&str; 8] = [
     "Ready",
 ];
 
-/// Which part of a pod an update is about; all else that it says is left.
+/// Tells which part of a pod an update is about; all else that it says is left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PodPart {
-    /// Its metadata, and what of its spec may be changed.
+    /// The metadata, and what of its spec may be changed.
     #[default]
     Object,
     /// `status`: conditions of types that are not podctl's, as `readinessGates` wait for.
@@ -37,7 +37,7 @@ pub enum PodPart {
     Resources,
 }
 
-/// One rule that a change breaks: the field, and what is wrong with it.
+/// A rule that a change breaks: the field, and what is wrong with it.
 pub type Broken = (String, String);
 
 /// Checks that a pod may become another in one of its parts. The caller has filled in both pods' defaults.
@@ -144,7 +144,7 @@ fn check_resize(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
     }
 }
 
-/// Whether two say the same; one that says nothing is as good as none.
+/// Tells whether two say the same; one that says nothing is as good as none.
 pub(super) fn same_resources(a: &Option<ResourceRequirements>, b: &Option<ResourceRequirements>) -> bool {
     a.clone().unwrap_or_default() == b.clone().unwrap_or_default()
 }

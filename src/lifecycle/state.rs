@@ -84,15 +84,15 @@ pub(super) struct Probing {
 /// A container whose CPU and memory are to become others (R-UPD-2).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Resizing {
-    /// What was asked for last.
+    /// Holds what was asked for last.
     pub wanted: Option<ResourceRequirements>,
-    /// When it is tried again; while it is being tried, not at all.
+    /// The time when it is tried again; while it is being tried, not at all.
     pub retry: Option<Duration>,
-    /// Why it could not be done.
+    /// The reason why it could not be done.
     pub error: Option<String>,
 }
 
-/// One container.
+/// A container.
 #[derive(Clone, Debug)]
 pub(super) struct One {
     pub phase: Phase,

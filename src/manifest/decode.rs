@@ -88,10 +88,10 @@ const SERVER_FIELDS: &[&str] = &[
     "uid",
 ];
 
-/// What of these a server of this machine has a say in: it stays in an object that such a server gives.
+/// Names what of these a server of this machine has a say in: it stays in an object that such a server gives.
 const KEPT_SERVER_FIELDS: &[&str] = &["managedFields", "ownerReferences"];
 
-/// Who wrote a text, and so what of it counts.
+/// Names who wrote a text, and so what of it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
     /// A person: what some server has added to an object is not of this machine.
@@ -100,7 +100,7 @@ pub(super) enum Writer {
     Server,
 }
 
-/// What has been read.
+/// Holds what has been read.
 pub(super) struct Decoded<'a> {
     pub writer: Writer,
     pub manifest: &'a mut Manifest,

@@ -51,7 +51,7 @@ const BACKLOG: i32 = 512;
 /// on a network of their own; so a machine that is busy, or has just woken, is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long a guard waits where it could not start the next keeper.
+/// The time for which a guard waits where it could not start the next keeper.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The namespaces of a network whose keeper is gone.
@@ -61,10 +61,10 @@ pub(super) struct Survivors {
     network: OwnedFd,
 }
 
-/// What the living supervisors know of a network whose keeper is gone.
+/// Names what the living supervisors know of a network whose keeper is gone.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It goes on in these namespaces.
+    /// Means that it goes on in these namespaces.
     Alive(Survivors),
     /// No pod is on it.
     Nobody,
@@ -189,7 +189,7 @@ fn start_beside(
     Ok(start_role(&Role { program: home.program.as_deref(), fds: &fds, ..Role::named(role) })?)
 }
 
-/// What a guard and its deputy have.
+/// Holds what a guard and its deputy have.
 struct Guard {
     home: Home,
     lock: File,
@@ -299,7 +299,7 @@ fn leave_unit(keeper: &OwnedFd) {
     }
 }
 
-/// Whether the process of a pidfd has ended, or a connection has.
+/// Tells whether the process of a pidfd has ended, or a connection has.
 fn has_spoken(fd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }

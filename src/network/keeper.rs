@@ -91,7 +91,7 @@ pub(super) struct State {
     pub(super) inside: Rc<Inside>,
     namespace: Arc<OwnedFd>,
     route: Netlink,
-    /// Whether each pod's link has to be told to forward.
+    /// Tells whether each pod's link has to be told to forward.
     link_by_link: bool,
     filter: Netlink,
     range: Range,

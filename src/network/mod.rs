@@ -62,9 +62,9 @@ const PROTOCOL: u32 = 1;
 const POD_LINK: &str = "eth0";
 /// The time for which the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// What is said of a keeper that takes longer.
+/// Names what is said of a keeper that takes longer.
 const HANGS: &str = "the process that keeps it, `podctl internal network`, does not answer; when it is killed, another takes its place";
-/// How long a keeper that ends is left to do so.
+/// The time for which a keeper that ends is left to do so.
 const AGAIN: Duration = Duration::from_millis(10);
 /// Beside the keeper's socket: what there is on the host of it.
 const RECORD: &str = "host";

@@ -54,7 +54,7 @@ pub struct Opened {
     pub keeps_clients: bool,
     /// Tells whether there is a link to the host.
     pub host: bool,
-    /// Whether each link has to be told to forward: /proc/sys is read-only, so that not all could be.
+    /// Tells whether each link has to be told to forward: /proc/sys is read-only, so that not all could be.
     pub link_by_link: bool,
     /// Numbers of the pods whose links are there already.
     pub links: Vec<u16>,

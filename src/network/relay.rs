@@ -40,8 +40,8 @@ pub const DESCRIPTORS: usize = 6;
 /// The time for which it may take to notice a listener that comes late: first, and when there has been none for long.
 const LOOK: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(500)];
 
-/// How long it is asked whether somebody listens in the pod. After that nobody is woken for it: the port listens, and the
-/// next connection is what asks.
+/// The time for which it is asked whether somebody listens in the pod. After that nobody is woken for it:
+/// the port listens, and the next connection is what asks.
 const ASKED: Duration = Duration::from_secs(10);
 
 /// Names who is behind a published port.

@@ -58,7 +58,7 @@ pub struct Within {
     pub scope: Option<OwnedFd>,
 }
 
-/// How long the scope is waited for, in milliseconds; its guard waits a little less.
+/// The time for which the scope is waited for, in milliseconds; its guard waits a little less.
 const SCOPED: u16 = 12_000;
 
 /// Keeps a way open. Returns only when there is none to be had.

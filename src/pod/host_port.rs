@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use serde::{Deserialize, Serialize};
 
-/// One published port.
+/// A published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPort {
     /// Address on the host; none is every address.
@@ -14,11 +14,11 @@ pub struct HostPort {
     pub host: u16,
     /// UDP rather than TCP.
     pub udp: bool,
-    /// Who gets what comes in.
+    /// Names who gets what comes in.
     pub target: Target,
 }
 
-/// Who gets what comes in at a published port.
+/// Names who gets what comes in at a published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// The pod that publishes, at this port.

@@ -22,7 +22,7 @@ pub enum ObjectKind {
     Event,
     /// A part of every object's name.
     Namespace,
-    /// Who pods run as; there is one of the name `default` in each namespace.
+    /// Names who pods run as; there is one of the name `default` in each namespace.
     ServiceAccount,
     /// This machine.
     Node,

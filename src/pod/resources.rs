@@ -73,7 +73,7 @@ pub fn container_limits(spec: &PodSpec) -> Amounts {
     total(spec, read_limits, added, larger, Amounts { cpu: Some(0), memory: Some(0) })
 }
 
-/// What the names of huge pages as a resource begin with; the size of a page follows.
+/// Names what the names of huge pages as a resource begin with; the size of a page follows.
 pub const HUGE_PAGES: &str = "hugepages-";
 
 /// Reads how many bytes of huge pages a container or a pod may use, by the size of a page in bytes.

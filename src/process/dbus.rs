@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long the other side may take to answer; a laptop under load answers in a tenth of a second.
+/// The time for which the other side may take to answer; a laptop under load answers in a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest message, in bytes, that is read; answers have some tens, signals of others some thousands.
 const LONGEST: usize = 1 << 20;
@@ -26,9 +26,9 @@ pub struct Method<'a> {
     pub destination: &'a str,
     /// The object.
     pub path: &'a str,
-    /// Which of its interfaces.
+    /// Tells which of its interfaces.
     pub interface: &'a str,
-    /// Which of that one's methods.
+    /// Tells which of that one's methods.
     pub member: &'a str,
 }
 
@@ -94,7 +94,7 @@ impl Values {
 #[derive(Debug)]
 pub struct Connection {
     socket: UnixStream,
-    /// What was read and not looked at yet.
+    /// Holds what was read and not looked at yet.
     read: Vec<u8>,
     /// The number of the last call.
     serial: u32,

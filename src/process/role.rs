@@ -95,14 +95,15 @@ pub fn hide_from_containers() -> Result<(), podctl_runtime::Error> {
     podctl_runtime::forbid_looks()
 }
 
-/// Whether this program, started again in a role, would play it: else it would be this program's own `main`, over and over.
+/// Tells whether this program, started again in a role, would play it: else it would be this program's own
+/// `main`, over and over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Nobody has looked at the command line.
     Never,
-    /// It was looked at when threads or an asynchronous runtime existed already.
+    /// Means that it was looked at when threads or an asynchronous runtime existed already.
     Late,
-    /// It was looked at before anything else.
+    /// Means that it was looked at before anything else.
     InTime,
 }
 

@@ -16,14 +16,14 @@ use super::{
     find_runtime_dir,
 };
 
-/// How long it may take until a process is in its scope.
+/// The time for which it may take until a process is in its scope.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The signal by which systemd asks the processes of a scope to end: one that does nothing to those who do not wait for it.
 /// What is to end in a certain order, containers above all, is not to hear of it all at once.
 pub const END: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGURG;
 
-/// What is asked for.
+/// Holds what is asked for.
 #[derive(Debug)]
 pub struct Scope<'a> {
     /// The unit's name; none of that name may be there.
@@ -32,9 +32,9 @@ pub struct Scope<'a> {
     pub description: &'a str,
     /// The processes that are moved into it.
     pub processes: &'a [i32],
-    /// Whether the processes divide its cgroup.
+    /// Tells whether the processes divide its cgroup.
     pub delegate: bool,
-    /// How long they may take to end before they are killed; none leaves it to systemd's default.
+    /// The time for which they may take to end before they are killed; none leaves it to systemd's default.
     pub grace: Option<Duration>,
 }
 
@@ -48,7 +48,7 @@ pub struct Requested {
     memberships: Vec<PathBuf>,
 }
 
-/// Whether systemd runs this machine, as sd_booted(3) has it.
+/// Tells whether systemd runs this machine, as sd_booted(3) has it.
 pub fn has_systemd() -> bool {
     Path::new("/run/systemd/system").exists()
 }

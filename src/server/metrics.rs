@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::status::Failure;
 use crate::engine::{Engine, Error, measure_node as measure_machine, measure_pods as measure_all, node_name};
 
-/// How long CPU time is watched for a rate.
+/// The time for which CPU time is watched for a rate.
 const SAMPLE: Duration = Duration::from_millis(500);
 
 /// Measures what each living pod uses.

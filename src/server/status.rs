@@ -137,12 +137,12 @@ impl Failure {
         Failure::new(422, "Invalid", message)
     }
 
-    /// It is there, and does not answer.
+    /// Means that it is there, and does not answer.
     pub fn unavailable(message: impl Into<String>) -> Failure {
         Failure::new(503, "ServiceUnavailable", message)
     }
 
-    /// It took too long.
+    /// Means that it took too long.
     pub fn timed_out(message: impl Into<String>) -> Failure {
         Failure::new(504, "Timeout", message)
     }

@@ -73,12 +73,12 @@ pub fn create_object(
     made.map_err(|e| to_failure(kind, name, e))
 }
 
-/// How an object takes the place of the one of its name.
+/// Tells how an object takes the place of the one of its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Replacement<'a> {
     /// The object that is there, as the change was made of it: what has become of it since is a conflict.
     pub known: &'a Value,
-    /// Which part of it.
+    /// Tells which part of it.
     pub part: PodPart,
     /// Only say what it would be.
     pub dry_run: bool,

@@ -20,7 +20,7 @@ use crate::engine::{
     patch::{self, PatchType},
 };
 
-/// How often a change is tried on an object that others change meanwhile.
+/// The number of times a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
 
 /// Tells how a request is to be carried out.
@@ -323,7 +323,7 @@ impl Server {
         }
     }
 
-    /// What is to be answered: the object as it now is, with its revision.
+    /// Returns what is to be answered: the object as it now is, with its revision.
     pub fn finish_write(&self, target: &Target, made: Value, manner: &Manner) -> Result<Value, Failure> {
         if manner.dry {
             let mut made = made;

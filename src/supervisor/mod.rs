@@ -86,7 +86,7 @@ use crate::{
 /// Names whose steps these are when a start is traced.
 const TRACED: &str = "supervisor";
 
-/// How long until news is told again for which the kernel had no memory.
+/// The time until news is told again for which the kernel had no memory.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
 
 /// Something in the supervisor's own work failed; shown by the client that started the pod.

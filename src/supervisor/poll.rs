@@ -64,7 +64,7 @@ const SIGNALS: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 /// Commands that may wait until their connections are taken.
 const BACKLOG: i32 = 128;
-/// How long until what the kernel had no memory for is tried again.
+/// The time until what the kernel had no memory for is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 /// A shorter wait is not worth the timer.
 const SHORT: Duration = Duration::from_secs(1);

@@ -250,7 +250,7 @@ impl Supervisor {
     }
 }
 
-/// Whether the other side has closed the connection.
+/// Tells whether the other side has closed the connection.
 pub(super) fn has_left(socket: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)

@@ -5,14 +5,14 @@ use serde_json::{Map, Value};
 /// Columns of a description's text; four more stand before it.
 const WIDTH: usize = 76;
 
-/// Which part of which kind is explained, and how much of it.
+/// Tells which part of which kind is explained, and how much of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Empty for the core group.
     pub group: &'a str,
     /// Such as `v1`.
     pub version: &'a str,
-    /// As objects have it.
+    /// Written as objects have it.
     pub kind: &'a str,
     /// The fields that lead to the part, from the kind downwards.
     pub path: &'a [&'a str],
@@ -62,7 +62,7 @@ fn is_kind(schema: &Value, wanted: &Wanted<'_>) -> bool {
     })
 }
 
-/// What a `$ref` leads to.
+/// Returns what a `$ref` leads to.
 fn resolve_reference<'a>(schemas: &'a Map<String, Value>, schema: &'a Value) -> Option<(&'a str, &'a Value)> {
     let name = schema["$ref"].as_str()?.rsplit('/').next()?;
     Some((name, schemas.get(name)?))

@@ -31,7 +31,7 @@ struct Versioned<T> {
     request: T,
 }
 
-/// What a supervisor hears.
+/// Names what a supervisor hears.
 #[derive(Debug)]
 pub enum Heard {
     /// Something that it understands.
@@ -86,7 +86,7 @@ pub enum Request {
     Refresh,
     /// The pod is to become, in one of its parts, what the memory file beside it says; answered by what became of it.
     Update {
-        /// Which one.
+        /// Tells which one.
         part: PodPart,
     },
     /// Run a command in a container; standard input, output and error come beside it unless it is
@@ -139,14 +139,14 @@ pub enum Request {
     },
     /// What each container uses now.
     Usage,
-    /// Whether the supervisor answers.
+    /// Tells whether the supervisor answers.
     Ping,
     /// The user and network namespaces of the network that the pod is on; they come back.
     Network,
 }
 
 impl Request {
-    /// Whether it is carried out for somebody who does not wait for it any more.
+    /// Tells whether it is carried out for somebody who does not wait for it any more.
     pub fn outlives_client(&self) -> bool {
         matches!(self, Request::Delete { .. } | Request::Refresh)
     }

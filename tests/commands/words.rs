@@ -4,7 +4,7 @@ use std::fs;
 
 use super::common::{Home, stderr, stdout};
 
-/// What a command says on standard error; it must fail.
+/// Returns what a command says on standard error; it must fail.
 fn fails(home: &Home, args: &[&str]) -> String {
     let output = home.podctl(args);
     assert!(!output.status.success(), "{args:?}: {}", stdout(&output));

@@ -24,10 +24,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-/// How long what was started may take to be gone when the job is over.
+/// The time for which what was started may take to be gone when the job is over.
 const LEAVING: Duration = Duration::from_secs(60);
 
-/// What the machine is short of or broken in; by it the ways in which a call of the table fails.
+/// Names what the machine is short of or broken in; by it the ways in which a call of the table fails.
 const SPACE: &[Errno] = &[Errno::ENOSPC, Errno::EIO];
 const FILES: &[Errno] = &[Errno::EMFILE, Errno::EIO, Errno::EINTR];
 const READS: &[Errno] = &[Errno::EIO, Errno::EINTR];
@@ -128,12 +128,12 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// What happens in place of a call.
+/// Names what happens in place of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails.
+    /// Means that it fails.
     Fails(Errno),
-    /// Who calls is killed before it is made.
+    /// Names who calls is killed before it is made.
     Kills,
 }
 
@@ -144,7 +144,7 @@ pub struct Point {
     pub role: String,
     /// The call's name.
     pub call: String,
-    /// Which of these calls of that role, from 1.
+    /// Tells which of these calls of that role, from 1.
     pub nth: usize,
     pub fault: Fault,
 }
@@ -175,7 +175,7 @@ impl FromStr for Point {
     }
 }
 
-/// How often each role made each call, by `ROLE:CALL`.
+/// Tells how often each role made each call, by `ROLE:CALL`.
 pub type Counts = BTreeMap<(String, String), usize>;
 
 /// Every point that a life with these counts has.
@@ -192,7 +192,7 @@ pub fn list_points(counts: &Counts) -> Vec<Point> {
     points
 }
 
-/// What came of a job beneath the filter.
+/// Holds what came of a job beneath the filter.
 pub struct Report<T> {
     pub result: T,
     pub counts: Counts,
@@ -202,7 +202,7 @@ pub struct Report<T> {
     pub is_over: bool,
 }
 
-/// What a job has to do with its injector.
+/// Holds what a job has to do with its injector.
 pub struct Control<'a>(&'a Shared);
 
 impl Control<'_> {

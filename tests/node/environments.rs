@@ -29,7 +29,7 @@ fn pod(line: &str) -> String {
     )
 }
 
-/// What the app of [`pod`] does: writes beside volumes.
+/// Names what the app of [`pod`] does: writes beside volumes.
 const LOOK: &str = "cat /e/x; echo written >/etc/new; cat /etc/new";
 
 /// Runs `podctl run FLAGS FILE` behind `set_up`, a shell script in new namespaces that unshare(1) is told to make; `$D` is the

@@ -35,7 +35,7 @@ use nix::{
 
 /// Number of places that are tried where nobody says how many.
 const SAMPLE: usize = 24;
-/// How long a command may take. Those that wait for a process which hangs give up well before.
+/// The time for which a command may take. Those that wait for a process which hangs give up well before.
 const LIMIT: Duration = Duration::from_secs(90);
 
 const POD: &str = "apiVersion: v1
@@ -62,7 +62,7 @@ spec:
   - {name: words, configMap: {name: words}}
 ";
 
-/// What is done while a call may fail.
+/// Names what is done while a call may fail.
 const LIFE: &[&[&str]] = &[
     &["run", "-d", "--wait", "ready", "pod.yaml"],
     &["exec", "p", "-c", "app", "--", "sh", "-c", "echo hello"],
@@ -71,7 +71,7 @@ const LIFE: &[&[&str]] = &[
     &["delete", "pod", "p"],
 ];
 
-/// What is done when no call fails any more, and succeeds.
+/// Names what is done when no call fails any more, and succeeds.
 const AFTERWARDS: &[&[&str]] = &[
     &["delete", "pod", "p", "--now", "--ignore-not-found"],
     &["run", "-d", "--wait", "ready", "pod.yaml"],
@@ -163,7 +163,7 @@ impl Ground {
         Said { words, code, wrong: wrong.map(str::to_owned) }
     }
 
-    /// What is in this life's part of the machine.
+    /// Returns what is in this life's part of the machine.
     fn list_things(&self) -> BTreeSet<String> {
         let (links, rules) = within(&self.namespace, || (run("ip -br link"), run("nft list ruleset")));
         let links = links.lines().filter_map(|line| line.split_whitespace().next());
@@ -221,7 +221,7 @@ impl Relay<'_> {
     }
 }
 
-/// What came of a life: how often which call was made, what is there afterwards, and all that was wrong.
+/// Holds what came of a life: how often which call was made, what is there afterwards, and all that was wrong.
 struct Outcome {
     counts: Counts,
     things: BTreeSet<String>,
@@ -230,7 +230,7 @@ struct Outcome {
     words: Vec<String>,
 }
 
-/// One life with at most one fault in it. What is there afterwards may be what `known` has.
+/// A life with at most one fault in it. What is there afterwards may be what `known` has.
 fn live(point: Option<Point>, known: Option<&BTreeSet<String>>) -> Outcome {
     let ground = Ground::new();
     let to = std::env::var("PODCTL_TEST_REGISTRY").unwrap();

@@ -18,7 +18,7 @@ pub(super) struct MapArgs {
     how: How,
 }
 
-/// Where keys and values come from.
+/// Tells where keys and values come from.
 #[derive(clap::Args)]
 pub(super) struct From {
     /// `[KEY=]PATH` of a file, or a directory whose files become keys.

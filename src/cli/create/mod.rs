@@ -40,7 +40,7 @@ pub(super) struct Args {
     what: Option<What>,
 }
 
-/// What every object has that is made of flags.
+/// Holds what every object has that is made of flags.
 #[derive(clap::Args)]
 pub(super) struct How {
     #[command(flatten)]
@@ -63,7 +63,7 @@ enum What {
     /// Make a namespace; it is a part of objects' names.
     #[command(visible_alias = "ns")]
     Namespace {
-        /// Its name.
+        /// The name.
         name: String,
         #[command(flatten)]
         how: How,
@@ -78,7 +78,7 @@ enum What {
     Cronjob(images::CronjobArgs),
 }
 
-/// Who makes an object, and where.
+/// Names who makes an object, and where.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
     pub home: &'a Home,

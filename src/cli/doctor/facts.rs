@@ -28,13 +28,13 @@ pub(super) struct Facts {
     pub rootless: Option<Rootless>,
     /// podctl's data directory.
     pub data: PathBuf,
-    /// Why the data is not in its usual place.
+    /// The reason why the data is not in its usual place.
     pub moved: Option<String>,
     /// The container around podctl.
     pub outer: Option<OuterContainer>,
-    /// What came of doing what a start does; the error says why there are no namespaces.
+    /// Holds what came of doing what a start does; the error says why there are no namespaces.
     pub trial: Result<Trial, String>,
-    /// What becomes of an ordinary user's pods between sessions, where systemd sees to them.
+    /// Holds what becomes of an ordinary user's pods between sessions, where systemd sees to them.
     pub sessions: Option<Sessions>,
     /// `/dev/net/tun`
     pub tun: bool,
@@ -67,7 +67,7 @@ pub(super) struct Rootless {
     pub namespaces: Option<u64>,
     /// `kernel.apparmor_restrict_unprivileged_userns`
     pub apparmor: bool,
-    /// How many user ids there are, and the warning about them.
+    /// Tells how many user ids there are, and the warning about them.
     pub ids: Result<(u32, Option<String>), String>,
     /// The command that gives the user ids which nobody has.
     pub grant: Option<String>,

@@ -78,7 +78,7 @@ fn seccomp(facts: &Facts) -> Check {
     }
 }
 
-/// What mends it: said to the container around podctl where there is one, else to this machine.
+/// Returns what mends it: said to the container around podctl where there is one, else to this machine.
 fn choose_mend(facts: &Facts, need: Need<'_>, here: &str) -> String {
     facts.outer.map_or_else(|| here.to_owned(), |outer| outer.say_mend(need))
 }

@@ -12,7 +12,7 @@ use super::super::{
 };
 use crate::{manifest::Source, pod::Namespace};
 
-/// What `run --image` has beside what every run has.
+/// Holds what `run --image` has beside what every run has.
 #[derive(clap::Args)]
 pub(super) struct ImageArgs {
     /// Run this image as the pod NAME, instead of manifests.
@@ -70,7 +70,7 @@ pub(super) struct ImageArgs {
     pub output: OutputArgs,
 }
 
-/// How this terminal and the container are connected.
+/// Tells how this terminal and the container are connected.
 #[derive(Clone, Copy)]
 pub(super) struct Streams {
     pub stdin: bool,

@@ -147,7 +147,7 @@ pub(super) struct Args {
     trace_start: bool,
 }
 
-/// What `--dry-run` asks for.
+/// Names what `--dry-run` asks for.
 #[derive(Clone, Copy, PartialEq)]
 enum Plan {
     /// What a run would do.
@@ -363,7 +363,7 @@ impl Args {
         Ok(Some(all.into_iter().flatten().map(|object| image_pod::into_source(object, namespace)).collect()))
     }
 
-    /// As for `run --detach`, without a wait.
+    /// Does as for `run --detach`, without a wait.
     pub(super) fn detached_args() -> Args {
         #[derive(clap::Parser)]
         struct Run {

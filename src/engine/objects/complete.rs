@@ -103,7 +103,7 @@ pub(super) fn complete_namespace(mut object: NamespaceObject, namespace: &Namesp
     value
 }
 
-/// When the directory of a namespace, or podctl's own, was made.
+/// Tells when the directory of a namespace, or podctl's own, was made.
 fn read_age(home: &Home, namespace: &Namespace) -> io::Result<Timestamp> {
     let meta = fs::metadata(home.namespace_dir(namespace)).or_else(|_| fs::metadata(&home.data))?;
     let made = meta.created().or_else(|_| meta.modified())?;

@@ -16,12 +16,12 @@ use crate::{
     state::{self, Kept},
 };
 
-/// How an object is deleted.
+/// Tells how an object is deleted.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
     /// A pod's; its own terminationGracePeriodSeconds without.
     pub grace_period: Option<Duration>,
-    /// What has to be so.
+    /// Holds what has to be so.
     pub preconditions: Preconditions,
     /// Check and answer, and delete nothing.
     pub dry_run: bool,

@@ -120,7 +120,7 @@ pub(crate) fn node_name() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }
 
-/// When this machine started: what is always there is as old.
+/// Tells when this machine started: what is always there is as old.
 pub(super) fn boot_time() -> String {
     static START: OnceLock<String> = OnceLock::new();
     let read = || {

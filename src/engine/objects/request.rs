@@ -18,7 +18,7 @@ use crate::{
     pod::{Namespace, ObjectName},
 };
 
-/// What of an object's metadata the engine says, whatever a request says of it.
+/// Names what of an object's metadata the engine says, whatever a request says of it.
 const OWN_FIELDS: [&str; 7] = [
     "uid",
     "resourceVersion",
@@ -143,7 +143,7 @@ impl Loaded {
         }
     }
 
-    /// What a ConfigMap or a Secret holds, as far as `immutable` freezes it.
+    /// Returns what a ConfigMap or a Secret holds, as far as `immutable` freezes it.
     pub(super) fn frozen_fields(&self) -> Option<Value> {
         let value = match self {
             Loaded::ConfigMap(map) => complete::to_value(&**map),

@@ -27,7 +27,7 @@ pub struct WriteOptions {
     pub dry_run: bool,
     /// Tells how a pod that is created is run.
     pub run: Options,
-    /// What of a pod an update is about: all else of it stays.
+    /// Holds what of a pod an update is about: all else of it stays.
     pub part: PodPart,
 }
 
@@ -48,7 +48,7 @@ impl Preconditions {
         Preconditions { uid: text("uid"), resource_version: text("resourceVersion") }
     }
 
-    /// Whether anything has to be so.
+    /// Tells whether anything has to be so.
     pub(super) fn are_some(&self) -> bool {
         self.uid.is_some() || self.resource_version.is_some()
     }

@@ -7,10 +7,10 @@ use crate::engine::{
     Engine, Error, ErrorKind, ObjectKind, Preconditions, WriteOptions, fields::message_name,
 };
 
-/// How often a patch is tried on an object that others change meanwhile.
+/// The number of times a patch is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
 
-/// How a patch is meant.
+/// Tells how a patch is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
     /// RFC 6902: a list of operations.

@@ -45,7 +45,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another try goes another way: on another network, or without the ids that could not be mapped.
+    /// Tells whether another try goes another way: on another network, or without the ids that could not be mapped.
     pub(super) fn may_pass(&self) -> bool {
         use network::Error::{Gone, Start};
         use podctl_runtime::Error::IdMap;

@@ -40,7 +40,8 @@ use crate::{
     wire::{Launch, Options, Ready, Request, VERSION, make_connection, send_request},
 };
 
-/// How long a pod may take, beyond its grace period, when the machine goes down, until systemd kills what is left.
+/// The time for which a pod may take, beyond its grace period, when the machine goes down, until systemd
+/// kills what is left.
 const LAST_STEPS: Duration = Duration::from_secs(15);
 
 /// Holds what a launch is of: the same when it is tried again on another network.
@@ -408,7 +409,7 @@ fn start_puller(
     Ok(start_role(&Role { name, program, namespaces: new, mappings: ids, join, fds: &fds })?)
 }
 
-/// How long a sandbox may take: a volume with many files is given its group meanwhile.
+/// The time for which a sandbox may take: a volume with many files is given its group meanwhile.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Lets the supervisor go on, and hears that the sandbox stands, or why it does not.

@@ -30,7 +30,7 @@ struct Simulation {
     broken_images: Vec<&'static str>,
     /// These containers' starts fail.
     broken_starts: Vec<(&'static str, StartFailure)>,
-    /// Why no container can be given other resources.
+    /// The reason why no container can be given other resources.
     resize_error: Option<String>,
     /// Events, `Killing: Stopping container a`.
     records: Vec<String>,

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Bytes of memory that a follower's thread has for its stack.
 const STACK: usize = 256 << 10;
 
-/// Which lines, and how they are written.
+/// Tells which lines, and how they are written.
 #[derive(Clone, Debug, Default)]
 struct Wanted {
     container: String,

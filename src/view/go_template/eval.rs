@@ -7,7 +7,7 @@ use super::{
     functions::{call_function, is_true, print_value},
 };
 
-/// One template on its way.
+/// A template on its way.
 pub(super) struct Run<'a> {
     template: &'a GoTemplate,
     missing_allowed: bool,
@@ -17,7 +17,7 @@ pub(super) struct Run<'a> {
     pub(super) out: String,
 }
 
-/// How a body was left.
+/// Tells how a body was left.
 #[derive(PartialEq)]
 pub(super) enum Left {
     AtItsEnd,

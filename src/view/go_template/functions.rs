@@ -12,7 +12,7 @@ pub(super) fn is_function(word: &str) -> bool {
     NAMES.split_whitespace().any(|name| name == word)
 }
 
-/// Whether a value counts as true: what is empty or zero does not.
+/// Tells whether a value counts as true: what is empty or zero does not.
 pub(super) fn is_true(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -15,7 +15,7 @@ use serde_json::Value;
 /// Levels that templates may call one another.
 const DEEPEST: usize = 64;
 
-/// What is wrong with a template, or with what it asks of an object, in Go's words.
+/// Holds what is wrong with a template, or with what it asks of an object, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Error(String);

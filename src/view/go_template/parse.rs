@@ -25,7 +25,7 @@ enum Token {
     Literal(Value),
     Pipe,
     Open,
-    /// Whether fields may follow is told by their not having white space before them.
+    /// Tells whether fields may follow is told by their not having white space before them.
     Close,
     Comma,
     Declare,
@@ -218,7 +218,7 @@ fn read_number(text: &str) -> Result<Token, String> {
     Ok(Token::Literal(json!(number)))
 }
 
-/// How a body ends.
+/// Tells how a body ends.
 enum End {
     End,
     /// With what follows `else`.

@@ -11,7 +11,7 @@ use podctl::{
     testing::{TestPod, WaitFor},
 };
 
-/// How long a pod may take on a busy machine, the pull of a large image included.
+/// The time for which a pod may take on a busy machine, the pull of a large image included.
 const LONG: Duration = Duration::from_secs(300);
 
 fn engine() -> (tempfile::TempDir, Engine) {
