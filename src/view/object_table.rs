@@ -11,7 +11,7 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
     let names: &[&str] = match kind {
         ObjectKind::ConfigMap => &["NAME", "DATA", "AGE"],
         ObjectKind::Secret => &["NAME", "TYPE", "DATA", "AGE"],
-        ObjectKind::PersistentVolumeClaim if wide => &[
+        ObjectKind::PersistentVolumeClaim => &[
             "NAME",
             "STATUS",
             "VOLUME",
@@ -22,20 +22,7 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
             "AGE",
             "VOLUMEMODE",
         ],
-        ObjectKind::PersistentVolumeClaim => &[
-            "NAME",
-            "STATUS",
-            "VOLUME",
-            "CAPACITY",
-            "ACCESS MODES",
-            "STORAGECLASS",
-            "VOLUMEATTRIBUTESCLASS",
-            "AGE",
-        ],
-        ObjectKind::Service if wide => {
-            &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"]
-        }
-        ObjectKind::Service => &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"],
+        ObjectKind::Service => &["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE", "SELECTOR"],
         ObjectKind::Endpoints => &["NAME", "ENDPOINTS", "AGE"],
         ObjectKind::EndpointSlice => &["NAME", "ADDRESSTYPE", "PORTS", "ENDPOINTS", "AGE"],
         ObjectKind::Namespace => &["NAME", "STATUS", "AGE"],
@@ -43,7 +30,9 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
         ObjectKind::Node => &["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
         _ => &["NAME", "AGE"],
     };
-    names.iter().map(|name| (*name).to_owned()).collect()
+    // What only the wide table shows stands behind the age.
+    let is_wide_only = |name: &&&str| matches!(**name, "VOLUMEMODE" | "SELECTOR");
+    names.iter().filter(|name| wide || !is_wide_only(name)).map(|name| (*name).to_owned()).collect()
 }
 
 /// An object's line.
