@@ -93,32 +93,67 @@ fn find_room(path: &str) -> &str {
     path.trim_start_matches("src/").split('/').next().unwrap_or_default().trim_end_matches(".rs")
 }
 
-/// The rooms that a text names after `crate::`, in a `use` of several as well.
-fn find_imports(text: &str) -> BTreeSet<String> {
-    let word = |rest: &str| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let mut found = BTreeSet::new();
-    for (at, _) in text.match_indices("crate::") {
-        let rest = &text[at + "crate::".len()..];
-        if !rest.starts_with('{') {
-            found.insert(word(rest));
-            continue;
-        }
-        let (mut depth, mut first) = (0, true);
-        for (at, c) in rest.char_indices() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth == 1 => break,
-                '}' => depth -= 1,
-                ',' if depth == 1 => first = true,
-                c if first && depth == 1 && c.is_alphabetic() => {
-                    found.insert(word(&rest[at..]));
-                    first = false;
-                }
-                _ => {}
-            }
-        }
+/// The module of a file below `src/`: `src/cli/commands/run/mod.rs` is `cli`, `commands`, `run`.
+fn find_module(path: &str) -> Vec<String> {
+    let path = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    path.split('/').map(str::to_owned).collect()
+}
+
+/// The names and marks of a text, as far as paths are made of them.
+fn split_tokens(text: &str) -> Vec<&str> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut tokens = Vec::new();
+    let mut rest = text.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let length = match first {
+            c if is_word(c) => rest.find(|c| !is_word(c)).unwrap_or(rest.len()),
+            ':' if rest.starts_with("::") => 2,
+            c => c.len_utf8(),
+        };
+        tokens.push(&rest[..length]);
+        rest = rest[length..].trim_start();
     }
-    found
+    tokens
+}
+
+/// Adds the paths of the tree that begins at `at`; returns where it ends.
+fn collect_paths(tokens: &[&str], mut at: usize, before: &[&str], found: &mut Vec<Vec<String>>) -> usize {
+    let mut path = before.to_vec();
+    loop {
+        match tokens.get(at) {
+            Some(&"{") => {
+                at += 1;
+                while tokens.get(at).is_some_and(|token| *token != "}") {
+                    at = if tokens[at] == "," { at + 1 } else { collect_paths(tokens, at, &path, found) };
+                }
+                return at + 1;
+            }
+            Some(word) => path.push(word),
+            None => return at,
+        }
+        if tokens.get(at + 1) != Some(&"::") {
+            found.push(path.into_iter().map(str::to_owned).collect());
+            return at + 1;
+        }
+        at += 2;
+    }
+}
+
+/// The modules and items of this crate that a module's text names after `crate` or `super`, in a `use` of several as well:
+/// each by its path from the crate's root.
+fn find_paths(text: &str, module: &[String]) -> Vec<Vec<String>> {
+    let tokens = split_tokens(text);
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(token) = tokens.get(at) {
+        let begins = ["crate", "super"].contains(token) && (at == 0 || tokens[at - 1] != "::");
+        at = if begins { collect_paths(&tokens, at, &[], &mut found) } else { at + 1 };
+    }
+    let resolve = |path: Vec<String>| {
+        let above = path.iter().take_while(|word| *word == "super").count();
+        let base = if above == 0 { &[] } else { &module[..module.len().saturating_sub(above)] };
+        base.iter().cloned().chain(path.into_iter().skip(above.max(1))).collect()
+    };
+    found.into_iter().map(resolve).collect()
 }
 
 #[test]
@@ -140,7 +175,12 @@ fn arrows_between_folders_are_those_of_the_list_and_run_downwards() {
             wrong.push(format!("{path}: src/{room} is not in the list"));
             continue;
         };
-        for import in find_imports(&text).into_iter().filter(|i| allowed.contains_key(i.as_str())) {
+        let imports: BTreeSet<String> = find_paths(&text, &find_module(&path))
+            .into_iter()
+            .filter_map(|import| import.into_iter().next())
+            .filter(|import| allowed.contains_key(import.as_str()))
+            .collect();
+        for import in imports {
             if import != room && !below.contains(&import.as_str()) {
                 wrong.push(format!("{path} imports {import}"));
             }
@@ -150,9 +190,35 @@ fn arrows_between_folders_are_those_of_the_list_and_run_downwards() {
 }
 
 #[test]
-fn a_use_of_several_names_each_room() {
-    let text = "use crate::{\n    pod::{Place, quantity::x},\n    state,\n    wire::Reply,\n};\nfn f() { crate::view::g() }";
-    assert_eq!(find_imports(text).into_iter().collect::<Vec<_>>(), ["pod", "state", "view", "wire"]);
+fn a_use_of_several_names_each_path() {
+    let text = "use crate::{\n    pod::{Place, quantity::x},\n    state,\n};\nuse super::{a, super::b::C};\nfn f() { crate::view::g() }";
+    let module = find_module("src/cli/commands/run/start.rs");
+    let found: Vec<String> = find_paths(text, &module).iter().map(|path| path.join("::")).collect();
+    let own = "cli::commands::run";
+    assert_eq!(
+        found,
+        ["pod::Place", "pod::quantity::x", "state", &format!("{own}::a"), "cli::commands::b::C", "view::g"]
+    );
+}
+
+#[test]
+fn commands_do_not_import_one_another_nor_does_what_they_share_import_them() {
+    let mut wrong = Vec::new();
+    for (path, text) in read_code().into_iter().filter(|(path, _)| path.starts_with("src/cli/")) {
+        // These two name the commands for the program as a whole.
+        if ["src/cli/mod.rs", "src/cli/commands/mod.rs"].contains(&path.as_str()) {
+            continue;
+        }
+        let module = find_module(&path);
+        let own = module.get(2).filter(|_| module[1] == "commands");
+        for import in find_paths(&text, &module) {
+            let is_command = import.len() > 2 && import[..2] == ["cli", "commands"];
+            if is_command && import.get(2) != own {
+                wrong.push(format!("{path} imports {}", import.join("::")));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 
 #[cfg(feature = "cli")]
-use crate::cli::doctor;
+use crate::cli::commands::doctor;
 use crate::{
     engine,
     network::{guard, keeper},

@@ -2,13 +2,16 @@
 
 use serde_json::Value;
 
-use super::{
-    Error,
-    files::FileArgs,
-    output::{DryRun, Output, OutputArgs},
-    selection::Target,
+use crate::{
+    cli::{
+        Error,
+        manifest_files::FileArgs,
+        object_selection::Target,
+        output_formats::{DryRun, Output, OutputArgs},
+        print_error,
+    },
+    engine::{Engine, ErrorKind, PodPart, Preconditions, WriteOptions},
 };
-use crate::engine::{Engine, ErrorKind, PodPart, Preconditions, WriteOptions};
 
 /// The number of times a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
@@ -74,7 +77,7 @@ pub(super) fn change_objects(
                 telling.args.print_result(telling.output, &object, &what)?;
             }
             Err(e) => {
-                super::print_error(&e);
+                print_error(&e);
                 code = 1;
             }
         }

@@ -126,6 +126,12 @@ fn quote(word: &str) -> String {
     quoted + "\""
 }
 
+/// Tells whether this user's manager, and with it the user's pods, start at boot and stay after the last logout.
+pub(super) fn lingers() -> bool {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+    user.is_some_and(|user| std::path::Path::new("/var/lib/systemd/linger").join(user.name).exists())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

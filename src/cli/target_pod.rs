@@ -2,12 +2,31 @@
 
 use serde_json::Value;
 
-use super::{Error, Namespace, pod_dir, selection, which};
 use crate::{
-    engine::{Engine, ListOptions},
+    cli::{Error, Namespace, object_selection, pod_dir, pod_selection},
+    engine::{self, Engine, ListOptions},
     pod::ObjectKind,
     state::{Home, Liveness, PodDir},
 };
+
+/// A container, and what of this terminal goes there.
+#[derive(clap::Args)]
+pub(super) struct ContainerArgs {
+    /// `NAME` or `pod/NAME`.
+    pub pod: String,
+    /// Which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.
+    #[arg(short, long)]
+    pub container: Option<String>,
+    /// Pass standard input on.
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// With a terminal.
+    #[arg(short = 't', long)]
+    pub tty: bool,
+    /// Only the container's own output.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
 
 /// Finds the pod that a word leads to. Of several pods of a Service or a workload a living, ready one comes first, as
 /// kubectl has it.
@@ -37,9 +56,10 @@ pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -
             }
             list_pods(home, namespace, word, labels, |_| true)
         }
-        Some((kind, name)) if !which::is_pod(kind) => {
-            let kind = selection::workload_kind(kind).ok_or_else(|| selection::unknown_kind(kind))?;
-            let is_own = |pod: &str| selection::is_of_workload(kind, name, pod);
+        Some((kind, name)) if !pod_selection::is_pod(kind) => {
+            let kind =
+                object_selection::workload_kind(kind).ok_or_else(|| object_selection::unknown_kind(kind))?;
+            let is_own = |pod: &str| object_selection::is_of_workload(kind, name, pod);
             list_pods(home, namespace, word, String::new(), is_own)
         }
         _ => Ok(vec![pod_dir(home, namespace, word)?]),
@@ -96,4 +116,19 @@ fn list_pods(
         true => Err(Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are"))),
         false => Ok(dirs),
     }
+}
+
+/// Finds the container that is meant; which of several was chosen is said, unless nothing but the container's output is wanted.
+///
+/// # Errors
+/// A pod whose record cannot be read, or that has no container.
+pub(super) fn choose_container(dir: &PodDir, named: Option<&str>, quiet: bool) -> Result<String, Error> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    let (name, out_of) = engine::default_container(dir)?;
+    if out_of.len() > 1 && !quiet {
+        eprintln!("Defaulted container {name:?} out of: {}", out_of.join(", "));
+    }
+    Ok(name)
 }

@@ -4,6 +4,7 @@
 //! program that started it. Stands above everything else; the command line is one of its callers.
 
 mod apparmor;
+mod applied_objects;
 mod conditions;
 mod control;
 mod copy;
@@ -235,6 +236,8 @@ impl Engine {
         warnings.extend(unmet(&pod)?);
         apparmor::load_profile();
         allow_sysctls(&pod, options)?;
+        let restarts = options.restart_pod_on_init_failure || pod.restarts_on_init_failure();
+        let options = &Options { restart_pod_on_init_failure: restarts, ..options.clone() };
         let objects = self.gather(&pod, from, options)?;
         let started = start::start(&self.home, pod, objects, options, first);
         let mut started = started.map_err(|e| match e {

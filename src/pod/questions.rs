@@ -46,6 +46,8 @@ pub trait PodExt {
     fn grace_period_seconds(&self) -> i64;
     /// Returns the restartPolicy, `Always` when it names none.
     fn restart_policy(&self) -> &str;
+    /// Tells whether its annotation `podctl.dev/init-failure` says that a failed init container restarts it (R-INIT-4).
+    fn restarts_on_init_failure(&self) -> bool;
     /// Returns the seconds after which it is ended, if it is.
     fn active_deadline_seconds(&self) -> Option<i64>;
     /// Returns the securityContext of the pod as a whole.
@@ -116,6 +118,12 @@ impl PodExt for Pod {
     fn grace_period_seconds(&self) -> i64 {
         let own = self.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
         own.unwrap_or(DEFAULT_GRACE_PERIOD_SECONDS)
+    }
+
+    fn restarts_on_init_failure(&self) -> bool {
+        let annotation =
+            self.metadata.annotations.as_ref().and_then(|all| all.get("podctl.dev/init-failure"));
+        annotation.is_some_and(|value| value == "RestartPod")
     }
 
     fn restart_policy(&self) -> &str {

@@ -1,0 +1,32 @@
+//! `podctl attach`: this terminal becomes that of a container's first process.
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        attached_container::{DETACH_KEYS, Wanted, attach_to},
+        target_pod::{ContainerArgs, choose_container, find_target_pod},
+    },
+    engine::PodHandle,
+    state::Home,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    of: ContainerArgs,
+    /// Keys that leave the container running.
+    #[arg(long, default_value = DETACH_KEYS)]
+    detach_keys: String,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let ContainerArgs { stdin, tty, quiet, .. } = args.of;
+    let dir = find_target_pod(home, namespace, &args.of.pod)?;
+    let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
+    let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
+    let ended = attach_to(&PodHandle::of(home, &dir), &container, &wanted)?.code();
+    if ended.is_none() && !quiet {
+        eprintln!("Session ended, resume using 'podctl attach {} -c {container} -i -t'", dir.name);
+    }
+    Ok(ended.unwrap_or(0))
+}

@@ -1,0 +1,93 @@
+//! `podctl config`: the context by which kubectl finds podctl, shown as `kubectl config` shows contexts.
+
+use serde_json::Value;
+
+use crate::{
+    cli::{Error, Namespace, io, output_formats::OutputArgs, print},
+    engine::Engine,
+    server::kubeconfig::{NAME, make_kubeconfig},
+    state::Home,
+    view::tab_stops,
+};
+
+/// podctl has one context; `podctl kubeconfig --merge` puts it beside those of clusters.
+#[derive(clap::Subcommand)]
+pub(super) enum Command {
+    /// Show the kubeconfig.
+    View(ViewArgs),
+    /// Show the context's name.
+    CurrentContext,
+    /// Show the context.
+    GetContexts {
+        /// `name` alone.
+        #[arg(short, long, value_parser = ["name"])]
+        output: Option<String>,
+        /// Leave the table's first line out.
+        #[arg(long)]
+        no_headers: bool,
+    },
+    /// Show the cluster's name.
+    GetClusters,
+    /// Show the user's name.
+    GetUsers,
+}
+
+#[derive(clap::Args)]
+pub(super) struct ViewArgs {
+    /// With what is secret in it.
+    #[arg(long)]
+    raw: bool,
+    /// With the contents of files in the place of their names; there are no such files.
+    #[arg(long)]
+    flatten: bool,
+    /// The current context alone; it is the only one.
+    #[arg(long)]
+    minify: bool,
+    /// Kubeconfig files as one; there is one.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    merge: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    match command {
+        Command::CurrentContext => println!("{NAME}"),
+        Command::GetClusters | Command::GetUsers => println!("NAME\n{NAME}"),
+        Command::GetContexts { output: Some(_), .. } => println!("{NAME}"),
+        Command::GetContexts { output: None, no_headers } => {
+            let rows = [
+                ["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"],
+                ["*", NAME, NAME, NAME, namespace.as_str()],
+            ];
+            let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
+            print(&tab_stops::table(&rows[usize::from(*no_headers)..]));
+        }
+        Command::View(args) => {
+            let mut output = args.output.clone();
+            output.output.get_or_insert_with(|| "yaml".into());
+            let program = std::env::current_exe().map_err(io("cannot find this program"))?;
+            let mut config = make_kubeconfig(&Engine::over(home), &program, namespace)
+                .map_err(|e| Error::Said(e.to_string()))?;
+            if !(args.raw || args.flatten) {
+                hide_secrets(&mut config);
+            }
+            print(&output.format_objects(&output.parse()?, &[config], true)?);
+        }
+    }
+    Ok(0)
+}
+
+/// Puts kubectl's word in the place of certificates and keys.
+fn hide_secrets(config: &mut Value) {
+    for list in ["clusters", "users"] {
+        for entry in config[list].as_array_mut().into_iter().flatten() {
+            let inner = entry.as_object_mut().into_iter().flat_map(|fields| fields.values_mut());
+            for (name, value) in inner.filter_map(Value::as_object_mut).flatten() {
+                if name.ends_with("-data") {
+                    *value = "DATA+OMITTED".into();
+                }
+            }
+        }
+    }
+}

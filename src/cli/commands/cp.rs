@@ -1,0 +1,101 @@
+//! `podctl cp`: files out of and into containers; no program in the image is needed.
+
+use std::{
+    io::IsTerminal,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    cli::{Error, Namespace, io, pod_dir, target_pod::choose_container, terminal_session::refused},
+    engine::{self, CopyOptions, CopySide, PodHandle},
+    pod::ObjectName,
+    state::{Home, PodDir},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// A file or directory here, `-` for a tar stream on standard input, or `[NAMESPACE/]POD:PATH`.
+    source: String,
+    /// The same; `-` is a tar stream on standard output.
+    destination: String,
+    /// Which container; as with exec else.
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Neither modes nor times are kept.
+    #[arg(long)]
+    no_preserve: bool,
+}
+
+/// A side of a copy.
+enum Side {
+    Host(PathBuf),
+    Stream,
+    Pod { dir: PodDir, path: PathBuf },
+}
+
+fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
+    if text == "-" {
+        return Ok(Side::Stream);
+    }
+    // As kubectl has it: what begins like a path is one, also with a colon in it.
+    let (pod, path) = match text.split_once(':') {
+        Some((pod, path)) if !pod.starts_with(['/', '.', '~']) && !pod.is_empty() => (pod, path),
+        _ => return Ok(Side::Host(text.into())),
+    };
+    if path.is_empty() {
+        return Err(Error::Said(format!("{text:?}: filepath can not be empty; write POD:PATH")));
+    }
+    let dir = match pod.split_once('/') {
+        Some(("pod" | "pods" | "po", name)) => home.pod(namespace, &ObjectName::parse(name)?),
+        Some((namespace, name)) => home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?),
+        None => pod_dir(home, namespace, pod)?,
+    };
+    // A relative path starts at the container's root.
+    Ok(Side::Pod { dir, path: Path::new("/").join(path) })
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let sides = (side(&args.source, home, namespace)?, side(&args.destination, home, namespace)?);
+    let stderr = std::io::stderr();
+    let chosen = |dir: &PodDir| {
+        let container = Some(choose_container(dir, args.container.as_deref(), false)?);
+        Ok::<_, Error>((PodHandle::of(home, dir), CopyOptions { container, preserve: !args.no_preserve }))
+    };
+    let copied = match sides {
+        (Side::Pod { dir, path }, Side::Host(to)) => {
+            let (pod, options) = chosen(&dir)?;
+            pod.copy_out(&options, &path, CopySide::Path(to), stderr.as_fd())
+        }
+        (Side::Pod { dir, path }, Side::Stream) => {
+            let stdout = std::io::stdout();
+            if stdout.is_terminal() {
+                return Err(Error::Said("refusing to write a tar stream to a terminal; redirect it".into()));
+            }
+            let (pod, options) = chosen(&dir)?;
+            let stdout = stdout.as_fd().try_clone_to_owned().map_err(io("cannot use standard output"))?;
+            pod.copy_out(&options, &path, CopySide::Stream(stdout), stderr.as_fd())
+        }
+        (Side::Host(from), Side::Pod { dir, path }) => {
+            // Before a container is chosen, which is told.
+            std::fs::metadata(&from).map_err(io(format!("cannot copy {}", from.display())))?;
+            let (pod, options) = chosen(&dir)?;
+            pod.copy_in(&options, CopySide::Path(from), &path, stderr.as_fd())
+        }
+        (Side::Stream, Side::Pod { dir, path }) => {
+            let (pod, options) = chosen(&dir)?;
+            let stdin = std::io::stdin();
+            let stdin = stdin.as_fd().try_clone_to_owned().map_err(io("cannot use standard input"))?;
+            pod.copy_in(&options, CopySide::Stream(stdin), &path, stderr.as_fd())
+        }
+        (Side::Pod { .. }, Side::Pod { .. }) => {
+            return Err(Error::Said("one of src or dest must be a local file specification".into()));
+        }
+        _ => return Err(Error::Said("one of src or dest must be POD:PATH".into())),
+    };
+    match copied {
+        Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),
+        Err(engine::Error::Ended(pod)) => Err(Error::Said(format!("pod {pod:?} has ended during the copy"))),
+        copied => Ok(copied?),
+    }
+}

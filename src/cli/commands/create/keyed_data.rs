@@ -1,0 +1,123 @@
+//! ConfigMaps, and what a Secret has in common with them: keys with values out of files, literals and env files.
+
+use super::{Error, How, Place, hash_content};
+use std::{collections::BTreeMap, fs, path::Path};
+
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use crate::{cli::io, pod::ObjectKind};
+
+#[derive(clap::Args)]
+pub(super) struct MapArgs {
+    /// The object's name.
+    name: String,
+    #[command(flatten)]
+    pub from: From,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Tells where keys and values come from.
+#[derive(clap::Args)]
+pub(super) struct From {
+    /// `[KEY=]PATH` of a file, or a directory whose files become keys.
+    #[arg(long)]
+    from_file: Vec<String>,
+    /// `KEY=VALUE`; a value of a Secret is better read from a file, out of the sight of `ps`.
+    #[arg(long)]
+    from_literal: Vec<String>,
+    /// A file of `KEY=VALUE` lines.
+    #[arg(long)]
+    from_env_file: Vec<String>,
+    /// A hash of the content behind the name.
+    #[arg(long)]
+    pub append_hash: bool,
+}
+
+pub(super) fn create_config_map(args: &MapArgs, place: Place<'_>) -> Result<(), Error> {
+    let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": args.name}});
+    for (key, bytes) in read_keyed_data(&args.from)? {
+        match String::from_utf8(bytes) {
+            Ok(value) => object["data"][key] = value.into(),
+            Err(e) => object["binaryData"][key] = json!(ByteString(e.into_bytes())),
+        }
+    }
+    append_hash(&mut object, args.from.append_hash);
+    args.how.create_object(Some(ObjectKind::ConfigMap), object, place)
+}
+
+/// Puts the hash of an object's content behind its name, if it is `wanted`.
+pub(super) fn append_hash(object: &mut Value, wanted: bool) {
+    if wanted {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        object["metadata"]["name"] = format!("{name}-{}", hash_content(object)).into();
+    }
+}
+
+pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+    let mut data = BTreeMap::new();
+    let mut add = |key: String, value: Vec<u8>| match data.insert(key.clone(), value) {
+        None => Ok(()),
+        Some(_) => {
+            Err(Error::Said(format!("cannot add key {key:?}: another key by that name already exists")))
+        }
+    };
+    for file in &from.from_file {
+        let (key, path) = match file.split_once('=') {
+            Some(("", _)) | Some((_, "")) => {
+                return Err(Error::Said(format!("--from-file={file}: must be PATH or KEY=PATH")));
+            }
+            Some((key, path)) => (Some(key), path),
+            None => (None, file.as_str()),
+        };
+        let cannot = || io(format!("cannot read {path}"));
+        let meta = fs::metadata(path).map_err(cannot())?;
+        if meta.is_dir() {
+            if key.is_some() {
+                return Err(Error::Said(format!("--from-file={file}: a directory cannot have a key")));
+            }
+            for entry in fs::read_dir(path).map_err(cannot())? {
+                let entry = entry.map_err(cannot())?;
+                let key = entry.file_name().to_string_lossy().into_owned();
+                let valid = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+                if entry.file_type().is_ok_and(|t| t.is_file()) && valid {
+                    add(key, fs::read(entry.path()).map_err(cannot())?)?;
+                }
+            }
+            continue;
+        }
+        let base = Path::new(path).file_name().map(|n| n.to_string_lossy().into_owned());
+        let key = key.map(str::to_owned).or(base).unwrap_or_default();
+        add(key, fs::read(path).map_err(cannot())?)?;
+    }
+    for literal in &from.from_literal {
+        let (key, value) = literal
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Error::Said("--from-literal: must be KEY=VALUE".to_owned()))?;
+        add(key.to_owned(), value.as_bytes().to_vec())?;
+    }
+    for file in &from.from_env_file {
+        let text = fs::read_to_string(file).map_err(io(format!("cannot read {file}")))?;
+        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (key, value) = match line.split_once('=') {
+                Some((key, value)) => (key, value.to_owned()),
+                // A name alone takes its value from the environment.
+                None => match std::env::var(line) {
+                    Ok(value) => (line, value),
+                    Err(_) => continue,
+                },
+            };
+            if key.is_empty() || key.contains(char::is_whitespace) {
+                return Err(Error::Said(format!("{file}:{}: must be KEY=VALUE", number + 1)));
+            }
+            add(key.to_owned(), value.into_bytes())?;
+        }
+    }
+    Ok(data)
+}

@@ -1,0 +1,191 @@
+//! `podctl delete`: ends pods and forgets them; deletes kept objects.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        durations::{parse_duration, parse_seconds},
+        io,
+        object_selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+        output_formats::DryRunArgs,
+        pod_selection::Told,
+        print, print_error,
+        result_lines::print_deleted,
+    },
+    engine::{DeleteOptions, Deletion, Engine, ErrorKind},
+    pod::ObjectKind,
+    state::Home,
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pods: Told,
+    /// Seconds to end in; the pod's own terminationGracePeriodSeconds else. 0 needs --force.
+    #[arg(long, value_parser = parse_seconds)]
+    grace_period: Option<Duration>,
+    /// The same as --grace-period=1.
+    #[arg(long, conflicts_with = "grace_period")]
+    now: bool,
+    /// Kill at once.
+    #[arg(long)]
+    force: bool,
+    /// No error when there is no such pod.
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// Return when the pods are gone.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    wait: bool,
+    /// How long to wait for that, such as `30s`; without end else.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    /// What becomes of what depends on an object; nothing depends on one here.
+    #[arg(long, value_name = "background|foreground|orphan", num_args = 0..=1, require_equals = true,
+        default_missing_value = "background", value_parser = ["background", "foreground", "orphan", "true", "false"])]
+    cascade: Option<String>,
+    /// Ask before anything is deleted.
+    #[arg(short, long)]
+    interactive: bool,
+    /// `name` prints `pod/NAME`.
+    #[arg(short, long, value_parser = ["name"])]
+    output: Option<String>,
+}
+
+impl Args {
+    /// With kubectl's meaning: only --force kills at once.
+    fn grace_period(&self) -> Result<Option<Duration>, Error> {
+        match (self.force, self.now, self.grace_period) {
+            (true, false, Some(grace)) if !grace.is_zero() => {
+                let what = "--force and --grace-period greater than 0 cannot be specified together";
+                Err(Error::Said(what.into()))
+            }
+            (true, ..) => Ok(Some(Duration::ZERO)),
+            (false, true, _) => Ok(Some(Duration::from_secs(1))),
+            (false, false, Some(Duration::ZERO)) => Ok(Some(Duration::from_secs(1))),
+            (false, false, grace) => Ok(grace),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let options = DeleteOptions {
+        grace_period: args.grace_period()?,
+        dry_run: args.dry_run.dry_run.is_dry(),
+        ..DeleteOptions::default()
+    };
+    // Everything is understood, and every selector resolved, before the first object is touched.
+    let targets = args.targets(&engine, home, namespace)?;
+    if targets.is_empty() {
+        println!("No resources found");
+    }
+    if args.interactive && !targets.is_empty() && !confirm_deletion(&targets)? {
+        println!("deletion is cancelled");
+        return Ok(0);
+    }
+    let living = |t: &Target| t.kind == ObjectKind::Pod && engine.pod(&t.namespace, &t.name).is_ok();
+    let with_pod = args.pods.which.files.is_given() && targets.iter().any(living);
+    let mut failed = false;
+    // All pods are asked before one is waited for: they end side by side.
+    let mut ending = Vec::new();
+    for target in targets {
+        let Target { kind, namespace, name } = &target;
+        if *kind == ObjectKind::PersistentVolumeClaim && args.pods.which.files.is_given() {
+            // What is in its volume is not in the file.
+            eprintln!(
+                "persistentvolumeclaim \"{name}\" kept with its data; `podctl delete pvc {name}` deletes both"
+            );
+            continue;
+        }
+        match engine.delete_object(*kind, namespace, name, &options) {
+            Ok(deletion) => {
+                args.tell(&target);
+                if let Deletion::Pod(pod) = deletion {
+                    ending.push((target, pod));
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound && (args.ignore_not_found || args.pods.all) => {}
+            // Nobody keeps what `run` took from the file beside the pod: it ends with it.
+            Err(e) if with_pod && came_along(*kind, e.kind()) => {}
+            Err(e) => {
+                print_error(&e.into());
+                failed = true;
+            }
+        }
+    }
+    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
+    for (target, pod) in ending.into_iter().filter(|_| args.wait) {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if !pod.wait(left)? {
+            print_error(&Error::Said(format!("timed out waiting for the condition on pods/{}", target.name)));
+            failed = true;
+        }
+    }
+    Ok(i32::from(failed))
+}
+
+/// Tells whether that may be said of what a pod of the same file has brought along.
+fn came_along(kind: ObjectKind, error: ErrorKind) -> bool {
+    matches!(kind, ObjectKind::ConfigMap | ObjectKind::Secret | ObjectKind::Service)
+        && matches!(error, ErrorKind::NotFound | ErrorKind::Unsupported)
+}
+
+impl Args {
+    /// The objects that are to be deleted: named ones, those of files, or what a selector or `--all` finds.
+    fn targets(&self, engine: &Engine, home: &Home, namespace: &Namespace) -> Result<Vec<Target>, Error> {
+        let which = &self.pods.which;
+        let meant = parse_words(&which.names)?;
+        let given = Narrowing { all: self.pods.all, ..which.narrowing() };
+        check_flags(&which.names, &meant, given)?;
+        if given.files {
+            return targets_of_files(&which.files, home, namespace);
+        }
+        let kinds = match meant {
+            Words::Objects(all) => {
+                let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+                return Ok(all.into_iter().map(target).collect());
+            }
+            Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
+                let what =
+                    "resource(s) were provided, but no name was specified; name them, or use -f, -l or --all";
+                return Err(Error::Said(what.into()));
+            }
+            Words::Kinds(kinds) => kinds,
+        };
+        let mut targets = Vec::new();
+        for kind in kinds {
+            // A pod whose file is damaged cannot be selected, but is one of all.
+            if kind == ObjectKind::Pod && given.all {
+                let all = home.pods()?.into_iter();
+                let own = all.filter(|dir| given.all_namespaces || dir.namespace == *namespace);
+                targets.extend(own.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }));
+                continue;
+            }
+            let found = engine.list_objects(kind, &which.list_options(namespace))?;
+            targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+        }
+        Ok(targets)
+    }
+
+    /// Says that an object is deleted.
+    fn tell(&self, target: &Target) {
+        let how = if self.force { "force deleted" } else { "deleted" };
+        match &self.output {
+            Some(_) => println!("{}/{}", target.kind.singular(), target.name),
+            None => print_deleted(target, how, self.dry_run.dry_run.suffix()),
+        }
+    }
+}
+
+/// Asks whether these are to be deleted.
+fn confirm_deletion(targets: &[Target]) -> Result<bool, Error> {
+    println!("You are about to delete the following {} resource(s):", targets.len());
+    targets.iter().for_each(|target| println!("{}/{}", target.kind.singular(), target.name));
+    print("Do you want to continue? (y/N): ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(io("cannot read the answer"))?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}

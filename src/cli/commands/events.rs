@@ -1,0 +1,121 @@
+//! `podctl events`: what happened to pods.
+
+use std::{collections::HashMap, io::Write};
+
+use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        output_formats::{Output, OutputArgs},
+        pod_selection, print,
+    },
+    logs::Watch,
+    pod::ObjectName,
+    state::Home,
+    view::{events, tab_stops},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only what happened to this one: `pod/NAME`.
+    #[arg(long = "for")]
+    object: Option<String>,
+    /// Go on and show what happens.
+    #[arg(short, long)]
+    watch: bool,
+    /// Only these types: Normal, Warning.
+    #[arg(long, value_delimiter = ',')]
+    types: Vec<String>,
+    /// Of pods of every namespace.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Leave the table's first line out.
+    #[arg(long)]
+    no_headers: bool,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if args.types.iter().any(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str())) {
+        return Err(Error::Said("valid --types are Normal or Warning".into()));
+    }
+    let name = match &args.object {
+        Some(object) if !object.contains('/') => {
+            return Err(Error::Said(format!("--for must be in resource/name form, such as pod/{object}")));
+        }
+        Some(object) => Some(pod_selection::plain(object)?),
+        None => None,
+    };
+    let output = args.output.parse()?;
+    let format = |all: &[Event], alone| -> Result<String, Error> {
+        let all: Vec<_> = all.iter().map(|event| serde_json::to_value(event).unwrap_or_default()).collect();
+        args.output.format_objects(&output, &all, alone)
+    };
+    let wanted = |event: &Event| {
+        args.types.is_empty()
+            || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
+    };
+    let read = || -> Result<Vec<Event>, Error> {
+        let mut all = read(home, namespace, args.all_namespaces, name.as_ref())?;
+        all.retain(|e| wanted(e));
+        Ok(all)
+    };
+    let rows = |all: &[Event], head: bool| -> Vec<Vec<String>> {
+        let now = Timestamp::now();
+        let head = head.then(|| events::head(args.all_namespaces));
+        head.into_iter().chain(all.iter().map(|e| events::row(e, args.all_namespaces, now))).collect()
+    };
+    let table = matches!(output, Output::Table { .. });
+    let mut all = read()?;
+    if !table {
+        print(&format(&all, false)?);
+    } else if !all.is_empty() {
+        print(&tab_stops::table(&rows(&all, !args.no_headers)));
+    } else if !args.watch {
+        match args.all_namespaces {
+            true => eprintln!("No events found."),
+            false => eprintln!("No events found in {namespace} namespace."),
+        }
+    }
+    if !args.watch {
+        return Ok(0);
+    }
+    let key = |e: &Event| (e.metadata.name.clone().unwrap_or_default(), e.count);
+    let mut known: HashMap<_, ()> = all.iter().map(|e| (key(e), ())).collect();
+    let mut headed = args.no_headers || !all.is_empty();
+    let watch = Watch::of_all(home)?;
+    loop {
+        watch.refresh(home);
+        all = read()?;
+        all.retain(|e| known.insert(key(e), ()).is_none());
+        if !table {
+            for event in &all {
+                print(&format(std::slice::from_ref(event), true)?);
+            }
+        } else if !all.is_empty() {
+            print(&tab_stops::table(&rows(&all, !headed)));
+            headed = true;
+        }
+        let _ = std::io::stdout().flush();
+        watch.wait(None);
+    }
+}
+
+/// Of one pod or of all of the namespace, in the order of their last occurrence.
+fn read(
+    home: &Home,
+    namespace: &Namespace,
+    all_namespaces: bool,
+    name: Option<&ObjectName>,
+) -> Result<Vec<Event>, Error> {
+    let mut all = Vec::new();
+    for dir in home.pods()? {
+        if (all_namespaces || dir.namespace == *namespace) && name.is_none_or(|n| *n == dir.name) {
+            all.extend(dir.events()?);
+        }
+    }
+    all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
+    Ok(all)
+}

@@ -1,0 +1,355 @@
+//! `podctl get`: objects of every kind in kubectl's columns and formats.
+
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Event, Pod, Secret, Service},
+    jiff::Timestamp,
+};
+use serde_json::Value;
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
+        output_formats::Output,
+        pod_selection::Which,
+        print, print_error,
+        watched_changes::{self, Changes},
+    },
+    engine::{Engine, ErrorKind},
+    pod::ObjectKind,
+    state::{self, Home},
+    view::{
+        events, object_table,
+        pods::{self, Columns},
+        tab_stops,
+    },
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// One of wide, json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…,
+    /// go-template-file=…, custom-columns=…, custom-columns-file=…; a table else.
+    #[arg(short, long)]
+    output: Option<String>,
+    /// The template, where -o does not hold it.
+    #[arg(long)]
+    template: Option<String>,
+    /// Go on and show each change.
+    #[arg(short, long)]
+    watch: bool,
+    /// Show changes only.
+    #[arg(long)]
+    watch_only: bool,
+    /// Leave the table's first line out.
+    #[arg(long)]
+    no_headers: bool,
+    /// Show all labels in the last column.
+    #[arg(long)]
+    show_labels: bool,
+    /// A column for each of these labels, comma-separated.
+    #[arg(short = 'L', long, value_delimiter = ',')]
+    label_columns: Vec<String>,
+    /// `pod/NAME` rather than `NAME`.
+    #[arg(long)]
+    show_kind: bool,
+    /// Order by what this JSONPath finds, such as `.metadata.creationTimestamp`.
+    #[arg(long)]
+    sort_by: Option<String>,
+    /// No error when there is no such pod.
+    #[arg(long)]
+    ignore_not_found: bool,
+    /// A field that is missing is no error in a template.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    allow_missing_template_keys: bool,
+    /// With the note of who manages which field.
+    #[arg(long)]
+    show_managed_fields: bool,
+}
+
+/// The objects of one kind that are shown together.
+struct Section {
+    kind: ObjectKind,
+    objects: Vec<Value>,
+}
+
+/// Holds what was asked for, and the errors about what is not there.
+struct Found {
+    sections: Vec<Section>,
+    missing: Vec<Error>,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let watch = args.watch || args.watch_only;
+    if watch && args.which.files.reads_stdin() {
+        let words = "standard input can be read once only; name a file to watch its objects";
+        return Err(Error::Said(words.into()));
+    }
+    let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
+    let words = parse_words(&args.which.names)?;
+    check_flags(&args.which.names, &words, args.which.narrowing())?;
+    let engine = Engine::over(home);
+    let find = || args.find(&engine, home, namespace, &words);
+    let found = find()?;
+    if watch {
+        return args.watch_changes(home, output, found, &|| Ok(find()?.into_objects()));
+    }
+    let (mut code, named) = (0, args.names_objects(&words));
+    for missing in found.missing.iter().filter(|_| !args.ignore_not_found) {
+        print_error(missing);
+        code = 1;
+    }
+    let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
+    if let Output::Table { wide } = output {
+        if count == 0 && !named && !args.ignore_not_found {
+            match args.which.all_namespaces || found.sections.iter().all(|s| !s.kind.is_namespaced()) {
+                true => eprintln!("No resources found"),
+                false => eprintln!("No resources found in {namespace} namespace."),
+            }
+        }
+        args.print_tables(&found.sections, wide);
+    } else if count > 0 || !named {
+        let objects = found.into_objects();
+        let alone = named && args.asks_for_one(&words) && objects.len() == 1;
+        let (lenient, headers) = (args.allow_missing_template_keys, !args.no_headers);
+        print(&match args.show_managed_fields {
+            true => output.print_whole(objects, alone, lenient, headers)?,
+            false => output.print(&objects, alone, lenient, headers)?,
+        });
+    }
+    Ok(code)
+}
+
+impl Found {
+    fn into_objects(self) -> Vec<Value> {
+        self.sections.into_iter().flat_map(|section| section.objects).collect()
+    }
+}
+
+impl Args {
+    /// Asks for the names alone.
+    pub(super) fn print_names(&mut self) {
+        self.output = Some("name".into());
+    }
+
+    /// Tells whether objects are named rather than listed.
+    fn names_objects(&self, words: &Words) -> bool {
+        self.which.files.is_given() || matches!(words, Words::Objects(_))
+    }
+
+    /// Tells whether what is asked for is one object, which is then printed as itself and not as a list.
+    fn asks_for_one(&self, words: &Words) -> bool {
+        self.which.files.is_given() || matches!(words, Words::Objects(all) if all.len() == 1)
+    }
+
+    /// Reads what is asked for, ordered by kind as it was asked for.
+    fn find(
+        &self,
+        engine: &Engine,
+        home: &Home,
+        namespace: &Namespace,
+        words: &Words,
+    ) -> Result<Found, Error> {
+        let mut found = match words {
+            _ if self.which.files.is_given() => {
+                find_named(engine, targets_of_files(&self.which.files, home, namespace)?)?
+            }
+            Words::Objects(all) => {
+                let target = |(kind, name): &(_, _)| Target {
+                    kind: *kind,
+                    namespace: namespace.clone(),
+                    name: Clone::clone(name),
+                };
+                find_named(engine, all.iter().map(target).collect())?
+            }
+            Words::Kinds(kinds) => {
+                let options = self.which.list_options(namespace);
+                let list = |kind: &ObjectKind| {
+                    Ok(Section { kind: *kind, objects: engine.list_objects(*kind, &options)? })
+                };
+                let missing = self.find_damaged(home, namespace, kinds)?;
+                Found { sections: kinds.iter().map(list).collect::<Result<_, Error>>()?, missing }
+            }
+        };
+        if let Some(path) = &self.sort_by {
+            for section in &mut found.sections {
+                watched_changes::sort(&mut section.objects, path)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Returns what is there of these kinds and cannot be read; it hides no other.
+    fn find_damaged(
+        &self,
+        home: &Home,
+        namespace: &Namespace,
+        kinds: &[ObjectKind],
+    ) -> Result<Vec<Error>, Error> {
+        let mut damaged = Vec::new();
+        let meant = |own: &Namespace| self.which.all_namespaces || own == namespace;
+        if kinds.contains(&ObjectKind::Pod) {
+            let own = home.pods()?.into_iter().filter(|dir| meant(&dir.namespace));
+            let wrong = own.filter_map(|dir| dir.read().err());
+            damaged.extend(wrong.filter(|e| matches!(e, state::Error::Damaged { .. })).map(Error::from));
+        }
+        for own in home.namespaces()?.iter().filter(|own| meant(own)) {
+            for kind in kinds {
+                let wrong = match kind {
+                    ObjectKind::ConfigMap => home.damaged_objects::<ConfigMap>(own)?,
+                    ObjectKind::Secret => home.damaged_objects::<Secret>(own)?,
+                    ObjectKind::Service => home.damaged_objects::<Service>(own)?,
+                    _ => Vec::new(),
+                };
+                damaged.extend(wrong.into_iter().map(Error::from));
+            }
+        }
+        Ok(damaged)
+    }
+
+    /// Each kind as a table of its own; those that there are none of are passed over.
+    fn print_tables(&self, sections: &[Section], wide: bool) {
+        let several = sections.len() > 1;
+        let mut first = true;
+        for section in sections.iter().filter(|section| !section.objects.is_empty()) {
+            if !std::mem::take(&mut first) {
+                print("\n");
+            }
+            let table = Table::new(self, section.kind, wide, several);
+            let now = Timestamp::now();
+            let head = (!self.no_headers).then(|| table.head());
+            let rows = section.objects.iter().map(|object| table.row(object, now));
+            print(&tab_stops::table(&head.into_iter().chain(rows).collect::<Vec<_>>()));
+        }
+    }
+
+    fn watch_changes(
+        &self,
+        home: &Home,
+        output: Output,
+        found: Found,
+        now: &dyn Fn() -> Result<Vec<Value>, Error>,
+    ) -> Result<i32, Error> {
+        let [section] = &found.sections[..] else {
+            let words = "you may only specify a single resource type to watch";
+            return Err(Error::Said(words.into()));
+        };
+        let table = Table::new(self, section.kind, matches!(output, Output::Table { wide: true }), false);
+        // What lies behind a Service is asked of the network, which changes no file.
+        let follows_network =
+            matches!(section.kind, ObjectKind::Service | ObjectKind::Endpoints | ObjectKind::EndpointSlice);
+        let every = follows_network.then_some(std::time::Duration::from_secs(1));
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let key = |o: &Value| (text(&o["metadata"]["namespace"]), text(&o["metadata"]["name"]));
+        let row = |object: &Value| table.row(object, Timestamp::now());
+        let lenient = self.allow_missing_template_keys;
+        let mut changes = Changes::new(output, table.head(), &row, !self.no_headers, lenient);
+        changes.watch(home, every, found.into_objects(), self.watch_only, &key, now)
+    }
+}
+
+/// Reads objects that are named, those of one kind together.
+fn find_named(engine: &Engine, targets: Vec<Target>) -> Result<Found, Error> {
+    let mut found = Found { sections: Vec::new(), missing: Vec::new() };
+    for Target { kind, namespace, name } in targets {
+        let at = found.sections.iter().position(|section| section.kind == kind);
+        let at = at.unwrap_or_else(|| {
+            found.sections.push(Section { kind, objects: Vec::new() });
+            found.sections.len() - 1
+        });
+        match engine.get_object(kind, &namespace, &name) {
+            Ok(object) => found.sections[at].objects.push(object),
+            Err(e) if e.kind() == ErrorKind::NotFound => found.missing.push(e.into()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(found)
+}
+
+/// The columns of one kind.
+struct Table<'a> {
+    args: &'a Args,
+    kind: ObjectKind,
+    columns: Columns,
+}
+
+impl Table<'_> {
+    fn new(args: &Args, kind: ObjectKind, wide: bool, several: bool) -> Table<'_> {
+        let columns = Columns {
+            namespace: args.which.all_namespaces && kind.is_namespaced(),
+            wide,
+            labels: args.label_columns.clone(),
+            all_labels: args.show_labels,
+            kind: args.show_kind || several,
+        };
+        Table { args, kind, columns }
+    }
+
+    fn head(&self) -> Vec<String> {
+        let mut head = match self.kind {
+            ObjectKind::Pod => return pods::head(&self.columns),
+            ObjectKind::Event => events::head(self.columns.namespace),
+            kind => {
+                let namespace = self.columns.namespace.then(|| "NAMESPACE".to_owned());
+                namespace.into_iter().chain(object_table::head(kind, self.columns.wide)).collect()
+            }
+        };
+        head.extend(
+            self.args.label_columns.iter().map(|l| l.rsplit('/').next().unwrap_or_default().to_uppercase()),
+        );
+        head.extend(self.args.show_labels.then(|| "LABELS".to_owned()));
+        head
+    }
+
+    fn row(&self, object: &Value, now: Timestamp) -> Vec<String> {
+        let mut row = match self.kind {
+            ObjectKind::Pod => {
+                let pod: Pod = serde_json::from_value(object.clone()).unwrap_or_default();
+                return pods::row(&pod, &self.columns, now);
+            }
+            ObjectKind::Event => {
+                let event: Event = serde_json::from_value(object.clone()).unwrap_or_default();
+                events::row(&event, self.columns.namespace, now)
+            }
+            kind => {
+                let mut row = object_table::row(kind, object, self.columns.wide, now);
+                if self.columns.kind {
+                    row[0].insert_str(0, &format!("{}/", kind.singular()));
+                }
+                let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+                self.columns.namespace.then_some(namespace).into_iter().chain(row).collect()
+            }
+        };
+        let labels = &object["metadata"]["labels"];
+        let value = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        row.extend(self.args.label_columns.iter().map(|label| value(&labels[label])));
+        if self.args.show_labels {
+            let all = labels.as_object().into_iter().flatten().map(|(key, l)| format!("{key}={}", value(l)));
+            let all = all.collect::<Vec<_>>().join(",");
+            row.push(if all.is_empty() { "<none>".to_owned() } else { all });
+        }
+        row
+    }
+}
+
+#[derive(clap::Args)]
+pub(super) struct PsArgs {
+    #[command(flatten)]
+    get: Args,
+    /// Those that have ended as well: they are always shown.
+    #[arg(short, long)]
+    all: bool,
+    /// Names alone, as `-o name` has them.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Shows pods: the same as `podctl get pods`.
+pub(super) fn list_pods(args: PsArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let mut get = args.get;
+    if args.quiet {
+        get.print_names();
+    }
+    run(&get, home, namespace)
+}

@@ -1,0 +1,238 @@
+//! `podctl label` and `podctl annotate`: what objects say of themselves, living pods too.
+
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        edited_objects::read_local_objects,
+        object_selection::{Target, find_targets},
+        output_formats::{DryRun, DryRunArgs, Output, OutputArgs},
+        pod_selection::Told,
+        print_error,
+    },
+    engine::{self, Engine, WriteOptions},
+    state::Home,
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl label pod web tier=front          # a Service that selects it finds it at once
+  podctl label pod web tier-               # takes it away
+  podctl annotate cm conf note=checked --overwrite")]
+pub(super) struct Args {
+    #[command(flatten)]
+    objects: Told,
+    /// Change what is set already.
+    #[arg(long)]
+    overwrite: bool,
+    /// Show what is set.
+    #[arg(long)]
+    list: bool,
+    /// Change what the files hold, print it, and touch nothing else.
+    #[arg(long)]
+    local: bool,
+    /// Change the object only if this is its version.
+    #[arg(long, default_value = "")]
+    resource_version: String,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// Tells which of an object's two maps is meant, and how kubectl words it.
+struct Meaning {
+    field: &'static str,
+    set: &'static str,
+    unset: &'static str,
+}
+
+const LABELS: Meaning = Meaning { field: "labels", set: "labeled", unset: "unlabeled" };
+const ANNOTATIONS: Meaning = Meaning { field: "annotations", set: "annotated", unset: "annotated" };
+
+/// `KEY=VALUE`, or `KEY-`, which has no value.
+type Change = (String, Option<String>);
+
+pub(super) fn label(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    change(args, &LABELS, home, namespace)
+}
+
+pub(super) fn run_annotate(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    change(args, &ANNOTATIONS, home, namespace)
+}
+
+fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let engine = Engine::over(home);
+    let (words, changes) = split_words(&args.objects.which.names)?;
+    if changes.is_empty() && !args.list {
+        let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
+        return Err(Error::Said(what));
+    }
+    let asked = Asked { args, meaning, changes, output: args.output.parse()?, engine };
+    if args.local {
+        let objects = read_local_objects(&args.objects.which.files)?;
+        let alone = objects.len() == 1;
+        for mut object in objects {
+            let before = object["metadata"][meaning.field].take();
+            let after = apply_changes(&before, &asked.changes, true)?;
+            object["metadata"][meaning.field] = after;
+            asked.tell(&before, &object, alone)?;
+        }
+        return Ok(0);
+    }
+    let targets = find_targets(&args.objects, &words, home, namespace)?;
+    if targets.is_empty() {
+        println!("No resources found");
+    }
+    let (mut code, alone) = (0, targets.len() == 1);
+    for target in targets {
+        let done = asked.change_one(&target).and_then(|(before, object)| asked.tell(&before, &object, alone));
+        if let Err(e) = done {
+            print_error(&e);
+            code = 1;
+        }
+    }
+    Ok(code)
+}
+
+/// Holds what is to be done with each object.
+struct Asked<'a> {
+    args: &'a Args,
+    meaning: &'a Meaning,
+    changes: Vec<Change>,
+    output: Output,
+    engine: Engine,
+}
+
+impl Asked<'_> {
+    /// Changes one object; returns what was set before, and the object as it then is.
+    fn change_one(&self, Target { kind, namespace, name }: &Target) -> Result<(Value, Value), Error> {
+        let field = self.meaning.field;
+        let mut known = self.engine.get_object(*kind, namespace, name)?;
+        let wanted = &self.args.resource_version;
+        if !wanted.is_empty() && known["metadata"]["resourceVersion"] != wanted.as_str() {
+            let why =
+                "the object has been modified; please apply your changes to the latest version and try again";
+            return Err(
+                engine::Error::Conflict { kind: *kind, name: name.to_string(), why: why.into() }.into()
+            );
+        }
+        let before = known["metadata"][field].take();
+        let after =
+            apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| match field {
+                "labels" => Error::Said(format!("{own}, and --overwrite is false")),
+                _ => Error::Said(format!(
+                    "--overwrite is false but found the following declared {}(s): {own}",
+                    field.trim_end_matches('s')
+                )),
+            })?;
+        let same = after == before || (before.is_null() && after == json!({}));
+        known["metadata"][field] = after;
+        match self.args.dry_run.dry_run {
+            DryRun::None if !same => {
+                let changed = self.engine.change_object(*kind, namespace, name, |object| {
+                    let before = object["metadata"][field].take();
+                    object["metadata"][field] = apply_changes(&before, &self.changes, true).unwrap_or(before);
+                })?;
+                Ok((before, changed))
+            }
+            DryRun::Server => {
+                let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
+                let seen = engine::Preconditions::default();
+                self.engine.update_object(*kind, namespace, &known, &seen, &options)?;
+                Ok((before, known))
+            }
+            _ => Ok((before, known)),
+        }
+    }
+
+    /// Says what became of an object, or lists what is set.
+    fn tell(&self, before: &Value, object: &Value, alone: bool) -> Result<(), Error> {
+        let (meaning, args) = (self.meaning, self.args);
+        let after = &object["metadata"][meaning.field];
+        let one = meaning.field.trim_end_matches('s');
+        // Of annotations kubectl says neither that one is missing nor that nothing has changed.
+        let is_label = meaning.field == "labels";
+        for (key, _) in self.changes.iter().filter(|(_, value)| is_label && value.is_none()) {
+            if before.get(key).is_none() {
+                println!("{one} {key:?} not found.");
+            }
+        }
+        if args.list {
+            let indent = if alone { "" } else { " " };
+            if !alone {
+                let kind = object["kind"].as_str().unwrap_or_default();
+                let name = object["metadata"]["name"].as_str().unwrap_or_default();
+                eprintln!("Listing {} for {kind}./{name}:", meaning.field);
+            }
+            for (key, value) in after.as_object().into_iter().flatten() {
+                println!("{indent}{key}={}", value.as_str().unwrap_or_default());
+            }
+            return Ok(());
+        }
+        let empty = |value: &Value| value.as_object().is_none_or(serde_json::Map::is_empty);
+        let same = before == after || empty(before) && empty(after);
+        let removed = self.changes.iter().all(|(_, value)| value.is_none());
+        let word = match (same && is_label, removed) {
+            (true, _) => format!("not {}", meaning.set),
+            (false, true) => meaning.unset.to_owned(),
+            (false, false) => meaning.set.to_owned(),
+        };
+        let what = format!("{word}{}", args.dry_run.dry_run.suffix());
+        args.output.print_result(&self.output, object, &what)
+    }
+}
+
+/// The words that name objects, and the changes, which come after them.
+fn split_words(words: &[String]) -> Result<(Vec<String>, Vec<Change>), Error> {
+    let is_change = |word: &&String| word.contains('=') || (word.ends_with('-') && word.len() > 1);
+    let at = words.iter().position(|word| is_change(&word)).unwrap_or(words.len());
+    let parse = |word: &String| match (word.split_once('='), word.strip_suffix('-')) {
+        (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
+        (None, Some(key)) => Ok((key.to_owned(), None)),
+        _ => Err(Error::Said(format!(
+            "{word:?} is neither KEY=VALUE nor KEY-; all changes come after the names"
+        ))),
+    };
+    let changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    for (key, value) in &changes {
+        if value.is_some() && changes.contains(&(key.clone(), None)) {
+            return Err(Error::Said("can not both modify and remove a label in the same command".into()));
+        }
+    }
+    Ok((words[..at].to_vec(), changes))
+}
+
+fn apply_changes(before: &Value, changes: &[Change], overwrite: bool) -> Result<Value, Error> {
+    let mut after = before.as_object().cloned().unwrap_or_default();
+    for (key, value) in changes {
+        match (value, after.get(key)) {
+            (None, _) => drop(after.remove(key)),
+            (Some(value), Some(known)) if !overwrite && known != value.as_str() => {
+                let known = known.as_str().unwrap_or_default();
+                return Err(Error::Said(format!("'{key}' already has a value ({known})")));
+            }
+            (Some(value), _) => drop(after.insert(key.clone(), json!(value))),
+        }
+    }
+    Ok(Value::Object(after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_come_after_the_names() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let (names, changes) = split_words(&words("pod web tier=front old-")).unwrap();
+        assert_eq!(names, ["pod", "web"]);
+        assert_eq!(changes, [("tier".to_owned(), Some("front".to_owned())), ("old".to_owned(), None)]);
+        assert!(split_words(&words("pod web a=b a-")).is_err());
+        assert!(split_words(&words("pod a=b web")).is_err());
+        let before = json!({"a": "b"});
+        assert!(apply_changes(&before, &[("a".into(), Some("c".into()))], false).is_err());
+        assert_eq!(apply_changes(&before, &[("a".into(), None)], false).unwrap(), json!({}));
+    }
+}

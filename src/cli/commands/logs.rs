@@ -1,0 +1,249 @@
+//! `podctl logs`: what containers wrote.
+
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::core::v1::Pod,
+    jiff::{SignedDuration, Timestamp},
+};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        durations::parse_duration,
+        pod_dir,
+        pod_selection::{Which, is_pod, not_found},
+        print_error,
+        target_pod::{find_target_pod, find_target_pods},
+    },
+    engine::{LONG_SILENCE, LogOptions, Logs, PodHandle},
+    logs::Entry,
+    pod::PodExt,
+    state::Home,
+};
+
+/// Lines of each container when a selector chooses the pods.
+const SELECTED_TAIL: i64 = 10;
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl logs web -c init          # of an init container, also while it is tried again
+  podctl logs web --previous       # of the start before this one
+  podctl logs -f web --all-containers --prefix")]
+pub(super) struct Args {
+    /// `NAME [CONTAINER]` or `pod/NAME`.
+    #[arg(required_unless_present = "selector", num_args = 0..=3)]
+    pod: Vec<String>,
+    /// Which container; the annotated or the first app container else.
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Every container.
+    #[arg(long, conflicts_with = "container")]
+    all_containers: bool,
+    /// Go on as the logs grow, over restarts, until the pod ends.
+    #[arg(short, long)]
+    follow: bool,
+    /// Of the start before the last one.
+    #[arg(short, long)]
+    previous: bool,
+    /// Only so many last lines of each container; -1 is all.
+    #[arg(long, allow_negative_numbers = true)]
+    tail: Option<i64>,
+    /// Only what is newer than so long ago, such as 5s, 2m or 3h.
+    #[arg(long, value_parser = parse_duration, conflicts_with = "since_time")]
+    since: Option<Duration>,
+    /// Only what is newer than this date (RFC 3339).
+    #[arg(long)]
+    since_time: Option<Timestamp>,
+    /// Each line with its time.
+    #[arg(long)]
+    timestamps: bool,
+    /// Each line with `[pod/NAME/CONTAINER]`.
+    #[arg(long)]
+    prefix: bool,
+    /// Only so many bytes of each container.
+    #[arg(long)]
+    limit_bytes: Option<usize>,
+    /// Of the pods with these labels.
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    /// Of every pod of a Service or a workload, and with the prefix of each.
+    #[arg(long)]
+    all_pods: bool,
+    /// Go on when the logs of one cannot be read.
+    #[arg(long)]
+    ignore_errors: bool,
+    /// With -f and -l: follow no more containers than that at once; as many as there are else.
+    #[arg(long, value_name = "N")]
+    max_log_requests: Option<usize>,
+}
+
+/// A pod's logs that are to be shown.
+struct Source {
+    pod: PodHandle,
+    logs: Logs,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let mut sources = Vec::new();
+    let (names, container) = names(args)?;
+    let names = names.into_iter().map(|name| match (name.contains('/'), args.all_pods) {
+        (true, true) => find_target_pods(home, namespace, &name),
+        (true, false) => find_target_pod(home, namespace, &name).map(|dir| vec![dir]),
+        (false, _) => Ok(vec![pod_dir(home, namespace, &name)?]),
+    });
+    let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
+    let names = dirs.map(|dir| dir.name.to_string()).collect();
+    let which = Which { names, selector: args.selector.clone(), ..Which::default() };
+    let chosen = which.choose(home, namespace)?;
+    if let Some(name) = chosen.missing.first() {
+        return Err(not_found(name));
+    }
+    if chosen.found.is_empty() {
+        eprintln!("No resources found in {namespace} namespace.");
+    }
+    let mut streams = 0;
+    let mut wanted = Vec::new();
+    for found in chosen.found {
+        let container = choose_container(args, container.as_deref(), &found.pod)?;
+        streams += if container.is_some() { 1 } else { found.pod.container_names().count() };
+        wanted.push((PodHandle::of(home, &found.dir), container));
+    }
+    if let Some(most) = args.max_log_requests.filter(|most| args.follow && streams > *most) {
+        return Err(Error::Said(format!(
+            "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
+        )));
+    }
+    for (pod, container) in wanted {
+        match open_logs(args, &pod, container) {
+            Ok(logs) => sources.push(Source { pod, logs }),
+            Err(e) if args.ignore_errors => print_error(&e),
+            Err(e) => {
+                // What others have written is shown before.
+                show_present(args, &mut sources);
+                return Err(e);
+            }
+        }
+        show_present(args, &mut sources);
+    }
+    let mut heard = Instant::now();
+    while !sources.is_empty() {
+        if show_present(args, &mut sources) {
+            heard = Instant::now();
+            continue;
+        }
+        // Who writes the logs may hang.
+        if heard.elapsed() > LONG_SILENCE {
+            sources.iter().try_for_each(|source| source.logs.check_supervisor())?;
+            heard = Instant::now();
+        }
+        let mut fds: Vec<_> =
+            sources.iter().filter_map(|s| Some(PollFd::new(s.logs.fd()?, PollFlags::POLLIN))).collect();
+        // A killed supervisor changes no file: its lock is looked at now and then.
+        let _ = poll(&mut fds, PollTimeout::from(500u16));
+    }
+    Ok(0)
+}
+
+/// Shows what there is of each; tells whether that was anything. Those at their end are left.
+fn show_present(args: &Args, sources: &mut Vec<Source>) -> bool {
+    let mut any = false;
+    sources.retain_mut(|Source { pod, logs }| {
+        let Some(entries) = logs.next_within(Duration::ZERO) else { return false };
+        any |= !entries.is_empty();
+        show(args, pod.name(), &entries);
+        true
+    });
+    any
+}
+
+/// The pod's name, and the container of the old form `NAME CONTAINER`.
+fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
+    let words: Vec<String> = match args.pod.split_first() {
+        Some((kind, rest)) if is_pod(kind) && !rest.is_empty() => rest.to_vec(),
+        _ => args.pod.clone(),
+    };
+    match (&words[..], &args.container) {
+        ([] | [_], _) => Ok((words, args.container.clone())),
+        (_, Some(_)) => Err(Error::Said("only one of -c or an inline [CONTAINER] arg is allowed".into())),
+        ([name, container], None) => Ok((vec![name.clone()], Some(container.clone()))),
+        _ => Err(Error::Said("logs takes one pod and at most one container: NAME [CONTAINER]".into())),
+    }
+}
+
+/// The container that is meant; none for all of them.
+fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Option<String>, Error> {
+    if args.all_containers {
+        return Ok(None);
+    }
+    let spec = pod.spec.clone().unwrap_or_default();
+    let init: Vec<String> = spec.init_containers.iter().flatten().map(|c| c.name.clone()).collect();
+    let apps: Vec<String> = spec.containers.iter().map(|c| c.name.clone()).collect();
+    let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
+    let all = || init.iter().chain(&apps).chain(&ephemeral);
+    if let Some(wanted) = named {
+        if all().any(|c| c == wanted) {
+            return Ok(Some(wanted.to_owned()));
+        }
+        let named = |all: &[String], kind: &str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
+        let out_of =
+            [apps.clone(), named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
+        let name = pod.name();
+        return Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")));
+    }
+    if let Some(found) = pod.annotated_container().filter(|a| all().any(|c| c == a)) {
+        return Ok(Some(found.to_owned()));
+    }
+    let first = apps.first().cloned().unwrap_or_default();
+    if all().count() > 1 {
+        let named =
+            |all: &[String], kind: &'static str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
+        let list = [apps.clone(), named(&ephemeral, " (ephem)"), named(&init, " (init)")].concat().join(", ");
+        eprintln!("Defaulted container \"{first}\" out of: {list}");
+    }
+    Ok(Some(first))
+}
+
+/// Opens a pod's logs as the flags have them.
+fn open_logs(args: &Args, pod: &PodHandle, container: Option<String>) -> Result<Logs, Error> {
+    let since = match (args.since, args.since_time) {
+        (Some(ago), _) => SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago),
+        (None, time) => time,
+    };
+    let default = if args.selector.is_some() { SELECTED_TAIL } else { -1 };
+    let options = LogOptions {
+        container,
+        follow: args.follow,
+        previous: args.previous,
+        since,
+        tail: usize::try_from(args.tail.unwrap_or(default)).ok(),
+        limit_bytes: args.limit_bytes.filter(|n| *n > 0),
+        stderr: None,
+    };
+    let logs = pod.logs(&options)?;
+    // Of one that lives and is followed, the log may yet begin.
+    if let Some(container) = options.container.as_ref().filter(|_| !options.follow || !pod.is_alive()) {
+        pod.check_started(container, options.previous)?;
+    }
+    Ok(logs)
+}
+
+fn show(args: &Args, pod: &str, entries: &[Entry]) {
+    let mut out = std::io::stdout().lock();
+    for entry in entries {
+        let prefix = match args.prefix || args.all_pods {
+            true => format!("[pod/{pod}/{}] ", entry.container),
+            false => String::new(),
+        };
+        // A reader that has gone (`| head`) wants no more.
+        let written = write!(out, "{prefix}").and_then(|()| entry.write_line(args.timestamps, &mut out));
+        if written.is_err() {
+            std::process::exit(0);
+        }
+    }
+    let _ = out.flush();
+}

@@ -1,0 +1,130 @@
+//! `podctl patch`: a part of an object in the place of what it was.
+
+use serde_json::Value;
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        edited_objects::{EditedObject, read_local_objects},
+        manifest_files::{FileArgs, read_source},
+        object_selection::{Target, named_targets},
+        output_formats::{DryRunArgs, OutputArgs},
+        print_error,
+    },
+    engine::{
+        self, Engine, ObjectKind, PodPart, WriteOptions,
+        patch::{PatchType, apply_patch},
+    },
+    state::Home,
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl patch cm conf -p '{\"data\":{\"level\":\"debug\"}}'      # pods that mount it see the new value
+  podctl patch pod web --type=json -p '[{\"op\":\"remove\",\"path\":\"/metadata/labels/tier\"}]'
+  podctl patch pod web --subresource=resize -p '{\"spec\":{\"containers\":[{\"name\":\"app\",\"resources\":{\"limits\":{\"memory\":\"1Gi\"}}}]}}'
+  podctl patch -f deployment.yaml --local -p '{\"spec\":{\"replicas\":3}}' -o yaml | podctl run -")]
+pub(super) struct Args {
+    /// `KIND NAME…` or `KIND/NAME…`.
+    names: Vec<String>,
+    #[command(flatten)]
+    files: FileArgs,
+    /// The patch, in JSON or YAML.
+    #[arg(short, long)]
+    patch: Option<String>,
+    /// A file with the patch.
+    #[arg(long, value_name = "FILE", conflicts_with = "patch")]
+    patch_file: Option<String>,
+    /// `json` (RFC 6902), `merge` (RFC 7386) or `strategic`.
+    #[arg(long = "type", default_value = "strategic")]
+    type_: String,
+    /// `resize`: CPU and memory of a pod's containers, while they run; `status`: conditions that its readinessGates wait for.
+    #[arg(long, value_parser = ["resize", "status"])]
+    subresource: Option<String>,
+    /// Patch what the files hold, print it, and touch nothing else.
+    #[arg(long)]
+    local: bool,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+impl Args {
+    /// The patch's type, and its text as JSON.
+    fn read_patch(&self) -> Result<(PatchType, Vec<u8>), Error> {
+        let text = match (&self.patch, &self.patch_file) {
+            (Some(text), _) => text.clone(),
+            (None, Some(file)) => read_source(file)?.text,
+            (None, None) => {
+                let what = "must specify --patch or --patch-file containing the contents of the patch";
+                return Err(Error::Said(what.into()));
+            }
+        };
+        let type_ = match self.type_.to_lowercase().as_str() {
+            "json" => PatchType::Json,
+            "merge" => PatchType::Merge,
+            "strategic" => PatchType::Strategic,
+            _ => {
+                let what = format!("--type must be one of [json merge strategic], not {:?}", self.type_);
+                return Err(Error::Said(what));
+            }
+        };
+        let value = crate::manifest::parse_yaml(&text)
+            .map_err(|e| Error::Said(format!("unable to parse {text:?} as a patch: {e}")))?;
+        Ok((type_, value.to_string().into_bytes()))
+    }
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let (type_, patch) = args.read_patch()?;
+    let output = args.output.parse()?;
+    let dry = args.dry_run.dry_run;
+    let say = |EditedObject { before, after }: &EditedObject| {
+        let same = if before == after { " (no change)" } else { "" };
+        args.output.print_result(&output, after, &format!("patched{}{same}", dry.suffix()))
+    };
+    if args.local {
+        for before in read_local_objects(&args.files)? {
+            let patched = apply_patch(type_, &before, &patch).map_err(engine::Error::from)?;
+            say(&EditedObject { before, after: patched })?;
+        }
+        return Ok(0);
+    }
+    let engine = Engine::over(home);
+    let part = match args.subresource.as_deref() {
+        Some("resize") => PodPart::Resources,
+        Some(_) => PodPart::Status,
+        None => PodPart::Object,
+    };
+    let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
+    let mut code = 0;
+    for Target { kind, namespace, name } in named_targets(&args.names, &args.files, home, namespace)? {
+        if part != PodPart::Object && kind != ObjectKind::Pod {
+            let what = format!("{} have no such subresource here; pods have", kind.plural());
+            return Err(Error::Said(what));
+        }
+        let key = (namespace.as_str(), name.as_str());
+        match engine.patch_object(kind, key, (type_, &patch), &options) {
+            Ok((before, after)) => {
+                let unchanged = without_version(&before) == without_version(&after);
+                let before = if unchanged { after.clone() } else { before };
+                say(&EditedObject { before, after })?;
+            }
+            Err(e) => {
+                print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// The object without what a server counts.
+fn without_version(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        meta.retain(|key, _| !matches!(key.as_str(), "resourceVersion" | "managedFields" | "generation"));
+    }
+    object
+}

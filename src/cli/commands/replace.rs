@@ -1,0 +1,109 @@
+//! `podctl replace`: objects of files in the place of those of their names.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        durations::{parse_duration, parse_seconds},
+        manifest_files::FileArgs,
+        object_selection::{Target, target_of_object},
+        output_formats::{DryRunArgs, OutputArgs},
+        print_error,
+        result_lines::print_deleted,
+    },
+    engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions, WriteOptions},
+    state::Home,
+};
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  podctl replace -f conf.yaml
+  podctl replace --force -f pod.yaml       # ends the pod of that name and starts the file's")]
+pub(super) struct Args {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Delete what is there, and create what the files hold.
+    #[arg(long)]
+    force: bool,
+    /// With --force: seconds that a pod has to end.
+    #[arg(long, value_parser = parse_seconds)]
+    grace_period: Option<Duration>,
+    /// With --force: how long to wait for the end, such as `30s`; without end else.
+    #[arg(long, default_value = "0s", value_parser = parse_duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if !args.files.is_given() {
+        return Err(Error::Said("must specify one of -f and -k".into()));
+    }
+    if !args.force && (args.grace_period.is_some() || !args.timeout.is_zero()) {
+        let flag = if args.timeout.is_zero() { "grace-period" } else { "timeout" };
+        return Err(Error::Said(format!("--{flag} must have --force specified")));
+    }
+    let (engine, output, dry) = (Engine::over(home), args.output.parse()?, args.dry_run.dry_run);
+    if args.force && dry.is_dry() {
+        return Err(Error::Said("--dry-run can not be used when --force is set".into()));
+    }
+    let objects = args.files.read_objects()?;
+    let targets = objects.iter().map(|object| target_of_object(object, namespace));
+    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+    if args.force {
+        delete_first(args, &engine, &targets)?;
+    }
+    let mut code = 0;
+    for (object, Target { kind, namespace, .. }) in objects.iter().zip(&targets) {
+        let replaced = match args.force {
+            true => engine.create_object(*kind, namespace, object, &options),
+            false => {
+                // An object without a uid is any object of its name.
+                let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+                let wanted = Preconditions { uid, ..Preconditions::default() };
+                engine.update_object(*kind, namespace, object, &wanted, &options)
+            }
+        };
+        match replaced {
+            Ok(object) => {
+                args.output.print_result(&output, &object, &format!("replaced{}", dry.suffix()))?;
+            }
+            Err(e) => {
+                print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Deletes what is there of the objects, and waits until it is gone.
+fn delete_first(args: &Args, engine: &Engine, targets: &[Target]) -> Result<(), Error> {
+    let options = DeleteOptions { grace_period: args.grace_period, ..DeleteOptions::default() };
+    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
+    let mut ending = Vec::new();
+    for target in targets {
+        match engine.delete_object(target.kind, &target.namespace, &target.name, &options) {
+            Ok(deletion) => {
+                print_deleted(target, "deleted", "");
+                if let Deletion::Pod(pod) = deletion {
+                    ending.push((target, pod));
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    for (target, pod) in ending {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if !pod.wait(left)? {
+            let what = format!("timed out waiting for the condition on pods/{}", target.name);
+            return Err(Error::Said(what));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! `podctl wait`: until objects are as they should be.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        durations::parse_duration,
+        object_selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+        output_formats::OutputArgs,
+        pod_selection::Told,
+        print_error,
+    },
+    engine::{Engine, ErrorKind, WaitCondition},
+    state::Home,
+};
+
+/// Names what a negative --timeout stands for.
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pods: Told,
+    /// `create`, `delete`, `condition=NAME[=VALUE]` or `jsonpath='{PATH}'[=VALUE]`.
+    #[arg(long = "for", required = true)]
+    condition: String,
+    /// How long, such as `30s`, `2m`, `1h`; 0 looks once, -1s waits for a week.
+    #[arg(long, default_value = "30s", value_parser = parse_timeout, allow_hyphen_values = true)]
+    timeout: Duration,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') { Ok(WEEK) } else { parse_duration(text) }
+}
+
+pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let condition = WaitCondition::parse(&args.condition)?;
+    let (engine, output) = (Engine::over(home), args.output.parse()?);
+    let deadline = Instant::now() + args.timeout;
+    let watch = engine.watch_objects()?;
+    let mut code = 0;
+    for target in args.targets(&engine, home, namespace, &condition)? {
+        let Target { kind, name, .. } = &target;
+        match engine.wait_until_holds(&watch, (*kind, &target.namespace, name), &condition, deadline) {
+            Ok(true) => {
+                // What is gone has a name only.
+                let known = engine.get_object(*kind, &target.namespace, name);
+                let object = known.unwrap_or_else(|_| {
+                    json!({"apiVersion": kind.api_version(), "kind": kind.name(), "metadata": {"name": name}})
+                });
+                args.output.print_result(&output, &object, "condition met")?;
+            }
+            Ok(false) => {
+                let what = match args.timeout.is_zero() {
+                    true => "condition not met for",
+                    false => "timed out waiting for the condition on",
+                };
+                print_error(&Error::Said(format!("{what} {}/{name}", kind.plural())));
+                code = 1;
+            }
+            Err(e) => {
+                print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+impl Args {
+    /// The objects that are waited for: those that are named, or what a selector finds now.
+    fn targets(
+        &self,
+        engine: &Engine,
+        home: &Home,
+        namespace: &Namespace,
+        condition: &WaitCondition,
+    ) -> Result<Vec<Target>, Error> {
+        let which = &self.pods.which;
+        let words = parse_words(&which.names)?;
+        let given = Narrowing { all: self.pods.all, ..which.narrowing() };
+        check_flags(&which.names, &words, given)?;
+        let mut targets: Vec<Target> = match words {
+            _ if given.files => targets_of_files(&which.files, home, namespace)?,
+            Words::Objects(all) => {
+                let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+                all.into_iter().map(target).collect()
+            }
+            Words::Kinds(_) if condition.is_create() => {
+                return Err(Error::Said("--for=create needs the objects' names".into()));
+            }
+            Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
+                return Err(Error::Said(
+                    "you must specify objects by name, label selector (-l) or --all".into(),
+                ));
+            }
+            Words::Kinds(kinds) => {
+                let mut targets = Vec::new();
+                for kind in kinds {
+                    let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                    targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+                }
+                targets
+            }
+        };
+        if targets.is_empty() && !condition.is_delete() {
+            return Err(Error::Said("no matching resources found".into()));
+        }
+        if condition.is_delete() {
+            // What is gone already is not waited for.
+            let gone = |e: &crate::engine::Error| e.kind() == ErrorKind::NotFound;
+            targets.retain(|t| !engine.get_object(t.kind, &t.namespace, &t.name).is_err_and(|e| gone(&e)));
+        }
+        // One that is not there will not come to be so.
+        let waits = condition.is_create() || condition.is_delete();
+        for Target { kind, namespace, name } in targets.iter().filter(|_| !waits) {
+            engine.get_object(*kind, namespace, name)?;
+        }
+        Ok(targets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, millis) in
+            [("30s", 30_000), ("1h30m", 5_400_000), ("500ms", 500), ("1.5s", 1500), ("0", 0)]
+        {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
+        }
+        assert!(parse_duration("30").is_err() && parse_duration("").is_err() && parse_duration("x").is_err());
+        assert_eq!(parse_timeout("-1s"), Ok(WEEK));
+    }
+}

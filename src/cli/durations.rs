@@ -1,0 +1,36 @@
+//! Lengths of time in flags: seconds, and durations as Go and kubectl write them.
+
+use std::time::Duration;
+
+/// Reads a number of seconds: `10`, `0.5` or `10s`.
+///
+/// # Errors
+/// The sentence that says what is no such number.
+pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches('s');
+    let value: f64 = number.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    Duration::try_from_secs_f64(value).map_err(|e| e.to_string())
+}
+
+/// Reads one of Go's durations: `30s`, `1h30m`, `500ms`.
+///
+/// # Errors
+/// The sentence that says what is no such duration.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 30s, 2m or 1h30m");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
+        let units = [("ms", 0.001), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+        let (unit, seconds) =
+            units.into_iter().find(|(u, _)| rest[end..].starts_with(u)).ok_or_else(wrong)?;
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        rest = &rest[end + unit.len()..];
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}

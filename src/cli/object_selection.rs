@@ -1,0 +1,448 @@
+//! What a command's words mean: objects, each of its own kind, or all of some kinds. The whole is understood before
+//! anything is touched.
+
+use serde_json::Value;
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        manifest_files::FileArgs,
+        pod_selection::{Told, Which},
+    },
+    engine::Engine,
+    manifest::{self, Named},
+    pod::{ObjectKind, ObjectName},
+    state::Home,
+};
+
+/// Names what the words ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// Objects of these kinds; which, a selector or `--all` says.
+    Kinds(Vec<ObjectKind>),
+    /// These, whether or not there are such.
+    Objects(Vec<(ObjectKind, ObjectName)>),
+}
+
+/// An object that is meant, whether or not there is such a one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub kind: ObjectKind,
+    pub namespace: Namespace,
+    pub name: ObjectName,
+}
+
+impl Target {
+    /// The target that an object is.
+    pub(super) fn of_object(kind: ObjectKind, object: &Value) -> Option<Target> {
+        let meta = &object["metadata"];
+        let namespace = meta["namespace"].as_str().map_or_else(|| Ok(Namespace::default()), Namespace::parse);
+        Some(Target {
+            kind,
+            namespace: namespace.ok()?,
+            name: ObjectName::parse(meta["name"].as_str()?).ok()?,
+        })
+    }
+}
+
+/// Kinds of a cluster that podctl has no objects of: plural, singular and short names. A word of these is never a
+/// pod's name.
+const OTHER_KINDS: &str = "bindings componentstatuses componentstatus cs limitranges limitrange limits \
+    persistentvolumes persistentvolume pv podtemplates podtemplate replicationcontrollers replicationcontroller rc \
+    resourcequotas resourcequota quota serviceaccounts serviceaccount sa mutatingwebhookconfigurations \
+    validatingwebhookconfigurations customresourcedefinitions customresourcedefinition crd crds apiservices apiservice \
+    controllerrevisions controllerrevision daemonsets daemonset ds deployments deployment deploy replicasets replicaset \
+    rs statefulsets statefulset sts horizontalpodautoscalers horizontalpodautoscaler hpa cronjobs cronjob cj jobs job \
+    certificatesigningrequests certificatesigningrequest csr leases lease ingressclasses ingressclass ingresses ingress \
+    ing networkpolicies networkpolicy netpol runtimeclasses runtimeclass poddisruptionbudgets poddisruptionbudget pdb \
+    clusterrolebindings clusterrolebinding clusterroles clusterrole rolebindings rolebinding roles role \
+    priorityclasses priorityclass pc csidrivers csidriver csinodes csinode csistoragecapacities storageclasses \
+    storageclass sc volumeattachments volumeattachment volumeattributesclasses resourceclaims resourceclaim \
+    deviceclasses deviceclass";
+
+/// Those of them whose pods podctl runs once: names, and the kind.
+const WORKLOADS: [(&str, &str); 6] = [
+    ("daemonsets daemonset ds", "DaemonSet"),
+    ("deployments deployment deploy", "Deployment"),
+    ("replicasets replicaset rs", "ReplicaSet"),
+    ("statefulsets statefulset sts", "StatefulSet"),
+    ("cronjobs cronjob cj", "CronJob"),
+    ("jobs job", "Job"),
+];
+
+/// Names of the workload that Kubernetes has replaced by ReplicaSets; no file's pods are made of it.
+const FORMER_WORKLOAD: &str = "replicationcontrollers replicationcontroller rc";
+
+fn is_among(list: &str, word: &str) -> bool {
+    let word = word.to_lowercase();
+    let (base, group) =
+        word.split_once('.').map_or((word.as_str(), None), |(base, group)| (base, Some(group)));
+    let grouped = |group: &str| {
+        group.ends_with("k8s.io") || matches!(group, "apps" | "batch" | "autoscaling" | "policy")
+    };
+    let known = |base: &str| list.split_whitespace().any(|known| known == base);
+    known(base)
+        && group.is_none_or(|group| group.split_once('.').is_some_and(|(_, g)| grouped(g)) || grouped(group))
+}
+
+/// Returns the kind of a workload whose pods podctl runs, by its plural, singular or short name.
+pub(super) fn workload_kind(word: &str) -> Option<&'static str> {
+    WORKLOADS.into_iter().find(|(names, _)| is_among(names, word)).map(|(_, kind)| kind)
+}
+
+/// The error that podctl has no objects of a kind.
+pub(super) fn unknown_kind(word: &str) -> Error {
+    let sentence = format!("the server doesn't have a resource type {word:?}");
+    Error::Said(match workload_kind(word).is_some() || is_among(FORMER_WORKLOAD, word) {
+        true => format!(
+            "{sentence}: podctl keeps no {word}, a workload's pods are run once; `podctl get pods` shows them"
+        ),
+        false => sentence,
+    })
+}
+
+/// Reads `KIND NAME…`, `KIND/NAME…`, `KIND,KIND` and `all`; a first word that is no kind begins the names of pods, as
+/// long as no cluster has a kind of that name. Without words, pods are meant.
+///
+/// # Errors
+/// A kind that is not known, words that contradict each other, a name that is none.
+pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
+    let Some((first, rest)) = words.split_first() else { return Ok(Words::Kinds(vec![ObjectKind::Pod])) };
+    if words.iter().any(|word| word.contains('/')) {
+        return words.iter().map(|word| parse_pair(word)).collect::<Result<_, _>>().map(Words::Objects);
+    }
+    let kinds = match parse_kinds(first)? {
+        Some(kinds) => kinds,
+        None => {
+            let names = words.iter().map(|name| Ok((ObjectKind::Pod, parse_name(name)?)));
+            return names.collect::<Result<_, _>>().map(Words::Objects);
+        }
+    };
+    if rest.is_empty() {
+        return Ok(Words::Kinds(kinds));
+    }
+    let mut objects = Vec::new();
+    for kind in kinds {
+        for name in rest {
+            objects.push((kind, parse_name(name)?));
+        }
+    }
+    Ok(Words::Objects(objects))
+}
+
+/// `KIND/NAME`
+fn parse_pair(word: &str) -> Result<(ObjectKind, ObjectName), Error> {
+    let said = |sentence: &str| Err(Error::Said(sentence.to_owned()));
+    let Some((kind, name)) = word.split_once('/') else {
+        return said(
+            "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'podctl get resource/<resource_name>' instead of 'podctl get resource resource/<resource_name>'",
+        );
+    };
+    if name.contains('/') {
+        return said("arguments in resource/name form may not have more than one slash");
+    }
+    if kind.is_empty() || name.is_empty() {
+        return said("arguments in resource/name form must have a single resource and name");
+    }
+    let kind = ObjectKind::of_word(kind).ok_or_else(|| unknown_kind(kind))?;
+    Ok((kind, parse_name(name)?))
+}
+
+/// `KIND,KIND` and `all`; `None` for what may be a pod's name.
+fn parse_kinds(word: &str) -> Result<Option<Vec<ObjectKind>>, Error> {
+    let several = word.contains(',');
+    let mut kinds = Vec::new();
+    for word in word.split(',').filter(|word| !word.is_empty() || !several) {
+        match ObjectKind::of_word(word) {
+            _ if word.eq_ignore_ascii_case("all") => {
+                kinds.extend(ObjectKind::all().filter(|kind| kind.is_in_all()))
+            }
+            Some(kind) => kinds.push(kind),
+            None if several || is_among(OTHER_KINDS, word) => return Err(unknown_kind(word)),
+            None => return Ok(None),
+        }
+    }
+    let mut seen = Vec::new();
+    kinds.retain(|kind| {
+        !seen.contains(kind) && {
+            seen.push(*kind);
+            true
+        }
+    });
+    Ok(Some(kinds))
+}
+
+fn parse_name(name: &str) -> Result<ObjectName, Error> {
+    match name {
+        "" => Err(Error::Said("resource name may not be empty".into())),
+        name => Ok(ObjectName::parse(name)?),
+    }
+}
+
+/// Tells how a selection is narrowed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Narrowing {
+    /// `-l`
+    pub labels: bool,
+    /// `--field-selector`
+    pub fields: bool,
+    /// `--all`
+    pub all: bool,
+    /// `-A`
+    pub all_namespaces: bool,
+    /// `-f`
+    pub files: bool,
+}
+
+/// Refuses flags and words that contradict each other, in kubectl's words.
+///
+/// # Errors
+/// The first contradiction.
+pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> Result<(), Error> {
+    let said = |sentence: &str| Err(Error::Said(sentence.to_owned()));
+    let named = matches!(meant, Words::Objects(_));
+    if given.files && !words.is_empty() {
+        return said(
+            "when paths, URLs, or stdin is provided as resource input, you may not specify resource arguments as well",
+        );
+    }
+    if given.files && (given.labels || given.fields || given.all) {
+        return said(
+            "when paths, URLs, or stdin is provided as resource input, you may not specify a selector or --all",
+        );
+    }
+    if given.all && given.labels {
+        return said("setting 'all' parameter but found a non empty selector.");
+    }
+    if given.all && given.fields {
+        return said("cannot set --all and --field-selector at the same time");
+    }
+    if named && (given.labels || given.fields || given.all) {
+        return match words.iter().any(|word| word.contains('/')) {
+            true => said("selectors and the all flag cannot be used when passing resource/name arguments"),
+            false => said("name cannot be provided when a selector is specified"),
+        };
+    }
+    if named && given.all_namespaces {
+        return said("a resource cannot be retrieved by name across all namespaces");
+    }
+    Ok(())
+}
+
+/// The objects that words or files name, for verbs that must be told each.
+///
+/// # Errors
+/// As [`parse_words`] and [`targets_of_files`]; words that name none.
+pub(super) fn named_targets(
+    names: &[String],
+    files: &FileArgs,
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Target>, Error> {
+    let which = Which { names: names.to_vec(), files: files.clone(), ..Default::default() };
+    find_targets(&Told { which, all: false }, names, home, namespace)
+}
+
+/// The objects that are meant: those that words or files name, or that a selector or `--all` finds.
+///
+/// # Errors
+/// As [`parse_words`], [`check_flags`] and [`targets_of_files`]; words that say neither.
+pub(super) fn find_targets(
+    told: &Told,
+    words: &[String],
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Target>, Error> {
+    let which = &told.which;
+    let meant = parse_words(words)?;
+    let given = Narrowing { all: told.all, ..which.narrowing() };
+    check_flags(words, &meant, given)?;
+    if given.files {
+        return targets_of_files(&which.files, home, namespace);
+    }
+    match meant {
+        Words::Objects(all) => {
+            let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+            Ok(all.into_iter().map(target).collect())
+        }
+        Words::Kinds(_) if words.is_empty() && !(given.all || given.labels || given.fields) => Err(Error::Said(
+            "You must provide one or more resources by argument or filename: KIND NAME, KIND/NAME or -f FILE".into(),
+        )),
+        Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::Said(
+            "resource(s) were provided, but no name was specified".into(),
+        )),
+        Words::Kinds(kinds) => {
+            let engine = Engine::over(home);
+            let mut targets = Vec::new();
+            for kind in kinds {
+                let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
+            }
+            Ok(targets)
+        }
+    }
+}
+
+/// The object of podctl's that an object of a file stands for.
+///
+/// # Errors
+/// A kind that podctl keeps no objects of, a name that is none.
+pub(super) fn target_of_object(object: &Value, namespace: &Namespace) -> Result<Target, Error> {
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let kind = ObjectKind::of_object(kind).ok_or_else(|| unknown_kind(kind))?;
+    let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+    let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
+    Ok(Target { kind, namespace, name: parse_name(object["metadata"]["name"].as_str().unwrap_or_default())? })
+}
+
+/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
+///
+/// # Errors
+/// A file that cannot be read, or is no YAML.
+pub(super) fn targets_of_files(
+    files: &FileArgs,
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Target>, Error> {
+    let mut targets = Vec::new();
+    let named = manifest::names(&files.read_sources()?, namespace).map_err(|e| Error::Said(e.to_string()))?;
+    for Named { kind, namespace, name } in named {
+        match ObjectKind::of_object(&kind) {
+            Some(kind) => targets.push(Target { kind, namespace, name }),
+            None => {
+                let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
+                let made = all.filter(|dir| is_of_workload(&kind, &name, &dir.name));
+                targets.extend(made.map(|dir| Target {
+                    kind: ObjectKind::Pod,
+                    namespace: dir.namespace,
+                    name: dir.name,
+                }));
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// Tells whether a pod of that name is one that was made of the workload.
+pub(super) fn is_of_workload(kind: &str, workload: &str, pod: &str) -> bool {
+    let Some(rest) = pod.strip_prefix(workload) else { return false };
+    let mut parts = rest.strip_prefix('-').into_iter().flat_map(|rest| rest.split('-')).peekable();
+    let number = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    match kind {
+        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" => {
+            parts.next_if(number);
+            if matches!(kind, "Job" | "CronJob") && parts.next_if_eq(&"retry").is_some() {
+                return parts.next().is_some_and(|part| number(&part)) && parts.next().is_none();
+            }
+            (rest.is_empty() || rest.starts_with('-') && rest.len() > 1) && parts.next().is_none()
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(words: &[&str]) -> Result<String, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        match parse_words(&words) {
+            Ok(Words::Kinds(kinds)) => Ok(kinds.iter().map(|k| k.plural()).collect::<Vec<_>>().join(",")),
+            Ok(Words::Objects(all)) => {
+                Ok(all.iter().map(|(k, n)| format!("{}/{n}", k.singular())).collect::<Vec<_>>().join(" "))
+            }
+            Err(e) => Err(e.to_string()),
+        }
+    }
+
+    #[test]
+    fn each_word_keeps_its_kind() {
+        for (words, meant) in [
+            (&["pvc/a", "svc/b", "pod/c"][..], "persistentvolumeclaim/a service/b pod/c"),
+            (&["svc", "a", "b"], "service/a service/b"),
+            (&["Pods,SVC", "x"], "pod/x service/x"),
+            (&["ConfigMap", "x"], "configmap/x"),
+            (&["endpointslices.discovery.k8s.io", "x"], "endpointslice.discovery.k8s.io/x"),
+            (&["web", "db"], "pod/web pod/db"),
+            (&["pods,svc"], "pods,services"),
+            (&["all"], "pods,services"),
+            (&[], "pods"),
+        ] {
+            assert_eq!(parsed(words).as_deref(), Ok(meant), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_is_not_known_is_no_pod() {
+        for words in [
+            &["ingress", "web"][..],
+            &["Ingress", "web"],
+            &["networkpolicy", "web"],
+            &["pv", "web"],
+            &["deployment", "web"],
+            &["deployments.apps", "web"],
+            &["deployments.v1.apps", "web"],
+            &["ingress/web"],
+            &["pods,ingress"],
+            &["podz/web"],
+        ] {
+            let error = parsed(words).unwrap_err();
+            assert!(error.contains("the server doesn't have a resource type"), "{words:?}: {error}");
+        }
+        for (words, error) in [
+            (&["pod/a/b"][..], "may not have more than one slash"),
+            (&["pod/"], "must have a single resource and name"),
+            (&["pod", "pod/a"], "no need to specify a resource type as a separate argument"),
+            (&["pod", "A_b"], "RFC 1123"),
+            (&[""], "may not be empty"),
+        ] {
+            let said = parsed(words).unwrap_err();
+            assert!(said.contains(error), "{words:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let check = |words: &[&str], given: Narrowing| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            check_flags(&words, &parse_words(&words).unwrap(), given).map_err(|e| e.to_string())
+        };
+        let (labels, all) = (
+            Narrowing { labels: true, ..Narrowing::default() },
+            Narrowing { all: true, ..Narrowing::default() },
+        );
+        assert_eq!(
+            check(&["cm", "a"], all).unwrap_err(),
+            "name cannot be provided when a selector is specified"
+        );
+        assert_eq!(
+            check(&["cm", "a"], labels).unwrap_err(),
+            "name cannot be provided when a selector is specified"
+        );
+        assert!(check(&["cm/a"], all).unwrap_err().starts_with("selectors and the all flag cannot be used"));
+        let both = Narrowing { labels: true, ..all };
+        assert_eq!(
+            check(&["cm"], both).unwrap_err(),
+            "setting 'all' parameter but found a non empty selector."
+        );
+        assert_eq!(check(&["cm"], all), Ok(()));
+        assert_eq!(check(&["cm", "a"], Narrowing::default()), Ok(()));
+    }
+
+    #[test]
+    fn pods_of_a_workload_are_known_by_their_names() {
+        for (kind, pod, is) in [
+            ("Deployment", "web", true),
+            ("Deployment", "web-0", true),
+            ("Deployment", "web-retry-1", false),
+            ("Deployment", "web-api", false),
+            ("Deployment", "website", false),
+            ("Job", "web-1-retry-2", true),
+            ("Job", "web-retry-2", true),
+            ("Job", "web-retry", false),
+            ("Service", "web", false),
+        ] {
+            assert_eq!(is_of_workload(kind, "web", pod), is, "{kind} {pod}");
+        }
+    }
+}

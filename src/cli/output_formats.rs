@@ -1,0 +1,297 @@
+//! `-o`: objects as JSON, YAML, names, JSONPath, columns.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Error, io, print},
+    view::{
+        custom_columns::{self, Column},
+        go_template::{self, GoTemplate},
+        jsonpath::{self, Template},
+        kyaml::print_kyaml,
+        yaml,
+    },
+};
+
+/// Tells how objects are to be printed.
+pub(super) enum Output {
+    Table { wide: bool },
+    Json,
+    Yaml,
+    Kyaml,
+    Name,
+    GoTemplate(GoTemplate),
+    JsonPath(Template),
+    JsonPathAsJson(Template),
+    Columns(Vec<Column>),
+}
+
+/// The formats of commands that show objects in tables as well.
+pub(super) const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml";
+
+/// The formats of commands that say in a line what they did.
+const PLAIN_FORMATS: &str = "go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,yaml";
+
+/// Holds what is printed of the objects that a command has changed.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct OutputArgs {
+    /// Print the objects as json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…
+    /// or go-template-file=… instead of a line about each.
+    #[arg(short, long, value_name = "FORMAT")]
+    pub output: Option<String>,
+    /// The template, where -o does not hold it.
+    #[arg(long)]
+    pub template: Option<String>,
+    /// A field that is missing is no error in a template.
+    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub allow_missing_template_keys: bool,
+    /// With the note of who manages which field.
+    #[arg(long)]
+    pub show_managed_fields: bool,
+}
+
+/// Tells how a change is only tried.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct DryRunArgs {
+    /// `client` or `server`: say what would be done, and do nothing.
+    #[arg(long, value_name = "none|client|server", default_value = "none", value_parser = parse_dry_run,
+        num_args = 0..=1, require_equals = true, default_missing_value = "unchanged")]
+    pub dry_run: DryRun,
+}
+
+/// Names what of a change is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DryRun {
+    /// All of it.
+    None,
+    /// Nothing; the object is printed as it was given.
+    Client,
+    /// Nothing; the object is checked and printed as it would be.
+    Server,
+}
+
+/// Reads `--dry-run`'s value; the error is kubectl's.
+pub(super) fn parse_dry_run(text: &str) -> Result<DryRun, String> {
+    match text {
+        "none" => Ok(DryRun::None),
+        "client" => Ok(DryRun::Client),
+        "server" => Ok(DryRun::Server),
+        other => {
+            Err(format!("Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."))
+        }
+    }
+}
+
+impl DryRun {
+    pub(super) fn is_dry(self) -> bool {
+        self != DryRun::None
+    }
+
+    /// Returns what a line about the object ends in.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            DryRun::None => "",
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+        }
+    }
+}
+
+impl OutputArgs {
+    /// Reads the format, for a command that has no tables.
+    ///
+    /// # Errors
+    /// A format that is not known, or a template that is none.
+    pub(super) fn parse(&self) -> Result<Output, Error> {
+        let output = Output::parse(self.output.as_deref(), self.template.as_deref())?;
+        match output {
+            Output::Table { wide: true } | Output::Columns(_) => {
+                let given = self.output.as_deref().unwrap_or_default().split('=').next().unwrap_or_default();
+                Err(Error::Said(unknown_format(given, PLAIN_FORMATS)))
+            }
+            output => Ok(output),
+        }
+    }
+
+    /// Prints what became of an object: `pod/web patched`, or the object in the format that was asked for.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn print_result(&self, output: &Output, object: &Value, what: &str) -> Result<(), Error> {
+        match output {
+            Output::Table { .. } => println!("{} {what}", name_object(object)),
+            output => print(&self.format_objects(output, std::slice::from_ref(object), true)?),
+        }
+        Ok(())
+    }
+
+    /// Formats objects: one alone as itself, else as a List.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn format_objects(
+        &self,
+        output: &Output,
+        objects: &[Value],
+        alone: bool,
+    ) -> Result<String, Error> {
+        match self.show_managed_fields {
+            true => output.print_whole(objects.to_vec(), alone, self.allow_missing_template_keys, true),
+            false => output.print(objects, alone, self.allow_missing_template_keys, true),
+        }
+    }
+}
+
+fn unknown_format(format: &str, known: &str) -> String {
+    format!(
+        "unable to match a printer suitable for the output format {format:?}, allowed formats are: {known}"
+    )
+}
+
+impl Output {
+    /// Reads `-o`, and `--template` where that stands for what comes after `=`.
+    ///
+    /// # Errors
+    /// A format that is not known, or a template that is none.
+    pub(super) fn parse(output: Option<&str>, template: Option<&str>) -> Result<Output, Error> {
+        let Some(output) = output else { return Ok(Output::Table { wide: false }) };
+        let (format, rest) = output.split_once('=').map_or((output, template), |(f, r)| (f, Some(r)));
+        let said = |e: jsonpath::Error| Error::Said(e.to_string());
+        let needed = || {
+            let hint = if format.starts_with("custom") {
+                "-o custom-columns=NAME:.metadata.name"
+            } else {
+                "-o jsonpath='{.metadata.name}'"
+            };
+            rest.filter(|r| !r.is_empty())
+                .ok_or_else(|| Error::Said(format!("output format {format} needs a template: {hint}")))
+        };
+        let file = || {
+            let path = needed()?;
+            std::fs::read_to_string(path).map_err(io(format!("cannot read the template {path}")))
+        };
+        let columns = |read: Result<Option<Vec<Column>>, jsonpath::Error>| match read.map_err(said)? {
+            Some(columns) => Ok(Output::Columns(columns)),
+            None => Err(Error::Said("custom columns are HEADER:PATH,…, such as NAME:.metadata.name".into())),
+        };
+        match format {
+            "wide" => Ok(Output::Table { wide: true }),
+            "json" => Ok(Output::Json),
+            "yaml" => Ok(Output::Yaml),
+            "kyaml" => Ok(Output::Kyaml),
+            "name" => Ok(Output::Name),
+            "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?).map_err(said)?)),
+            "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?).map_err(said)?)),
+            "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?).map_err(said)?)),
+            "custom-columns" => columns(custom_columns::parse(needed()?)),
+            "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
+            "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
+            "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),
+            _ => Err(Error::Said(unknown_format(format, FORMATS))),
+        }
+    }
+
+    /// Prints objects in every format but a table: one alone as itself, else as a List.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn print<T: Serialize>(
+        &self,
+        objects: &[T],
+        alone: bool,
+        missing_allowed: bool,
+        headers: bool,
+    ) -> Result<String, Error> {
+        let mut all = Vec::new();
+        for object in objects {
+            let mut value = serde_json::to_value(object).map_err(|e| Error::Said(e.to_string()))?;
+            // Who manages which field is for servers; kubectl leaves it away as well.
+            if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+                meta.remove("managedFields");
+            }
+            all.push(value);
+        }
+        self.print_whole(all, alone, missing_allowed, headers)
+    }
+
+    /// Does as [`Output::print`], with the note of who manages which field.
+    ///
+    /// # Errors
+    /// What the template asks for and is not there.
+    pub(super) fn print_whole(
+        &self,
+        all: Vec<Value>,
+        alone: bool,
+        missing_allowed: bool,
+        headers: bool,
+    ) -> Result<String, Error> {
+        let whole = |mut all: Vec<Value>| match all.pop() {
+            Some(one) if alone && all.is_empty() => one,
+            last => {
+                all.extend(last);
+                json!({"apiVersion": "v1", "items": all, "kind": "List", "metadata": {"resourceVersion": ""}})
+            }
+        };
+        let said = |e: jsonpath::Error| Error::Said(e.to_string());
+        Ok(match self {
+            Output::Table { .. } => String::new(),
+            Output::Json => pretty_json(&whole(all)),
+            Output::Yaml => yaml::document(&whole(all)),
+            Output::Kyaml => print_kyaml(&whole(all)),
+            Output::Name => all.iter().map(|o| format!("{}\n", name_object(o))).collect(),
+            Output::GoTemplate(template) => {
+                let printed = template.print(&whole(all), missing_allowed);
+                printed.map_err(|e| Error::Said(e.to_string()))?
+            }
+            Output::JsonPath(template) => template.print(&whole(all), missing_allowed).map_err(said)?,
+            Output::JsonPathAsJson(template) => {
+                let whole = whole(all);
+                let found = template.find(&whole, missing_allowed).map_err(said)?;
+                pretty_json(&json!(found.into_iter().flatten().collect::<Vec<_>>()))
+            }
+            Output::Columns(columns) => custom_columns::print(columns, &all, headers).map_err(said)?,
+        })
+    }
+}
+
+fn read_template(text: &str) -> Result<GoTemplate, Error> {
+    GoTemplate::parse(text).map_err(|e: go_template::Error| Error::Said(e.to_string()))
+}
+
+/// Names an object as messages do: `pod/web`, `deployment.apps/web`.
+pub(super) fn name_object(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, version) = (text(&object["kind"]).to_lowercase(), text(&object["apiVersion"]));
+    let group = version.split_once('/').map_or(String::new(), |(group, _)| format!(".{group}"));
+    format!("{kind}{group}/{}", text(&object["metadata"]["name"]))
+}
+
+/// With kubectl's four spaces.
+pub(super) fn pretty_json(value: &Value) -> String {
+    let mut bytes = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let written = value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, format));
+    debug_assert!(written.is_ok(), "a JSON value is always JSON");
+    jsonpath::escape_json(String::from_utf8(bytes).unwrap_or_default()) + "\n"
+}
+
+/// Prints an object as `json` or `yaml`.
+pub(super) fn print_value(value: &Value, format: &str) -> Result<(), Error> {
+    match format {
+        "yaml" => print(&yaml::document(value)),
+        _ => println!("{}", serde_json::to_string_pretty(value).map_err(|e| Error::Said(e.to_string()))?),
+    }
+    Ok(())
+}
+
+/// Prints rows in columns.
+pub(super) fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |c: usize| rows.iter().map(|r| r[c].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let line: String = row.iter().zip(&widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
+        println!("{}", line.trim_end());
+    }
+}

@@ -1,0 +1,96 @@
+//! What commands write to standard output and error: text, errors, warnings.
+//!
+//! Promises: a reader that has gone (`| head`) never makes a command panic or stop halfway through a change;
+//! a standard output that cannot be written, a full disk's, is told, and ends the command with 1.
+
+use std::{
+    fmt,
+    io::{ErrorKind, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use crate::{cli::Error, view::plain_text::show_controls};
+
+/// Set when standard output could not be written for another reason than a reader that has gone.
+static OUTPUT_FAILED: AtomicBool = AtomicBool::new(false);
+
+/// Shadows the standard library's macro in all of `cli/`: that one panics when the reader has gone.
+macro_rules! println {
+    () => { $crate::cli::output_streams::write_line(format_args!("")) };
+    ($($text:tt)*) => { $crate::cli::output_streams::write_line(format_args!($($text)*)) };
+}
+
+/// Shadows the standard library's macro in all of `cli/`: that one panics when the reader has gone.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::output_streams::write_note(format_args!($($text)*)) };
+}
+
+/// Writes a line to standard output and goes on whatever becomes of it: what a command changes is changed
+/// whole, whether or not somebody reads of it.
+pub(super) fn write_line(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(std::io::stdout(), "{line}") {
+        note_failure(&error);
+    }
+}
+
+/// Writes a line to standard error, which may be closed.
+pub(super) fn write_note(line: fmt::Arguments<'_>) {
+    // There is nowhere else to say that nobody listens.
+    let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Writes text to standard error, which may be closed.
+pub(super) fn print_note(text: &str) {
+    // There is nowhere else to say that nobody listens.
+    let _ = write!(anstream::stderr(), "{text}");
+}
+
+/// Writes text of a command that only shows something; it ends when the reader has gone.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        note_failure(&error);
+        std::process::exit(i32::from(has_failed()));
+    }
+}
+
+/// Writes text as [`print()`] does, without its colours where standard output is no terminal.
+pub(super) fn print_styled(text: &str) {
+    match anstream::AutoStream::choice(&std::io::stdout()) {
+        anstream::ColorChoice::Never => print(&anstream::adapter::strip_str(text).to_string()),
+        _ => print(text),
+    }
+}
+
+/// Returns whether something that was to be read on standard output has not got there.
+pub(super) fn has_failed() -> bool {
+    // What is still buffered fails here.
+    if let Err(error) = std::io::stdout().flush() {
+        note_failure(&error);
+    }
+    OUTPUT_FAILED.load(Ordering::Relaxed)
+}
+
+fn note_failure(error: &std::io::Error) {
+    if error.kind() != ErrorKind::BrokenPipe && !OUTPUT_FAILED.swap(true, Ordering::Relaxed) {
+        eprintln!("{}: cannot write to standard output: {error}", paint_red("error"));
+    }
+}
+
+/// Shows an error after which the command goes on.
+pub(super) fn print_error(error: &Error) {
+    let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));
+    eprintln!("{}: {}", paint_red(&word), show_controls(&error.to_string()));
+}
+
+/// Shows a warning.
+pub(super) fn warn(text: &str) {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Yellow.into()));
+    eprintln!("{style}warning{style:#}: {}", show_controls(text));
+}
+
+/// Returns the text in bold red, for terminals that have colours.
+pub(super) fn paint_red(text: &str) -> String {
+    let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Red.into()));
+    format!("{style}{text}{style:#}")
+}

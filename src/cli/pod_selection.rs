@@ -1,0 +1,194 @@
+//! Which pods a command means: names, selectors, namespaces. The same for all commands.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::{
+    cli::{
+        Error, Namespace,
+        manifest_files::FileArgs,
+        object_selection::{Narrowing, Target, targets_of_files, unknown_kind},
+        print_error,
+    },
+    engine::{self, ListOptions},
+    pod::{ObjectKind, ObjectName},
+    state::{self, Home, PodDir},
+    view::selectors::{Fields, Labels},
+};
+
+/// Names and selectors, as kubectl takes them.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Which {
+    /// `[pods] NAME…` or `pod/NAME…`.
+    pub names: Vec<String>,
+    /// Pods with these labels: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
+    #[arg(short = 'l', long)]
+    pub selector: Option<String>,
+    /// Pods with these fields, such as `status.phase=Running`.
+    #[arg(long)]
+    pub field_selector: Option<String>,
+    /// Pods of every namespace.
+    #[arg(short = 'A', long)]
+    pub all_namespaces: bool,
+    #[command(flatten)]
+    pub files: FileArgs,
+}
+
+/// For commands that are told each pod they mean.
+#[derive(clap::Args)]
+pub(super) struct Named {
+    /// `NAME…` or `pod/NAME…`.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// For commands that must be told whom they mean, be it everybody.
+#[derive(clap::Args)]
+pub(super) struct Told {
+    #[command(flatten)]
+    pub which: Which,
+    /// Every pod of the namespace.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// A pod and where its state lies.
+pub(super) struct Found {
+    pub dir: PodDir,
+    pub pod: Pod,
+}
+
+/// Holds what there is of what was asked for.
+pub(super) struct Chosen {
+    pub found: Vec<Found>,
+    /// Names of no pod.
+    pub missing: Vec<ObjectName>,
+    /// The reason why pods are not among what was found whose records cannot be read.
+    pub damaged: Vec<Error>,
+}
+
+impl Which {
+    /// Tells which of the flags that narrow a selection are given.
+    pub(super) fn narrowing(&self) -> Narrowing {
+        Narrowing {
+            labels: self.selector.is_some(),
+            fields: self.field_selector.is_some(),
+            all: false,
+            all_namespaces: self.all_namespaces,
+            files: self.files.is_given(),
+        }
+    }
+
+    /// Returns what a list of these has.
+    pub(super) fn list_options(&self, namespace: &Namespace) -> ListOptions {
+        ListOptions {
+            namespace: (!self.all_namespaces).then(|| namespace.to_string()),
+            labels: self.selector.clone().unwrap_or_default(),
+            fields: self.field_selector.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The names without their kind.
+    ///
+    /// # Errors
+    /// A kind that is not known here.
+    pub(super) fn plain_names(&self) -> Result<Vec<ObjectName>, Error> {
+        let mut names = self.names.iter().peekable();
+        if names.peek().is_some_and(|first| is_pod(first)) {
+            names.next();
+        }
+        names.map(|name| plain(name)).collect()
+    }
+
+    /// The places of the pods that are named, or that files hold; whether or not there are such pods.
+    ///
+    /// # Errors
+    /// A kind that is not known here, a file that cannot be read.
+    pub(super) fn named(&self, home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
+        let names = self.plain_names()?;
+        let mut dirs: Vec<PodDir> = names.iter().map(|n| home.pod(namespace, n)).collect();
+        if !self.files.is_given() {
+            return Ok(dirs);
+        }
+        for Target { kind, namespace, name } in targets_of_files(&self.files, home, namespace)? {
+            dirs.extend((kind == ObjectKind::Pod).then(|| home.pod(&namespace, &name)));
+        }
+        Ok(dirs)
+    }
+
+    /// Tells whether pods are named rather than listed.
+    pub(super) fn names_pods(&self) -> bool {
+        self.files.is_given() || self.plain_names().map_or(true, |names| !names.is_empty())
+    }
+
+    /// Reads what is asked for, ordered by namespace and name unless it was named. A damaged record among those that are
+    /// listed is complained of, and hides no other.
+    ///
+    /// # Errors
+    /// Selectors that make no sense, state that cannot be read.
+    pub(super) fn choose(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
+        let chosen = self.list(home, namespace)?;
+        chosen.damaged.iter().for_each(print_error);
+        Ok(chosen)
+    }
+
+    /// The same, without a complaint.
+    ///
+    /// # Errors
+    /// As [`Which::choose`].
+    pub(super) fn list(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
+        let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+        let fields =
+            Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+        let named = self.names_pods();
+        if named && (self.selector.is_some() || self.all_namespaces) {
+            let what = "name cannot be provided when a selector or --all-namespaces is specified";
+            return Err(Error::Said(what.into()));
+        }
+        let mut dirs = self.named(home, namespace)?;
+        if !named {
+            let all = home.pods()?.into_iter();
+            dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == *namespace));
+        }
+        let mut chosen = Chosen { found: Vec::new(), missing: Vec::new(), damaged: Vec::new() };
+        for dir in dirs {
+            match read(&dir) {
+                Ok(pod) if labels.matches(pod.metadata.labels.as_ref()) && fields.matches(&pod) => {
+                    chosen.found.push(Found { dir, pod });
+                }
+                Ok(_) => {}
+                Err(Error::Engine(engine::Error::State(state::Error::NotFound { .. }))) => {
+                    if named {
+                        chosen.missing.push(dir.name);
+                    }
+                }
+                Err(e) if named => return Err(e),
+                Err(e) => chosen.damaged.push(e),
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// The error that there is no such pod.
+pub(super) fn not_found(name: &str) -> Error {
+    engine::Error::NoObject { kind: ObjectKind::Pod, name: name.to_owned() }.into()
+}
+
+pub(super) fn is_pod(kind: &str) -> bool {
+    matches!(kind, "pod" | "pods" | "po")
+}
+
+/// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
+pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
+    let plain = match name.split_once('/') {
+        Some((kind, plain)) if is_pod(kind) => plain,
+        Some((kind, _)) => return Err(unknown_kind(kind)),
+        None => name,
+    };
+    Ok(ObjectName::parse(plain)?)
+}
+
+/// The pod as it is to be shown.
+pub(super) fn read(dir: &PodDir) -> Result<Pod, Error> {
+    Ok(engine::with_display_status(dir)?)
+}

@@ -1,0 +1,162 @@
+//! Command lines that are not understood, answered in kubectl's words: with what was meant, or why it is not done.
+
+use crate::cli::{
+    build_parser,
+    kubectl_flags::{Treatment, explain_command, find_treatment},
+    output_streams::paint_red,
+};
+use std::ffi::OsString;
+
+use clap::{
+    Command, CommandFactory, Parser,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
+
+/// Parses a command line. Flags of kubectl's whose wish is fulfilled anyway are taken out of it; others that podctl has
+/// not are errors that give the reason.
+///
+/// # Errors
+/// What the parser says, for help and versions too, or the whole sentence.
+pub(super) fn parse<P: Parser + CommandFactory>(mut args: Vec<OsString>) -> Result<P, Refusal> {
+    loop {
+        let refusal = match P::try_parse_from(&args) {
+            Ok(parsed) => return Ok(parsed),
+            Err(refusal) => refusal,
+        };
+        if refusal.kind() != ErrorKind::UnknownArgument {
+            return Err(Refusal::of_parser(refusal, &args));
+        }
+        let flag = context(&refusal, ContextKind::InvalidArg).unwrap_or_default();
+        let flag = flag.split('=').next().unwrap_or_default().to_owned();
+        let verb = find_verb(&P::command(), &args);
+        let Some((treatment, has_value)) = find_treatment(&verb, &flag) else {
+            return Err(Refusal::of_parser(refusal, &args));
+        };
+        let refused = |why: &str| Err(Refusal::Sentence(format!("{flag}: {why}")));
+        let (at, value) = match find_flag(&args, &flag) {
+            Some(found) => found,
+            None => return Err(Refusal::of_parser(refusal, &args)),
+        };
+        match (treatment, value.as_deref()) {
+            (Treatment::Refused(why), _) => return refused(why),
+            (Treatment::FulfilledBy(values, why), Some(value))
+                if !values.split(' ').any(|own| own == value) =>
+            {
+                return refused(&format!("{value:?} is not possible here: {why}"));
+            }
+            _ => {}
+        }
+        args.remove(at);
+        if has_value && value.is_none() && at < args.len() {
+            args.remove(at);
+        }
+    }
+}
+
+/// The reason why a command line is not carried out.
+pub(super) enum Refusal {
+    /// The parser's own words; they are help or a version as well.
+    Parser(Box<clap::Error>),
+    /// A sentence of podctl's.
+    Sentence(String),
+}
+
+impl Refusal {
+    /// Prints it; returns whether it is an error.
+    pub(super) fn print(&self) -> bool {
+        match self {
+            Refusal::Parser(refusal) => {
+                // Nobody may read it; the exit code tells as well.
+                let _ = refusal.print();
+                refusal.use_stderr()
+            }
+            Refusal::Sentence(sentence) => {
+                eprintln!("{}: {sentence}", paint_red("error"));
+                true
+            }
+        }
+    }
+
+    fn of_parser(refusal: clap::Error, args: &[OsString]) -> Refusal {
+        let said = |what: Option<String>| what.map(Refusal::Sentence);
+        let sentence = match refusal.kind() {
+            ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
+            ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal)),
+            ErrorKind::MissingRequiredArgument => said(explain_missing_flags(&refusal)),
+            _ => None,
+        };
+        sentence.unwrap_or_else(|| Refusal::Parser(Box::new(refusal)))
+    }
+}
+
+fn context(refusal: &clap::Error, kind: ContextKind) -> Option<String> {
+    match refusal.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(all) => all.first().cloned(),
+        _ => None,
+    }
+}
+
+fn explain_unknown_flag(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
+    let flag = context(refusal, ContextKind::InvalidArg)?;
+    if !flag.starts_with('-') {
+        return None;
+    }
+    let verb = find_verb(&build_parser(), args);
+    let command = format!("podctl {verb}").trim_end().to_owned();
+    let known = context(refusal, ContextKind::SuggestedArg);
+    let meant = known.map(|known| format!("\n\nDid you mean this?\n\t{known}")).unwrap_or_default();
+    let what = if flag.starts_with("--") { "flag" } else { "shorthand flag" };
+    Some(format!("unknown {what}: {flag}\nSee '{command} --help' for usage.{meant}"))
+}
+
+/// Returns what of a command line is missing, when it is flags alone.
+fn explain_missing_flags(refusal: &clap::Error) -> Option<String> {
+    let Some(ContextValue::Strings(all)) = refusal.get(ContextKind::InvalidArg) else { return None };
+    let flags = all.iter().map(|flag| flag.strip_prefix("--").and_then(|flag| flag.split([' ', '=']).next()));
+    let flags: Vec<String> = flags.map(|flag| Some(format!("{:?}", flag?))).collect::<Option<_>>()?;
+    Some(format!("required flag(s) {} not set", flags.join(", ")))
+}
+
+fn explain_unknown_command(refusal: &clap::Error) -> Option<String> {
+    let word = context(refusal, ContextKind::InvalidSubcommand)?;
+    if let Some(why) = explain_command(&word) {
+        return Some(format!("there is no command {word:?} here: {why}"));
+    }
+    let known = match refusal.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(all)) => all.clone(),
+        Some(ContextValue::String(one)) => vec![one.clone()],
+        _ => Vec::new(),
+    };
+    let meant = match known.is_empty() {
+        true => "\nSee 'podctl --help' for all commands.".to_owned(),
+        false => format!("\n\nDid you mean this?\n\t{}", known.join("\n\t")),
+    };
+    Some(format!("unknown command {word:?} for \"podctl\"{meant}"))
+}
+
+/// The verb of a command line, with those below it: `rollout status`.
+fn find_verb(command: &Command, args: &[OsString]) -> String {
+    let (mut command, mut verb) = (command, Vec::new());
+    for word in args.iter().skip(1).take_while(|word| *word != "--") {
+        if let Some(below) = command.find_subcommand(word) {
+            verb.push(below.get_name().to_owned());
+            command = below;
+        }
+    }
+    verb.join(" ")
+}
+
+/// Tells where a flag stands, and its value if that is joined to it: `--flag=value`, `-v6`.
+fn find_flag(args: &[OsString], flag: &str) -> Option<(usize, Option<String>)> {
+    let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+    args[..end].iter().enumerate().skip(1).find_map(|(at, arg)| {
+        let rest = arg.to_str()?.strip_prefix(flag)?;
+        match rest.strip_prefix('=') {
+            Some(value) => Some((at, Some(value.to_owned()))),
+            None if rest.is_empty() => Some((at, None)),
+            None if !flag.starts_with("--") => Some((at, Some(rest.to_owned()))),
+            None => None,
+        }
+    })
+}

@@ -1,0 +1,122 @@
+//! `get --watch`: objects as they change; and `--sort-by`.
+
+use std::{collections::BTreeMap, io::Write, time::Duration};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::{
+    cli::{Error, output_formats::Output, print},
+    logs::Watch,
+    state::Home,
+    view::jsonpath::Template,
+};
+
+/// Puts objects in the order of what a JSONPath finds: numbers by size, all else as text; what has no such field first.
+pub(super) fn sort<T: Serialize>(found: &mut [T], path: &str) -> Result<(), Error> {
+    let template = Template::path(path).map_err(|e| Error::Said(e.to_string()))?;
+    let key = |found: &T| -> Option<Value> {
+        let object = serde_json::to_value(found).ok()?;
+        let lists = template.find(&object, true).ok()?;
+        lists.into_iter().flatten().next().cloned()
+    };
+    let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64);
+    let text = |value: &Option<Value>| value.as_ref().map(crate::view::jsonpath::text);
+    found.sort_by_cached_key(|f| {
+        let key = key(f);
+        (key.is_some(), number(&key).map(|n| (n * 1000.0) as i64), text(&key))
+    });
+    Ok(())
+}
+
+/// Holds what is shown of objects as they change.
+pub(super) struct Changes<'a, T> {
+    output: Output,
+    head: Vec<String>,
+    row: &'a dyn Fn(&T) -> Vec<String>,
+    /// A field that is missing is no error in a template.
+    lenient: bool,
+    /// Belongs to the columns, so far.
+    widths: Vec<usize>,
+    headed: bool,
+}
+
+impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
+    pub(super) fn new(
+        output: Output,
+        head: Vec<String>,
+        row: &'a dyn Fn(&T) -> Vec<String>,
+        headers: bool,
+        lenient: bool,
+    ) -> Changes<'a, T> {
+        Changes { output, head, row, lenient, widths: Vec::new(), headed: !headers }
+    }
+
+    /// Shows the `first` ones, unless changes `only` are asked for, and then whatever is not as it was in what `now`
+    /// gives: when a pod has changed, and `every` so often. Never returns by itself, but when the reader has gone.
+    pub(super) fn watch(
+        &mut self,
+        home: &Home,
+        every: Option<Duration>,
+        first: Vec<T>,
+        only: bool,
+        key: &dyn Fn(&T) -> (String, String),
+        now: &dyn Fn() -> Result<Vec<T>, Error>,
+    ) -> Result<i32, Error> {
+        if !only {
+            self.show(&first)?;
+        }
+        let mut known: BTreeMap<_, T> = first.into_iter().map(|object| (key(&object), object)).collect();
+        let watch = Watch::of_all(home)?;
+        loop {
+            // What is made now is watched before it is read: no change is missed.
+            watch.refresh(home);
+            let now = now()?;
+            let present: Vec<_> = now.iter().map(key).collect();
+            let gone: Vec<_> = known.keys().filter(|k| !present.contains(k)).cloned().collect();
+            for name in gone {
+                // kubectl shows what is gone once more.
+                known.remove(&name).map(|object| self.show(&[object])).transpose()?;
+            }
+            for object in now {
+                if known.get(&key(&object)) != Some(&object) {
+                    self.show(std::slice::from_ref(&object))?;
+                    known.insert(key(&object), object);
+                }
+            }
+            watch.wait(every);
+        }
+    }
+
+    fn show(&mut self, all: &[T]) -> Result<(), Error> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        if !matches!(self.output, Output::Table { .. }) {
+            for object in all {
+                let text =
+                    self.output.print(std::slice::from_ref(object), true, self.lenient, !self.headed)?;
+                print(&text);
+                self.headed = true;
+            }
+            let _ = std::io::stdout().flush();
+            return Ok(());
+        }
+        let head = (!self.headed).then(|| self.head.clone());
+        self.headed = true;
+        let rows: Vec<Vec<String>> = head.into_iter().chain(all.iter().map(|o| (self.row)(o))).collect();
+        self.widths.resize(rows[0].len(), 3);
+        for row in &rows {
+            for (width, cell) in self.widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in rows {
+            let line: String =
+                row.iter().zip(&self.widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
+            print(&format!("{}\n", line.trim_end()));
+        }
+        let _ = std::io::stdout().flush();
+        Ok(())
+    }
+}
