@@ -124,7 +124,11 @@ fn collect_paths(tokens: &[&str], mut at: usize, before: &[&str], found: &mut Ve
             Some(&"{") => {
                 at += 1;
                 while tokens.get(at).is_some_and(|token| *token != "}") {
-                    at = if tokens[at] == "," { at + 1 } else { collect_paths(tokens, at, &path, found) };
+                    at = match tokens[at] {
+                        "," => at + 1,
+                        "as" => at + 2,
+                        _ => collect_paths(tokens, at, &path, found),
+                    };
                 }
                 return at + 1;
             }
@@ -191,7 +195,7 @@ fn arrows_between_folders_are_those_of_the_list_and_run_downwards() {
 
 #[test]
 fn a_use_of_several_names_each_path() {
-    let text = "use crate::{\n    pod::{Place, quantity::x},\n    state,\n};\nuse super::{a, super::b::C};\nfn f() { crate::view::g() }";
+    let text = "use crate::{\n    pod::{Place, quantity::x},\n    state,\n};\nuse super::{a as z, super::b::C};\nfn f() { crate::view::g() }";
     let module = find_module("src/cli/commands/run/start.rs");
     let found: Vec<String> = find_paths(text, &module).iter().map(|path| path.join("::")).collect();
     let own = "cli::commands::run";

@@ -44,6 +44,16 @@ pub(super) struct FileArgs {
     pub kustomize: Option<String>,
 }
 
+/// Files, of whose objects those with certain labels are meant.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct LabeledFileArgs {
+    #[command(flatten)]
+    pub files: FileArgs,
+    /// Objects of the files with these labels only.
+    #[arg(short = 'l', long, default_value = "")]
+    pub selector: String,
+}
+
 impl FileArgs {
     /// The files that a command has as its words.
     pub(super) fn named(files: &[String]) -> FileArgs {

@@ -60,6 +60,30 @@ pub(super) struct DryRunArgs {
     pub dry_run: DryRun,
 }
 
+/// The flags of every command that changes objects: whether it is only tried, and what is printed of them.
+#[derive(clap::Args, Clone, Debug)]
+pub(super) struct ChangeArgs {
+    #[command(flatten)]
+    dry_run: DryRunArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl ChangeArgs {
+    /// Tells what of the change is done.
+    pub(super) fn dry_run(&self) -> DryRun {
+        self.dry_run.dry_run
+    }
+
+    /// Prints what became of an object, or would have.
+    ///
+    /// # Errors
+    /// As [`OutputArgs::print_result`].
+    pub(super) fn print_change(&self, output: &Output, object: &Value, word: &str) -> Result<(), Error> {
+        self.output.print_result(output, object, &format!("{word}{}", self.dry_run().suffix()))
+    }
+}
+
 /// Names what of a change is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DryRun {

@@ -15,11 +15,9 @@ use crate::{
     view::selectors::{Fields, Labels},
 };
 
-/// Names and selectors, as kubectl takes them.
+/// Selectors, and whether pods of all namespaces are meant.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub(super) struct Which {
-    /// `[pods] NAME…` or `pod/NAME…`.
-    pub names: Vec<String>,
+pub(super) struct FilterArgs {
     /// Pods with these labels: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
@@ -29,6 +27,15 @@ pub(super) struct Which {
     /// Pods of every namespace.
     #[arg(short = 'A', long)]
     pub all_namespaces: bool,
+}
+
+/// Names and selectors, as kubectl takes them.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Which {
+    /// `[pods] NAME…` or `pod/NAME…`.
+    pub names: Vec<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
     #[command(flatten)]
     pub files: FileArgs,
 }
@@ -70,10 +77,10 @@ impl Which {
     /// Tells which of the flags that narrow a selection are given.
     pub(super) fn narrowing(&self) -> Narrowing {
         Narrowing {
-            labels: self.selector.is_some(),
-            fields: self.field_selector.is_some(),
+            labels: self.filter.selector.is_some(),
+            fields: self.filter.field_selector.is_some(),
             all: false,
-            all_namespaces: self.all_namespaces,
+            all_namespaces: self.filter.all_namespaces,
             files: self.files.is_given(),
         }
     }
@@ -81,9 +88,9 @@ impl Which {
     /// Returns what a list of these has.
     pub(super) fn list_options(&self, namespace: &Namespace) -> ListOptions {
         ListOptions {
-            namespace: (!self.all_namespaces).then(|| namespace.to_string()),
-            labels: self.selector.clone().unwrap_or_default(),
-            fields: self.field_selector.clone().unwrap_or_default(),
+            namespace: (!self.filter.all_namespaces).then(|| namespace.to_string()),
+            labels: self.filter.selector.clone().unwrap_or_default(),
+            fields: self.filter.field_selector.clone().unwrap_or_default(),
         }
     }
 
@@ -136,18 +143,19 @@ impl Which {
     /// # Errors
     /// As [`Which::choose`].
     pub(super) fn list(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
-        let labels = Labels::parse(self.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+        let labels =
+            Labels::parse(self.filter.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
         let fields =
-            Fields::parse(self.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+            Fields::parse(self.filter.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
         let named = self.names_pods();
-        if named && (self.selector.is_some() || self.all_namespaces) {
+        if named && (self.filter.selector.is_some() || self.filter.all_namespaces) {
             let what = "name cannot be provided when a selector or --all-namespaces is specified";
             return Err(Error::Said(what.into()));
         }
         let mut dirs = self.named(home, namespace)?;
         if !named {
             let all = home.pods()?.into_iter();
-            dirs.extend(all.filter(|d| self.all_namespaces || d.namespace == *namespace));
+            dirs.extend(all.filter(|d| self.filter.all_namespaces || d.namespace == *namespace));
         }
         let mut chosen = Chosen { found: Vec::new(), missing: Vec::new(), damaged: Vec::new() };
         for dir in dirs {

@@ -4,8 +4,8 @@ use crate::{
     cli::{
         Error, Namespace,
         applied_files::{Manner, apply_files},
-        manifest_files::FileArgs,
-        output_formats::{DryRunArgs, OutputArgs},
+        manifest_files::LabeledFileArgs,
+        output_formats::ChangeArgs,
     },
     state::Home,
 };
@@ -19,17 +19,17 @@ use crate::{
 A pod that runs takes labels, annotations and an earlier deadline; `podctl run -d --replace FILE` gives it another spec.")]
 pub(super) struct Args {
     #[command(flatten)]
-    files: FileArgs,
-    /// Objects of the files with these labels only.
-    #[arg(short = 'l', long, default_value = "")]
-    selector: String,
+    labeled: LabeledFileArgs,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let (selector, dry, output) = (args.selector.as_str(), args.dry_run.dry_run, &args.output);
-    apply_files(&args.files, &Manner { fresh: false, selector, dry, output }, home, namespace)
+    let manner = Manner {
+        fresh: false,
+        selector: &args.labeled.selector,
+        dry: args.change.dry_run(),
+        output: &args.change.output,
+    };
+    apply_files(&args.labeled.files, &manner, home, namespace)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     cli::{
         Error, Namespace, io,
-        manifest_files::FileArgs,
+        manifest_files::LabeledFileArgs,
         object_selection::{Target, target_of_object},
         print, print_error, print_note,
     },
@@ -25,10 +25,7 @@ const TROUBLE: i32 = 2;
 $KUBECTL_EXTERNAL_DIFF names another program than `diff -u -N`; it is given two directories.")]
 pub(super) struct Args {
     #[command(flatten)]
-    files: FileArgs,
-    /// Objects with these labels only.
-    #[arg(short = 'l', long, default_value = "")]
-    selector: String,
+    labeled: LabeledFileArgs,
     /// With the note of who manages which field.
     #[arg(long)]
     show_managed_fields: bool,
@@ -48,14 +45,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 }
 
 fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if !args.files.is_given() {
+    if !args.labeled.files.is_given() {
         return Err(Error::Said("must specify one of -f and -k".into()));
     }
     let engine = Engine::over(home);
-    let labels = Labels::parse(&args.selector).map_err(Error::Said)?;
+    let labels = Labels::parse(&args.labeled.selector).map_err(Error::Said)?;
     let made = || make_compared_files().map_err(io("cannot make a directory to compare in"));
     let (live, merged) = (made()?, made()?);
-    for object in args.files.read_objects()? {
+    for object in args.labeled.files.read_objects()? {
         let own = serde_json::from_value(object["metadata"]["labels"].clone()).ok();
         if !labels.matches(own.as_ref()) {
             continue;

@@ -9,7 +9,7 @@ use crate::{
         manifest_files::FileArgs,
         object_flags::{override_object, parse_labels},
         object_selection::{Target, named_targets},
-        output_formats::{DryRunArgs, OutputArgs},
+        output_formats::ChangeArgs,
         stored_objects::make_kept,
     },
     engine::Engine,
@@ -64,9 +64,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "merge", value_parser = ["json", "merge", "strategic"])]
     override_type: String,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -80,15 +78,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             targets.iter().map(get).collect::<Result<_, _>>()?
         }
     };
-    let output = args.output.parse()?;
+    let output = args.change.output.parse()?;
     for object in objects {
         let mut service = args.make_service(object)?;
         if !args.overrides.is_empty() {
             service = override_object(&service, &args.overrides, &args.override_type)?;
         }
-        let dry = args.dry_run.dry_run;
+        let dry = args.change.dry_run();
         let made = make_kept(ObjectKind::Service, service, dry, home, namespace)?;
-        args.output.print_result(&output, &made, &format!("exposed{}", dry.suffix()))?;
+        args.change.print_change(&output, &made, "exposed")?;
     }
     Ok(0)
 }

@@ -10,7 +10,7 @@ use crate::{
     cli::{
         Error, Namespace,
         object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
-        output_formats::Output,
+        output_formats::{Output, OutputArgs},
         pod_selection::Which,
         print, print_error,
         watched_changes::{self, Changes},
@@ -26,16 +26,12 @@ use crate::{
 };
 
 #[derive(clap::Args)]
+#[command(mut_arg("output", |arg| arg.help(FORMATS_HELP)))]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
-    /// One of wide, json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…,
-    /// go-template-file=…, custom-columns=…, custom-columns-file=…; a table else.
-    #[arg(short, long)]
-    output: Option<String>,
-    /// The template, where -o does not hold it.
-    #[arg(long)]
-    template: Option<String>,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Go on and show each change.
     #[arg(short, long)]
     watch: bool,
@@ -60,13 +56,10 @@ pub(super) struct Args {
     /// No error when there is no such pod.
     #[arg(long)]
     ignore_not_found: bool,
-    /// A field that is missing is no error in a template.
-    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    allow_missing_template_keys: bool,
-    /// With the note of who manages which field.
-    #[arg(long)]
-    show_managed_fields: bool,
 }
+
+/// The help of -o, which has tables here as well.
+const FORMATS_HELP: &str = "One of wide, json, yaml, kyaml, name, jsonpath=…, jsonpath-as-json=…, jsonpath-file=…, go-template=…, go-template-file=…, custom-columns=…, custom-columns-file=…; a table else";
 
 /// The objects of one kind that are shown together.
 struct Section {
@@ -86,7 +79,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let words = "standard input can be read once only; name a file to watch its objects";
         return Err(Error::Said(words.into()));
     }
-    let output = Output::parse(args.output.as_deref(), args.template.as_deref())?;
+    let output = Output::parse(args.output.output.as_deref(), args.output.template.as_deref())?;
     let words = parse_words(&args.which.names)?;
     check_flags(&args.which.names, &words, args.which.narrowing())?;
     let engine = Engine::over(home);
@@ -103,7 +96,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
     if let Output::Table { wide } = output {
         if count == 0 && !named && !args.ignore_not_found {
-            match args.which.all_namespaces || found.sections.iter().all(|s| !s.kind.is_namespaced()) {
+            match args.which.filter.all_namespaces || found.sections.iter().all(|s| !s.kind.is_namespaced()) {
                 true => eprintln!("No resources found"),
                 false => eprintln!("No resources found in {namespace} namespace."),
             }
@@ -112,8 +105,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     } else if count > 0 || !named {
         let objects = found.into_objects();
         let alone = named && args.asks_for_one(&words) && objects.len() == 1;
-        let (lenient, headers) = (args.allow_missing_template_keys, !args.no_headers);
-        print(&match args.show_managed_fields {
+        let (lenient, headers) = (args.output.allow_missing_template_keys, !args.no_headers);
+        print(&match args.output.show_managed_fields {
             true => output.print_whole(objects, alone, lenient, headers)?,
             false => output.print(&objects, alone, lenient, headers)?,
         });
@@ -130,7 +123,7 @@ impl Found {
 impl Args {
     /// Asks for the names alone.
     pub(super) fn print_names(&mut self) {
-        self.output = Some("name".into());
+        self.output.output = Some("name".into());
     }
 
     /// Tells whether objects are named rather than listed.
@@ -188,7 +181,7 @@ impl Args {
         kinds: &[ObjectKind],
     ) -> Result<Vec<Error>, Error> {
         let mut damaged = Vec::new();
-        let meant = |own: &Namespace| self.which.all_namespaces || own == namespace;
+        let meant = |own: &Namespace| self.which.filter.all_namespaces || own == namespace;
         if kinds.contains(&ObjectKind::Pod) {
             let own = home.pods()?.into_iter().filter(|dir| meant(&dir.namespace));
             let wrong = own.filter_map(|dir| dir.read().err());
@@ -243,7 +236,7 @@ impl Args {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let key = |o: &Value| (text(&o["metadata"]["namespace"]), text(&o["metadata"]["name"]));
         let row = |object: &Value| table.row(object, Timestamp::now());
-        let lenient = self.allow_missing_template_keys;
+        let lenient = self.output.allow_missing_template_keys;
         let mut changes = Changes::new(output, table.head(), &row, !self.no_headers, lenient);
         changes.watch(home, every, found.into_objects(), self.watch_only, &key, now)
     }
@@ -277,7 +270,7 @@ struct Table<'a> {
 impl Table<'_> {
     fn new(args: &Args, kind: ObjectKind, wide: bool, several: bool) -> Table<'_> {
         let columns = Columns {
-            namespace: args.which.all_namespaces && kind.is_namespaced(),
+            namespace: args.which.filter.all_namespaces && kind.is_namespaced(),
             wide,
             labels: args.label_columns.clone(),
             all_labels: args.show_labels,

@@ -7,7 +7,7 @@ use crate::{
         Error, Namespace,
         edited_objects::read_local_objects,
         object_selection::{Target, find_targets},
-        output_formats::{DryRun, DryRunArgs, Output, OutputArgs},
+        output_formats::{ChangeArgs, DryRun, Output},
         pod_selection::Told,
         print_error,
     },
@@ -36,9 +36,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "")]
     resource_version: String,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 /// Tells which of an object's two maps is meant, and how kubectl words it.
@@ -69,7 +67,7 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
         let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
         return Err(Error::Said(what));
     }
-    let asked = Asked { args, meaning, changes, output: args.output.parse()?, engine };
+    let asked = Asked { args, meaning, changes, output: args.change.output.parse()?, engine };
     if args.local {
         let objects = read_local_objects(&args.objects.which.files)?;
         let alone = objects.len() == 1;
@@ -129,7 +127,7 @@ impl Asked<'_> {
             })?;
         let same = after == before || (before.is_null() && after == json!({}));
         known["metadata"][field] = after;
-        match self.args.dry_run.dry_run {
+        match self.args.change.dry_run() {
             DryRun::None if !same => {
                 let changed = self.engine.change_object(*kind, namespace, name, |object| {
                     let before = object["metadata"][field].take();
@@ -179,8 +177,7 @@ impl Asked<'_> {
             (false, true) => meaning.unset.to_owned(),
             (false, false) => meaning.set.to_owned(),
         };
-        let what = format!("{word}{}", args.dry_run.dry_run.suffix());
-        args.output.print_result(&self.output, object, &what)
+        args.change.print_change(&self.output, object, &word)
     }
 }
 

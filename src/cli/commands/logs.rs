@@ -16,7 +16,7 @@ use crate::{
         Error, Namespace,
         durations::parse_duration,
         pod_dir,
-        pod_selection::{Which, is_pod, not_found},
+        pod_selection::{FilterArgs, Which, is_pod, not_found},
         print_error,
         target_pod::{find_target_pod, find_target_pods},
     },
@@ -98,7 +98,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     });
     let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let names = dirs.map(|dir| dir.name.to_string()).collect();
-    let which = Which { names, selector: args.selector.clone(), ..Which::default() };
+    let which = Which {
+        names,
+        filter: FilterArgs { selector: args.selector.clone(), ..FilterArgs::default() },
+        ..Which::default()
+    };
     let chosen = which.choose(home, namespace)?;
     if let Some(name) = chosen.missing.first() {
         return Err(not_found(name));

@@ -8,7 +8,7 @@ use crate::{
         edited_objects::{EditedObject, read_local_objects},
         manifest_files::{FileArgs, read_source},
         object_selection::{Target, named_targets},
-        output_formats::{DryRunArgs, OutputArgs},
+        output_formats::ChangeArgs,
         print_error,
     },
     engine::{
@@ -45,9 +45,7 @@ pub(super) struct Args {
     #[arg(long)]
     local: bool,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 impl Args {
@@ -78,11 +76,11 @@ impl Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let (type_, patch) = args.read_patch()?;
-    let output = args.output.parse()?;
-    let dry = args.dry_run.dry_run;
+    let output = args.change.output.parse()?;
+    let dry = args.change.dry_run();
     let say = |EditedObject { before, after }: &EditedObject| {
         let same = if before == after { " (no change)" } else { "" };
-        args.output.print_result(&output, after, &format!("patched{}{same}", dry.suffix()))
+        args.change.output.print_result(&output, after, &format!("patched{}{same}", dry.suffix()))
     };
     if args.local {
         for before in read_local_objects(&args.files)? {

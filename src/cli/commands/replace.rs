@@ -8,7 +8,7 @@ use crate::{
         durations::{parse_duration, parse_seconds},
         manifest_files::FileArgs,
         object_selection::{Target, target_of_object},
-        output_formats::{DryRunArgs, OutputArgs},
+        output_formats::ChangeArgs,
         print_error,
         result_lines::print_deleted,
     },
@@ -33,9 +33,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     timeout: Duration,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -46,7 +44,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let flag = if args.timeout.is_zero() { "grace-period" } else { "timeout" };
         return Err(Error::Said(format!("--{flag} must have --force specified")));
     }
-    let (engine, output, dry) = (Engine::over(home), args.output.parse()?, args.dry_run.dry_run);
+    let (engine, output, dry) = (Engine::over(home), args.change.output.parse()?, args.change.dry_run());
     if args.force && dry.is_dry() {
         return Err(Error::Said("--dry-run can not be used when --force is set".into()));
     }
@@ -70,7 +68,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         };
         match replaced {
             Ok(object) => {
-                args.output.print_result(&output, &object, &format!("replaced{}", dry.suffix()))?;
+                args.change.print_change(&output, &object, "replaced")?;
             }
             Err(e) => {
                 print_error(&e.into());

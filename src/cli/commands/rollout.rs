@@ -11,7 +11,7 @@ use crate::{
         durations::parse_duration,
         manifest_files::FileArgs,
         object_selection::{is_of_workload, unknown_kind, workload_kind},
-        output_formats::{DryRunArgs, OutputArgs},
+        output_formats::{ChangeArgs, OutputArgs},
     },
     engine::{DeleteOptions, Deletion, Engine, ListOptions, WriteOptions},
     manifest,
@@ -38,9 +38,7 @@ pub(super) struct ScaleArgs {
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     timeout: Duration,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 /// Pods of workloads: started anew, and seen to.
@@ -150,7 +148,7 @@ fn find_workloads(names: &[String], files: &FileArgs, namespace: &Namespace) -> 
 }
 
 pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let (engine, output, dry) = (Engine::over(home), args.output.parse()?, args.dry_run.dry_run);
+    let (engine, output, dry) = (Engine::over(home), args.change.output.parse()?, args.change.dry_run());
     for workload in find_workloads(&args.names, &args.files, namespace)? {
         let pods = workload.find_pods(&engine)?;
         if i64::try_from(pods.len())
@@ -168,7 +166,7 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
         let api = if matches!(workload.kind, "Job" | "CronJob") { "batch/v1" } else { "apps/v1" };
         let object = json!({"apiVersion": api, "kind": workload.kind, "metadata": {"name": workload.name, "namespace": workload.namespace},
             "spec": {"replicas": args.replicas}});
-        args.output.print_result(&output, &object, &format!("scaled{}", dry.suffix()))?;
+        args.change.print_change(&output, &object, "scaled")?;
     }
     Ok(0)
 }

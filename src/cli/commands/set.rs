@@ -7,7 +7,7 @@ use crate::{
         Error, Namespace,
         edited_objects::{Telling, change_objects, find_pod_spec, read_local_objects},
         object_selection::{Target, find_targets},
-        output_formats::{DryRunArgs, OutputArgs},
+        output_formats::ChangeArgs,
         pod_selection::Told,
     },
     engine::{Engine, PodPart},
@@ -47,9 +47,7 @@ struct Common {
     #[arg(long)]
     local: bool,
     #[command(flatten)]
-    dry_run: DryRunArgs,
-    #[command(flatten)]
-    output: OutputArgs,
+    change: ChangeArgs,
 }
 
 #[derive(clap::Args)]
@@ -131,8 +129,13 @@ impl Common {
             true => Err(read_local_objects(&self.told.which.files)?),
             false => Ok(find_targets(&self.told, words, home, namespace)?),
         };
-        let (output, dry) = (&self.output.parse()?, self.dry_run.dry_run);
-        change_objects(targets, &engine, &Telling { output, args: &self.output, dry, what, part }, change)
+        let (output, dry) = (&self.change.output.parse()?, self.change.dry_run());
+        change_objects(
+            targets,
+            &engine,
+            &Telling { output, args: &self.change.output, dry, what, part },
+            change,
+        )
     }
 }
 

@@ -3,7 +3,13 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    cli::{Error, Namespace, durations::parse_seconds, pod_dir, pod_selection::Which, print, print_error},
+    cli::{
+        Error, Namespace,
+        durations::parse_seconds,
+        pod_dir,
+        pod_selection::{FilterArgs, Which},
+        print, print_error,
+    },
     engine::{self, PodHandle},
     sandbox::downward_api::memory_of_machine,
     state::{Home, Liveness, PodDir},
@@ -27,15 +33,8 @@ pub(super) struct Args {
     /// No line of headings.
     #[arg(long)]
     no_headers: bool,
-    /// Pods of every namespace.
-    #[arg(short = 'A', long)]
-    all_namespaces: bool,
-    /// Pods with these labels.
-    #[arg(short = 'l', long)]
-    selector: Option<String>,
-    /// Pods with these fields, such as `status.phase=Running`.
-    #[arg(long)]
-    field_selector: Option<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// `cpu` or `memory`: the most first.
     #[arg(long, value_parser = ["cpu", "memory"])]
     sort_by: Option<String>,
@@ -76,7 +75,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let dirs = args.find_pods(home, namespace)?;
     if dirs.is_empty() {
-        match args.all_namespaces {
+        match args.filter.all_namespaces {
             true => eprintln!("No resources found"),
             false => eprintln!("No resources found in {namespace} namespace."),
         }
@@ -92,7 +91,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => {}
     }
     let names = |namespace: &str, pod: &str, container: &str| {
-        let own = args.all_namespaces.then(|| namespace.to_owned()).into_iter().chain([pod.to_owned()]);
+        let own =
+            args.filter.all_namespaces.then(|| namespace.to_owned()).into_iter().chain([pod.to_owned()]);
         own.chain(args.containers.then(|| container.to_owned())).collect::<Vec<_>>()
     };
     let mut table = Vec::new();
@@ -156,17 +156,12 @@ impl Args {
     fn find_pods(&self, home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
         let named = pod_words(&self.names);
         if !named.is_empty() {
-            if self.selector.is_some() || self.field_selector.is_some() {
+            if self.filter.selector.is_some() || self.filter.field_selector.is_some() {
                 return Err(Error::Said("only one of NAME or selector can be provided".into()));
             }
             return named.into_iter().map(|name| pod_dir(home, namespace, name)).collect();
         }
-        let which = Which {
-            selector: self.selector.clone(),
-            field_selector: self.field_selector.clone(),
-            all_namespaces: self.all_namespaces,
-            ..Which::default()
-        };
+        let which = Which { filter: self.filter.clone(), ..Which::default() };
         let chosen = which.choose(home, namespace)?.found.into_iter().map(|found| found.dir);
         Ok(chosen.filter(|dir| dir.read_liveness() == Liveness::Alive).collect())
     }

@@ -1,6 +1,8 @@
 //! Workloads of one image: Deployments, Jobs, CronJobs. podctl keeps none of these, and runs their pods.
 
-use super::{Error, How, Place};
+use crate::cli::output_formats::ChangeArgs;
+
+use super::{Error, Place, create_object};
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]
@@ -17,7 +19,7 @@ pub(super) struct DeploymentArgs {
     #[arg(short, long, default_value = "1")]
     replicas: u32,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
     /// What the container runs instead of its image's command.
     #[arg(last = true)]
     command: Vec<String>,
@@ -31,7 +33,7 @@ pub(super) struct JobArgs {
     #[arg(long, required = true)]
     image: String,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
     /// What the container runs instead of its image's command.
     #[arg(last = true)]
     command: Vec<String>,
@@ -51,7 +53,7 @@ pub(super) struct CronjobArgs {
     #[arg(long, default_value = "OnFailure")]
     restart: String,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
     /// What the container runs instead of its image's command.
     #[arg(last = true)]
     command: Vec<String>,
@@ -84,7 +86,7 @@ pub(super) fn create_deployment(args: &DeploymentArgs, place: Place<'_>) -> Resu
         "spec": {"replicas": args.replicas, "selector": {"matchLabels": labels}, "strategy": {},
             "template": {"metadata": {"labels": labels}, "spec": {"containers": containers}}},
         "status": {}});
-    args.how.create_object(None, object, place)
+    create_object(&args.change, None, object, place)
 }
 
 /// The spec of a Job of one container.
@@ -96,7 +98,7 @@ pub(super) fn create_job(args: &JobArgs, place: Place<'_>) -> Result<(), Error> 
     let container = make_container(Some(&args.name), &args.image, &args.command);
     let object = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": args.name},
         "spec": make_job_spec(container, "Never"), "status": {}});
-    args.how.create_object(None, object, place)
+    create_object(&args.change, None, object, place)
 }
 
 pub(super) fn create_cronjob(args: &CronjobArgs, place: Place<'_>) -> Result<(), Error> {
@@ -104,5 +106,5 @@ pub(super) fn create_cronjob(args: &CronjobArgs, place: Place<'_>) -> Result<(),
     let job = json!({"metadata": {"name": args.name}, "spec": make_job_spec(container, &args.restart)});
     let object = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": args.name},
         "spec": {"jobTemplate": job, "schedule": args.schedule}, "status": {}});
-    args.how.create_object(None, object, place)
+    create_object(&args.change, None, object, place)
 }

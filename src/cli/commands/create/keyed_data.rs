@@ -1,12 +1,15 @@
 //! ConfigMaps, and what a Secret has in common with them: keys with values out of files, literals and env files.
 
-use super::{Error, How, Place, hash_content};
+use super::{Error, Place, create_object, hash_content};
 use std::{collections::BTreeMap, fs, path::Path};
 
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::{cli::io, pod::ObjectKind};
+use crate::{
+    cli::{io, output_formats::ChangeArgs},
+    pod::ObjectKind,
+};
 
 #[derive(clap::Args)]
 pub(super) struct MapArgs {
@@ -15,7 +18,7 @@ pub(super) struct MapArgs {
     #[command(flatten)]
     pub from: From,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
 }
 
 /// Tells where keys and values come from.
@@ -44,7 +47,7 @@ pub(super) fn create_config_map(args: &MapArgs, place: Place<'_>) -> Result<(), 
         }
     }
     append_hash(&mut object, args.from.append_hash);
-    args.how.create_object(Some(ObjectKind::ConfigMap), object, place)
+    create_object(&args.change, Some(ObjectKind::ConfigMap), object, place)
 }
 
 /// Puts the hash of an object's content behind its name, if it is `wanted`.

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace, applied_files,
-        manifest_files::FileArgs,
-        output_formats::{DryRun, DryRunArgs, OutputArgs},
+        manifest_files::LabeledFileArgs,
+        output_formats::{ChangeArgs, DryRun},
         stored_objects::{self, make_kept},
     },
     engine::{self},
@@ -30,23 +30,11 @@ use crate::{
 )]
 pub(super) struct Args {
     #[command(flatten)]
-    files: FileArgs,
-    /// Objects of the files with these labels only.
-    #[arg(short = 'l', long, default_value = "")]
-    selector: String,
+    labeled: LabeledFileArgs,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
     #[command(subcommand)]
     what: Option<What>,
-}
-
-/// Holds what every object has that is made of flags.
-#[derive(clap::Args)]
-pub(super) struct How {
-    #[command(flatten)]
-    pub dry_run: DryRunArgs,
-    #[command(flatten)]
-    pub output: OutputArgs,
 }
 
 #[derive(clap::Subcommand)]
@@ -66,7 +54,7 @@ enum What {
         /// The name.
         name: String,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// Print a Deployment's manifest, with --dry-run=client -o yaml.
     #[command(visible_alias = "deploy")]
@@ -91,19 +79,19 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => {
             let what = applied_files::Manner {
                 fresh: true,
-                selector: &args.selector,
-                dry: args.how.dry_run.dry_run,
-                output: &args.how.output,
+                selector: &args.labeled.selector,
+                dry: args.change.dry_run(),
+                output: &args.change.output,
             };
-            return applied_files::apply_files(&args.files, &what, home, namespace);
+            return applied_files::apply_files(&args.labeled.files, &what, home, namespace);
         }
         Some(What::Configmap(args)) => keyed_data::create_config_map(args, place),
         Some(What::Secret(secret)) => secrets::create_secret(secret, place),
         Some(What::Service(service)) => services::create_service(service, place),
-        Some(What::Namespace { name, how }) => {
+        Some(What::Namespace { name, change }) => {
             let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name},
                 "spec": {}, "status": {}});
-            how.create_object(Some(ObjectKind::Namespace), object, place)
+            create_object(change, Some(ObjectKind::Namespace), object, place)
         }
         Some(What::Deployment(args)) => images::create_deployment(args, place),
         Some(What::Job(args)) => images::create_job(args, place),
@@ -112,39 +100,37 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     Ok(0)
 }
 
-impl How {
-    /// Makes an object, or prints what it would be; of a kind that podctl keeps none of it is only printed.
-    pub(super) fn create_object(
-        &self,
-        kind: Option<ObjectKind>,
-        mut object: Value,
-        Place { home, namespace }: Place<'_>,
-    ) -> Result<(), Error> {
-        let output = self.output.parse()?;
-        let dry = self.dry_run.dry_run;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (kind_name, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
-        if kind.is_none_or(ObjectKind::is_namespaced) && namespace.as_str() != "default" {
-            object["metadata"]["namespace"] = json!(namespace);
-        }
-        match kind {
-            None if dry != DryRun::Client => {
-                let word = kind_name.to_lowercase();
-                return Err(Error::Said(format!(
-                    "podctl keeps no {word}s, it runs their pods: `podctl create {word} {name} … --dry-run=client -o yaml | podctl run -`"
-                )));
-            }
-            Some(kind) if kind != ObjectKind::Namespace => {
-                stored_objects::check(format!("{} {name:?}", kind.singular()), &object)?;
-            }
-            _ => {}
-        }
-        let made = match kind {
-            Some(kind) => make_kept(kind, object, dry, home, namespace).map_err(|e| word_failure(kind, e))?,
-            None => object,
-        };
-        self.output.print_result(&output, &made, &format!("created{}", dry.suffix()))
+/// Makes an object, or prints what it would be; of a kind that podctl keeps none of it is only printed.
+pub(super) fn create_object(
+    change: &ChangeArgs,
+    kind: Option<ObjectKind>,
+    mut object: Value,
+    Place { home, namespace }: Place<'_>,
+) -> Result<(), Error> {
+    let output = change.output.parse()?;
+    let dry = change.dry_run();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind_name, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
+    if kind.is_none_or(ObjectKind::is_namespaced) && namespace.as_str() != "default" {
+        object["metadata"]["namespace"] = json!(namespace);
     }
+    match kind {
+        None if dry != DryRun::Client => {
+            let word = kind_name.to_lowercase();
+            return Err(Error::Said(format!(
+                "podctl keeps no {word}s, it runs their pods: `podctl create {word} {name} … --dry-run=client -o yaml | podctl run -`"
+            )));
+        }
+        Some(kind) if kind != ObjectKind::Namespace => {
+            stored_objects::check(format!("{} {name:?}", kind.singular()), &object)?;
+        }
+        _ => {}
+    }
+    let made = match kind {
+        Some(kind) => make_kept(kind, object, dry, home, namespace).map_err(|e| word_failure(kind, e))?,
+        None => object,
+    };
+    change.print_change(&output, &made, "created")
 }
 
 /// Says of an object that is there already what kubectl says of one that it was to make of flags.

@@ -1,7 +1,7 @@
 //! Secrets: of keys and values, of a certificate, of a registry's credentials.
 
 use super::{
-    Error, How, Place,
+    Error, Place, create_object,
     keyed_data::{self, append_hash, read_keyed_data},
 };
 use std::fs;
@@ -9,7 +9,10 @@ use std::fs;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::{cli::io, pod::ObjectKind};
+use crate::{
+    cli::{io, output_formats::ChangeArgs},
+    pod::ObjectKind,
+};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Secrets {
@@ -23,7 +26,7 @@ pub(super) enum Secrets {
         #[arg(long = "type", default_value = "")]
         type_: String,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// From a certificate and its key.
     Tls {
@@ -39,7 +42,7 @@ pub(super) enum Secrets {
         #[arg(long)]
         append_hash: bool,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// For a pod's imagePullSecrets.
     DockerRegistry(RegistryArgs),
@@ -68,7 +71,7 @@ pub(super) struct RegistryArgs {
     #[arg(long)]
     append_hash: bool,
     #[command(flatten)]
-    how: How,
+    change: ChangeArgs,
 }
 
 /// Key of a Secret with registries' credentials, in a config.json.
@@ -76,7 +79,7 @@ const REGISTRIES: &str = ".dockerconfigjson";
 
 pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Error> {
     match secret {
-        Secrets::Generic { name, from, type_, how } => {
+        Secrets::Generic { name, from, type_, change } => {
             let mut object = make_secret(name, type_);
             // What is not said is not printed; it is Opaque by default.
             if let Some(fields) = object.as_object_mut().filter(|_| type_.is_empty()) {
@@ -86,9 +89,9 @@ pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Er
                 object["data"][key] = json!(ByteString(bytes));
             }
             append_hash(&mut object, from.append_hash);
-            how.create_object(Some(ObjectKind::Secret), object, place)
+            create_object(change, Some(ObjectKind::Secret), object, place)
         }
-        Secrets::Tls { name, cert, key, append_hash: hash, how } => {
+        Secrets::Tls { name, cert, key, append_hash: hash, change } => {
             if cert.is_empty() || key.is_empty() {
                 return Err(Error::Said("key and cert must be specified".into()));
             }
@@ -101,7 +104,7 @@ pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Er
                 object["data"][field] = json!(ByteString(bytes));
             }
             append_hash(&mut object, *hash);
-            how.create_object(Some(ObjectKind::Secret), object, place)
+            create_object(change, Some(ObjectKind::Secret), object, place)
         }
         Secrets::DockerRegistry(args) => create_registry_secret(args, place),
     }
@@ -130,7 +133,7 @@ fn create_registry_secret(args: &RegistryArgs, place: Place<'_>) -> Result<(), E
     };
     object["data"][REGISTRIES] = json!(ByteString(config));
     append_hash(&mut object, args.append_hash);
-    args.how.create_object(Some(ObjectKind::Secret), object, place)
+    create_object(&args.change, Some(ObjectKind::Secret), object, place)
 }
 
 /// A config.json with its fields in kubectl's order.

@@ -1,9 +1,9 @@
 //! Services: `podctl create service`, and what `podctl expose` makes.
 
-use super::{Error, How, Place};
+use super::{Error, Place, create_object};
 use serde_json::{Value, json};
 
-use crate::pod::ObjectKind;
+use crate::{cli::output_formats::ChangeArgs, pod::ObjectKind};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Services {
@@ -15,7 +15,7 @@ pub(super) enum Services {
         #[arg(long, default_value = "")]
         clusterip: String,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// On a port of this machine as well.
     Nodeport {
@@ -25,14 +25,14 @@ pub(super) enum Services {
         #[arg(long)]
         node_port: Option<u16>,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// On this machine's address, at its own port.
     Loadbalancer {
         #[command(flatten)]
         ports: PortArgs,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
     /// Another name for a host.
     Externalname {
@@ -42,7 +42,7 @@ pub(super) enum Services {
         #[arg(long, required = true)]
         external_name: String,
         #[command(flatten)]
-        how: How,
+        change: ChangeArgs,
     },
 }
 
@@ -56,11 +56,11 @@ pub(super) struct PortArgs {
 }
 
 pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(), Error> {
-    let (ports, type_, how) = match service {
-        Services::Clusterip { ports, how, .. } => (ports, "ClusterIP", how),
-        Services::Nodeport { ports, how, .. } => (ports, "NodePort", how),
-        Services::Loadbalancer { ports, how } => (ports, "LoadBalancer", how),
-        Services::Externalname { ports, how, .. } => (ports, "ExternalName", how),
+    let (ports, type_, change) = match service {
+        Services::Clusterip { ports, change, .. } => (ports, "ClusterIP", change),
+        Services::Nodeport { ports, change, .. } => (ports, "NodePort", change),
+        Services::Loadbalancer { ports, change } => (ports, "LoadBalancer", change),
+        Services::Externalname { ports, change, .. } => (ports, "ExternalName", change),
     };
     let mut all = ports.tcp.iter().map(|text| parse_port(text)).collect::<Result<Vec<_>, _>>()?;
     let mut spec = json!({"selector": {"app": ports.name}, "type": type_});
@@ -88,7 +88,7 @@ pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(),
     let object = json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": ports.name, "labels": {"app": ports.name}},
         "spec": spec, "status": {"loadBalancer": {}}});
-    how.create_object(Some(ObjectKind::Service), object, place)
+    create_object(change, Some(ObjectKind::Service), object, place)
 }
 
 /// `80`, `80:8080`, `80:http`

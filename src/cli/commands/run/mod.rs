@@ -53,15 +53,8 @@ pub(super) struct Args {
     /// Manifest files, directories of them or URLs, `-` for standard input; with --image the pod's name.
     #[arg(value_hint = clap::ValueHint::AnyPath)]
     files: Vec<String>,
-    /// Manifest files, as other commands have them.
-    #[arg(short = 'f', long, value_name = "FILE", value_delimiter = ',', value_hint = clap::ValueHint::AnyPath)]
-    filename: Vec<String>,
-    /// Directories of files and those below them, too.
-    #[arg(short = 'R', long)]
-    recursive: bool,
-    /// A directory with a kustomization, which `kustomize` or `kubectl` builds.
-    #[arg(short = 'k', long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    kustomize: Option<String>,
+    #[command(flatten)]
+    of_files: FileArgs,
     #[command(flatten)]
     of_image: ImageArgs,
     /// A file of ConfigMaps that the pods may refer to.
@@ -295,8 +288,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 impl Args {
     /// The files that are named, by words and flags.
     fn named_files(&self) -> Result<FileArgs, Error> {
-        let filename = self.files.iter().chain(&self.filename).cloned().collect();
-        let files = FileArgs { filename, recursive: self.recursive, kustomize: self.kustomize.clone() };
+        let mut files = self.of_files.clone();
+        files.filename.splice(0..0, self.files.iter().cloned());
         if !self.of_image.arguments.is_empty() {
             let what = "what follows `--` is for the container of an image: `podctl run NAME --image=IMAGE -- WORD…`";
             return Err(Error::Said(what.into()));
