@@ -67,6 +67,8 @@ pub struct Entering {
     inside: Option<Process>,
     /// Tells that it goes on as another.
     divided: bool,
+    /// Tells that all is made and the process waits for its turn.
+    made: bool,
     running: Running,
     terminal: Option<OwnedFd>,
 }
@@ -87,6 +89,7 @@ impl Entering {
             match self.running.hear()? {
                 Report::Busy => return Ok(None),
                 Report::Inside(pid) => self.inside = Process::of_own_child(pid).ok(),
+                Report::Made => self.made = true,
                 Report::Executing => {
                     let process = if self.divided { &mut self.inside } else { &mut self.outside };
                     let process = process.take().ok_or(StartError::Killed)?;
@@ -135,6 +138,29 @@ impl Created {
     /// Readable when [`outcome`](Created::outcome) may have something new to say.
     pub fn fd(&self) -> &OwnedFd {
         self.entering.fd()
+    }
+
+    /// Tells whether all is made and only its turn is missing, as far as [`outcome`](Created::outcome) has heard.
+    pub fn is_made(&self) -> bool {
+        self.entering.made
+    }
+
+    /// The number of its process in the caller's PID namespace; `None` once its program is executing.
+    pub fn pid(&self) -> Option<Pid> {
+        self.entering.outside.as_ref().map(|process| process.pid)
+    }
+
+    /// Takes the master of its terminal before the program starts; [`Container::terminal`] is empty then.
+    ///
+    /// # Errors
+    /// [`StartError`] before it [`is_made`](Created::is_made): then there is none yet.
+    pub fn take_terminal(&mut self) -> Result<Option<OwnedFd>, StartError> {
+        self.entering
+            .terminal
+            .take()
+            .map(|socket| pty::receive(&socket))
+            .transpose()
+            .map_err(StartError::from)
     }
 
     /// Does as [`Entering::outcome`].
@@ -222,8 +248,14 @@ pub fn create(
     credentials::run_program(&mut plan, process, filter)?;
     let (outside, running) = plan.start(namespaces.flags, cgroup)?;
     let terminal = terminal.socket;
-    let entering =
-        Entering { outside: Some(outside), inside: None, divided: joined.is_some(), running, terminal };
+    let entering = Entering {
+        outside: Some(outside),
+        inside: None,
+        divided: joined.is_some(),
+        made: false,
+        running,
+        terminal,
+    };
     Ok(Created { entering, turn: Some(turn) })
 }
 
@@ -270,7 +302,7 @@ pub fn exec(
     credentials::run_program(&mut plan, process, filter)?;
     let (outside, running) = plan.start(0, cgroup)?;
     let terminal = terminal.socket;
-    Ok(Entering { outside: Some(outside), inside: None, divided: true, running, terminal })
+    Ok(Entering { outside: Some(outside), inside: None, divided: true, made: false, running, terminal })
 }
 
 /// Tells which of these namespaces the target does not share with the caller. Those of the host, which a

@@ -137,7 +137,10 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> 
         "sysfs" => Action::MountSysfs { attr: options.attr, path },
         "cgroup" | "cgroup2" => return cgroup(plan, &options, path, what),
         _ => {
-            let mut data = Vec::new();
+            let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
+            let source = source.map(|source| to_cstring(source.as_os_str().as_bytes(), &what)).transpose()?;
+            let mut data: Vec<_> =
+                source.into_iter().map(|source| (c"source".to_owned(), Some(source))).collect();
             for (key, value) in options.data {
                 let value = value.map(|value| to_cstring(value, &what)).transpose()?;
                 data.push((to_cstring(key, &what)?, value));

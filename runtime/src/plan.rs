@@ -286,6 +286,8 @@ pub(crate) enum Report {
     Busy,
     /// Means that it goes on as the process of this number.
     Inside(i32),
+    /// Means that all is made and it waits for its turn.
+    Made,
     /// The program is executing, or it is gone.
     Executing,
 }
@@ -305,6 +307,7 @@ impl Running {
             match read_pair(&self.report) {
                 Ok(None) => return Ok(Report::Executing),
                 Ok(Some((steps::INSIDE, pid))) => return Ok(Report::Inside(pid)),
+                Ok(Some((steps::MADE, _))) => return Ok(Report::Made),
                 Ok(Some((index, at))) if index & steps::DONE != 0 => {
                     self.plan.trace_step(index & !steps::DONE, at);
                 }

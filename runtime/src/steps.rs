@@ -37,6 +37,9 @@ pub(crate) const DONE: u32 = 1 << 31;
 /// Marks the message in which the process tells the number of the one that goes on in its place.
 pub(crate) const INSIDE: u32 = u32::MAX;
 
+/// Marks the message in which the process tells that all is made and it waits for its turn.
+pub(crate) const MADE: u32 = u32::MAX - 1;
+
 /// Runs the steps; reports the first that fails, by its index, and ends the process.
 pub(crate) fn carry_out(
     steps: &[Step],
@@ -169,6 +172,7 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
 /// A change of identity makes the kernel forget whom to die with: this is said here and later again.
 fn await_turn(turn: RawFd, progress: &Progress<'_>) -> Sys<()> {
     process::die_with_parent(progress.report)?;
+    crate::spawn::write_pair(progress.report, MADE, 0);
     match sys::read(turn, &mut [0])? {
         1 => nix::unistd::close(turn),
         _ => sys::exit(127),
@@ -320,6 +324,10 @@ fn mount_new(
     path: &CStr,
 ) -> Sys<()> {
     let context = sys::fsopen(fstype)?;
+    // What `df` and `mount` show where the spec names no source.
+    if !options.iter().any(|(key, _)| key.as_c_str() == c"source") {
+        sys::fsconfig(context.as_raw_fd(), c"source", Some(fstype))?;
+    }
     for (key, value) in options {
         match sys::fsconfig(context.as_raw_fd(), key, value.as_deref()) {
             // Group 5 (tty) of a devpts is a wish: it does not exist where only one id is mapped.
