@@ -308,3 +308,50 @@ fn the_tests_that_cover_kubernetes_own_node_tests_exist() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// Licences that may be combined with Apache-2.0 in a binary that is handed on; `deny.toml` has the same list.
+const LICENCES: [&str; 10] = [
+    "MIT",
+    "Apache-2.0",
+    "Zlib",
+    "ISC",
+    "Unicode-3.0",
+    "Unlicense",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "bzip2-1.0.6",
+    "CDLA-Permissive-2.0",
+];
+
+/// Tells whether an expression of SPDX can be fulfilled by these licences: one of what `OR` divides, all of what `AND` does.
+fn is_allowed(expression: &str) -> bool {
+    let plain = expression.replace(['(', ')'], "").replace('/', " OR ");
+    plain.split(" AND ").all(|part| part.split(" OR ").any(|licence| LICENCES.contains(&licence.trim())))
+}
+
+#[test]
+fn dependencies_come_from_the_public_registry_under_licences_that_go_with_ours() {
+    assert!(is_allowed("(MIT OR GPL-3.0) AND Unicode-3.0") && !is_allowed("MIT AND GPL-3.0"));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .current_dir(root)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert!(packages.len() > 100);
+    for package in packages {
+        let (name, source) = (&package["name"], package["source"].as_str());
+        let own = package["manifest_path"].as_str().is_some_and(|path| Path::new(path).starts_with(root));
+        let registry = source == Some("registry+https://github.com/rust-lang/crates.io-index");
+        assert!(own || registry, "{name} comes from {source:?}");
+        let licence = package["license"].as_str().unwrap_or_default();
+        assert!(is_allowed(licence), "{name} has the licence {licence:?}");
+    }
+    let deny = fs::read_to_string(root.join("deny.toml")).unwrap();
+    for licence in LICENCES {
+        assert!(deny.contains(&format!("\"{licence}\"")), "deny.toml does not know {licence}");
+    }
+}

@@ -74,13 +74,7 @@ pub enum Error {
         /// The image asked for.
         reference: String,
     },
-    /// A client's own certificate is configured, and cannot be shown.
-    #[error("{}: client certificates are not supported; take the file away where the registry does without", .path.display())]
-    ClientCertificate {
-        /// The certificate.
-        path: PathBuf,
-    },
-    /// A registry's certificate authority cannot be read.
+    /// A certificate for a registry, its authority's or the client's own, cannot be used.
     #[error("{}: {}", .path.display(), printable(.reason))]
     Certificate {
         /// The file.

@@ -42,9 +42,14 @@ pub(crate) fn endpoint_schemes(endpoint: &Endpoint) -> &'static [Scheme] {
 /// Returns what a client of that endpoint trusts, and how long it waits.
 pub(crate) fn client_builder(endpoint: &Endpoint, stall: Duration) -> Result<reqwest::ClientBuilder, Error> {
     certs::choose_tls_provider();
-    Ok(reqwest::Client::builder()
+    let certificates = certs::read_registry_certificates(&endpoint.registry)?;
+    let mut builder = reqwest::Client::builder();
+    if let Some(identity) = certificates.identity {
+        builder = builder.identity(identity);
+    }
+    Ok(builder
         .tls_danger_accept_invalid_certs(endpoint.insecure)
-        .tls_certs_merge(certs::registry_authorities(&endpoint.registry)?)
+        .tls_certs_merge(certificates.authorities)
         .connect_timeout(stall.min(Duration::from_secs(15)))
         .read_timeout(stall)
         .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION"))))

@@ -150,3 +150,27 @@ fn kubectl_reads_the_manifests_of_the_corpus_as_they_are_kept() {
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
+
+/// What is exported is taken elsewhere: with the API's own schemas, and without a word about unknown or double fields.
+#[test]
+fn kubectl_takes_what_podctl_exports() {
+    let home = Home::new();
+    fs::write(home.path("all.yaml"), include_str!("files/export.yaml")).unwrap();
+    home.said(&["run", "-d", home.path("all.yaml").to_str().unwrap()]);
+    fs::write(home.path("export.yaml"), home.said(&["export", "-l", "app=shop"])).unwrap();
+    let mut shell = client(&home, "bash");
+    let apply = "kubectl create namespace elsewhere >/dev/null
+        kubectl -n elsewhere apply --dry-run=server --validate=strict -f export.yaml 2>&1";
+    let output = shell.args(["-c", apply]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<&str> = said.lines().collect();
+    lines.sort_unstable();
+    let expected =
+        ["configmap/settings", "persistentvolumeclaim/data", "pod/shop", "secret/password", "service/shop"];
+    assert_eq!(lines, expected.map(|name| format!("{name} created (server dry run)")), "{said}");
+    // A line of it that the API does not know is found.
+    let wrong = "sed -i 's/^  containers:/  containersss: []\\n&/' export.yaml
+        kubectl -n elsewhere apply --dry-run=server --validate=strict -f export.yaml 2>&1";
+    let output = client(&home, "bash").args(["-c", wrong]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("containersss"), "{output:?}");
+}

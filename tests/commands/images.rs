@@ -18,6 +18,11 @@ struct Guarded {
 
 impl Guarded {
     fn start(home: &Home) -> Guarded {
+        Guarded::start_with(home, "")
+    }
+
+    /// With more of its configuration of TLS.
+    fn start_with(home: &Home, tls: &str) -> Guarded {
         let dir = home.path("registry");
         let certs = home.path("home/.config/containers/certs.d");
         fs::create_dir_all(&dir).unwrap();
@@ -39,7 +44,7 @@ impl Guarded {
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {path}/storage}}}}\n\
              proxy: {{remoteurl: 'http://{upstream}'}}\n\
              auth: {{htpasswd: {{realm: test, path: {path}/htpasswd}}}}\n\
-             http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {path}/server.crt, key: {path}/server.key}}}}\n"
+             http: {{addr: '127.0.0.1:{port}', tls: {{certificate: {path}/server.crt, key: {path}/server.key{tls}}}}}\n"
         );
         fs::write(dir.join("config.yml"), config).unwrap();
         let server = Command::new("docker-registry")
@@ -100,6 +105,37 @@ fn r_img_1_certificates_and_auth_files_of_containers_tools_are_used() {
     fs::remove_dir_all(home.path("home/.config")).unwrap();
     let distrusted = pull();
     assert!(stderr(&distrusted).to_lowercase().contains("certificate"), "{}", stderr(&distrusted));
+    home.podctl(&["rmi", "--all"]);
+}
+
+#[test]
+fn r_img_1_a_registry_that_asks_for_a_clients_certificate_is_shown_the_one_of_certs_d() {
+    let home = Home::new();
+    let registry = Guarded::start_with(&home, ", clientcas: [ca.crt]");
+    fs::write(home.path("auth.json"), registry.auths()).unwrap();
+    let pull = || {
+        let mut command = registry.podctl(&home, &["pull", "-q", "guarded.example/library/busybox:1.36"]);
+        command.env("REGISTRY_AUTH_FILE", home.path("auth.json")).output().unwrap()
+    };
+    let refused = pull();
+    assert!(
+        !refused.status.success() && stderr(&refused).to_lowercase().contains("certificate"),
+        "{}",
+        stderr(&refused)
+    );
+
+    let own = home.path(&format!("home/.config/containers/certs.d/127.0.0.1:{}", registry.port));
+    let script = "
+        openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=me
+        openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out client.cert -days 2";
+    let made = Command::new("sh").args(["-ec", script]).current_dir(home.path("registry")).output().unwrap();
+    assert!(made.status.success(), "{}", stderr(&made));
+    fs::copy(home.path("registry/client.cert"), own.join("client.cert")).unwrap();
+    let keyless = pull();
+    assert!(stderr(&keyless).contains("client.cert: its key"), "{}", stderr(&keyless));
+    fs::copy(home.path("registry/client.key"), own.join("client.key")).unwrap();
+    let pulled = pull();
+    assert!(pulled.status.success(), "{}", stderr(&pulled));
     home.podctl(&["rmi", "--all"]);
 }
 
