@@ -81,7 +81,14 @@ fn read_identity(path: &Path) -> Result<Identity, Error> {
     let mut text = fs::read(path).map_err(Error::io("read", path))?;
     text.push(b'\n');
     text.extend(fs::read(&key).map_err(Error::io("read", &key))?);
-    Identity::from_pem(&text).map_err(|error| wrong(format!("with its key: {error}")))
+    let unfit = |error: reqwest::Error| {
+        let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        wrong(format!("with its key: {cause}"))
+    };
+    let identity = Identity::from_pem(&text).map_err(unfit)?;
+    // Only a client that is made with it tells whether the two fit, and does not say of which file it speaks.
+    reqwest::Client::builder().identity(identity.clone()).build().map_err(unfit)?;
+    Ok(identity)
 }
 
 #[cfg(test)]

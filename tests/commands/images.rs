@@ -127,7 +127,7 @@ fn r_img_1_a_registry_that_asks_for_a_clients_certificate_is_shown_the_one_of_ce
     let own = home.path(&format!("home/.config/containers/certs.d/127.0.0.1:{}", registry.port));
     let script = "
         openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=me
-        openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out client.cert -days 2";
+        openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out client.cert -days 2 -extfile san";
     let made = Command::new("sh").args(["-ec", script]).current_dir(home.path("registry")).output().unwrap();
     assert!(made.status.success(), "{}", stderr(&made));
     fs::copy(home.path("registry/client.cert"), own.join("client.cert")).unwrap();
