@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::{Mount, Spec};
 
 use crate::error::{Error, StartError};
-use crate::plan::{Action, Kind, MOST_OWN, Plan, to_cstring};
+use crate::plan::{Action, CgroupHierarchy, Kind, MOST_OWN, Plan, to_cstring};
 use crate::sys::{self, MountAttr, attr};
 
 /// The options of one mount, sorted by who understands them.
@@ -168,30 +168,18 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
     if hierarchies.is_empty() {
         return Ok(());
     }
-    let within = |name: &str| to_cstring([path.as_bytes(), b"/", name.as_bytes()].concat(), &what);
-    let mode = vec![(c"mode".to_owned(), Some(c"0755".to_owned()))];
-    let attr = options.attr & !attr::RDONLY;
-    let top = Action::MountNew { fstype: c"tmpfs".to_owned(), options: mode, attr, path: path.clone() };
-    plan.push(top, what.clone());
-    for Hierarchy { name, fstype, options: data } in &hierarchies {
-        let what = format!("mount the cgroups of {name}");
-        let readonly = Options { bind: true, attr: attr::RDONLY, ..Options::default() };
-        let Ok((hosts, _)) = open_bind(&Path::new(CGROUPS).join(name), &readonly, &what) else { continue };
-        let new = data.iter().map(|(key, value)| {
-            Ok((to_cstring(*key, &what)?, value.map(|value| to_cstring(value, &what)).transpose()?))
-        });
-        let new = new.collect::<Result<_, Error>>()?;
-        let (fstype, path) = (to_cstring(*fstype, &what)?, within(name)?);
-        plan.push(Action::MountCgroup { fstype, options: new, attr: options.attr, path, hosts }, what);
-    }
+    let hierarchies = hierarchies.iter().map(|hierarchy| hierarchy.plan(&what)).collect::<Result<_, _>>()?;
     // Controllers of one hierarchy have a name each, a link.
+    let mut links = Vec::new();
     for link in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
-        if let (Ok(target), Some(name)) = (std::fs::read_link(link.path()), link.file_name().to_str()) {
-            let target = to_cstring(target.as_os_str().as_bytes(), &what)?;
-            plan.push(Action::MakeLink { path: within(name)?, target }, what.clone());
+        if link.file_type().is_ok_and(|kind| kind.is_symlink())
+            && let Ok(target) = std::fs::read_link(link.path())
+        {
+            let name = to_cstring(link.file_name().as_bytes(), &what)?;
+            links.push((name, to_cstring(target.as_os_str().as_bytes(), &what)?));
         }
     }
-    plan.push(Action::ReadOnlyMount(path), what);
+    plan.push(Action::MountCgroups { hierarchies, links, attr: options.attr, path }, what);
     Ok(())
 }
 
@@ -205,10 +193,24 @@ struct Hierarchy<'a> {
 }
 
 impl Hierarchy<'_> {
+    fn plan(&self, what: &str) -> Result<CgroupHierarchy, Error> {
+        let option = |(key, value): &(&str, Option<&str>)| {
+            Ok((to_cstring(*key, what)?, value.map(|value| to_cstring(value, what)).transpose()?))
+        };
+        Ok(CgroupHierarchy {
+            name: to_cstring(self.name, what)?,
+            fstype: to_cstring(self.fstype, what)?,
+            options: self.options.iter().map(option).collect::<Result<_, Error>>()?,
+            hosts: to_cstring(format!("{CGROUPS}/{}", self.name), what)?,
+        })
+    }
+
     /// Reads a line of mountinfo.
     fn read(line: &str) -> Option<Hierarchy<'_>> {
         let (mount, file_system) = line.split_once(" - ")?;
         let name = mount.split(' ').nth(4)?.strip_prefix(CGROUPS)?.strip_prefix('/')?;
+        // What is mounted within a hierarchy is seen through it.
+        let name = Some(name).filter(|name| !name.contains('/'))?;
         let mut words = file_system.split(' ');
         let (fstype, _, all) = (words.next()?, words.next()?, words.next()?);
         let of_whole = ["rw", "ro", "xattr", "noprefix", "clone_children", "favordynmods"];
@@ -230,28 +232,32 @@ impl Hierarchy<'_> {
 fn open_bind(source: &Path, options: &Options, what: &str) -> Result<(OwnedFd, Kind), Error> {
     let failed = |errno| Error::from_errno(what, errno);
     let name = to_cstring(source.as_os_str().as_bytes(), what)?;
-    let tree = match sys::clone_tree(libc::AT_FDCWD, &name, options.recursive) {
+    let (tree, recursive) = match sys::clone_tree(libc::AT_FDCWD, &name, options.recursive) {
         // Mounts below that the kernel does not let us uncover: take them along.
-        Err(Errno::EINVAL) if !options.recursive => sys::clone_tree(libc::AT_FDCWD, &name, true),
-        other => other,
-    }
-    .map_err(failed)?;
+        Err(Errno::EINVAL) if !options.recursive => (sys::clone_tree(libc::AT_FDCWD, &name, true), true),
+        other => (other, options.recursive),
+    };
+    let tree = tree.map_err(failed)?;
     let stat = sys::fstat(tree.as_raw_fd()).map_err(failed)?;
     let propagation = if options.propagation == 0 { libc::MS_PRIVATE } else { options.propagation };
-    let none = MountAttr::default();
-    let set =
-        |attr: MountAttr, recursive| sys::mount_setattr(tree.as_raw_fd(), recursive, &attr).map_err(failed);
+    // A change of access times has to clear the whole field first.
+    let change = |propagation, set: u64| MountAttr {
+        set,
+        clear: if set & attr::ATIME != 0 { attr::ATIME } else { 0 },
+        propagation,
+        ..MountAttr::default()
+    };
     // Sharing with the host is a wish of the spec's; a mount that is already so stays as it is.
-    if propagation != libc::MS_SHARED {
-        set(MountAttr { propagation, ..none }, true)?;
-    }
-    if options.attr != 0 {
-        // A change of access times has to clear the whole field first.
-        let clear = if options.attr & attr::ATIME != 0 { attr::ATIME } else { 0 };
-        set(MountAttr { set: options.attr, clear, ..none }, false)?;
-    }
-    if options.recursive_attr != 0 {
-        set(MountAttr { set: options.recursive_attr, ..none }, true)?;
+    let propagation = if propagation == libc::MS_SHARED { 0 } else { propagation };
+    let all = options.recursive_attr;
+    let changes = match recursive {
+        true => [(true, change(propagation, all)), (false, change(0, options.attr))],
+        false => [(false, change(propagation, all | options.attr)), (false, MountAttr::default())],
+    };
+    for (recursive, change) in changes {
+        if change.set != 0 || change.propagation != 0 {
+            sys::mount_setattr(tree.as_raw_fd(), recursive, &change).map_err(failed)?;
+        }
     }
     let kind = if stat.st_mode & libc::S_IFMT == libc::S_IFDIR { Kind::Directory } else { Kind::File };
     Ok((tree, kind))

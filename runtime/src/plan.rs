@@ -80,13 +80,12 @@ pub(crate) enum Action {
         attr: u64,
         path: CString,
     },
-    /// Mounts a cgroup hierarchy as the process's cgroup namespace shows it; where the kernel does not, the host's.
-    MountCgroup {
-        fstype: CString,
-        options: Vec<(CString, Option<CString>)>,
+    /// Mounts the cgroup hierarchies of version 1 in a directory, each by its name there, beside links to them.
+    MountCgroups {
+        hierarchies: Vec<CgroupHierarchy>,
+        links: Vec<(CString, CString)>,
         attr: u64,
         path: CString,
-        hosts: OwnedFd,
     },
     /// Mounts the proc of a mount namespace.
     BorrowProc {
@@ -115,8 +114,6 @@ pub(crate) enum Action {
     Mask(CString),
     ReadOnly(CString),
     ReadOnlyRoot,
-    /// Makes the mount that is there read-only, not what is mounted in it.
-    ReadOnlyMount(CString),
     WriteInRoot {
         path: CString,
         value: CString,
@@ -173,12 +170,22 @@ impl Action {
             Action::Setns { fd, .. }
             | Action::AwaitTurn(fd)
             | Action::MountTree { tree: fd, .. }
-            | Action::MountCgroup { hosts: fd, .. }
             | Action::BorrowProc { lender: fd, .. }
             | Action::Terminal { socket: fd, .. } => vec![fd.as_raw_fd()],
             _ => Vec::new(),
         }
     }
+}
+
+/// A cgroup hierarchy, to be mounted as the process's cgroup namespace shows it; where the kernel does not, the host's.
+#[derive(Debug)]
+pub(crate) struct CgroupHierarchy {
+    /// One word: its place in the directory of them all.
+    pub(crate) name: CString,
+    pub(crate) fstype: CString,
+    pub(crate) options: Vec<(CString, Option<CString>)>,
+    /// The place where the host has it mounted.
+    pub(crate) hosts: CString,
 }
 
 #[derive(Debug)]

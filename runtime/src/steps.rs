@@ -7,13 +7,16 @@ use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use nix::errno::Errno;
 
 use crate::arrival::Arrival;
-use crate::plan::{Action, Kind, MOST_OWN, Progress, Step};
+use crate::plan::{Action, CgroupHierarchy, Kind, MOST_OWN, Progress, Step};
 use crate::process;
 use crate::pty;
 use crate::start_trace;
 use crate::sys::{self, MountAttr, Pointers, Sys, attr};
 
 const PATH_ONLY: libc::c_int = libc::O_PATH;
+
+/// The options of a new file system, most with a value.
+type FsOptions = [(std::ffi::CString, Option<std::ffi::CString>)];
 
 /// Says that something would be mounted in proc, or that a file which has to be in proc is not.
 pub(crate) const IN_PROC: Errno = Errno::EXDEV;
@@ -103,11 +106,8 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::MountTree { tree, path, kind } => mount_on(root, tree.as_raw_fd(), path, *kind),
         Action::MountNew { fstype, options, attr, path } => mount_new(root, fstype, options, *attr, path),
         Action::BorrowProc { lender, attr, path } => borrow_proc(root, lender.as_raw_fd(), *attr, path),
-        Action::MountCgroup { fstype, options, attr, path, hosts } => {
-            match mount_new(root, fstype, options, *attr, path) {
-                Err(_) => mount_on(root, hosts.as_raw_fd(), path, Kind::Directory),
-                mounted => mounted,
-            }
+        Action::MountCgroups { hierarchies, links, attr, path } => {
+            mount_cgroups(root, hierarchies, links, *attr, path)
         }
         Action::MountSysfs { attr, path } => mount_sysfs(root, *attr, path),
         Action::MakeDirectory(path) => target(root, path, Kind::Directory).map(drop),
@@ -123,11 +123,6 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
         Action::ReadOnly(path) => read_only(root, path),
         Action::ReadOnlyRoot => {
             sys::mount_setattr(root, false, &MountAttr { set: attr::RDONLY, ..MountAttr::default() })
-        }
-        Action::ReadOnlyMount(path) => {
-            let place = sys::open_in_root(root, path, PATH_ONLY, 0)?;
-            let attr = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
-            sys::mount_setattr(place.as_raw_fd(), false, &attr)
         }
         Action::WriteInRoot { path, value } => {
             write_proc(sys::open_in_root(root, path, libc::O_WRONLY, 0), value)
@@ -247,6 +242,12 @@ fn target(root: RawFd, path: &CStr, kind: Kind) -> Sys<std::os::fd::OwnedFd> {
     if bytes.len() >= buffer.len() {
         return Err(Errno::ENAMETOOLONG);
     }
+    if let Some((above, last)) = split_last(path, &mut buffer)
+        && let Ok(dir) = sys::open_in_root(root, above, PATH_ONLY | libc::O_DIRECTORY, 0)
+    {
+        make(dir.as_raw_fd(), last, kind == Kind::File)?;
+        return sys::open_in_root(root, path, PATH_ONLY, 0);
+    }
     let mut dir = sys::open_in_root(root, c".", PATH_ONLY | libc::O_DIRECTORY, 0)?;
     let mut end = 0;
     while end < bytes.len() {
@@ -274,6 +275,17 @@ fn target(root: RawFd, path: &CStr, kind: Kind) -> Sys<std::os::fd::OwnedFd> {
         };
     }
     Ok(dir)
+}
+
+/// Splits a path of several names before its last one; `buffer` is for what stands before it.
+fn split_last<'a>(path: &'a CStr, buffer: &'a mut [u8]) -> Option<(&'a CStr, &'a CStr)> {
+    let bytes = path.to_bytes_with_nul();
+    let slash = bytes.iter().rposition(|&b| b == b'/')?;
+    let above = buffer.get_mut(..=slash)?;
+    above[..slash].copy_from_slice(&bytes[..slash]);
+    above[slash] = 0;
+    let last = CStr::from_bytes_with_nul(&bytes[slash + 1..]).ok().filter(|name| !name.is_empty())?;
+    Some((CStr::from_bytes_with_nul(above).ok()?, last))
 }
 
 fn until_zero(buffer: &[u8], length: usize) -> Sys<&CStr> {
@@ -316,13 +328,13 @@ fn mount_own(progress: &mut Progress<'_>, path: &CStr) -> Sys<()> {
     mount_on(progress.root, held, path, Kind::Directory)
 }
 
-fn mount_new(
-    root: RawFd,
-    fstype: &CStr,
-    options: &[(std::ffi::CString, Option<std::ffi::CString>)],
-    attr: u64,
-    path: &CStr,
-) -> Sys<()> {
+fn mount_new(root: RawFd, fstype: &CStr, options: &FsOptions, attr: u64, path: &CStr) -> Sys<()> {
+    let tree = make_file_system(fstype, options, attr)?;
+    mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
+}
+
+/// A new file system's mount, not mounted anywhere yet.
+fn make_file_system(fstype: &CStr, options: &FsOptions, attr: u64) -> Sys<std::os::fd::OwnedFd> {
     let context = sys::fsopen(fstype)?;
     // What `df` and `mount` show where the spec names no source.
     if !options.iter().any(|(key, _)| key.as_c_str() == c"source") {
@@ -335,8 +347,47 @@ fn mount_new(
             other => other?,
         }
     }
-    let tree = sys::fscreate(context.as_raw_fd(), attr)?;
-    mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
+    sys::fscreate(context.as_raw_fd(), attr)
+}
+
+/// Their directory is a tmpfs of podctl's, and so their places are names in it.
+fn mount_cgroups(
+    root: RawFd,
+    hierarchies: &[CgroupHierarchy],
+    links: &[(std::ffi::CString, std::ffi::CString)],
+    attr: u64,
+    path: &CStr,
+) -> Sys<()> {
+    let context = sys::fsopen(c"tmpfs")?;
+    sys::fsconfig(context.as_raw_fd(), c"mode", Some(c"0755"))?;
+    let top = sys::fscreate(context.as_raw_fd(), attr & !attr::RDONLY)?;
+    mount_on(root, top.as_raw_fd(), path, Kind::Directory)?;
+    for CgroupHierarchy { name, fstype, options, hosts } in hierarchies {
+        let new = make_file_system(fstype, options, attr).or_else(|_| clone_read_only(hosts));
+        // One that can be had in neither way is left out, as on machines that do not have it.
+        let Ok(tree) = new else { continue };
+        match sys::mkdirat(top.as_raw_fd(), name, 0o755) {
+            Err(Errno::EEXIST) => {}
+            other => other?,
+        }
+        sys::move_mount_to(tree.as_raw_fd(), top.as_raw_fd(), name)?;
+    }
+    for (name, target) in links {
+        match sys::symlinkat(target, top.as_raw_fd(), name) {
+            Err(Errno::EEXIST) => {}
+            other => other?,
+        }
+    }
+    let read_only = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+    sys::mount_setattr(top.as_raw_fd(), false, &read_only)
+}
+
+/// A copy of a mount of the host's. To close one that was not mounted waits for all processors: none is made in store.
+fn clone_read_only(path: &CStr) -> Sys<std::os::fd::OwnedFd> {
+    let tree = sys::clone_tree(libc::AT_FDCWD, path, false)?;
+    let attr = MountAttr { set: attr::RDONLY, propagation: libc::MS_PRIVATE, ..MountAttr::default() };
+    sys::mount_setattr(tree.as_raw_fd(), false, &attr)?;
+    Ok(tree)
 }
 
 /// The proc of a PID namespace that is there already, as who lives in it has it: mounting a new one would take a process

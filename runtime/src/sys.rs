@@ -267,6 +267,12 @@ pub(crate) fn move_mount(tree: RawFd, target: RawFd) -> Sys<()> {
         .map(drop)
 }
 
+/// Mounts on a name in a directory, which is not followed should it be a link.
+pub(crate) fn move_mount_to(tree: RawFd, dir: RawFd, name: &CStr) -> Sys<()> {
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
+    call!(libc::SYS_move_mount, tree, EMPTY.as_ptr(), dir, name.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH).map(drop)
+}
+
 pub(crate) fn mount_setattr(tree: RawFd, recursive: bool, attr: &MountAttr) -> Sys<()> {
     let flags = if recursive { AT_EMPTY_PATH | AT_RECURSIVE } else { AT_EMPTY_PATH };
     call!(libc::SYS_mount_setattr, tree, EMPTY.as_ptr(), flags, ptr::from_ref(attr), size_of::<MountAttr>())
