@@ -109,6 +109,9 @@ impl Store {
         let root = std::path::absolute(root).map_err(Error::io("resolve", root))?;
         for name in ["refs", "layers", "inventories", "leases", "tmp"] {
             let path = root.join(name);
+            if path.is_dir() {
+                continue;
+            }
             match fs::create_dir_all(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     return Err(Error::Damaged { path, reason: "it is no directory; remove it".to_owned() });

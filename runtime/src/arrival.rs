@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
+use std::io::Read;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
@@ -102,7 +103,7 @@ impl Arrival {
             });
         }
         (needs.steps, needs.count) = (arrival.put(&kinds), kinds.len());
-        let forget = arrival.forgettable_ranges();
+        let forget = arrival.forgettable_ranges()?;
         (needs.forget, needs.forget_count) = (arrival.put(&forget), forget.len());
         arrival.needs = arrival.put(&[needs]);
         Ok(Some(arrival))
@@ -129,11 +130,15 @@ impl Arrival {
 
     /// The memory of this process that is nobody's but its own: all but its program's and libraries' files, this mapping,
     /// the stack in use, and what the C library keeps for the thread.
-    fn forgettable_ranges(&self) -> Vec<Range<usize>> {
+    fn forgettable_ranges(&self) -> Result<Vec<Range<usize>>, Error> {
         let here = ptr::from_ref(&self) as usize;
         // SAFETY: gives the address of the calling thread's errno.
         let thread = unsafe { libc::__errno_location() } as usize;
-        let text = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        // Room for all of it at once: the kernel does not say how long it is.
+        let mut text = String::with_capacity(32 << 10);
+        fs::File::open("/proc/self/maps")
+            .and_then(|mut maps| maps.read_to_string(&mut text))
+            .map_err(|error| Error::file("read", "/proc/self/maps", error))?;
         let ranges = text.lines().filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             let [range, mode, _, _, inode, name @ ..] = words.as_slice() else { return None };
@@ -146,7 +151,7 @@ impl Arrival {
             (mode.starts_with("rw-p") && *inode == "0" && !kept).then_some(range)
         });
         // Never more than there is room for; it would take thousands of mappings.
-        ranges.take(1024).collect()
+        Ok(ranges.take(1024).collect())
     }
 
     /// Drops all other memory of this process. Only this value's own functions may be called from then on.

@@ -42,7 +42,12 @@ const MASKED_PATHS: [&str; 12] = [
 
 /// Paths no container can read, on this machine: what its hardware does tells of other programs' work (CVE-2020-8694).
 pub fn masked_paths() -> Vec<String> {
-    let processors = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let entries = std::fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten();
+    let processors = entries.filter(|entry| {
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("cpu"));
+        number.is_some_and(|number| number.starts_with(|first: char| first.is_ascii_digit()))
+    });
     let throttles =
         processors.map(|entry| entry.path().join("thermal_throttle")).filter(|path| path.exists());
     let throttles = throttles.map(|path| path.display().to_string());

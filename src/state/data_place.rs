@@ -26,11 +26,14 @@ pub(super) fn find_data_place(uid: Uid) -> Result<PathBuf, Error> {
             data.map(|data| data.join("podctl"))
         }
     };
+    if let Some(usual) = usual.filter(|dir| private_dir(dir).is_ok()) {
+        return Ok(usual);
+    }
     let others = [Path::new("/var/tmp"), &env::temp_dir()].map(|dir| dir.join(format!("podctl-{uid}-data")));
     // After `su` or `sudo -u` HOME may be another user's.
     let known = User::from_uid(uid).ok().flatten().filter(|_| !uid.is_root());
     let known = known.map(|user| user.dir.join(".local/share/podctl"));
-    usual.into_iter().chain(known).chain(others).find(|dir| private_dir(dir).is_ok()).ok_or(Error::NoHome)
+    known.into_iter().chain(others).find(|dir| private_dir(dir).is_ok()).ok_or(Error::NoHome)
 }
 
 /// Says that the data lies in another place than the usual one, and what to do about it.

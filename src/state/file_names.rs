@@ -4,7 +4,7 @@
 //! from others by a digest. The whole name is then in the file itself.
 
 use std::{
-    ffi::{CStr, OsStr},
+    ffi::{CStr, OsStr, OsString},
     fs::File,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
@@ -77,35 +77,34 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     ignore_missing(unlinkat(&parent, name, UnlinkatFlags::RemoveDir))
 }
 
-/// Removes everything in an open directory. Directories in it that are not empty are moved up beside the
+/// Removes everything in an open directory. Directories that lie too deep in it are moved up beside the
 /// others before they are emptied: containers nest deeper than there are descriptors, and than a stack is.
 ///
 /// # Errors
 /// As [`remove_tree`].
 pub fn empty_directory(top: &OwnedFd) -> io::Result<()> {
-    let mut moved = 0_u64;
-    let mut left = directories_left(top, top, &mut moved)?;
+    let (mut moved, mut left) = (0, Vec::new());
+    empty_in_place(top, top, 0, &mut moved, &mut left)?;
     while let Some(name) = left.pop() {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = match openat(top, name.as_os_str(), flags, Mode::empty()) {
-            Err(Errno::ENOENT) => continue,
-            directory => directory?,
-        };
-        left.extend(directories_left(top, &directory, &mut moved)?);
+        let Some(directory) = open_beneath(top, &name)? else { continue };
+        empty_in_place(top, &directory, 1, &mut moved, &mut left)?;
         ignore_missing(unlinkat(top, name.as_os_str(), UnlinkatFlags::RemoveDir))?;
     }
     Ok(())
 }
 
-/// Removes what can be removed at once from `directory`; moves what is left of it up to `top`, and returns
-/// the names that it has there.
-fn directories_left(
+/// The number of directories in each other that are open at once. To move one costs more than to remove it.
+const DEEPEST_IN_PLACE: usize = 8;
+
+/// Removes what is in `directory`, which lies so many directories below another; what lies too deep is moved up to `top`,
+/// and its name there added to `left`.
+fn empty_in_place(
     top: &OwnedFd,
     directory: &OwnedFd,
+    depth: usize,
     moved: &mut u64,
-) -> io::Result<Vec<std::ffi::OsString>> {
-    let is_top = std::ptr::eq(top, directory);
-    let mut left = Vec::new();
+    left: &mut Vec<OsString>,
+) -> io::Result<()> {
     for entry in Dir::from_fd(directory.try_clone()?)?.iter() {
         let entry = entry?;
         let name = entry.file_name();
@@ -118,14 +117,27 @@ fn directories_left(
         }
         match unlinkat(directory, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
-            Err(Errno::ENOTEMPTY | Errno::EEXIST) if is_top => {
-                left.push(OsStr::from_bytes(name.to_bytes()).to_owned());
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) if depth < DEEPEST_IN_PLACE => {
+                let Some(below) = open_beneath(directory, OsStr::from_bytes(name.to_bytes()))? else {
+                    continue;
+                };
+                empty_in_place(top, &below, depth + 1, moved, left)?;
+                ignore_missing(unlinkat(directory, name, UnlinkatFlags::RemoveDir))?;
             }
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => left.push(move_up(directory, name, top, moved)?),
             Err(e) => return Err(e.into()),
         }
     }
-    Ok(left)
+    Ok(())
+}
+
+/// Opens a directory in another; `None` when there is none any more.
+fn open_beneath(directory: &OwnedFd, name: &OsStr) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match openat(directory, name, flags, Mode::empty()) {
+        Err(Errno::ENOENT) => Ok(None),
+        opened => Ok(Some(opened?)),
+    }
 }
 
 fn is_directory(directory: &OwnedFd, name: &CStr, known: Option<Type>) -> io::Result<bool> {
@@ -140,7 +152,7 @@ fn is_directory(directory: &OwnedFd, name: &CStr, known: Option<Type>) -> io::Re
 }
 
 /// Moves a directory up to `top` under a name that nothing has there.
-fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, moved: &mut u64) -> io::Result<std::ffi::OsString> {
+fn move_up(from: &OwnedFd, name: &CStr, top: &OwnedFd, moved: &mut u64) -> io::Result<OsString> {
     loop {
         *moved += 1;
         let new = format!(".removed-{}-{moved}", std::process::id());

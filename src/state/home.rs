@@ -178,12 +178,14 @@ fn settle_runtime_dir(chosen: Home) -> Result<Home, Error> {
 
 /// Makes a directory that nobody else may enter, and refuses one that somebody else owns.
 pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(Error::io("make directory", dir))?;
-    let meta = fs::symlink_metadata(dir).map_err(Error::io("inspect", dir))?;
+    let meta = match fs::symlink_metadata(dir) {
+        Ok(meta) => meta,
+        Err(_) => {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+            made.map_err(Error::io("make directory", dir))?;
+            fs::symlink_metadata(dir).map_err(Error::io("inspect", dir))?
+        }
+    };
     if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
         return Err(Error::io("use", dir)(std::io::Error::other("it belongs to another user")));
     }

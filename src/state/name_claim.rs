@@ -60,7 +60,8 @@ impl PodDir {
         let made = File::options().create_new(true).append(true).open(&path).and_then(|mut lock| {
             lock.try_lock()?;
             // What a damaged record does not tell any more.
-            write!(lock, "{uid} {} {} {}", self.namespace, self.name, boot_id()).map(|()| lock)
+            let words = format!("{uid} {} {} {}", self.namespace, self.name, boot_id());
+            lock.write_all(words.as_bytes()).map(|()| lock)
         });
         match made {
             Ok(lock) => Ok(Unplaced { dir, lock }),

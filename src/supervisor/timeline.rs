@@ -88,7 +88,7 @@ impl Trace {
         let at = MicroTime(Timestamp::now());
         let mark = Mark { at, container: container.into(), span, ended, note: note.into() };
         // A full disk must not end the pod.
-        let _ = writeln!(file, "{}", serde_json::to_string(&mark).unwrap_or_default());
+        let _ = file.write_all((serde_json::to_string(&mark).unwrap_or_default() + "\n").as_bytes());
     }
 }
 
