@@ -46,8 +46,7 @@ pub(super) fn print_offers(args: &[String]) {
         Some((first, rest)) if first == "--bash" => (true, join_pieces(rest)),
         _ => (false, args.to_vec()),
     };
-    let mut command = build_parser();
-    command.build();
+    let command = build_parser();
     let Some((last, before)) = args.split_last() else { return };
     let typed = understand_words(&command, before);
     let (value_of, prefix) = match last.split_once('=').filter(|(flag, _)| flag.starts_with("--")) {
@@ -296,8 +295,7 @@ mod tests {
 
     #[test]
     fn words_are_understood_as_far_as_they_go() {
-        let mut command = super::super::build_parser();
-        command.build();
+        let command = super::super::build_parser();
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let typed = understand_words(&command, &words("-n space logs web -c"));
         assert_eq!(

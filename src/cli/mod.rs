@@ -35,7 +35,7 @@ mod watched_changes;
 
 use std::{ffi::OsString, process::ExitCode};
 
-use commands::build_parser;
+use commands::{build_manual, build_parser};
 use output_streams::{paint_red, print, print_error, print_note, print_styled, warn};
 
 use crate::{

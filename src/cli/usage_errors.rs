@@ -8,7 +8,7 @@ use crate::cli::{
 use std::ffi::OsString;
 
 use clap::{
-    Command, CommandFactory, Parser,
+    Command, Parser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
@@ -17,18 +17,20 @@ use clap::{
 ///
 /// # Errors
 /// What the parser says, for help and versions too, or the whole sentence.
-pub(super) fn parse<P: Parser + CommandFactory>(mut args: Vec<OsString>) -> Result<P, Refusal> {
+pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
     loop {
         let refusal = match P::try_parse_from(&args) {
             Ok(parsed) => return Ok(parsed),
             Err(refusal) => refusal,
         };
         if refusal.kind() != ErrorKind::UnknownArgument {
-            return Err(Refusal::of_parser(refusal, &args));
+            // Help is the whole parser's to give.
+            let whole = build_parser().try_get_matches_from(&args).err();
+            return Err(Refusal::of_parser(whole.unwrap_or(refusal), &args));
         }
         let flag = context(&refusal, ContextKind::InvalidArg).unwrap_or_default();
         let flag = flag.split('=').next().unwrap_or_default().to_owned();
-        let verb = find_verb(&P::command(), &args);
+        let verb = find_verb(&build_parser(), &args);
         let Some((treatment, has_value)) = find_treatment(&verb, &flag) else {
             return Err(Refusal::of_parser(refusal, &args));
         };

@@ -1,6 +1,6 @@
 //! `podctl completion` and `podctl man`: what a shell and a reader of manuals need.
 
-use crate::cli::{Error, build_parser, io, print};
+use crate::cli::{Error, build_manual, io, print};
 use std::{fs, path::PathBuf};
 
 /// For bash, in this shell: `source <(podctl completion bash)`; for every new one, put that line
@@ -89,7 +89,6 @@ pub(super) struct ManArgs {
 pub(super) fn write_manual(args: &ManArgs) -> Result<i32, Error> {
     let cannot = || io(format!("cannot write manual pages into {}", args.dir.display()));
     fs::create_dir_all(&args.dir).map_err(cannot())?;
-    let command = build_parser().disable_help_subcommand(true);
-    clap_mangen::generate_to(command, &args.dir).map_err(cannot())?;
+    clap_mangen::generate_to(build_manual(), &args.dir).map_err(cannot())?;
     Ok(0)
 }

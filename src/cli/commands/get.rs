@@ -1,5 +1,7 @@
 //! `podctl get`: objects of every kind in kubectl's columns and formats.
 
+use std::collections::HashSet;
+
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Event, Pod, Secret, Service},
     jiff::Timestamp,
@@ -17,7 +19,7 @@ use crate::{
     },
     engine::{Engine, ErrorKind},
     pod::ObjectKind,
-    state::{self, Home},
+    state::{self, Home, PodDir},
     view::{
         events, object_table,
         pods::{self, Columns},
@@ -161,8 +163,9 @@ impl Args {
                 let list = |kind: &ObjectKind| {
                     Ok(Section { kind: *kind, objects: engine.list_objects(*kind, &options)? })
                 };
-                let missing = self.find_damaged(home, namespace, kinds)?;
-                Found { sections: kinds.iter().map(list).collect::<Result<_, Error>>()?, missing }
+                let sections = kinds.iter().map(list).collect::<Result<Vec<_>, Error>>()?;
+                let missing = self.find_damaged(home, namespace, &sections)?;
+                Found { sections, missing }
             }
         };
         if let Some(path) = &self.sort_by {
@@ -178,17 +181,24 @@ impl Args {
         &self,
         home: &Home,
         namespace: &Namespace,
-        kinds: &[ObjectKind],
+        sections: &[Section],
     ) -> Result<Vec<Error>, Error> {
         let mut damaged = Vec::new();
         let meant = |own: &Namespace| self.which.filter.all_namespaces || own == namespace;
-        if kinds.contains(&ObjectKind::Pod) {
-            let own = home.pods()?.into_iter().filter(|dir| meant(&dir.namespace));
+        if let Some(Section { objects, .. }) = sections.iter().find(|section| section.kind == ObjectKind::Pod)
+        {
+            let word = |pod: &Value, pointer| pod.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+            let place = |pod| (word(pod, "/metadata/namespace"), word(pod, "/metadata/name"));
+            let listed: HashSet<_> = objects.iter().map(place).collect();
+            let is_listed = |dir: &PodDir| {
+                listed.contains(&(Some(dir.namespace.to_string()), Some(dir.name.to_string())))
+            };
+            let own = home.pods()?.into_iter().filter(|dir| meant(&dir.namespace) && !is_listed(dir));
             let wrong = own.filter_map(|dir| dir.read().err());
             damaged.extend(wrong.filter(|e| matches!(e, state::Error::Damaged { .. })).map(Error::from));
         }
         for own in home.namespaces()?.iter().filter(|own| meant(own)) {
-            for kind in kinds {
+            for kind in sections.iter().map(|section| section.kind) {
                 let wrong = match kind {
                     ObjectKind::ConfigMap => home.damaged_objects::<ConfigMap>(own)?,
                     ObjectKind::Secret => home.damaged_objects::<Secret>(own)?,

@@ -44,7 +44,7 @@ mod wait;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, builder::Resettable};
 
 use crate::{
     cli::{
@@ -76,9 +76,26 @@ struct Cli<C: Subcommand = Command> {
     command: C,
 }
 
-/// Builds the parser of all commands.
+/// Builds the parser of all commands, with the flags of each.
 pub(super) fn build_parser() -> clap::Command {
-    Cli::<Command>::command()
+    build_flags(Cli::<Command>::command())
+}
+
+/// Builds the parser as manual pages show it: without a command for help.
+pub(super) fn build_manual() -> clap::Command {
+    build_flags(Cli::<Command>::command().disable_help_subcommand(true))
+}
+
+/// Makes the flags of every command. What a command is about is what the list of commands says of it, not what the flags
+/// that it shares with others say of themselves.
+fn build_flags(mut command: clap::Command) -> clap::Command {
+    let about = |sub: &clap::Command| (sub.get_about().cloned(), sub.get_long_about().cloned());
+    let said: Vec<_> = command.get_subcommands().map(about).collect();
+    command.build();
+    for (sub, (about, long_about)) in command.get_subcommands_mut().zip(said) {
+        *sub = std::mem::take(sub).about(Resettable::from(about)).long_about(Resettable::from(long_about));
+    }
+    command
 }
 
 /// A command line that has been understood.
@@ -92,15 +109,24 @@ pub(super) fn parse_line(args: Vec<OsString>) -> Result<CommandLine, Refusal> {
     parse_frequent(&args).map_or_else(|| usage_errors::parse(args), Ok).map(CommandLine)
 }
 
-/// Names what scripts call again and again. To build the parser of all commands takes half a millisecond.
+/// Names what scripts call again and again: a parser of all commands takes longer, though it makes the flags only of the
+/// one that is called.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Frequent {
     Run(Box<run::Args>),
-    Exec(exec::Args),
+    Apply(apply::Args),
+    Get(get::Args),
+    Describe(describe::Args),
+    Wait(wait::Args),
+    Logs(logs::Args),
     Delete(delete::Args),
+    Exec(exec::Args),
+    Version(version::Args),
 }
 
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Run the pods of manifest files.
     Run(Box<run::Args>),
@@ -123,11 +149,9 @@ enum Command {
     /// Start or end pods of a workload.
     Scale(rollout::ScaleArgs),
     /// Start the pods of a workload anew, or wait for them.
-    #[command(subcommand)]
-    Rollout(rollout::RolloutCommand),
+    Rollout(Below<rollout::RolloutCommand>),
     /// The local volumes behind persistent volume claims.
-    #[command(subcommand)]
-    Volume(volume::Command),
+    Volume(Below<volume::Command>),
     /// Show the fields of a kind.
     Explain(explain::Args),
     /// Print what a run would do, without doing it.
@@ -187,8 +211,7 @@ enum Command {
     /// Show an image's layers.
     History(images::HistoryArgs),
     /// Images: list, pull, remove, prune, load, save, tag.
-    #[command(subcommand)]
-    Image(images::ImageCommand),
+    Image(Below<images::ImageCommand>),
     /// Keep who to be at a registry.
     Login(login::LoginArgs),
     /// Forget who to be at a registry.
@@ -198,8 +221,7 @@ enum Command {
     /// Show pods and images as JSON: what `get pod NAME -o json` prints, and an image's configuration.
     Inspect(inspect::InspectArgs),
     /// Remove what nothing uses any more.
-    #[command(subcommand)]
-    System(system::SystemCommand),
+    System(Below<system::SystemCommand>),
     /// Load images from a docker-archive, an oci-archive or an OCI layout directory.
     Load(images::LoadArgs),
     /// Serve the Kubernetes API to kubectl and other clients.
@@ -207,8 +229,7 @@ enum Command {
     /// Print the context by which kubectl finds podctl, or put it into its file.
     Kubeconfig(serve::KubeconfigArgs),
     /// Show the context by which kubectl finds podctl.
-    #[command(subcommand)]
-    Config(config::Command),
+    Config(Below<config::Command>),
     /// Show the kinds of objects there are.
     ApiResources(version::ResourcesArgs),
     /// Show the versions of the API there are.
@@ -220,12 +241,18 @@ enum Command {
     /// Let systemd start them no longer.
     Disable(enable::Args),
     /// Print what lets systemd run pods.
-    #[command(subcommand)]
-    Generate(enable::Generate),
+    Generate(Below<enable::Generate>),
     /// Print a script that completes podctl's command line in a shell.
     Completion(completion::Args),
     /// Write manual pages.
     Man(completion::ManArgs),
+}
+
+// The commands below a command: only those of the one that is called are made. Documented here, or help would show it.
+#[derive(clap::Args)]
+struct Below<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
 }
 
 impl Command {
@@ -244,8 +271,14 @@ fn parse_frequent(args: &[OsString]) -> Option<Cli> {
     let Cli { namespace, command } = Cli::<Frequent>::try_parse_from(args).ok()?;
     let command = match command {
         Frequent::Run(args) => Command::Run(args),
-        Frequent::Exec(args) => Command::Exec(args),
+        Frequent::Apply(args) => Command::Apply(args),
+        Frequent::Get(args) => Command::Get(args),
+        Frequent::Describe(args) => Command::Describe(args),
+        Frequent::Wait(args) => Command::Wait(args),
+        Frequent::Logs(args) => Command::Logs(args),
         Frequent::Delete(args) => Command::Delete(args),
+        Frequent::Exec(args) => Command::Exec(args),
+        Frequent::Version(args) => Command::Version(args),
     };
     Some(Cli { namespace, command })
 }
@@ -280,7 +313,7 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         Command::Run(args) => run::run(&args, &home, namespace),
         Command::Apply(args) => apply::run(&args, &home, namespace),
         Command::Create(args) => create::run(&args, &home, namespace),
-        Command::Volume(command) => volume::run(&command, &home, namespace),
+        Command::Volume(Below { command }) => volume::run(&command, &home, namespace),
         Command::ExplainFile(args) => explain_file::run(&args, &home, namespace),
         Command::Doctor(args) => doctor::run(&args, &home),
         Command::Get(args) => get::run(&args, &home, namespace),
@@ -309,10 +342,12 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         Command::Tag(args) => images::tag_image(&args, &home),
         Command::Save(args) => images::save_images(&args, &home),
         Command::History(args) => images::show_history(&args, &home),
-        Command::Image(command) => images::run(&command, &home),
+        Command::Image(Below { command }) => images::run(&command, &home),
         Command::Ps(args) => get::list_pods(args, &home, namespace),
         Command::Inspect(args) => inspect::inspect(&args, &home, namespace),
-        Command::System(system::SystemCommand::Prune(args)) => system::prune_system(&args, &home),
+        Command::System(Below { command: system::SystemCommand::Prune(args) }) => {
+            system::prune_system(&args, &home)
+        }
         Command::Load(args) => images::load(&args, &home),
         Command::Serve(args) => serve::run(&args, &home),
         Command::Kubeconfig(args) => serve::write_kubeconfig(&args, &home, namespace),
@@ -323,8 +358,8 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         Command::Diff(args) => diff::run(&args, &home, namespace),
         Command::Expose(args) => expose::run(&args, &home, namespace),
         Command::Scale(args) => rollout::scale(&args, &home, namespace),
-        Command::Rollout(command) => rollout::rollout(&command, &home, namespace),
-        Command::Config(command) => config::run(&command, &home, namespace),
+        Command::Rollout(Below { command }) => rollout::rollout(&command, &home, namespace),
+        Command::Config(Below { command }) => config::run(&command, &home, namespace),
         Command::Completion(_)
         | Command::Man(_)
         | Command::Login(_)
@@ -335,6 +370,33 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         | Command::Explain(_) => unreachable!("handled before"),
         Command::Enable(args) => enable::enable(&args, &home, namespace),
         Command::Disable(args) => enable::disable(&args, &home, namespace),
-        Command::Generate(args) => enable::generate(&args, &home, namespace),
+        Command::Generate(Below { command }) => enable::generate(&command, &home, namespace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_tells_what_a_command_is_about_and_not_what_its_flags_are() {
+        let (listed, whole) = (Cli::<Command>::command(), build_parser());
+        for sub in listed.get_subcommands() {
+            let own = whole.find_subcommand(sub.get_name()).and_then(|sub| sub.get_about());
+            assert_eq!(own.map(ToString::to_string), sub.get_about().map(ToString::to_string));
+        }
+        let get = whole.find_subcommand("get").unwrap();
+        assert!(get.get_about().unwrap().to_string().starts_with("Show pods"));
+        assert!(get.get_arguments().any(|arg| arg.get_long() == Some("watch")), "its flags are made");
+    }
+
+    #[test]
+    fn frequent_commands_are_parsed_as_the_others() {
+        let args = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let parsed = parse_frequent(&args("podctl get pods -n space -o wide")).unwrap();
+        assert_eq!(parsed.namespace.as_str(), "space");
+        assert!(matches!(parsed.command, Command::Get(_)));
+        assert!(parse_frequent(&args("podctl get --help")).is_none(), "help is the whole parser's");
+        assert!(parse_frequent(&args("podctl images")).is_none());
     }
 }

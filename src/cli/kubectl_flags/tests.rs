@@ -32,8 +32,7 @@ fn has_flag(top: &Command, command: &Command, long: &str, short: Option<&str>) -
 
 #[test]
 fn every_flag_of_kubectl_is_honoured_or_refused_with_its_reason() {
-    let mut top = super::super::build_parser();
-    top.build();
+    let top = super::super::build_parser();
     let (mut table, mut missing, mut verb) = (HEAD.to_owned(), Vec::new(), "");
     for line in KUBECTL.lines() {
         if let Some(next) = line.strip_prefix("* ") {
