@@ -34,6 +34,7 @@ const ROLES: &[Role] = &[
     ("guard-deputy", guard::stand_by),
     ("sweep", engine::sweep::main),
     ("images", engine::images::main),
+    ("tend", engine::tender::main),
     #[cfg(feature = "cli")]
     ("try-start", doctor::try_start),
 ];

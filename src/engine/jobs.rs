@@ -10,7 +10,7 @@ use crate::{
     lifecycle::job::{self, Action, State},
     manifest::{Job, Manifest},
     pod::{Place, PodExt, Uid},
-    state::{Home, Liveness},
+    state::{Home, Liveness, PodDir},
     wire::Options,
 };
 
@@ -20,7 +20,8 @@ pub(crate) struct Queue {
     jobs: Vec<Running>,
 }
 
-struct Running {
+/// A job, and what has become of its pods.
+pub(crate) struct Running {
     job: Job,
     spec: job::Spec,
     state: State,
@@ -30,12 +31,14 @@ struct Running {
     /// The exit code of the last pod that failed.
     failed: Option<i32>,
     told: bool,
+    /// Number of its living pods that are ready, at the last look.
+    ready: u32,
 }
 
 /// Tells which pod, though there may be another of its name by now.
 #[derive(Clone)]
 struct PodOf {
-    dir: crate::state::PodDir,
+    dir: PodDir,
     uid: Uid,
 }
 
@@ -50,15 +53,7 @@ impl PodOf {
 impl Queue {
     /// `backoff` is the first and the longest wait before a failed pod is replaced.
     pub(crate) fn new(jobs: Vec<Job>, backoff: (Duration, Duration)) -> Queue {
-        let running = |job: Job| Running {
-            spec: job::Spec::new(&job.spec, &job.pod, backoff),
-            job,
-            state: State::new(Duration::ZERO),
-            living: Vec::new(),
-            all: Vec::new(),
-            failed: None,
-            told: false,
-        };
+        let running = |job: Job| Running::new(job, backoff);
         Queue { began: Instant::now(), jobs: jobs.into_iter().map(running).collect() }
     }
 
@@ -70,27 +65,11 @@ impl Queue {
         let now = self.began.elapsed();
         let mut started = Vec::new();
         for at in 0..self.jobs.len() {
-            let running = &mut self.jobs[at];
-            running.look(now);
-            for action in job::advance(&running.spec, &mut running.state, now) {
-                match action {
-                    Action::Start { place, failures, ignored } => {
-                        let pod = match start(running.job.pod(place, failures, ignored)) {
-                            Ok(pod) => pod,
-                            Err(e) => {
-                                self.abandon();
-                                return Err(e);
-                            }
-                        };
-                        let known = PodOf { dir: pod.dir.clone(), uid: pod.uid.clone() };
-                        running.living.push((place, known.clone()));
-                        running.all.push(known);
-                        started.push(pod);
-                    }
-                    Action::End(place) => {
-                        let known = running.living.iter().find(|(at, _)| *at == place);
-                        known.iter().for_each(|(_, pod)| ask(&pod.dir, None));
-                    }
+            match self.jobs[at].advance(now, |_, pod| start(pod)) {
+                Ok(pods) => started.extend(pods),
+                Err(e) => {
+                    self.abandon();
+                    return Err(e);
                 }
             }
         }
@@ -100,7 +79,7 @@ impl Queue {
     /// Tells when to look again, though no pod has changed.
     pub(crate) fn next(&self) -> Option<Duration> {
         let now = self.began.elapsed();
-        let next = self.jobs.iter().filter_map(|r| job::next_deadline(&r.spec, &r.state, now)).min();
+        let next = self.jobs.iter().filter_map(|r| r.next_deadline(now)).min();
         next.map(|at| at.saturating_sub(now))
     }
 
@@ -151,11 +130,76 @@ impl Queue {
 }
 
 impl Running {
+    /// A job that begins at the time zero; `backoff` is the first and the longest wait before a failed pod is replaced.
+    pub(crate) fn new(job: Job, backoff: (Duration, Duration)) -> Running {
+        Running {
+            spec: job::Spec::new(&job.spec, &job.pod, backoff),
+            job,
+            state: State::new(Duration::ZERO),
+            living: Vec::new(),
+            all: Vec::new(),
+            failed: None,
+            told: false,
+            ready: 0,
+        }
+    }
+
+    /// Takes in a pod that an earlier keeper of the job has started.
+    pub(crate) fn adopt(&mut self, place: Place, dir: PodDir, uid: Uid) {
+        let known = PodOf { dir, uid };
+        self.state.adopt(place);
+        self.living.push((place, known.clone()));
+        self.all.push(known);
+    }
+
+    /// Looks after the pods, and starts those whose turn it is. `now` is the time since the job began.
+    pub(crate) fn advance<E>(
+        &mut self,
+        now: Duration,
+        start: impl Fn(Place, Pod) -> Result<Started, E>,
+    ) -> Result<Vec<Started>, E> {
+        let mut started = Vec::new();
+        self.look(now);
+        for action in job::advance(&self.spec, &mut self.state, now) {
+            match action {
+                Action::Start { place, failures, ignored } => {
+                    let pod = start(place, self.job.pod(place, failures, ignored))?;
+                    let known = PodOf { dir: pod.dir.clone(), uid: pod.uid.clone() };
+                    self.living.push((place, known.clone()));
+                    self.all.push(known);
+                    started.push(pod);
+                }
+                Action::End(place) => {
+                    let known = self.living.iter().find(|(at, _)| *at == place);
+                    known.iter().for_each(|(_, pod)| ask(&pod.dir, None));
+                }
+            }
+        }
+        Ok(started)
+    }
+
+    /// Tells when to look again, though no pod has changed, as a time since the job began.
+    pub(crate) fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        job::next_deadline(&self.spec, &self.state, now)
+    }
+
+    /// The job.
+    pub(crate) fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// What is known of the job's pods and its end, and the number of pods that are ready.
+    pub(crate) fn progress(&self) -> (&State, u32) {
+        (&self.state, self.ready)
+    }
+
     fn look(&mut self, now: Duration) {
+        self.ready = 0;
         for (place, pod) in std::mem::take(&mut self.living) {
             let lives = pod.dir.read_liveness() == Liveness::Alive;
             match (pod.read(), lives) {
                 (Some(read), true) => {
+                    self.ready += u32::from(read.is_ready());
                     job::seen(&self.spec, &mut self.state, place, &read, now);
                     self.living.push((place, pod));
                 }

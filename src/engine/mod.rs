@@ -27,6 +27,7 @@ mod replace;
 pub(crate) mod start;
 mod streams;
 pub(crate) mod sweep;
+pub(crate) mod tender;
 mod usage;
 mod volume_files;
 

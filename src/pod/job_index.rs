@@ -11,6 +11,23 @@ pub struct Place {
     pub attempt: u32,
 }
 
+/// Writes indexes as a Job's status has them: `0,2-4`, and two that follow one another as `2,3`.
+pub fn write_indexes(indexes: &BTreeSet<u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for index in indexes {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *index => *last = *index,
+            _ => runs.push((*index, *index)),
+        }
+    }
+    let write = |(first, last): &(u32, u32)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first},{last}"),
+        _ => format!("{first}-{last}"),
+    };
+    runs.iter().map(write).collect::<Vec<_>>().join(",")
+}
+
 /// Reads `0,2-4` as numbers, each below the number of completions.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ mod timeline_mark;
 pub use host_port::{HostPort, Target, find_host_port, publish_ports};
 pub use identifiers::{ContainerName, InvalidName, Namespace, ObjectName, Uid, VolumeName};
 pub use image_volumes::{ImageVolume, image_volumes};
-pub use job_index::{Place, parse_indexes};
+pub use job_index::{Place, parse_indexes, write_indexes};
 pub use object_kinds::ObjectKind;
 pub use questions::{
     ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, ProbeExt,

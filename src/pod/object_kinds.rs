@@ -26,6 +26,8 @@ pub enum ObjectKind {
     ServiceAccount,
     /// This machine.
     Node,
+    /// Pods that are run to their end, by a process that keeps the Job.
+    Job,
 }
 
 /// Tells how a kind is called.
@@ -52,7 +54,7 @@ const fn core(
     Names { kind, name, group: "", version: "v1", plural, singular, short }
 }
 
-const NAMES: [Names; 11] = [
+const NAMES: [Names; 12] = [
     core(ObjectKind::Pod, "Pod", "pods", "pod", &["po"]),
     core(ObjectKind::Service, "Service", "services", "service", &["svc"]),
     core(ObjectKind::ConfigMap, "ConfigMap", "configmaps", "configmap", &["cm"]),
@@ -78,6 +80,15 @@ const NAMES: [Names; 11] = [
     core(ObjectKind::Namespace, "Namespace", "namespaces", "namespace", &["ns"]),
     core(ObjectKind::ServiceAccount, "ServiceAccount", "serviceaccounts", "serviceaccount", &["sa"]),
     core(ObjectKind::Node, "Node", "nodes", "node", &["no"]),
+    Names {
+        kind: ObjectKind::Job,
+        name: "Job",
+        group: "batch",
+        version: "v1",
+        plural: "jobs",
+        singular: "job",
+        short: &[],
+    },
 ];
 
 impl ObjectKind {
@@ -133,7 +144,7 @@ impl ObjectKind {
 
     /// Tells whether `all` means it as well. Nothing that holds data is among these.
     pub fn is_in_all(self) -> bool {
-        matches!(self, ObjectKind::Pod | ObjectKind::Service)
+        matches!(self, ObjectKind::Pod | ObjectKind::Service | ObjectKind::Job)
     }
 
     /// The kind that objects of this `kind` are of, as files write it.

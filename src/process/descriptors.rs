@@ -84,6 +84,14 @@ pub mod guard {
     pub const SCOPE: RawFd = 7;
 }
 
+/// Descriptors of the process that keeps a Job.
+pub mod tender {
+    use super::RawFd;
+
+    /// The user's two directories; the environment may name others.
+    pub const HOME: [RawFd; 2] = [3, 4];
+}
+
 /// Descriptors of the process that holds an ordinary user's user namespace.
 pub mod holder {
     use super::RawFd;

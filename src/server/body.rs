@@ -1,6 +1,9 @@
 //! The object that a request has in its body: JSON, protobuf or YAML.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -53,6 +56,7 @@ pub fn drop_unknown_fields(kind: &Kind, object: Value) -> Result<Value, Failure>
         "Service" => through_type::<Service>(kind, object),
         "PersistentVolumeClaim" => through_type::<PersistentVolumeClaim>(kind, object),
         "Namespace" => through_type::<Namespace>(kind, object),
+        "Job" => through_type::<Job>(kind, object),
         _ => Ok(object),
     }
 }

@@ -87,6 +87,8 @@ struct DeleteOptions {
     uid: Option<String>,
     revision: Option<String>,
     dry: bool,
+    /// Tells whether what the object has made stays, if the client says anything of it.
+    orphans: Option<bool>,
 }
 
 impl DeleteOptions {
@@ -99,7 +101,7 @@ impl DeleteOptions {
         let seconds = asked.query.number("gracePeriodSeconds").map_err(Failure::bad_request)?;
         options.grace = options.grace.or(seconds.map(Duration::from_secs));
         options.dry |= asked.query.find("dryRun") == Some("All");
-        check_propagation(asked.query.find("propagationPolicy"))?;
+        options.orphans = options.orphans.or(read_propagation(asked.query.find("propagationPolicy"))?);
         Ok(options)
     }
 
@@ -115,7 +117,8 @@ impl DeleteOptions {
                 Some(Duration::from_secs(seconds))
             }
         };
-        check_propagation(value["propagationPolicy"].as_str())?;
+        let orphans = value["orphanDependents"].as_bool();
+        let orphans = read_propagation(value["propagationPolicy"].as_str())?.or(orphans);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let conditions = &value["preconditions"];
         let dry = value["dryRun"].as_array().is_some_and(|all| all.iter().any(|word| word == "All"));
@@ -124,13 +127,16 @@ impl DeleteOptions {
             uid: text(&conditions["uid"]),
             revision: text(&conditions["resourceVersion"]),
             dry,
+            orphans,
         })
     }
 }
 
-fn check_propagation(policy: Option<&str>) -> Result<(), Failure> {
+/// Tells whether what the object has made is to stay, by the word of a client.
+fn read_propagation(policy: Option<&str>) -> Result<Option<bool>, Failure> {
     match policy {
-        None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
+        None => Ok(None),
+        Some(policy @ ("Background" | "Foreground" | "Orphan")) => Ok(Some(policy == "Orphan")),
         Some(other) => Err(Failure::bad_request(format!(
             "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
         ))),
@@ -166,7 +172,9 @@ impl Server {
             known["metadata"]["deletionTimestamp"] = format!("{:.0}", Timestamp::now()).into();
             return Ok(known);
         }
-        store::delete_object(&self.engine, kind, &namespace, name, options.grace)?;
+        // A Job's pods stay unless the client says otherwise, as the API server has it since batch/v1 began.
+        let orphans = options.orphans.unwrap_or(kind.kind == "Job");
+        store::delete_object(&self.engine, kind, &namespace, name, (options.grace, orphans))?;
         // Watches hear of it at once.
         let _ = self.refresh_kind(kind);
         if kind.kind != "Pod" {

@@ -71,7 +71,8 @@ async fn answer_objects(server: Arc<Server>, asked: Asked, target: Target) -> Re
     let own = target.subresource.as_deref().and_then(|name| target.kind.find_subresource(name));
     let allowed = own.map_or(&target.kind.verbs, |below| &below.verbs);
     if !allowed.contains(&verb) {
-        return Err(Failure::not_allowed());
+        let empty = target.kind.empty;
+        return Err(if empty { Failure::never_kept(target.kind) } else { Failure::not_allowed() });
     }
     if target.kind.namespaced && target.namespace.is_none() && !matches!(verb, "list" | "watch") {
         return Err(Failure::bad_request("the namespace of the object may not be empty"));

@@ -16,6 +16,8 @@ pub struct Kind {
     pub kind: &'static str,
     /// Tells whether its objects lie in namespaces.
     pub namespaced: bool,
+    /// Tells that there never is an object of it.
+    pub empty: bool,
     /// Holds what can be done with it.
     pub verbs: Vec<&'static str>,
     /// Holds what users may write for it.
@@ -38,7 +40,8 @@ pub struct Subresource {
 }
 
 /// A kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
-/// the program has no pointers to set right.
+/// the program has no pointers to set right. Of those with the word `none` there never is an object: clients that show
+/// what there is list them, and nobody would act on one that was made.
 const KINDS: &str = "
 pods Pod v1 namespaced kept po all
 configmaps ConfigMap v1 namespaced kept cm -
@@ -50,16 +53,33 @@ events Event v1 namespaced read ev -
 namespaces Namespace v1 cluster kept ns -
 serviceaccounts ServiceAccount v1 namespaced read sa -
 nodes Node v1 cluster read no -
+persistentvolumes PersistentVolume v1 cluster none pv -
+resourcequotas ResourceQuota v1 namespaced none quota -
+limitranges LimitRange v1 namespaced none limits -
 endpointslices EndpointSlice discovery.k8s.io/v1 namespaced read - -
+events Event events.k8s.io/v1 namespaced read ev -
+jobs Job batch/v1 namespaced kept - all
 selfsubjectaccessreviews SelfSubjectAccessReview authorization.k8s.io/v1 cluster create - -
 selfsubjectrulesreviews SelfSubjectRulesReview authorization.k8s.io/v1 cluster create - -
 selfsubjectreviews SelfSubjectReview authentication.k8s.io/v1 cluster create - -
 tokenreviews TokenReview authentication.k8s.io/v1 cluster create - -
+ingresses Ingress networking.k8s.io/v1 namespaced none ing -
+networkpolicies NetworkPolicy networking.k8s.io/v1 namespaced none netpol -
+ingressclasses IngressClass networking.k8s.io/v1 cluster none - -
+roles Role rbac.authorization.k8s.io/v1 namespaced none - -
+rolebindings RoleBinding rbac.authorization.k8s.io/v1 namespaced none - -
+clusterroles ClusterRole rbac.authorization.k8s.io/v1 cluster none - -
+clusterrolebindings ClusterRoleBinding rbac.authorization.k8s.io/v1 cluster none - -
+poddisruptionbudgets PodDisruptionBudget policy/v1 namespaced none pdb -
+certificatesigningrequests CertificateSigningRequest certificates.k8s.io/v1 cluster none csr -
+csistoragecapacities CSIStorageCapacity storage.k8s.io/v1 namespaced none - -
+apiservices APIService apiregistration.k8s.io/v1 cluster none - -
+leases Lease coordination.k8s.io/v1 namespaced none - -
 nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";
 
-/// A subresource a line: of which kind in the core group, its own kind, verbs.
+/// A subresource a line: of which kind, which measured ones are not, its own kind, verbs.
 const SUBRESOURCES: &str = "
 pods/attach PodAttachOptions create,get
 pods/ephemeralcontainers Pod get,patch,update
@@ -74,6 +94,7 @@ persistentvolumeclaims/status PersistentVolumeClaim get,patch,update
 namespaces/finalize Namespace update
 namespaces/status Namespace get,patch,update
 nodes/status Node get,patch,update
+jobs/status Job get,patch,update
 serviceaccounts/token authentication.k8s.io/v1/TokenRequest create
 ";
 
@@ -106,6 +127,11 @@ impl Kind {
         self.kind.to_lowercase()
     }
 
+    /// `Pod`, `Event.events.k8s.io`
+    pub fn qualified_kind(&self) -> String {
+        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+    }
+
     /// Tells whether a verb is among its own.
     pub fn allows_verb(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
@@ -127,13 +153,14 @@ fn parse_kind(line: &'static str) -> Option<Kind> {
     let [plural, kind, group_version, scope, verbs, short, categories] = words[..] else { return None };
     let (group, version) = group_version.split_once('/').unwrap_or(("", group_version));
     let list = |word: &'static str| word.split(',').filter(|w| *w != "-").collect();
+    let empty = verbs == "none";
     let verbs = match verbs {
         "kept" => "create,delete,deletecollection,get,list,patch,update,watch",
-        "read" => "get,list,watch",
+        "read" | "none" => "get,list,watch",
         "measured" => "get,list",
         other => other,
     };
-    let below = SUBRESOURCES.lines().filter(|_| group.is_empty()).filter_map(|line| {
+    let below = SUBRESOURCES.lines().filter(|_| group != "metrics.k8s.io").filter_map(|line| {
         let (path, rest) = line.split_once(' ')?;
         let (kind, verbs) = rest.split_once(' ')?;
         let name = path.strip_prefix(plural)?.strip_prefix('/')?;
@@ -145,6 +172,7 @@ fn parse_kind(line: &'static str) -> Option<Kind> {
         plural,
         kind,
         namespaced: scope == "namespaced",
+        empty,
         verbs: list(verbs),
         short_names: list(short),
         categories: list(categories),

@@ -10,6 +10,7 @@ mod channels;
 mod credentials;
 mod delete;
 pub mod discovery;
+mod events;
 mod handle;
 mod http;
 pub mod kinds;

@@ -40,7 +40,8 @@ impl Choice {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
             labels: Labels::parse(labels).map_err(Failure::bad_request)?,
-            fields: FieldSelector::parse(target.kind.kind, fields).map_err(Failure::bad_request)?,
+            fields: FieldSelector::parse(&target.kind.qualified_kind(), fields)
+                .map_err(Failure::bad_request)?,
         })
     }
 
@@ -60,18 +61,40 @@ impl Choice {
 /// # Errors
 /// Why it is not given.
 pub async fn answer_get(server: Arc<Server>, asked: &Asked, target: &Target) -> Result<Answer, Failure> {
-    let form = choose_form(asked.header("accept")).ok_or_else(Failure::not_acceptable)?;
+    let wanted = Wanted::parse(asked)?;
     let object = server.find_object(target).await?;
-    let include = Include::parse(asked.query.find("includeObject"));
-    let value = match form {
-        Form::Table => {
-            let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
-            make_table(target.kind.kind, &[object], metadata, include, Timestamp::now())
-        }
-        Form::Partial => partial_metadata(&object),
-        Form::Plain | Form::Aggregated(_) => object,
-    };
-    Ok(json_answer(StatusCode::OK, &value))
+    Ok(wanted.answer_object(StatusCode::OK, target.kind, object))
+}
+
+/// Tells how a client wants to have an object, whatever it does with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    form: Form,
+    include: Include,
+}
+
+impl Wanted {
+    /// Reads it from a request; to be done before anything is changed.
+    ///
+    /// # Errors
+    /// The client takes nothing that can be given.
+    pub fn parse(asked: &Asked) -> Result<Wanted, Failure> {
+        let form = choose_form(asked.header("accept")).ok_or_else(Failure::not_acceptable)?;
+        Ok(Wanted { form, include: Include::parse(asked.query.find("includeObject")) })
+    }
+
+    /// The answer that an object is.
+    pub fn answer_object(self, code: StatusCode, kind: &Kind, object: Value) -> Answer {
+        let value = match self.form {
+            Form::Table => {
+                let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
+                make_table(kind.kind, &[object], metadata, self.include, Timestamp::now())
+            }
+            Form::Partial => partial_metadata(&object),
+            Form::Plain | Form::Aggregated(_) => object,
+        };
+        json_answer(code, &value)
+    }
 }
 
 /// `GET` of a list.

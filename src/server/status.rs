@@ -111,6 +111,13 @@ impl Failure {
         Failure::new(405, "MethodNotAllowed", message)
     }
 
+    /// Nothing would act on an object of the kind.
+    pub fn never_kept(kind: &Kind) -> Failure {
+        let message =
+            format!("podctl keeps no {}: nothing on this machine would act on one", qualified(kind));
+        Failure::new(405, "MethodNotAllowed", message)
+    }
+
     /// None of the types that the client takes can be given.
     pub fn not_acceptable() -> Failure {
         let message = "only application/json can be given: as it is, as Table or as PartialObjectMetadata";

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
+    events,
     kinds::Kind,
     metrics,
     status::{Cause, Failure},
@@ -23,9 +24,10 @@ use crate::{
 /// What the engine says.
 pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
     let mut all = match (engine_kind(kind), kind.kind) {
-        (Some(of_engine), _) => {
-            let options = ListOptions { namespace: namespace.map(str::to_owned), ..ListOptions::default() };
-            engine.list_objects(of_engine, &options).map_err(|e| to_failure(kind, "", e))?
+        (Some(of_engine), _) => list_of_engine(engine, kind, of_engine, namespace)?,
+        (None, "Event") => {
+            let all = list_of_engine(engine, kind, ObjectKind::Event, namespace)?;
+            all.into_iter().map(events::to_newer_form).collect()
         }
         (None, "PodMetrics") => metrics::measure_pods(engine, namespace)?,
         (None, "NodeMetrics") => vec![metrics::measure_node()],
@@ -36,6 +38,16 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
     }
     all.sort_by_cached_key(object_key);
     Ok(all)
+}
+
+fn list_of_engine(
+    engine: &Engine,
+    kind: &Kind,
+    of_engine: ObjectKind,
+    namespace: Option<&str>,
+) -> Result<Vec<Value>, Failure> {
+    let options = ListOptions { namespace: namespace.map(str::to_owned), ..ListOptions::default() };
+    engine.list_objects(of_engine, &options).map_err(|e| to_failure(kind, "", e))
 }
 
 /// Finds one object.
@@ -112,9 +124,9 @@ pub fn delete_object(
     kind: &Kind,
     namespace: &str,
     name: &str,
-    grace_period: Option<Duration>,
+    (grace_period, orphans): (Option<Duration>, bool),
 ) -> Result<(), Failure> {
-    let options = DeleteOptions { grace_period, ..DeleteOptions::default() };
+    let options = DeleteOptions { grace_period, orphans, ..DeleteOptions::default() };
     let deleted = engine.delete_object(writable(kind)?, namespace, name, &options);
     deleted.map(drop).map_err(|e| to_failure(kind, name, e))
 }

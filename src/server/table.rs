@@ -6,7 +6,8 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use crate::view::{age, events, pods, service_table};
+use super::events::to_core_form;
+use crate::view::{age, events, job_table, pods, service_table};
 
 /// Tells which part of an object stands beside its cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,7 @@ fn list_columns(kind: &str) -> &'static [Column] {
             "!Count",
             "!Name",
         ],
+        "Job" => &["Name", "Status", "Completions", "Duration", "Age", "!Containers", "!Images", "!Selector"],
         "Namespace" => &["Name", "Status", "Age"],
         "ServiceAccount" => &["Name", "Secrets", "Age"],
         "Node" => &[
@@ -147,6 +149,7 @@ fn build_cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
             words(row)
         }
         "Service" => words(service_table::row(object, age, true)),
+        "Job" => words(job_table::write_row(object, age, now)),
         "Endpoints" => words(service_table::endpoints_row(object, age)),
         "EndpointSlice" => words(service_table::slice_row(object, age)),
         "ConfigMap" => vec![name.into(), (count("data") + count("binaryData")).into(), age.into()],
@@ -210,7 +213,8 @@ fn build_cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn event_cells(object: &Value, now: Timestamp) -> Vec<Value> {
-    let Ok(event) = serde_json::from_value::<Event>(object.clone()) else { return vec![Value::Null; 10] };
+    let core = to_core_form(object.clone());
+    let Ok(event) = serde_json::from_value::<Event>(core) else { return vec![Value::Null; 10] };
     let row = events::row(&event, false, now);
     let involved = &event.involved_object;
     let source = event.source.as_ref();

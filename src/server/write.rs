@@ -9,6 +9,7 @@ use super::{
     Server, apply, body, delete, handle,
     http::{Answer, Asked, json_answer},
     kinds::{Kind, find_kind},
+    read::Wanted,
     route::Target,
     run_blocking,
     status::{Cause, Failure},
@@ -66,7 +67,7 @@ impl Manner {
 /// # Errors
 /// Why nothing is made.
 pub async fn answer_create(server: Arc<Server>, asked: &Asked, target: Target) -> Result<Answer, Failure> {
-    let manner = Manner::parse(asked)?;
+    let (manner, wanted) = (Manner::parse(asked)?, Wanted::parse(asked)?);
     let object = body::read_object(asked)?;
     match target.subresource.as_deref() {
         Some("eviction") => return delete::answer_eviction(server, object, target).await,
@@ -79,8 +80,9 @@ pub async fn answer_create(server: Arc<Server>, asked: &Asked, target: Target) -
         None => {}
     }
     let object = prepare_object(object, &target, true)?;
+    let kind = target.kind;
     let made = run_blocking(move || server.create_now(&target, object, &manner)).await?;
-    Ok(json_answer(StatusCode::CREATED, &made))
+    Ok(wanted.answer_object(StatusCode::CREATED, kind, made))
 }
 
 /// `PUT`
@@ -88,7 +90,7 @@ pub async fn answer_create(server: Arc<Server>, asked: &Asked, target: Target) -
 /// # Errors
 /// Why nothing is changed.
 pub async fn answer_update(server: Arc<Server>, asked: &Asked, target: Target) -> Result<Answer, Failure> {
-    let manner = Manner::parse(asked)?;
+    let (manner, wanted, kind) = (Manner::parse(asked)?, Wanted::parse(asked)?, target.kind);
     let object = prepare_object(body::read_object(asked)?, &target, false)?;
     let changed = run_blocking(move || {
         retry_conflicts(|| {
@@ -96,7 +98,7 @@ pub async fn answer_update(server: Arc<Server>, asked: &Asked, target: Target) -
             server.change_now(&target, &known, object.clone(), &manner)
         })
     });
-    Ok(json_answer(StatusCode::OK, &changed.await?))
+    Ok(wanted.answer_object(StatusCode::OK, kind, changed.await?))
 }
 
 /// `PATCH`
@@ -104,13 +106,13 @@ pub async fn answer_update(server: Arc<Server>, asked: &Asked, target: Target) -
 /// # Errors
 /// Why nothing is changed.
 pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) -> Result<Answer, Failure> {
-    let manner = Manner::parse(asked)?;
+    let (manner, wanted, kind) = (Manner::parse(asked)?, Wanted::parse(asked)?, target.kind);
     let type_ = asked.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
     if type_ == "application/apply-patch+yaml" {
         let config = prepare_object(body::parse_text(&asked.body)?, &target, false)?;
         let applied = move || retry_conflicts(|| server.apply_now(&target, &config, &manner));
         let (object, code) = run_blocking(applied).await?;
-        return Ok(json_answer(code, &object));
+        return Ok(wanted.answer_object(code, kind, object));
     }
     let Some(type_) = PatchType::of_content_type(type_) else {
         return Err(Failure::unsupported_type(format!(
@@ -129,7 +131,7 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
         server.change_now(&target, &known, patched, &manner)
     };
     let changed = run_blocking(move || retry_conflicts(&patch_now));
-    Ok(json_answer(StatusCode::OK, &changed.await?))
+    Ok(wanted.answer_object(StatusCode::OK, kind, changed.await?))
 }
 
 /// Tries again what somebody else has changed meanwhile; whoever named a revision that is no more is told so in the end.

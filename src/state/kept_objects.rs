@@ -28,9 +28,10 @@ impl Kept for k8s_openapi::api::core::v1::ConfigMap {}
 impl Kept for k8s_openapi::api::core::v1::Secret {}
 impl Kept for k8s_openapi::api::core::v1::Service {}
 impl Kept for k8s_openapi::api::core::v1::Namespace {}
+impl Kept for k8s_openapi::api::batch::v1::Job {}
 
 impl Home {
-    fn object_dir<T: Kept>(&self, namespace: &Namespace) -> PathBuf {
+    pub(super) fn object_dir<T: Kept>(&self, namespace: &Namespace) -> PathBuf {
         self.namespace_dir(namespace).join(T::KIND.to_lowercase())
     }
 

@@ -31,6 +31,7 @@
 mod data_place;
 mod file_names;
 mod home;
+mod kept_jobs;
 mod kept_objects;
 mod local_volumes;
 mod lock_holders;

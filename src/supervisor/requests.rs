@@ -159,6 +159,8 @@ impl Supervisor {
         }
         let spec = self.pod.spec.get_or_insert_default();
         spec.ephemeral_containers.get_or_insert_default().push((*container).clone());
+        // Who hears the answer finds the container in the pod.
+        self.write_status();
         self.answer(id, &Reply::Started, &[]);
         if attach {
             let (name, input) = (container.name.clone(), container.stdin == Some(true));

@@ -11,6 +11,7 @@ pub mod events;
 pub mod explain;
 pub mod field_selector;
 pub mod go_template;
+pub mod job_table;
 pub mod jsonpath;
 pub mod kyaml;
 pub mod object_table;

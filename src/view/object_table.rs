@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::{age, service_table};
+use super::{age, job_table, service_table};
 use crate::pod::ObjectKind;
 
 /// The first line.
@@ -28,10 +28,11 @@ pub fn head(kind: ObjectKind, wide: bool) -> Vec<String> {
         ObjectKind::Namespace => &["NAME", "STATUS", "AGE"],
         ObjectKind::ServiceAccount => &["NAME", "SECRETS", "AGE"],
         ObjectKind::Node => &["NAME", "STATUS", "ROLES", "AGE", "VERSION"],
+        ObjectKind::Job => &job_table::COLUMNS,
         _ => &["NAME", "AGE"],
     };
     // What only the wide table shows stands behind the age.
-    let is_wide_only = |name: &&&str| matches!(**name, "VOLUMEMODE" | "SELECTOR");
+    let is_wide_only = |name: &&&str| matches!(**name, "VOLUMEMODE" | "SELECTOR" | "CONTAINERS" | "IMAGES");
     names.iter().filter(|name| wide || !is_wide_only(name)).map(|name| (*name).to_owned()).collect()
 }
 
@@ -64,6 +65,11 @@ pub fn row(kind: ObjectKind, object: &Value, wide: bool, now: Timestamp) -> Vec<
         ObjectKind::EndpointSlice => service_table::slice_row(object, age),
         ObjectKind::Namespace => vec![name, text(&object["status"]["phase"]), age],
         ObjectKind::ServiceAccount => vec![name, "0".into(), age],
+        ObjectKind::Job => {
+            let mut row = job_table::write_row(object, age, now);
+            row.truncate(if wide { row.len() } else { job_table::NARROW });
+            row
+        }
         ObjectKind::Node => {
             let version = text(&object["status"]["nodeInfo"]["kubeletVersion"]);
             vec![name, "Ready".into(), "<none>".into(), age, version]

@@ -62,6 +62,7 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         ("unknown.yaml", include_str!("files/unknown.yaml")),
         ("stale.yaml", include_str!("files/stale.yaml")),
         ("deployment.yaml", include_str!("files/deployment.yaml")),
+        ("failing-job.yaml", include_str!("files/failing-job.yaml")),
         ("sized.yaml", include_str!("files/sized.yaml")),
         ("claim.yaml", include_str!("files/claim.yaml")),
         ("web.yaml", include_str!("files/web.yaml")),
@@ -72,7 +73,7 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         fs::write(home.path(name), text).unwrap();
     }
     let cases = parse_cases(include_str!("kubectl.cases"));
-    assert!(cases.len() > 200, "{} cases", cases.len());
+    assert!(cases.len() > 250, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
         let mut shell = client(&home, "bash");

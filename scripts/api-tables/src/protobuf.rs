@@ -43,6 +43,8 @@ const ROOTS: &[&str] = &[
     "io.k8s.api.core.v1.ServiceAccount",
     "io.k8s.api.core.v1.Node",
     "io.k8s.api.discovery.v1.EndpointSlice",
+    "io.k8s.api.events.v1.Event",
+    "io.k8s.api.batch.v1.Job",
     "io.k8s.api.authorization.v1.SelfSubjectAccessReview",
     "io.k8s.api.authorization.v1.SelfSubjectRulesReview",
     "io.k8s.api.authentication.v1.SelfSubjectReview",

@@ -1,6 +1,9 @@
 //! Objects deleted. What a namespace holds goes with it; a pod is asked to end.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde_json::Value;
@@ -25,6 +28,8 @@ pub struct DeleteOptions {
     pub preconditions: Preconditions,
     /// Check and answer, and delete nothing.
     pub dry_run: bool,
+    /// Leave what the object owns, such as a Job's pods; it goes with its owner else.
+    pub orphans: bool,
 }
 
 /// A deletion that was asked for.
@@ -54,8 +59,10 @@ impl PodDeletion {
     }
 }
 
-/// The kinds that lie in a namespace and can be deleted, in the order in which they go: a claim's volume is held by pods.
-const HELD: [ObjectKind; 5] = [
+/// The kinds that lie in a namespace and can be deleted, in the order in which they go: a Job would start its pods anew,
+/// and a claim's volume is held by pods.
+const HELD: [ObjectKind; 6] = [
+    ObjectKind::Job,
     ObjectKind::Pod,
     ObjectKind::PersistentVolumeClaim,
     ObjectKind::Service,
@@ -64,13 +71,57 @@ const HELD: [ObjectKind; 5] = [
 ];
 
 impl Engine {
-    /// Deletes an object. A claim's volume goes with its files; a pod is asked to end. A namespace goes when all that is in
-    /// it has, which this waits for.
+    /// Deletes an object, and what names it as its only owner. A claim's volume goes with its files; a pod is asked to end.
+    /// A namespace goes when all that is in it has, which this waits for.
     ///
     /// # Errors
     /// [`Error::NoObject`], [`Error::Conflict`] by the preconditions or for what is in use, [`Error::Forbidden`] for the
     /// namespace `default`, [`Error::Unsupported`].
     pub fn delete_object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Deletion, Error> {
+        let owns = !options.dry_run && !options.orphans && kind != ObjectKind::Namespace;
+        // What cannot be read has no uid that others could name.
+        let known = owns.then(|| self.get_object(kind, namespace, name).ok()).flatten();
+        let deletion = self.delete_alone(kind, namespace, name, options)?;
+        if let Some(uid) = known.as_ref().and_then(|known| known["metadata"]["uid"].as_str()) {
+            self.delete_dependents(uid)?;
+        }
+        Ok(deletion)
+    }
+
+    /// Deletes what names the object of that uid as its only owner, and what that owns in turn.
+    fn delete_dependents(&self, uid: &str) -> Result<(), Error> {
+        let mut owners = vec![uid.to_owned()];
+        let mut met = BTreeSet::new();
+        while let Some(owner) = owners.pop() {
+            for kind in HELD {
+                // What cannot be read now names nobody as its owner.
+                let all = self.list_kind(kind, None).unwrap_or_default();
+                for object in all.iter().filter(|object| is_owned_by(object, &owner)) {
+                    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+                    // Pods that are ending are there still, and may own one another.
+                    if !met.insert(text("uid").to_owned()) {
+                        continue;
+                    }
+                    let options = DeleteOptions::default();
+                    match self.delete_alone(kind, text("namespace"), text("name"), &options) {
+                        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                            return Err(e);
+                        }
+                        _ => owners.push(text("uid").to_owned()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_alone(
         &self,
         kind: ObjectKind,
         namespace: &str,
@@ -101,6 +152,7 @@ impl Engine {
             ObjectKind::Secret => self.forget_kept::<Secret>(&namespace, &name)?,
             ObjectKind::PersistentVolumeClaim => self.delete_volume(&namespace, &name)?,
             ObjectKind::Service => self.delete_service(&namespace, &name)?,
+            ObjectKind::Job => self.home.forget_job(&namespace, &name)?,
             ObjectKind::Namespace => {
                 self.delete_namespace(&Namespace::parse(&name)?, options.grace_period)?;
                 true
@@ -186,7 +238,7 @@ impl Engine {
                 }
             };
             for name in names {
-                match self.delete_object(kind, namespace, &name, &options) {
+                match self.delete_alone(kind, namespace, &name, &options) {
                     Ok(Deletion::Pod(pod)) => ending.push(pod),
                     Ok(Deletion::Done) => {}
                     // It has gone by itself, as the Services of pods do that have just ended.
@@ -200,6 +252,12 @@ impl Engine {
         }
         Ok(self.home.forget_namespace(namespace)?)
     }
+}
+
+/// Tells whether an object has owners, and all of them are the object of that uid.
+fn is_owned_by(object: &Value, uid: &str) -> bool {
+    let owners = object["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    !owners.is_empty() && owners.iter().all(|owner| owner["uid"] == uid)
 }
 
 fn name_of(object: &Value) -> Option<&str> {

@@ -6,6 +6,7 @@
 
 mod complete;
 mod delete;
+mod jobs;
 mod node;
 mod request;
 mod write;
@@ -28,6 +29,7 @@ use crate::{
 };
 pub(crate) use complete::object_version;
 pub use delete::{DeleteOptions, Deletion, PodDeletion};
+pub(super) use jobs::{is_finished, load_kept_job};
 pub(crate) use node::{memory_kib, node_name};
 pub use write::{Applied, Preconditions, WriteOptions};
 
@@ -94,6 +96,7 @@ impl Engine {
                 let is_there = self.namespaces()?.contains(&own);
                 is_there.then(|| complete::describe_namespace(&self.home, &own))
             }
+            ObjectKind::Job => self.read_job(&namespace, &name)?,
             // These are told of all at once, or made of what others are.
             _ => {
                 let all = self.list_kind(kind, kind.is_namespaced().then_some(&namespace))?;
@@ -172,6 +175,7 @@ impl Engine {
                 Ok(own.map(complete::default_account).collect())
             }
             ObjectKind::Node => Ok(vec![node::describe_node(&self.home)]),
+            ObjectKind::Job => self.list_jobs(namespace),
         }
     }
 

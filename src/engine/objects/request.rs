@@ -2,6 +2,7 @@
 //! are filled in.
 
 use k8s_openapi::{
+    api::batch::v1::Job,
     api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     super::{Engine, Error, ObjectKind},
     complete,
+    jobs::{complete_job, seal_job},
 };
 use crate::{
     manifest::{self, Manifest, Source},
@@ -36,6 +38,7 @@ pub(super) enum Loaded {
     Secret(Box<Secret>),
     Claim(Box<PersistentVolumeClaim>),
     Service(Box<Service>),
+    Job(Box<Job>),
 }
 
 impl Engine {
@@ -59,6 +62,10 @@ impl Engine {
                 manifest.claims.pop().map(|claim| Loaded::Claim(Box::new(claim)))
             }
             ObjectKind::Service => manifest.services.pop().map(|service| Loaded::Service(Box::new(service))),
+            ObjectKind::Job => match manifest.jobs.pop() {
+                Some(job) => Some(Loaded::Job(Box::new(complete_job(read_metadata(kind, object)?, job)))),
+                None => None,
+            },
             _ => None,
         };
         loaded
@@ -75,7 +82,17 @@ pub(super) fn load_changed_pod(namespace: &str, object: &Value) -> Result<Pod, E
     manifest.pods.pop().ok_or_else(|| Error::Unsupported("the request holds no pod".to_owned()))
 }
 
-fn read_request(
+/// Returns the metadata of a request's object, as far as it is for a request to say.
+fn read_metadata(kind: ObjectKind, object: &Value) -> Result<ObjectMeta, Error> {
+    let mut meta = object["metadata"].clone();
+    if let Some(fields) = meta.as_object_mut() {
+        fields.retain(|field, _| !OWN_FIELDS.contains(&field.as_str()));
+    }
+    serde_json::from_value(meta)
+        .map_err(|e| Error::Unsupported(format!("{}: metadata: {e}", kind.singular())))
+}
+
+pub(super) fn read_request(
     kind: ObjectKind,
     namespace: &str,
     object: &Value,
@@ -104,6 +121,7 @@ impl Loaded {
             Loaded::Secret(secret) => &secret.metadata,
             Loaded::Claim(claim) => &claim.metadata,
             Loaded::Service(service) => &service.metadata,
+            Loaded::Job(job) => &job.metadata,
         };
         Ok((Namespace::of_object(meta, &Namespace::parse(otherwise)?)?, ObjectName::of_object(meta)?))
     }
@@ -115,6 +133,7 @@ impl Loaded {
             Loaded::Secret(secret) => &mut secret.metadata,
             Loaded::Claim(claim) => &mut claim.metadata,
             Loaded::Service(service) => &mut service.metadata,
+            Loaded::Job(job) => &mut job.metadata,
         }
     }
 
@@ -139,6 +158,11 @@ impl Loaded {
             Loaded::Service(service) => {
                 let seen = Seen { service: *service, kept: true, backends: Vec::new() };
                 complete::complete_service(seen, None)
+            }
+            Loaded::Job(mut job) => {
+                let uid = job.metadata.uid.clone().unwrap_or_default();
+                seal_job(&mut job, &uid);
+                complete::finish_object(ObjectKind::Job, complete::to_value(&*job))
             }
         }
     }

@@ -142,6 +142,10 @@ impl Engine {
         if options.dry_run {
             return Ok(loaded.into_value(&namespace, Some(&known)));
         }
+        if let Loaded::Job(job) = loaded {
+            self.update_job(&namespace, *job, &known)?;
+            return self.get_object(kind, &namespace, &name);
+        }
         self.keep_loaded(&namespace, loaded)?;
         self.get_object(kind, &namespace, &name)
     }
@@ -256,6 +260,7 @@ impl Engine {
                     return Err(Error::Conflict { kind, name, why });
                 }
             }
+            Loaded::Job(job) => self.keep_job(namespace, *job)?,
             Loaded::Claim(claim) => {
                 let name = ObjectName::of_object(&claim.metadata)?;
                 self.home.volume(namespace, &name).make(&claim)?;
@@ -321,6 +326,17 @@ fn read_namespace_name(object: &Value) -> Result<Namespace, Error> {
     Namespace::parse(name).map_err(|wrong| {
         let message = format!("Invalid value: {name:?}: {}", wrong.reason);
         invalid_field(ObjectKind::Namespace, name, "metadata.name", message)
+    })
+}
+
+/// A Job's pods are run as it was created: of a kept one only what is said about it changes.
+pub(super) fn check_job_spec(name: &str, known: &Value, new: &Value) -> Result<(), Error> {
+    let fields = [known, new].into_iter().filter_map(Value::as_object).flat_map(|fields| fields.keys());
+    let changed =
+        fields.filter(|field| *field != "ttlSecondsAfterFinished").find(|field| known[*field] != new[*field]);
+    let message = |field: &str| format!("Invalid value: {}: field is immutable", new[field]);
+    changed.map_or(Ok(()), |field| {
+        Err(invalid_field(ObjectKind::Job, name, &format!("spec.{field}"), message(field)))
     })
 }
 

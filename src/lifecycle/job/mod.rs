@@ -70,6 +70,23 @@ pub struct Outcome {
     pub message: String,
 }
 
+/// The number of a job's pods, by what has become of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Pods that live and are not being deleted.
+    pub active: u32,
+    /// Pods that are being deleted.
+    pub terminating: u32,
+    /// Completions.
+    pub succeeded: u32,
+    /// Pods that failed.
+    pub failed: u32,
+    /// The indexes that are complete.
+    pub succeeded_indexes: BTreeSet<u32>,
+    /// The indexes that have failed for good.
+    pub failed_indexes: BTreeSet<u32>,
+}
+
 /// All that is remembered of a job.
 #[derive(Clone, Debug, Default)]
 pub struct State {
@@ -163,6 +180,29 @@ impl State {
     /// Tells that it has ended, and so have its pods.
     pub fn is_over(&self) -> bool {
         self.outcome.is_some() && self.living.is_empty()
+    }
+
+    /// Takes in a pod that an earlier keeper of the job has started; what has become of it is to be told next.
+    pub fn adopt(&mut self, place: Place) {
+        let index = self.indexes.entry(place.index).or_default();
+        index.attempts = index.attempts.max(place.attempt + 1);
+        self.living.insert(place, Living::default());
+    }
+
+    /// Counts the job's pods.
+    pub fn count_pods(&self) -> Counts {
+        let of = |is_so: fn(&Index) -> bool| {
+            self.indexes.iter().filter(|(_, index)| is_so(index)).map(|(number, _)| *number).collect()
+        };
+        let active = self.active_places().count() as u32;
+        Counts {
+            active,
+            terminating: self.living.len() as u32 - active,
+            succeeded: self.count_succeeded(),
+            failed: self.failed,
+            succeeded_indexes: of(|index| index.succeeded),
+            failed_indexes: of(|index| index.failed),
+        }
     }
 
     fn count_succeeded(&self) -> u32 {
