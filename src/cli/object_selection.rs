@@ -365,7 +365,7 @@ mod tests {
             (&["endpointslices.discovery.k8s.io", "x"], "endpointslice.discovery.k8s.io/x"),
             (&["web", "db"], "pod/web pod/db"),
             (&["pods,svc"], "pods,services"),
-            (&["all"], "pods,services"),
+            (&["all"], "pods,services,jobs"),
             (&[], "pods"),
         ] {
             assert_eq!(parsed(words).as_deref(), Ok(meant), "{words:?}");

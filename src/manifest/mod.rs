@@ -270,6 +270,6 @@ pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagn
 }
 
 #[cfg(test)]
-mod mutations;
+pub(crate) mod mutations;
 #[cfg(test)]
 mod tests;

@@ -56,10 +56,16 @@ const VALUES: &[&str] = &[
 ];
 
 /// Marsaglia's xorshift: the same numbers everywhere.
-struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    fn below(&mut self, most: usize) -> usize {
+    /// Numbers that belong to a seed. Seeds that are near each other begin far apart.
+    fn of_seed(seed: u64) -> Numbers {
+        Numbers(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// A number from 0, below that one; 0 where there is none.
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -80,8 +86,7 @@ fn read_corpus() -> Vec<String> {
 
 /// One to four accidents.
 fn mutate_text(corpus: &[String], seed: u64) -> String {
-    // Seeds that are near each other begin far apart.
-    let mut numbers = Numbers(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut numbers = Numbers::of_seed(seed);
     let text = &corpus[numbers.below(corpus.len())];
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for _ in 0..=numbers.below(4) {
@@ -111,15 +116,27 @@ fn mutate_text(corpus: &[String], seed: u64) -> String {
     lines.join("\n")
 }
 
+/// Returns the seeds that are to be tried: so many, unless the environment says which or how many.
+fn choose_seeds(count: u64) -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
+    match number("PODCTL_MUTATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("PODCTL_MUTATIONS").unwrap_or(count),
+    }
+}
+
+/// Does something with the numbers of each seed, and tells of which seed they were when it panics.
+pub(crate) fn try_seeds(count: u64, attempt: impl Fn(&mut Numbers)) {
+    for seed in choose_seeds(count) {
+        let tried = panic::catch_unwind(panic::AssertUnwindSafe(|| attempt(&mut Numbers::of_seed(seed))));
+        assert!(tried.is_ok(), "PODCTL_MUTATION_SEED={seed} makes this panic");
+    }
+}
+
 #[test]
 fn no_damage_to_a_manifest_makes_reading_it_panic() {
     let corpus = read_corpus();
-    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().unwrap());
-    let seeds = match number("PODCTL_MUTATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PODCTL_MUTATIONS").unwrap_or(2000),
-    };
-    for seed in seeds {
+    for seed in choose_seeds(2000) {
         let text = mutate_text(&corpus, seed);
         let most = text.lines().count() + 1;
         let read = || load(&[Source { name: "f".into(), text: text.clone() }]).err().unwrap_or_default();

@@ -14,6 +14,11 @@ use super::{http::Asked, kinds::Kind, protobuf, status::Failure};
 /// # Errors
 /// It is none, or of a type that is not read.
 pub fn read_object(asked: &Asked) -> Result<Value, Failure> {
+    let value = read_value(asked)?;
+    if value.is_object() { Ok(value) } else { Err(Failure::bad_request("the body is no object")) }
+}
+
+fn read_value(asked: &Asked) -> Result<Value, Failure> {
     let type_ = asked.header("content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim();
     match type_ {
         _ if type_ == "application/vnd.kubernetes.protobuf" || protobuf::is_protobuf(&asked.body) => {

@@ -16,6 +16,8 @@ mod http;
 pub mod kinds;
 pub mod kubeconfig;
 mod metrics;
+#[cfg(test)]
+mod mutations;
 mod protobuf;
 mod read;
 mod revisions;

@@ -145,7 +145,11 @@ fn write_continuation((namespace, name): &(String, String)) -> String {
     format!("{namespace}/{name}").bytes().map(|b| format!("{b:02x}")).collect()
 }
 
-fn parse_continuation(text: &str) -> Result<(String, String), Failure> {
+/// Reads where a page begins.
+///
+/// # Errors
+/// It is none that was given here.
+pub fn parse_continuation(text: &str) -> Result<(String, String), Failure> {
     let wrong = || Failure::bad_request("continue key is not valid: it is none that was given here");
     let digits = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
     let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(digits).collect();

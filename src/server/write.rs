@@ -146,7 +146,10 @@ fn retry_conflicts<T>(attempt: impl Fn() -> Result<T, Failure>) -> Result<T, Fai
 }
 
 /// Checks that an object is what its path says, and fills in what the path says of it.
-fn prepare_object(mut object: Value, target: &Target, fresh: bool) -> Result<Value, Failure> {
+///
+/// # Errors
+/// What contradicts the path, or has a shape that no object has.
+pub fn prepare_object(mut object: Value, target: &Target, fresh: bool) -> Result<Value, Failure> {
     let kind = target.kind;
     if !object.is_object() {
         return Err(Failure::bad_request("the body is no object"));
@@ -163,8 +166,10 @@ fn prepare_object(mut object: Value, target: &Target, fresh: bool) -> Result<Val
             }
         }
     }
-    if !object["metadata"].is_object() {
-        object["metadata"] = json!({});
+    match &object["metadata"] {
+        Value::Object(_) => {}
+        Value::Null => object["metadata"] = json!({}),
+        _ => return Err(Failure::bad_request("metadata is no object")),
     }
     let meta = &mut object["metadata"];
     if let Some(namespace) = &target.namespace {
@@ -366,6 +371,7 @@ mod tests {
         for (wrong, code) in [
             (json!([]), 400),
             (json!({"kind": "Secret"}), 400),
+            (json!({"metadata": "a"}), 400),
             (json!({"metadata": {"name": "a", "namespace": "other"}}), 400),
             (json!({"metadata": {}}), 422),
             (json!({"metadata": {"name": "a", "resourceVersion": "1"}}), 400),

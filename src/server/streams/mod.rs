@@ -16,7 +16,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, unix::AsyncFd};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -96,13 +96,18 @@ impl Opening {
         let upgrade = self.upgrade;
         let socket = async move {
             let upgraded = TokioIo::new(upgrade.await.ok()?);
-            let config = WebSocketConfig::default()
-                .max_message_size(Some(LONGEST_MESSAGE))
-                .max_frame_size(Some(LONGEST_MESSAGE));
-            Some(WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await)
+            Some(open_server_socket(upgraded).await)
         };
         (answer, socket)
     }
+}
+
+/// The server's end of a WebSocket over a stream of bytes; what its client sends is bounded.
+pub async fn open_server_socket<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> WebSocketStream<S> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(LONGEST_MESSAGE))
+        .max_frame_size(Some(LONGEST_MESSAGE));
+    WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await
 }
 
 /// The last message of a conversation that has come to its end: clients take one without a code for a fault.
