@@ -94,6 +94,14 @@ impl Cgroup {
         Err(format!("no cgroup below {ROOT} can be written by this user"))
     }
 
+    /// Hands a controller of version 2 that systemd leaves at the root down to the caller's own cgroup, where this process may.
+    pub fn hand_down(controller: &str) {
+        let root = Path::new(ROOT);
+        if root.join("cgroup.controllers").exists() {
+            cgroup_v2::hand_down(root, &own_directory(), controller);
+        }
+    }
+
     /// The controllers that [`Cgroup::detect_parent`] would find, or why none; nothing is changed.
     pub fn available() -> Result<Vec<&'static str>, String> {
         let root = Path::new(ROOT);
@@ -238,6 +246,10 @@ impl Cgroup {
         for (file, value) in resources.unified().iter().flatten() {
             if let CgroupParent::V2(dir) = &self.place {
                 let path = dir.join(file);
+                // As above: where swap is not accounted there is none to keep away.
+                if file == "memory.swap.max" && !path.exists() {
+                    continue;
+                }
                 fs::write(&path, value).map_err(|error| Error::file("write", path, error))?;
             }
         }

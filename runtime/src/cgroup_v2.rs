@@ -125,6 +125,23 @@ pub(crate) fn divide_cgroup(dir: &Path) -> std::io::Result<()> {
     fs::write(dir.join("cgroup.subtree_control"), list_wanted(dir).join(" "))
 }
 
+/// Hands a controller down from the root to a cgroup, where that can be done: systemd manages only some of them, and leaves
+/// the others at the root.
+pub(crate) fn hand_down(root: &Path, dir: &Path, controller: &str) {
+    let has =
+        |dir: &Path, file: &str| read_file(dir, file).split_whitespace().any(|known| known == controller);
+    let mut above: Vec<&Path> = dir.ancestors().skip(1).take_while(|dir| dir.starts_with(root)).collect();
+    above.reverse();
+    for dir in above {
+        let is_handed = has(dir, "cgroup.subtree_control")
+            || has(dir, "cgroup.controllers")
+                && fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}")).is_ok();
+        if !is_handed {
+            return;
+        }
+    }
+}
+
 /// Lists what `cgroup.subtree_control` is to be told.
 fn list_wanted(dir: &Path) -> Vec<String> {
     let available = read_file(dir, "cgroup.controllers");
@@ -217,6 +234,19 @@ mod tests {
         make_cgroup(dir.path(), "1\n", "cpu\n");
         fs::remove_file(root.join("cgroup.type")).unwrap();
         assert_eq!(find_place(&root, &root), Ok(Place::Divided(root.clone())));
+    }
+
+    #[test]
+    fn a_controller_is_handed_down_as_far_as_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = make_cgroup(dir.path(), "", "cpu memory\n");
+        let middle = make_cgroup(&dir.path().join("middle"), "", "cpu pids\n");
+        let own = make_cgroup(&middle.join("own"), "1\n", "");
+        hand_down(&root, &own, "pids");
+        let handed = |dir: &Path| read_file(dir, "cgroup.subtree_control");
+        assert_eq!([&root, &middle, &own].map(|dir| handed(dir)), ["+pids", "cpu pids\n", ""]);
+        hand_down(&root, &own, "hugetlb");
+        assert_eq!(handed(&root), "+pids");
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub enum Action {
         /// Tells which start.
         run: Run,
     },
+    /// Give the pod as a whole the CPU and memory that its spec now says; answered by one `PodResized`.
+    ResizePod,
     /// Append to the pod's events.
     Record(Record),
     /// Nothing of the pod runs any more and nothing will: tear the sandbox down and leave.

@@ -150,6 +150,7 @@ pub(super) fn note(spec: &Spec, state: &mut State, event: Event, now: Now, actio
                 follow_spec::resized(state, at, result, now);
             }
         }
+        Event::PodResized(result) => follow_spec::pod_resized(state, result, now),
         Event::SetConditions(conditions) => follow_spec::note_conditions(state, conditions, now),
         Event::AddEphemeralContainer(_) => ephemeral::added(spec, state, actions),
     }

@@ -134,6 +134,8 @@ pub enum Event {
         /// The failure, ready to be shown.
         result: Result<(), String>,
     },
+    /// What [`super::Action::ResizePod`] asked for is done, or cannot be done now: the failure, ready to be shown.
+    PodResized(Result<(), String>),
     /// Others have set conditions of the pod (R-UPD-3): all that are not podctl's own.
     SetConditions(Vec<PodCondition>),
     /// `podctl debug` (R-EPH-1).

@@ -23,6 +23,7 @@ impl Spec {
     /// Follows a pod whose spec has been changed as [`check_pod_update`] allows.
     pub fn follow_pod(&mut self, pod: &Pod) {
         let Some(spec) = &pod.spec else { return };
+        self.pod_resources.clone_from(&spec.resources);
         self.active_deadline = spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
         for new in spec.init_containers.iter().flatten().chain(&spec.containers) {
             let known = self.containers.iter_mut().find(|(_, known)| known.name == new.name);
@@ -36,6 +37,7 @@ impl Spec {
 
 /// Looks whether containers are as the spec now says: another image, other resources.
 pub(super) fn follow_spec(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    follow_pod_resources(spec, state, now, actions);
     for at in (0..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral) {
         if state.all[at].asked_image != spec.container(at).image {
             follow_image(spec, state, at, now, actions);
@@ -74,19 +76,38 @@ fn follow_resources(spec: &Spec, state: &mut State, at: usize, now: Now, actions
     if needs_restart(container, one) {
         return stop_for_change(spec, state, at, "resize requires restart", now, actions);
     }
-    let is_due = match &one.resizing {
-        None => true,
-        // Without a time the answer to the last try is still to come.
-        Some(Resizing { wanted, retry, .. }) => {
-            retry.is_some_and(|retry| retry <= now.monotonic || !same_resources(wanted, &container.resources))
-        }
-    };
-    if is_due {
-        let error = one.resizing.take().and_then(|known| known.error);
-        one.resizing = Some(Resizing { wanted: container.resources.clone(), retry: None, error });
+    if begin_resize(&mut one.resizing, &container.resources, now) {
         let run = Run { container: container.name.clone(), attempt: one.attempt };
         actions.push(Action::Resize { run });
     }
+}
+
+/// R-UPD-2 for the pod as a whole.
+fn follow_pod_resources(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    if !state.sandbox || state.stopping_all().is_some() {
+        return;
+    }
+    if same_resources(&state.resources, &spec.pod_resources) {
+        state.resizing = None;
+    } else if begin_resize(&mut state.resizing, &spec.pod_resources, now) {
+        actions.push(Action::ResizePod);
+    }
+}
+
+/// Notes that it is to be resized, when that is due; whether it is.
+fn begin_resize(resizing: &mut Option<Resizing>, wanted: &Option<ResourceRequirements>, now: Now) -> bool {
+    let is_due = match &*resizing {
+        None => true,
+        // Without a time the answer to the last try is still to come.
+        Some(Resizing { wanted: last, retry, .. }) => {
+            retry.is_some_and(|retry| retry <= now.monotonic || !same_resources(last, wanted))
+        }
+    };
+    if is_due {
+        let error = resizing.take().and_then(|known| known.error);
+        *resizing = Some(Resizing { wanted: wanted.clone(), retry: None, error });
+    }
+    is_due
 }
 
 /// Tells whether a resource that is to change is one whose change needs a restart.
@@ -124,15 +145,27 @@ fn stop_for_change(
 /// The supervisor has tried to give a container its resources.
 pub(super) fn resized(state: &mut State, at: usize, result: Result<(), String>, now: Now) {
     let one = &mut state.all[at];
-    let Some(resizing) = &mut one.resizing else { return };
+    end_resize(&mut one.resizing, &mut one.resources, result, now);
+}
+
+/// The supervisor has tried to give the pod its resources.
+pub(super) fn pod_resized(state: &mut State, result: Result<(), String>, now: Now) {
+    end_resize(&mut state.resizing, &mut state.resources, result, now);
+}
+
+fn end_resize(
+    resizing: &mut Option<Resizing>,
+    resources: &mut Option<ResourceRequirements>,
+    result: Result<(), String>,
+    now: Now,
+) {
+    let Some(known) = resizing else { return };
     match result {
         Ok(()) => {
-            one.resources = resizing.wanted.take();
-            one.resizing = None;
+            *resources = known.wanted.take();
+            *resizing = None;
         }
-        Err(message) => {
-            (resizing.error, resizing.retry) = (Some(message), Some(now.monotonic + RESIZE_RETRY));
-        }
+        Err(message) => (known.error, known.retry) = (Some(message), Some(now.monotonic + RESIZE_RETRY)),
     }
 }
 

@@ -8,10 +8,13 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::pod::{ContainerExt, resources::qos_class};
+use crate::pod::resources::qos_class;
 
 /// The rule of the API server that most changes break.
 const RULE: &str = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative); `podctl run -d --replace` and `kubectl replace --force` start the pod anew with another spec";
+
+/// The rule of a resize that changes anything else.
+const ONLY_CPU_AND_MEMORY: &str = "Forbidden: only cpu and memory resources are mutable";
 
 /// Conditions of a pod that podctl says itself; everybody else's are left as they are.
 const OWN_CONDITIONS: [&str; 8] = [
@@ -33,7 +36,7 @@ pub enum PodPart {
     Object,
     /// `status`: conditions of types that are not podctl's, as `readinessGates` wait for.
     Status,
-    /// `resize`: CPU and memory of its containers.
+    /// `resize`: CPU and memory of the pod and of its containers.
     Resources,
 }
 
@@ -92,55 +95,57 @@ fn check_tolerations(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
     }
 }
 
-/// KEP-1287: CPU and memory of containers that run for long, within the pod's QoS class.
+/// KEP-1287 and KEP-5419: CPU and memory of containers and of the pod as a whole, within the pod's QoS class.
 fn check_resize(known: &PodSpec, new: &PodSpec, broken: &mut Vec<Broken>) {
-    let only = "Forbidden: only cpu and memory resources are mutable";
     if comparable(known, PodPart::Resources) != comparable(new, PodPart::Resources) {
-        return broken.push(("spec".into(), only.into()));
+        return broken.push(("spec".into(), ONLY_CPU_AND_MEMORY.into()));
     }
     let lists = [
         ("initContainers", known.init_containers.as_deref(), new.init_containers.as_deref()),
         ("containers", Some(&*known.containers), Some(&*new.containers)),
     ];
+    check_amounts("spec.resources", &known.resources, &new.resources, broken);
     for (list, known, new) in lists {
         let pairs = known.unwrap_or_default().iter().zip(new.unwrap_or_default());
         for (at, (known, new)) in pairs.enumerate() {
             let path = format!("spec.{list}[{at}].resources");
-            if same_resources(&known.resources, &new.resources) {
-                continue;
-            }
-            if list == "initContainers" && !known.is_sidecar() {
-                let message = "Forbidden: resources for non-sidecar init containers are immutable";
-                broken.push((path, message.into()));
-                continue;
-            }
-            let (old, new) = (known.resources.clone(), new.resources.clone());
-            let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-            if old.claims != new.claims {
-                broken.push((format!("{path}.claims"), only.into()));
-            }
-            for (field, old, new) in
-                [("limits", old.limits, new.limits), ("requests", old.requests, new.requests)]
-            {
-                let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
-                let is_sized = |name: &str| matches!(name, "cpu" | "memory");
-                if old.keys().any(|name| is_sized(name) && !new.contains_key(name)) {
-                    let message = format!("Forbidden: resource {field} cannot be removed");
-                    broken.push((format!("{path}.{field}"), message));
-                }
-                let others = |all: &BTreeMap<String, Quantity>| {
-                    let others = all.iter().filter(|(name, _)| !is_sized(name));
-                    others.map(|(name, amount)| (name.clone(), amount.0.clone())).collect::<Vec<_>>()
-                };
-                if others(&old) != others(&new) {
-                    broken.push((format!("{path}.{field}"), only.into()));
-                }
-            }
+            check_amounts(&path, &known.resources, &new.resources, broken);
         }
     }
     if qos_class(known) != qos_class(new) {
         broken
             .push(("spec".into(), "Forbidden: Pod QOS Class may not change as a result of resizing".into()));
+    }
+}
+
+/// Checks that resources become others in CPU and memory alone, and that nothing is taken back.
+fn check_amounts(
+    path: &str,
+    old: &Option<ResourceRequirements>,
+    new: &Option<ResourceRequirements>,
+    broken: &mut Vec<Broken>,
+) {
+    if same_resources(old, new) {
+        return;
+    }
+    let (old, new) = (old.clone().unwrap_or_default(), new.clone().unwrap_or_default());
+    if old.claims != new.claims {
+        broken.push((format!("{path}.claims"), ONLY_CPU_AND_MEMORY.into()));
+    }
+    for (field, old, new) in [("limits", old.limits, new.limits), ("requests", old.requests, new.requests)] {
+        let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        let is_sized = |name: &str| matches!(name, "cpu" | "memory");
+        if old.keys().any(|name| is_sized(name) && !new.contains_key(name)) {
+            let message = format!("Forbidden: resource {field} cannot be removed");
+            broken.push((format!("{path}.{field}"), message));
+        }
+        let others = |all: &BTreeMap<String, Quantity>| {
+            let others = all.iter().filter(|(name, _)| !is_sized(name));
+            others.map(|(name, amount)| (name.clone(), amount.0.clone())).collect::<Vec<_>>()
+        };
+        if others(&old) != others(&new) {
+            broken.push((format!("{path}.{field}"), ONLY_CPU_AND_MEMORY.into()));
+        }
     }
 }
 
@@ -168,6 +173,7 @@ fn comparable(spec: &PodSpec, part: PodPart) -> PodSpec {
         node_name: None,
         preemption_policy: None,
         priority: None,
+        resources: spec.resources.clone().filter(|r| part != PodPart::Resources && *r != Default::default()),
         scheduler_name: None,
         security_context: Some(spec.security_context.clone().unwrap_or_default()),
         service_account: None,
@@ -211,6 +217,7 @@ pub fn merge_pod_update(known: &mut Pod, new: &Pod, part: PodPart) -> bool {
                     container.resources.clone_from(&wanted.resources);
                 }
             }
+            spec.resources.clone_from(&wanted.resources);
         }
         PodPart::Status => {}
     }
@@ -290,6 +297,24 @@ mod tests {
         let guaranteed =
             json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1", "memory": "1Gi"}});
         assert!(broken(guaranteed).contains("QOS"));
+    }
+
+    #[test]
+    fn a_resize_changes_the_pod_as_a_whole_and_init_containers_as_well() {
+        let spec = |pods: Value, init: &str| {
+            let init = json!({"name": "i", "image": "b", "resources": {"requests": {"cpu": init}}});
+            pod(
+                json!({"resources": pods, "initContainers": [init], "containers": [{"name": "a", "image": "b"}]}),
+            )
+        };
+        let mut known = spec(json!({"limits": {"memory": "1Gi"}}), "1");
+        let new = spec(json!({"limits": {"memory": "2Gi"}}), "2");
+        assert!(check_pod_update(&known, &new, PodPart::Object).is_err());
+        assert_eq!(check_pod_update(&known, &new, PodPart::Resources), Ok(()));
+        assert!(merge_pod_update(&mut known, &new, PodPart::Resources));
+        assert_eq!(known.spec, new.spec);
+        let refused = check_pod_update(&known, &spec(json!({"limits": {}}), "2"), PodPart::Resources);
+        assert_eq!(refused.unwrap_err()[0].0, "spec.resources.limits");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, VolumeMount};
 
 use super::Options;
 use crate::pod::{ContainerExt, PodExt, resources};
@@ -43,6 +43,8 @@ pub struct Spec {
     /// activeDeadlineSeconds
     pub(super) active_deadline: Option<Duration>,
     pub(super) qos_class: &'static str,
+    /// Limits and requests of the pod as a whole.
+    pub(super) pod_resources: Option<ResourceRequirements>,
     /// readinessGates: types of conditions that others have to set for the pod to be ready.
     pub(super) gates: Vec<String>,
     pub(super) options: Options,
@@ -67,6 +69,7 @@ impl Spec {
         Spec {
             pod: format!("{}_{}({})", part(&meta.name), part(&meta.namespace), part(&meta.uid)),
             qos_class,
+            pod_resources: spec.resources,
             gates,
             containers,
             restart_policy: parse_policy(spec.restart_policy.as_deref()),

@@ -81,7 +81,7 @@ pub(super) struct Probing {
     pub failures: i32,
 }
 
-/// A container whose CPU and memory are to become others (R-UPD-2).
+/// A container, or the pod, whose CPU and memory are to become others (R-UPD-2).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Resizing {
     /// Holds what was asked for last.
@@ -147,6 +147,9 @@ pub struct State {
     pub(super) conditions: Vec<PodCondition>,
     /// Those of types that are not podctl's, as others have set them.
     pub(super) others_conditions: Vec<PodCondition>,
+    /// The CPU and memory that the pod as a whole has.
+    pub(super) resources: Option<ResourceRequirements>,
+    pub(super) resizing: Option<Resizing>,
 }
 
 impl State {
@@ -166,6 +169,8 @@ impl State {
             finished: false,
             conditions: Vec::new(),
             others_conditions: Vec::new(),
+            resources: spec.pod_resources.clone(),
+            resizing: None,
         };
         state.set_conditions(spec, now);
         state
@@ -224,7 +229,8 @@ impl State {
             let resize = one.resizing.as_ref().filter(|_| may_resize).and_then(|r| r.retry);
             phase.into_iter().chain(kill).chain(probes).chain(resize).min()
         };
-        self.all.iter().filter_map(of_one).chain(active).min()
+        let resize = self.resizing.as_ref().filter(|_| self.stopping_all().is_none()).and_then(|r| r.retry);
+        self.all.iter().filter_map(of_one).chain(active).chain(resize).min()
     }
 
     /// The container whose present run this is, when it stands where the report can be true.

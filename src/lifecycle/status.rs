@@ -38,6 +38,8 @@ impl State {
             host_ips: (!self.host_ips.is_empty())
                 .then(|| self.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
             qos_class: Some(spec.qos_class.to_owned()),
+            resources: self.resources.clone(),
+            allocated_resources: spec.pod_resources.as_ref().and_then(|r| r.requests.clone()),
             init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
             ephemeral_container_statuses: of(|k| k == Kind::Ephemeral),
@@ -236,10 +238,11 @@ impl State {
         (!closed.is_empty()).then(|| closed.join(", "))
     }
 
-    /// R-UPD-2: whether a container waits for its new resources, and why it has to wait.
+    /// R-UPD-2: whether a container, or the pod, waits for its new resources, and why it has to wait.
     fn unfinished_resize(&self) -> Option<Option<String>> {
-        let mut waiting =
+        let of_containers =
             self.all.iter().filter(|o| o.phase == Phase::Running).filter_map(|o| o.resizing.as_ref());
+        let mut waiting = self.resizing.iter().chain(of_containers);
         let first = waiting.next()?;
         Some(first.error.clone().or_else(|| waiting.find_map(|r| r.error.clone())))
     }

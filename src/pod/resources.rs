@@ -46,6 +46,14 @@ pub fn read_limits(resources: Option<&ResourceRequirements>) -> Amounts {
     Amounts::of(resources.and_then(|r| r.limits.as_ref()))
 }
 
+/// Returns what the kernel is to let a container have: what its pod may use where it has no limit of its own.
+pub fn enforced_limits(spec: &PodSpec, container: &Container) -> Amounts {
+    let positive = |amount: &u64| *amount > 0;
+    let own = read_limits(container.resources.as_ref());
+    let own = Amounts { cpu: own.cpu.filter(positive), memory: own.memory.filter(positive) };
+    own.with(read_limits(spec.resources.as_ref()), Option::or)
+}
+
 /// R-INIT-7: the larger of what runs together at the end and of the largest init step, with the sidecars started before
 /// it. What `spec.resources` says stands above both.
 pub fn effective_requests(spec: &PodSpec) -> Amounts {
@@ -259,9 +267,12 @@ mod tests {
             assert_eq!(effective_limits(&spec).cpu, Some(expected), "{spec:?}");
             assert_eq!(effective_limits(&spec).memory, None);
         }
-        let pod_level =
-            spec(serde_json::json!({"resources": {"limits": {"cpu": "9"}}, "containers": [asks("a", "1")]}));
+        let pod_level = spec(serde_json::json!({
+            "resources": {"limits": {"cpu": "9"}}, "containers": [asks("a", "1"), {"name": "b"}],
+        }));
         assert_eq!(effective_limits(&pod_level).cpu, Some(9000));
+        let enforced = |at: usize| enforced_limits(&pod_level, &pod_level.containers[at]);
+        assert_eq!((enforced(0).cpu, enforced(1).cpu, enforced(1).memory), (Some(1000), Some(9000), None));
     }
 
     #[test]

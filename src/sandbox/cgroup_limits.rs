@@ -12,12 +12,16 @@ use oci_spec::runtime::{
 use super::{Error, container_spec::check_built};
 use crate::pod::quantity::quantity_text;
 use crate::pod::resources::{
-    Amounts, effective_huge_pages, effective_limits, effective_requests, read_huge_pages, read_limits,
-    read_requests,
+    Amounts, effective_huge_pages, effective_limits, effective_requests, enforced_limits, read_huge_pages,
+    read_limits, read_requests,
 };
 
 /// Processes and threads of a whole pod: a fork bomb stays inside of it.
 pub const PIDS: i64 = 4096;
+
+/// The controller of huge pages.
+pub const HUGE_PAGES: &str = "hugetlb";
+const HUGE_PAGES_OF_SIZE: &str = "hugepages-";
 
 /// Of the cpu a container without a request gets next to nothing where others of its pod have requests, as on a
 /// cluster. A pod without any keeps the weight of every process: on a cluster all else is accounted for, on one
@@ -37,7 +41,12 @@ pub fn of_container(spec: &PodSpec, container: &Container) -> Result<LinuxResour
         own.cpu.get_or_insert(0);
     }
     let huge = read_huge_pages(resources);
-    words(own, read_limits(resources), &huge, None)
+    let mut words = words(own, enforced_limits(spec, container), &huge, None)?;
+    if words.memory().and_then(|memory| memory.swap()).is_none() {
+        // No container has swap, limited or not, as the kubelet has it.
+        words.set_unified(Some([("memory.swap.max".to_owned(), "0".to_owned())].into()));
+    }
+    Ok(words)
 }
 
 /// The pod's: what all of its containers may use together.
@@ -48,6 +57,26 @@ pub fn of_pod(spec: &PodSpec) -> Result<LinuxResources, Error> {
     words(effective_requests(spec), effective_limits(spec), &effective_huge_pages(spec), Some(PIDS))
 }
 
+/// What a pod may not use: huge pages of the sizes that it does not ask for.
+///
+/// # Errors
+/// As [`of_container`].
+pub fn without_huge_pages_but(spec: &PodSpec) -> Result<LinuxResources, Error> {
+    let asked = effective_huge_pages(spec);
+    let sizes = list_huge_page_sizes().filter(|bytes| !asked.contains_key(bytes));
+    words(Amounts::default(), Amounts::default(), &sizes.map(|bytes| (bytes, 0)).collect(), None)
+}
+
+/// The sizes of huge pages of this machine, in bytes: `/sys/kernel/mm/hugepages/hugepages-2048kB` and its like.
+fn list_huge_page_sizes() -> impl Iterator<Item = u64> {
+    let all = std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten();
+    all.filter_map(|entry| {
+        let name = entry.file_name();
+        let kib = name.to_str()?.strip_prefix(HUGE_PAGES_OF_SIZE)?.strip_suffix("kB")?;
+        kib.parse::<u64>().ok().map(|kib| kib * 1024)
+    })
+}
+
 /// The controllers without which the pod's limits are only words.
 pub fn controllers(spec: &PodSpec) -> Vec<&'static str> {
     let all = spec.init_containers.iter().flatten().chain(&spec.containers);
@@ -55,7 +84,7 @@ pub fn controllers(spec: &PodSpec) -> Vec<&'static str> {
     let limits: Vec<Amounts> = own.map(read_limits).collect();
     let cpu = limits.iter().any(|l| l.cpu.is_some()).then_some("cpu");
     let memory = limits.iter().any(|l| l.memory.is_some()).then_some("memory");
-    let huge = effective_huge_pages(spec).values().any(|bytes| *bytes > 0).then_some("hugetlb");
+    let huge = effective_huge_pages(spec).values().any(|bytes| *bytes > 0).then_some(HUGE_PAGES);
     cpu.into_iter().chain(memory).chain(huge).collect()
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, ResourceFieldSelector};
+use k8s_openapi::{
+    api::core::v1::{Container, ResourceFieldSelector},
+    apimachinery::pkg::api::resource::Quantity,
+};
 
 use super::Error;
 use crate::pod::ServiceLink;
@@ -37,6 +40,8 @@ pub struct Facts {
     pub services: Vec<ServiceLink>,
     /// Names whose requests and limits may be asked for by name.
     pub containers: Vec<Container>,
+    /// Limits of the pod as a whole, which are those of a container without its own.
+    pub limits: BTreeMap<String, Quantity>,
 }
 
 /// The value of a field path such as `metadata.labels['app']`.
@@ -88,7 +93,7 @@ pub fn resource(
     let (list, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
     let resources = container.resources.as_ref();
     let (asked, other) = match list {
-        "limits" => (resources.and_then(|r| r.limits.as_ref()), None),
+        "limits" => (resources.and_then(|r| r.limits.as_ref()), Some(&facts.limits)),
         "requests" => {
             (resources.and_then(|r| r.requests.as_ref()), resources.and_then(|r| r.limits.as_ref()))
         }
@@ -106,7 +111,7 @@ pub fn resource(
     };
     let amount = match quantity {
         Some(q) => read(&q.0)?,
-        // The whole machine is the limit of a container without one.
+        // The whole machine is the limit of a container without one, in a pod without one.
         // A request that is not made is none.
         None if list == "requests" => 0,
         None if milli => std::thread::available_parallelism().map_or(1, |n| n.get()) as i128 * 1000,

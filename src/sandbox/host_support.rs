@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
+use podctl_runtime::defaults;
+
 use super::{devices, security_context};
 use crate::{
     manifest::{Severity, sysctls_of_host},
@@ -68,6 +70,15 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
                 at("appArmorProfile"),
                 Severity::Warning,
                 "AppArmor is not enabled on this machine; the container runs without a profile".to_owned(),
+            )),
+            // Root's podctl has loaded it when the container starts.
+            Some("RuntimeDefault") if !root && !security_context::has_default_profile() => found.push((
+                at("appArmorProfile"),
+                Severity::Warning,
+                format!(
+                    "the kernel does not have AppArmor's profile {}, which root's podctl loads when it starts a pod; the container runs without a profile",
+                    defaults::APPARMOR_PROFILE
+                ),
             )),
             _ => {}
         }

@@ -246,6 +246,15 @@ fn read_device(path: &Path) -> Option<LinuxDevice> {
     device.build().ok()
 }
 
+/// Tells whether the kernel has podctl's AppArmor profile. Who may not read the list of all finds out by asking to change to it
+/// with the next program, in a thread that starts none.
+pub(super) fn has_default_profile() -> bool {
+    let ask =
+        || fs::write("/proc/thread-self/attr/apparmor/exec", format!("exec {}", defaults::APPARMOR_PROFILE));
+    let asked = std::thread::spawn(ask).join();
+    !matches!(asked, Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound)
+}
+
 /// Tells whether this process is in a user namespace of an ordinary user's.
 pub(crate) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();

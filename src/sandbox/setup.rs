@@ -304,6 +304,7 @@ fn gather_facts(pod: &Pod) -> Result<Facts, Error> {
         containers: spec
             .map(|s| s.init_containers.iter().flatten().chain(&s.containers).cloned().collect())
             .unwrap_or_default(),
+        limits: spec.and_then(|s| s.resources.as_ref()).and_then(|r| r.limits.clone()).unwrap_or_default(),
         ..Facts::default()
     })
 }

@@ -25,6 +25,7 @@ impl Supervisor {
                 Action::RunHook { run, hook, timeout } => self.run_hook(run, hook, timeout),
                 Action::RunProbe { run, probe } => self.run_probe(run, probe),
                 Action::Resize { run } => self.resize(run),
+                Action::ResizePod => self.resize_pod(),
                 Action::Record(record) => {
                     self.recorder.write(Happened::now(record));
                     self.news = true;

@@ -34,6 +34,9 @@ pub(super) fn make(
 ) -> Result<(Option<PodCgroup>, Option<String>), Failure> {
     let spec = pod.spec.clone().unwrap_or_default();
     let wanted = cgroup_limits::controllers(&spec);
+    if wanted.contains(&cgroup_limits::HUGE_PAGES) {
+        Cgroup::hand_down(cgroup_limits::HUGE_PAGES);
+    }
     let found = Cgroup::detect_parent();
     let (missing, why) = match &found {
         Ok(place) => {
@@ -60,6 +63,9 @@ pub(super) fn make(
     let paths: Vec<String> = own.list_directories().map(|path| path.display().to_string()).collect();
     fs::write(dir.cgroups_file(), paths.join("\n"))?;
     own.apply(&cgroup_limits::of_pod(&spec)?)?;
+    if place.controllers().contains(&cgroup_limits::HUGE_PAGES) {
+        own.apply(&cgroup_limits::without_huge_pages_but(&spec)?)?;
+    }
     // Tried here: a container that finds out for itself could have made nodes by then.
     let all = DeviceFilter::new(&sandbox::all_devices());
     let restricts_devices = !sandbox::in_user_namespace() && own.restrict_devices(&all)?;
@@ -67,13 +73,37 @@ pub(super) fn make(
     Ok((Some(PodCgroup { own, parent, restricts_devices }), warning))
 }
 
+/// Looks whether a cgroup can have the limit of memory that the resources say.
+///
+/// # Errors
+/// That it has more in use than that, in the kubelet's words.
+pub(super) fn check_memory(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), String> {
+    let limit =
+        resources.memory().and_then(|memory| memory.limit()).and_then(|limit| u64::try_from(limit).ok());
+    match (limit, cgroup.stats().memory) {
+        (Some(limit), Some(used)) if used > limit => {
+            Err(format!("memory limit ({limit}) below current usage ({used})"))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl PodCgroup {
+    /// Looks whether the pod can have that limit of memory.
+    ///
+    /// # Errors
+    /// As [`check_memory`].
+    pub(super) fn check_memory(&self, resources: &LinuxResources) -> Result<(), String> {
+        check_memory(&self.own, resources).map_err(|message| format!("attempting to set pod {message}"))
+    }
+
     /// Sets the pod's limits anew.
     ///
     /// # Errors
-    /// What a cgroup refuses.
-    pub(super) fn apply(&self, resources: &LinuxResources) -> Result<(), podctl_runtime::Error> {
-        self.own.apply(resources).map(drop)
+    /// What a cgroup refuses, or a limit of memory below what is in use: the kernel would make room by killing.
+    pub(super) fn apply(&self, resources: &LinuxResources) -> Result<(), String> {
+        self.check_memory(resources)?;
+        self.own.apply(resources).map(drop).map_err(|e| e.to_string())
     }
 
     /// Ends what still runs in it and takes it away.

@@ -3,13 +3,14 @@
 
 use std::{fs::File, os::fd::OwnedFd};
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use podctl_runtime::Cgroup;
 
-use super::Supervisor;
+use super::{Supervisor, pod_cgroup::check_memory};
 use crate::{
     lifecycle::{self, Event, PodPart, Run},
     manifest::with_defaults,
-    pod::resources::read_limits,
+    pod::resources::{enforced_limits, read_limits},
     sandbox::cgroup_limits,
     wire::record_update,
 };
@@ -76,24 +77,44 @@ impl Supervisor {
             return Ok(());
         };
         let Some(cgroup) = self.live.get(run).and_then(|live| live.cgroup.as_ref()) else { return Ok(()) };
-        // The kernel would make room by killing.
-        let limit = read_limits(container.resources.as_ref()).memory;
-        if let (Some(limit), Some(used)) = (limit, cgroup.stats().memory)
-            && used > limit
-        {
-            return Err(format!(
-                "container {}: the memory limit of {limit} bytes is below the {used} bytes in use",
-                container.name
-            ));
-        }
-        let none = PodSpec::default();
-        let spec = self.pod.spec.as_ref().unwrap_or(&none);
-        let failed = |e: &dyn std::fmt::Display| format!("container {}: {e}", container.name);
-        let own = cgroup_limits::of_container(spec, container).map_err(|e| failed(&e))?;
         // Version 1 lets no cgroup have more than the one around it: that one grows first, and shrinks last.
         let _ = self.fit_pod_cgroup();
-        cgroup.apply(&own).map_err(|e| failed(&e))?;
-        self.fit_pod_cgroup().map_err(|e| failed(&e))
+        self.fit_cgroup(cgroup, container)?;
+        self.fit_pod_cgroup()
+    }
+
+    /// Gives a container's cgroup the limits that its spec says now.
+    fn fit_cgroup(&self, cgroup: &Cgroup, container: &Container) -> Result<(), String> {
+        let name = &container.name;
+        let none = PodSpec::default();
+        let spec = self.pod.spec.as_ref().unwrap_or(&none);
+        let own =
+            cgroup_limits::of_container(spec, container).map_err(|e| format!("container {name}: {e}"))?;
+        check_memory(cgroup, &own)
+            .map_err(|message| format!("attempting to set container {name} {message}"))?;
+        cgroup.apply(&own).map(drop).map_err(|e| format!("container {name}: {e}"))
+    }
+
+    /// Gives the pod as a whole the CPU and memory that its spec says, and reports whether it has them.
+    pub(super) fn resize_pod(&mut self) {
+        let result = self.apply_pod_resources();
+        self.pending.push_back(Event::PodResized(result));
+    }
+
+    /// Containers without limits of their own have the pod's, so theirs change with it.
+    fn apply_pod_resources(&self) -> Result<(), String> {
+        let (Some(pod), Some(spec)) = (&self.cgroups, &self.pod.spec) else { return Ok(()) };
+        pod.check_memory(&cgroup_limits::of_pod(spec).map_err(|e| e.to_string())?)?;
+        // Grows before them and shrinks after them, as above.
+        let _ = self.fit_pod_cgroup();
+        for (run, live) in &self.live {
+            if let (Some(cgroup), Some(container)) = (&live.cgroup, self.container(&run.container))
+                && enforced_limits(spec, container) != read_limits(container.resources.as_ref())
+            {
+                self.fit_cgroup(cgroup, container)?;
+            }
+        }
+        self.fit_pod_cgroup()
     }
 
     /// Gives the pod's cgroup the limits that its spec says now.
@@ -103,7 +124,7 @@ impl Supervisor {
     pub(super) fn fit_pod_cgroup(&self) -> Result<(), String> {
         let (Some(pod), Some(spec)) = (&self.cgroups, &self.pod.spec) else { return Ok(()) };
         let limits = cgroup_limits::of_pod(spec).map_err(|e| e.to_string())?;
-        pod.apply(&limits).map_err(|e| e.to_string())
+        pod.apply(&limits)
     }
 }
 

@@ -32,6 +32,23 @@ fn r_vol_1_an_empty_dir_over_its_size_limit_evicts_the_pod() {
 }
 
 #[test]
+fn r_vol_1_a_termination_message_in_a_volume_that_passes_mounts_on_is_read_and_nothing_is_left() {
+    let home = Home::new();
+    let text = pod(
+        "echo gone >/v/message",
+        "{name: v, mountPath: /v, mountPropagation: Bidirectional}",
+        "    terminationMessagePath: /v/message\n    securityContext: {privileged: true}\n  volumes: [{name: v, emptyDir: {}}]\n",
+    );
+    let output = home.run(&text, &["--network", "none"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let status = &home.pod("p")["status"]["containerStatuses"][0];
+    assert_eq!(status["state"]["terminated"]["message"], "gone\n");
+    let deleted = home.podctl(&["delete", "pod", "p"]);
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
+    assert!(home.traces().is_empty(), "{:?}", home.traces());
+}
+
+#[test]
 fn r_vol_1_an_empty_dir_in_memory_is_as_large_as_its_limit() {
     let home = Home::new();
     let text = pod(

@@ -119,6 +119,11 @@ impl Simulation {
                     let result = self.resize_error.clone().map_or(Ok(()), Err);
                     self.event(Event::Resized { run, result });
                 }
+                Action::ResizePod => {
+                    self.done.push("resize pod".to_owned());
+                    let result = self.resize_error.clone().map_or(Ok(()), Err);
+                    self.event(Event::PodResized(result));
+                }
                 Action::Record(r) => self.records.push(format!("{}: {}", r.reason, r.message)),
                 Action::Finish => self.done.push("finish".into()),
             }

@@ -230,6 +230,9 @@ impl Life {
                     Event::Resized { run, .. } => {
                         self.outstanding.remove(&format!("{run:?} resize"));
                     }
+                    Event::PodResized(_) => {
+                        self.outstanding.remove("pod resize");
+                    }
                     Event::ProbeEnded { run, probe, .. } => {
                         self.outstanding.remove(&format!("{run:?} {probe:?}"));
                     }
@@ -403,6 +406,12 @@ impl Life {
                     let result = if self.random.has_chance(70) { Ok(()) } else { Err("no".to_owned()) };
                     let after = self.random.below(1000);
                     self.plan(after, Plan::Report(Event::Resized { run, result }));
+                }
+                Action::ResizePod => {
+                    assert!(self.outstanding.insert("pod resize".to_owned()), "two resizes at once");
+                    let result = if self.random.has_chance(70) { Ok(()) } else { Err("no".to_owned()) };
+                    let after = self.random.below(1000);
+                    self.plan(after, Plan::Report(Event::PodResized(result)));
                 }
                 Action::Record(_) => {}
                 Action::Finish => self.finished = true,

@@ -86,6 +86,28 @@ fn r_upd_2_a_resize_that_needs_a_restart_restarts_that_container() {
 }
 
 #[test]
+fn r_upd_2_the_pod_as_a_whole_is_resized_like_its_containers() {
+    let limits = |memory: &str| serde_json::json!({"limits": {"memory": memory}, "requests": {"cpu": "1"}});
+    let mut of = pod("Always", list![], list![named("a")]);
+    of["resources"] = limits("1Gi");
+    let mut s = Simulation::of(of);
+    s.take_done();
+    assert_eq!(serde_json::to_value(s.status().resources).unwrap(), limits("1Gi"));
+    s.resize_error = Some("too small".into());
+    s.spec.pod_resources = serde_json::from_value(limits("1Mi")).unwrap();
+    s.event(Event::Tick);
+    assert_eq!(s.take_done(), ["resize pod"]);
+    assert_eq!(s.condition("PodResizeInProgress"), "True Error too small");
+    assert_eq!(serde_json::to_value(s.status().resources).unwrap(), limits("1Gi"));
+    s.resize_error = None;
+    s.pass(10);
+    assert_eq!(s.take_done(), ["resize pod"]);
+    assert_eq!(serde_json::to_value(s.status().resources).unwrap(), limits("1Mi"));
+    assert_eq!(s.status().allocated_resources.unwrap()["cpu"].0, "1");
+    assert!(s.status().conditions.unwrap().iter().all(|c| c.type_ != "PodResizeInProgress"));
+}
+
+#[test]
 fn r_upd_3_a_pod_is_ready_when_others_have_opened_its_gates() {
     let mut with_gate = pod("Always", list![], list![named("a")]);
     with_gate["readinessGates"] = serde_json::json!([{"conditionType": "example.com/open"}]);
