@@ -35,11 +35,12 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd},
     net::TcpStream,
+    task::JoinHandle,
     time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
-    Engine, Entry, Error, ExecCommand, LogOptions, Logs, PodGuard, PodHandle, Session, Watch,
+    Engine, Entry, Error, ExecCommand, LogOptions, Logs, PodGuard, PodHandle, Session, Watch, engine::Quiet,
     testing::TestPod,
 };
 
@@ -76,6 +77,8 @@ pub struct LogStream {
     /// None where the logs do not grow.
     changes: Option<AsyncFd<OwnedFd>>,
     looks: Interval,
+    attention: Attention,
+    failure: Option<Error>,
 }
 
 /// A pod as it changes: as it is now first, and then whenever something about it may have changed, until it has ended.
@@ -85,8 +88,51 @@ pub struct PodStream {
     watch: Watch,
     changes: AsyncFd<OwnedFd>,
     looks: Interval,
+    attention: Attention,
     is_first: bool,
     is_over: bool,
+}
+
+/// Asks a pod's supervisor whether it answers, while nothing comes of the pod; on a thread for blocking calls.
+#[derive(Debug)]
+struct Attention {
+    pod: PodHandle,
+    quiet: Quiet,
+    asked: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Attention {
+    fn new(pod: &PodHandle) -> Attention {
+        Attention { pod: pod.clone(), quiet: Quiet::begin(), asked: None }
+    }
+
+    /// Notes that something has come.
+    fn rest(&mut self) {
+        self.quiet = Quiet::begin();
+    }
+
+    /// Ready with why, when it does not answer. To be called with each look.
+    fn poll_failure(&mut self, context: &mut Context<'_>) -> Poll<Error> {
+        if self.asked.is_none() && self.quiet.has_lasted() {
+            let pod = self.pod.clone();
+            self.asked = Some(tokio::task::spawn_blocking(move || pod.check_supervisor()));
+        }
+        let Some(asked) = &mut self.asked else { return Poll::Pending };
+        let answer = ready!(Pin::new(asked).poll(context));
+        self.asked = None;
+        match answer {
+            Ok(Err(failure)) => Poll::Ready(failure),
+            // Where the runtime ends nobody waits any more.
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl LogStream {
+    /// Takes the reason why the entries ended before the pod has: [`Error::Unreachable`], where its supervisor hangs.
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
 }
 
 /// Has the runtime say when a descriptor can be read or written.
@@ -116,6 +162,7 @@ impl Stream for LogStream {
                 None => return Poll::Ready(None),
                 Some(entries) if !entries.is_empty() => {
                     this.ready.extend(entries);
+                    this.attention.rest();
                     continue;
                 }
                 Some(_) => {}
@@ -124,6 +171,10 @@ impl Stream for LogStream {
                 // What it told is read by now.
                 guard.clear_ready();
                 continue;
+            }
+            if let Poll::Ready(failure) = this.attention.poll_failure(context) {
+                this.failure = Some(failure);
+                return Poll::Ready(None);
             }
             ready!(this.looks.poll_tick(context));
         }
@@ -143,6 +194,10 @@ impl Stream for PodStream {
         if let Poll::Ready(Ok(mut guard)) = changed {
             this.watch.wait(Some(Duration::ZERO));
             guard.clear_ready();
+            this.attention.rest();
+        } else if let Poll::Ready(failure) = this.attention.poll_failure(context) {
+            this.is_over = true;
+            return Poll::Ready(Some(Err(failure)));
         } else if looked.is_pending() && !this.is_first {
             return Poll::Pending;
         }
@@ -263,7 +318,15 @@ impl PodHandle {
         let own =
             logs.fd().map(|fd| fd.try_clone_to_owned()).transpose().map_err(io_error("follow a log"))?;
         let changes = own.map(register_descriptor).transpose().map_err(io_error("poll a log"))?;
-        Ok(LogStream { logs, ready: VecDeque::new(), changes, looks: start_looking() })
+        let attention = Attention::new(self);
+        Ok(LogStream {
+            logs,
+            ready: VecDeque::new(),
+            changes,
+            looks: start_looking(),
+            attention,
+            failure: None,
+        })
     }
 
     /// The pod as it changes, until it has ended.
@@ -279,6 +342,7 @@ impl PodHandle {
             watch,
             changes,
             looks: start_looking(),
+            attention: Attention::new(self),
             is_first: true,
             is_over: false,
         })

@@ -3,6 +3,10 @@
 
 use std::{io::Write, os::fd::OwnedFd, time::Duration};
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use podctl::{
     DeleteOptions, Engine, Error, ErrorKind, ImageErrorKind, LogOptions, ObjectKind, Options, PodHandle,
     PodPart, Preconditions, PullOptions, StartError, StateError, Streams, WriteOptions,
@@ -15,7 +19,7 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 15] = [
+const TESTS: [(&str, Test); 16] = [
     ("a_pod_that_a_program_made_is_checked", a_pod_that_a_program_made_is_checked),
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
@@ -25,6 +29,7 @@ const TESTS: [(&str, Test); 15] = [
         a_command_gets_its_streams_and_gives_its_exit_code,
     ),
     ("logs_are_followed_to_the_pods_end", logs_are_followed_to_the_pods_end),
+    ("who_waits_for_a_pod_that_hangs_is_told_so", who_waits_for_a_pod_that_hangs_is_told_so),
     ("a_wait_ends_with_the_pod_or_its_time", a_wait_ends_with_the_pod_or_its_time),
     ("zombies_do_not_gather_where_nobody_waits", zombies_do_not_gather_where_nobody_waits),
     ("a_stopped_pod_is_started_anew", a_stopped_pod_is_started_anew),
@@ -225,6 +230,40 @@ fn logs_are_followed_to_the_pods_end(engine: &Engine) {
     assert_eq!(logs.next(), None);
     let other = LogOptions { container: Some("other".into()), ..LogOptions::default() };
     assert!(matches!(pod.logs(&other), Err(Error::NoContainer { .. })));
+}
+
+fn who_waits_for_a_pod_that_hangs_is_told_so(engine: &Engine) {
+    let pod = run(engine, "default", "echo one; sleep 1000");
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    let mut logs = pod.logs(&follow).unwrap();
+    assert_eq!(logs.next().unwrap().text, b"one");
+    for id in supervisors() {
+        kill(id, Signal::SIGSTOP).unwrap();
+    }
+    let waiting = std::thread::spawn({
+        let pod = pod.clone();
+        move || pod.wait()
+    });
+    assert_eq!(logs.next(), None);
+    assert!(matches!(logs.take_failure(), Some(Error::Unreachable { .. })));
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Unreachable { .. })));
+    for id in supervisors() {
+        kill(id, Signal::SIGCONT).unwrap();
+    }
+}
+
+/// Returns the supervisors that this program has started.
+fn supervisors() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_supervisor = |id: &i32| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{id}/{name}")).unwrap_or_default();
+        let parent =
+            read("status").lines().find_map(|line| Some(line.strip_prefix("PPid:")?.trim().to_owned()));
+        parent.is_some_and(|parent| parent == own) && read("cmdline").contains("supervise")
+    };
+    ids.filter(is_supervisor).map(Pid::from_raw).collect()
 }
 
 fn a_wait_ends_with_the_pod_or_its_time(engine: &Engine) {

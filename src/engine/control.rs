@@ -1,7 +1,11 @@
 //! How long a supervisor is waited for: as long as it answers. What it is asked for may take its time, such as a pod's end; one
 //! that hangs is found by asking it something else.
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use super::{Error, exec::unreachable_pod};
 use crate::{
@@ -13,6 +17,34 @@ use crate::{
 pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// The same while a session goes on or logs are followed, where silence is usual.
 pub(crate) const LONG_SILENCE: Duration = Duration::from_secs(15);
+
+/// Remembers since when nothing has come of a pod.
+#[derive(Debug)]
+pub(crate) struct Quiet(Instant);
+
+impl Quiet {
+    /// Begins now.
+    pub(crate) fn begin() -> Quiet {
+        Quiet(Instant::now())
+    }
+
+    /// Tells whether it has lasted so long that the supervisor is to be asked whether it answers; it begins anew then.
+    pub(crate) fn has_lasted(&mut self) -> bool {
+        let has_lasted = self.0.elapsed() > LONG_SILENCE;
+        if has_lasted {
+            self.0 = Instant::now();
+        }
+        has_lasted
+    }
+
+    /// Asks the pod's supervisor whether it answers, when nothing has come for long.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub(crate) fn check(&mut self, dir: &PodDir) -> Result<(), Error> {
+        if self.has_lasted() { check_supervisor(dir) } else { Ok(()) }
+    }
+}
 
 /// Receives a message from the pod's supervisor, as long as that answers; `None` when it has closed.
 ///

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, io, os::fd::BorrowedFd, time::Duration};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use super::{Error, PodHandle, control::check_supervisor};
+use super::{
+    Error, PodHandle,
+    control::{Quiet, check_supervisor},
+};
 use crate::{
     logs::{Entry, Follow, last_start, merge_in_order, read},
     pod::{ContainerName, PodExt, Uid},
@@ -57,7 +60,8 @@ impl Entry {
     }
 }
 
-/// Entries in the order in which they were written. When following, `next` waits for one.
+/// Entries in the order in which they were written. When following, `next` waits for one; it ends with the pod, and where the
+/// pod's supervisor hangs, which [`Logs::take_failure`] tells.
 #[derive(Debug)]
 pub struct Logs {
     dir: PodDir,
@@ -65,6 +69,8 @@ pub struct Logs {
     options: LogOptions,
     ready: VecDeque<Entry>,
     follow: Option<Follow>,
+    quiet: Quiet,
+    failure: Option<Error>,
 }
 
 impl PodHandle {
@@ -105,7 +111,15 @@ impl PodHandle {
             }
             entries = cut;
         }
-        Ok(Logs { dir, uid, options: options.clone(), ready: merge_in_order(entries).into(), follow })
+        Ok(Logs {
+            dir,
+            uid,
+            options: options.clone(),
+            ready: merge_in_order(entries).into(),
+            follow,
+            quiet: Quiet::begin(),
+            failure: None,
+        })
     }
 
     /// Checks that a container has been started, or has been twice when its previous log is wanted: else it has no log.
@@ -182,7 +196,8 @@ fn cut_to_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
 
 impl Logs {
     /// Returns what comes within that time, in the order in which it was written; nothing, when nothing
-    /// does; `None` at the end. With no time at all it never waits.
+    /// does; `None` at the end. With no time at all it never waits. Where nothing has come for 15 seconds the pod's supervisor
+    /// is asked whether it answers, which takes as long as 7 more; one that does not is the end, too.
     pub fn next_within(&mut self, wait: Duration) -> Option<Vec<Entry>> {
         if !self.ready.is_empty() {
             return Some(self.ready.drain(..).collect());
@@ -202,7 +217,21 @@ impl Logs {
         if !alive && !follow.is_behind() {
             self.follow = None;
         }
+        if !entries.is_empty() {
+            self.quiet = Quiet::begin();
+        } else if alive && !wait.is_zero() {
+            self.failure = self.quiet.check(&self.dir).err();
+        }
+        if self.failure.is_some() {
+            self.follow = None;
+            return None;
+        }
         Some(entries)
+    }
+
+    /// Takes the reason why the entries ended before the pod has: [`Error::Unreachable`].
+    pub fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
     }
 
     /// Checks that who writes the logs answers, when nothing has come for long.

@@ -33,7 +33,7 @@ mod volume_files;
 
 pub use crate::{lifecycle::PodPart, pod::ObjectKind};
 pub use conditions::WaitCondition;
-pub(crate) use control::{LONG_SILENCE, check_supervisor, wait_for_end};
+pub(crate) use control::{LONG_SILENCE, Quiet, check_supervisor, wait_for_end};
 pub(crate) use copy::{CopyOptions, CopySide};
 pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
 pub use error::{Error, ErrorKind};

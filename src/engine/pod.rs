@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
 
 use super::{
-    Engine, Error, dial, gone, io, reach, request,
+    Engine, Error, Quiet, dial, gone, io, reach, request,
     start::{self, Started},
     unreachable_pod,
 };
@@ -121,6 +121,7 @@ impl PodHandle {
     ) -> Result<Pod, Error> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         let watch = self.watch()?;
+        let mut quiet = Quiet::begin();
         loop {
             // Asked before the pod is read: nothing changes after the end.
             let alive = self.is_alive();
@@ -136,17 +137,29 @@ impl PodHandle {
                 return Err(Error::TimedOut(self.dir.name.to_string()));
             }
             watch.wait(Some(left.min(LOOK)));
+            quiet.check(&self.dir)?;
         }
+    }
+
+    /// Asks whether the pod's supervisor answers.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    #[cfg(feature = "tokio")]
+    pub(crate) fn check_supervisor(&self) -> Result<(), Error> {
+        super::check_supervisor(&self.dir)
     }
 
     /// Waits for the pod's end; gives the pod as it ended, `Succeeded` or `Failed`.
     ///
     /// # Errors
-    /// [`Error::State`]; among it that the pod was deleted.
+    /// [`Error::State`]; among it that the pod was deleted. [`Error::Unreachable`] where its supervisor hangs.
     pub fn wait(&self) -> Result<Pod, Error> {
         let watch = self.watch()?;
+        let mut quiet = Quiet::begin();
         while self.is_alive() {
             watch.wait(Some(LOOK));
+            quiet.check(&self.dir)?;
         }
         self.reap();
         self.pod()

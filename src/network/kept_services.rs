@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use super::{
-    Connection, Error, Reply, Request, Seen,
+    Connection, Error, PATIENCE, Reply, Request, Seen, WELCOME,
     address_range::{Addresses, Pool, Range, hash_name},
     await_welcome, hear,
     ports::{self, HostPort, Target},
@@ -44,7 +44,7 @@ pub fn list_present(home: &Home) -> Result<Present, Error> {
         send(&connection.socket, &Request::Services, &[]).map_err(step("ask the pods' network"))?;
         let gone =
             || step("hear from the pods' network")(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
-        let next = || hear(&connection.socket).map_err(step("hear from the pods' network"));
+        let next = || hear(&connection.socket, PATIENCE).map_err(step("hear from the pods' network"));
         let Some((Reply::Services(count), _)) = next()? else { return Err(gone()) };
         let mut seen = Vec::new();
         for _ in 0..count {
@@ -77,12 +77,12 @@ pub fn publish(home: &Home) -> Vec<String> {
         wrong.extend(published.err().map(|e| e.to_string()));
     }
     // It has taken them when it answers.
-    let _ = send(&connection.socket, &Request::Services, &[]).map(|()| hear(&connection.socket));
+    let _ = send(&connection.socket, &Request::Services, &[]).map(|()| hear(&connection.socket, PATIENCE));
     wrong
 }
 
 fn reach(home: &Home) -> Result<Option<Connection>, Error> {
-    Ok(dial(&socket_path(home)).ok().map(await_welcome).transpose()?.flatten())
+    Ok(dial(&socket_path(home)).ok().map(|socket| await_welcome(socket, WELCOME)).transpose()?.flatten())
 }
 
 fn kept(home: &Home) -> Result<Vec<Service>, state::Error> {

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::{
-    Error, Joined, POD_LINK, Registration, Reply, Request, address_range, hear, netlink::Netlink,
+    Error, Joined, PATIENCE, POD_LINK, Registration, Reply, Request, address_range, hear, netlink::Netlink,
     ports::HostPort, socket_path, step,
 };
 use crate::{
@@ -63,7 +63,7 @@ pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Step`] and [`Error::Refused`].
 pub fn complete_join(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
-    let next = || hear(&socket).map_err(step("hear from the pods' network"));
+    let next = || hear(&socket, PATIENCE).map_err(step("hear from the pods' network"));
     let gone = || Error::Gone;
     let (joined, keep, namespace) = match next()? {
         Some((Reply::Joined { joined, keep }, fds)) => {

@@ -62,6 +62,8 @@ const PROTOCOL: u32 = 1;
 const POD_LINK: &str = "eth0";
 /// The time for which the keeper may take; an uplink that has to time out is within it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The time for which one that is there may take to say its first words, which it has ready.
+const WELCOME: Duration = Duration::from_secs(10);
 /// Names what is said of a keeper that takes longer.
 const HANGS: &str = "the process that keeps it, `podctl internal network`, does not answer; when it is killed, another takes its place";
 /// The time for which a keeper that ends is left to do so.
@@ -313,7 +315,9 @@ pub fn connect(
     // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
     let deadline = Instant::now() + PATIENCE;
     while started < 10 && Instant::now() < deadline {
-        let welcomed = match dial(&path).ok().map(await_welcome).transpose() {
+        // One that begins has things to do before.
+        let patience = if started == 0 { WELCOME } else { PATIENCE };
+        let welcomed = match dial(&path).ok().map(|socket| await_welcome(socket, patience)).transpose() {
             // It was to be another's, who was killed while starting it: it ends now that it has said so.
             Err(Error::Begin(_)) if started == 0 => {
                 std::thread::sleep(AGAIN);
@@ -347,8 +351,8 @@ pub fn connect(
 }
 
 /// Waits for the keeper's first words; none when it ends instead.
-fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
-    match hear(&socket) {
+fn await_welcome(socket: OwnedFd, patience: Duration) -> Result<Option<Connection>, Error> {
+    match hear(&socket, patience) {
         Ok(Some((Reply::Welcome { version, .. }, _))) if version != PROTOCOL => {
             Err(Error::OtherVersion(version))
         }
@@ -369,8 +373,8 @@ fn await_welcome(socket: OwnedFd) -> Result<Option<Connection>, Error> {
     }
 }
 
-fn hear(socket: &OwnedFd) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
-    receive_within(socket, PATIENCE).map_err(|e| match e.kind() {
+fn hear(socket: &OwnedFd, patience: Duration) -> io::Result<Option<(Reply, Vec<OwnedFd>)>> {
+    receive_within(socket, patience).map_err(|e| match e.kind() {
         io::ErrorKind::TimedOut => io::Error::new(io::ErrorKind::TimedOut, HANGS),
         _ => e,
     })

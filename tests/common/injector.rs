@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
     sync::{
         Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
     thread,
@@ -128,6 +128,20 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
+/// Shortages that last: what the machine is short of, how calls fail for it, and in which lists they are.
+const SHORTAGES: &[(&str, Errno, &[&[Errno]])] = &[
+    ("space", Errno::ENOSPC, &[SPACE, WRITES]),
+    ("descriptors", Errno::EMFILE, &[FILES, DESCRIPTORS]),
+    ("processes", Errno::EAGAIN, &[MEMORY]),
+];
+
+/// Tells whether a call of the table is one that a shortage makes fail.
+fn is_short(shortage: &str, call: &str) -> bool {
+    let ways = CALLS.iter().find(|(name, ..)| *name == call).map(|(.., ways)| *ways);
+    let lists = SHORTAGES.iter().find(|(name, ..)| *name == shortage).map(|(.., lists)| *lists);
+    ways.zip(lists).is_some_and(|(ways, lists)| lists.contains(&ways))
+}
+
 /// Names what happens in place of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -137,7 +151,8 @@ pub enum Fault {
     Kills,
 }
 
-/// A place in the life of podctl's processes, written `ROLE:CALL:N:FAULT`, such as `supervise:openat:17:EIO`.
+/// A place in the life of podctl's processes, written `ROLE:CALL:N:FAULT`, such as `supervise:openat:17:EIO`; or a shortage from
+/// a place on, until it is lifted, of all roles: `any:SHORTAGE:N+`, such as `any:space:300+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
     /// The command of podctl's, or the role of an internal process.
@@ -147,10 +162,15 @@ pub struct Point {
     /// Tells which of these calls of that role, from 1.
     pub nth: usize,
     pub fault: Fault,
+    /// Tells that all later ones fail as well, of every role, for the shortage that `call` names.
+    pub lasts: bool,
 }
 
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.lasts {
+            return write!(f, "any:{}:{}+", self.call, self.nth);
+        }
         write!(f, "{}:{}:{}:", self.role, self.call, self.nth)?;
         match self.fault {
             Fault::Fails(errno) => write!(f, "{errno:?}"),
@@ -163,16 +183,26 @@ impl FromStr for Point {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Point, String> {
-        let wrong = || format!("{text:?} is no point; write ROLE:CALL:N:FAULT");
+        let wrong = || format!("{text:?} is no point; write ROLE:CALL:N:FAULT or any:SHORTAGE:N+");
         let parts: Vec<_> = text.split(':').collect();
+        if let ["any", shortage, nth] = parts[..] {
+            let nth = nth.strip_suffix('+').and_then(|nth| nth.parse().ok()).ok_or_else(wrong)?;
+            return new_shortage(shortage, nth).ok_or_else(wrong);
+        }
         let [role, call, nth, fault] = parts[..] else { return Err(wrong()) };
         let ways = CALLS.iter().find(|(name, ..)| *name == call).ok_or_else(wrong)?.2;
         let fails =
             || ways.iter().find(|errno| format!("{errno:?}") == fault).map(|errno| Fault::Fails(*errno));
         let fault = if fault == "kill" { Fault::Kills } else { fails().ok_or_else(wrong)? };
         let nth = nth.parse().map_err(|_| wrong())?;
-        Ok(Point { role: role.to_owned(), call: call.to_owned(), nth, fault })
+        Ok(Point { role: role.to_owned(), call: call.to_owned(), nth, fault, lasts: false })
     }
+}
+
+fn new_shortage(shortage: &str, nth: usize) -> Option<Point> {
+    let (name, errno, _) = SHORTAGES.iter().find(|(name, ..)| *name == shortage)?;
+    let (role, call) = ("any".to_owned(), (*name).to_owned());
+    Some(Point { role, call, nth, fault: Fault::Fails(*errno), lasts: true })
 }
 
 /// Tells how often each role made each call, by `ROLE:CALL`.
@@ -185,11 +215,22 @@ pub fn list_points(counts: &Counts) -> Vec<Point> {
         let ways = CALLS.iter().find(|(name, ..)| name == call).expect("counted by its name").2;
         let faults: Vec<_> = ways.iter().map(|errno| Fault::Fails(*errno)).chain([Fault::Kills]).collect();
         for nth in 1..=*count {
-            let point = |fault: &Fault| Point { role: role.clone(), call: call.clone(), nth, fault: *fault };
+            let point = |fault: &Fault| {
+                let (role, call) = (role.clone(), call.clone());
+                Point { role, call, nth, fault: *fault, lasts: false }
+            };
             points.extend(faults.iter().map(point));
         }
     }
     points
+}
+
+/// Every shortage that a life with these counts can meet, by the number of calls before which it can begin.
+pub fn list_shortages(counts: &Counts) -> Vec<(Point, usize)> {
+    let of = |name: &str| -> usize {
+        counts.iter().filter(|((_, call), _)| is_short(name, call)).map(|(_, count)| count).sum()
+    };
+    SHORTAGES.iter().filter_map(|(name, ..)| Some((new_shortage(name, 1)?, of(name)))).collect()
 }
 
 /// Holds what came of a job beneath the filter.
@@ -217,6 +258,8 @@ struct Shared {
     is_armed: AtomicBool,
     is_hit: AtomicBool,
     counts: Mutex<Counts>,
+    /// Number of calls so far that the point's shortage makes fail.
+    wanted: AtomicUsize,
 }
 
 /// Does a job in a thread of its own; what it starts meets the fault at that point, if there is one.
@@ -226,6 +269,7 @@ pub fn run_beneath<T: Send>(point: Option<Point>, job: impl FnOnce(&Control<'_>)
         is_armed: AtomicBool::new(true),
         is_hit: AtomicBool::new(false),
         counts: Mutex::default(),
+        wanted: AtomicUsize::new(0),
     };
     let is_done = AtomicBool::new(false);
     let (listener, heard) = mpsc::channel();
@@ -297,7 +341,7 @@ fn answer(listener: &OwnedFd, shared: &Shared) {
         return; // who called has ended
     }
     let call = CALLS.iter().find(|(_, number, _)| *number == libc::c_long::from(notice.data.nr));
-    let fault = call.and_then(|(name, ..)| choose_fault(shared, notice.pid, name));
+    let fault = call.and_then(|(name, ..)| choose_fault(shared, &notice, name));
     // SAFETY: as above.
     let mut reply: libc::seccomp_notif_resp = unsafe { std::mem::zeroed() };
     reply.id = notice.id;
@@ -310,20 +354,36 @@ fn answer(listener: &OwnedFd, shared: &Shared) {
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut reply) };
 }
 
-fn choose_fault(shared: &Shared, pid: u32, call: &str) -> Option<Fault> {
-    if !shared.is_armed.load(Ordering::SeqCst) {
+fn choose_fault(shared: &Shared, notice: &libc::seccomp_notif, call: &str) -> Option<Fault> {
+    if !shared.is_armed.load(Ordering::SeqCst) || is_never_short(notice, call) {
         return None;
     }
-    let role = read_role(pid)?;
+    let role = read_role(notice.pid)?;
     let mut counts = shared.counts.lock().unwrap();
     let count = counts.entry((role.clone(), call.to_owned())).or_default();
     *count += 1;
     let point = shared.point.as_ref()?;
+    if point.lasts {
+        let meant =
+            is_short(&point.call, call) && shared.wanted.fetch_add(1, Ordering::SeqCst) + 1 >= point.nth;
+        shared.is_hit.fetch_or(meant, Ordering::SeqCst);
+        return meant.then_some(point.fault);
+    }
     let meant = point.role == role && point.call == call && point.nth == *count;
     if meant {
         shared.is_hit.store(true, Ordering::SeqCst);
     }
     meant.then_some(point.fault)
+}
+
+/// Tells whether a call reads or writes what lies on no disk and fails for nothing that a machine can be short of: an eventfd,
+/// a timer. The libraries take that for impossible.
+fn is_never_short(notice: &libc::seccomp_notif, call: &str) -> bool {
+    if !matches!(call, "read" | "write" | "writev") {
+        return false;
+    }
+    let link = fs::read_link(format!("/proc/{}/fd/{}", notice.pid, notice.data.args[0] as i32));
+    link.is_ok_and(|link| link.to_string_lossy().starts_with("anon_inode:"))
 }
 
 /// The role of a process of podctl's, or its command; none of any other.

@@ -40,7 +40,7 @@ fn r_res_1_a_container_whose_layer_is_over_its_limit_evicts_the_pod() {
 
 #[test]
 fn r_res_1_logs_are_the_containers_own() {
-    let script = "while :; do head -c 100000 /dev/zero | tr \"\\0\" x; echo; done";
+    let script = "for i in $(seq 30); do head -c 100000 /dev/zero | tr \"\\0\" x; echo; done; sleep 1000";
     let message = "Container a exceeded its local ephemeral storage limit \"1Mi\".";
     evicted([script, SLEEP], ["ephemeral-storage: 1Mi", "ephemeral-storage: 1Gi"], message);
 }

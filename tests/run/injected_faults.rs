@@ -3,7 +3,8 @@
 //! as if nothing had been, and nothing of it is left: no process, mount, link, rule, cgroup or file.
 //!
 //! `PODCTL_TEST_FAULTS` says which places are tried: `all`, a number of them chosen at random (`PODCTL_TEST_FAULTS_SEED` repeats
-//! the choice), or places as a failure prints them, with commas between. `PODCTL_TEST_FAULTS_USER` names the user who runs the
+//! the choice), `lasting` and a number for shortages that begin at so many places and last, or places as a failure prints them,
+//! with commas between. `PODCTL_TEST_FAULTS_USER` names the user who runs the
 //! pods, `PODCTL_TEST_FAULTS_LIVES` says how many lives go on at once.
 
 use std::{
@@ -24,7 +25,7 @@ use std::{
 
 use crate::common::{
     Home,
-    injector::{Control, Counts, Point, list_points, run_beneath},
+    injector::{Control, Counts, Point, list_points, list_shortages, run_beneath},
     lab::{new_namespace, run, within},
 };
 use nix::{
@@ -35,6 +36,8 @@ use nix::{
 
 /// Number of places that are tried where nobody says how many.
 const SAMPLE: usize = 24;
+/// Number of shortages of each kind.
+const SHORTAGES: usize = 2;
 /// The time for which a command may take. Those that wait for a process which hangs give up well before.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -300,6 +303,19 @@ fn choose_points(counts: &Counts) -> Vec<Point> {
     let seed: u64 = seed.unwrap_or_else(|| if wanted.is_empty() { 1 } else { std::process::id().into() });
     eprintln!("PODCTL_TEST_FAULTS_SEED={seed}");
     let mut state = seed;
+    let mut shortages = |of_each: usize| {
+        let mut chosen = Vec::new();
+        for (point, places) in list_shortages(counts) {
+            for _ in 0..of_each {
+                chosen.push(Point { nth: 1 + next_random(&mut state) as usize % places, ..point.clone() });
+            }
+        }
+        chosen
+    };
+    if let Some(of_each) = wanted.strip_prefix("lasting") {
+        return shortages(of_each.trim().parse().unwrap_or(SHORTAGES));
+    }
+    let lasting = if wanted.is_empty() { shortages(SHORTAGES) } else { Vec::new() };
     let number = wanted.parse().unwrap_or(SAMPLE);
     // Of each role's each call as many: else nearly all would be reads and writes.
     let mut choose = || {
@@ -307,7 +323,7 @@ fn choose_points(counts: &Counts) -> Vec<Point> {
         let own: Vec<_> = all.iter().filter(|point| point.role == *role && point.call == *call).collect();
         own[next_random(&mut state) as usize % own.len()].clone()
     };
-    (0..number).map(|_| choose()).collect()
+    (0..number).map(|_| choose()).chain(lasting).collect()
 }
 
 #[test]
