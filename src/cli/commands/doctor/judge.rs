@@ -62,8 +62,32 @@ fn linux(facts: &Facts) -> Check {
     let mut parts = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     match version >= (5, 12) {
+        true if is_wsl(release) => ok("linux", format!("{release}: a virtual machine of Windows (WSL 2)")),
         true => ok("linux", release),
-        false => broken("linux", format!("{release}: podctl needs 5.12 or newer"), "boot a newer kernel"),
+        false => {
+            broken("linux", format!("{release}: podctl needs 5.12 or newer"), name_newer_kernel(release))
+        }
+    }
+}
+
+/// WSL's kernels are called Microsoft's.
+fn is_wsl(release: &str) -> bool {
+    release.to_lowercase().contains("microsoft")
+}
+
+/// Tells how whoever runs this kernel gets one that is new enough. Red Hat's 4.18 has newer parts in it, but not the mount API
+/// of 5.12 and its id-mapped mounts.
+fn name_newer_kernel(release: &str) -> &'static str {
+    match release {
+        _ if is_wsl(release) => "this is WSL 1: in Windows, wsl --set-version DISTRIBUTION 2",
+        _ if release.contains(".el7") || release.contains(".el8") => {
+            "use version 9 (Linux 5.14) of this distribution or newer, or a mainline kernel (kernel-ml of ELRepo)"
+        }
+        _ if release.ends_with("-generic") => "sudo apt install linux-generic-hwe-$(lsb_release -rs)",
+        _ if release.contains("-amd64") || release.contains("-arm64") => {
+            "install the kernel of Debian's backports, or Debian 12 or newer"
+        }
+        _ => "boot a newer kernel",
     }
 }
 
@@ -296,6 +320,10 @@ fn cgroups(facts: &Facts) -> Check {
         Ok(controllers) => ok(NAME, format!("limits of {} are kept", listed(controllers))),
         Err(reason) => {
             let mend = match (cgroups.systemd, cgroups.unified) {
+                (false, _) if is_wsl(&facts.release) => {
+                    "put systemd=true below [boot] in /etc/wsl.conf, then wsl --shutdown in Windows"
+                        .to_owned()
+                }
                 _ if facts.outer.is_some() => choose_mend(facts, Need::Cgroups, ""),
                 (true, _) => "log in through systemd (ssh, console or machinectl shell), not with su or sudo"
                     .to_owned(),

@@ -191,6 +191,17 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
             }),
         ),
         (
+            "WSL 2 without systemd",
+            with(|f| {
+                f.release = "6.6.87.2-microsoft-standard-WSL2".into();
+                f.cgroups =
+                    Cgroups { systemd: false, unified: true, delegated: None, available: unwritable() };
+            }),
+        ),
+        ("WSL 1", with(|f| f.release = "4.4.0-19041-Microsoft".into())),
+        ("Red Hat's version 8", with(|f| f.release = "4.18.0-553.el8_10.x86_64".into())),
+        ("Ubuntu 20.04", with(|f| f.release = "5.4.0-216-generic".into())),
+        (
             "an old kernel where much is missing",
             with(|f| {
                 (f.release, f.seccomp, f.tun, f.inotify) = ("4.19.0-27-amd64".into(), false, false, None);
