@@ -165,6 +165,7 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
                 match done {
                     Err(Error::File { path, source, .. }) => {
                         self.failed += 1;
+                        // A String takes everything.
                         let _ = writeln!(self.warnings, "error: cannot read {path:?}: {source}");
                     }
                     other => other?,
@@ -355,6 +356,7 @@ impl Unpacking<'_> {
                     Top::Stays | Top::Goes => Some(parents.len()),
                 };
                 if self.into.place == Place::Host && !depth.is_some_and(|depth| within(depth, &target)) {
+                    // A String takes everything.
                     let _ = writeln!(
                         warnings,
                         "warning: skipping symlink: {name:?} -> {target:?}: it leads out of the destination"
@@ -379,6 +381,7 @@ impl Unpacking<'_> {
                 linkat(&from, other.as_os_str(), &directory, last, AtFlags::empty()).map_err(failed())?;
             }
             _ => {
+                // A String takes everything.
                 let _ = writeln!(warnings, "warning: skipping {name:?}: it is a device or FIFO");
             }
         }

@@ -355,3 +355,21 @@ fn dependencies_come_from_the_public_registry_under_licences_that_go_with_ours()
         assert!(deny.contains(&format!("\"{licence}\"")), "deny.toml does not know {licence}");
     }
 }
+
+/// Nothing is ignored in silence: the reason is on the line itself or a few lines above it.
+#[test]
+fn every_result_that_is_dropped_has_its_reason_beside_it() {
+    let mut wrong = Vec::new();
+    for (path, text) in read_sources(&["src", "runtime/src", "images/src"]) {
+        let is_test = path.contains("/tests") || path.ends_with("_tests.rs");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines: Vec<&str> = code.lines().collect();
+        for (at, line) in lines.iter().enumerate().filter(|(_, line)| !is_test && line.contains("let _ = ")) {
+            let above = &lines[at.saturating_sub(5)..at];
+            if !line.contains("// ") && !above.iter().any(|line| line.trim_start().starts_with("// ")) {
+                wrong.push(format!("{path}:{}: {}", at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -35,6 +35,7 @@ pub fn read_linger() -> Option<Duration> {
 
 /// The holder's life. Gives its exit code.
 pub fn main() -> i32 {
+    // It fails only for who leads a group already.
     let _ = nix::unistd::setsid();
     detach_from_terminal();
     // SAFETY: this process was started with this descriptor, and nobody else has taken it.
@@ -66,6 +67,7 @@ fn hold(fifo: &OwnedFd) -> io::Result<()> {
 
 fn in_use(fifo: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
+    // Asked without waiting: no answer is that nobody holds it.
     let _ = poll(&mut fds, PollTimeout::ZERO);
     !fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLHUP))
 }

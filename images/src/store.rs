@@ -487,6 +487,7 @@ pub(crate) struct Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        // What stays is swept with the next pull.
         let _ = remove_tree(&self.path);
     }
 }

@@ -282,11 +282,13 @@ impl Cgroup {
         // Frozen, they cannot fork while they are being killed; version 1 delivers the signal when thawed.
         let freezer = self.file("freezer", "freezer.state");
         let state = |value| freezer.as_ref().map_or(Ok(()), |path| fs::write(path, value));
+        // One that cannot be frozen is killed as it runs.
         let _ = state("FROZEN");
         for pid in self.read_pids()? {
             // Ended in the meantime: all the better.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        // It has no process any more, or none that could be frozen.
         let _ = state("THAWED");
         Ok(())
     }

@@ -152,6 +152,7 @@ pub fn try_writable_layer(layers: &Path, place: &Path) -> Result<(), StartError>
     });
     // The kernel's own directory in it may be removed by its owner only when it may be read.
     let inner = work.join("work");
+    // What cannot be removed goes with the directory that all of this is tried in.
     let _ = std::fs::set_permissions(&inner, std::os::unix::fs::PermissionsExt::from_mode(0o700));
     let _ = std::fs::remove_dir_all(&tried);
     let _ = std::fs::remove_dir(&lower);

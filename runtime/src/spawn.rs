@@ -214,6 +214,7 @@ pub(crate) fn write_pair(fd: RawFd, a: u32, b: i32) {
     let mut bytes = [0u8; 8];
     bytes[..4].copy_from_slice(&a.to_ne_bytes());
     bytes[4..].copy_from_slice(&b.to_ne_bytes());
+    // A parent that is gone needs no word.
     let _ = sys::write(fd, &bytes);
 }
 

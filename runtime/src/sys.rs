@@ -309,7 +309,7 @@ pub(crate) fn setrlimit(resource: Resource, soft: u64, hard: u64) -> Sys<()> {
 }
 
 pub(crate) fn umask(mask: u32) {
-    let _ = call!(libc::SYS_umask, mask);
+    let _ = call!(libc::SYS_umask, mask); // Gives the old mask.
 }
 
 // The identity calls go to the kernel directly: glibc's would signal the threads of the parent, which the child does not have.
@@ -433,7 +433,7 @@ pub(crate) fn reset_inheritance() {
     let _ = prctl(libc::PR_SET_TIMERSLACK, TIMER_SLACK_NANOSECONDS, 0);
     let _ = prctl(libc::PR_SET_THP_DISABLE, 0, 0);
     if let Ok(file) = open(c"/proc/self/oom_score_adj", libc::O_WRONLY) {
-        let _ = write(file.as_raw_fd(), b"0");
+        let _ = write(file.as_raw_fd(), b"0"); // Without privileges it can only rise.
     }
     reset_limits();
 }

@@ -48,6 +48,7 @@ fn restore_terminal() {
     if let Ok(mut saved) = SAVED.lock()
         && let Some(saved) = saved.take()
     {
+        // A terminal that has gone needs no settings.
         let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &saved);
     }
 }

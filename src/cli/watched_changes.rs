@@ -99,6 +99,7 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
                 print(&text);
                 self.headed = true;
             }
+            // A reader that has gone is noticed by the next print.
             let _ = std::io::stdout().flush();
             return Ok(());
         }
@@ -116,6 +117,7 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
                 row.iter().zip(&self.widths).map(|(cell, w)| format!("{cell:w$}   ")).collect();
             print(&format!("{}\n", line.trim_end()));
         }
+        // A reader that has gone is noticed by the next print.
         let _ = std::io::stdout().flush();
         Ok(())
     }

@@ -289,6 +289,7 @@ impl PodHandle {
             let image = container.image.as_deref().unwrap_or_default();
             let had = known.containers().find(|known| known.name == container.name);
             if had.is_some_and(|had| had.image.as_deref() != Some(image)) {
+                // The supervisor pulls again and tells in the pod's events why it cannot.
                 let _ = engine.have_image(image, container.pull_policy(), &wire::Options::default());
             }
         }

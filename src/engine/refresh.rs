@@ -51,6 +51,7 @@ fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &O
         if let Ok(mut document) = create_memory_file(c"podctl-refresh")
             && document.write_all(text.as_bytes()).and_then(|()| document.rewind()).is_ok()
         {
+            // A pod that is about to end needs no newer volumes.
             let _ = wire::send_request(&socket, &Request::Refresh, &[document.as_fd()]);
         }
     }

@@ -63,6 +63,7 @@ pub fn remove(home: &Home, ended: Unplaced) -> Result<(), Error> {
 /// again by the next command that makes or lists names.
 pub fn sweep_records(home: &Home) {
     for left in home.left_records() {
+        // What is in the way now is tried again by the next command.
         let _ = remove(home, left);
     }
 }
@@ -72,6 +73,7 @@ pub fn sweep_records(home: &Home) {
 pub fn sweep_left(home: &Home) {
     sweep_records(home);
     for orphan in home.list_orphans().unwrap_or_default() {
+        // What is in the way now is tried again by the next command.
         let _ = remove_tree_by(&orphan, home.program.as_deref());
     }
     if home.images().exists() {

@@ -163,6 +163,7 @@ impl Watch {
             // A supervisor that is killed closes its lock.
             | AddWatchFlags::IN_CLOSE_WRITE
             | AddWatchFlags::IN_DELETE_SELF;
+        // A directory that is not there yet, or no more, is looked at again with the next change.
         let _ = self.0.add_watch(path, flags);
     }
 
@@ -170,6 +171,7 @@ impl Watch {
     pub fn wait(&self, timeout: Option<Duration>) {
         let timeout =
             timeout.map_or(PollTimeout::NONE, |t| PollTimeout::try_from(t).unwrap_or(PollTimeout::MAX));
+        // Interrupted or not, who waits looks again.
         let _ = poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout);
         self.swallow_events();
     }
@@ -256,6 +258,7 @@ impl Follow {
             // One that was removed meanwhile is older than all there are.
             for (_, gone) in self.files.extract_if(|(of, inode), _| *of == name && !present.contains(inode)) {
                 let mut rest = gone.rest;
+                // Of a file that cannot be read any more, what was read counts.
                 let _ = { &gone.file }.read_to_end(&mut rest);
                 entries.extend(rest.split(|b| *b == b'\n').filter_map(|l| parse(&name, l)));
             }

@@ -63,6 +63,7 @@ impl<'a> Parser<'a> {
         // SAFETY: initializing fills all of the memory, and aborts where there is none to be had. The parser is never moved,
         // and reads the text, which outlives it, only up to its length.
         unsafe {
+            // It says nothing but that there was memory.
             let _ = unsafe_yaml::yaml_parser_initialize(parser.as_mut_ptr());
             let mut parser = Pin::from(parser.assume_init());
             let raw = &raw mut *parser;

@@ -119,6 +119,7 @@ pub(super) fn start(
     mappings: Option<&IdMappings>,
 ) -> Result<Begun, Error> {
     let path = socket_path(home);
+    // One that is in the way makes the next step fail, which says so.
     let _ = fs::remove_file(&path);
     let listener = listen_at(&path, BACKLOG).map_err(step("make the network's socket"))?;
     let lock = open_lock(home)?;
@@ -153,6 +154,7 @@ pub(super) fn start(
     let program = home.program.as_deref();
     let role = Role { name, program, namespaces, mappings, join: &join, fds: &fds };
     let process = start_role(&role).map_err(|e| {
+        // One that is in the way makes the next step fail, which says so.
         let _ = fs::remove_file(&path);
         Error::from(e)
     })?;
@@ -162,6 +164,7 @@ pub(super) fn start(
 /// Makes the lock that the keeper holds for life. A new file: that of a killed keeper may still be held by what it started.
 fn hold_life(home: &Home) -> std::io::Result<File> {
     let path = home.runtime.join("network").join(ALIVE);
+    // One that is in the way makes the next step fail, which says so.
     let _ = fs::remove_file(&path);
     let life = File::options().create_new(true).write(true).open(path)?;
     life.lock()?;
@@ -220,6 +223,7 @@ pub fn stand_by() -> i32 {
 
 impl Guard {
     fn begin() -> Option<Guard> {
+        // It fails only for who leads a group already.
         let _ = nix::unistd::setsid();
         detach_from_terminal();
         // It ends with its keeper. Blocked rather than ignored, which the next keeper and its helper would inherit.
@@ -328,6 +332,7 @@ fn follow_guard(home: &Home) -> Result<Option<Begun>, Error> {
 /// Takes away what a keeper that was killed has left where no pod needs it. The caller has the network's lock.
 pub(super) fn bury_network(home: &Home) {
     root_uplink::sweep(&home.runtime.join("network").join(RECORD));
+    // Nobody answers there any more; who comes next takes what is left away.
     let _ = fs::remove_file(socket_path(home));
     let _ = fs::remove_file(home.runtime.join("network").join(ALIVE));
 }

@@ -135,7 +135,7 @@ pub fn again() -> i32 {
 }
 
 fn live(follows: bool) -> i32 {
-    let _ = nix::unistd::setsid();
+    let _ = nix::unistd::setsid(); // Whoever leads a group already stays as it is.
     detach_from_terminal();
     // Blocked before there are threads: as PID 1 it would not hear of it otherwise.
     let terminations = SigSet::from_iter([Signal::SIGTERM, transient_scope::END]);

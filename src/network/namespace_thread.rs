@@ -71,6 +71,7 @@ impl Inside {
         let (jobs, queue) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::channel();
         std::thread::Builder::new().name("inside".into()).spawn(move || {
+            // Whoever made the thread waits for this word.
             let _ = tell.send(open(left));
             queue.into_iter().for_each(|job| job());
         })?;

@@ -128,6 +128,7 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     };
     let done = match pod {
         Ok(pod) => {
+            // A connection with delays is one, too.
             let _ = (stream.set_nodelay(true), pod.set_nodelay(true));
             splice::splice_both(&stream, &pod).await
         }
@@ -140,6 +141,7 @@ async fn connection(stream: TcpStream, client: IpAddr, inside: &Inside, goal: &G
     if done.is_err() {
         // Closed with a reset: whoever connected must not take it for an answer.
         let reset = libc::linger { l_onoff: 1, l_linger: 0 };
+        // Without it the end looks like an orderly one, no more.
         let _ = setsockopt(&stream.as_fd(), sockopt::Linger, &reset);
     }
 }
@@ -163,6 +165,7 @@ async fn relay_udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> i
                 spawn_local(async move {
                     let mut datagram = vec![0; BUFFER];
                     while let Ok(Ok(length)) = timeout(SILENCE, answers.recv(&mut datagram)).await {
+                        // A datagram may be lost.
                         let _ = socket.send_to(&datagram[..length], peer).await;
                     }
                     exchanges.borrow_mut().remove(&peer);
@@ -171,6 +174,7 @@ async fn relay_udp(socket: Rc<UdpSocket>, inside: &Rc<Inside>, goal: &Goal) -> i
                 pod
             }
         };
+        // A datagram may be lost.
         let _ = pod.send(&datagram[..length]).await;
     }
 }

@@ -47,6 +47,7 @@ pub async fn serve(state: Rc<State>, udp: std::net::UdpSocket, tcp: std::net::Tc
         let (state, udp, query) = (state.clone(), udp.clone(), datagram[..length].to_vec());
         spawn_local(async move {
             if let Some(answer) = answer(&state, &query, peer.ip(), false).await {
+                // Whoever asked asks again.
                 let _ = udp.send_to(&answer, peer).await;
             }
         });

@@ -94,6 +94,7 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let link = if_nametoindex(INNER)?;
     let [gateway, own] = range.uplink_addresses();
+    // A second more until an absent pod is noticed, where it cannot be set.
     let _ = std::fs::write(format!("/proc/sys/net/ipv4/neigh/{INNER}/retrans_time_ms"), ASK_AGAIN);
     route.up(link)?;
     route.address(link, own.into())?;
@@ -103,6 +104,7 @@ pub fn set_up_inside(range: Range) -> io::Result<()> {
     let [pods, pods_v6] = range.whole();
     route.add_unreachable(pods)?;
     if route.address(link, INNER_LINK_LOCAL.into()).is_ok() {
+        // Where the kernel has no IPv6 there is none to keep in or to let out.
         let _ = route.add_unreachable(pods_v6);
         let _ = route.route((range.host_v6(), 128), Some(LINK_GATEWAY.into()), link);
     }
@@ -261,6 +263,7 @@ impl Host {
         let Ok(_lock) = lock() else { return };
         self.gone.store(true, Ordering::Relaxed);
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        // What stays is in the record, for the next sweep.
         let _ = remove(&self.name, Some(self.index), &noted);
         let _ = std::fs::remove_file(&self.record.0);
     }
@@ -287,6 +290,7 @@ impl Changes {
 
     fn wait(&self) {
         let mut fds = self.0.each_ref().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN));
+        // Interrupted or not, what changed is looked at.
         let _ = poll(&mut fds, PollTimeout::NONE);
         // Changes come in swarms.
         thread::sleep(Duration::from_millis(50));
@@ -300,8 +304,10 @@ pub fn sweep(record: &Path) {
         && let Ok(_lock) = lock()
     {
         if let Some((name, index)) = text.split_once(' ') {
+            // What is in the way is not podctl's, or gone.
             let _ = remove(name, index.parse().ok(), &BTreeSet::new());
         }
+        // A record of what is gone says nothing.
         let _ = std::fs::remove_file(record);
     }
 }

@@ -42,6 +42,7 @@ fn keep(name: &str) -> i32 {
     // SAFETY: this process was started by launch with these descriptors.
     let (socket, screen, store) =
         unsafe { (take_descriptor(SUPERVISOR), take_descriptor(SCREEN), take_descriptor(STORE)) };
+    // It fails only for who leads a group already.
     let _ = nix::unistd::setsid();
     let fds = [(socket.as_fd(), SUPERVISOR), (screen.as_fd(), SCREEN)];
     loop {
@@ -67,5 +68,6 @@ fn keep(name: &str) -> i32 {
 /// Removes what a puller that has ended was unpacking. What is in the way, the next pull or list removes.
 fn clear_scratch(store: &OwnedFd) {
     let path = fs::read_link(format!("/proc/self/fd/{}", store.as_raw_fd()));
+    // What stays is swept with the next pull.
     let _ = path.map(|path| Store::open(&path).and_then(|store| store.sweep()));
 }

@@ -35,6 +35,7 @@ impl LayerBars {
         if let Some(bars) = &self.bars
             && !self.settled.swap(true, Ordering::Relaxed)
         {
+            // A terminal that has gone needs no cleaning.
             let _ = bars.clear();
             bars.set_draw_target(ProgressDrawTarget::hidden());
         }
@@ -90,6 +91,7 @@ impl Drop for LayerBars {
     /// A pull that failed leaves the terminal as clean as one that did not.
     fn drop(&mut self) {
         if let Some(bars) = &self.bars {
+            // A terminal that has gone needs no cleaning.
             let _ = bars.clear();
         }
     }

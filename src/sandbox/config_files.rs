@@ -103,6 +103,7 @@ impl Files {
         let dated = self.put(root, default_mode)?;
         prepare(&root.join(&dated))?;
         let beside = root.join("..data_tmp");
+        // One that stays makes the next step fail, which says so.
         let _ = fs::remove_file(&beside);
         symlink(dated, &beside)?;
         fs::rename(&beside, root.join("..data"))?;

@@ -66,6 +66,7 @@ impl PodDir {
         match made {
             Ok(lock) => Ok(Unplaced { dir, lock }),
             Err(e) => {
+                // What stays has no name, and the next command sweeps it.
                 let _ = dir.remove();
                 Err(Error::io("make", path)(e))
             }
@@ -155,6 +156,7 @@ impl Unplaced {
     pub fn place(self, place: &PodDir) -> Result<Placed, Error> {
         let placed = self.try_place(place);
         if !matches!(placed, Ok(Some(_))) {
+            // What stays has no name, and the next command sweeps it.
             let _ = self.dir.remove();
         }
         Ok(match placed? {

@@ -17,6 +17,7 @@ impl Supervisor {
                     if signal == libc::SIGKILL
                         && let Some(cgroup) = cgroup(&run)
                     {
+                        // The signal below reaches the first process; what it leaves behind ends with the container.
                         let _ = cgroup.kill();
                     }
                     // One that is gone already needs no signal.

@@ -95,6 +95,7 @@ impl Supervisor {
     /// Made now, it can start at once when its turn comes. One that cannot be made is tried again then, and says why.
     pub(super) fn create_ahead(&mut self, run: &Run) {
         self.give_up_made(|made| made.container == run.container);
+        // It is tried again when its turn comes, and says why then.
         let _ = self.make(run);
     }
 
@@ -334,6 +335,7 @@ impl Supervisor {
                 Ok(Making { created, cgroup, spec, filter, streams, input, log: None, deadline: None, layer })
             }
             Err(e) => {
+                // An empty one goes with the pod's.
                 let _ = cgroup.as_ref().map(Cgroup::remove);
                 Err(start_failure(&e))
             }

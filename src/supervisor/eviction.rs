@@ -206,6 +206,7 @@ fn usage(path: &Path, most: u64) -> u64 {
         if used > most { Err(Errno::EDQUOT) } else { Ok(()) }
     };
     if let Ok(stat) = fstat(&root) {
+        // Too much is an answer, too: what was counted until then counts.
         let _ = count(&root, &stat);
     }
     // What changes under the walk is counted at the next look.

@@ -185,6 +185,7 @@ impl Supervisor {
         for exec in self.execs.values_mut() {
             if exec.purpose.run() == Some(ended) {
                 exec.timed_out = true;
+                // One that has ended needs no signal.
                 let _ = exec.process.signal(libc::SIGKILL);
             }
         }
@@ -240,6 +241,7 @@ fn kill_tree(process: &Process) {
     let mut tree = vec![process.pid];
     let mut at = 0;
     while let Some(pid) = tree.get(at).copied() {
+        // One that has ended has no children either.
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP);
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         tree.extend(
@@ -251,6 +253,7 @@ fn kill_tree(process: &Process) {
     for pid in tree.into_iter().skip(1) {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
     }
+    // One that has ended needs no signal.
     let _ = process.signal(libc::SIGKILL);
 }
 

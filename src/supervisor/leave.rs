@@ -35,6 +35,7 @@ impl Supervisor {
     fn forget_pod(&self) -> Result<(), state::Error> {
         let lock = self.lock.try_clone().map_err(state::Error::io("hold", self.dir.lock_file()))?;
         let ended = self.dir.move_aside(lock.into())?;
+        // Logs that stay are without a pod, and the next command sweeps them.
         let _ = remove_tree(&self.logs);
         ended.dir.remove()
     }
@@ -44,6 +45,7 @@ impl Supervisor {
 fn end_children() {
     let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     for pid in children.split_whitespace().filter_map(|pid| pid.parse().ok()) {
+        // One that has ended needs no signal.
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
 }
@@ -61,6 +63,7 @@ fn unmount_below(directory: &Path) {
     let mut gone: Option<&Path> = None;
     for target in table.lines().filter_map(|l| l.split(' ').nth(4)).map(Path::new) {
         if target.starts_with(directory) && !gone.is_some_and(|above| target.starts_with(above)) {
+            // What stays goes with the mount namespace.
             let _ = umount2(target, MntFlags::MNT_DETACH);
             gone = Some(target);
         }

@@ -193,6 +193,7 @@ pub fn main() -> i32 {
     match prepare(lock, &client) {
         Ok((mut supervisor, warnings)) => {
             let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
+            // A client that has gone needs no answer; the pod lives.
             let _ = nix::unistd::write(&client, &answer);
             supervisor.keep_client(client);
             detach_from_terminal();
@@ -201,6 +202,7 @@ pub fn main() -> i32 {
             0
         }
         Err(failure) => {
+            // A client that has gone needs no answer.
             let _ = nix::unistd::write(&client, failure.to_string().as_bytes());
             // A socket that closes with something unread would take the answer back.
             let _ = shutdown(client.as_raw_fd(), Shutdown::Read);
@@ -320,6 +322,7 @@ impl Supervisor {
         let pumped = pump_output(fd, &mut live.log, stream, &mut self.buffer, copy);
         self.pace.note_pumped(fd, pumped.bytes);
         if pumped.ended {
+            // What could not be written is kept, and tried again with the log.
             let _ = live.log.end(stream);
             self.poll.forget(&live.streams.remove(&stream).expect("looked up above"));
         }
@@ -403,12 +406,14 @@ impl Supervisor {
         self.end_execs_of(&run);
         self.attached_ended(&run.container, &Reply::Ended(exit.code()));
         for (stream, fd) in live.streams.drain() {
+            // What could not be written is kept, and tried again with the log.
             let _ = live.log.end(stream);
             self.poll.forget(&fd);
         }
         let mut oom_killed = false;
         if let Some(cgroup) = live.cgroup {
             oom_killed = cgroup.oom_kills() > 0;
+            // What cannot be killed or removed is with the pod's cgroup at its end.
             let _ = cgroup.kill();
             let _ = cgroup.remove();
         }

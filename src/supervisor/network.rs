@@ -41,6 +41,7 @@ impl Supervisor {
         if network.rejoin(&self.home)
             && let Some(socket) = &network.socket
         {
+            // Unheard, the network's next end is found by the next look.
             let _ = self.poll.add(socket, Source::Network);
         }
         let lost = network.lost_for().is_some_and(|time| time > PATIENCE);

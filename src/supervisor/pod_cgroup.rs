@@ -108,6 +108,7 @@ impl PodCgroup {
 
     /// Ends what still runs in it and takes it away.
     pub(super) fn remove(self) {
+        // What still runs keeps the directories, which are tried for a while.
         let _ = self.own.kill();
         self.own.list_directories().for_each(Cgroup::remove_tree_patiently);
     }

@@ -77,6 +77,7 @@ impl Poll {
         set.add(transient_scope::END);
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        // One that stays makes the next step fail, which says so.
         let _ = std::fs::remove_file(socket_path);
         let listener = listen_at(socket_path, BACKLOG)?;
         let mut poll = Poll {
@@ -129,6 +130,7 @@ impl Poll {
 
     /// No longer reports; to be called before the descriptor is closed.
     pub(super) fn forget(&mut self, fd: &OwnedFd) {
+        // A descriptor that was never added reports nothing either.
         let _ = self.epoll.delete(fd.as_fd());
         self.sources.remove(&(fd.as_raw_fd() as u64));
         self.unwatched.retain(|unwatched| *unwatched != fd.as_raw_fd());

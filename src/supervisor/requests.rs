@@ -133,6 +133,7 @@ impl Supervisor {
             if matches!(exec.purpose, Purpose::Client(of) if of == id) {
                 // Its whole group: the number cannot be another's before its leader has been reaped.
                 if kill(Pid::from_raw(-exec.process.pid.as_raw()), Signal::SIGHUP).is_err() {
+                    // One that has ended needs no signal.
                     let _ = exec.process.signal(libc::SIGHUP);
                 }
             }

@@ -44,6 +44,7 @@ impl Supervisor {
 
     /// Keeps an ended container's log as long as something of it waits for room.
     pub(super) fn close_log(&mut self, container: &str, mut log: Log) {
+        // What could not be written is asked for below.
         let _ = log.flush();
         self.tell_lost_lines(container, &mut log);
         if log.is_behind() && self.unwritten.logs.len() < MOST_LOGS {

@@ -60,6 +60,7 @@ impl Layer {
 
     /// Removes what there is of it; the rest goes with the pod.
     pub(super) fn remove(&self) {
+        // What is in the way goes with the pod's directory.
         let _ = fs::remove_dir_all(&self.upper);
         let _ = fs::remove_dir_all(&self.work);
         let _ = fs::remove_file(&self.termination_log);

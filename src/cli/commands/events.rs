@@ -98,6 +98,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             print(&tab_stops::table(&rows(&all, !headed)));
             headed = true;
         }
+        // A reader that has gone is noticed by the next print.
         let _ = std::io::stdout().flush();
         watch.wait(None);
     }

@@ -249,5 +249,6 @@ fn show(args: &Args, pod: &str, entries: &[Entry]) {
             std::process::exit(0);
         }
     }
+    // There is nothing more to write to a reader that has gone.
     let _ = out.flush();
 }

@@ -59,6 +59,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let forwarding = std::thread::Builder::new().spawn(move || {
             for client in listener.incoming().flatten() {
                 println!("Handling connection for {}", at.port());
+                // It forwards also for whoever does not want to read of it.
                 let _ = stdio::stdout().flush();
                 let handle = handle.clone();
                 let started = std::thread::Builder::new().spawn(move || {
@@ -73,6 +74,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         });
         forwarding.map_err(io("cannot start a thread"))?;
     }
+    // It forwards also for whoever does not want to read of it.
     let _ = stdio::stdout().flush();
     engine::wait_for_end(&dir, &watched)?;
     Err(Error::Said("lost connection to pod".into()))
@@ -131,6 +133,7 @@ fn forward(pod: &PodHandle, client: TcpStream, port: u16) -> Result<(), String> 
         .spawn(move || pour(from_pod, to_client))
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     pour(client, inside);
+    // Its end is that of the connection, however it came.
     let _ = back.join();
     Ok(())
 }

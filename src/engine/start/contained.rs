@@ -112,6 +112,7 @@ impl Contained {
         let scope = own.lines().find_map(|line| line.strip_prefix("0::/")).filter(|path| path.contains(uid));
         if let Some(scope) = scope {
             let scope = Path::new("/sys/fs/cgroup").join(scope);
+            // The pod's ids own no device; the list is the second wall.
             let _ = File::open(&scope).map(|scope| devices.attach(&scope.into()));
             let _ = Cgroup::lend_directory(&scope, self.base);
             return;
@@ -124,8 +125,10 @@ impl Contained {
         let paths: Vec<_> = cgroup.list_directories().map(|path| path.display().to_string()).collect();
         let record = Path::new(RANGES).join(self.base.to_string());
         if let Ok(mut record) = File::options().append(true).open(record) {
+            // Unnoted, they stay behind empty.
             let _ = writeln!(record, "{}", paths.join("\n"));
         }
+        // The pod's ids own no device, so the list is the second wall; without the loan containers have no limits, which their own cgroups tell.
         let _ = cgroup.restrict_devices(&devices);
         let _ = cgroup.lend_to(self.base, supervisor.pid);
     }
@@ -161,6 +164,7 @@ pub(in crate::engine) fn remove_lent_cgroups(patience: Duration) {
             }
         }
         let left: String = left.iter().map(|path| format!("{path}\n")).collect();
+        // What is noted twice is removed once.
         let _ = file.set_len(0).and_then(|()| file.write_all(left.as_bytes()));
     }
 }

@@ -58,6 +58,7 @@ impl Started {
 
     /// Waits until the supervisor has ended; its pod has then ended, too.
     pub fn wait(&self) {
+        // Somebody else may have reaped it: it has ended all the same.
         let _ = self.supervisor.wait();
         contained::remove_lent_cgroups(Duration::ZERO);
     }

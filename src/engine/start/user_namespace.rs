@@ -104,6 +104,7 @@ fn make(home: &Home, dir: &Path, mappings: &IdMappings) -> Result<UserNamespace,
         Ok(UserNamespace { namespace, tie })
     });
     if made.is_err() {
+        // The next start makes a fresh one anyway.
         let _ = fs::remove_file(&fresh);
     }
     made

@@ -133,6 +133,7 @@ async fn serve_spdy(handle: Arc<PodHandle>, mut stream: SplitStream<Socket>, fra
                 spdy::Frame::Data { stream, bytes, ends } => {
                     // A pod that reads slowly makes its own client wait.
                     if let Some(inbox) = inboxes.get(&stream).filter(|_| !bytes.is_empty()) {
+                        // A relay that has ended takes nothing more; its client is told by itself.
                         let _ = inbox.send(bytes.into()).await;
                     }
                     if ends {
@@ -183,6 +184,7 @@ fn open_stream(
         let failure = relay_port(handle, port, incoming, &frames, encode).await.err().unwrap_or_default();
         // A client that has left needs no answer.
         let _ = frames.send(Encoder::encode_data(data, &[], true)).await;
+        // A client that has left hears nothing.
         let _ = frames.send(Encoder::encode_data(error, failure.as_bytes(), true)).await;
     });
     Some((data, inbox))
@@ -211,6 +213,7 @@ async fn serve_channels(
         relays.spawn(async move {
             let encode = move |bytes: &[u8], _| [&[data], bytes].concat();
             if let Err(message) = relay_port(handle, port, incoming, &frames, encode).await {
+                // A client that has left hears nothing.
                 let _ = frames.send([&[data + 1], message.as_bytes()].concat()).await;
             }
         });

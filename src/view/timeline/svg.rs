@@ -34,6 +34,7 @@ pub fn draw_svg(timeline: &Timeline) -> String {
     // A String takes everything that is written to it.
     for tick in time_ticks(timeline.seconds, 8) {
         let (at, bottom) = (x(tick), TOP + heights);
+        // A String takes everything.
         let _ = writeln!(
             out,
             "<line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{TOP}\" y2=\"{bottom}\" stroke=\"#eaeef2\"/>\
@@ -62,6 +63,7 @@ fn draw_row(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -
         part => ("part", 32.0, part),
     };
     let middle = y + tall / 2.0 + 4.0;
+    // A String takes everything.
     let _ = writeln!(
         out,
         "<text class=\"{class}\" x=\"{indent}\" y=\"{middle:.1}\">{}</text>",
@@ -72,6 +74,7 @@ fn draw_row(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -
         let Bar { from, to, failed, note } = bar;
         let (left, right) = (x(*from), x(to.unwrap_or(seconds).min(seconds)));
         let class = if *failed { "bar failed" } else { "bar" };
+        // A String takes everything.
         let _ = write!(
             out,
             "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{thick}\" rx=\"3\" fill=\"{}\"><title>{}</title></rect>",
@@ -86,6 +89,7 @@ fn draw_row(out: &mut String, row: &Row, y: f64, seconds: f64, x: impl Fn(f64) -
         });
         // Only where there is room for it.
         if let Some(took) = took.filter(|t| right + 8.0 + t.chars().count() as f64 * 6.5 < next) {
+            // A String takes everything.
             let _ = write!(
                 out,
                 "<text class=\"note\" x=\"{:.1}\" y=\"{middle:.1}\">{}</text>",
@@ -109,6 +113,7 @@ fn draw_legend(out: &mut String, y: f64) {
     let kinds = kinds.map(|(kind, text)| (kind_colour(kind), text));
     let mut x = LABELS;
     for (colour, text) in kinds.into_iter().chain([(FAILED, "failed")]) {
+        // A String takes everything.
         let _ = writeln!(
             out,
             "<rect x=\"{x}\" y=\"{:.1}\" width=\"10\" height=\"10\" rx=\"2\" fill=\"{colour}\"/><text class=\"part\" x=\"{}\" y=\"{y:.1}\">{text}</text>",

@@ -64,6 +64,7 @@ pub(super) struct Trial {
 pub(super) fn run_trial(home: &Home, rootless: bool) -> Result<Trial, String> {
     let dir = home.data.join(format!("doctor-{}", std::process::id()));
     let tried = try_in(&dir, rootless);
+    // What stays is empty, and doctor's own.
     let _ = fs::remove_dir_all(&dir);
     tried
 }

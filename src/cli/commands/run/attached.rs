@@ -34,6 +34,7 @@ pub(super) fn attached(args: &Args, home: &Home, mut pod: Started, signals: &Sig
         }
         let mut fds =
             [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        // Interrupted or not, what there is to do is looked at now.
         let _ = poll(&mut fds, PollTimeout::from(200u16));
         let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|r| !r.is_empty());
         if ready(&fds[1]) {

@@ -108,6 +108,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
         let lives = pod.lives();
         let now = pod.dir.read()?;
         if let Some(failure) = find_hopeless(&now, &pod.dir) {
+            // The failure that is told is why; what is left of the pod shows in `get`.
             let _ = PodHandle::of(home, &pod.dir).delete(Some(Duration::ZERO));
             return Err(failure.into());
         }

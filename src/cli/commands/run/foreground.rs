@@ -89,6 +89,7 @@ pub(super) fn run_foreground(
             }
             let mut out = anstream::stdout().lock();
             for entry in follow.drain() {
+                // The pod lives on when nobody reads its logs.
                 let _ = writeln!(
                     out,
                     "{}{}",

@@ -262,6 +262,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             Ok(pod) => started.push(pod),
             Err(e) => {
                 for pod in &started {
+                    // The failure that is told is that of the start; what is left of the others shows in `get`.
                     let _ = PodHandle::of(home, &pod.dir).delete(Some(Duration::ZERO));
                 }
                 return Err(e);

@@ -138,6 +138,7 @@ fn render_junit(pods: &[PodReport]) -> String {
         );
         for container in &pod.containers {
             let (name, time) = (escape_xml(&container.name), container.seconds.unwrap_or(0.0));
+            // A String takes everything.
             let _ = write!(
                 text,
                 "    <testcase classname=\"{}.{}\" name=\"{name}\" time=\"{time:.3}\"",
@@ -146,6 +147,7 @@ fn render_junit(pods: &[PodReport]) -> String {
             );
             let reason = escape_xml(container.reason.as_deref().unwrap_or_default());
             let message = escape_xml(container.message.as_deref().unwrap_or_default());
+            // A String takes everything.
             let _ = match container.exit_code {
                 Some(code) if container.has_failed() => writeln!(
                     text,
