@@ -127,15 +127,15 @@ pub(crate) fn plan(plan: &mut Plan, mount: &Mount, lender: Option<&OwnedFd>) -> 
         return Ok(());
     }
     let what = format!("mount {kind} on {}", destination.display());
-    let action = match kind {
-        OWN => Action::MountOwn(path),
-        "proc" if let Some(lender) = lender => Action::BorrowProc {
+    let action = match (kind, lender) {
+        (OWN, _) => Action::MountOwn(path),
+        ("proc", Some(lender)) => Action::BorrowProc {
             lender: lender.try_clone().map_err(|e| Error::file("duplicate", "mount namespace", e))?,
             attr: options.attr,
             path,
         },
-        "sysfs" => Action::MountSysfs { attr: options.attr, path },
-        "cgroup" | "cgroup2" => return cgroup(plan, &options, path, what),
+        ("sysfs", _) => Action::MountSysfs { attr: options.attr, path },
+        ("cgroup" | "cgroup2", _) => return cgroup(plan, &options, path, what),
         _ => {
             let source = mount.source().as_ref().filter(|source| !source.as_os_str().is_empty());
             let source = source.map(|source| to_cstring(source.as_os_str().as_bytes(), &what)).transpose()?;
