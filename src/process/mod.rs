@@ -18,4 +18,4 @@ pub use role::{
     note_standing, start_role, wait_until_mapped,
 };
 pub use runtime_dir::find_runtime_dir;
-pub use trim::trim_heap;
+pub use trim::{give_back_memory, share_heap, trim_heap};

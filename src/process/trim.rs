@@ -13,6 +13,26 @@ pub fn trim_heap() {
     }
 }
 
+/// Has all threads of this process take memory from one place, so that what one has freed another takes; to be called before
+/// there are any. Only glibc does otherwise.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number of the allocator's own.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back to the kernel the freed memory that the allocator keeps for later, and the program's code.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches what is free alone.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    trim_heap();
+}
+
 /// Code, and constants at a file's begin: elsewhere read-only pages may have been written to by the dynamic linker.
 fn unchanged(line: &str) -> Option<(std::ptr::NonNull<std::ffi::c_void>, usize)> {
     let mut words = line.split_whitespace();

@@ -29,6 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Server, credentials::Credentials, handle, route::Query, status::Failure};
+use crate::process::give_back_memory;
 
 /// Bytes that a request's body may have, as the API server bounds it.
 pub const LONGEST_BODY: usize = 3 << 20;
@@ -101,7 +102,13 @@ pub async fn serve_listener(
                     left.notify_one();
                 });
             }
-            () = left.notified() => last = Instant::now(),
+            () = left.notified() => {
+                last = Instant::now();
+                // At rest the server keeps no more than it needs to hear of the next client.
+                if connected.load(Ordering::Relaxed) == 0 {
+                    give_back_memory();
+                }
+            }
             () = tokio::time::sleep(wait) => {
                 let unused = connected.load(Ordering::Relaxed) == 0;
                 if unused && idle.is_some_and(|idle| last.elapsed() >= idle) {

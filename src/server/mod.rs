@@ -44,10 +44,15 @@ use self::{
     status::Failure,
     store::object_key,
 };
-use crate::engine::Engine;
+use serde_json::Value;
+
+use crate::{engine::Engine, process::give_back_memory};
 
 /// The number of times it is looked whether watched objects have changed: only pods say so themselves.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// Bytes of objects that are read at once, of which the memory is given back when they have been written down.
+const MUCH: usize = 256 << 10;
 
 /// Holds what all connections share.
 pub(crate) struct Server {
@@ -82,13 +87,18 @@ impl Server {
     fn refresh_kind(&self, kind: &Kind) -> Result<(Vec<(Key, Seen)>, u64), Failure> {
         let _one_at_a_time = lock(&self.refreshing);
         let objects = store::list_objects(&self.engine, kind, None)?;
-        let texts =
-            objects.iter().map(|object| (object_key(object), object.to_string().into_bytes())).collect();
+        // One after the other: of many objects nothing is there twice.
+        let write = |object: Value| (object_key(&object), object.to_string().into_bytes());
+        let texts: Vec<_> = objects.into_iter().map(write).collect();
+        let size: usize = texts.iter().map(|(_, text)| text.len()).sum();
         let mut revisions = lock(&self.revisions);
         let label = kind_label(kind);
         revisions.note_all(&label, texts);
         let (seen, current) = (revisions.all_seen(&label), revisions.current_revision());
         drop(revisions);
+        if size > MUCH {
+            give_back_memory();
+        }
         self.tell_watches(current);
         Ok((seen, current))
     }

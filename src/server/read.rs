@@ -17,7 +17,13 @@ use super::{
     store::{self, object_key},
     table::{Include, make_table, partial_metadata},
 };
-use crate::view::{field_selector::FieldSelector, selectors::Labels};
+use crate::{
+    process::give_back_memory,
+    view::{field_selector::FieldSelector, selectors::Labels},
+};
+
+/// Number of objects in a list after which the memory that it took is given back.
+const MANY: usize = 50;
 
 /// Tells which objects of a kind a request means.
 #[derive(Clone, Debug, Default)]
@@ -131,7 +137,12 @@ pub async fn answer_list(server: Arc<Server>, asked: &Asked, target: &Target) ->
         }
         Form::Plain | Form::Aggregated(_) => make_list(target.kind, &chosen, metadata),
     };
-    Ok(json_answer(StatusCode::OK, &value))
+    let answer = json_answer(StatusCode::OK, &value);
+    if chosen.len() > MANY {
+        drop((chosen, value));
+        give_back_memory();
+    }
+    Ok(answer)
 }
 
 /// The list of a kind's objects.

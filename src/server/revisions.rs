@@ -12,6 +12,9 @@ use std::{
 /// Number of changes that are remembered; a client that is further behind lists anew.
 const REMEMBERED: usize = 4096;
 
+/// Bytes of objects that are remembered with these changes at most.
+const REMEMBERED_BYTES: usize = 4 << 20;
+
 /// A namespace, empty for kinds without, and a name.
 pub type Key = (String, String);
 
@@ -46,6 +49,8 @@ pub struct Revisions {
     current: u64,
     kinds: BTreeMap<String, BTreeMap<Key, Seen>>,
     changes: VecDeque<Change>,
+    /// Bytes of what the objects of these changes were before.
+    remembered: usize,
     /// The revision after which every change is remembered.
     oldest: u64,
 }
@@ -53,7 +58,13 @@ pub struct Revisions {
 impl Revisions {
     /// Begins at that revision, in microseconds since 1970.
     pub fn starting_at(revision: u64) -> Revisions {
-        Revisions { current: revision, kinds: BTreeMap::new(), changes: VecDeque::new(), oldest: revision }
+        Revisions {
+            current: revision,
+            kinds: BTreeMap::new(),
+            changes: VecDeque::new(),
+            remembered: 0,
+            oldest: revision,
+        }
     }
 
     /// The newest revision.
@@ -110,10 +121,14 @@ impl Revisions {
             let after = seen.as_ref().map(|seen| seen.text.clone());
             let before = before.map(|seen| seen.text);
             let (revision, kind) = (self.current, kind.to_owned());
-            self.changes.push_back(Change { revision, kind, before, after });
-            if self.changes.len() > REMEMBERED
-                && let Some(forgotten) = self.changes.pop_front()
-            {
+            // What it is now is either that, or kept anyway.
+            let count_bytes = |change: &Change| change.before.as_ref().map_or(0, |text| text.len());
+            let change = Change { revision, kind, before, after };
+            self.remembered += count_bytes(&change);
+            self.changes.push_back(change);
+            while self.changes.len() > REMEMBERED || self.remembered > REMEMBERED_BYTES {
+                let Some(forgotten) = self.changes.pop_front() else { break };
+                self.remembered -= count_bytes(&forgotten);
                 self.oldest = forgotten.revision;
             }
         }
@@ -161,5 +176,15 @@ mod tests {
         assert_eq!(revisions.changes_after("pods", 101).len(), REMEMBERED);
         revisions.note_one("pods", key("a"), Some(REMEMBERED.to_string().into_bytes()));
         assert_eq!(revisions.current_revision(), 101 + REMEMBERED as u64);
+    }
+
+    #[test]
+    fn large_objects_are_remembered_for_a_shorter_time() {
+        let mut revisions = Revisions::starting_at(100);
+        for number in 0..10_u8 {
+            revisions.note_one("pods", key("a"), Some(vec![number; 1 << 20]));
+        }
+        let remembered = (101..=110).filter(|revision| revisions.remembers(*revision)).count();
+        assert_eq!(remembered, 5);
     }
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{SockaddrLike, SockaddrStorage, getsockname};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    socket::{SockaddrLike, SockaddrStorage, getsockname},
+};
 use serde_json::{Value, json};
 use tokio_rustls::TlsAcceptor;
 
@@ -21,7 +24,7 @@ use super::{
     credentials::{self, Credentials, read_or_make},
     http::serve_listener,
 };
-use crate::engine::Engine;
+use crate::{engine::Engine, process::share_heap};
 
 /// The time for which a server that a client started stays without a connection.
 const IDLE: Duration = Duration::from_secs(60);
@@ -103,6 +106,8 @@ pub(crate) fn serve(engine: &Engine, options: &Options, began: impl FnOnce(Socke
         let _ = std::env::set_current_dir("/");
     }
     listener.set_nonblocking(true).map_err(io("prepare the listener"))?;
+    share_heap();
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(THREADS)
@@ -140,6 +145,14 @@ pub(crate) fn give_credential(engine: &Engine) -> Result<Value, Error> {
         "kind": "ExecCredential",
         "status": {"token": credentials.token},
     }))
+}
+
+/// Lets this process have as many connections as the system allows it; what it starts begins with the usual limit.
+fn raise_file_limit() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        // Where it may not, clients beyond the limit wait until others have left.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// This same program again, behind the client that needs it.

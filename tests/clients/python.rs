@@ -22,3 +22,8 @@ fn pythons_client_creates_watches_reads_executes_and_forwards() {
 fn helm_installs_upgrades_rolls_back_and_uninstalls_a_chart() {
     run_program(include_str!("helm.py"));
 }
+
+#[test]
+fn connections_of_no_good_client_are_refused_or_closed_and_others_are_answered() {
+    run_program(include_str!("hostile.py"));
+}

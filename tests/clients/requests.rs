@@ -62,6 +62,7 @@ fn only_who_has_the_token_is_answered() {
 fn bad_requests_are_refused_and_change_nothing() {
     let server = Server::start();
     let pods = "/api/v1/namespaces/default/pods";
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
     let json = ["-H", "Content-Type: application/json", "-d"];
     let large = server.home.file("large", &"x".repeat(4 << 20));
     let large = format!("@{large}");
@@ -69,6 +70,11 @@ fn bad_requests_are_refused_and_change_nothing() {
         (pods, &[&json[..], &["{"]].concat()[..], "400"),
         (pods, &[&json[..], &["[]"]].concat(), "400"),
         (pods, &[&json[..], &["{\"kind\":\"Secret\"}"]].concat(), "400"),
+        (pods, &[&json[..], &["{\"metadata\":\"a\"}"]].concat(), "400"),
+        (pods, &[&json[..], &["{\"metadata\":{\"name\":\"a\"},\"spec\":[1]}"]].concat(), "400"),
+        (reviews, &[&json[..], &["[]"]].concat(), "400"),
+        (reviews, &[&json[..], &["\"spec\""]].concat(), "400"),
+        (pods, &[&["-X", "DELETE"], &json[..], &["5"]].concat(), "400"),
         (
             pods,
             &[&json[..], &["{\"metadata\":{\"name\":\"../../x\"},\"spec\":{\"containers\":[]}}"]].concat(),
