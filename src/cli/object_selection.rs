@@ -1,6 +1,7 @@
 //! What a command's words mean: objects, each of its own kind, or all of some kinds. The whole is understood before
 //! anything is touched.
 
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::Value;
 
 use crate::{
@@ -307,7 +308,10 @@ pub(super) fn targets_of_files(
     let mut targets = Vec::new();
     let named = manifest::names(&files.read_sources()?, namespace).map_err(|e| Error::Said(e.to_string()))?;
     for Named { kind, namespace, name } in named {
-        match ObjectKind::of_object(&kind) {
+        // The pods of a Job that is not kept, `run` has started.
+        let known = ObjectKind::of_object(&kind)
+            .filter(|kind| *kind != ObjectKind::Job || is_kept_job(home, &namespace, &name));
+        match known {
             Some(kind) => targets.push(Target { kind, namespace, name }),
             None => {
                 let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
@@ -321,6 +325,11 @@ pub(super) fn targets_of_files(
         }
     }
     Ok(targets)
+}
+
+fn is_kept_job(home: &Home, namespace: &Namespace, name: &ObjectName) -> bool {
+    // A damaged one is there as well.
+    home.object::<Job>(namespace, name).map_or(true, |job| job.is_some())
 }
 
 /// Tells whether a pod of that name is one that was made of the workload.

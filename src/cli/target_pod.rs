@@ -59,7 +59,11 @@ pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -
         Some((kind, name)) if !pod_selection::is_pod(kind) => {
             let kind =
                 object_selection::workload_kind(kind).ok_or_else(|| object_selection::unknown_kind(kind))?;
-            let is_own = |pod: &str| object_selection::is_of_workload(kind, name, pod);
+            let is_own = |pod: &Value| {
+                let meta = &pod["metadata"];
+                object_selection::is_of_workload(kind, name, meta["name"].as_str().unwrap_or_default())
+                    || kind == "Job" && meta["labels"]["batch.kubernetes.io/job-name"] == name
+            };
             list_pods(home, namespace, word, String::new(), is_own)
         }
         _ => Ok(vec![pod_dir(home, namespace, word)?]),
@@ -98,11 +102,11 @@ fn list_pods(
     namespace: &Namespace,
     word: &str,
     labels: String,
-    is_meant: impl Fn(&str) -> bool,
+    is_meant: impl Fn(&Value) -> bool,
 ) -> Result<Vec<PodDir>, Error> {
     let options = ListOptions { namespace: Some(namespace.to_string()), labels, fields: String::new() };
     let mut pods = Engine::over(home).list_objects(ObjectKind::Pod, &options)?;
-    pods.retain(|pod| is_meant(pod["metadata"]["name"].as_str().unwrap_or_default()));
+    pods.retain(is_meant);
     let is_ready = |pod: &Value| {
         let mut conditions = pod["status"]["conditions"].as_array().into_iter().flatten();
         conditions.any(|condition| condition["type"] == "Ready" && condition["status"] == "True")

@@ -53,6 +53,7 @@ pub(super) fn start_tender(home: &Home, namespace: &Namespace, name: &ObjectName
 
 /// The life of the process that keeps a Job. Gives its exit code.
 pub fn main() -> i32 {
+    // It can only be a leader already, as which it has no terminal either.
     let _ = nix::unistd::setsid();
     detach_from_terminal();
     // It stands in no directory's way.

@@ -380,6 +380,7 @@ fn no_selector_path_query_or_key_makes_reading_it_panic() {
             }
         }
         let query = Query::parse(&text);
+        // Whatever they say: it is enough that they come back.
         let _ = (query.number("limit"), query.is_true("watch"), parse_path(&text), choose_form(Some(&text)));
         let _ = parse_continuation(&text);
         handle::review_access(make_object(numbers, 3).into(), &text);
