@@ -9,7 +9,7 @@ use super::{
     control::{Quiet, check_supervisor},
 };
 use crate::{
-    logs::{Entry, Follow, last_start, merge_in_order, read},
+    logs::{Entry, Follow, last_start, merge_in_order, read, read_last},
     pod::{ContainerName, PodExt, Uid},
     state::{self, PodDir, log_file},
 };
@@ -85,11 +85,15 @@ impl PodHandle {
         let uid = Uid::of_pod(&pod).map_err(state::Error::from)?;
         let logs = self.home.logs(&dir, &uid);
         let containers = self.wanted_containers(&pod, options)?;
+        let wanted = |entry: &Entry| options.includes(entry);
         let mut follow = None;
         let mut entries = Vec::new();
         if options.follow && !options.previous && dir.is_alive_as(&uid) {
             let mut new = Follow::new(&self.home, &dir)?;
-            entries = new.drain();
+            entries = match options.tail {
+                Some(lines) => new.skip_to_last(lines, &wanted)?,
+                None => new.drain(),
+            };
             follow = Some(new);
         } else {
             for container in &containers {
@@ -97,7 +101,11 @@ impl PodHandle {
                 let last = last_start(&logs, &own);
                 let start = if options.previous { last.and_then(|n| n.checked_sub(1)) } else { last };
                 if let Some(start) = start {
-                    entries.extend(read(container, &log_file(&logs, &own, start))?);
+                    let file = log_file(&logs, &own, start);
+                    entries.extend(match options.tail {
+                        Some(lines) => read_last(container, &file, lines, &wanted)?,
+                        None => read(container, &file)?,
+                    });
                 }
             }
         }

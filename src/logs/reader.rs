@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Read,
+    io::{self, Read, Seek, SeekFrom},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt,
@@ -20,6 +20,7 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
+use super::last_lines::{find_end_of_lines, read_last_entries};
 use crate::pod::{ContainerName, Uid};
 use crate::state::{Error, Home, PodDir};
 
@@ -60,6 +61,24 @@ pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
         entries.extend(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)));
     }
     Ok(entries)
+}
+
+/// Returns of what [`read`] returns, and is wanted, at least the last lines.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn read_last(
+    container: &str,
+    path: &Path,
+    lines: usize,
+    wanted: &dyn Fn(&Entry) -> bool,
+) -> Result<Vec<Entry>, Error> {
+    let files = open_stable(|| rotated_files(path).into_iter().chain([path.to_owned()]).collect());
+    let lengths: io::Result<Vec<_>> =
+        files.iter().map(|(_, file)| Ok((file, file.metadata()?.len()))).collect();
+    lengths
+        .and_then(|files| read_last_entries(container, &files, lines, wanted))
+        .map_err(Error::io("read", path))
 }
 
 /// Orders the entries of several containers by time. Each container's stay in the order in which they were written, also
@@ -279,6 +298,37 @@ impl Follow {
         merge_in_order(entries)
     }
 
+    /// Returns of what is there, and is wanted, at least the last lines of each container; what comes later is given by
+    /// [`Follow::drain`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn skip_to_last(
+        &mut self,
+        lines: usize,
+        wanted: &dyn Fn(&Entry) -> bool,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut entries = Vec::new();
+        for container in listed(&self.logs) {
+            if let Some(watch) = &self.watch {
+                watch.add(&container);
+            }
+            let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+            let files = open_stable(|| in_order(&container));
+            let whole = |file: &File| find_end_of_lines(file, file.metadata()?.len());
+            let places: io::Result<Vec<_>> = files.iter().map(|(_, file)| Ok((file, whole(file)?))).collect();
+            let places = places.map_err(Error::io("read", &container))?;
+            let last = read_last_entries(&name, &places, lines, wanted);
+            entries.extend(last.map_err(Error::io("read", &container))?);
+            let ends: Vec<u64> = places.into_iter().map(|(_, end)| end).collect();
+            for ((inode, mut file), end) in files.into_iter().zip(ends) {
+                file.seek(SeekFrom::Start(end)).map_err(Error::io("read", &container))?;
+                self.files.insert((name.clone(), inode), Growing { file, rest: Vec::new() });
+            }
+        }
+        Ok(entries)
+    }
+
     /// Waits until there may be more, at most so long.
     pub fn wait(&self, timeout: Duration) {
         if let (false, Some(watch)) = (self.behind, &self.watch) {
@@ -343,6 +393,8 @@ impl Prefixes {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -363,5 +415,27 @@ mod tests {
         let order: Vec<_> =
             merge_in_order(entries).into_iter().map(|e| format!("{} {}", e.container, e.time)).collect();
         assert_eq!(order, ["a 12:00", "a 11:00", "b 12:30", "a 13:00"]);
+    }
+
+    #[test]
+    fn who_follows_from_the_last_lines_on_is_given_nothing_before_them() {
+        let logs = tempfile::tempdir().unwrap();
+        let container = logs.path().join("c");
+        fs::create_dir(&container).unwrap();
+        let mut file = File::create(container.join("0.log")).unwrap();
+        let lines: String = (0..60_000).map(|number| format!("T stdout F {number:080}\n")).collect();
+        assert!(lines.len() as u64 > AT_ONCE, "more than is taken at once");
+        file.write_all(lines.as_bytes()).unwrap();
+        file.write_all(b"T stdout F half").unwrap();
+        let logs = logs.path().to_owned();
+        let mut follow = Follow { watch: None, logs, files: HashMap::new(), behind: false };
+        let texts = |entries: Vec<Entry>| -> Vec<String> {
+            entries.into_iter().map(|e| String::from_utf8(e.text).unwrap()).collect()
+        };
+        let last = follow.skip_to_last(2, &|_| true).unwrap();
+        assert_eq!(texts(last), [59_998, 59_999].map(|number| format!("{number:080}")));
+        assert!(follow.drain().is_empty(), "the line that is being written is not whole");
+        file.write_all(b" a line\n").unwrap();
+        assert_eq!(texts(follow.drain()), ["half a line"]);
     }
 }
