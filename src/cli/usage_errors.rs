@@ -23,10 +23,16 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
             Ok(parsed) => return Ok(parsed),
             Err(refusal) => refusal,
         };
-        if refusal.kind() != ErrorKind::UnknownArgument {
+        if matches!(
+            refusal.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        ) {
             // Help is the whole parser's to give.
             let whole = build_parser().try_get_matches_from(&args).err();
             return Err(Refusal::of_parser(whole.unwrap_or(refusal), &args));
+        }
+        if refusal.kind() != ErrorKind::UnknownArgument {
+            return Err(Refusal::of_parser(refusal, &args));
         }
         let flag = context(&refusal, ContextKind::InvalidArg).unwrap_or_default();
         let flag = flag.split('=').next().unwrap_or_default().to_owned();
