@@ -16,6 +16,7 @@
 //! # Ok::<(), Error>(())
 //! ```
 
+mod build_steps;
 mod certs;
 mod check;
 mod client;
@@ -40,6 +41,7 @@ mod store;
 mod tree;
 mod unpack;
 
+pub use build_steps::BuildStep;
 pub use certs::choose_tls_provider;
 pub use check::Finding;
 pub use credentials::{AuthFile, auth_file};

@@ -6,6 +6,7 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::build_steps::{clean_history, read_build_steps};
 use crate::layer::Layer;
 use crate::platform::{Offered, Platform};
 use crate::reference::is_sha256;
@@ -86,7 +87,8 @@ pub(crate) fn no_platform(reference: &str, wanted: &Platform, mut others: Vec<St
 pub(crate) fn configuration(reference: &str, bytes: &[u8]) -> Result<ImageConfiguration, Error> {
     let wrong = |error: serde_json::Error| invalid(reference, "configuration", error.to_string());
     let mut fields: Map<String, Value> = serde_json::from_slice(bytes).map_err(wrong)?;
-    fields.retain(|key, value| key != "history" && !value.is_null());
+    fields.retain(|_, value| !value.is_null());
+    fields.get_mut("history").map(clean_history);
     for name in ["os", "architecture"] {
         fields.entry(name).or_insert_with(|| "".into());
     }
@@ -148,6 +150,7 @@ pub(crate) fn image(
         architecture: config.architecture().to_string(),
         created: config.created().clone(),
         size,
+        build_steps: read_build_steps(config),
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Image, Store, crown};
+use crate::{BuildStep, Error, Image, Store, crown};
 
 /// A blob that is ready.
 struct Blob {
@@ -57,6 +57,15 @@ fn write_image(image: &Image, layers: &[&Blob], blobs: &Path) -> io::Result<(Val
         "rootfs": {"type": "layers", "diff_ids": digests}});
     if let Some(created) = &image.created {
         config["created"] = created.as_str().into();
+    }
+    let made_layers = image.build_steps.iter().filter(|step| step.layer.is_some()).count();
+    // Who reads it counts: of a layer that came twice, or one of podctl's own, the builder's steps know nothing.
+    if made_layers == layers.len() {
+        let step = |step: &BuildStep| {
+            json!({"created": step.created, "created_by": step.created_by, "comment": step.comment,
+                "empty_layer": step.layer.is_none()})
+        };
+        config["history"] = image.build_steps.iter().map(step).collect();
     }
     let config = write_blob(config.to_string().as_bytes(), blobs)?;
     let describe =

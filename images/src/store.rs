@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
 
+use crate::build_steps::BuildStep;
 use crate::inventory::Depth;
 use crate::lease::{self, Lease, is_held};
 use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
@@ -47,6 +48,9 @@ pub struct Image {
     pub created: Option<String>,
     /// Bytes of the compressed layers.
     pub size: u64,
+    /// How it was built, the first step first; empty of one that was fetched by a podctl that did not keep it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub build_steps: Vec<BuildStep>,
     /// The boot during which it was written, as long as it is not known to have reached the disk.
     #[serde(default)]
     pub unsynced_in: Option<String>,
@@ -66,6 +70,7 @@ impl Image {
             architecture: String::new(),
             created: None,
             size: 0,
+            build_steps: Vec::new(),
             unsynced_in: None,
         }
     }

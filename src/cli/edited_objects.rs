@@ -10,7 +10,8 @@ use crate::{
         output_formats::{DryRun, Output, OutputArgs},
         print_error,
     },
-    engine::{Engine, ErrorKind, PodPart, Preconditions, WriteOptions},
+    engine::{self, Engine, ErrorKind, PodPart, Preconditions, WriteOptions},
+    pod::ObjectKind,
 };
 
 /// The number of times a change is tried on an object that others change meanwhile.
@@ -42,6 +43,19 @@ pub(super) fn read_local_objects(files: &FileArgs) -> Result<Vec<Value>, Error> 
         true => files.read_objects(),
         false => Err(Error::Said("--local needs the objects' files: -f FILE".into())),
     }
+}
+
+/// Checks that an object is of the version that `--resource-version` wants, if it wants one.
+///
+/// # Errors
+/// The conflict of an object that somebody has changed.
+pub(super) fn check_object_version(kind: ObjectKind, object: &Value, wanted: &str) -> Result<(), Error> {
+    if wanted.is_empty() || object["metadata"]["resourceVersion"] == wanted {
+        return Ok(());
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Err(engine::Error::Conflict { kind, name, why: why.into() }.into())
 }
 
 /// Finds the spec of the pods that an object is or makes; `None` for objects without pods.

@@ -83,6 +83,11 @@ pub(super) fn summarize_image(image: &Image) -> serde_json::Value {
 
 /// Seconds since 1970; builders that want the same result again write zero or nothing.
 pub(super) fn read_creation_time(image: &Image) -> Option<i64> {
-    let at: k8s_openapi::jiff::Timestamp = image.created.as_deref()?.parse().ok()?;
+    read_time(image.created.as_deref()?)
+}
+
+/// The seconds since 1970 of a builder's time; none of one that is no time, or before any build.
+pub(super) fn read_time(text: &str) -> Option<i64> {
+    let at: k8s_openapi::jiff::Timestamp = text.parse().ok()?;
     Some(at.as_second()).filter(|second| *second > 0)
 }

@@ -96,11 +96,6 @@ const ENTRIES: &[Entry] = &[
         "chunk-size",
         Fulfilled("a list comes whole: nothing is asked in parts"),
     ),
-    with_value(
-        "get,create,delete,replace",
-        "raw",
-        Refused("it asks a server's path; `podctl kubeconfig --merge` lets kubectl ask podctl's"),
-    ),
     switch("get", "server-print", FulfilledBy("true", "there are the server's columns only")),
     switch(
         "get",
@@ -134,11 +129,6 @@ const ENTRIES: &[Entry] = &[
     with_value("rollout", "dry-run", Refused("podctl keeps no revisions of workloads")),
     switch("api-resources", "cached", Fulfilled("the list is in the program")),
     switch("api-resources", "show-managed-fields", Fulfilled("kinds have no managed fields")),
-    with_value(
-        "create job",
-        "from",
-        Refused("podctl keeps no CronJobs; `podctl run FILE` runs a CronJob's file once"),
-    ),
     with_value("expose", "load-balancer-ip", Refused("a load balancer's address is this machine's own")),
     switch(
         "wait",
@@ -188,7 +178,6 @@ const ENTRIES: &[Entry] = &[
         "retries",
         Fulfilled("a copy on one machine is not cut off, so nothing has to be tried again"),
     ),
-    with_value("exec", "f,filename", Refused("name the pod: `podctl exec POD -- COMMAND`")),
     with_value(
         "logs,exec,attach,port-forward",
         "pod-running-timeout",

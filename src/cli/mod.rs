@@ -21,6 +21,7 @@ mod object_selection;
 mod output_formats;
 mod pod_selection;
 mod pruning;
+mod raw_requests;
 mod raw_terminal;
 mod result_lines;
 mod run_plan;
@@ -78,6 +79,8 @@ enum Error {
     Images(#[from] podctl_images::Error),
     #[error(transparent)]
     Runtime(#[from] podctl_runtime::Error),
+    #[error(transparent)]
+    Api(#[from] crate::server::raw_request::Refusal),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     /// The whole sentence.
@@ -87,7 +90,7 @@ enum Error {
 
 impl Error {
     /// The word of the Kubernetes API for an error about an object, which clients look for.
-    fn reason(&self) -> Option<&'static str> {
+    fn reason(&self) -> Option<&str> {
         use engine::Error as E;
         match self {
             Error::Engine(e) => {
@@ -103,6 +106,7 @@ impl Error {
                 said.then(|| e.kind().reason())
             }
             Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
+            Error::Api(refusal) => Some(&refusal.reason),
             _ => None,
         }
     }

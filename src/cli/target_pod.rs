@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, Namespace, object_selection, pod_dir, pod_selection},
+    cli::{Error, Namespace, manifest_files::FileArgs, object_selection, pod_dir, pod_selection},
     engine::{self, Engine, ListOptions},
     pod::ObjectKind,
     state::{Home, Liveness, PodDir},
@@ -12,8 +12,6 @@ use crate::{
 /// A container, and what of this terminal goes there.
 #[derive(clap::Args)]
 pub(super) struct ContainerArgs {
-    /// `NAME` or `pod/NAME`.
-    pub pod: String,
     /// Which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.
     #[arg(short, long)]
     pub container: Option<String>,
@@ -26,6 +24,41 @@ pub(super) struct ContainerArgs {
     /// Only the container's own output.
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// The file of the pod or workload that is meant, instead of its name.
+#[derive(clap::Args)]
+pub(super) struct TargetFileArgs {
+    /// A file with the pod or workload that is meant, instead of its name.
+    #[arg(short, long, value_name = "FILE", value_delimiter = ',', value_hint = clap::ValueHint::FilePath)]
+    pub filename: Vec<String>,
+}
+
+impl TargetFileArgs {
+    /// Finds the pod that a word leads to, or without one the file.
+    ///
+    /// # Errors
+    /// As [`find_target_pod`]; neither a word nor a file, a file that cannot be read or holds several objects.
+    pub(super) fn find_pod(
+        &self,
+        home: &Home,
+        namespace: &Namespace,
+        word: Option<&str>,
+    ) -> Result<PodDir, Error> {
+        if let Some(word) = word {
+            return find_target_pod(home, namespace, word);
+        }
+        let objects = FileArgs::named(&self.filename).read_objects()?;
+        let [object] = &objects[..] else {
+            let what = format!("{} holds {} objects: name the pod", self.filename.join(", "), objects.len());
+            return Err(Error::Said(what));
+        };
+        let meta = &object["metadata"];
+        let own = meta["namespace"].as_str().filter(|own| *own != "default").unwrap_or(namespace);
+        let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
+        let name = meta["name"].as_str().unwrap_or_default();
+        find_target_pod(home, &Namespace::parse(own)?, &format!("{kind}/{name}"))
+    }
 }
 
 /// Finds the pod that a word leads to. Of several pods of a Service or a workload a living, ready one comes first, as

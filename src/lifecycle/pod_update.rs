@@ -177,7 +177,9 @@ fn comparable(spec: &PodSpec, part: PodPart) -> PodSpec {
         scheduler_name: None,
         security_context: Some(spec.security_context.clone().unwrap_or_default()),
         service_account: None,
-        service_account_name: None,
+        // The one that every pod has is no change.
+        service_account_name: (spec.service_account_name.clone().or_else(|| spec.service_account.clone()))
+            .filter(|name| !name.is_empty() && name != "default"),
         containers: spec.containers.iter().map(container).collect(),
         init_containers: not_empty(spec.init_containers.iter().flatten().map(container).collect()),
         volumes: spec.volumes.clone().filter(|all| !all.is_empty()),

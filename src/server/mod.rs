@@ -19,6 +19,7 @@ mod metrics;
 #[cfg(test)]
 mod mutations;
 mod protobuf;
+pub mod raw_request;
 mod read;
 mod revisions;
 mod route;

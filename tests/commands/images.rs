@@ -170,6 +170,11 @@ fn images_are_listed_used_and_removed_by_name_and_id() {
     let listed: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(listed[0]["repository"], "docker.io/library/busybox");
     let id = stdout(&home.podctl(&["images", "-q", "busybox:1.36"])).trim().to_owned();
+    let history = home.said(&["history", "busybox:1.36"]);
+    assert!(history.starts_with("LAYER          CREATED"), "{history}");
+    let layers = fs::read_dir(home.path("data/images/layers")).unwrap().count();
+    let told = home.said(&["history", "-q", "busybox:1.36"]);
+    assert_eq!(told.lines().filter(|line| line.starts_with("sha256:")).count(), layers, "{told}");
 
     let several = home.podctl(&["rmi", &id]);
     assert!(stderr(&several).contains("--force"), "{}", stderr(&several));

@@ -1,6 +1,6 @@
 //! The words of kubectl: patch, set, edit, replace, diff, expose, `run --image`, flags that are not, completion.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use super::common::{Home, stderr, stdout};
 
@@ -156,6 +156,149 @@ fn completion_offers_what_there_is() {
     home.said(&["man", pages.to_str().unwrap()]);
     let page = fs::read_to_string(pages.join("podctl-run.1")).unwrap();
     assert!(page.contains("base\\-dir"), "{page}");
+}
+
+/// Completes a command line in a shell by its own means, with podctl's script; `None` where there is no such shell.
+fn complete_in(home: &Home, shell: &str, line: &str, wanted: &str) -> Option<String> {
+    let podctl = home.command(&[]);
+    let dir = std::path::Path::new(podctl.get_program()).parent().unwrap().to_owned();
+    let script = match shell {
+        "bash" => {
+            "source <(podctl completion bash); COMP_LINE=$1; COMP_POINT=${#1}; COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]}-1))
+             $(complete -p podctl | sed 's/.*-F \\([^ ]*\\).*/\\1/') podctl \"${COMP_WORDS[-1]}\"; printf '%s\\n' \"${COMPREPLY[@]}\""
+        }
+        // A terminal of zsh's own, in which the line is typed, and the Tab key.
+        "zsh" => {
+            "zmodload zsh/zpty; zpty tab zsh -f -i; zpty -w tab 'autoload -Uz compinit; compinit -u -D; source <(podctl completion zsh); echo READ''Y'
+             zpty -r tab out '*READY*'; zpty -w -n tab \"$1\"$'\\t'; zpty -r tab out \"*$2*\"; print -r -- $out; zpty -d tab"
+        }
+        _ => "podctl completion fish | source; complete -C \"$argv[1]\"",
+    };
+    let mut command = Command::new("timeout");
+    command.args(["60", shell]);
+    let options: &[&str] = match shell {
+        "bash" => &["--norc", "-c", script, "bash", line],
+        "zsh" => &["-f", "-c", script, "zsh", line, wanted],
+        _ => &["--no-config", "-c", script, line],
+    };
+    let path = std::env::var("PATH").unwrap_or_default();
+    let envs = podctl.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    let output = command
+        .args(options)
+        .envs(envs)
+        .env("PATH", format!("{}:{path}", dir.display()))
+        .env("TERM", "dumb")
+        .env("HOME", home.path("."))
+        .output()
+        .unwrap();
+    let is_missing = [Some(126), Some(127)].contains(&output.status.code());
+    (!is_missing).then(|| format!("{}{}", stdout(&output), stderr(&output)))
+}
+
+#[test]
+fn shells_complete_by_what_there_is() {
+    let home = Home::new();
+    home.said(&["create", "cm", "conf-of-mine", "--from-literal=a=b"]);
+    let shells =
+        ["bash", "zsh", "fish"].map(|shell| complete_in(&home, shell, "podctl get cm co", "conf-of-mine"));
+    assert!(shells[0].is_some(), "bash is everywhere");
+    for offered in shells.into_iter().flatten() {
+        assert!(offered.contains("conf-of-mine"), "{offered}");
+    }
+}
+
+#[test]
+fn a_path_of_the_api_is_asked_without_a_server() {
+    let home = Home::new();
+    let own = "/api/v1/namespaces/default/configmaps";
+    let file =
+        home.file("conf.json", r#"{"kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"a": "z"}}"#);
+    let raw = |args: &[&str]| -> serde_json::Value { serde_json::from_str(&home.said(args)).unwrap() };
+    assert_eq!(raw(&["create", "--raw", own, "-f", &file])["data"]["a"], "z");
+    let one = format!("{own}/conf");
+    assert_eq!(raw(&["get", "--raw", &one])["metadata"]["name"], "conf");
+    assert_eq!(raw(&["get", "--raw", own])["items"][0]["data"]["a"], "z");
+    let file =
+        home.file("conf.json", r#"{"kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"a": "y"}}"#);
+    assert_eq!(raw(&["replace", "--raw", &one, "-f", &file])["data"]["a"], "y");
+    assert_eq!(raw(&["delete", "--raw", &one])["status"], "Success");
+    let gone = fails(&home, &["get", "--raw", &one]);
+    assert_eq!(gone, "Error from server (NotFound): configmaps \"conf\" not found\n");
+    assert!(
+        fails(&home, &["get", "--raw", "/no"]).contains("the server could not find the requested resource")
+    );
+    assert!(fails(&home, &["get", "--raw", "no"]).contains("--raw must be a valid URL path"));
+    assert!(fails(&home, &["get", "cm", "--raw", "/api"]).contains("arguments may not be passed"));
+}
+
+#[test]
+fn selectors_and_service_accounts_are_set() {
+    let home = Home::new();
+    home.said(&["create", "service", "clusterip", "web", "--tcp=80"]);
+    let set = ["set", "selector", "svc/web", "app=other,tier=x"];
+    assert_eq!(home.said(&set), "service/web selector updated\n");
+    assert_eq!(
+        home.said(&["get", "svc", "web", "-o", "go-template={{.spec.selector}}"]),
+        "map[app:other tier:x]"
+    );
+    assert!(
+        fails(&home, &["set", "selector", "svc", "web", "a in (b)"]).contains("not supported on this object")
+    );
+    let stale = ["set", "selector", "svc/web", "a=b", "--resource-version=none"];
+    assert!(fails(&home, &stale).contains("Error from server (Conflict)"));
+    let file = home.file(
+        "web.yaml",
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {template: {spec: {containers: [{name: app, image: a}]}}}}",
+    );
+    let own = ["set", "serviceaccount", "-f", &file, "--local", "robot", "-o"];
+    let path = "jsonpath={.spec.template.spec.serviceAccountName}";
+    assert_eq!(home.said(&[&own[..], &[path]].concat()), "robot");
+    let subject = ["set", "subject", "rolebinding", "admin", "--user=me"];
+    assert!(fails(&home, &subject).contains("the server doesn't have a resource type \"rolebinding\""));
+}
+
+#[test]
+fn a_job_is_made_of_a_cron_jobs_file() {
+    let home = Home::new();
+    let file = home.file(
+        "cron.yaml",
+        "{apiVersion: batch/v1, kind: CronJob, metadata: {name: c}, spec: {schedule: '* * * * *', jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: 'busybox:1.36', command: [echo, of, cron]}]}}}}}}",
+    );
+    let made = home.said(&[
+        "create",
+        "job",
+        "once",
+        "--from=cronjob/c",
+        "-f",
+        &file,
+        "--dry-run=client",
+        "-o",
+        "yaml",
+    ]);
+    let job = home.file("job.yaml", &made);
+    assert!(home.said(&["run", &job]).contains("of cron"));
+    assert_eq!(fails(&home, &["create", "job", "j"]), "error: either --image or --from must be specified\n");
+    assert!(
+        fails(&home, &["create", "job", "j", "--from=cronjob/c"])
+            .contains("doesn't have a resource type \"cronjob\"")
+    );
+    assert!(
+        fails(&home, &["create", "job", "j", "--from=cronjob/d", "-f", &file])
+            .contains("cronjob \"d\" not found")
+    );
+}
+
+#[test]
+fn a_command_runs_in_the_pod_of_a_file() {
+    let home = Home::new();
+    let pod = "{apiVersion: v1, kind: Pod, metadata: {name: w}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:1.36', command: [sleep, '1000']}]}}";
+    let file = home.file("w.yaml", pod);
+    home.said(&["run", "-d", &file]);
+    assert_eq!(home.said(&["exec", "-f", &file, "--", "echo", "here"]), "here\n");
+    assert!(fails(&home, &["exec", "-f", &file, "w", "--", "true"]).contains("is not supported anymore"));
+    let other = fails(&home, &["set", "serviceaccount", "pod/w", "robot"]);
+    assert!(other.contains("pod updates may not change fields"), "{other}");
+    home.said(&["delete", "-f", &file]);
 }
 
 #[test]

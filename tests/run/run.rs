@@ -1,5 +1,6 @@
 //! What `podctl run` promises, on real containers.
 
+use nix::sys::signal::Signal;
 use std::fs;
 
 use crate::common::{Home, pod, shell, stderr, stdout, until};
@@ -147,17 +148,18 @@ fn r_term_1_a_second_ctrl_c_kills() {
 }
 
 #[test]
-fn a_run_that_is_asked_to_end_by_sigterm_gives_the_code_of_its_pod() {
-    for code in [0, 3] {
+fn a_run_that_is_asked_to_end_or_loses_its_terminal_gives_the_code_of_its_pod() {
+    for (signal, code) in
+        [(Signal::SIGTERM, 0), (Signal::SIGTERM, 3), (Signal::SIGHUP, 0), (Signal::SIGHUP, 4)]
+    {
         let home = Home::new();
         let script = format!("trap \"exit {code}\" TERM; touch /up; while :; do sleep 0.1; done");
         let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
         let text = format!("  containers:\n{}{probe}", shell("a", &script));
         let mut client = home.run_in_background(&pod(&text));
         until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
-        let client_id = nix::unistd::Pid::from_raw(client.id() as i32);
-        nix::sys::signal::kill(client_id, nix::sys::signal::Signal::SIGTERM).unwrap();
-        assert_eq!(client.wait().unwrap().code(), Some(code));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(client.id() as i32), signal).unwrap();
+        assert_eq!(client.wait().unwrap().code(), Some(code), "{signal}");
         until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
     }
 }

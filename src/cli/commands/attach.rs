@@ -12,6 +12,8 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(super) struct Args {
+    /// `NAME`, `pod/NAME`, `service/NAME` or `deployment/NAME`.
+    pod: String,
     #[command(flatten)]
     of: ContainerArgs,
     /// Keys that leave the container running.
@@ -21,7 +23,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
-    let dir = find_target_pod(home, namespace, &args.of.pod)?;
+    let dir = find_target_pod(home, namespace, &args.pod)?;
     let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
     let ended = attach_to(&PodHandle::of(home, &dir), &container, &wanted)?.code();

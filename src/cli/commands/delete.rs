@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use http::Method;
+
 use crate::{
     cli::{
         Error, Namespace,
@@ -11,6 +13,7 @@ use crate::{
         output_formats::DryRunArgs,
         pod_selection::Told,
         print, print_error,
+        raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
     },
     engine::{DeleteOptions, Deletion, Engine, ErrorKind},
@@ -42,6 +45,8 @@ pub(super) struct Args {
     timeout: Duration,
     #[command(flatten)]
     dry_run: DryRunArgs,
+    #[command(flatten)]
+    raw: RawArgs,
     /// What becomes of what depends on an object; nothing depends on one here.
     #[arg(long, value_name = "background|foreground|orphan", num_args = 0..=1, require_equals = true,
         default_missing_value = "background", value_parser = ["background", "foreground", "orphan", "true", "false"])]
@@ -71,6 +76,9 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if let Some(path) = &args.raw.raw {
+        return send_raw(Method::DELETE, path, &args.pods.which.files, home);
+    }
     let engine = Engine::over(home);
     let options = DeleteOptions {
         grace_period: args.grace_period()?,

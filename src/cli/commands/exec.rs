@@ -14,7 +14,7 @@ use nix::{
 use crate::{
     cli::{
         Error, Namespace, io, raw_terminal,
-        target_pod::{ContainerArgs, choose_container, find_target_pod},
+        target_pod::{ContainerArgs, TargetFileArgs, choose_container},
         terminal_session::{Session, refused},
     },
     engine::{self, ExecCommand, PodHandle, Streams},
@@ -27,6 +27,11 @@ use crate::{
   podctl exec -it web -c app -- sh
   podctl exec -i web -- tar xf - <files.tar")]
 pub(super) struct Args {
+    /// `NAME`, `pod/NAME`, `service/NAME` or `deployment/NAME`.
+    #[arg(required_unless_present = "filename")]
+    pod: Option<String>,
+    #[command(flatten)]
+    file: TargetFileArgs,
     #[command(flatten)]
     of: ContainerArgs,
     /// Words before `--`.
@@ -38,7 +43,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if !args.undivided.is_empty() {
+    if !args.undivided.is_empty() || args.pod.is_some() && !args.file.filename.is_empty() {
         return Err(Error::Said(
             "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead".into(),
         ));
@@ -47,7 +52,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::Said("you must specify at least one command for the container".into()));
     }
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
-    let dir = find_target_pod(home, namespace, &args.of.pod)?;
+    let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
     let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let terminal = tty && std::io::stdin().is_terminal();
     if tty && !terminal && !quiet {

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use http::Method;
 use k8s_openapi::{
     api::core::v1::{ConfigMap, Event, Pod, Secret, Service},
     jiff::Timestamp,
@@ -11,10 +12,12 @@ use serde_json::Value;
 use crate::{
     cli::{
         Error, Namespace,
+        manifest_files::FileArgs,
         object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
         output_formats::{Output, OutputArgs},
         pod_selection::Which,
         print, print_error,
+        raw_requests::{RawArgs, send_raw},
         watched_changes::{self, Changes},
     },
     engine::{Engine, ErrorKind},
@@ -34,6 +37,8 @@ pub(super) struct Args {
     which: Which,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    raw: RawArgs,
     /// Go on and show each change.
     #[arg(short, long)]
     watch: bool,
@@ -76,6 +81,10 @@ struct Found {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if let Some(path) = &args.raw.raw {
+        args.check_raw()?;
+        return send_raw(Method::GET, path, &FileArgs::default(), home);
+    }
     let watch = args.watch || args.watch_only;
     if watch && args.which.files.reads_stdin() {
         let words = "standard input can be read once only; name a file to watch its objects";
@@ -123,6 +132,21 @@ impl Found {
 }
 
 impl Args {
+    /// Refuses what has no meaning beside --raw.
+    fn check_raw(&self) -> Result<(), Error> {
+        if self.watch || self.watch_only || self.which.filter.selector.is_some() {
+            let what = "--raw may not be specified with other flags that filter the server request or alter the output";
+            return Err(Error::Said(what.into()));
+        }
+        if self.output.output.is_some() {
+            return Err(Error::Said("--raw and --output are mutually exclusive".into()));
+        }
+        match self.which.names.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Said("arguments may not be passed when --raw is specified".into())),
+        }
+    }
+
     /// Asks for the names alone.
     pub(super) fn print_names(&mut self) {
         self.output.output = Some("name".into());

@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
-use podctl_images::{Image, Reference};
+use podctl_images::{BuildStep, Image, Reference};
 
 use crate::{
     cli::{
         Error,
         image_store::{
-            find_image, for_each_image, open_engine, read_creation_time, split_reference, summarize_image,
+            find_image, for_each_image, open_engine, read_creation_time, read_time, split_reference,
+            summarize_image,
         },
         output_formats::print_table,
         pruning, warn,
     },
     engine::{Engine, ImageErrorKind, LoadOptions, PullOptions},
     state::Home,
+    view::plain_text::show_controls,
 };
 
 #[derive(clap::Args)]
@@ -213,6 +215,9 @@ pub(super) struct HistoryArgs {
     /// Print the layers' digests only.
     #[arg(short, long)]
     quiet: bool,
+    /// Print commands, comments and digests whole.
+    #[arg(long)]
+    no_trunc: bool,
 }
 
 /// Images as a group of commands, as docker and podman have it.
@@ -234,7 +239,7 @@ pub(super) enum ImageCommand {
     Save(SaveArgs),
     /// Give an image one name more.
     Tag(TagArgs),
-    /// Show an image's layers.
+    /// Show how an image was built: commands and layers.
     History(HistoryArgs),
 }
 
@@ -264,28 +269,59 @@ pub(super) fn save_images(args: &SaveArgs, home: &Home) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Shows what an image is made of: its layers, the topmost first. Which commands made them is not kept.
+/// Shows how an image was built, the last step first: the commands, and the layers that they made.
 pub(super) fn show_history(args: &HistoryArgs, home: &Home) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let missing =
         || Error::Said(format!("image {:?} is not here: `podctl images` lists those that are", args.image));
     let image = find_image(&engine, &args.image)?.ok_or_else(missing)?;
-    let age = read_creation_time(&image)
-        .map_or("N/A".to_owned(), |at| time_ago(k8s_openapi::jiff::Timestamp::now().as_second() - at));
-    let mut rows = vec![["LAYER", "CREATED", "CONTENT"].map(str::to_owned).to_vec()];
-    for (number, layer) in image.layers.iter().enumerate().rev() {
-        let digest = layer.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let now = k8s_openapi::jiff::Timestamp::now().as_second();
+    let mut rows = vec![["LAYER", "CREATED", "CREATED BY", "COMMENT"].map(str::to_owned).to_vec()];
+    for step in list_steps(&image).iter().rev() {
+        let layer = step.layer.as_deref().unwrap_or("<none>");
         if args.quiet {
-            println!("sha256:{digest}");
+            println!("{layer}");
             continue;
         }
-        let short = digest.get(..12).unwrap_or(&digest).to_owned();
-        rows.push(vec![short, age.clone(), format!("layer {} of {}", number + 1, image.layers.len())]);
+        let shown = match args.no_trunc {
+            true => layer,
+            false => layer.strip_prefix("sha256:").and_then(|hex| hex.get(..12)).unwrap_or(layer),
+        };
+        let created = step.created.as_deref().and_then(read_time).or_else(|| read_creation_time(&image));
+        let age = created.map_or("N/A".to_owned(), |at| time_ago(now - at));
+        let words = |text: &str, most: usize| match args.no_trunc {
+            true => join_lines(text),
+            false => shorten_text(&join_lines(text), most),
+        };
+        rows.push(vec![shown.to_owned(), age, words(&step.created_by, 60), words(&step.comment, 40)]);
     }
     if !args.quiet {
         print_table(&rows);
     }
     Ok(0)
+}
+
+/// The steps of an image's build; of one that was fetched without them, its layers.
+fn list_steps(image: &Image) -> Vec<BuildStep> {
+    if !image.build_steps.is_empty() {
+        return image.build_steps.clone();
+    }
+    let name = |path: &PathBuf| format!("sha256:{}", path.file_name().unwrap_or_default().to_string_lossy());
+    let step = |path| BuildStep { layer: Some(name(path)), ..BuildStep::default() };
+    image.layers.iter().map(step).collect()
+}
+
+/// A text of a builder's as one line of a table, without what a terminal would take for its own.
+fn join_lines(text: &str) -> String {
+    show_controls(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
+}
+
+/// Cuts a text that is longer than so many characters, as docker does.
+fn shorten_text(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some(_) => text.chars().take(most - 1).chain(['…']).collect(),
+        None => text.to_owned(),
+    }
 }
 
 /// In Docker's words.
@@ -310,6 +346,13 @@ fn time_ago(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_builders_words_are_one_line_that_is_cut() {
+        assert_eq!(join_lines("RUN a \\\n\t && b\u{1b}[2J"), "RUN a \\ && b^[[2J");
+        assert_eq!(shorten_text("abcdef", 6), "abcdef");
+        assert_eq!(shorten_text("äbcdefg", 6), "äbcde…");
+    }
 
     #[test]
     fn ages_are_in_dockers_words() {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace,
-        edited_objects::read_local_objects,
+        edited_objects::{check_object_version, read_local_objects},
         object_selection::{Target, find_targets},
         output_formats::{ChangeArgs, DryRun, Output},
         pod_selection::Told,
@@ -108,14 +108,7 @@ impl Asked<'_> {
     fn change_one(&self, Target { kind, namespace, name }: &Target) -> Result<(Value, Value), Error> {
         let field = self.meaning.field;
         let mut known = self.engine.get_object(*kind, namespace, name)?;
-        let wanted = &self.args.resource_version;
-        if !wanted.is_empty() && known["metadata"]["resourceVersion"] != wanted.as_str() {
-            let why =
-                "the object has been modified; please apply your changes to the latest version and try again";
-            return Err(
-                engine::Error::Conflict { kind: *kind, name: name.to_string(), why: why.into() }.into()
-            );
-        }
+        check_object_version(*kind, &known, &self.args.resource_version)?;
         let before = known["metadata"][field].take();
         let after =
             apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| match field {

@@ -59,7 +59,7 @@ use crate::{
 /// Runs Kubernetes pods on this machine: without root, daemon or cluster.
 #[derive(Parser)]
 #[command(
-    version,
+    version = version::describe_version(),
     about,
     max_term_width = 100,
     after_help = "First steps:
@@ -208,7 +208,7 @@ enum Command {
     Tag(images::TagArgs),
     /// Write images into an archive.
     Save(images::SaveArgs),
-    /// Show an image's layers.
+    /// Show how an image was built: commands and layers.
     History(images::HistoryArgs),
     /// Images: list, pull, remove, prune, load, save, tag.
     Image(Below<images::ImageCommand>),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use http::Method;
+
 use crate::{
     cli::{
         Error, Namespace,
@@ -10,6 +12,7 @@ use crate::{
         object_selection::{Target, target_of_object},
         output_formats::ChangeArgs,
         print_error,
+        raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
     },
     engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions, WriteOptions},
@@ -34,9 +37,14 @@ pub(super) struct Args {
     timeout: Duration,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    raw: RawArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if let Some(path) = &args.raw.raw {
+        return send_raw(Method::PUT, path, &args.files, home);
+    }
     if !args.files.is_given() {
         return Err(Error::Said("must specify one of -f and -k".into()));
     }

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace,
-        edited_objects::{Telling, change_objects, find_pod_spec, read_local_objects},
-        object_selection::{Target, find_targets},
+        edited_objects::{Telling, change_objects, check_object_version, find_pod_spec, read_local_objects},
+        object_selection::{Target, find_targets, unknown_kind},
         output_formats::ChangeArgs,
         pod_selection::Told,
     },
@@ -36,6 +36,14 @@ enum What {
     Env(EnvArgs),
     /// Set the resources of containers.
     Resources(ResourcesArgs),
+    /// Set the labels of the pods that a Service is for: `set selector svc/NAME KEY=VALUE,…`.
+    Selector(SelectorArgs),
+    /// Set the service account of pods, in files: `set serviceaccount -f FILE --local NAME`.
+    #[command(visible_alias = "sa")]
+    Serviceaccount(AccountArgs),
+    /// Has no meaning here: there are no role bindings.
+    #[command(hide = true)]
+    Subject(SubjectArgs),
 }
 
 /// Holds what each of them has.
@@ -87,6 +95,36 @@ struct EnvArgs {
 }
 
 #[derive(clap::Args)]
+struct SelectorArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Change the object only if this is its version.
+    #[arg(long, default_value = "")]
+    resource_version: String,
+}
+
+#[derive(clap::Args)]
+struct AccountArgs {
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(clap::Args)]
+struct SubjectArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Users of the binding.
+    #[arg(long)]
+    user: Vec<String>,
+    /// Groups of the binding.
+    #[arg(long)]
+    group: Vec<String>,
+    /// Service accounts of the binding.
+    #[arg(long)]
+    serviceaccount: Vec<String>,
+}
+
+#[derive(clap::Args)]
 struct ResourcesArgs {
     #[command(flatten)]
     common: Common,
@@ -106,6 +144,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         What::Image(args) => set_image(args, home, namespace),
         What::Env(args) => set_env(args, home, namespace),
         What::Resources(args) => set_resources(args, home, namespace),
+        What::Selector(args) => set_selector(args, home, namespace),
+        What::Serviceaccount(args) => set_account(args, home, namespace),
+        What::Subject(args) => refuse_subject(args),
     }
 }
 
@@ -391,6 +432,72 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
             None => Err(Error::Said(format!("unable to find container named {:?}", args.containers))),
         }
     })
+}
+
+fn set_selector(args: &SelectorArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let names = &args.common.told.which.names;
+    let is_file = args.common.told.which.files.is_given();
+    let Some((expression, words)) = names.split_last().filter(|(_, words)| is_file || !words.is_empty())
+    else {
+        return Err(Error::Said(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>".into(),
+        ));
+    };
+    let labels = parse_match_labels(expression)?;
+    args.common.change(words, (home, namespace), ("selector updated", PodPart::Object), &|object| {
+        if object["kind"] != "Service" {
+            return Err(Error::Said("setting a selector is only supported for Services".into()));
+        }
+        check_object_version(ObjectKind::Service, object, &args.resource_version)?;
+        object["spec"]["selector"] = labels.clone();
+        Ok(())
+    })
+}
+
+/// Reads the selector of a Service: labels with one value each.
+fn parse_match_labels(expression: &str) -> Result<Value, Error> {
+    let mut labels = json!({});
+    for part in expression.split(',').filter(|part| !part.is_empty()) {
+        let (key, value) = part
+            .split_once("==")
+            .or_else(|| part.split_once('='))
+            .filter(|(key, _)| !key.is_empty() && !key.ends_with('!'))
+            .ok_or_else(|| Error::Said(format!("match expression {part:?} not supported on this object")))?;
+        labels[key.trim()] = value.trim().into();
+    }
+    Ok(labels)
+}
+
+fn set_account(args: &AccountArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let Some((account, words)) = args.common.told.which.names.split_last() else {
+        return Err(Error::Said("serviceaccount is required".into()));
+    };
+    args.common.change(words, (home, namespace), ("serviceaccount updated", PodPart::Object), &|object| {
+        let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+        let spec = find_pod_spec(object).ok_or_else(|| {
+            Error::Said(format!("the object is not a pod or does not have a pod template: *v1.{kind}"))
+        })?;
+        spec["serviceAccountName"] = json!(account);
+        Ok(())
+    })
+}
+
+/// Refuses to change a binding, which is of a kind that is not here, as kubectl does of a server without the kind.
+fn refuse_subject(args: &SubjectArgs) -> Result<i32, Error> {
+    if args.user.is_empty() && args.group.is_empty() && args.serviceaccount.is_empty() {
+        return Err(Error::Said(
+            "you must specify at least one value of user, group or serviceaccount".into(),
+        ));
+    }
+    let word = args.common.told.which.names.first().map_or("rolebinding", String::as_str);
+    let kind = word.split('/').next().unwrap_or(word);
+    match ObjectKind::of_word(kind) {
+        Some(kind) => Err(Error::Said(format!(
+            "setting subject is only supported for RoleBinding/ClusterRoleBinding, not for {}",
+            kind.name()
+        ))),
+        None => Err(unknown_kind(kind)),
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! `podctl version`, `api-resources` and `api-versions`: what this podctl is, and what it knows.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -22,20 +24,29 @@ pub(super) struct Args {
 }
 
 /// The version of Kubernetes' API that is spoken.
-pub(super) fn kubernetes_version() -> String {
+fn kubernetes_version() -> String {
     version_info()["gitVersion"].as_str().unwrap_or_default().to_owned()
 }
 
 /// The commit that this program was built from, where the build knew it.
-pub(super) fn commit() -> Option<&'static str> {
+fn find_commit() -> Option<&'static str> {
     option_env!("PODCTL_COMMIT").filter(|commit| !commit.is_empty())
+}
+
+/// Returns what `--version` prints: the version, the commit where the build knew it, and the API that is spoken.
+pub(super) fn describe_version() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let commit = find_commit().map(|commit| format!("commit {commit}, ")).unwrap_or_default();
+        format!("{} ({commit}Kubernetes {})", env!("CARGO_PKG_VERSION"), kubernetes_version())
+    });
+    &TEXT
 }
 
 pub(super) fn run(args: &Args) -> Result<i32, Error> {
     let server = version_info();
     let mut client = server.clone();
     client["gitVersion"] = concat!("v", env!("CARGO_PKG_VERSION")).into();
-    client["gitCommit"] = commit().unwrap_or_default().into();
+    client["gitCommit"] = find_commit().unwrap_or_default().into();
     let mut whole = json!({"clientVersion": client});
     if !args.client {
         whole["serverVersion"] = server;
@@ -45,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
         Some("yaml") => print(&yaml::document(&whole)),
         Some(_) => return Err(Error::Said("--output must be 'yaml' or 'json'".into())),
         None => {
-            let commit = commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
+            let commit = find_commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
             println!("Client Version: podctl {}{commit}", env!("CARGO_PKG_VERSION"));
             if !args.client {
                 println!("Server Version: {}", kubernetes_version());

@@ -1,9 +1,13 @@
 //! Workloads of one image: Deployments, Jobs, CronJobs. podctl keeps none of these, and runs their pods.
 
-use crate::cli::output_formats::ChangeArgs;
+use serde_json::{Value, json};
 
 use super::{Error, Place, create_object};
-use serde_json::{Value, json};
+use crate::{
+    cli::{manifest_files::FileArgs, object_selection::unknown_kind, output_formats::ChangeArgs},
+    engine::Engine,
+    pod::ObjectKind,
+};
 
 #[derive(clap::Args)]
 pub(super) struct DeploymentArgs {
@@ -30,8 +34,13 @@ pub(super) struct JobArgs {
     /// The Job's name.
     name: String,
     /// The image of its container.
-    #[arg(long, required = true)]
+    #[arg(long, default_value = "")]
     image: String,
+    /// Instead of --image: `cronjob/NAME` or `job/NAME` of a file that -f names, whose Job it is.
+    #[arg(long, value_name = "KIND/NAME", default_value = "")]
+    from: String,
+    #[command(flatten)]
+    files: FileArgs,
     #[command(flatten)]
     change: ChangeArgs,
     /// What the container runs instead of its image's command.
@@ -95,10 +104,67 @@ fn make_job_spec(container: Value, restart: &str) -> Value {
 }
 
 pub(super) fn create_job(args: &JobArgs, place: Place<'_>) -> Result<(), Error> {
+    if args.image.is_empty() == args.from.is_empty() {
+        return Err(Error::Said("either --image or --from must be specified".into()));
+    }
+    if !args.from.is_empty() {
+        if !args.command.is_empty() {
+            return Err(Error::Said("cannot specify --from and command".into()));
+        }
+        let object = make_job_from(&args.name, &find_origin(args, place)?)?;
+        return create_object(&args.change, None, object, place);
+    }
     let container = make_container(Some(&args.name), &args.image, &args.command);
     let object = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": args.name},
         "spec": make_job_spec(container, "Never"), "status": {}});
     create_object(&args.change, None, object, place)
+}
+
+/// Finds what `--from` names: in the files, for podctl keeps neither Jobs nor CronJobs; else as a server that has none says.
+fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
+    let (kind, name) = args.from.split_once('/').ok_or_else(|| {
+        Error::Said("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. --from=cronjob/NAME)".into())
+    })?;
+    let wanted = match kind.split('.').next().unwrap_or(kind).to_lowercase().as_str() {
+        "cronjob" | "cronjobs" | "cj" => "CronJob",
+        "job" | "jobs" => "Job",
+        _ => {
+            let kind = ObjectKind::of_word(kind).ok_or_else(|| unknown_kind(kind))?;
+            Engine::over(place.home).get_object(kind, place.namespace, name)?;
+            return Err(Error::Said(format!("unknown object type *v1.{}", kind.name())));
+        }
+    };
+    if !args.files.is_given() {
+        return Err(unknown_kind(kind));
+    }
+    let is_meant = |object: &Value| object["kind"] == wanted && object["metadata"]["name"] == name;
+    args.files
+        .read_objects()?
+        .into_iter()
+        .find(is_meant)
+        .ok_or_else(|| Error::Said(format!("{} {name:?} not found in the files", wanted.to_lowercase())))
+}
+
+/// The Job that a CronJob's template makes when it is instantiated by hand, or one like another Job.
+fn make_job_from(name: &str, origin: &Value) -> Result<Value, Error> {
+    let is_cron = origin["kind"] == "CronJob";
+    let template = if is_cron { &origin["spec"]["jobTemplate"] } else { origin };
+    let mut meta = json!({"name": name});
+    let mut annotations = template["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    if is_cron {
+        annotations.insert("cronjob.kubernetes.io/instantiate".into(), "manual".into());
+    }
+    if !annotations.is_empty() {
+        meta["annotations"] = annotations.into();
+    }
+    if template["metadata"]["labels"].is_object() {
+        meta["labels"] = template["metadata"]["labels"].clone();
+    }
+    let spec = template["spec"].clone();
+    if !spec.is_object() {
+        return Err(Error::Said("it has no Job's spec".into()));
+    }
+    Ok(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec, "status": {}}))
 }
 
 pub(super) fn create_cronjob(args: &CronjobArgs, place: Place<'_>) -> Result<(), Error> {
@@ -107,4 +173,23 @@ pub(super) fn create_cronjob(args: &CronjobArgs, place: Place<'_>) -> Result<(),
     let object = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": args.name},
         "spec": {"jobTemplate": job, "schedule": args.schedule}, "status": {}});
     create_object(&args.change, None, object, place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_from_a_cron_job_says_that_it_was_made_by_hand() {
+        let cron = json!({"kind": "CronJob", "metadata": {"name": "c", "labels": {"no": "no"}},
+            "spec": {"schedule": "* * * * *", "jobTemplate": {
+                "metadata": {"labels": {"a": "b"}, "annotations": {"x": "y"}},
+                "spec": {"template": {"spec": {"containers": []}}}}}});
+        let job = make_job_from("once", &cron).unwrap();
+        let annotations = json!({"x": "y", "cronjob.kubernetes.io/instantiate": "manual"});
+        let meta = json!({"name": "once", "labels": {"a": "b"}, "annotations": annotations});
+        assert_eq!(job["metadata"], meta);
+        assert_eq!(job["spec"], cron["spec"]["jobTemplate"]["spec"]);
+        assert!(make_job_from("once", &json!({"kind": "CronJob"})).is_err());
+    }
 }

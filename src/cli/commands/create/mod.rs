@@ -5,6 +5,7 @@ mod keyed_data;
 mod secrets;
 mod services;
 
+use http::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
         Error, Namespace, applied_files,
         manifest_files::LabeledFileArgs,
         output_formats::{ChangeArgs, DryRun},
+        raw_requests::{RawArgs, send_raw},
         stored_objects::{self, make_kept},
     },
     engine::{self},
@@ -33,6 +35,8 @@ pub(super) struct Args {
     labeled: LabeledFileArgs,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    raw: RawArgs,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -76,6 +80,14 @@ pub(super) struct Place<'a> {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let place = Place { home, namespace };
     match &args.what {
+        None if args.raw.raw.is_some() => {
+            return send_raw(
+                Method::POST,
+                args.raw.raw.as_deref().unwrap_or_default(),
+                &args.labeled.files,
+                home,
+            );
+        }
         None => {
             let what = applied_files::Manner {
                 fresh: true,

@@ -15,7 +15,8 @@ use crate::{
     cli::{
         Error, Namespace,
         attached_container::{DETACH_KEYS, Wanted, attach_over},
-        image_store, io, pod_dir,
+        image_store, io,
+        target_pod::TargetFileArgs,
         terminal_session::refused,
         warn,
     },
@@ -35,9 +36,8 @@ pub(super) struct Args {
     /// The pod to debug, `NAME` or `pod/NAME`.
     #[arg(required_unless_present = "filename")]
     pod: Option<String>,
-    /// A file with the pod to debug.
-    #[arg(short, long)]
-    filename: Option<String>,
+    #[command(flatten)]
+    file: TargetFileArgs,
     /// Image of the debug container.
     #[arg(long)]
     pub image: Option<String>,
@@ -119,10 +119,7 @@ impl Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let dir = match (&args.pod, &args.filename) {
-        (Some(name), _) => pod_dir(home, namespace, name)?,
-        (None, file) => named_in(file.as_deref().unwrap_or_default(), home, namespace)?,
-    };
+    let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
     if args.tty && !args.stdin {
         return Err(Error::Said("-i/--stdin is required for containers with -t/--tty=true".into()));
     }
@@ -131,16 +128,6 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let pod = dir.read()?;
     if args.copy_to.is_some() { copy(args, home, &dir, pod) } else { ephemeral(args, home, &dir, &pod) }
-}
-
-fn named_in(file: &str, home: &Home, namespace: &Namespace) -> Result<PodDir, Error> {
-    let text = std::fs::read_to_string(file).map_err(io(format!("cannot read {file}")))?;
-    let source = crate::manifest::Source { name: file.to_owned(), text };
-    let manifest = crate::manifest::load(&[source])
-        .map_err(|all| Error::Said(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-    let name = manifest.pods.first().and_then(|p| p.metadata.name.clone());
-    let name = name.ok_or_else(|| Error::Said(format!("{file} holds no Pod")))?;
-    pod_dir(home, namespace, &name)
 }
 
 pub(super) fn say(args: &Args, words: &str) {
