@@ -54,7 +54,5 @@ fn read_watched(path: &Path) -> Option<String> {
 /// Finds a branch among those that git keeps in one file.
 fn find_packed(common: &Path, name: &str) -> Option<String> {
     let packed = read_watched(&common.join("packed-refs"))?;
-    let commit =
-        packed.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix(' ').map(str::to_owned));
-    commit
+    packed.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix(' ').map(str::to_owned))
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{
     cli::{
         Error, Namespace,
-        manifest_files::{FileArgs, read_manifest},
+        manifest_files::{FileArgs, parse_objects, read_manifest},
         manifest_services,
         output_formats::{DryRun, Output, OutputArgs},
         print_error,
@@ -16,7 +16,7 @@ use crate::{
         stored_objects::{self, already_exists},
     },
     engine::{Applied, Engine, ErrorKind, Preconditions, WriteOptions},
-    manifest::Manifest,
+    manifest::{self, Manifest, Source},
     pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness},
     view::selectors::Labels,
@@ -47,17 +47,13 @@ pub(super) fn apply_files(
         return Err(Error::Said("must specify one of -f and -k".into()));
     }
     let stored = stored_objects::read_stored(home, &[])?;
-    let mut manifest = read_manifest(&files.read_sources()?, &stored, namespace)?;
-    if let Some(job) = manifest.jobs.first() {
-        return Err(Error::Said(format!(
-            "job {:?} has an end that somebody has to see to: `podctl run` runs it and waits",
-            job.name
-        )));
-    }
+    let sources = files.read_sources()?;
+    let mut manifest = read_manifest(&sources, &stored, namespace)?;
+    let jobs = find_jobs(&sources, &manifest, manner.selector)?;
     retain_labeled(&mut manifest, manner.selector)?;
     let tell = Tell { manner, output: manner.output.parse()?, engine: Engine::over(home) };
     if manner.dry.is_dry() {
-        return tell.try_all(&manifest, namespace);
+        return tell.try_all(&manifest, jobs, namespace);
     }
     let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
     for map in &manifest.config_maps {
@@ -95,7 +91,38 @@ pub(super) fn apply_files(
         started.iter().for_each(print_start_notes);
         tell.tell((ObjectKind::Pod, &dir.namespace, &dir.name), applied)?;
     }
+    for job in &jobs {
+        tell.write_object(ObjectKind::Job, job, namespace, false)?;
+    }
     Ok(0)
+}
+
+/// Returns the Jobs of the files with certain labels, as they are written there.
+///
+/// # Errors
+/// CronJobs, of which nobody would start the next Job.
+fn find_jobs(sources: &[Source], manifest: &Manifest, selector: &str) -> Result<Vec<Value>, Error> {
+    let Some(first) = manifest.jobs.first() else { return Ok(Vec::new()) };
+    let mut jobs = parse_objects(sources)?;
+    jobs.retain(|object| object["kind"] == "Job");
+    if jobs.len() < manifest.jobs.len() {
+        return Err(Error::Said(format!(
+            "{:?} is a CronJob's, and nobody would start it when it is time: `podctl run` runs it once and waits, `podctl create job NAME --from=cronjob/… -f FILE` keeps it as a Job",
+            first.name
+        )));
+    }
+    let labels = Labels::parse(selector).map_err(Error::Said)?;
+    jobs.retain(|job| {
+        labels.matches(serde_json::from_value(job["metadata"]["labels"].clone()).ok().as_ref())
+    });
+    for job in &mut jobs {
+        if let Some(prefix) =
+            job["metadata"]["generateName"].as_str().filter(|_| job["metadata"]["name"].is_null())
+        {
+            job["metadata"]["name"] = manifest::generated_name(prefix).into();
+        }
+    }
+    Ok(jobs)
 }
 
 /// Leaves the objects with certain labels.
@@ -147,15 +174,17 @@ impl Tell<'_> {
     }
 
     /// Says what would become of all objects, and does nothing.
-    fn try_all(&self, manifest: &Manifest, namespace: &Namespace) -> Result<i32, Error> {
+    fn try_all(&self, manifest: &Manifest, jobs: Vec<Value>, namespace: &Namespace) -> Result<i32, Error> {
         let config_maps = manifest.config_maps.iter().map(|o| (ObjectKind::ConfigMap, to_value(o)));
         let secrets = manifest.secrets.iter().map(|o| (ObjectKind::Secret, to_value(o)));
         let claims = manifest.claims.iter().map(|o| (ObjectKind::PersistentVolumeClaim, to_value(o)));
         let services = manifest.services.iter().map(|o| (ObjectKind::Service, to_value(o)));
         let pods = manifest.pods.iter().map(|o| (ObjectKind::Pod, to_value(o)));
+        let jobs = jobs.into_iter().map(|object| (ObjectKind::Job, object));
         let mut code = 0;
-        for (kind, object) in config_maps.chain(secrets).chain(claims).chain(services).chain(pods) {
-            if let Err(e) = self.try_one(kind, &object, namespace) {
+        for (kind, object) in config_maps.chain(secrets).chain(claims).chain(services).chain(pods).chain(jobs)
+        {
+            if let Err(e) = self.write_object(kind, &object, namespace, true) {
                 print_error(&e);
                 code = 1;
             }
@@ -163,11 +192,18 @@ impl Tell<'_> {
         Ok(code)
     }
 
-    fn try_one(&self, kind: ObjectKind, object: &Value, namespace: &Namespace) -> Result<(), Error> {
+    /// Creates an object or changes the one of its name, or only tries to, and says so.
+    fn write_object(
+        &self,
+        kind: ObjectKind,
+        object: &Value,
+        namespace: &Namespace,
+        dry_run: bool,
+    ) -> Result<(), Error> {
         let own = object["metadata"]["namespace"].as_str().filter(|own| *own != "default");
         let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
         let (would, word) = match self.engine.get_object(kind, &namespace, name) {
             Ok(_) if self.manner.fresh => return Err(already_exists(kind, name)),
             Ok(known) => {

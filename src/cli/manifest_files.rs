@@ -102,24 +102,32 @@ impl FileArgs {
     /// # Errors
     /// As [`FileArgs::read_sources`]; what is no YAML, or no object.
     pub(super) fn read_objects(&self) -> Result<Vec<Value>, Error> {
-        let mut all = Vec::new();
-        for source in self.read_sources()? {
-            for document in parse_documents(&source).map_err(|e| Error::Said(e.to_string()))? {
-                match document["kind"].as_str() {
-                    None => {
-                        let why = explain_other_file(&source)
-                            .unwrap_or_else(|| "Object 'Kind' is missing: it is no manifest".to_owned());
-                        return Err(Error::Said(format!("unable to decode {:?}: {why}", source.name)));
-                    }
-                    Some(kind) if kind.ends_with("List") && document["items"].is_array() => {
-                        all.extend(document["items"].as_array().into_iter().flatten().cloned());
-                    }
-                    Some(_) => all.push(document),
+        parse_objects(&self.read_sources()?)
+    }
+}
+
+/// Parses the objects that files hold, whatever they are; the items of a List each.
+///
+/// # Errors
+/// What is no YAML, or no object.
+pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
+    let mut all = Vec::new();
+    for source in sources {
+        for document in parse_documents(source).map_err(|e| Error::Said(e.to_string()))? {
+            match document["kind"].as_str() {
+                None => {
+                    let why = explain_other_file(source)
+                        .unwrap_or_else(|| "Object 'Kind' is missing: it is no manifest".to_owned());
+                    return Err(Error::Said(format!("unable to decode {:?}: {why}", source.name)));
                 }
+                Some(kind) if kind.ends_with("List") && document["items"].is_array() => {
+                    all.extend(document["items"].as_array().into_iter().flatten().cloned());
+                }
+                Some(_) => all.push(document),
             }
         }
-        Ok(all)
     }
+    Ok(all)
 }
 
 fn is_url(file: &str) -> bool {

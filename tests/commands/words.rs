@@ -69,7 +69,9 @@ fn files_are_changed_without_touching_anything() {
     );
     let made = home.said(&["create", "deployment", "web", "--image=nginx", "--dry-run=client", "-o", "name"]);
     assert_eq!(made, "deployment.apps/web\n");
-    assert!(fails(&home, &["create", "job", "j", "--image=x"]).contains("podctl keeps no jobs"));
+    assert!(
+        fails(&home, &["create", "deployment", "j", "--image=x"]).contains("podctl keeps no deployments")
+    );
 }
 
 #[test]
@@ -258,34 +260,38 @@ fn selectors_and_service_accounts_are_set() {
 }
 
 #[test]
-fn a_job_is_made_of_a_cron_jobs_file() {
+fn jobs_are_made_of_images_of_files_and_of_other_jobs() {
     let home = Home::new();
     let file = home.file(
         "cron.yaml",
         "{apiVersion: batch/v1, kind: CronJob, metadata: {name: c}, spec: {schedule: '* * * * *', jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: 'busybox:1.36', command: [echo, of, cron]}]}}}}}}",
     );
-    let made = home.said(&[
-        "create",
-        "job",
-        "once",
-        "--from=cronjob/c",
-        "-f",
-        &file,
-        "--dry-run=client",
-        "-o",
-        "yaml",
-    ]);
+    let from_file = ["create", "job", "once", "--from=cronjob/c", "-f", &file];
+    let made = home.said(&[&from_file[..], &["--dry-run=client", "-o", "yaml"]].concat());
     let job = home.file("job.yaml", &made);
     assert!(home.said(&["run", &job]).contains("of cron"));
-    assert_eq!(fails(&home, &["create", "job", "j"]), "error: either --image or --from must be specified\n");
-    assert!(
-        fails(&home, &["create", "job", "j", "--from=cronjob/c"])
-            .contains("doesn't have a resource type \"cronjob\"")
-    );
-    assert!(
-        fails(&home, &["create", "job", "j", "--from=cronjob/d", "-f", &file])
-            .contains("cronjob \"d\" not found")
-    );
+    home.said(&["delete", "pods", "--all"]);
+
+    assert_eq!(home.said(&["apply", "-f", &job]), "job.batch/once created\n");
+    let complete = |job: &str| home.said(&["wait", job, "--for=condition=complete", "--timeout=60s"]);
+    complete("job/once");
+    assert_eq!(home.said(&["apply", "-f", &job]), "job.batch/once unchanged\n");
+    assert!(fails(&home, &["create", "-f", &job]).contains("jobs.batch \"once\" already exists"));
+    assert_eq!(home.said(&["create", "job", "again", "--from=job/once"]), "job.batch/again created\n");
+    home.said(&["create", "job", "own", "--image=busybox:1.36", "--", "echo", "by image"]);
+    complete("job/again");
+    complete("job/own");
+    assert_eq!(home.said(&["logs", "job/again"]), "of cron\n");
+    assert_eq!(home.said(&["logs", "job/own"]), "by image\n");
+
+    let neither = fails(&home, &["create", "job", "j"]);
+    assert_eq!(neither, "error: either --image or --from must be specified\n");
+    let unkept = fails(&home, &["create", "job", "j", "--from=cronjob/c"]);
+    assert!(unkept.contains("doesn't have a resource type \"cronjob\""), "{unkept}");
+    let other = fails(&home, &["create", "job", "j", "--from=cronjob/d", "-f", &file]);
+    assert!(other.contains("cronjob \"d\" not found"), "{other}");
+    assert!(fails(&home, &["apply", "-f", &file]).contains("nobody would start it when it is time"));
+    home.said(&["delete", "jobs", "--all"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Workloads of one image: Deployments, Jobs, CronJobs. podctl keeps none of these, and runs their pods.
+//! Workloads of one image: Jobs, which are kept and run, and Deployments and CronJobs, of which podctl prints the manifest.
 
 use serde_json::{Value, json};
 
@@ -36,7 +36,7 @@ pub(super) struct JobArgs {
     /// The image of its container.
     #[arg(long, default_value = "")]
     image: String,
-    /// Instead of --image: `cronjob/NAME` or `job/NAME` of a file that -f names, whose Job it is.
+    /// Instead of --image: `job/NAME`, or `cronjob/NAME` of a file that -f names.
     #[arg(long, value_name = "KIND/NAME", default_value = "")]
     from: String,
     #[command(flatten)]
@@ -112,15 +112,16 @@ pub(super) fn create_job(args: &JobArgs, place: Place<'_>) -> Result<(), Error> 
             return Err(Error::Said("cannot specify --from and command".into()));
         }
         let object = make_job_from(&args.name, &find_origin(args, place)?)?;
-        return create_object(&args.change, None, object, place);
+        return create_object(&args.change, Some(ObjectKind::Job), object, place);
     }
     let container = make_container(Some(&args.name), &args.image, &args.command);
     let object = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": args.name},
         "spec": make_job_spec(container, "Never"), "status": {}});
-    create_object(&args.change, None, object, place)
+    create_object(&args.change, Some(ObjectKind::Job), object, place)
 }
 
-/// Finds what `--from` names: in the files, for podctl keeps neither Jobs nor CronJobs; else as a server that has none says.
+/// Finds what `--from` names: in the files, or a Job that is kept. podctl keeps no CronJobs, and says so as a server without
+/// that kind does.
 fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
     let (kind, name) = args.from.split_once('/').ok_or_else(|| {
         Error::Said("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. --from=cronjob/NAME)".into())
@@ -135,7 +136,10 @@ fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
         }
     };
     if !args.files.is_given() {
-        return Err(unknown_kind(kind));
+        return match wanted {
+            "Job" => Ok(Engine::over(place.home).get_object(ObjectKind::Job, place.namespace, name)?),
+            _ => Err(unknown_kind(kind)),
+        };
     }
     let is_meant = |object: &Value| object["kind"] == wanted && object["metadata"]["name"] == name;
     args.files
@@ -144,6 +148,10 @@ fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
         .find(is_meant)
         .ok_or_else(|| Error::Said(format!("{} {name:?} not found in the files", wanted.to_lowercase())))
 }
+
+/// The labels that a kept Job gives its pods.
+const OWN_LABELS: [&str; 4] =
+    ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
 /// The Job that a CronJob's template makes when it is instantiated by hand, or one like another Job.
 fn make_job_from(name: &str, origin: &Value) -> Result<Value, Error> {
@@ -160,9 +168,14 @@ fn make_job_from(name: &str, origin: &Value) -> Result<Value, Error> {
     if template["metadata"]["labels"].is_object() {
         meta["labels"] = template["metadata"]["labels"].clone();
     }
-    let spec = template["spec"].clone();
-    if !spec.is_object() {
-        return Err(Error::Said("it has no Job's spec".into()));
+    let mut spec = template["spec"].clone();
+    let Some(fields) = spec.as_object_mut() else { return Err(Error::Said("it has no Job's spec".into())) };
+    // What a kept Job was given for its own pods is not the new one's.
+    fields.remove("selector");
+    for labels in [meta.get_mut("labels"), spec.pointer_mut("/template/metadata/labels")] {
+        if let Some(labels) = labels.and_then(Value::as_object_mut) {
+            labels.retain(|label, _| !OWN_LABELS.contains(&label.as_str()));
+        }
     }
     Ok(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec, "status": {}}))
 }

@@ -63,7 +63,7 @@ enum What {
     /// Print a Deployment's manifest, with --dry-run=client -o yaml.
     #[command(visible_alias = "deploy")]
     Deployment(images::DeploymentArgs),
-    /// Print a Job's manifest, with --dry-run=client -o yaml.
+    /// Make a Job, which is kept and run to its end.
     Job(images::JobArgs),
     /// Print a CronJob's manifest, with --dry-run=client -o yaml.
     #[command(visible_alias = "cj")]
