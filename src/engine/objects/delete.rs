@@ -2,10 +2,13 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use memchr::memmem;
 use serde_json::Value;
 
 use super::{
@@ -88,10 +91,29 @@ impl Engine {
         // What cannot be read has no uid that others could name.
         let known = owns.then(|| self.get_object(kind, namespace, name).ok()).flatten();
         let deletion = self.delete_alone(kind, namespace, name, options)?;
-        if let Some(uid) = known.as_ref().and_then(|known| known["metadata"]["uid"].as_str()) {
+        let uid = known.as_ref().and_then(|known| known["metadata"]["uid"].as_str());
+        if let Some(uid) = uid.filter(|uid| self.is_named_as_owner(uid, kind, name)) {
             self.delete_dependents(uid)?;
         }
         Ok(deletion)
+    }
+
+    /// Tells whether anything but the object itself could name it as an owner. Most own nothing, and many may be deleted
+    /// one after the other: so files are searched for the uid before they are read as objects.
+    fn is_named_as_owner(&self, uid: &str, kind: ObjectKind, name: &str) -> bool {
+        let mentions = |path: &Path| {
+            let holds = |text: &[u8], word: &str| memmem::find(text, word.as_bytes()).is_some();
+            fs::read(path).is_ok_and(|text| holds(&text, "ownerReferences") && holds(&text, uid))
+        };
+        // What cannot be read names nobody.
+        let pods = self.home.pods().unwrap_or_default();
+        let mut others = pods.iter().filter(|dir| kind != ObjectKind::Pod || *dir.name != *name);
+        let kept =
+            self.home.object_dirs().into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
+        let claims = || self.list_kind(ObjectKind::PersistentVolumeClaim, None).unwrap_or_default();
+        others.any(|dir| mentions(&dir.pod_file()))
+            || kept.flatten().any(|entry| mentions(&entry.path()))
+            || claims().iter().any(|claim| is_owned_by(claim, uid))
     }
 
     /// Deletes what names the object of that uid as its only owner, and what that owns in turn.
