@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use crate::unpack::marks;
+use crate::unpack::whiteouts;
 
 /// Links followed on the way to one file, as in the kernel.
 const MAX_LINKS: u32 = 40;
@@ -180,7 +180,7 @@ fn is_opaque(dir: &OwnedFd) -> bool {
 /// Tells whether the empty file is a whiteout in the form for file systems without device nodes.
 fn is_marked_whiteout(part: &Part, name: &OsStr) -> bool {
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    openat(&*part.fd, name, flags, Mode::empty()).is_ok_and(|file| marks::is_marked(&file))
+    openat(&*part.fd, name, flags, Mode::empty()).is_ok_and(|file| whiteouts::is_marked(&file))
 }
 
 #[cfg(test)]

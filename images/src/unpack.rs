@@ -22,9 +22,9 @@ use crate::inventory::Unpacked;
 use crate::registry_error::printable;
 use metadata::Metadata;
 
-pub(crate) mod marks;
 mod metadata;
 mod sparse;
+pub(crate) mod whiteouts;
 
 /// The reason why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ pub(crate) fn unpack(archive: impl Read, root: &Path, limits: Limits) -> Result<
         root: fd,
         parent: None,
         directories: Vec::new(),
-        marks: marks::list_prefixes(),
+        marks: whiteouts::list_prefixes(),
         squash_ids: limits.squash_ids,
         unpacked: Unpacked::default(),
         buffer,
@@ -284,7 +284,7 @@ impl Layer {
             Err(Errno::EEXIST) if is_directory(dir, hidden) => self.make_opaque(&parent.join(hidden)),
             // On overlayfs, as in a container, that device is not to be made: it would be the outer one's.
             Err(Errno::EPERM) => {
-                let marked = marks::make_whiteout(dir, hidden, prefixes);
+                let marked = whiteouts::make_whiteout(dir, hidden, prefixes);
                 marked.map_err(|_| UnpackError::NoWhiteouts { path: parent.join(hidden) })
             }
             Ok(()) | Err(Errno::EEXIST) => Ok(()),
@@ -392,7 +392,7 @@ impl Layer {
     fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
-        marks::set_all(&dir, self.marks, "opaque", b"y").map_err(at("make opaque", path))
+        whiteouts::set_all(&dir, self.marks, "opaque", b"y").map_err(at("make opaque", path))
     }
 
     fn finish(self) -> Result<Unpacked, UnpackError> {
@@ -435,7 +435,7 @@ fn is_directory(dir: &OwnedFd, name: &OsStr) -> bool {
 fn is_whiteout(dir: &OwnedFd, name: &OsStr) -> bool {
     match sort_of(dir, name) {
         Some((SFlag::S_IFCHR, 0)) => true,
-        Some((SFlag::S_IFREG, _)) => marks::is_whiteout(dir, name),
+        Some((SFlag::S_IFREG, _)) => whiteouts::is_whiteout(dir, name),
         _ => false,
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{self, Gid, Uid};
 
 use super::sparse::Sparse;
-use super::{UnpackError, at, marks::set_attribute, set_mode};
+use super::{UnpackError, at, set_mode, whiteouts::set_attribute};
 
 /// Owner, mode, times and extended attributes of one entry.
 pub(super) struct Metadata {

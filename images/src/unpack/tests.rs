@@ -235,7 +235,7 @@ fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
         let (_outer, root, result) = archive.unpack();
         result.unwrap();
         let path = CString::new(root.join("d").into_os_string().into_vec()).unwrap();
-        let name = CString::new(format!("{}opaque", marks::list_prefixes()[0])).unwrap();
+        let name = CString::new(format!("{}opaque", whiteouts::list_prefixes()[0])).unwrap();
         // SAFETY: both strings end in NUL; no value is read.
         let n = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
         assert_eq!(n, 1);

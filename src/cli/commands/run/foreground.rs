@@ -2,7 +2,7 @@
 
 use super::{
     notes::Notes,
-    service::{notify_manager, settle_exit_code},
+    service_manager::{notify_manager, settle_exit_code},
 };
 use std::{io::Write, os::fd::AsFd, time::Duration};
 

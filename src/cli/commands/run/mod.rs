@@ -7,7 +7,7 @@ mod foreground;
 mod image_pod;
 mod notes;
 mod report;
-mod service;
+mod service_manager;
 mod start;
 
 use self::{
