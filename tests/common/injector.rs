@@ -355,7 +355,8 @@ fn answer(listener: &OwnedFd, shared: &Shared) {
 }
 
 fn choose_fault(shared: &Shared, notice: &libc::seccomp_notif, call: &str) -> Option<Fault> {
-    if !shared.is_armed.load(Ordering::SeqCst) || is_never_short(notice, call) {
+    let lasts = shared.point.as_ref().is_some_and(|point| point.lasts);
+    if !shared.is_armed.load(Ordering::SeqCst) || is_never_short(notice, call, lasts) {
         return None;
     }
     let role = read_role(notice.pid)?;
@@ -377,13 +378,18 @@ fn choose_fault(shared: &Shared, notice: &libc::seccomp_notif, call: &str) -> Op
 }
 
 /// Tells whether a call reads or writes what lies on no disk and fails for nothing that a machine can be short of: an eventfd,
-/// a timer. The libraries take that for impossible.
-fn is_never_short(notice: &libc::seccomp_notif, call: &str) -> bool {
-    if !matches!(call, "read" | "write" | "writev") {
+/// a timer. The libraries take that for impossible: a runtime's waker whose eventfd is not written ends its process. Pipes and
+/// sockets may break, but none is full for as long as a disk is.
+fn is_never_short(notice: &libc::seccomp_notif, call: &str, lasts: bool) -> bool {
+    if !matches!(call, "read" | "write" | "writev" | "pwrite64" | "ftruncate" | "fallocate") {
         return false;
     }
     let link = fs::read_link(format!("/proc/{}/fd/{}", notice.pid, notice.data.args[0] as i32));
-    link.is_ok_and(|link| link.to_string_lossy().starts_with("anon_inode:"))
+    let of_memory = |link: &str| ["/dev/", "/proc/", "/memfd:"].iter().any(|dir| link.starts_with(dir));
+    link.is_ok_and(|link| match link.to_str() {
+        Some(link) if lasts => !link.starts_with('/') || of_memory(link),
+        link => link.is_some_and(|link| link.starts_with("anon_inode:")),
+    })
 }
 
 /// The role of a process of podctl's, or its command; none of any other.

@@ -241,6 +241,26 @@ fn a_killed_keeper_is_followed_by_one_that_knows_every_pod() {
 }
 
 #[test]
+fn a_start_is_told_of_a_keeper_that_hangs_and_goes_on_when_it_is_killed() {
+    let home = with_image();
+    home.start(&pod("first", "sleep 600"), &[]);
+    home.signal(&["network"], Signal::SIGSTOP);
+    let refused = home.run(&pod("second", "sleep 600"), &["-d"]);
+    assert!(
+        !refused.status.success() && stderr(&refused).contains("does not answer"),
+        "{}",
+        stderr(&refused)
+    );
+    home.kill(&["network"]);
+    home.start(&pod("second", "sleep 600"), &[]);
+    until("they reach each other", || {
+        home.in_pod("second", "ping -c1 -W1 first >/dev/null && echo yes") == "yes\n"
+    });
+    home.podctl(&["delete", "--all", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
 fn after_the_machine_has_slept_names_ports_and_the_outside_are_there_again() {
     let Some((address, outside)) = own_address() else { return };
     let home = with_image();

@@ -38,6 +38,8 @@ use nix::{
 const SAMPLE: usize = 24;
 /// Number of shortages of each kind.
 const SHORTAGES: usize = 2;
+/// The time for which a command may wait for a shortage to be over; then it is lifted, and the command goes on.
+const SHORTAGE: Duration = Duration::from_secs(15);
 /// The time for which a command may take. Those that wait for a process which hangs give up well before.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -71,6 +73,7 @@ const LIFE: &[&[&str]] = &[
     &["exec", "p", "-c", "app", "--", "sh", "-c", "echo hello"],
     &["logs", "p", "-c", "app"],
     &["get", "pods"],
+    &["describe", "pod", "p"],
     &["delete", "pod", "p"],
 ];
 
@@ -134,8 +137,8 @@ impl Ground {
         command
     }
 
-    /// Runs a command; what is wrong with how it ended, and what it said.
-    fn call(&self, args: &[&str]) -> Said {
+    /// Runs a command; what is wrong with how it ended, and what it said. It may wait for a shortage that `control` lifts.
+    fn call(&self, args: &[&str], control: Option<&Control<'_>>) -> Said {
         let (out, err) = (self.home.path("out"), self.home.path("err"));
         // Files: a pipe would be open as long as a process that hangs has it.
         let (to_out, to_err) = (File::create(&out).unwrap(), File::create(&err).unwrap());
@@ -144,6 +147,9 @@ impl Ground {
         let status = loop {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
+            }
+            if let Some(control) = control.filter(|_| began.elapsed() > SHORTAGE) {
+                control.disarm();
             }
             if began.elapsed() > LIMIT {
                 let _ = child.kill();
@@ -241,17 +247,18 @@ fn live(point: Option<Point>, known: Option<&BTreeSet<String>>) -> Outcome {
     let is_over = AtomicBool::new(false);
     let relay = Relay { listener, to, is_over: &is_over };
     let before = ground.list_things();
+    let lasts = point.as_ref().is_some_and(|point| point.lasts);
     let job = |control: &Control<'_>| {
         setns(&ground.namespace, CloneFlags::CLONE_NEWNET).unwrap();
         let (mut words, mut wrong) = (Vec::new(), Vec::new());
         for args in LIFE {
-            let said = ground.call(args);
+            let said = ground.call(args, Some(control).filter(|_| lasts));
             wrong.extend(said.wrong.map(|what| format!("{what}: {}", said.words)));
             words.push(said.words);
         }
         control.disarm();
         for args in AFTERWARDS {
-            let said = ground.call(args);
+            let said = ground.call(args, None);
             if said.wrong.is_some() || said.code != Some(0) {
                 wrong.push(format!("afterwards: {}", said.words));
             }
