@@ -140,6 +140,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             heard = Instant::now();
             continue;
         }
+        // All are at their end: there is nothing to wait for.
+        if sources.is_empty() {
+            break;
+        }
         // Who writes the logs may hang.
         if heard.elapsed() > LONG_SILENCE {
             sources.iter().try_for_each(|source| source.logs.check_supervisor())?;
