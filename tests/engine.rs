@@ -8,8 +8,9 @@ use nix::{
     unistd::Pid,
 };
 use podctl::{
-    DeleteOptions, Engine, Error, ErrorKind, ImageErrorKind, LogOptions, ObjectKind, Options, PodHandle,
-    PodPart, Preconditions, PullOptions, StartError, StateError, Streams, WriteOptions,
+    DebugCopy, DebugError, DebugOptions, DeleteOptions, Engine, Error, ErrorKind, ImageErrorKind, LogOptions,
+    ObjectKind, Options, PodHandle, PodPart, Preconditions, PullOptions, StartError, StateError, Streams,
+    WriteOptions,
     k8s_openapi::api::core::v1::{Container, Pod, PodSpec},
     manifest::{Manifest, Source},
 };
@@ -19,7 +20,7 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 16] = [
+const TESTS: [(&str, Test); 17] = [
     ("a_pod_that_a_program_made_is_checked", a_pod_that_a_program_made_is_checked),
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
@@ -44,6 +45,7 @@ const TESTS: [(&str, Test); 16] = [
         "objects_have_a_version_and_a_namespace_takes_all_along",
         objects_have_a_version_and_a_namespace_takes_all_along,
     ),
+    ("a_pod_is_debugged_beside_and_in_a_copy", a_pod_is_debugged_beside_and_in_a_copy),
     ("images_are_pulled_listed_and_removed", images_are_pulled_listed_and_removed),
 ];
 
@@ -426,6 +428,34 @@ fn objects_have_a_version_and_a_namespace_takes_all_along(engine: &Engine) {
     let kept = engine.delete_object(ObjectKind::Namespace, "", "default", &DeleteOptions::default());
     assert_eq!(kept.unwrap_err().kind(), ErrorKind::Forbidden);
     assert_eq!(engine.list_objects(ObjectKind::Node, &Default::default()).unwrap().len(), 1);
+}
+
+fn a_pod_is_debugged_beside_and_in_a_copy(engine: &Engine) {
+    let pod = run(engine, "default", "sleep 1000");
+    pod.wait_ready(TIMEOUT).unwrap();
+    let none = pod.debug(&DebugOptions::default()).unwrap_err();
+    assert!(
+        matches!(none, Error::Debug(DebugError::NoImage { ref present }) if !present.is_empty()),
+        "{none}"
+    );
+    let image = Some("busybox:1.36".to_owned());
+    let words = ["sh", "-c", "echo $A; exec sleep 1000"].map(str::to_owned).to_vec();
+    let env = vec![("A".to_owned(), "debugged".to_owned())];
+    let options = DebugOptions { image, words, env, name: Some("look".into()), ..DebugOptions::default() };
+    assert_eq!(pod.debug(&options).unwrap(), "look");
+    let again = pod.debug(&options).unwrap_err();
+    assert!(matches!(again, Error::Refused { .. }), "{again}");
+
+    let images = vec![("nope".to_owned(), "busybox:1.36".to_owned())];
+    let wrong = DebugCopy { images, ..DebugCopy::named("copied") };
+    let wrong = pod.debug_copy(&options, &wrong).unwrap_err();
+    assert!(matches!(wrong, Error::Debug(DebugError::NoContainer(ref name)) if name == "nope"), "{wrong}");
+    let (copy, container) = pod.debug_copy(&options, &DebugCopy::named("copied")).unwrap();
+    assert_eq!((copy.name().to_owned(), container.as_deref()), ("copied".to_owned(), Some("look")));
+    let spec = copy.pod().unwrap().spec.unwrap();
+    assert_eq!((spec.containers.len(), spec.share_process_namespace), (2, Some(true)));
+    copy.delete(Some(Duration::ZERO)).unwrap();
+    pod.delete(Some(Duration::ZERO)).unwrap();
 }
 
 fn images_are_pulled_listed_and_removed(engine: &Engine) {

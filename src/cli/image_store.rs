@@ -7,7 +7,7 @@ use podctl_runtime::IdMappings;
 
 use super::{Error, print_error, warn};
 use crate::{
-    engine::{Engine, ImageError, PullOptions},
+    engine::{Engine, ImageError},
     state::Home,
 };
 
@@ -29,13 +29,6 @@ pub(super) fn for_each_image<T>(all: &[T], mut one: impl FnMut(&T) -> Result<(),
         }
     }
     code
-}
-
-/// Fetches one image; gives the exit code.
-pub(super) fn fetch_image(home: &Home, image: &str) -> Result<i32, Error> {
-    let engine = open_engine(home)?;
-    let options = PullOptions { progress: true, ..PullOptions::default() };
-    Ok(for_each_image(&[image], |image| engine.pull(image, &options).map(drop)))
 }
 
 /// Repository with its registry, and tag.

@@ -253,6 +253,9 @@ pub enum Error {
     /// A patch that is none, or does not fit the object.
     #[error(transparent)]
     Patch(#[from] super::patch::Error),
+    /// A pod cannot be debugged as it was asked for.
+    #[error(transparent)]
+    Debug(#[from] super::DebugError),
     /// A label or field selector that cannot be read.
     #[error("{0}")]
     Selector(String),
@@ -281,6 +284,7 @@ impl Error {
             Error::Name(_)
             | Error::State(state::Error::Name(_))
             | Error::Selector(_)
+            | Error::Debug(_)
             | Error::Condition(_)
             | Error::NotStarted { .. }
             | Error::NoPrevious { .. }

@@ -45,6 +45,11 @@ impl PodHandle {
         PodHandle { home: home.clone(), dir: dir.clone(), started: None }
     }
 
+    /// The pod of another place of the same home.
+    pub(crate) fn beside(&self, dir: &PodDir) -> PodHandle {
+        PodHandle::of(&self.home, dir)
+    }
+
     pub(super) fn started(home: &Home, started: Started) -> PodHandle {
         PodHandle { home: home.clone(), dir: started.dir.clone(), started: Some(Arc::new(started)) }
     }
