@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use podctl::{
-    Engine, Error, ExecCommand, Export, ExportOptions, HostPort, LogOptions, ObjectKind, Options, PodGuard,
-    PodHandle, Session, WaitCondition, WriteOptions,
+    DebugCopy, DebugOptions, Engine, Error, ExecCommand, Export, ExportOptions, HostPort, LogOptions,
+    ObjectKind, Options, PodGuard, PodHandle, Session, WaitCondition, WriteOptions,
     k8s_openapi::api::core::v1::{Container, Pod, PodSpec},
     manifest::{Manifest, Source},
 };
@@ -172,6 +172,38 @@ fn logs_are_cut_as_they_are_wanted() {
     assert_eq!(lines(LogOptions { tail: Some(2), ..LogOptions::default() }), ["two", "three"]);
     assert_eq!(lines(LogOptions { limit_bytes: Some(5), ..LogOptions::default() }), ["one", "t"]);
     assert!(matches!(pod.check_started("app", true), Err(Error::NoPrevious { .. })));
+}
+
+#[test]
+fn a_pod_is_debugged_beside_its_container_and_in_a_copy() {
+    let (_dir, engine) = engine();
+    let pod = run(&engine, "exec sleep 1000", &Options::default()).guard();
+    pod.wait_ready(TIMEOUT).unwrap();
+    let options = DebugOptions {
+        image: Some("busybox:1.36".into()),
+        target: Some("app".into()),
+        words: ["sh", "-c", "tr '\\0' ' ' </proc/1/cmdline; echo"].map(str::to_owned).to_vec(),
+        ..DebugOptions::default()
+    };
+    let name = pod.debug(&options).unwrap();
+    let ended = |pod: &Pod| {
+        let statuses = pod.status.iter().flat_map(|status| &status.ephemeral_container_statuses).flatten();
+        let mut states =
+            statuses.filter(|status| status.name == name).filter_map(|status| status.state.as_ref());
+        states.any(|state| state.terminated.is_some())
+    };
+    pod.wait_until(ended, TIMEOUT).unwrap();
+    let said = pod.logs(&LogOptions { container: Some(name.clone()), ..LogOptions::default() }).unwrap();
+    let said: Vec<_> = said.map(|entry| entry.text).collect();
+    assert_eq!(said, [b"sleep 1000 ".to_vec()]);
+
+    let (copy, added) = pod.debug_copy(&options, &DebugCopy::named("copy")).unwrap();
+    let copy = copy.guard();
+    let spec = copy.pod().unwrap().spec.unwrap();
+    assert_eq!(
+        spec.containers.iter().map(|c| Some(c.name.clone())).collect::<Vec<_>>(),
+        [Some("app".into()), added]
+    );
 }
 
 #[test]
