@@ -258,6 +258,7 @@ fn target(root: RawFd, path: &CStr, kind: Kind) -> Sys<std::os::fd::OwnedFd> {
         }
         let last = bytes[end..].iter().all(|&b| b == b'/');
         buffer[..end].copy_from_slice(&bytes[..end]);
+        buffer[end] = 0;
         let prefix = until_zero(&buffer, end)?;
         let component = &bytes[start..end];
         if component.len() >= name.len() {

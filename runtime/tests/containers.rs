@@ -26,6 +26,7 @@ const CASES: &[Case] = &[
     ("a_container_runs_from_layers_and_its_exit_code_comes_back", exit_code),
     ("an_exec_joins_the_container_and_stays_a_child", exec_joins),
     ("only_the_standard_streams_are_inherited", no_leaked_fds),
+    ("a_mount_point_of_several_missing_names_is_made", deep_mount_points),
     ("a_hostile_symlink_as_mount_target_stays_inside", hostile_symlink),
     ("the_user_and_its_capabilities_are_the_specs", identity),
     ("masked_paths_are_empty_and_readonly_paths_readonly", check_masks),
@@ -309,6 +310,21 @@ fn no_leaked_fds(dir: &Path) {
     spec["process"]["args"] = json!(["ls", "/proc/self/fd"]);
     let (_, text) = run(dir, spec);
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"], "3 is ls's own");
+}
+
+fn deep_mount_points(dir: &Path) {
+    let file = dir.join("file");
+    fs::write(&file, "in a file").unwrap();
+    let mut spec = spec("cat /var/log/deep/app/x /a/b/file; echo >/var/log/app/y && echo written");
+    let source = dir.join("source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("x"), "deep ").unwrap();
+    let mounts = spec["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({ "destination": "/var/log/deep/app", "source": source, "options": ["bind", "ro"] }));
+    mounts.push(json!({ "destination": "/a/b/file", "source": file, "options": ["bind"] }));
+    mounts.push(json!({ "destination": "/var/log/app", "type": "tmpfs", "source": "tmpfs" }));
+    let (status, text) = run(dir, spec);
+    assert_eq!((status, text.as_str()), (ExitStatus::Code(0), "deep in a filewritten\n"));
 }
 
 fn hostile_symlink(dir: &Path) {
