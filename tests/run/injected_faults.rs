@@ -10,10 +10,9 @@
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io,
+    io::{self, Read, Seek},
     net::{TcpListener, TcpStream},
     os::fd::AsFd,
-    path::Path,
     process::{Command, Stdio},
     sync::{
         Mutex,
@@ -31,6 +30,7 @@ use crate::common::{
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns},
+    sys::memfd::{MFdFlags, memfd_create},
     unistd::{User, chown, geteuid},
 };
 
@@ -139,9 +139,10 @@ impl Ground {
 
     /// Runs a command; what is wrong with how it ended, and what it said. It may wait for a shortage that `control` lifts.
     fn call(&self, args: &[&str], control: Option<&Control<'_>>) -> Said {
-        let (out, err) = (self.home.path("out"), self.home.path("err"));
-        // Files: a pipe would be open as long as a process that hangs has it.
-        let (to_out, to_err) = (File::create(&out).unwrap(), File::create(&err).unwrap());
+        // Not pipes: they would be open as long as a process that hangs has them. And no files of the disk that may be full.
+        let new_file = |name| File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC).unwrap());
+        let (mut out, mut err) = (new_file("out"), new_file("err"));
+        let (to_out, to_err) = (out.try_clone().unwrap(), err.try_clone().unwrap());
         let began = Instant::now();
         let mut child = self.command(args).stdout(to_out).stderr(to_err).spawn().unwrap();
         let status = loop {
@@ -158,15 +159,19 @@ impl Ground {
             }
             thread::sleep(Duration::from_millis(5));
         };
-        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let read = |file: &mut File| {
+            let mut bytes = Vec::new();
+            file.rewind().unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
         let code = status.and_then(|status| status.code());
-        let words = format!("podctl {}: {code:?} {}{}", args.join(" "), read(&out), read(&err));
+        let (out, err) = (read(&mut out), read(&mut err));
+        let words = format!("podctl {}: {code:?} {out}{err}", args.join(" "));
         let wrong = match status {
             None => Some("does not end"),
             Some(_) if words.contains("panicked at") => Some("panics"),
-            Some(_) if code.is_some_and(|code| code != 0) && read(&err).trim().is_empty() => {
-                Some("says nothing")
-            }
+            Some(_) if code.is_some_and(|code| code != 0) && err.trim().is_empty() => Some("says nothing"),
             Some(_) => None,
         };
         Said { words, code, wrong: wrong.map(str::to_owned) }
