@@ -66,11 +66,11 @@ mod view;
 mod wire;
 
 pub use engine::{
-    Applied, DebugCopy, DebugError, DebugOptions, DebugProfile, DeleteOptions, Deletion, Engine,
-    EngineOptions, Error, ErrorKind, Exec, ExecCommand, Export, ExportOptions, ImageError, ImageErrorKind,
-    JobOutcome, ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output, PodDeletion,
-    PodGuard, PodHandle, PodPart, Preconditions, PullOptions, Session, StartError, Streams, Usage,
-    WaitCondition, Watch, WriteOptions,
+    Applied, DebugCopy, DebugError, DebugOptions, DebugProfile, DeleteOptions, Deletion, DeletionBatch,
+    Engine, EngineOptions, Error, ErrorKind, Exec, ExecCommand, Export, ExportOptions, ImageError,
+    ImageErrorKind, JobOutcome, ListOptions, LoadOptions, LogOptions, Logs, ObjectKind, ObjectWatch, Output,
+    PodDeletion, PodGuard, PodHandle, PodPart, Preconditions, PullOptions, Session, StartError, Streams,
+    Usage, WaitCondition, Watch, WriteOptions,
 };
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};

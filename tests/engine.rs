@@ -20,7 +20,7 @@ const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 type Test = fn(&Engine);
 
-const TESTS: [(&str, Test); 17] = [
+const TESTS: [(&str, Test); 18] = [
     ("a_pod_that_a_program_made_is_checked", a_pod_that_a_program_made_is_checked),
     ("a_pod_is_run_waited_for_read_and_deleted", a_pod_is_run_waited_for_read_and_deleted),
     ("what_is_wrong_with_a_manifest_is_data", what_is_wrong_with_a_manifest_is_data),
@@ -45,6 +45,7 @@ const TESTS: [(&str, Test); 17] = [
         "objects_have_a_version_and_a_namespace_takes_all_along",
         objects_have_a_version_and_a_namespace_takes_all_along,
     ),
+    ("what_objects_own_goes_with_the_last_of_its_owners", what_objects_own_goes_with_the_last_of_its_owners),
     ("a_pod_is_debugged_beside_and_in_a_copy", a_pod_is_debugged_beside_and_in_a_copy),
     ("images_are_pulled_listed_and_removed", images_are_pulled_listed_and_removed),
 ];
@@ -428,6 +429,47 @@ fn objects_have_a_version_and_a_namespace_takes_all_along(engine: &Engine) {
     let kept = engine.delete_object(ObjectKind::Namespace, "", "default", &DeleteOptions::default());
     assert_eq!(kept.unwrap_err().kind(), ErrorKind::Forbidden);
     assert_eq!(engine.list_objects(ObjectKind::Node, &Default::default()).unwrap().len(), 1);
+}
+
+fn what_objects_own_goes_with_the_last_of_its_owners(engine: &Engine) {
+    let kind = ObjectKind::ConfigMap;
+    let make = |name: &str, owners: &[&str]| {
+        let refer = |owner: &&str| {
+            let uid = &engine.get_object(kind, "default", owner).unwrap()["metadata"]["uid"];
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "name": owner, "uid": uid})
+        };
+        let owners: Vec<_> = owners.iter().map(refer).collect();
+        let map = serde_json::json!({"metadata": {"name": name, "ownerReferences": owners}});
+        engine.create_object(kind, "default", &map, &WriteOptions::default()).unwrap();
+    };
+    for (name, owners) in [
+        ("a", &[][..]),
+        ("b", &[]),
+        ("c", &[]),
+        ("of-a-b", &["a", "b"]),
+        ("of-that", &["of-a-b"]),
+        ("of-b-c", &["b", "c"]),
+    ] {
+        make(name, owners);
+    }
+    let names = || {
+        let all = engine.list_objects(kind, &Default::default()).unwrap();
+        let names = all.iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let options = DeleteOptions::default();
+    let orphaning = DeleteOptions { orphans: true, ..DeleteOptions::default() };
+    let mut batch = engine.begin_deletion();
+    for name in ["a", "b"] {
+        batch.delete_object(kind, "default", name, &options).unwrap();
+    }
+    assert_eq!(batch.delete_object(kind, "default", "x", &options).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(names(), "c of-a-b of-b-c of-that");
+    batch.finish().unwrap();
+    assert_eq!(names(), "c of-b-c");
+    make("of-c", &["c"]);
+    engine.delete_object(kind, "default", "c", &orphaning).unwrap();
+    assert_eq!(names(), "of-b-c of-c");
 }
 
 fn a_pod_is_debugged_beside_and_in_a_copy(engine: &Engine) {

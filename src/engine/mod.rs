@@ -49,7 +49,8 @@ pub use images::{ImageError, ImageErrorKind, LoadOptions, PullOptions};
 pub use jobs::JobOutcome;
 pub use logs::{LogOptions, Logs};
 pub use objects::{
-    Applied, DeleteOptions, Deletion, ListOptions, ObjectWatch, PodDeletion, Preconditions, WriteOptions,
+    Applied, DeleteOptions, Deletion, DeletionBatch, ListOptions, ObjectWatch, PodDeletion, Preconditions,
+    WriteOptions,
 };
 pub(crate) use objects::{node_name, object_version};
 pub(crate) use pod::with_display_status;

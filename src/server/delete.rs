@@ -16,7 +16,7 @@ use super::{
     store,
 };
 use crate::{
-    engine::{ObjectKind, object_version},
+    engine::{DeletionBatch, ObjectKind, object_version},
     pod::DEFAULT_GRACE_PERIOD_SECONDS,
 };
 
@@ -46,15 +46,19 @@ pub async fn answer_delete_all(
     let kind = target.kind;
     let items = chosen.clone();
     run_blocking(move || {
+        let mut batch = server.engine.begin_deletion();
         for object in &chosen {
             let (namespace, name) = store::object_key(object);
             let one = Target { namespace: Some(namespace), name: Some(name), ..target.clone() };
-            match server.delete_now(&one, &options) {
+            match server.delete_in_batch(&one, &options, &mut batch) {
                 Ok(_) => {}
                 Err(failure) if failure.code == 404 => {}
                 Err(failure) => return Err(failure),
             }
         }
+        store::finish_deletion(batch, target.kind)?;
+        // Watches hear of it at once.
+        let _ = server.refresh_kind(target.kind);
         Ok(())
     })
     .await?;
@@ -145,6 +149,24 @@ fn read_propagation(policy: Option<&str>) -> Result<Option<bool>, Failure> {
 
 impl Server {
     fn delete_now(&self, target: &Target, options: &DeleteOptions) -> Result<Value, Failure> {
+        let mut batch = self.engine.begin_deletion();
+        let known = self.delete_in_batch(target, options, &mut batch)?;
+        store::finish_deletion(batch, target.kind)?;
+        if options.dry || target.kind.kind == "Namespace" {
+            return Ok(known);
+        }
+        // Watches hear of it at once.
+        let _ = self.refresh_kind(target.kind);
+        Ok(self.describe_deleted(target, options, known))
+    }
+
+    /// Deletes an object, but not yet what it owns; returns it as it was.
+    fn delete_in_batch(
+        &self,
+        target: &Target,
+        options: &DeleteOptions,
+        batch: &mut DeletionBatch<'_>,
+    ) -> Result<Value, Failure> {
         let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
         let mut known = self.find_object_now(target)?;
         let meta = &known["metadata"];
@@ -160,7 +182,6 @@ impl Server {
                 return Err(Failure::refused_conflict(kind, name, &why));
             }
         }
-        let uid = meta["uid"].clone();
         if options.dry {
             return Ok(known);
         }
@@ -174,11 +195,16 @@ impl Server {
         }
         // A Job's pods stay unless the client says otherwise, as the API server has it since batch/v1 began.
         let orphans = options.orphans.unwrap_or(kind.kind == "Job");
-        store::delete_object(&self.engine, kind, &namespace, name, (options.grace, orphans))?;
-        // Watches hear of it at once.
-        let _ = self.refresh_kind(kind);
+        store::delete_object(batch, kind, &namespace, name, (options.grace, orphans))?;
+        Ok(known)
+    }
+
+    /// Returns what a client hears of an object that was deleted: a pod is there until it has ended.
+    fn describe_deleted(&self, target: &Target, options: &DeleteOptions, mut known: Value) -> Value {
+        let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
+        let uid = known["metadata"]["uid"].clone();
         if kind.kind != "Pod" {
-            return Ok(success_status(kind, name, &uid));
+            return success_status(kind, name, &uid);
         }
         if let Ok(ending) = self.find_object_now(target)
             && ending["metadata"]["uid"] == uid
@@ -196,7 +222,7 @@ impl Server {
             meta["deletionTimestamp"] = format!("{at:.0}").into();
             meta["deletionGracePeriodSeconds"] = seconds.into();
         }
-        Ok(known)
+        known
     }
 
     /// What is in a namespace has to end first; its client watches.

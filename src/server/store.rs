@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     engine::{
-        DeleteOptions, Engine, Error, ErrorKind, ListOptions, ObjectKind, PodPart, Preconditions,
-        WriteOptions, object_version,
+        DeleteOptions, DeletionBatch, Engine, Error, ErrorKind, ListOptions, ObjectKind, PodPart,
+        Preconditions, WriteOptions, object_version,
     },
     manifest::Diagnostic,
 };
@@ -115,20 +115,28 @@ pub fn replace_object(
     made.map_err(|e| to_failure(kind, name, e))
 }
 
-/// Takes an object away.
+/// Takes an object away, but not yet what it owns.
 ///
 /// # Errors
 /// What the engine says.
 pub fn delete_object(
-    engine: &Engine,
+    batch: &mut DeletionBatch<'_>,
     kind: &Kind,
     namespace: &str,
     name: &str,
     (grace_period, orphans): (Option<Duration>, bool),
 ) -> Result<(), Failure> {
     let options = DeleteOptions { grace_period, orphans, ..DeleteOptions::default() };
-    let deleted = engine.delete_object(writable(kind)?, namespace, name, &options);
+    let deleted = batch.delete_object(writable(kind)?, namespace, name, &options);
     deleted.map(drop).map_err(|e| to_failure(kind, name, e))
+}
+
+/// Takes away what deleted objects own.
+///
+/// # Errors
+/// What the engine says.
+pub fn finish_deletion(batch: DeletionBatch<'_>, kind: &Kind) -> Result<(), Failure> {
+    batch.finish().map_err(|e| to_failure(kind, "", e))
 }
 
 /// Checks that an object could be taken away.

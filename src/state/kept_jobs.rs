@@ -85,14 +85,23 @@ impl Home {
         Ok(was_there)
     }
 
+    /// Tells whether a process keeps a Job, without making its lock.
+    pub fn is_job_kept(&self, namespace: &Namespace, name: &ObjectName) -> bool {
+        let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        File::open(self.job_lock_file(namespace, name)).is_ok_and(held)
+    }
+
+    fn job_lock_file(&self, namespace: &Namespace, name: &ObjectName) -> PathBuf {
+        self.runtime.join("jobs").join(file_name(&[namespace, name]))
+    }
+
     /// Takes the lock of the process that keeps a Job; nothing when another one has it.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn lock_job(&self, namespace: &Namespace, name: &ObjectName) -> Result<Option<JobLock>, Error> {
-        let dir = self.runtime.join("jobs");
-        private_dir(&dir)?;
-        let path = dir.join(file_name(&[namespace, name]));
+        private_dir(&self.runtime.join("jobs"))?;
+        let path = self.job_lock_file(namespace, name);
         loop {
             let opened = File::options().create(true).append(true).open(&path);
             let file = opened.map_err(Error::io("open", &path))?;
@@ -119,9 +128,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let home = Home::at(&place.path().join("run"), &place.path().join("data")).unwrap();
         let (namespace, name) = (Namespace::default(), ObjectName::parse("j").unwrap());
+        assert!(!home.is_job_kept(&namespace, &name) && !home.runtime.join("jobs").exists());
         let held = home.lock_job(&namespace, &name).unwrap();
         assert!(held.is_some() && home.lock_job(&namespace, &name).unwrap().is_none());
+        assert!(home.is_job_kept(&namespace, &name));
         drop(held);
+        assert!(!home.is_job_kept(&namespace, &name));
         assert!(home.lock_job(&namespace, &name).unwrap().is_some());
 
         let mut job = Job::default();

@@ -99,6 +99,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let mut failed = false;
     // All pods are asked before one is waited for: they end side by side.
     let mut ending = Vec::new();
+    let mut batch = engine.begin_deletion();
     for target in targets {
         let Target { kind, namespace, name } = &target;
         if *kind == ObjectKind::PersistentVolumeClaim && args.pods.which.files.is_given() {
@@ -108,7 +109,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             );
             continue;
         }
-        match engine.delete_object(*kind, namespace, name, &options) {
+        match batch.delete_object(*kind, namespace, name, &options) {
             Ok(deletion) => {
                 args.tell(&target);
                 if let Deletion::Pod(pod) = deletion {
@@ -123,6 +124,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 failed = true;
             }
         }
+    }
+    if let Err(e) = batch.finish() {
+        print_error(&e.into());
+        failed = true;
     }
     let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
     for (target, pod) in ending.into_iter().filter(|_| args.wait) {

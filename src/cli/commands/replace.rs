@@ -92,8 +92,9 @@ fn delete_first(args: &Args, engine: &Engine, targets: &[Target]) -> Result<(), 
     let options = DeleteOptions { grace_period: args.grace_period, ..DeleteOptions::default() };
     let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
     let mut ending = Vec::new();
+    let mut batch = engine.begin_deletion();
     for target in targets {
-        match engine.delete_object(target.kind, &target.namespace, &target.name, &options) {
+        match batch.delete_object(target.kind, &target.namespace, &target.name, &options) {
             Ok(deletion) => {
                 print_deleted(target, "deleted", "");
                 if let Deletion::Pod(pod) = deletion {
@@ -104,6 +105,7 @@ fn delete_first(args: &Args, engine: &Engine, targets: &[Target]) -> Result<(), 
             Err(e) => return Err(e.into()),
         }
     }
+    batch.finish()?;
     for (target, pod) in ending {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if !pod.wait(left)? {

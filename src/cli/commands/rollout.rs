@@ -180,8 +180,9 @@ fn scale_workload(
 ) -> Result<(), Error> {
     let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
     let mut ending = Vec::new();
+    let mut batch = engine.begin_deletion();
     for pod in pods.iter().skip(args.replicas) {
-        let ended = engine.delete_object(
+        let ended = batch.delete_object(
             ObjectKind::Pod,
             &workload.namespace,
             name_of(pod),
@@ -191,6 +192,7 @@ fn scale_workload(
             ending.push(pod);
         }
     }
+    batch.finish()?;
     for pod in ending {
         if let Some(deadline) = deadline {
             pod.wait(Some(deadline.saturating_duration_since(Instant::now())))?;

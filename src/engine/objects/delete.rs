@@ -1,14 +1,8 @@
 //! Objects deleted. What a namespace holds goes with it; a pod is asked to end.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use memchr::memmem;
 use serde_json::Value;
 
 use super::{
@@ -64,7 +58,7 @@ impl PodDeletion {
 
 /// The kinds that lie in a namespace and can be deleted, in the order in which they go: a Job would start its pods anew,
 /// and a claim's volume is held by pods.
-const HELD: [ObjectKind; 6] = [
+pub(super) const HELD: [ObjectKind; 6] = [
     ObjectKind::Job,
     ObjectKind::Pod,
     ObjectKind::PersistentVolumeClaim,
@@ -87,63 +81,13 @@ impl Engine {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deletion, Error> {
-        let owns = !options.dry_run && !options.orphans && kind != ObjectKind::Namespace;
-        // What cannot be read has no uid that others could name.
-        let known = owns.then(|| self.get_object(kind, namespace, name).ok()).flatten();
-        let deletion = self.delete_alone(kind, namespace, name, options)?;
-        let uid = known.as_ref().and_then(|known| known["metadata"]["uid"].as_str());
-        if let Some(uid) = uid.filter(|uid| self.is_named_as_owner(uid, kind, name)) {
-            self.delete_dependents(uid)?;
-        }
+        let mut batch = self.begin_deletion();
+        let deletion = batch.delete_object(kind, namespace, name, options)?;
+        batch.finish()?;
         Ok(deletion)
     }
 
-    /// Tells whether anything but the object itself could name it as an owner. Most own nothing, and many may be deleted
-    /// one after the other: so files are searched for the uid before they are read as objects.
-    fn is_named_as_owner(&self, uid: &str, kind: ObjectKind, name: &str) -> bool {
-        let mentions = |path: &Path| {
-            let holds = |text: &[u8], word: &str| memmem::find(text, word.as_bytes()).is_some();
-            fs::read(path).is_ok_and(|text| holds(&text, "ownerReferences") && holds(&text, uid))
-        };
-        // What cannot be read names nobody.
-        let pods = self.home.pods().unwrap_or_default();
-        let mut others = pods.iter().filter(|dir| kind != ObjectKind::Pod || *dir.name != *name);
-        let kept =
-            self.home.object_dirs().into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten());
-        let claims = || self.list_kind(ObjectKind::PersistentVolumeClaim, None).unwrap_or_default();
-        others.any(|dir| mentions(&dir.pod_file()))
-            || kept.flatten().any(|entry| mentions(&entry.path()))
-            || claims().iter().any(|claim| is_owned_by(claim, uid))
-    }
-
-    /// Deletes what names the object of that uid as its only owner, and what that owns in turn.
-    fn delete_dependents(&self, uid: &str) -> Result<(), Error> {
-        let mut owners = vec![uid.to_owned()];
-        let mut met = BTreeSet::new();
-        while let Some(owner) = owners.pop() {
-            for kind in HELD {
-                // What cannot be read now names nobody as its owner.
-                let all = self.list_kind(kind, None).unwrap_or_default();
-                for object in all.iter().filter(|object| is_owned_by(object, &owner)) {
-                    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-                    // Pods that are ending are there still, and may own one another.
-                    if !met.insert(text("uid").to_owned()) {
-                        continue;
-                    }
-                    let options = DeleteOptions::default();
-                    match self.delete_alone(kind, text("namespace"), text("name"), &options) {
-                        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
-                            return Err(e);
-                        }
-                        _ => owners.push(text("uid").to_owned()),
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn delete_alone(
+    pub(super) fn delete_alone(
         &self,
         kind: ObjectKind,
         namespace: &str,
@@ -274,12 +218,6 @@ impl Engine {
         }
         Ok(self.home.forget_namespace(namespace)?)
     }
-}
-
-/// Tells whether an object has owners, and all of them are the object of that uid.
-fn is_owned_by(object: &Value, uid: &str) -> bool {
-    let owners = object["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    !owners.is_empty() && owners.iter().all(|owner| owner["uid"] == uid)
 }
 
 fn name_of(object: &Value) -> Option<&str> {

@@ -125,7 +125,7 @@ impl Engine {
     fn tend_left_job(&self, namespace: &Namespace, name: &ObjectName, job: &Job) -> Result<(), Error> {
         let uid = job.metadata.uid.as_deref().unwrap_or_default();
         let status = self.home.job_status(namespace, name, uid)?.unwrap_or_default();
-        if is_finished(&status) || self.home.lock_job(namespace, name)?.is_none() {
+        if is_finished(&status) || self.home.is_job_kept(namespace, name) {
             return Ok(());
         }
         start_tender(&self.home, namespace, name)

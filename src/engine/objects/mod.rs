@@ -6,6 +6,7 @@
 
 mod complete;
 mod delete;
+mod dependents;
 mod jobs;
 mod node;
 mod request;
@@ -29,6 +30,7 @@ use crate::{
 };
 pub(crate) use complete::object_version;
 pub use delete::{DeleteOptions, Deletion, PodDeletion};
+pub use dependents::DeletionBatch;
 pub(super) use jobs::{is_finished, load_kept_job};
 pub(crate) use node::{memory_kib, node_name};
 pub use write::{Applied, Preconditions, WriteOptions};
