@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::pod::resources::qos_class;
+use crate::pod::{quantity::canonicalize_quantities, resources::qos_class};
 
 /// The rule of the API server that most changes break.
 const RULE: &str = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`, `spec.initContainers[*].image`, `spec.activeDeadlineSeconds`, `spec.tolerations` (only additions to existing tolerations), `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative); `podctl run -d --replace` and `kubectl replace --force` start the pod anew with another spec";
@@ -220,6 +220,7 @@ pub fn merge_pod_update(known: &mut Pod, new: &Pod, part: PodPart) -> bool {
                 }
             }
             spec.resources.clone_from(&wanted.resources);
+            canonicalize_quantities(spec);
         }
         PodPart::Status => {}
     }
@@ -315,6 +316,8 @@ mod tests {
         assert_eq!(check_pod_update(&known, &new, PodPart::Resources), Ok(()));
         assert!(merge_pod_update(&mut known, &new, PodPart::Resources));
         assert_eq!(known.spec, new.spec);
+        let same = spec(json!({"limits": {"memory": "2048Mi"}}), "2000m");
+        assert!(!merge_pod_update(&mut known, &same, PodPart::Resources));
         let refused = check_pod_update(&known, &spec(json!({"limits": {}}), "2"), PodPart::Resources);
         assert_eq!(refused.unwrap_err()[0].0, "spec.resources.limits");
     }

@@ -12,7 +12,7 @@ use k8s_openapi::{
 
 use crate::pod::{
     ContainerExt, DEFAULT_GRACE_PERIOD_SECONDS, default_pull_policy,
-    quantity::quantity_text,
+    quantity::{canonicalize_all, canonicalize_quantities, quantity_text},
     resources::{Amounts, container_limits, container_requests},
 };
 
@@ -71,6 +71,7 @@ pub(super) fn pod(pod: &mut Pod, namespace: &str) {
             }
         }
     }
+    canonicalize_quantities(spec);
 }
 
 /// Fills in what an API server writes into every pod beside what it needs to run: clients take these fields for granted.
@@ -146,6 +147,9 @@ pub fn complete_claim(claim: &mut PersistentVolumeClaim) {
     set_text(&mut spec.volume_mode, "Filesystem");
     set_text(&mut spec.storage_class_name, "local");
     spec.volume_name = spec.volume_name.take().or_else(|| claim.metadata.name.clone());
+    if let Some(resources) = &mut spec.resources {
+        canonicalize_all([&mut resources.limits, &mut resources.requests]);
+    }
 }
 
 /// Fills in what the API server sets by default and nothing here reads.

@@ -205,11 +205,11 @@ pub fn oom_score_adj(spec: &PodSpec, container: &Container, capacity: u64) -> i3
     let memory = |c: &Container| read_requests(c.resources.as_ref()).memory.unwrap_or(0);
     let all = || spec.init_containers.iter().flatten().chain(&spec.containers);
     // What the pod asks for beyond its containers is shared out evenly.
-    let unclaimed = read_requests(spec.resources.as_ref())
-        .memory
-        .map_or(0, |pod| pod.saturating_sub(all().map(memory).sum()) / all().count().max(1) as u64);
+    let unclaimed = read_requests(spec.resources.as_ref()).memory.map_or(0, |pod| {
+        pod.saturating_sub(all().map(memory).fold(0, u64::saturating_add)) / all().count().max(1) as u64
+    });
     let score = |request: u64| 1000 - (1000 * i128::from(request) / i128::from(capacity.max(1))) as i64;
-    let mut adjustment = score(memory(container) + unclaimed);
+    let mut adjustment = score(memory(container).saturating_add(unclaimed));
     let is_init = spec.init_containers.iter().flatten().any(|c| c.name == container.name);
     if is_init && container.is_sidecar() {
         // A sidecar is not taken before the app that it serves.

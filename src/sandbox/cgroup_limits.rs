@@ -27,7 +27,7 @@ const HUGE_PAGES_OF_SIZE: &str = "hugepages-";
 /// cluster. A pod without any keeps the weight of every process: on a cluster all else is accounted for, on one
 /// machine it would starve beside whatever its user does.
 fn cpu_shares(milli: u64) -> u64 {
-    (milli * 1024 / 1000).clamp(2, 262_144)
+    (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
 /// A container's own.

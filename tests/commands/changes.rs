@@ -38,6 +38,26 @@ fn a_running_pod_gets_other_resources_and_another_image() {
 }
 
 #[test]
+fn quantities_are_shown_as_an_api_server_shows_them() {
+    let home = Home::new();
+    let volumes = "volumes: [{name: v, emptyDir: {sizeLimit: 1048576Ki}}],";
+    let written = sized(volumes).replace("memory: 64Mi, cpu: 1", "memory: 65536Ki, cpu: 1000m");
+    home.start(&written, &["--wait=running"]);
+    let pod = home.pod("p");
+    let resources = &pod["spec"]["containers"][0]["resources"];
+    assert_eq!(resources["limits"], serde_json::json!({"memory": "64Mi", "cpu": "1"}));
+    assert_eq!(pod["status"]["containerStatuses"][0]["resources"]["limits"], resources["limits"]);
+    assert_eq!(pod["spec"]["volumes"][0]["emptyDir"]["sizeLimit"], "1Gi");
+    // What says the same in other words is no change.
+    home.said(&["set", "resources", "pod/p", "--limits=memory=0.0625Gi"]);
+    assert_eq!(home.pod("p")["metadata"]["generation"], 1);
+    std::fs::write(home.path("p.yaml"), written).unwrap();
+    let file = home.path("p.yaml").display().to_string();
+    let local = home.said(&["set", "env", "-f", &file, "--local", "A=b", "-o", "yaml"]);
+    assert!(local.contains("sizeLimit: 1Gi") && local.contains("memory: 64Mi"), "{local}");
+}
+
+#[test]
 fn conditions_that_others_set_open_a_pods_gates() {
     let home = Home::new();
     home.start(&sized("readinessGates: [{conditionType: example.com/open}],"), &["--wait=running"]);

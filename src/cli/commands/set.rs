@@ -11,7 +11,7 @@ use crate::{
         pod_selection::Told,
     },
     engine::{Engine, PodPart},
-    pod::ObjectKind,
+    pod::{ObjectKind, quantity::canonicalize_quantities},
     state::Home,
 };
 
@@ -175,8 +175,21 @@ impl Common {
             targets,
             &engine,
             &Telling { output, args: &self.change.output, dry, what, part },
-            change,
+            &|object| {
+                change(object)?;
+                canonicalize_pod_spec(object);
+                Ok(())
+            },
         )
+    }
+}
+
+/// Writes the quantities of an object's pods as an API server does, which kubectl does here, unlike with a patch.
+fn canonicalize_pod_spec(object: &mut Value) {
+    let Some(spec) = find_pod_spec(object) else { return };
+    if let Ok(mut typed) = serde_json::from_value(spec.clone()) {
+        canonicalize_quantities(&mut typed);
+        *spec = json!(typed);
     }
 }
 
