@@ -7,12 +7,14 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time},
 };
 
+use serde::Serialize;
+
 use super::{
-    Action, Now, Run, Spec, State, advance,
+    Action, Now, Record, Run, Spec, State, advance,
     pod_update::same_resources,
     restart,
     spec::Kind,
-    state::{One, Phase, Resizing},
+    state::{One, OngoingResize, Phase, Resizing},
     termination::{self, Stop},
 };
 
@@ -23,6 +25,7 @@ impl Spec {
     /// Follows a pod whose spec has been changed as [`check_pod_update`] allows.
     pub fn follow_pod(&mut self, pod: &Pod) {
         let Some(spec) = &pod.spec else { return };
+        self.generation = pod.metadata.generation.unwrap_or(self.generation);
         self.pod_resources.clone_from(&spec.resources);
         self.active_deadline = spec.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
         for new in spec.init_containers.iter().flatten().chain(&spec.containers) {
@@ -37,6 +40,7 @@ impl Spec {
 
 /// Looks whether containers are as the spec now says: another image, other resources.
 pub(super) fn follow_spec(spec: &Spec, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    tell_new_resize(spec, state, actions);
     follow_pod_resources(spec, state, now, actions);
     for at in (0..state.all.len()).filter(|at| spec.kind(*at) != Kind::Ephemeral) {
         if state.all[at].asked_image != spec.container(at).image {
@@ -45,6 +49,7 @@ pub(super) fn follow_spec(spec: &Spec, state: &mut State, now: Now, actions: &mu
             follow_resources(spec, state, at, now, actions);
         }
     }
+    tell_resize(spec, state, actions);
 }
 
 /// R-UPD-1: a container that runs is stopped and starts with its new image, whatever its restart policy; one that waits
@@ -122,6 +127,83 @@ fn needs_restart(container: &Container, one: &One) -> bool {
         policy.restart_policy == "RestartContainer"
             && amounts(&one.resources, name) != amounts(&container.resources, name)
     })
+}
+
+/// R-UPD-4: a resize begins when the spec says other resources, whether or not anything that runs has them already.
+fn tell_new_resize(spec: &Spec, state: &mut State, actions: &mut Vec<Action>) {
+    if !spec.resources().eq(&state.known_resources) {
+        state.known_resources = spec.resources().cloned().collect();
+        state.ongoing_resize = Some(OngoingResize { generation: spec.generation, told_error: None });
+        actions.push(record_resize(spec, false, "ResizeStarted", "started", spec.generation, None));
+    }
+}
+
+/// R-UPD-4: tells that a resize is done, or why it is not.
+fn tell_resize(spec: &Spec, state: &mut State, actions: &mut Vec<Action>) {
+    let (done, error) = (is_resized(spec, state), state.unfinished_resize().flatten());
+    let Some(ongoing) = &mut state.ongoing_resize else { return };
+    let generation = ongoing.generation;
+    if done {
+        state.ongoing_resize = None;
+        actions.push(record_resize(spec, false, "ResizeCompleted", "completed", generation, None));
+    } else if error.is_some() && error != ongoing.told_error {
+        ongoing.told_error.clone_from(&error);
+        actions.push(record_resize(spec, true, "ResizeError", "error", generation, error));
+    }
+}
+
+/// Tells whether all that runs has the resources of the spec; what does not run will start with them.
+fn is_resized(spec: &Spec, state: &State) -> bool {
+    let mut running = (0..state.all.len())
+        .filter(|at| spec.kind(*at) != Kind::Ephemeral && state.all[*at].phase == Phase::Running);
+    same_resources(&state.resources, &spec.pod_resources)
+        && running.all(|at| same_resources(&state.all[at].resources, &spec.container(at).resources))
+}
+
+/// An event about a resize, with what all containers are to have.
+fn record_resize(
+    spec: &Spec,
+    warning: bool,
+    reason: &'static str,
+    word: &str,
+    generation: i64,
+    error: Option<String>,
+) -> Action {
+    let containers = |wanted: fn(Kind) -> bool| {
+        let all = spec.containers.iter().filter(|(kind, _)| wanted(*kind));
+        all.map(|(_, c)| SizedContainer { name: &c.name, resources: c.resources.clone().unwrap_or_default() })
+            .collect()
+    };
+    let summary = ResizeSummary {
+        init_containers: containers(|kind| matches!(kind, Kind::Init | Kind::Sidecar)),
+        containers: containers(|kind| kind == Kind::App),
+        generation,
+        error,
+    };
+    // It is plain data: nothing of it can fail to be JSON.
+    let summary = serde_json::to_string(&summary).unwrap_or_default();
+    let message = format!("Pod resize {word}: {summary}");
+    Action::Record(Record { warning, reason, message, container: None })
+}
+
+/// What a resize's event says, in the order in which the kubelet says it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResizeSummary<'a> {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    init_containers: Vec<SizedContainer<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    containers: Vec<SizedContainer<'a>>,
+    generation: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// A container and what it is to have.
+#[derive(Serialize)]
+struct SizedContainer<'a> {
+    name: &'a str,
+    resources: ResourceRequirements,
 }
 
 fn stop_for_change(

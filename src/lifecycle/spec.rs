@@ -37,6 +37,8 @@ pub struct Spec {
     /// `NAME_NAMESPACE(UID)`, as the kubelet writes a pod.
     pub(super) pod: String,
     pub(super) containers: Vec<(Kind, Container)>,
+    /// metadata.generation: how often the spec has been changed, from 1 on.
+    pub(super) generation: i64,
     pub(super) restart_policy: RestartPolicy,
     /// terminationGracePeriodSeconds
     pub(super) grace: Duration,
@@ -51,6 +53,9 @@ pub struct Spec {
     /// Names of containers that may be made before their turn.
     ahead: Vec<String>,
 }
+
+/// The resources of the pod as a whole and of each container, as the spec says them.
+pub(super) type SpecResources = Vec<Option<ResourceRequirements>>;
 
 impl Spec {
     /// Distils a checked and defaulted pod.
@@ -72,6 +77,7 @@ impl Spec {
             pod_resources: spec.resources,
             gates,
             containers,
+            generation: meta.generation.unwrap_or(1),
             restart_policy: parse_policy(spec.restart_policy.as_deref()),
             grace: Duration::from_secs(pod.grace_period_seconds().max(0) as u64),
             active_deadline: pod.active_deadline_seconds().map(|s| Duration::from_secs(s.max(0) as u64)),
@@ -83,6 +89,12 @@ impl Spec {
     /// Tells whether it comes out the same when it is made before the containers that start before it have run.
     pub(super) fn may_be_made_ahead(&self, at: usize) -> bool {
         self.ahead.contains(&self.container(at).name)
+    }
+
+    /// Returns what may be resized.
+    pub(super) fn resources(&self) -> impl Iterator<Item = &Option<ResourceRequirements>> {
+        let lasting = self.containers.iter().filter(|(kind, _)| *kind != Kind::Ephemeral);
+        [&self.pod_resources].into_iter().chain(lasting.map(|(_, c)| &c.resources))
     }
 
     pub(super) fn kind(&self, at: usize) -> Kind {

@@ -7,7 +7,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::{Now, Probe, Run, Spec};
+use super::{Now, Probe, Run, Spec, spec::SpecResources};
 
 /// The time a failure is shown by its own name, then as a back-off; the kubelet's next look at the pod
 /// comes about as soon.
@@ -92,6 +92,14 @@ pub(super) struct Resizing {
     pub error: Option<String>,
 }
 
+/// A change of CPU and memory, of whichever containers, that events tell about until it is done (R-UPD-4).
+#[derive(Clone, Debug)]
+pub(super) struct OngoingResize {
+    pub generation: i64,
+    /// The error that was told last.
+    pub told_error: Option<String>,
+}
+
 /// A container.
 #[derive(Clone, Debug)]
 pub(super) struct One {
@@ -150,6 +158,9 @@ pub struct State {
     /// The CPU and memory that the pod as a whole has.
     pub(super) resources: Option<ResourceRequirements>,
     pub(super) resizing: Option<Resizing>,
+    /// The CPU and memory that the spec said last.
+    pub(super) known_resources: SpecResources,
+    pub(super) ongoing_resize: Option<OngoingResize>,
 }
 
 impl State {
@@ -171,6 +182,8 @@ impl State {
             others_conditions: Vec::new(),
             resources: spec.pod_resources.clone(),
             resizing: None,
+            known_resources: spec.resources().cloned().collect(),
+            ongoing_resize: None,
         };
         state.set_conditions(spec, now);
         state

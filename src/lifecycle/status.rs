@@ -239,7 +239,7 @@ impl State {
     }
 
     /// R-UPD-2: whether a container, or the pod, waits for its new resources, and why it has to wait.
-    fn unfinished_resize(&self) -> Option<Option<String>> {
+    pub(super) fn unfinished_resize(&self) -> Option<Option<String>> {
         let of_containers =
             self.all.iter().filter(|o| o.phase == Phase::Running).filter_map(|o| o.resizing.as_ref());
         let mut waiting = self.resizing.iter().chain(of_containers);

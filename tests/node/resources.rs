@@ -153,6 +153,10 @@ fn r_upd_2_a_running_container_is_resized_in_place_and_never_below_what_it_uses(
     assert_eq!(status["resources"]["limits"]["memory"], "96Mi");
     assert_eq!((&status["restartCount"], &status["ready"]), (&0.into(), &true.into()), "{status}");
     assert_eq!(find_limits(&home, "a"), ["100663296", "70000"]);
+    let events = home.said(&["events"]);
+    let told = |what: &str| events.lines().filter(|line| line.contains(what)).count();
+    let counts = [told("ResizeStarted"), told("ResizeCompleted"), told("ResizeError")];
+    assert_eq!(counts, [2, 1, 1], "{events}");
 }
 
 #[test]

@@ -108,6 +108,54 @@ fn r_upd_2_the_pod_as_a_whole_is_resized_like_its_containers() {
 }
 
 #[test]
+fn r_upd_4_a_resize_is_told_from_its_beginning_to_its_end_and_each_reason_once() {
+    let told = |s: &mut Simulation| -> Vec<String> {
+        let all = std::mem::take(&mut s.records).into_iter();
+        all.filter(|told| told.starts_with("Resize")).collect()
+    };
+    let mut s = Simulation::of(pod("Always", list![sidecar("i")], list![named("a"), named("b")]));
+    assert!(told(&mut s).is_empty());
+    s.resize_error = Some("too small".into());
+    s.spec.generation = 2;
+    change(&mut s, "a", serde_json::json!({"resources": {"limits": {"cpu": "1"}}}));
+    let summary = |more: &str| {
+        format!(
+            r#"{{"initContainers":[{{"name":"i","resources":{{}}}}],"containers":[{{"name":"a","resources":{{"limits":{{"cpu":"1"}}}}}},{{"name":"b","resources":{{}}}}],"generation":2{more}}}"#
+        )
+    };
+    let started = format!("ResizeStarted: Pod resize started: {}", summary(""));
+    let failed = |error: &str| {
+        format!("ResizeError: Pod resize error: {}", summary(&format!(r#","error":"{error}""#)))
+    };
+    assert_eq!(told(&mut s), [started, failed("too small")]);
+    s.pass(30);
+    assert!(told(&mut s).is_empty());
+    s.resize_error = Some("still too small".into());
+    s.pass(10);
+    assert_eq!(told(&mut s), [failed("still too small")]);
+    s.resize_error = None;
+    s.pass(10);
+    assert_eq!(told(&mut s), [format!("ResizeCompleted: Pod resize completed: {}", summary(""))]);
+    s.pass(60);
+    assert!(told(&mut s).is_empty());
+}
+
+#[test]
+fn r_upd_4_a_resize_by_restart_is_completed_when_what_ran_before_has_ended() {
+    let mut a = named("a");
+    a["resizePolicy"] = serde_json::json!([{"resourceName": "memory", "restartPolicy": "RestartContainer"}]);
+    let mut s = Simulation::of(pod("Always", list![], list![a]));
+    change(&mut s, "a", serde_json::json!({"resources": {"limits": {"memory": "1Gi"}}}));
+    let reasons = |s: &Simulation| -> Vec<String> {
+        let all = s.records.iter().filter_map(|told| told.split_once(':'));
+        all.map(|(reason, _)| reason.to_owned()).filter(|reason| reason.starts_with("Resize")).collect()
+    };
+    assert_eq!(reasons(&s), ["ResizeStarted"]);
+    s.exit("a", 143);
+    assert_eq!(reasons(&s), ["ResizeStarted", "ResizeCompleted"]);
+}
+
+#[test]
 fn r_upd_3_a_pod_is_ready_when_others_have_opened_its_gates() {
     let mut with_gate = pod("Always", list![], list![named("a")]);
     with_gate["readinessGates"] = serde_json::json!([{"conditionType": "example.com/open"}]);
