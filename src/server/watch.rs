@@ -88,6 +88,20 @@ pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -
 /// The client has left.
 struct Left;
 
+/// Writes of what is gone that nothing in it is ready. A kubelet says so before the last look at a pod; here it may end
+/// between two looks, and who waits for its end by its conditions is to hear of it.
+fn end_readiness(object: &mut Value) {
+    let list = |object: &mut Value, path: &str, change: fn(&mut Value)| {
+        object.pointer_mut(path).and_then(Value::as_array_mut).into_iter().flatten().for_each(change);
+    };
+    list(object, "/status/conditions", |condition| {
+        if condition["type"] == "Ready" || condition["type"] == "ContainersReady" {
+            condition["status"] = "False".into();
+        }
+    });
+    list(object, "/status/containerStatuses", |container| container["ready"] = false.into());
+}
+
 impl Watch {
     async fn tell_changes(
         &self,
@@ -106,7 +120,10 @@ impl Watch {
             }
             for change in &changes {
                 if let Some((type_, text)) = self.judge_change(change) {
-                    let object = read_seen(&Seen { revision: change.revision, text });
+                    let mut object = read_seen(&Seen { revision: change.revision, text });
+                    if change.after.is_none() {
+                        end_readiness(&mut object);
+                    }
                     self.send(sender, type_, &self.shape(object)).await?;
                 }
             }
@@ -173,5 +190,25 @@ impl Watch {
         let mut line = json!({"type": type_, "object": object}).to_string().into_bytes();
         line.push(b'\n');
         sender.send(line.into()).await.map_err(|_| Left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_gone_is_not_ready_and_gets_no_field_that_it_had_not() {
+        let mut pod = json!({"metadata": {}, "status": {
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [{"name": "a", "ready": true}]}});
+        end_readiness(&mut pod);
+        let status = json!({
+            "conditions": [{"type": "Ready", "status": "False"}, {"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [{"name": "a", "ready": false}]});
+        assert_eq!(pod["status"], status);
+        let mut map = json!({"data": {}});
+        end_readiness(&mut map);
+        assert_eq!(map, json!({"data": {}}));
     }
 }

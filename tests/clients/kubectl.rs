@@ -100,7 +100,7 @@ fn list_flags(verb: &str) -> Vec<String> {
     if verb == "every command" {
         words = vec!["options"];
     }
-    let output = Command::new(clients().join("bin/kubectl")).args(&words).output().unwrap();
+    let output = Command::new(clients("clients").join("bin/kubectl")).args(&words).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let mut flags: Vec<String> = text
         .lines()
@@ -146,7 +146,7 @@ fn expected_lines_stand_for_what_differs_each_time() {
 #[test]
 fn kubectl_reads_the_manifests_of_the_corpus_as_they_are_kept() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/corpus");
-    let kubectl = super::clients().join("bin/kubectl");
+    let kubectl = super::clients("clients").join("bin/kubectl");
     let output = std::process::Command::new(script).env("KUBECTL", kubectl).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));

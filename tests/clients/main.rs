@@ -1,10 +1,11 @@
 //! The Kubernetes API as its real clients see it: `kubectl`, and Kubernetes' own client for Python.
 //!
-//! The clients are installed once, into a virtual environment of Python: $PODCTL_TEST_CLIENTS, else `target/clients`.
+//! The clients are installed once, by `scripts/clients` into $PODCTL_TEST_CLIENTS, else `target/clients`.
 
 #[path = "../common/mod.rs"]
 mod common;
 
+mod kr8s;
 mod kubectl;
 mod python;
 mod requests;
@@ -18,23 +19,24 @@ use std::{
 
 use common::Home;
 
-/// Tells where the clients are; they are installed when they are not there.
-fn clients() -> &'static Path {
+/// Tells where the clients are, or those of another name (`scripts/clients`); they are installed when they are not there.
+fn clients(which: &str) -> &'static Path {
     static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
-    CLIENTS.get_or_init(|| {
-        let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
-        let dir = std::env::var_os("PODCTL_TEST_CLIENTS").map_or_else(own, PathBuf::from);
-        if !dir.join("bin/kubectl").exists() {
-            let requirements = dir.with_extension("txt");
-            std::fs::write(&requirements, include_str!("requirements.txt")).unwrap();
-            let run = |program: &Path, args: &[&str]| {
-                let status = Command::new(program).args(args).status().unwrap();
-                assert!(status.success(), "{program:?} {args:?}: {status}");
-            };
-            run(Path::new("python3"), &["-m", "venv", &dir.display().to_string()]);
-            run(&dir.join("bin/pip"), &["install", "-q", "-r", &requirements.display().to_string()]);
+    static KR8S: OnceLock<PathBuf> = OnceLock::new();
+    let (known, below, last) = match which {
+        "kr8s" => (&KR8S, "kr8s", "suite"),
+        _ => (&CLIENTS, "", "bin/kubectl"),
+    };
+    known.get_or_init(|| {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let chosen = std::env::var_os("PODCTL_TEST_CLIENTS").map(PathBuf::from);
+        let dir = chosen.unwrap_or_else(|| project.join("target/clients"));
+        let place = dir.join(below);
+        if !place.join(last).exists() {
+            let status = Command::new(project.join("scripts/clients")).arg(dir).arg(which).status().unwrap();
+            assert!(status.success(), "scripts/clients: {status}");
         }
-        dir
+        place
     })
 }
 
@@ -44,7 +46,7 @@ fn client(home: &Home, program: &str) -> Command {
     if !kubeconfig.exists() {
         std::fs::write(&kubeconfig, home.said(&["kubeconfig"])).unwrap();
     }
-    let path = format!("{}:{}", clients().join("bin").display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:{}", clients("clients").join("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new(program);
     command.env("PATH", path).env("HOME", home.path("")).env("KUBECONFIG", kubeconfig);
     command.current_dir(home.path("")).stdin(std::process::Stdio::null());

@@ -6,7 +6,7 @@ use super::{client, clients, common::Home};
 fn run_program(text: &str) {
     let home = Home::new();
     let script = home.file("program.py", text);
-    let python = clients().join("bin/python").display().to_string();
+    let python = clients("clients").join("bin/python").display().to_string();
     let output = client(&home, &python).arg(script).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
