@@ -75,7 +75,7 @@ pub use engine::{
 pub use k8s_openapi;
 pub use logs::{Entry, LogLimits};
 pub use pod::{HostPort, Target};
-pub use podctl_images::{Finding, Image};
+pub use podctl_images::{Finding, Image, KeptIds};
 pub use roles::init;
 pub use serde_json;
 pub use state::Error as StateError;

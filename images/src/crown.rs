@@ -120,7 +120,7 @@ pub(crate) fn is_opaque(dir: &OwnedFd) -> bool {
     read_xattrs(dir, |name| marks.contains(&name)).iter().any(|(_, value)| value == b"y")
 }
 
-fn read_xattrs(dir: &OwnedFd, wanted: impl Fn(&[u8]) -> bool) -> Vec<(CString, Vec<u8>)> {
+pub(crate) fn read_xattrs(dir: &OwnedFd, wanted: impl Fn(&[u8]) -> bool) -> Vec<(CString, Vec<u8>)> {
     let mut names = vec![0_u8; 64 << 10];
     // SAFETY: the descriptor is open, pointer and length are the buffer's.
     let length = unsafe { libc::flistxattr(dir.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };

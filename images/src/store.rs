@@ -369,6 +369,8 @@ impl Store {
     pub(crate) fn discard_layer(&self, path: &Path) -> Result<(), Error> {
         let lock = self.lock()?;
         lock.lock().map_err(Error::io("lock", &self.root))?;
+        // What was copied of it may be damaged as well.
+        self.list_copies(|layer| layer == path)?.iter().try_for_each(|copy| self.put_away(copy))?;
         if path.exists() { self.put_away(path) } else { Ok(()) }
     }
 
@@ -428,6 +430,9 @@ impl Store {
         let Some(needed) = self.needed_layers()? else { return Ok(0) };
         let unneeded = entries(&self.root.join("layers"))?.into_iter().filter(|path| !needed.contains(path));
         let removed = unneeded.filter(|path| self.put_away(path).is_ok()).count();
+        for copy in self.list_copies(|layer| !layer.exists())? {
+            let _ = self.put_away(&copy); // it goes the next time
+        }
         for path in entries(&self.root.join("inventories"))? {
             let layer = self.root.join("layers").join(path.file_name().unwrap_or_default());
             if !layer.exists() {

@@ -65,8 +65,15 @@ impl IdMappings {
         Ok((mappings, Some(warning)))
     }
 
+    /// The ids of a user namespace within one of these, in which its id 0, the user, is `uid` and `gid`, and the others have
+    /// the places that are left, in their order.
+    #[must_use]
+    pub fn keep_ids(&self, uid: u32, gid: u32) -> IdMappings {
+        IdMappings { uids: keep_id(&self.uids, uid), gids: keep_id(&self.gids, gid) }
+    }
+
     /// Tells whether nothing but one's own id is mapped: then the kernel wants `setgroups` denied.
-    pub(crate) fn is_single(&self) -> bool {
+    pub fn is_single(&self) -> bool {
         let single = |maps: &[IdMapping]| maps.len() == 1 && maps[0].size == 1;
         single(&self.uids) && single(&self.gids)
     }
@@ -120,7 +127,26 @@ impl Mapping {
     }
 }
 
-fn lines(mappings: &[IdMapping]) -> String {
+/// Each range within one of the ranges around: the kernel takes no other.
+fn keep_id(around: &[IdMapping], kept: u32) -> Vec<IdMapping> {
+    let total: u32 = around.iter().map(|range| range.size).sum();
+    let before = kept.min(total.saturating_sub(1));
+    let wanted = [(0, 1, before), (kept, 0, 1), (before + 1, before + 1, total.saturating_sub(before + 1))];
+    let mut ids = Vec::new();
+    for (container_id, host_id, size) in wanted {
+        for range in around {
+            let first = host_id.max(range.container_id);
+            let end = (host_id + size).min(range.container_id + range.size);
+            if first < end {
+                let container_id = container_id + (first - host_id);
+                ids.push(IdMapping { container_id, host_id: first, size: end - first });
+            }
+        }
+    }
+    ids
+}
+
+pub(crate) fn lines(mappings: &[IdMapping]) -> String {
     mappings.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size)).collect()
 }
 
@@ -284,5 +310,25 @@ mod tests {
         let maps = stack_ranges(&[(100_000, 5), (300_000, 10)]);
         assert_eq!(maps[0], IdMapping { container_id: 1, host_id: 100_000, size: 5 });
         assert_eq!(maps[1], IdMapping { container_id: 6, host_id: 300_000, size: 10 });
+    }
+    #[test]
+    fn the_user_keeps_an_id_and_the_others_have_the_places_left() {
+        let range = |container_id, host_id, size| IdMapping { container_id, host_id, size };
+        // As the user namespace around sees it: the user, then two ranges.
+        let around = [range(0, 1000, 1), range(1, 100_000, 5000), range(5001, 300_000, 100)];
+        assert_eq!(
+            keep_id(&around, 1000),
+            [range(0, 1, 1000), range(1000, 0, 1), range(1001, 1001, 4000), range(5001, 5001, 100)]
+        );
+        assert_eq!(keep_id(&around, 0), [range(0, 0, 1), range(1, 1, 5000), range(5001, 5001, 100)]);
+        assert_eq!(
+            keep_id(&around, 5050),
+            [range(0, 1, 5000), range(5000, 5001, 50), range(5050, 0, 1), range(5051, 5051, 50)]
+        );
+        // Beyond all that there are.
+        assert_eq!(
+            keep_id(&around, 70_000),
+            [range(0, 1, 5000), range(5000, 5001, 100), range(70_000, 0, 1)]
+        );
     }
 }

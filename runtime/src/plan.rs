@@ -17,6 +17,7 @@ use crate::spawn::{pipe, read_pair};
 use crate::start_trace;
 use crate::steps;
 use crate::sys;
+use crate::userns::make_files_as_self;
 
 /// Takes the AppArmor profile of a process's next program.
 pub(crate) const APPARMOR_EXEC: &CStr = c"/proc/self/attr/apparmor/exec";
@@ -224,6 +225,7 @@ impl Plan {
         let Some((pid, pidfd)) = made else {
             // Else the child would keep open itself what tells it that the parent is gone.
             drop(report_read);
+            make_files_as_self();
             steps::carry_out(&self.0, (&exec_args, &exec_env), arrival.as_ref(), report_write.as_raw_fd())
         };
         drop((exec_args, exec_env));

@@ -1,6 +1,6 @@
 //! A child process held by its pidfd: signals and waits can never reach another process that got the same number.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -56,6 +56,20 @@ impl Process {
         sys::pidfd_send_signal(self.pidfd.as_fd(), signal).map_err(|errno| {
             Error::from_errno(format!("send signal {signal} to process {}", self.pid), errno)
         })
+    }
+
+    /// Copies a descriptor of the process, for whoever may trace it.
+    ///
+    /// # Errors
+    /// Those of pidfd_getfd(2).
+    pub fn copy_descriptor(&self, number: RawFd) -> Result<OwnedFd, Error> {
+        // SAFETY: takes numbers only.
+        let copied = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.pidfd.as_raw_fd(), number, 0) };
+        let copied = Errno::result(copied).map_err(|errno| {
+            Error::from_errno(format!("copy descriptor {number} of process {}", self.pid), errno)
+        })?;
+        // SAFETY: the kernel has just made it for this process; nobody else knows its number.
+        Ok(unsafe { OwnedFd::from_raw_fd(copied as RawFd) })
     }
 
     /// Tells how the process ended, if it has; reaps it.

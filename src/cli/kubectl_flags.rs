@@ -159,13 +159,6 @@ const ENTRIES: &[Entry] = &[
         ),
     ),
     with_value(
-        "run",
-        "userns",
-        Refused(
-            "a user's pods share one user namespace, in which a container's root is the user; root's pods have their own by `hostUsers: false`",
-        ),
-    ),
-    with_value(
         "pull,run",
         "authfile,creds,cert-dir",
         Refused("`podctl login` keeps who to be, registries.conf and certs.d whom to trust"),

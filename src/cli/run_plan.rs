@@ -1,7 +1,7 @@
 //! The plan of a run: what it would do, without doing any of it.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
-use podctl_images::{Reference, Store};
+use podctl_images::{KeptIds, Reference, Store};
 
 use super::{Error, print};
 use crate::{
@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// Prints the plan of every pod. The exit code is 1 when this machine could not run one of them.
-pub(super) fn explain_plan(manifest: &Manifest, home: &Home) -> Result<i32, Error> {
+pub(super) fn explain_plan(manifest: &Manifest, home: &Home, kept: Option<KeptIds>) -> Result<i32, Error> {
     let store = Store::open(&home.images())?;
     let mut refused = false;
     let mut print_pod = |pod: &Pod| {
         let Some(spec) = &pod.spec else { return };
         // A user or a working directory is whatever an image says it is.
-        print(&show_controls(&describe_pod(pod, spec, &store)));
+        print(&show_controls(&describe_pod(pod, spec, &store, kept)));
         let unmet = host_support::unmet(pod);
         if !unmet.is_empty() {
             println!("not honoured here:");
@@ -88,7 +88,7 @@ fn describe_job(job: &Job) -> String {
     text
 }
 
-fn describe_pod(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
+fn describe_pod(pod: &Pod, spec: &PodSpec, store: &Store, kept: Option<KeptIds>) -> String {
     let mut text = format!("pod {}\n", pod.name());
     let (restart, grace) = (pod.restart_policy(), pod.grace_period_seconds());
     text += &format!("  restart policy {restart}, grace period {grace} s, QoS class {}\n", qos_class(spec));
@@ -102,6 +102,9 @@ fn describe_pod(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
     }
     if spec.host_users == Some(false) {
         text += "  has a user namespace of its own\n";
+    }
+    if let Some(KeptIds { uid, gid }) = kept {
+        text += &format!("  this user is user {uid}, group {gid} in it\n");
     }
     text += match spec.host_network {
         Some(true) => "  network: the host's own\n",
@@ -123,7 +126,7 @@ fn describe_pod(pod: &Pod, spec: &PodSpec, store: &Store) -> String {
     let apps = spec.containers.iter().map(|c| (false, false, c));
     for (at, (sidecar, init, container)) in init.chain(apps).enumerate() {
         text += &format!("  {}. {} {}\n", at + 1, container.name, start_gate(sidecar, init, container));
-        text += &container_details(spec, container, store);
+        text += &container_details(spec, container, store, kept);
     }
     text
 }
@@ -153,7 +156,7 @@ fn start_gate(sidecar: bool, init: bool, container: &Container) -> &'static str 
     }
 }
 
-fn container_details(spec: &PodSpec, container: &Container, store: &Store) -> String {
+fn container_details(spec: &PodSpec, container: &Container, store: &Store, kept: Option<KeptIds>) -> String {
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.pull_policy();
     let found = image.parse::<Reference>().ok().and_then(|r| store.find(&r).ok().flatten());
@@ -177,7 +180,7 @@ fn container_details(spec: &PodSpec, container: &Container, store: &Store) -> St
     }
     lines.extend(environment(container));
     let user = found.as_ref().and_then(|i| i.config.user().clone());
-    let identity = identity(spec, container, found.is_some().then(|| user.unwrap_or_default()));
+    let identity = identity(spec, container, found.is_some().then(|| user.unwrap_or_default()), kept);
     lines.push(format!("runs as {identity}"));
     let resources = container.resources.as_ref();
     lines.push(format!(
@@ -217,12 +220,18 @@ fn environment(container: &Container) -> Vec<String> {
     lines
 }
 
-fn identity(spec: &PodSpec, container: &Container, of_image: Option<String>) -> String {
+fn identity(
+    spec: &PodSpec,
+    container: &Container,
+    of_image: Option<String>,
+    kept: Option<KeptIds>,
+) -> String {
     let (pod, own) = (spec.security_context.as_ref(), container.security_context.as_ref());
     let user = own.and_then(|c| c.run_as_user).or(pod.and_then(|c| c.run_as_user));
     let group = own.and_then(|c| c.run_as_group).or(pod.and_then(|c| c.run_as_group));
     let of_image = match of_image.as_deref() {
         None => "the image's user".to_owned(),
+        Some("") if kept.is_some() => "this user (the image names none)".to_owned(),
         Some("") => "root (the image names no user)".to_owned(),
         Some(name) => format!("user {name} (of the image)"),
     };
@@ -300,11 +309,11 @@ mod tests {
             let manifest = load(&[source]).unwrap_or_else(|found| panic!("{found:#?}"));
             let mut said = String::new();
             for pod in &manifest.pods {
-                said += &describe_pod(pod, pod.spec.as_ref().unwrap(), &store);
+                said += &describe_pod(pod, pod.spec.as_ref().unwrap(), &store, None);
             }
             for job in &manifest.jobs {
                 said += &describe_job(job);
-                said += &describe_pod(&job.pod, job.pod.spec.as_ref().unwrap(), &store);
+                said += &describe_pod(&job.pod, job.pod.spec.as_ref().unwrap(), &store, None);
             }
             let golden = file.with_extension("txt");
             if std::env::var_os("PODCTL_BLESS").is_some() {

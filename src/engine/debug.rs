@@ -16,7 +16,7 @@ use super::{
 use crate::{
     manifest,
     pod::{PodExt, default_pull_policy},
-    wire::{Options, Request, read_start_record},
+    wire::{Options, Request, StartRecord, read_start_record},
 };
 
 /// Tells what a debug container is.
@@ -185,12 +185,13 @@ impl PodHandle {
         first: Option<&Request>,
         replaces: bool,
     ) -> Result<Started, Error> {
-        let objects = read_start_record(&self.dir)?.objects;
+        let StartRecord { objects, options: original, .. } = read_start_record(&self.dir)?;
         let copy = manifest::check_pod(copy, None).map_err(Error::Manifest)?;
         if replaces {
             self.delete(None)?;
         }
-        let options = Options { progress: options.progress, ..Options::default() };
+        let kept_ids = original.kept_ids;
+        let options = Options { progress: options.progress, kept_ids, ..Options::default() };
         Ok(start::start(&self.home, copy, objects, &options, first)?)
     }
 

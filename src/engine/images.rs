@@ -10,7 +10,9 @@ use std::{
 
 use k8s_openapi::api::core::v1::EphemeralContainer;
 use nix::sched::CloneFlags;
-use podctl_images::{AuthFile, Error as StoreError, Finding, Image, Options, Platform, Reference, Store};
+use podctl_images::{
+    AuthFile, Error as StoreError, Finding, Image, KeptIds, Options, Platform, Reference, Store,
+};
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
@@ -107,6 +109,7 @@ enum Work {
     Check { repair: bool },
     Save { images: Vec<String>, path: PathBuf },
     Tag { image: String, name: String },
+    Remap { image: String, ids: KeptIds },
     ExportVolume { files: PathBuf, path: PathBuf },
     ImportVolume { files: PathBuf, path: PathBuf },
 }
@@ -219,6 +222,14 @@ impl Engine {
         self.change(work, false)?.images.pop().ok_or_else(|| other("the image has no name"))
     }
 
+    /// Makes an image that is present fit for a pod in which the user has these ids.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub(super) fn remap_image(&self, image: &str, ids: KeptIds) -> Result<(), ImageError> {
+        self.change(Work::Remap { image: image.to_owned(), ids }, false).map(drop)
+    }
+
     /// Writes the files of a local volume into a tar archive; `-` is standard output.
     ///
     /// # Errors
@@ -302,6 +313,13 @@ fn carry_out(task: &Task) -> Answer {
         Work::Tag { image, name } => {
             let tagged = store.tag(&find_image(&store, image)?, &name.parse()?)?;
             Ok(Done { images: vec![tagged], ..Done::default() })
+        }
+        Work::Remap { image, ids } => {
+            let image = find_image(&store, image)?;
+            // Removed meanwhile, it would leave what nothing needs, and collects.
+            let _lease = store.take_lease(&image)?;
+            store.remap_layers(&image, *ids)?;
+            Ok(Done::default())
         }
         Work::ExportVolume { files, path } => {
             volume_files::export_files(files, path).map(|()| Done::default()).map_err(other)

@@ -296,6 +296,8 @@ impl PodHandle {
             if had.is_some_and(|had| had.image.as_deref() != Some(image)) {
                 // The supervisor pulls again and tells in the pod's events why it cannot.
                 let _ = engine.have_image(image, container.pull_policy(), &wire::Options::default());
+                // As above: an image that is not fit says so when its container is made.
+                let _ = self.remap_image(image);
             }
         }
         Ok(())

@@ -15,11 +15,13 @@ use nix::{
     poll::{PollFd, PollFlags, poll},
 };
 
-use super::{Error, Exec, PodHandle, control::receive_reply, default_container, dial, io, unreachable_pod};
+use super::{
+    Engine, Error, Exec, PodHandle, control::receive_reply, default_container, dial, io, unreachable_pod,
+};
 pub use crate::wire::Usage;
 use crate::{
     state::PodDir,
-    wire::{self, Reply, Request},
+    wire::{self, Reply, Request, read_start_record},
 };
 
 /// The number of milliseconds a connection within the pod may take, whose server has a full backlog.
@@ -211,11 +213,23 @@ impl PodHandle {
         container: EphemeralContainer,
         attach: bool,
     ) -> Result<Option<OwnedFd>, Error> {
+        self.remap_image(container.image.as_deref().unwrap_or_default())?;
         let socket = dial(&self.dir)?;
         let request = Request::Debug { container: Box::new(container), attach };
         wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
         receive_started(&self.dir, &socket)?;
         Ok(attach.then_some(socket))
+    }
+
+    /// Makes an image that was fetched for the living pod fit for it, where the user has the own id in it.
+    ///
+    /// # Errors
+    /// [`Error::State`], [`Error::Image`].
+    pub(super) fn remap_image(&self, image: &str) -> Result<(), Error> {
+        match read_start_record(&self.dir)?.options.kept_ids {
+            Some(ids) => Ok(Engine::over(&self.home).remap_image(image, ids)?),
+            None => Ok(()),
+        }
     }
 
     /// The container that is meant: the default one when none is named.

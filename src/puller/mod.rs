@@ -129,6 +129,9 @@ impl Fetches {
                 Err(StoreError::NotFound { .. }) => continue,
                 Err(e) => return PullOutcome::Failed(e.to_string()),
             }
+            if let Some(Err(e)) = request.kept_ids.map(|ids| store.remap_layers(image, ids)) {
+                return PullOutcome::Failed(e.to_string());
+            }
             return outcome;
         }
     }

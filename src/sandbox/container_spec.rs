@@ -105,7 +105,7 @@ fn build_process(
     security: &Security<'_>,
 ) -> Result<Process, Error> {
     let config = &image.config;
-    let user = security.resolve_user(image)?;
+    let user = security.resolve_user(image, sandbox.kept_ids)?;
     let image_env = config.env().clone().unwrap_or_default();
     let environment::Environment { all: mut env, declared } =
         environment::environment(&image_env, container, &sandbox.objects, &sandbox.facts)?;

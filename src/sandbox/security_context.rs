@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     Capability, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
     LinuxDeviceType, LinuxSeccomp,
 };
-use podctl_images::Image;
+use podctl_images::{Image, KeptIds};
 use podctl_runtime::{defaults, seccomp};
 
 use super::{Error, container_spec::check_built, seccomp_profile, user};
@@ -86,9 +86,11 @@ impl<'a> Security<'a> {
     }
 
     /// Names who the process is, with all of its groups.
-    pub(super) fn resolve_user(&self, image: &Image) -> Result<user::User, Error> {
-        let named = image.config.user().as_deref().unwrap_or("");
-        let mut user = user::resolve(&image.layers, named, self.run_as_user, self.run_as_group)?;
+    /// Where the user's ids are `kept`, an image that names nobody means them.
+    pub(super) fn resolve_user(&self, image: &Image, kept: Option<KeptIds>) -> Result<user::User, Error> {
+        let named = image.config.user().clone().filter(|named| !named.is_empty());
+        let named = named.or(kept.map(|ids| format!("{}:{}", ids.uid, ids.gid))).unwrap_or_default();
+        let mut user = user::resolve(&image.layers, &named, self.run_as_user, self.run_as_group)?;
         if self.run_as_non_root && user.uid == 0 {
             let words = match self.run_as_user {
                 Some(_) => {

@@ -19,6 +19,7 @@ use nix::{
     mount::{MsFlags, mount},
     sys::socket::{AddressFamily, SockFlag, SockType, socket},
 };
+use podctl_images::{Image, KeptIds};
 
 use super::{
     Error, Objects,
@@ -52,6 +53,8 @@ pub struct Sandbox {
     pub objects: Objects,
     /// Seccomp profiles that a manifest may name (`localhostProfile`).
     pub profiles: PathBuf,
+    /// The ids that the user has in the pod, which are root's else.
+    pub kept_ids: Option<KeptIds>,
     /// Tells whether the containers' cgroups keep devices away from them.
     pub device_cgroup: bool,
     /// Holds what the user should know about it.
@@ -73,6 +76,7 @@ pub fn set_up(
     objects: Objects,
     own_network: bool,
     host_paths: &volumes::HostPaths,
+    kept_ids: Option<KeptIds>,
 ) -> Result<Sandbox, Error> {
     // Containers make keyrings of their own; where one cannot, it has this one and not that of the pod's owner.
     podctl_runtime::leave_session_keyring().map_err(Error::step("make a session keyring for", "the pod"))?;
@@ -136,12 +140,23 @@ pub fn set_up(
     // A volume may be called as one of the files above.
     let in_memory = memory.join("volumes");
     fs::create_dir(&in_memory).map_err(Error::step("make directory", &in_memory))?;
-    let places = volumes::Places { disk: data.join("volumes"), memory: in_memory, host: host_paths.clone() };
+    let places =
+        volumes::Places { disk: data.join("volumes"), memory: in_memory, host: host_paths.clone(), kept_ids };
     let (layers, memory) = (data.to_owned(), memory.to_owned());
     let (profiles, device_cgroup, pid_namespace) = (PathBuf::new(), false, None);
     let volumes = volumes::Volumes::at(places);
-    let mut sandbox =
-        Sandbox { facts, volumes, layers, memory, objects, profiles, device_cgroup, warnings, pid_namespace };
+    let mut sandbox = Sandbox {
+        facts,
+        volumes,
+        layers,
+        memory,
+        objects,
+        profiles,
+        kept_ids,
+        device_cgroup,
+        warnings,
+        pid_namespace,
+    };
     sandbox.make_volumes(pod);
     Ok(sandbox)
 }
@@ -186,6 +201,11 @@ impl Sandbox {
     /// each leaves as its last words. A tmpfs of its own, so that nobody fills the machine's memory or disk with them.
     pub fn files(&self) -> PathBuf {
         self.memory.join(FILES)
+    }
+
+    /// Returns the image's layers as this pod sees them, lowest first.
+    pub fn layers_of(&self, image: &Image) -> Vec<PathBuf> {
+        volumes::image_layers(image, self.kept_ids)
     }
 
     /// The pod's addresses are known: /etc/hosts names them, and /etc/resolv.conf the network's resolver.

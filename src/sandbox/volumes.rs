@@ -19,7 +19,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, HostPathVolumeSource, Pod, Volume};
 use nix::mount::{MsFlags, mount};
-use podctl_images::Image;
+use podctl_images::{Image, KeptIds, remapped_layers};
 use podctl_runtime::mount_layers;
 
 use super::{Error, Objects, config_files::Files, downward_api::Facts, fs_group, user};
@@ -41,6 +41,8 @@ pub struct Places {
     pub memory: PathBuf,
     /// hostPath volumes that are mounted already, or why they could not be.
     pub host: HostPaths,
+    /// The ids that the user has in the pod, for images' layers.
+    pub kept_ids: Option<KeptIds>,
 }
 
 /// Holds what was made.
@@ -202,7 +204,8 @@ fn one(
             let name = source.reference.as_deref().unwrap_or_default();
             wrong(format!("image {name:?} is not present, and its pullPolicy does not allow to pull it"))
         })?;
-        return image_files(image, &places.memory.join(name.as_str())).map_err(wrong);
+        let layers = image_layers(image, places.kept_ids);
+        return image_files(image, &layers, &places.memory.join(name.as_str())).map_err(wrong);
     }
     let (files, mode) = configuration(volume, objects, facts)?;
     let path = places.memory.join(name.as_str());
@@ -297,13 +300,18 @@ fn huge_pages(path: &Path, page: u64) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
+/// Returns the image's layers as a pod sees them in which the user has these ids, lowest first.
+pub(super) fn image_layers(image: &Image, kept: Option<KeptIds>) -> Vec<PathBuf> {
+    kept.map_or_else(|| image.layers.clone(), |ids| remapped_layers(&image.layers, ids))
+}
+
 /// The image's files as one read-only tree.
-fn image_files(image: &Image, path: &Path) -> Result<PathBuf, String> {
+fn image_files(image: &Image, layers: &[PathBuf], path: &Path) -> Result<PathBuf, String> {
     fs::create_dir(path).map_err(|e| format!("{}: {e}", path.display()))?;
     // An overlay wants two directories; the empty one beneath changes nothing.
     let empty = path.with_extension("empty");
     fs::create_dir(&empty).map_err(|e| format!("{}: {e}", empty.display()))?;
-    let lower: Vec<PathBuf> = [&empty].into_iter().chain(&image.layers).cloned().collect();
+    let lower: Vec<PathBuf> = [&empty].into_iter().chain(layers).cloned().collect();
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount_layers(&lower, path, flags.bits())
         .map_err(|e| format!("cannot mount image {}: {e}", image.reference))?;

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use podctl_runtime::Process;
 
 use super::PodDir;
+use crate::process::descriptors::supervisor::LOCK;
 
 /// Tells how a supervisor's command line begins.
 const SUPERVISOR: &[u8] = b"podctl\0internal\0supervise\0";
@@ -31,8 +32,16 @@ impl PodDir {
 fn holds_lock(process: &Process, lock: (u64, u64)) -> bool {
     let dir = Path::new("/proc").join(process.pid.to_string());
     let supervises = fs::read(dir.join("cmdline")).is_ok_and(|line| line.starts_with(SUPERVISOR));
-    let fds = fs::read_dir(dir.join("fd")).ok().filter(|_| supervises);
-    fds.into_iter().flatten().flatten().map(|entry| entry.path()).any(|path| {
+    if !supervises {
+        return false;
+    }
+    let Ok(fds) = fs::read_dir(dir.join("fd")) else {
+        // Root of a pod in which the user keeps the own id is not the user: who may trace it can ask for the lock alone.
+        let held = process.copy_descriptor(LOCK).map(fs::File::from).ok();
+        let held = held.and_then(|held| held.metadata().ok());
+        return held.is_some_and(|held| (held.dev(), held.ino()) == lock);
+    };
+    fds.flatten().map(|entry| entry.path()).any(|path| {
         // Only what may be it is inspected: a file of a dead server would not answer.
         fs::read_link(&path).is_ok_and(|to| to.as_os_str().as_bytes().ends_with(b"/lock"))
             && fs::metadata(&path).is_ok_and(|held| (held.dev(), held.ino()) == lock)

@@ -274,7 +274,8 @@ impl Supervisor {
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
         let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
 
-        layer.make(&image.layers).map_err(|e| broken("make the writable layer", &e))?;
+        let layers = self.sandbox.layers_of(&image);
+        layer.make(&layers).map_err(|e| broken("make the writable layer", &e))?;
         let prepared =
             sandbox::container_spec(&self.pod, &container, &image, &self.sandbox, layer.termination_log())
                 .map_err(config)?;
@@ -325,7 +326,7 @@ impl Supervisor {
             };
             Stdio::Streams { stdin, stdout: theirs_out, stderr: theirs_err }
         };
-        let rootfs = layer.over(&image.layers);
+        let rootfs = layer.over(&layers);
         steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
         let filter = prepared.filter.as_ref().map(|filter| self.filters.compiled(filter)).transpose();
         let filter = filter.map_err(|e| broken("compile the seccomp profile", &e))?;

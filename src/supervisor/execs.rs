@@ -9,7 +9,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{ExecAction, LifecycleHandler};
 use nix::unistd::{ForkResult, fork, pipe2};
-use podctl_runtime::{Process, Stdio, close_other_descriptors};
+use podctl_runtime::{Process, Stdio, close_other_descriptors, make_files_as_self};
 
 use super::{
     Supervisor,
@@ -269,6 +269,7 @@ pub(super) fn in_child(
         ForkResult::Child => {
             let kept: Vec<_> = keep.iter().copied().chain([result.as_fd()]).collect();
             close_other_descriptors(&kept);
+            make_files_as_self();
             let (message, code) = match task() {
                 Ok(warning) => (warning.unwrap_or_default(), 0),
                 Err(message) => (message, 1),

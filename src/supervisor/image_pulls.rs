@@ -57,6 +57,7 @@ impl Supervisor {
             alone: self.images.is_empty(),
             secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
             squash_ids: self.squash_ids,
+            kept_ids: self.sandbox.kept_ids,
         };
         let sent = match &self.puller {
             Some(puller) => wire::send(puller, &request, &[]).is_ok(),

@@ -11,7 +11,7 @@ use std::{
 
 use k8s_openapi::jiff::Timestamp;
 use podctl_images::Store;
-use podctl_runtime::start_trace as steps;
+use podctl_runtime::{make_files_as, start_trace as steps};
 
 use super::{
     Failure, Supervisor, TRACED,
@@ -57,6 +57,10 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     wait_until_mapped()?;
     hide_from_containers()?;
     podctl_runtime::settle_root()?;
+    if let Some(ids) = launch.options.kept_ids {
+        // It is root of the pod here, and all it writes is the user's.
+        make_files_as(ids.uid, ids.gid)?;
+    }
     steps::mark(TRACED, "compile filters, have ids");
     let puller = take_puller(&launch);
     // The network makes its end while the sandbox is made.
@@ -229,8 +233,16 @@ fn make_sandbox(
 ) -> Result<Sandbox, Failure> {
     let memory = home.runtime.join("memory");
     let objects = std::mem::take(&mut launch.objects);
-    let mut sandbox = sandbox::set_up(&launch.pod, data, &memory, objects, launch.own_network, host_paths)
-        .inspect_err(|_| clear_data(data))?;
+    let mut sandbox = sandbox::set_up(
+        &launch.pod,
+        data,
+        &memory,
+        objects,
+        launch.own_network,
+        host_paths,
+        launch.options.kept_ids,
+    )
+    .inspect_err(|_| clear_data(data))?;
     sandbox.profiles = home.data.join("seccomp");
     sandbox.place_layers(&home.data).inspect_err(|_| clear_data(data))?;
     let spec = launch.pod.spec.as_ref();

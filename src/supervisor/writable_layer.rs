@@ -38,7 +38,8 @@ impl Layer {
     pub(super) fn make(&self, lower: &[PathBuf]) -> io::Result<()> {
         fs::create_dir(&self.upper)?;
         if let Some(root) = lower.last().map(fs::metadata).transpose()? {
-            if (root.uid(), root.gid()) != (0, 0) {
+            let made = fs::metadata(&self.upper)?;
+            if (root.uid(), root.gid()) != (made.uid(), made.gid()) {
                 chown(&self.upper, Some(root.uid()), Some(root.gid()))?;
             }
             fs::set_permissions(&self.upper, root.permissions())?;

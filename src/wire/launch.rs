@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use podctl_images::Image;
+use podctl_images::{Image, KeptIds};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -84,6 +84,10 @@ pub struct Options {
     /// Files of images whose owners have no id here belong to root.
     #[serde(default)]
     pub squash_ids: bool,
+    /// The ids that the user has in the pod, instead of those of its root: files of the user are theirs, and containers whose
+    /// image names no user run as them. For ordinary users.
+    #[serde(default)]
+    pub kept_ids: Option<KeptIds>,
     /// Pulls show their progress on standard error.
     #[serde(default)]
     pub progress: bool,
@@ -104,6 +108,7 @@ impl Default for Options {
             ends_with_program: false,
             allowed_unsafe_sysctls: Vec::new(),
             squash_ids: false,
+            kept_ids: None,
             progress: false,
         }
     }

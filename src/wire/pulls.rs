@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use podctl_images::{AuthFile, Image};
+use podctl_images::{AuthFile, Image, KeptIds};
 use serde::{Deserialize, Serialize};
 
 /// Holds what the supervisor asks.
@@ -20,6 +20,9 @@ pub struct PullRequest {
     pub secrets: Vec<AuthFile>,
     /// Files of owners that have no id here belong to root.
     pub squash_ids: bool,
+    /// The ids that the user has in the pod, for which layers are to be copied.
+    #[serde(default)]
+    pub kept_ids: Option<KeptIds>,
 }
 
 /// Holds what the puller answers.

@@ -8,6 +8,7 @@ mod environments;
 mod eviction;
 mod identity;
 mod images;
+mod kept_ids;
 mod lifecycle;
 mod mounts;
 mod network;

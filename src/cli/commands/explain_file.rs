@@ -20,5 +20,5 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let stored = stored_objects::read_stored(home, &[])?;
     let sources = FileArgs::named(&args.files).read_sources()?;
-    explain_plan(&read_manifest(&sources, &stored, namespace)?, home)
+    explain_plan(&read_manifest(&sources, &stored, namespace)?, home, None)
 }

@@ -34,6 +34,9 @@ pub enum Error {
         /// The reason why not.
         source: std::io::Error,
     },
+    /// The user cannot have the own id in the pod.
+    #[error("the user's id cannot be kept in a pod: {0}")]
+    KeptIds(String),
     /// The supervisor ended before the pod's sandbox stood.
     #[error("the sandbox of pod \"{pod}\" could not be made: {message}")]
     Sandbox {

@@ -17,14 +17,14 @@ use nix::{
     sched::CloneFlags,
     unistd::pipe2,
 };
-use podctl_images::{Image, Lease, Reference, Store};
+use podctl_images::{Image, KeptIds, Lease, Reference, Store};
 use podctl_runtime::{Cgroup, IdMappings, Process, start_trace};
 
 use super::{
     contained::{self, Contained},
     error::{Error, step},
     host_address::find_host_ip,
-    publish,
+    kept_ids, publish,
     started::Started,
     user_namespace::{self, UserNamespace},
 };
@@ -62,8 +62,10 @@ pub(super) struct Plan<'a> {
 pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Started, Error> {
     let mut pod = plan.pod.clone();
     let (ids, warning) = read_user_ids()?;
-    let mut images = find_present_images(plan.home, &pod)?;
-    let present = |volume: &str| plan.objects.images.contains_key(volume);
+    let kept = plan.options.kept_ids;
+    let mut images = find_present_images(plan.home, &pod, kept)?;
+    let objects = list_present_objects(plan)?;
+    let present = |volume: &str| objects.images.contains_key(volume);
     images.all &= image_volumes(&pod).iter().all(|volume| present(&volume.volume));
     start_trace::mark("client", "look the images up");
     let network = take_network(plan, &mut pod, ids.as_ref())?;
@@ -71,10 +73,17 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     let contained = contained::prepare(plan.home, &pod, plan.objects)?;
     let uid = Uid::of_pod(&pod).map_err(state::Error::from)?;
     let namespaces = choose_namespaces(&pod, &network, ids.is_some());
-    let document = write_launch(plan, pod, &images, &network, contained.as_ref())?;
+    let users = kept.map(|kept| {
+        kept_ids::make_user_namespace(namespaces.join.map(|(around, _)| around), ids.as_ref(), kept)
+    });
+    let users = users.transpose()?;
+    let document = write_launch(plan, pod, objects, &images, &network, contained.as_ref())?;
     let sockets = Sockets::open(plan.first)?;
 
-    let beside = Beside { lock, document, images: &images, network: &network, contained: contained.as_ref() };
+    let contained_users = contained.as_ref().map(|contained| &contained.user_namespace);
+    let users = contained_users.or(users.as_ref());
+    let contained = contained.as_ref();
+    let beside = Beside { lock, document, images: &images, network: &network, contained, users };
     if !can_ask_for_scope() {
         // Only from here are all processes of this container seen.
         Cgroup::make_room();
@@ -173,7 +182,7 @@ struct PresentImages {
 }
 
 /// Looks the pod's images up in the store.
-fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
+fn find_present_images(home: &Home, pod: &Pod, kept: Option<KeptIds>) -> Result<PresentImages, Error> {
     let store = Store::open(&home.images())?;
     let mut images = PresentImages { by_container: BTreeMap::new(), leases: Vec::new(), all: true };
     for container in pod.containers() {
@@ -182,7 +191,7 @@ fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
             Some(reference) => find_and_hold(&store, &reference)?,
             None => None,
         };
-        match found {
+        match found.filter(|(image, _)| kept.is_none_or(|ids| store.is_remapped(image, ids))) {
             Some((image, lease)) => {
                 images.by_container.insert(container.name.clone(), image);
                 images.leases.push(lease);
@@ -191,6 +200,16 @@ fn find_present_images(home: &Home, pod: &Pod) -> Result<PresentImages, Error> {
         }
     }
     Ok(images)
+}
+
+/// Returns what the pod refers to, of images what it can use as it is.
+fn list_present_objects(plan: &Plan<'_>) -> Result<Objects, Error> {
+    let mut objects = plan.objects.clone();
+    if let Some(ids) = plan.options.kept_ids {
+        let store = Store::open(&plan.home.images())?;
+        objects.images.retain(|_, image| store.is_remapped(image, ids));
+    }
+    Ok(objects)
 }
 
 /// The image and a lease on it; none when it is not there, or is removed at this moment.
@@ -273,6 +292,7 @@ fn choose_namespaces<'a>(pod: &Pod, network: &'a Network, rootless: bool) -> Nam
 fn write_launch(
     plan: &Plan<'_>,
     pod: Pod,
+    objects: Objects,
     images: &PresentImages,
     network: &Network,
     contained: Option<&Contained>,
@@ -280,7 +300,7 @@ fn write_launch(
     let launch = Launch {
         version: Some(VERSION.to_owned()),
         pod,
-        objects: plan.objects.clone(),
+        objects,
         images: images.by_container.clone(),
         options: plan.options.clone(),
         runtime_dir: plan.home.runtime.clone(),
@@ -349,6 +369,8 @@ struct Beside<'a> {
     images: &'a PresentImages,
     network: &'a Network,
     contained: Option<&'a Contained>,
+    /// The pod's own user namespace, in place of the one that the user's pods share.
+    users: Option<&'a OwnedFd>,
 }
 
 /// Starts the supervisor in its namespaces, with all it is handed.
@@ -372,13 +394,14 @@ fn start_supervisor(
     fds.extend(beside.network.users.iter().map(|users| (users.tie.as_fd(), USERS)));
     fds.extend(sockets.first.iter().map(|(_, theirs)| (theirs.as_fd(), FIRST)));
     fds.extend(beside.contained.iter().flat_map(|contained| contained.fds()));
-    let own = beside.contained.map(|c| (c.user_namespace.as_fd(), CloneFlags::CLONE_NEWUSER));
+    let own = beside.users.map(|users| (users.as_fd(), CloneFlags::CLONE_NEWUSER));
     let join = own.or(namespaces.join);
+    let new = if own.is_some() { namespaces.new - CloneFlags::CLONE_NEWUSER } else { namespaces.new };
     let name = format!("supervise {}/{}", plan.dir.namespace, plan.dir.name);
     Ok(start_role(&Role {
         name: &name,
         program: plan.home.program.as_deref(),
-        namespaces: namespaces.new,
+        namespaces: new,
         mappings: ids,
         join: join.as_slice(),
         fds: &fds,

@@ -7,6 +7,7 @@ mod contained;
 mod error;
 pub mod gather;
 mod host_address;
+mod kept_ids;
 mod launch;
 mod publish;
 mod started;

@@ -9,10 +9,12 @@ mod notes;
 mod report;
 mod service_manager;
 mod start;
+mod user_namespace;
 
 use self::{
     image_pod::{ImageArgs, Streams},
     start::{check_met, start_pod},
+    user_namespace::{UserNamespace, parse_user_namespace},
 };
 use std::{path::PathBuf, time::Duration};
 
@@ -133,6 +135,9 @@ pub(super) struct Args {
     /// Let files of images whose owners have no id here belong to root, instead of failing the pull.
     #[arg(long)]
     squash_ids: bool,
+    /// Who this user is in the pods: `keep-id`, the same user; `keep-id:uid=N,gid=N`, that one; `host`, root, as without it.
+    #[arg(long, value_name = "MODE", value_parser = parse_user_namespace)]
+    userns: Option<UserNamespace>,
     /// At the end write how each container ended into this file: JUnit's XML when its name ends in .xml, else JSON.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["detach", "stdin", "attach"])]
     report: Option<PathBuf>,
@@ -229,7 +234,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         ));
     }
     if dry {
-        return run_plan::explain_plan(&manifest, home);
+        return run_plan::explain_plan(&manifest, home, args.userns.and_then(UserNamespace::kept_ids));
     }
     let mut jobs = std::mem::take(&mut manifest.jobs);
     check_met(&manifest.pods, &jobs)?;

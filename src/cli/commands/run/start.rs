@@ -1,6 +1,6 @@
 //! From a pod of the files to one that runs: what it refers to, what the flags change.
 
-use super::{Args, InitFailure, Network};
+use super::{Args, InitFailure, Network, UserNamespace};
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
@@ -41,6 +41,7 @@ pub(super) fn start_pod(
         ends_with_program: false,
         allowed_unsafe_sysctls: args.allowed_unsafe_sysctls.clone(),
         squash_ids: args.squash_ids,
+        kept_ids: args.userns.and_then(UserNamespace::kept_ids),
         progress: true,
     };
     let container = pod.default_container().map(str::to_owned);
