@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        Error, Namespace,
+        Error, Namespace, UsageError,
         manifest_files::{FileArgs, parse_objects, read_manifest},
         manifest_services,
         output_formats::{DryRun, Output, OutputArgs},
@@ -44,7 +44,7 @@ pub(super) fn apply_files(
     namespace: &Namespace,
 ) -> Result<i32, Error> {
     if !files.is_given() {
-        return Err(Error::Said("must specify one of -f and -k".into()));
+        return Err(UsageError::NoFiles.into());
     }
     let stored = stored_objects::read_stored(home, &[])?;
     let sources = files.read_sources()?;
@@ -106,12 +106,12 @@ fn find_jobs(sources: &[Source], manifest: &Manifest, selector: &str) -> Result<
     let mut jobs = parse_objects(sources)?;
     jobs.retain(|object| object["kind"] == "Job");
     if jobs.len() < manifest.jobs.len() {
-        return Err(Error::Said(format!(
+        return Err(Error::not_done(format!(
             "{:?} is a CronJob's, and nobody would start it when it is time: `podctl run` runs it once and waits, `podctl create job NAME --from=cronjob/… -f FILE` keeps it as a Job",
             first.name
         )));
     }
-    let labels = Labels::parse(selector).map_err(Error::Said)?;
+    let labels = Labels::parse(selector).map_err(Error::bad_value)?;
     jobs.retain(|job| {
         labels.matches(serde_json::from_value(job["metadata"]["labels"].clone()).ok().as_ref())
     });
@@ -127,7 +127,7 @@ fn find_jobs(sources: &[Source], manifest: &Manifest, selector: &str) -> Result<
 
 /// Leaves the objects with certain labels.
 fn retain_labeled(manifest: &mut Manifest, selector: &str) -> Result<(), Error> {
-    let labels = Labels::parse(selector).map_err(Error::Said)?;
+    let labels = Labels::parse(selector).map_err(Error::bad_value)?;
     manifest.config_maps.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.secrets.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.claims.retain(|object| labels.matches(object.metadata.labels.as_ref()));

@@ -40,7 +40,7 @@ fn share_streams(
     container: &str,
     wanted: &Wanted<'_>,
 ) -> Result<End, Error> {
-    let keys = detach_keys(wanted.keys).map_err(|e| Error::Said(format!("--detach-keys: {e}")))?;
+    let keys = detach_keys(wanted.keys).map_err(|e| Error::bad_value(format!("--detach-keys: {e}")))?;
     let opened = match opened {
         Ok(opened) => opened,
         Err(engine::Error::Refused { message, exit_code }) if message.is_empty() => {

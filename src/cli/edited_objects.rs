@@ -41,7 +41,7 @@ pub(super) struct Telling<'a> {
 pub(super) fn read_local_objects(files: &FileArgs) -> Result<Vec<Value>, Error> {
     match files.is_given() {
         true => files.read_objects(),
-        false => Err(Error::Said("--local needs the objects' files: -f FILE".into())),
+        false => Err(Error::missing("--local needs the objects' files: -f FILE")),
     }
 }
 

@@ -78,7 +78,7 @@ impl FileArgs {
         let mut all = Vec::new();
         match &self.kustomize {
             Some(_) if !self.filename.is_empty() => {
-                return Err(Error::Said("only one of -f or -k can be specified".into()));
+                return Err(Error::contradiction("only one of -f or -k can be specified"));
             }
             Some(dir) => all.push(build_kustomization(dir)?),
             None => {}
@@ -113,12 +113,12 @@ impl FileArgs {
 pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
     let mut all = Vec::new();
     for source in sources {
-        for document in parse_documents(source).map_err(|e| Error::Said(e.to_string()))? {
+        for document in parse_documents(source)? {
             match document["kind"].as_str() {
                 None => {
                     let why = explain_other_file(source)
                         .unwrap_or_else(|| "Object 'Kind' is missing: it is no manifest".to_owned());
-                    return Err(Error::Said(format!("unable to decode {:?}: {why}", source.name)));
+                    return Err(Error::unreadable(format!("unable to decode {:?}: {why}", source.name)));
                 }
                 Some(kind) if kind.ends_with("List") && document["items"].is_array() => {
                     all.extend(document["items"].as_array().into_iter().flatten().cloned());
@@ -142,7 +142,7 @@ fn list_manifest_files(dir: &Path, recursive: bool, depth: usize) -> Result<Vec<
     let mut found = Vec::new();
     collect_manifest_files(dir, recursive, depth, &mut found)?;
     if found.is_empty() {
-        return Err(Error::Said(format!(
+        return Err(Error::unreadable(format!(
             "error reading [{}]: recognized file extensions are [.json .yaml .yml]{}",
             dir.display(),
             explain_directory(dir).map(|hint| format!("; {hint}")).unwrap_or_default()
@@ -184,10 +184,10 @@ pub(super) fn read_source(file: &str) -> Result<Source, Error> {
     };
     check_length(name, text.len())?;
     done.map_err(|e| match e.kind() {
-        ErrorKind::InvalidData => {
-            Error::Said(format!("cannot read {name}: it is not text in UTF-8; save it in that encoding"))
-        }
-        ErrorKind::NotFound => Error::Said(explain_missing_file(name)),
+        ErrorKind::InvalidData => Error::unreadable(format!(
+            "cannot read {name}: it is not text in UTF-8; save it in that encoding"
+        )),
+        ErrorKind::NotFound => Error::unreadable(explain_missing_file(name)),
         _ => io(format!("cannot read {name}"))(e),
     })?;
     Ok(Source { name: name.to_owned(), text })
@@ -197,7 +197,7 @@ fn check_length(name: &str, length: usize) -> Result<(), Error> {
     match length as u64 > LONGEST_FILE {
         true => {
             let most = LONGEST_FILE >> 20;
-            Err(Error::Said(format!("{name} is longer than {most} MiB: no manifest is")))
+            Err(Error::unreadable(format!("{name} is longer than {most} MiB: no manifest is")))
         }
         false => Ok(()),
     }
@@ -210,7 +210,7 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
         while let Some(source) = why.source() {
             why = source;
         }
-        Error::Said(format!("unable to read URL {url:?}: {why}"))
+        Error::unreadable(format!("unable to read URL {url:?}: {why}"))
     };
     podctl_images::choose_tls_provider();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -225,7 +225,7 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
         let mut response = client.get(url).send().await.map_err(failed)?;
         let status = response.status();
         if !status.is_success() {
-            return Err(Error::Said(format!(
+            return Err(Error::unreadable(format!(
                 "unable to read URL {url:?}, server reported {status}, status code={}",
                 status.as_u16()
             )));
@@ -238,7 +238,7 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
         Ok(body)
     })?;
     let text = String::from_utf8(fetched)
-        .map_err(|_| Error::Said(format!("cannot read {url}: it is not text in UTF-8")))?;
+        .map_err(|_| Error::unreadable(format!("cannot read {url}: it is not text in UTF-8")))?;
     Ok(Source { name: url.to_owned(), text })
 }
 
@@ -252,13 +252,15 @@ fn build_kustomization(dir: &str) -> Result<Source, Error> {
             other => other.map_err(io(format!("cannot run {program}")))?,
         };
         if !output.status.success() {
-            return Err(Error::Said(format!("`{program} {word} {dir}` could not build the kustomization")));
+            return Err(Error::unreadable(format!(
+                "`{program} {word} {dir}` could not build the kustomization"
+            )));
         }
         check_length(dir, output.stdout.len())?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         return Ok(Source { name: dir.to_owned(), text });
     }
-    Err(Error::Said(format!(
+    Err(Error::unmet(format!(
         "-k {dir}: podctl builds no kustomizations itself, and neither kustomize nor kubectl is on PATH; install one of them, or give its output: `kustomize build {dir} | podctl … -f -`"
     )))
 }
@@ -353,17 +355,14 @@ pub(super) fn refuse_files(all: &[Diagnostic], sources: &[Source]) -> Error {
     // What is no manifest has one thing wrong with it, and not each of its lines.
     for source in sources {
         if let Some(hint) = explain_other_file(source) {
-            return Error::Said(hint);
+            return Error::unreadable(hint);
         }
     }
     for diagnostic in all {
         eprintln!("{}", show_controls(&diagnostic.to_string()));
     }
     let (errors, files) = (all.len(), list_names(sources));
-    Error::Said(format!(
-        "{files}: nothing was started because of {errors} error{}",
-        if errors == 1 { "" } else { "s" }
-    ))
+    Error::Refused { files, errors }
 }
 
 pub(super) fn list_names(sources: &[Source]) -> String {

@@ -12,6 +12,7 @@ pub(crate) mod commands;
 mod completion_offers;
 mod durations;
 mod edited_objects;
+mod error;
 mod image_store;
 mod kubectl_flags;
 mod manifest_files;
@@ -37,12 +38,13 @@ mod watched_changes;
 use std::{ffi::OsString, process::ExitCode};
 
 use commands::{build_manual, build_parser};
+use error::{Error, UsageError, io};
 use output_streams::{paint_red, print, print_error, print_note, print_styled, warn};
 
 use crate::{
-    engine::{self, PodHandle, StartError},
-    pod::{InvalidName, Namespace},
-    state::{self, Home, PodDir},
+    engine::PodHandle,
+    pod::Namespace,
+    state::{Home, PodDir},
 };
 
 /// Names what `podctl` alone prints.
@@ -59,63 +61,6 @@ const WELCOME: &str = "podctl runs Kubernetes pods on this machine: without root
 `podctl doctor` checks what this machine offers; `podctl --help` lists all commands; `podctl explain pod.spec` the fields.
 kubectl works as well: `podctl kubeconfig --merge && kubectl --context podctl get pods`.
 ";
-
-/// Names what goes wrong in a command; shown once, here.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(transparent)]
-    Engine(#[from] engine::Error),
-    #[error(transparent)]
-    Image(#[from] engine::ImageError),
-    #[error(transparent)]
-    State(#[from] state::Error),
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    #[error(transparent)]
-    Start(#[from] StartError),
-    #[error(transparent)]
-    Network(#[from] crate::network::Error),
-    #[error(transparent)]
-    Images(#[from] podctl_images::Error),
-    #[error(transparent)]
-    Runtime(#[from] podctl_runtime::Error),
-    #[error(transparent)]
-    Api(#[from] crate::server::raw_request::Refusal),
-    #[error("{what}: {source}")]
-    Io { what: String, source: std::io::Error },
-    /// The whole sentence.
-    #[error("{0}")]
-    Said(String),
-}
-
-impl Error {
-    /// The word of the Kubernetes API for an error about an object, which clients look for.
-    fn reason(&self) -> Option<&str> {
-        use engine::Error as E;
-        match self {
-            Error::Engine(e) => {
-                let said = matches!(
-                    e,
-                    E::NoObject { .. } | E::ObjectExists { .. } | E::Conflict { .. } | E::Forbidden { .. }
-                ) || matches!(
-                    e,
-                    E::State(state::Error::NotFound { .. })
-                        | E::Patch(engine::patch::Error::Malformed(_))
-                        | E::Selector(_)
-                );
-                said.then(|| e.kind().reason())
-            }
-            Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
-            Error::Api(refusal) => Some(&refusal.reason),
-            _ => None,
-        }
-    }
-}
-
-fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
-    let what = what.into();
-    move |source| Error::Io { what, source }
-}
 
 /// The exit code of wrong usage, which is kubectl's.
 const USAGE: u8 = 1;

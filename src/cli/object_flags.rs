@@ -19,7 +19,7 @@ pub(super) fn override_object(object: &Value, patch: &str, type_: &str) -> Resul
         _ => PatchType::Merge,
     };
     let value = crate::manifest::parse_yaml(patch)
-        .map_err(|e| Error::Said(format!("--overrides is no JSON: {e}")))?;
+        .map_err(|e| Error::bad_value(format!("--overrides is no JSON: {e}")))?;
     Ok(apply_patch(type_, object, value.to_string().as_bytes()).map_err(engine::Error::from)?)
 }
 
@@ -30,7 +30,7 @@ pub(super) fn parse_labels(text: &str) -> Result<Value, Error> {
         let (key, value) = pair
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| Error::Said(format!("unexpected label spec: {pair}")))?;
+            .ok_or_else(|| Error::bad_value(format!("unexpected label spec: {pair}")))?;
         all[key] = value.into();
     }
     Ok(all)

@@ -94,7 +94,7 @@ pub(super) fn workload_kind(word: &str) -> Option<&'static str> {
 /// The error that podctl has no objects of a kind.
 pub(super) fn unknown_kind(word: &str) -> Error {
     let sentence = format!("the server doesn't have a resource type {word:?}");
-    Error::Said(match workload_kind(word).is_some() || is_among(FORMER_WORKLOAD, word) {
+    Error::absent(match workload_kind(word).is_some() || is_among(FORMER_WORKLOAD, word) {
         true => format!(
             "{sentence}: podctl keeps no {word}, a workload's pods are run once; `podctl get pods` shows them"
         ),
@@ -133,17 +133,17 @@ pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
 
 /// `KIND/NAME`
 fn parse_pair(word: &str) -> Result<(ObjectKind, ObjectName), Error> {
-    let said = |sentence: &str| Err(Error::Said(sentence.to_owned()));
+    let refuse = |sentence: &'static str| Err(Error::bad_value(sentence));
     let Some((kind, name)) = word.split_once('/') else {
-        return said(
+        return refuse(
             "there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. 'podctl get resource/<resource_name>' instead of 'podctl get resource resource/<resource_name>'",
         );
     };
     if name.contains('/') {
-        return said("arguments in resource/name form may not have more than one slash");
+        return refuse("arguments in resource/name form may not have more than one slash");
     }
     if kind.is_empty() || name.is_empty() {
-        return said("arguments in resource/name form must have a single resource and name");
+        return refuse("arguments in resource/name form must have a single resource and name");
     }
     let kind = ObjectKind::of_word(kind).ok_or_else(|| unknown_kind(kind))?;
     Ok((kind, parse_name(name)?))
@@ -175,7 +175,7 @@ fn parse_kinds(word: &str) -> Result<Option<Vec<ObjectKind>>, Error> {
 
 fn parse_name(name: &str) -> Result<ObjectName, Error> {
     match name {
-        "" => Err(Error::Said("resource name may not be empty".into())),
+        "" => Err(Error::bad_value("resource name may not be empty")),
         name => Ok(ObjectName::parse(name)?),
     }
 }
@@ -200,32 +200,32 @@ pub(super) struct Narrowing {
 /// # Errors
 /// The first contradiction.
 pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> Result<(), Error> {
-    let said = |sentence: &str| Err(Error::Said(sentence.to_owned()));
+    let refuse = |sentence: &'static str| Err(Error::contradiction(sentence));
     let named = matches!(meant, Words::Objects(_));
     if given.files && !words.is_empty() {
-        return said(
+        return refuse(
             "when paths, URLs, or stdin is provided as resource input, you may not specify resource arguments as well",
         );
     }
     if given.files && (given.labels || given.fields || given.all) {
-        return said(
+        return refuse(
             "when paths, URLs, or stdin is provided as resource input, you may not specify a selector or --all",
         );
     }
     if given.all && given.labels {
-        return said("setting 'all' parameter but found a non empty selector.");
+        return refuse("setting 'all' parameter but found a non empty selector.");
     }
     if given.all && given.fields {
-        return said("cannot set --all and --field-selector at the same time");
+        return refuse("cannot set --all and --field-selector at the same time");
     }
     if named && (given.labels || given.fields || given.all) {
         return match words.iter().any(|word| word.contains('/')) {
-            true => said("selectors and the all flag cannot be used when passing resource/name arguments"),
-            false => said("name cannot be provided when a selector is specified"),
+            true => refuse("selectors and the all flag cannot be used when passing resource/name arguments"),
+            false => refuse("name cannot be provided when a selector is specified"),
         };
     }
     if named && given.all_namespaces {
-        return said("a resource cannot be retrieved by name across all namespaces");
+        return refuse("a resource cannot be retrieved by name across all namespaces");
     }
     Ok(())
 }
@@ -266,12 +266,14 @@ pub(super) fn find_targets(
             let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
             Ok(all.into_iter().map(target).collect())
         }
-        Words::Kinds(_) if words.is_empty() && !(given.all || given.labels || given.fields) => Err(Error::Said(
-            "You must provide one or more resources by argument or filename: KIND NAME, KIND/NAME or -f FILE".into(),
-        )),
-        Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::Said(
-            "resource(s) were provided, but no name was specified".into(),
-        )),
+        Words::Kinds(_) if words.is_empty() && !(given.all || given.labels || given.fields) => {
+            Err(Error::missing(
+                "You must provide one or more resources by argument or filename: KIND NAME, KIND/NAME or -f FILE",
+            ))
+        }
+        Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
+            Err(Error::missing("resource(s) were provided, but no name was specified"))
+        }
         Words::Kinds(kinds) => {
             let engine = Engine::over(home);
             let mut targets = Vec::new();
@@ -306,7 +308,7 @@ pub(super) fn targets_of_files(
     namespace: &Namespace,
 ) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
-    let named = manifest::names(&files.read_sources()?, namespace).map_err(|e| Error::Said(e.to_string()))?;
+    let named = manifest::names(&files.read_sources()?, namespace)?;
     for Named { kind, namespace, name } in named {
         // The pods of a Job that is not kept, `run` has started.
         let known = ObjectKind::of_object(&kind)

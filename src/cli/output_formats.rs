@@ -7,7 +7,7 @@ use crate::{
     cli::{Error, io, print},
     view::{
         custom_columns::{self, Column},
-        go_template::{self, GoTemplate},
+        go_template::GoTemplate,
         jsonpath::{self, Template},
         kyaml::print_kyaml,
         yaml,
@@ -132,7 +132,7 @@ impl OutputArgs {
         match output {
             Output::Table { wide: true } | Output::Columns(_) => {
                 let given = self.output.as_deref().unwrap_or_default().split('=').next().unwrap_or_default();
-                Err(Error::Said(unknown_format(given, PLAIN_FORMATS)))
+                Err(Error::bad_value(unknown_format(given, PLAIN_FORMATS)))
             }
             output => Ok(output),
         }
@@ -181,7 +181,6 @@ impl Output {
     pub(super) fn parse(output: Option<&str>, template: Option<&str>) -> Result<Output, Error> {
         let Some(output) = output else { return Ok(Output::Table { wide: false }) };
         let (format, rest) = output.split_once('=').map_or((output, template), |(f, r)| (f, Some(r)));
-        let said = |e: jsonpath::Error| Error::Said(e.to_string());
         let needed = || {
             let hint = if format.starts_with("custom") {
                 "-o custom-columns=NAME:.metadata.name"
@@ -189,15 +188,15 @@ impl Output {
                 "-o jsonpath='{.metadata.name}'"
             };
             rest.filter(|r| !r.is_empty())
-                .ok_or_else(|| Error::Said(format!("output format {format} needs a template: {hint}")))
+                .ok_or_else(|| Error::missing(format!("output format {format} needs a template: {hint}")))
         };
         let file = || {
             let path = needed()?;
             std::fs::read_to_string(path).map_err(io(format!("cannot read the template {path}")))
         };
-        let columns = |read: Result<Option<Vec<Column>>, jsonpath::Error>| match read.map_err(said)? {
+        let columns = |read: Result<Option<Vec<Column>>, jsonpath::Error>| match read? {
             Some(columns) => Ok(Output::Columns(columns)),
-            None => Err(Error::Said("custom columns are HEADER:PATH,…, such as NAME:.metadata.name".into())),
+            None => Err(Error::bad_value("custom columns are HEADER:PATH,…, such as NAME:.metadata.name")),
         };
         match format {
             "wide" => Ok(Output::Table { wide: true }),
@@ -205,14 +204,14 @@ impl Output {
             "yaml" => Ok(Output::Yaml),
             "kyaml" => Ok(Output::Kyaml),
             "name" => Ok(Output::Name),
-            "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?).map_err(said)?)),
-            "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?).map_err(said)?)),
-            "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?).map_err(said)?)),
+            "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?)?)),
+            "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?)?)),
+            "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?)?)),
             "custom-columns" => columns(custom_columns::parse(needed()?)),
             "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
             "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
             "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),
-            _ => Err(Error::Said(unknown_format(format, FORMATS))),
+            _ => Err(Error::bad_value(unknown_format(format, FORMATS))),
         }
     }
 
@@ -229,7 +228,7 @@ impl Output {
     ) -> Result<String, Error> {
         let mut all = Vec::new();
         for object in objects {
-            let mut value = serde_json::to_value(object).map_err(|e| Error::Said(e.to_string()))?;
+            let mut value = serde_json::to_value(object)?;
             // Who manages which field is for servers; kubectl leaves it away as well.
             if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
                 meta.remove("managedFields");
@@ -257,7 +256,6 @@ impl Output {
                 json!({"apiVersion": "v1", "items": all, "kind": "List", "metadata": {"resourceVersion": ""}})
             }
         };
-        let said = |e: jsonpath::Error| Error::Said(e.to_string());
         Ok(match self {
             Output::Table { .. } => String::new(),
             Output::Json => pretty_json(&whole(all)),
@@ -266,21 +264,21 @@ impl Output {
             Output::Name => all.iter().map(|o| format!("{}\n", name_object(o))).collect(),
             Output::GoTemplate(template) => {
                 let printed = template.print(&whole(all), missing_allowed);
-                printed.map_err(|e| Error::Said(e.to_string()))?
+                printed?
             }
-            Output::JsonPath(template) => template.print(&whole(all), missing_allowed).map_err(said)?,
+            Output::JsonPath(template) => template.print(&whole(all), missing_allowed)?,
             Output::JsonPathAsJson(template) => {
                 let whole = whole(all);
-                let found = template.find(&whole, missing_allowed).map_err(said)?;
+                let found = template.find(&whole, missing_allowed)?;
                 pretty_json(&json!(found.into_iter().flatten().collect::<Vec<_>>()))
             }
-            Output::Columns(columns) => custom_columns::print(columns, &all, headers).map_err(said)?,
+            Output::Columns(columns) => custom_columns::print(columns, &all, headers)?,
         })
     }
 }
 
 fn read_template(text: &str) -> Result<GoTemplate, Error> {
-    GoTemplate::parse(text).map_err(|e: go_template::Error| Error::Said(e.to_string()))
+    GoTemplate::parse(text).map_err(Error::from)
 }
 
 /// Names an object as messages do: `pod/web`, `deployment.apps/web`.
@@ -304,7 +302,7 @@ pub(super) fn pretty_json(value: &Value) -> String {
 pub(super) fn print_value(value: &Value, format: &str) -> Result<(), Error> {
     match format {
         "yaml" => print(&yaml::document(value)),
-        _ => println!("{}", serde_json::to_string_pretty(value).map_err(|e| Error::Said(e.to_string()))?),
+        _ => println!("{}", serde_json::to_string_pretty(value)?),
     }
     Ok(())
 }

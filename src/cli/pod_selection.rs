@@ -144,13 +144,13 @@ impl Which {
     /// As [`Which::choose`].
     pub(super) fn list(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
         let labels =
-            Labels::parse(self.filter.selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
-        let fields =
-            Fields::parse(self.filter.field_selector.as_deref().unwrap_or_default()).map_err(Error::Said)?;
+            Labels::parse(self.filter.selector.as_deref().unwrap_or_default()).map_err(Error::bad_value)?;
+        let fields = Fields::parse(self.filter.field_selector.as_deref().unwrap_or_default())
+            .map_err(Error::bad_value)?;
         let named = self.names_pods();
         if named && (self.filter.selector.is_some() || self.filter.all_namespaces) {
             let what = "name cannot be provided when a selector or --all-namespaces is specified";
-            return Err(Error::Said(what.into()));
+            return Err(Error::contradiction(what));
         }
         let mut dirs = self.named(home, namespace)?;
         if !named {

@@ -5,7 +5,7 @@ use std::io::Write;
 use http::Method;
 
 use super::{
-    Error,
+    Error, UsageError,
     manifest_files::{FileArgs, read_source},
 };
 use crate::{engine::Engine, server::raw_request::answer_raw, state::Home};
@@ -27,16 +27,16 @@ pub(super) fn send_raw(method: Method, path: &str, files: &FileArgs, home: &Home
     let body = match &files.filename[..] {
         [] if !needs_file => String::new(),
         [file] if file.starts_with("http://") || file.starts_with("https://") => {
-            return Err(Error::Said("--raw cannot read from a url".into()));
+            return Err(Error::bad_value("--raw cannot read from a url"));
         }
         [file] => read_source(file)?.text,
-        _ => return Err(Error::Said("--raw can only use a single local file or stdin".into())),
+        _ => return Err(Error::bad_value("--raw can only use a single local file or stdin")),
     };
     if files.recursive {
-        return Err(Error::Said("--raw and --recursive are mutually exclusive".into()));
+        return Err(UsageError::Exclusive { one: "--raw", other: "--recursive" }.into());
     }
     if !path.starts_with('/') {
-        return Err(Error::Said(format!(
+        return Err(Error::bad_value(format!(
             "--raw must be a valid URL path: parse {path:?}: invalid URI for request"
         )));
     }

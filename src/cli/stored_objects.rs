@@ -38,7 +38,7 @@ pub(super) fn read_stored(home: &Home, files: &[(ObjectKind, &String)]) -> Resul
         };
         if !fits || !found.pods.is_empty() || !found.jobs.is_empty() || !found.claims.is_empty() {
             let wanted = if *kind == ObjectKind::ConfigMap { "ConfigMaps" } else { "Secrets" };
-            return Err(Error::Said(format!("{file} must hold {wanted} and nothing else")));
+            return Err(Error::unreadable(format!("{file} must hold {wanted} and nothing else")));
         }
         // The first of a name is taken: what was asked for just now goes before what was kept.
         stored.config_maps.splice(0..0, found.config_maps);
@@ -51,7 +51,7 @@ pub(super) fn read_stored(home: &Home, files: &[(ObjectKind, &String)]) -> Resul
 pub(super) fn check(name: String, object: &Value) -> Result<(), Error> {
     let wrong = |all: Vec<manifest::Diagnostic>| {
         let said: Vec<String> = all.iter().map(|d| format!("{}: {}", d.path, d.message)).collect();
-        Error::Said(format!("cannot create {name}: {}", said.join("; ")))
+        Error::unreadable(format!("cannot create {name}: {}", said.join("; ")))
     };
     let source = Source { name: name.clone(), text: object.to_string() };
     manifest::load(&[source]).map(drop).map_err(wrong)

@@ -51,7 +51,7 @@ impl TargetFileArgs {
         let objects = FileArgs::named(&self.filename).read_objects()?;
         let [object] = &objects[..] else {
             let what = format!("{} holds {} objects: name the pod", self.filename.join(", "), objects.len());
-            return Err(Error::Said(what));
+            return Err(Error::missing(what));
         };
         let meta = &object["metadata"];
         let own = meta["namespace"].as_str().filter(|own| *own != "default").unwrap_or(namespace);
@@ -83,7 +83,7 @@ pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -
             let labels = labels.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
             let labels = labels.collect::<Vec<_>>().join(",");
             if labels.is_empty() {
-                return Err(Error::Said(format!(
+                return Err(Error::not_done(format!(
                     "invalid service '{name}': Service is defined without a selector"
                 )));
             }
@@ -150,7 +150,7 @@ fn list_pods(
     let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
     dirs.sort_by_key(|dir| dir.read_liveness() != Liveness::Alive);
     match dirs.is_empty() {
-        true => Err(Error::Said(format!("{word} has no pods; `podctl get pods` shows those there are"))),
+        true => Err(Error::absent(format!("{word} has no pods; `podctl get pods` shows those there are"))),
         false => Ok(dirs),
     }
 }

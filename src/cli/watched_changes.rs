@@ -14,7 +14,7 @@ use crate::{
 
 /// Puts objects in the order of what a JSONPath finds: numbers by size, all else as text; what has no such field first.
 pub(super) fn sort<T: Serialize>(found: &mut [T], path: &str) -> Result<(), Error> {
-    let template = Template::path(path).map_err(|e| Error::Said(e.to_string()))?;
+    let template = Template::path(path)?;
     let key = |found: &T| -> Option<Value> {
         let object = serde_json::to_value(found).ok()?;
         let lists = template.find(&object, true).ok()?;

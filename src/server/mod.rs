@@ -7,7 +7,7 @@
 mod apply;
 mod body;
 mod channels;
-mod credentials;
+pub(crate) mod credentials;
 mod delete;
 pub mod discovery;
 mod events;

@@ -67,8 +67,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             let mut output = args.output.clone();
             output.output.get_or_insert_with(|| "yaml".into());
             let program = std::env::current_exe().map_err(io("cannot find this program"))?;
-            let mut config = make_kubeconfig(&Engine::over(home), &program, namespace)
-                .map_err(|e| Error::Said(e.to_string()))?;
+            let mut config = make_kubeconfig(&Engine::over(home), &program, namespace)?;
             if !(args.raw || args.flatten) {
                 hide_secrets(&mut config);
             }

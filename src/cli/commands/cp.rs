@@ -44,7 +44,7 @@ fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
         _ => return Ok(Side::Host(text.into())),
     };
     if path.is_empty() {
-        return Err(Error::Said(format!("{text:?}: filepath can not be empty; write POD:PATH")));
+        return Err(Error::bad_value(format!("{text:?}: filepath can not be empty; write POD:PATH")));
     }
     let dir = match pod.split_once('/') {
         Some(("pod" | "pods" | "po", name)) => home.pod(namespace, &ObjectName::parse(name)?),
@@ -70,7 +70,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         (Side::Pod { dir, path }, Side::Stream) => {
             let stdout = std::io::stdout();
             if stdout.is_terminal() {
-                return Err(Error::Said("refusing to write a tar stream to a terminal; redirect it".into()));
+                return Err(Error::contradiction(
+                    "refusing to write a tar stream to a terminal; redirect it",
+                ));
             }
             let (pod, options) = chosen(&dir)?;
             let stdout = stdout.as_fd().try_clone_to_owned().map_err(io("cannot use standard output"))?;
@@ -89,13 +91,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             pod.copy_in(&options, CopySide::Stream(stdin), &path, stderr.as_fd())
         }
         (Side::Pod { .. }, Side::Pod { .. }) => {
-            return Err(Error::Said("one of src or dest must be a local file specification".into()));
+            return Err(Error::bad_value("one of src or dest must be a local file specification"));
         }
-        _ => return Err(Error::Said("one of src or dest must be POD:PATH".into())),
+        _ => return Err(Error::bad_value("one of src or dest must be POD:PATH")),
     };
     match copied {
         Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),
-        Err(engine::Error::Ended(pod)) => Err(Error::Said(format!("pod {pod:?} has ended during the copy"))),
+        Err(engine::Error::Ended(pod)) => Err(Error::Ended { pod, when: "during the copy" }),
         copied => Ok(copied?),
     }
 }

@@ -109,7 +109,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
     if args.tty && !args.stdin {
-        return Err(Error::Said("-i/--stdin is required for containers with -t/--tty=true".into()));
+        return Err(Error::missing("-i/--stdin is required for containers with -t/--tty=true"));
     }
     if args.attach == Some(false) && args.stdin && args.tty {
         args.say("the debug container keeps its terminal; `podctl attach -it` reaches it");
@@ -155,7 +155,7 @@ impl Args {
             (self.share_processes.is_some(), "--share-processes"),
         ] {
             if given {
-                return Err(Error::Said(format!("{flag} may only be used with --copy-to")));
+                return Err(Error::contradiction(format!("{flag} may only be used with --copy-to")));
             }
         }
         let options = self.read_options()?;
@@ -176,7 +176,7 @@ impl Args {
                 socket.map_or(Ok(0), |socket| self.attach_session(pod, &name, socket))
             }
             Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),
-            Err(engine::Error::Ended(pod)) => Err(Error::Said(format!("pod {pod:?} has ended meanwhile"))),
+            Err(engine::Error::Ended(pod)) => Err(Error::Ended { pod, when: "meanwhile" }),
             Err(e) => Err(e.into()),
         }
     }
@@ -185,7 +185,7 @@ impl Args {
         let options = self.read_options()?;
         let image = |word: &String| {
             let pair = word.split_once('=').map(|(name, image)| (name.to_owned(), image.to_owned()));
-            pair.ok_or_else(|| Error::Said(format!("--set-image {word:?}: write NAME=IMAGE")))
+            pair.ok_or_else(|| Error::bad_value(format!("--set-image {word:?}: write NAME=IMAGE")))
         };
         let copy = DebugCopy {
             share_processes: self.share_processes != Some(false),
@@ -263,7 +263,7 @@ fn read_custom_fields(path: &str) -> Result<Value, Error> {
     let text = std::fs::read_to_string(path).map_err(io(format!("cannot read {path}")))?;
     let source = Source { name: path.to_owned(), text };
     partial_container(&source)
-        .map_err(|all| Error::Said(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+        .map_err(|all| Error::unreadable(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 /// Reads variables, as kubectl's list flags have them: commas part them only where there are several in a word.
@@ -271,7 +271,7 @@ fn parse_variables(words: &[String]) -> Result<Vec<(String, String)>, Error> {
     let variable = |word: &str| {
         let pair = word.split_once('=').filter(|(name, _)| !name.is_empty());
         let (name, value) =
-            pair.ok_or_else(|| Error::Said(format!("invalid env: {word:?}; write NAME=VALUE")))?;
+            pair.ok_or_else(|| Error::bad_value(format!("invalid env: {word:?}; write NAME=VALUE")))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     let parts = words.iter().flat_map(|word| match word.matches('=').count() > 1 {

@@ -65,7 +65,7 @@ impl Args {
         match (self.force, self.now, self.grace_period) {
             (true, false, Some(grace)) if !grace.is_zero() => {
                 let what = "--force and --grace-period greater than 0 cannot be specified together";
-                Err(Error::Said(what.into()))
+                Err(Error::contradiction(what))
             }
             (true, ..) => Ok(Some(Duration::ZERO)),
             (false, true, _) => Ok(Some(Duration::from_secs(1))),
@@ -133,7 +133,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for (target, pod) in ending.into_iter().filter(|_| args.wait) {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if !pod.wait(left)? {
-            print_error(&Error::Said(format!("timed out waiting for the condition on pods/{}", target.name)));
+            print_error(&Error::TimedOut { pod: Some(target.name.to_string()) });
             failed = true;
         }
     }
@@ -164,7 +164,7 @@ impl Args {
             Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
                 let what =
                     "resource(s) were provided, but no name was specified; name them, or use -f, -l or --all";
-                return Err(Error::Said(what.into()));
+                return Err(Error::missing(what));
             }
             Words::Kinds(kinds) => kinds,
         };

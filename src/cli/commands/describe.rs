@@ -92,7 +92,7 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
     let namespace = Namespace::parse(text("namespace")).unwrap_or_default();
     match kind {
         ObjectKind::Pod => {
-            let pod: Pod = serde_json::from_value(object.clone()).map_err(|e| Error::Said(e.to_string()))?;
+            let pod: Pod = serde_json::from_value(object.clone())?;
             let events = show_events.then(|| events_of(engine, &namespace, text("name"))).transpose()?;
             Ok(view::describe::pod(&pod, events.as_deref(), now))
         }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        Error, Namespace, io,
+        Error, Namespace, UsageError, io,
         manifest_files::LabeledFileArgs,
         object_selection::{Target, target_of_object},
         print, print_error, print_note,
@@ -46,10 +46,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 
 fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if !args.labeled.files.is_given() {
-        return Err(Error::Said("must specify one of -f and -k".into()));
+        return Err(UsageError::NoFiles.into());
     }
     let engine = Engine::over(home);
-    let labels = Labels::parse(&args.labeled.selector).map_err(Error::Said)?;
+    let labels = Labels::parse(&args.labeled.selector).map_err(Error::bad_value)?;
     let made = || make_compared_files().map_err(io("cannot make a directory to compare in"));
     let (live, merged) = (made()?, made()?);
     for object in args.labeled.files.read_objects()? {

@@ -78,9 +78,9 @@ fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> R
         if failure.is_some() && edited == text {
             let path = file.keep();
             eprintln!("A copy of your changes has been stored to {path:?}");
-            return Err(Error::Said("Edit cancelled, no valid changes were saved.".into()));
+            return Err(Error::unmet("Edit cancelled, no valid changes were saved."));
         }
-        let done = crate::manifest::parse_yaml(&edited).map_err(Error::Said).and_then(|new| {
+        let done = crate::manifest::parse_yaml(&edited).map_err(Error::bad_value).and_then(|new| {
             let seen = Preconditions::still(known);
             let changed =
                 engine.update_object(target.kind, &target.namespace, &new, &seen, &WriteOptions::default());
@@ -106,7 +106,7 @@ fn run_editor(path: &std::path::Path) -> Result<(), Error> {
     let status = Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(path).status();
     match status.map_err(io(format!("cannot run the editor {editor:?}")))? {
         status if status.success() => Ok(()),
-        _ => Err(Error::Said(format!(
+        _ => Err(Error::unmet(format!(
             "there was a problem with the editor {editor:?}; set KUBE_EDITOR or EDITOR to another"
         ))),
     }

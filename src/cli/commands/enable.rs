@@ -111,7 +111,10 @@ pub(super) fn disable(args: &Args, home: &Home, namespace: &Namespace) -> Result
     };
     let (name, dir) = (&names[0], units_dir()?);
     if !dir.join(name).exists() {
-        return Err(Error::Said(format!("{name} is not enabled: there is no {}", dir.join(name).display())));
+        return Err(Error::absent(format!(
+            "{name} is not enabled: there is no {}",
+            dir.join(name).display()
+        )));
     }
     if args.now {
         names.iter().try_for_each(|name| call_systemctl(&["stop", name]))?;
@@ -127,7 +130,7 @@ pub(super) fn disable(args: &Args, home: &Home, namespace: &Namespace) -> Result
 
 /// Makes the units of the server of the Kubernetes API; clients look for it at the user's own address.
 fn make_serve_units(home: &Home) -> Result<Vec<(String, String)>, Error> {
-    let address = serve::own_address(&Engine::over(home)).map_err(|e| Error::Said(e.to_string()))?;
+    let address = serve::own_address(&Engine::over(home))?;
     let program = std::env::current_exe().map_err(io("cannot find this program"))?;
     let system = nix::unistd::geteuid().is_root();
     let texts = write_serve_units(&program.display().to_string(), address, system);
@@ -137,9 +140,8 @@ fn make_serve_units(home: &Home) -> Result<Vec<(String, String)>, Error> {
 fn require_systemd() -> Result<(), Error> {
     match has_systemd() {
         true => Ok(()),
-        false => Err(Error::Said(
-            "systemd does not run this machine; `podctl generate systemd` prints a unit for one where it does"
-                .into(),
+        false => Err(Error::unmet(
+            "systemd does not run this machine; `podctl generate systemd` prints a unit for one where it does",
         )),
     }
 }
@@ -159,7 +161,7 @@ fn find_unit_name(words: &[String], home: &Home, namespace: &Namespace) -> Resul
 }
 
 fn refuse_several() -> Error {
-    Error::Said("one pod, or the files of one unit, at a time".into())
+    Error::contradiction("one pod, or the files of one unit, at a time")
 }
 
 /// Makes the unit and its name.
@@ -175,7 +177,7 @@ fn make_unit(words: &[String], home: &Home, namespace: &Namespace) -> Result<(St
         }
         (false, _) => return Err(refuse_several()),
     };
-    let first = pods.first().ok_or_else(|| Error::Said("the files hold no Pod".into()))?;
+    let first = pods.first().ok_or_else(|| Error::absent("the files hold no Pod"))?;
     let names: Vec<&str> = pods.iter().map(PodExt::name).collect();
     let grace = pods.iter().map(|pod| u64::try_from(pod.grace_period_seconds()).unwrap_or(0)).max();
     let program = std::env::current_exe().map_err(io("cannot find this program"))?;
@@ -204,7 +206,7 @@ fn unit_of_files(files: &[String], home: &Home, namespace: &Namespace) -> Result
         policy != Some("Never")
     };
     let absolute = |file: &String| match file.as_str() {
-        "-" => Err(Error::Said("a unit reads its files at each start: standard input is none".into())),
+        "-" => Err(Error::contradiction("a unit reads its files at each start: standard input is none")),
         file => fs::canonicalize(file).map_err(io(format!("cannot find {file}"))),
     };
     let files = files.iter().map(absolute).collect::<Result<Vec<PathBuf>, _>>()?;
@@ -225,7 +227,7 @@ fn units_dir() -> Result<PathBuf, Error> {
     let config = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
     config
         .map(|config| config.join("systemd/user"))
-        .ok_or_else(|| Error::Said("neither XDG_CONFIG_HOME nor HOME is set; set one".into()))
+        .ok_or_else(|| Error::unmet("neither XDG_CONFIG_HOME nor HOME is set; set one"))
 }
 
 /// Calls systemctl(1), for an ordinary user for the user's own manager.
@@ -241,7 +243,7 @@ fn call_systemctl(args: &[&str]) -> Result<(), Error> {
         true => Ok(()),
         false => {
             let args = args.join(" ");
-            Err(Error::Said(format!("`systemctl {args}` failed ({status}); what it says is above")))
+            Err(Error::unmet(format!("`systemctl {args}` failed ({status}); what it says is above")))
         }
     }
 }

@@ -39,11 +39,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if args.types.iter().any(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str())) {
-        return Err(Error::Said("valid --types are Normal or Warning".into()));
+        return Err(Error::bad_value("valid --types are Normal or Warning"));
     }
     let name = match &args.object {
         Some(object) if !object.contains('/') => {
-            return Err(Error::Said(format!("--for must be in resource/name form, such as pod/{object}")));
+            return Err(Error::bad_value(format!(
+                "--for must be in resource/name form, such as pod/{object}"
+            )));
         }
         Some(object) => Some(pod_selection::plain(object)?),
         None => None,

@@ -44,12 +44,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if !args.undivided.is_empty() || args.pod.is_some() && !args.file.filename.is_empty() {
-        return Err(Error::Said(
-            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead".into(),
+        return Err(Error::contradiction(
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
         ));
     }
     if args.command.is_empty() {
-        return Err(Error::Said("you must specify at least one command for the container".into()));
+        return Err(Error::missing("you must specify at least one command for the container"));
     }
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
     let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;

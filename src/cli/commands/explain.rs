@@ -32,11 +32,11 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<i32, Error> {
     if !["plaintext", "plaintext-openapiv2"].contains(&args.output.as_str()) {
-        return Err(Error::Said(format!("unrecognized format: {}", args.output)));
+        return Err(Error::bad_value(format!("unrecognized format: {}", args.output)));
     }
     let word = args.kind.as_deref().ok_or_else(|| {
         let what = "You must specify the type of resource to explain. Use \"podctl api-resources\" for a complete list of supported resources.";
-        Error::Said(what.into())
+        Error::missing(what)
     })?;
     let (kind, path) = match split_path(word.trim_end_matches('.')) {
         Ok(split) => split,
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
     if !args.api_version.is_empty() && args.api_version != version {
         let (group, asked) = args.api_version.split_once('/').unwrap_or(("", &args.api_version));
         let plural = kind.plural();
-        return Err(Error::Said(format!(
+        return Err(Error::absent(format!(
             "couldn't find resource for \"{group}/{asked}, Resource={plural}\""
         )));
     }
@@ -69,9 +69,9 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
         max_depth: args.max_depth,
     };
     let (text, found) = explain_kind(&document, &wanted)
-        .ok_or_else(|| Error::Said(format!("the API has no description of {}", kind.name())))?;
+        .ok_or_else(|| Error::absent(format!("the API has no description of {}", kind.name())))?;
     print(&text);
-    found.map_err(|field| Error::Said(format!("field {field:?} does not exist"))).map(|()| 0)
+    found.map_err(|field| Error::absent(format!("field {field:?} does not exist"))).map(|()| 0)
 }
 
 /// The kind of `KIND.FIELD…`, or of `KIND.GROUP` when the whole names one, and the fields.

@@ -28,7 +28,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(not_found(name));
     }
     if chosen.found.is_empty() {
-        return Err(Error::Said(format!("there is no pod to export in namespace {namespace}")));
+        return Err(Error::absent(format!("there is no pod to export in namespace {namespace}")));
     }
     let pods: Vec<_> = chosen.found.iter().map(|found| PodHandle::of(home, &found.dir)).collect();
     let export = Engine::over(home).export(&pods, &ExportOptions { digests: args.digests })?;

@@ -100,14 +100,14 @@ impl Args {
             (true, "Pod") => object["metadata"]["labels"].clone(),
             (true, "Service") => object["spec"]["selector"].clone(),
             (true, "Deployment" | "ReplicaSet") => object["spec"]["selector"]["matchLabels"].clone(),
-            (true, _) => return Err(Error::Said(format!("cannot expose a {kind}"))),
+            (true, _) => return Err(Error::not_done(format!("cannot expose a {kind}"))),
         };
         if selector.as_object().is_none_or(serde_json::Map::is_empty) {
             let what = format!(
                 "couldn't retrieve selectors via --selector flag or introspection: the {} has no labels and cannot be exposed",
                 kind.to_lowercase()
             );
-            return Err(Error::Said(what));
+            return Err(Error::missing(what));
         }
         let labels = match self.labels.is_empty() {
             false => parse_labels(&self.labels)?,
@@ -157,7 +157,7 @@ impl Args {
             }
         };
         if own.is_empty() {
-            return Err(Error::Said("couldn't find port via --port flag or introspection".into()));
+            return Err(Error::missing("couldn't find port via --port flag or introspection"));
         }
         let several = own.len() > 1;
         let make = |(at, (port, protocol)): (usize, &(Value, Value))| {

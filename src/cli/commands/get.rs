@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        Error, Namespace,
+        Error, Namespace, UsageError,
         manifest_files::FileArgs,
         object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
         output_formats::{Output, OutputArgs},
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let watch = args.watch || args.watch_only;
     if watch && args.which.files.reads_stdin() {
         let words = "standard input can be read once only; name a file to watch its objects";
-        return Err(Error::Said(words.into()));
+        return Err(Error::contradiction(words));
     }
     let output = Output::parse(args.output.output.as_deref(), args.output.template.as_deref())?;
     let words = parse_words(&args.which.names)?;
@@ -136,14 +136,14 @@ impl Args {
     fn check_raw(&self) -> Result<(), Error> {
         if self.watch || self.watch_only || self.which.filter.selector.is_some() {
             let what = "--raw may not be specified with other flags that filter the server request or alter the output";
-            return Err(Error::Said(what.into()));
+            return Err(Error::contradiction(what));
         }
         if self.output.output.is_some() {
-            return Err(Error::Said("--raw and --output are mutually exclusive".into()));
+            return Err(UsageError::Exclusive { one: "--raw", other: "--output" }.into());
         }
         match self.which.names.is_empty() {
             true => Ok(()),
-            false => Err(Error::Said("arguments may not be passed when --raw is specified".into())),
+            false => Err(Error::contradiction("arguments may not be passed when --raw is specified")),
         }
     }
 
@@ -260,7 +260,7 @@ impl Args {
     ) -> Result<i32, Error> {
         let [section] = &found.sections[..] else {
             let words = "you may only specify a single resource type to watch";
-            return Err(Error::Said(words.into()));
+            return Err(Error::contradiction(words));
         };
         let table = Table::new(self, section.kind, matches!(output, Output::Table { wide: true }), false);
         // What lies behind a Service is asked of the network, which changes no file.

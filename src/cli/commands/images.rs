@@ -113,7 +113,7 @@ pub(super) fn load(args: &LoadArgs, home: &Home) -> Result<i32, Error> {
     let mut paths = args.input.clone();
     if paths.is_empty() {
         if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-            return Err(Error::Said("name what to load with -i FILE, or give it on standard input".into()));
+            return Err(Error::missing("name what to load with -i FILE, or give it on standard input"));
         }
         paths.push("-".into());
     }
@@ -263,7 +263,9 @@ pub(super) fn tag_image(args: &TagArgs, home: &Home) -> Result<i32, Error> {
 
 pub(super) fn save_images(args: &SaveArgs, home: &Home) -> Result<i32, Error> {
     if args.output.as_os_str() == "-" && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
-        return Err(Error::Said("an archive is not for a terminal: name a file with -o, or redirect".into()));
+        return Err(Error::contradiction(
+            "an archive is not for a terminal: name a file with -o, or redirect",
+        ));
     }
     open_engine(home)?.save_images(&args.images, &args.output)?;
     Ok(0)
@@ -273,7 +275,7 @@ pub(super) fn save_images(args: &SaveArgs, home: &Home) -> Result<i32, Error> {
 pub(super) fn show_history(args: &HistoryArgs, home: &Home) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let missing =
-        || Error::Said(format!("image {:?} is not here: `podctl images` lists those that are", args.image));
+        || Error::absent(format!("image {:?} is not here: `podctl images` lists those that are", args.image));
     let image = find_image(&engine, &args.image)?.ok_or_else(missing)?;
     let now = k8s_openapi::jiff::Timestamp::now().as_second();
     let mut rows = vec![["LAYER", "CREATED", "CREATED BY", "COMMENT"].map(str::to_owned).to_vec()];

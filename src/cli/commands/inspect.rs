@@ -32,7 +32,7 @@ pub(super) struct InspectArgs {
 pub(super) fn inspect(args: &InspectArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let template = args.format.as_deref().map(GoTemplate::parse).transpose();
-    let template = template.map_err(|e| Error::Said(e.to_string()))?;
+    let template = template?;
     let (mut found, mut code) = (Vec::new(), 0);
     for name in &args.names {
         match find(args, &engine, namespace, name) {
@@ -46,7 +46,7 @@ pub(super) fn inspect(args: &InspectArgs, home: &Home, namespace: &Namespace) ->
     match template {
         Some(template) => {
             for value in &found {
-                println!("{}", template.print(value, true).map_err(|e| Error::Said(e.to_string()))?);
+                println!("{}", template.print(value, true)?);
             }
         }
         None => print(&output_formats::pretty_json(&json!(found))),
@@ -67,5 +67,5 @@ fn find(args: &InspectArgs, engine: &Engine, namespace: &Namespace, name: &str) 
     }
     image_store::find_image(engine, name)?
         .map(|image| image_store::describe_image(&image))
-        .ok_or_else(|| Error::Said(format!("there is neither a pod nor an image {name:?}")))
+        .ok_or_else(|| Error::absent(format!("there is neither a pod nor an image {name:?}")))
 }

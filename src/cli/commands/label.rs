@@ -65,7 +65,7 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
     let (words, changes) = split_words(&args.objects.which.names)?;
     if changes.is_empty() && !args.list {
         let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
-        return Err(Error::Said(what));
+        return Err(Error::missing(what));
     }
     let asked = Asked { args, meaning, changes, output: args.change.output.parse()?, engine };
     if args.local {
@@ -112,8 +112,8 @@ impl Asked<'_> {
         let before = known["metadata"][field].take();
         let after =
             apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| match field {
-                "labels" => Error::Said(format!("{own}, and --overwrite is false")),
-                _ => Error::Said(format!(
+                "labels" => Error::unmet(format!("{own}, and --overwrite is false")),
+                _ => Error::unmet(format!(
                     "--overwrite is false but found the following declared {}(s): {own}",
                     field.trim_end_matches('s')
                 )),
@@ -181,14 +181,14 @@ fn split_words(words: &[String]) -> Result<(Vec<String>, Vec<Change>), Error> {
     let parse = |word: &String| match (word.split_once('='), word.strip_suffix('-')) {
         (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
         (None, Some(key)) => Ok((key.to_owned(), None)),
-        _ => Err(Error::Said(format!(
+        _ => Err(Error::bad_value(format!(
             "{word:?} is neither KEY=VALUE nor KEY-; all changes come after the names"
         ))),
     };
     let changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     for (key, value) in &changes {
         if value.is_some() && changes.contains(&(key.clone(), None)) {
-            return Err(Error::Said("can not both modify and remove a label in the same command".into()));
+            return Err(Error::contradiction("can not both modify and remove a label in the same command"));
         }
     }
     Ok((words[..at].to_vec(), changes))
@@ -201,7 +201,7 @@ fn apply_changes(before: &Value, changes: &[Change], overwrite: bool) -> Result<
             (None, _) => drop(after.remove(key)),
             (Some(value), Some(known)) if !overwrite && known != value.as_str() => {
                 let known = known.as_str().unwrap_or_default();
-                return Err(Error::Said(format!("'{key}' already has a value ({known})")));
+                return Err(Error::unmet(format!("'{key}' already has a value ({known})")));
             }
             (Some(value), _) => drop(after.insert(key.clone(), json!(value))),
         }

@@ -66,7 +66,7 @@ pub(super) fn log_in(args: &LoginArgs) -> Result<i32, Error> {
         (None, false) => ask("Password: ", false)?,
     };
     if user.is_empty() || password.is_empty() {
-        return Err(Error::Said("a username and a password are needed: -u NAME --password-stdin".into()));
+        return Err(Error::missing("a username and a password are needed: -u NAME --password-stdin"));
     }
     podctl_images::check_login(&registry, &user, &password)?;
     let mut file = read_auth_file(&path)?;
@@ -89,7 +89,10 @@ pub(super) fn log_out(args: &LogoutArgs) -> Result<i32, Error> {
         return Ok(0);
     }
     if known.and_then(|all| all.remove(&registry)).is_none() {
-        return Err(Error::Said(format!("not logged into {registry}: {} does not know it", path.display())));
+        return Err(Error::absent(format!(
+            "not logged into {registry}: {} does not know it",
+            path.display()
+        )));
     }
     write_auth_file(&path, &file)?;
     println!("Removed login credentials for {registry}");
@@ -110,9 +113,8 @@ fn host_of(registry: &str) -> String {
 fn find_auth_file(named: Option<&PathBuf>) -> Result<PathBuf, Error> {
     let own = || {
         podctl_images::auth_file().ok_or_else(|| {
-            Error::Said(
-                "neither XDG_RUNTIME_DIR nor HOME is set, so there is no file; name one with --authfile"
-                    .into(),
+            Error::unmet(
+                "neither XDG_RUNTIME_DIR nor HOME is set, so there is no file; name one with --authfile",
             )
         })
     };
@@ -123,7 +125,7 @@ fn read_auth_file(path: &Path) -> Result<Value, Error> {
     match fs::read_to_string(path) {
         Ok(text) if text.trim().is_empty() => Ok(json!({})),
         Ok(text) => serde_json::from_str(&text).ok().filter(Value::is_object).ok_or_else(|| {
-            Error::Said(format!("{} is no JSON object, and is left as it is", path.display()))
+            Error::unreadable(format!("{} is no JSON object, and is left as it is", path.display()))
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(json!({})),
         Err(e) => Err(io(format!("cannot read {}", path.display()))(e)),
@@ -139,7 +141,7 @@ fn write_auth_file(path: &Path, file: &Value) -> Result<(), Error> {
 fn ask(what: &str, shown: bool) -> Result<String, Error> {
     let input = std::io::stdin();
     if !input.is_terminal() {
-        return Err(Error::Said("there is no terminal to ask on: -u NAME --password-stdin".into()));
+        return Err(Error::unmet("there is no terminal to ask on: -u NAME --password-stdin"));
     }
     eprint_now(what);
     let before = (!shown).then(|| tcgetattr(&input)).transpose().map_err(|e| io("cannot ask")(e.into()))?;

@@ -118,7 +118,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         wanted.push((PodHandle::of(home, &found.dir), container));
     }
     if let Some(most) = args.max_log_requests.filter(|most| args.follow && streams > *most) {
-        return Err(Error::Said(format!(
+        return Err(Error::contradiction(format!(
             "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
         )));
     }
@@ -177,9 +177,9 @@ fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
     };
     match (&words[..], &args.container) {
         ([] | [_], _) => Ok((words, args.container.clone())),
-        (_, Some(_)) => Err(Error::Said("only one of -c or an inline [CONTAINER] arg is allowed".into())),
+        (_, Some(_)) => Err(Error::contradiction("only one of -c or an inline [CONTAINER] arg is allowed")),
         ([name, container], None) => Ok((vec![name.clone()], Some(container.clone()))),
-        _ => Err(Error::Said("logs takes one pod and at most one container: NAME [CONTAINER]".into())),
+        _ => Err(Error::bad_value("logs takes one pod and at most one container: NAME [CONTAINER]")),
     }
 }
 
@@ -201,7 +201,9 @@ fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Optio
         let out_of =
             [apps.clone(), named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
         let name = pod.name();
-        return Err(Error::Said(format!("container {wanted} is not valid for pod {name} out of: {out_of}")));
+        return Err(Error::absent(format!(
+            "container {wanted} is not valid for pod {name} out of: {out_of}"
+        )));
     }
     if let Some(found) = pod.annotated_container().filter(|a| all().any(|c| c == a)) {
         return Ok(Some(found.to_owned()));

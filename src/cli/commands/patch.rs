@@ -56,7 +56,7 @@ impl Args {
             (None, Some(file)) => read_source(file)?.text,
             (None, None) => {
                 let what = "must specify --patch or --patch-file containing the contents of the patch";
-                return Err(Error::Said(what.into()));
+                return Err(Error::missing(what));
             }
         };
         let type_ = match self.type_.to_lowercase().as_str() {
@@ -65,11 +65,11 @@ impl Args {
             "strategic" => PatchType::Strategic,
             _ => {
                 let what = format!("--type must be one of [json merge strategic], not {:?}", self.type_);
-                return Err(Error::Said(what));
+                return Err(Error::bad_value(what));
             }
         };
         let value = crate::manifest::parse_yaml(&text)
-            .map_err(|e| Error::Said(format!("unable to parse {text:?} as a patch: {e}")))?;
+            .map_err(|e| Error::bad_value(format!("unable to parse {text:?} as a patch: {e}")))?;
         Ok((type_, value.to_string().into_bytes()))
     }
 }
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     for Target { kind, namespace, name } in named_targets(&args.names, &args.files, home, namespace)? {
         if part != PodPart::Object && kind != ObjectKind::Pod {
             let what = format!("{} have no such subresource here; pods have", kind.plural());
-            return Err(Error::Said(what));
+            return Err(Error::not_done(what));
         }
         let key = (namespace.as_str(), name.as_str());
         match engine.patch_object(kind, key, (type_, &patch), &options) {

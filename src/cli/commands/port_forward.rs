@@ -77,11 +77,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     // It forwards also for whoever does not want to read of it.
     let _ = stdio::stdout().flush();
     engine::wait_for_end(&dir, &watched)?;
-    Err(Error::Said("lost connection to pod".into()))
+    Err(Error::unmet("lost connection to pod"))
 }
 
 fn ports(word: &str, pod: &Pod) -> Result<(u16, u16), Error> {
-    let wrong = |what: &str| Error::Said(format!("{word:?}: {what}; write [LOCAL:]REMOTE"));
+    let wrong = |what: &str| Error::bad_value(format!("{word:?}: {what}; write [LOCAL:]REMOTE"));
     let (local, remote) = word.split_once(':').map_or((None, word), |(l, r)| (Some(l), r));
     let remote = match remote.parse::<u16>() {
         Ok(0) => return Err(wrong("the remote port must be from 1 to 65535")),
@@ -119,7 +119,7 @@ fn listen(addresses: &[String], port: u16) -> Result<Vec<TcpListener>, Error> {
             continue;
         }
         let ip = address.parse().map_err(|_| {
-            Error::Said(format!("--address {address:?} is neither an IP address nor localhost"))
+            Error::bad_value(format!("--address {address:?} is neither an IP address nor localhost"))
         })?;
         all.push(at(ip, port)?);
     }

@@ -6,7 +6,7 @@ use http::Method;
 
 use crate::{
     cli::{
-        Error, Namespace,
+        Error, Namespace, UsageError,
         durations::{parse_duration, parse_seconds},
         manifest_files::FileArgs,
         object_selection::{Target, target_of_object},
@@ -46,15 +46,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return send_raw(Method::PUT, path, &args.files, home);
     }
     if !args.files.is_given() {
-        return Err(Error::Said("must specify one of -f and -k".into()));
+        return Err(UsageError::NoFiles.into());
     }
     if !args.force && (args.grace_period.is_some() || !args.timeout.is_zero()) {
         let flag = if args.timeout.is_zero() { "grace-period" } else { "timeout" };
-        return Err(Error::Said(format!("--{flag} must have --force specified")));
+        return Err(Error::contradiction(format!("--{flag} must have --force specified")));
     }
     let (engine, output, dry) = (Engine::over(home), args.change.output.parse()?, args.change.dry_run());
     if args.force && dry.is_dry() {
-        return Err(Error::Said("--dry-run can not be used when --force is set".into()));
+        return Err(Error::contradiction("--dry-run can not be used when --force is set"));
     }
     let objects = args.files.read_objects()?;
     let targets = objects.iter().map(|object| target_of_object(object, namespace));
@@ -109,8 +109,7 @@ fn delete_first(args: &Args, engine: &Engine, targets: &[Target]) -> Result<(), 
     for (target, pod) in ending {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if !pod.wait(left)? {
-            let what = format!("timed out waiting for the condition on pods/{}", target.name);
-            return Err(Error::Said(what));
+            return Err(Error::TimedOut { pod: Some(target.name.to_string()) });
         }
     }
     Ok(())

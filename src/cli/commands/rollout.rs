@@ -102,7 +102,7 @@ impl Workload {
         pods.retain(|pod| is_of_workload(self.kind, &self.name, name_of(pod)));
         pods.sort_by_key(|pod| (name_of(pod).len(), name_of(pod).to_owned()));
         match pods.is_empty() {
-            true => Err(Error::Said(format!(
+            true => Err(Error::absent(format!(
                 "{} has no pods here: podctl keeps no {1}s, it runs their pods; `podctl run -d FILE` starts those of a {1}'s file",
                 self.full_name(),
                 self.kind.to_lowercase()
@@ -123,7 +123,7 @@ fn find_workloads(names: &[String], files: &FileArgs, namespace: &Namespace) -> 
         match workload_kind(kind) {
             Some(kind) => Ok(Workload { kind, namespace: namespace.to_string(), name }),
             None => match ObjectKind::of_word(kind) {
-                Some(kind) => Err(Error::Said(format!(
+                Some(kind) => Err(Error::not_done(format!(
                     "{} {name:?} is no workload: a deployment, replicaset, statefulset or daemonset can be scaled and rolled out",
                     kind.singular()
                 ))),
@@ -133,16 +133,18 @@ fn find_workloads(names: &[String], files: &FileArgs, namespace: &Namespace) -> 
     };
     if files.is_given() {
         let found = manifest::names(&files.read_sources()?, namespace);
-        let found = found.map_err(|e| Error::Said(e.to_string()))?;
+        let found = found?;
         return found.iter().map(|named| make(&named.kind, &named.name)).collect();
     }
     match names {
-        [] => Err(Error::Said("required resource not specified".into())),
+        [] => Err(Error::missing("required resource not specified")),
         names if names.iter().any(|name| name.contains('/')) => names
             .iter()
             .map(|name| name.split_once('/').map_or_else(|| make(name, ""), |(k, n)| make(k, n)))
             .collect(),
-        [kind] => Err(Error::Said(format!("{kind}: resource(s) were provided, but no name was specified"))),
+        [kind] => {
+            Err(Error::missing(format!("{kind}: resource(s) were provided, but no name was specified")))
+        }
         [kind, names @ ..] => names.iter().map(|name| make(kind, name)).collect(),
     }
 }
@@ -154,7 +156,7 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
         if i64::try_from(pods.len())
             .is_ok_and(|count| args.current_replicas >= 0 && count != args.current_replicas)
         {
-            return Err(Error::Said(format!(
+            return Err(Error::unmet(format!(
                 "Expected replicas to be {}, was {}",
                 args.current_replicas,
                 pods.len()
@@ -223,7 +225,7 @@ fn copy_pod(pod: &Value, name: &str) -> Value {
 pub(super) fn rollout(command: &RolloutCommand, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let no_revisions = |what: &str| {
-        Err(Error::Said(format!(
+        Err(Error::not_done(format!(
             "podctl keeps no revisions of workloads, so there is nothing to {what}: `podctl run -d --replace FILE` runs an earlier file anew"
         )))
     };
@@ -288,7 +290,7 @@ fn wait_until_ready(
             return Ok(());
         }
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(Error::Said("timed out waiting for the condition".into()));
+            return Err(Error::TimedOut { pod: None });
         }
         changes.wait(Some(left.unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1))));
     }

@@ -41,9 +41,8 @@ pub(super) struct KubeconfigArgs {
 
 pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
     let engine = Engine::over(home);
-    let said = |e: serve::Error| Error::Said(e.to_string());
     if args.credential {
-        print(&format!("{}\n", serve::give_credential(&engine).map_err(said)?));
+        print(&format!("{}\n", serve::give_credential(&engine)?));
         return Ok(0);
     }
     let options = serve::Options { listen: args.listen, on_demand: args.on_demand };
@@ -56,14 +55,13 @@ pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
             );
         }
     };
-    serve::serve(&engine, &options, began).map_err(said)?;
+    serve::serve(&engine, &options, began)?;
     Ok(0)
 }
 
 pub(super) fn write_kubeconfig(args: &KubeconfigArgs, home: &Home, namespace: &str) -> Result<i32, Error> {
     let program = std::env::current_exe().map_err(io("cannot find this program"))?;
-    let own = kubeconfig::make_kubeconfig(&Engine::over(home), &program, namespace)
-        .map_err(|e| Error::Said(e.to_string()))?;
+    let own = kubeconfig::make_kubeconfig(&Engine::over(home), &program, namespace)?;
     if !args.merge {
         print(&yaml::document(&own));
         return Ok(0);
@@ -71,8 +69,9 @@ pub(super) fn write_kubeconfig(args: &KubeconfigArgs, home: &Home, namespace: &s
     let path = kubeconfig_file()?;
     let mut known = match fs::read_to_string(&path) {
         Ok(text) if text.trim().is_empty() => Value::Null,
-        Ok(text) => crate::manifest::parse_yaml(&text)
-            .map_err(|e| Error::Said(format!("{} is no YAML, and is left as it is: {e}", path.display())))?,
+        Ok(text) => crate::manifest::parse_yaml(&text).map_err(|e| {
+            Error::unreadable(format!("{} is no YAML, and is left as it is: {e}", path.display()))
+        })?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Value::Null,
         Err(e) => return Err(io(format!("cannot read {}", path.display()))(e)),
     };
@@ -92,7 +91,7 @@ fn kubeconfig_file() -> Result<PathBuf, Error> {
     let first = std::env::split_paths(&listed).find(|path| !path.as_os_str().is_empty());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config"));
     let path = first.or_else(home).ok_or_else(|| {
-        Error::Said("neither KUBECONFIG nor HOME is set, so there is no file to merge into; set one".into())
+        Error::unmet("neither KUBECONFIG nor HOME is set, so there is no file to merge into; set one")
     })?;
     Ok(fs::canonicalize(&path).unwrap_or(path))
 }

@@ -204,7 +204,7 @@ fn change_containers(
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let spec = find_pod_spec(object).ok_or_else(|| {
         let what = "the object is not a pod or does not have a pod template";
-        Error::Said(format!("{plural}/{name} {what}: *v1.{kind}"))
+        Error::not_done(format!("{plural}/{name} {what}: *v1.{kind}"))
     })?;
     let mut found = None;
     for list in ["containers", "initContainers"] {
@@ -239,7 +239,7 @@ fn set_image(args: &ImageArgs, home: &Home, namespace: &Namespace) -> Result<i32
     let (words, changes) = split_words(&args.common.told.which.names, |word| word.contains('='));
     let pairs: Vec<(&str, &str)> = changes.iter().filter_map(|change| change.split_once('=')).collect();
     if pairs.is_empty() || pairs.len() < changes.len() {
-        return Err(Error::Said("at least one image update is required: CONTAINER=IMAGE".into()));
+        return Err(Error::missing("at least one image update is required: CONTAINER=IMAGE"));
     }
     args.common.change(&words, (home, namespace), ("image updated", PodPart::Object), &|object| {
         for (container, image) in &pairs {
@@ -249,7 +249,7 @@ fn set_image(args: &ImageArgs, home: &Home, namespace: &Namespace) -> Result<i32
                     Ok(())
                 })?;
             if found.is_none() {
-                return Err(Error::Said(format!("unable to find container named {container:?}")));
+                return Err(Error::absent(format!("unable to find container named {container:?}")));
             }
         }
         Ok(())
@@ -270,7 +270,7 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
                 (name.to_owned(), Some(json!({"name": name, "value": value})))
             }
             (None, Some(name)) => (name.to_owned(), None),
-            _ => return Err(Error::Said(format!("{change:?} is neither NAME=VALUE nor NAME-"))),
+            _ => return Err(Error::bad_value(format!("{change:?} is neither NAME=VALUE nor NAME-"))),
         });
     }
     if let Some(from) = &args.from {
@@ -280,7 +280,7 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
         return list_variables(args, &words, home, namespace);
     }
     if variables.is_empty() {
-        return Err(Error::Said("at least one environment variable must be provided".into()));
+        return Err(Error::missing("at least one environment variable must be provided"));
     }
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
     args.common.change(&words, (home, namespace), ("env updated", PodPart::Object), &|object| {
@@ -289,7 +289,7 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
         })?;
         match found {
             Some(()) => Ok(()),
-            None => Err(Error::Said(format!("{} is not a container of the object", args.containers))),
+            None => Err(Error::absent(format!("{} is not a container of the object", args.containers))),
         }
     })
 }
@@ -300,7 +300,7 @@ fn change_variables(container: &mut Value, variables: &[Variable], overwrite: bo
         let at = all.iter().position(|known| known["name"] == name.as_str());
         match (value, at) {
             (Some(_), Some(_)) if !overwrite => {
-                return Err(Error::Said(format!("'{name}' already has a value, and --overwrite is false")));
+                return Err(Error::unmet(format!("'{name}' already has a value, and --overwrite is false")));
             }
             (Some(value), Some(at)) => all[at] = value.clone(),
             (Some(value), None) => all.push(value.clone()),
@@ -325,7 +325,7 @@ fn find_referred_variables(
     let (kind, name) = from.split_once('/').unwrap_or(("", from));
     let kind = ObjectKind::of_word(kind)
         .filter(|kind| matches!(kind, ObjectKind::ConfigMap | ObjectKind::Secret))
-        .ok_or_else(|| Error::Said(format!("--from={from} must be configmap/NAME or secret/NAME")))?;
+        .ok_or_else(|| Error::bad_value(format!("--from={from} must be configmap/NAME or secret/NAME")))?;
     let object = Engine::over(home).get_object(kind, namespace, name)?;
     let field = if kind == ObjectKind::Secret { "secretKeyRef" } else { "configMapKeyRef" };
     let keys = object["data"].as_object().into_iter().flatten().map(|(key, _)| key);
@@ -409,7 +409,7 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
         let pairs = text.split(',').filter(|pair| !pair.is_empty());
         let parse = |pair: &str| {
             let (name, amount) = pair.split_once('=').ok_or_else(|| {
-                Error::Said(format!("Invalid argument syntax {pair}, expected <resource>=<value>"))
+                Error::bad_value(format!("Invalid argument syntax {pair}, expected <resource>=<value>"))
             })?;
             Ok((name.to_owned(), amount.to_owned()))
         };
@@ -417,8 +417,8 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
     };
     let all = [("limits", parse(&args.limits)?), ("requests", parse(&args.requests)?)];
     if all.iter().all(|(_, amounts)| amounts.is_empty()) {
-        return Err(Error::Said(
-            "you must specify an update to requests or limits (in the form of --requests/--limits)".into(),
+        return Err(Error::missing(
+            "you must specify an update to requests or limits (in the form of --requests/--limits)",
         ));
     }
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
@@ -442,7 +442,7 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
         })?;
         match found {
             Some(()) => Ok(()),
-            None => Err(Error::Said(format!("unable to find container named {:?}", args.containers))),
+            None => Err(Error::absent(format!("unable to find container named {:?}", args.containers))),
         }
     })
 }
@@ -452,14 +452,14 @@ fn set_selector(args: &SelectorArgs, home: &Home, namespace: &Namespace) -> Resu
     let is_file = args.common.told.which.files.is_given();
     let Some((expression, words)) = names.split_last().filter(|(_, words)| is_file || !words.is_empty())
     else {
-        return Err(Error::Said(
-            "one or more resources must be specified as <resource> <name> or <resource>/<name>".into(),
+        return Err(Error::missing(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
         ));
     };
     let labels = parse_match_labels(expression)?;
     args.common.change(words, (home, namespace), ("selector updated", PodPart::Object), &|object| {
         if object["kind"] != "Service" {
-            return Err(Error::Said("setting a selector is only supported for Services".into()));
+            return Err(Error::not_done("setting a selector is only supported for Services"));
         }
         check_object_version(ObjectKind::Service, object, &args.resource_version)?;
         object["spec"]["selector"] = labels.clone();
@@ -475,7 +475,9 @@ fn parse_match_labels(expression: &str) -> Result<Value, Error> {
             .split_once("==")
             .or_else(|| part.split_once('='))
             .filter(|(key, _)| !key.is_empty() && !key.ends_with('!'))
-            .ok_or_else(|| Error::Said(format!("match expression {part:?} not supported on this object")))?;
+            .ok_or_else(|| {
+                Error::bad_value(format!("match expression {part:?} not supported on this object"))
+            })?;
         labels[key.trim()] = value.trim().into();
     }
     Ok(labels)
@@ -483,12 +485,12 @@ fn parse_match_labels(expression: &str) -> Result<Value, Error> {
 
 fn set_account(args: &AccountArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let Some((account, words)) = args.common.told.which.names.split_last() else {
-        return Err(Error::Said("serviceaccount is required".into()));
+        return Err(Error::missing("serviceaccount is required"));
     };
     args.common.change(words, (home, namespace), ("serviceaccount updated", PodPart::Object), &|object| {
         let kind = object["kind"].as_str().unwrap_or_default().to_owned();
         let spec = find_pod_spec(object).ok_or_else(|| {
-            Error::Said(format!("the object is not a pod or does not have a pod template: *v1.{kind}"))
+            Error::not_done(format!("the object is not a pod or does not have a pod template: *v1.{kind}"))
         })?;
         spec["serviceAccountName"] = json!(account);
         Ok(())
@@ -498,14 +500,12 @@ fn set_account(args: &AccountArgs, home: &Home, namespace: &Namespace) -> Result
 /// Refuses to change a binding, which is of a kind that is not here, as kubectl does of a server without the kind.
 fn refuse_subject(args: &SubjectArgs) -> Result<i32, Error> {
     if args.user.is_empty() && args.group.is_empty() && args.serviceaccount.is_empty() {
-        return Err(Error::Said(
-            "you must specify at least one value of user, group or serviceaccount".into(),
-        ));
+        return Err(Error::missing("you must specify at least one value of user, group or serviceaccount"));
     }
     let word = args.common.told.which.names.first().map_or("rolebinding", String::as_str);
     let kind = word.split('/').next().unwrap_or(word);
     match ObjectKind::of_word(kind) {
-        Some(kind) => Err(Error::Said(format!(
+        Some(kind) => Err(Error::not_done(format!(
             "setting subject is only supported for RoleBinding/ClusterRoleBinding, not for {}",
             kind.name()
         ))),

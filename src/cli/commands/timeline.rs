@@ -36,9 +36,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let picture = timeline::build_timeline(&pod, &dir.list_marks(), args.whole, Timestamp::now());
     match args.output.as_deref() {
         Some("svg") => print(&timeline::draw_svg(&picture)),
-        Some(_) => print(&output_formats::pretty_json(
-            &serde_json::to_value(&picture).map_err(|e| Error::Said(e.to_string()))?,
-        )),
+        Some(_) => print(&output_formats::pretty_json(&serde_json::to_value(&picture)?)),
         None => print_styled(&timeline::terminal(&picture, terminal_width())),
     }
     Ok(0)

@@ -157,7 +157,7 @@ impl Args {
         let named = pod_words(&self.names);
         if !named.is_empty() {
             if self.filter.selector.is_some() || self.filter.field_selector.is_some() {
-                return Err(Error::Said("only one of NAME or selector can be provided".into()));
+                return Err(Error::contradiction("only one of NAME or selector can be provided"));
             }
             return named.into_iter().map(|name| pod_dir(home, namespace, name)).collect();
         }

@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
     match args.output.as_deref() {
         Some("json") => print(&(serde_json::to_string_pretty(&whole).unwrap_or_default() + "\n")),
         Some("yaml") => print(&yaml::document(&whole)),
-        Some(_) => return Err(Error::Said("--output must be 'yaml' or 'json'".into())),
+        Some(_) => return Err(Error::bad_value("--output must be 'yaml' or 'json'")),
         None => {
             let commit = find_commit().map(|commit| format!(" ({commit})")).unwrap_or_default();
             println!("Client Version: podctl {}{commit}", env!("CARGO_PKG_VERSION"));

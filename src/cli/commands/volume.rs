@@ -108,7 +108,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             let volume = home.volume(namespace, &ObjectName::parse(name)?);
             let claim = plain_claim(name, size);
             // Its name and size are checked as if they had come from a file.
-            let value = serde_json::to_value(&claim).map_err(|e| Error::Said(e.to_string()))?;
+            let value = serde_json::to_value(&claim)?;
             stored_objects::check(format!("volume {name:?}"), &value)?;
             if volume.claim()?.is_some() {
                 return Err(already_exists(ObjectKind::PersistentVolumeClaim, name));
@@ -142,7 +142,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
         Command::Export(args) => {
             if args.output.as_os_str() == "-" && std::io::IsTerminal::is_terminal(&std::io::stdout()) {
                 let what = "an archive is not for a terminal: name a file with -o, or redirect";
-                return Err(Error::Said(what.into()));
+                return Err(Error::contradiction(what));
             }
             let volume = home.volume(namespace, &ObjectName::parse(&args.name)?);
             volume.claim()?.ok_or_else(|| not_found(&args.name))?;
@@ -168,7 +168,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
 }
 
 fn not_found(name: &str) -> Error {
-    Error::Said(format!("volume \"{name}\" not found; `podctl volume ls` lists them"))
+    Error::absent(format!("volume \"{name}\" not found; `podctl volume ls` lists them"))
 }
 
 fn in_use(volume: &VolumeDir) -> bool {

@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     true => "condition not met for",
                     false => "timed out waiting for the condition on",
                 };
-                print_error(&Error::Said(format!("{what} {}/{name}", kind.plural())));
+                print_error(&Error::unmet(format!("{what} {}/{name}", kind.plural())));
                 code = 1;
             }
             Err(e) => {
@@ -92,12 +92,10 @@ impl Args {
                 all.into_iter().map(target).collect()
             }
             Words::Kinds(_) if condition.is_create() => {
-                return Err(Error::Said("--for=create needs the objects' names".into()));
+                return Err(Error::missing("--for=create needs the objects' names"));
             }
             Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
-                return Err(Error::Said(
-                    "you must specify objects by name, label selector (-l) or --all".into(),
-                ));
+                return Err(Error::missing("you must specify objects by name, label selector (-l) or --all"));
             }
             Words::Kinds(kinds) => {
                 let mut targets = Vec::new();
@@ -109,7 +107,7 @@ impl Args {
             }
         };
         if targets.is_empty() && !condition.is_delete() {
-            return Err(Error::Said("no matching resources found".into()));
+            return Err(Error::absent("no matching resources found"));
         }
         if condition.is_delete() {
             // What is gone already is not waited for.

@@ -82,7 +82,7 @@ fn make_container(name: Option<&str>, image: &str, command: &[String]) -> Value 
 
 pub(super) fn create_deployment(args: &DeploymentArgs, place: Place<'_>) -> Result<(), Error> {
     if args.image.len() > 1 && !args.command.is_empty() {
-        return Err(Error::Said("cannot specify multiple --image options and command".into()));
+        return Err(Error::contradiction("cannot specify multiple --image options and command"));
     }
     let mut containers: Vec<Value> =
         args.image.iter().map(|image| make_container(None, image, &args.command)).collect();
@@ -105,11 +105,11 @@ fn make_job_spec(container: Value, restart: &str) -> Value {
 
 pub(super) fn create_job(args: &JobArgs, place: Place<'_>) -> Result<(), Error> {
     if args.image.is_empty() == args.from.is_empty() {
-        return Err(Error::Said("either --image or --from must be specified".into()));
+        return Err(Error::missing("either --image or --from must be specified"));
     }
     if !args.from.is_empty() {
         if !args.command.is_empty() {
-            return Err(Error::Said("cannot specify --from and command".into()));
+            return Err(Error::contradiction("cannot specify --from and command"));
         }
         let object = make_job_from(&args.name, &find_origin(args, place)?)?;
         return create_object(&args.change, Some(ObjectKind::Job), object, place);
@@ -124,7 +124,7 @@ pub(super) fn create_job(args: &JobArgs, place: Place<'_>) -> Result<(), Error> 
 /// that kind does.
 fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
     let (kind, name) = args.from.split_once('/').ok_or_else(|| {
-        Error::Said("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. --from=cronjob/NAME)".into())
+        Error::bad_value("there is no need to specify a resource type as a separate argument when passing arguments in resource/name form (e.g. --from=cronjob/NAME)")
     })?;
     let wanted = match kind.split('.').next().unwrap_or(kind).to_lowercase().as_str() {
         "cronjob" | "cronjobs" | "cj" => "CronJob",
@@ -132,7 +132,7 @@ fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
         _ => {
             let kind = ObjectKind::of_word(kind).ok_or_else(|| unknown_kind(kind))?;
             Engine::over(place.home).get_object(kind, place.namespace, name)?;
-            return Err(Error::Said(format!("unknown object type *v1.{}", kind.name())));
+            return Err(Error::not_done(format!("unknown object type *v1.{}", kind.name())));
         }
     };
     if !args.files.is_given() {
@@ -146,7 +146,7 @@ fn find_origin(args: &JobArgs, place: Place<'_>) -> Result<Value, Error> {
         .read_objects()?
         .into_iter()
         .find(is_meant)
-        .ok_or_else(|| Error::Said(format!("{} {name:?} not found in the files", wanted.to_lowercase())))
+        .ok_or_else(|| Error::absent(format!("{} {name:?} not found in the files", wanted.to_lowercase())))
 }
 
 /// The labels that a kept Job gives its pods.
@@ -169,7 +169,7 @@ fn make_job_from(name: &str, origin: &Value) -> Result<Value, Error> {
         meta["labels"] = template["metadata"]["labels"].clone();
     }
     let mut spec = template["spec"].clone();
-    let Some(fields) = spec.as_object_mut() else { return Err(Error::Said("it has no Job's spec".into())) };
+    let Some(fields) = spec.as_object_mut() else { return Err(Error::unreadable("it has no Job's spec")) };
     // What a kept Job was given for its own pods is not the new one's.
     fields.remove("selector");
     for labels in [meta.get_mut("labels"), spec.pointer_mut("/template/metadata/labels")] {

@@ -62,14 +62,14 @@ pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, 
     let mut data = BTreeMap::new();
     let mut add = |key: String, value: Vec<u8>| match data.insert(key.clone(), value) {
         None => Ok(()),
-        Some(_) => {
-            Err(Error::Said(format!("cannot add key {key:?}: another key by that name already exists")))
-        }
+        Some(_) => Err(Error::contradiction(format!(
+            "cannot add key {key:?}: another key by that name already exists"
+        ))),
     };
     for file in &from.from_file {
         let (key, path) = match file.split_once('=') {
             Some(("", _)) | Some((_, "")) => {
-                return Err(Error::Said(format!("--from-file={file}: must be PATH or KEY=PATH")));
+                return Err(Error::bad_value(format!("--from-file={file}: must be PATH or KEY=PATH")));
             }
             Some((key, path)) => (Some(key), path),
             None => (None, file.as_str()),
@@ -78,7 +78,7 @@ pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, 
         let meta = fs::metadata(path).map_err(cannot())?;
         if meta.is_dir() {
             if key.is_some() {
-                return Err(Error::Said(format!("--from-file={file}: a directory cannot have a key")));
+                return Err(Error::bad_value(format!("--from-file={file}: a directory cannot have a key")));
             }
             for entry in fs::read_dir(path).map_err(cannot())? {
                 let entry = entry.map_err(cannot())?;
@@ -98,7 +98,7 @@ pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, 
         let (key, value) = literal
             .split_once('=')
             .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| Error::Said("--from-literal: must be KEY=VALUE".to_owned()))?;
+            .ok_or_else(|| Error::bad_value("--from-literal: must be KEY=VALUE"))?;
         add(key.to_owned(), value.as_bytes().to_vec())?;
     }
     for file in &from.from_env_file {
@@ -117,7 +117,7 @@ pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, 
                 },
             };
             if key.is_empty() || key.contains(char::is_whitespace) {
-                return Err(Error::Said(format!("{file}:{}: must be KEY=VALUE", number + 1)));
+                return Err(Error::unreadable(format!("{file}:{}: must be KEY=VALUE", number + 1)));
             }
             add(key.to_owned(), value.into_bytes())?;
         }

@@ -129,7 +129,7 @@ pub(super) fn create_object(
     match kind {
         None if dry != DryRun::Client => {
             let word = kind_name.to_lowercase();
-            return Err(Error::Said(format!(
+            return Err(Error::not_done(format!(
                 "podctl keeps no {word}s, it runs their pods: `podctl create {word} {name} … --dry-run=client -o yaml | podctl run -`"
             )));
         }
@@ -149,7 +149,7 @@ pub(super) fn create_object(
 fn word_failure(kind: ObjectKind, error: Error) -> Error {
     match &error {
         Error::Engine(engine::Error::ObjectExists { .. }) if kind != ObjectKind::Namespace => {
-            Error::Said(format!("failed to create {}: {error}", kind.singular()))
+            Error::NotCreated { kind, source: Box::new(error) }
         }
         _ => error,
     }

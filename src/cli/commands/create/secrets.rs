@@ -93,13 +93,13 @@ pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Er
         }
         Secrets::Tls { name, cert, key, append_hash: hash, change } => {
             if cert.is_empty() || key.is_empty() {
-                return Err(Error::Said("key and cert must be specified".into()));
+                return Err(Error::missing("key and cert must be specified"));
             }
             let mut object = make_secret(name, "kubernetes.io/tls");
             for (field, file) in [("tls.crt", cert), ("tls.key", key)] {
                 let bytes = fs::read(file).map_err(io(format!("cannot read {file}")))?;
                 if !bytes.windows(11).any(|part| part == b"-----BEGIN ") {
-                    return Err(Error::Said(format!("{file} is no PEM file: {field} has to be one")));
+                    return Err(Error::unreadable(format!("{file} is no PEM file: {field} has to be one")));
                 }
                 object["data"][field] = json!(ByteString(bytes));
             }
@@ -122,14 +122,18 @@ fn create_registry_secret(args: &RegistryArgs, place: Place<'_>) -> Result<(), E
             || args.docker_server.is_empty() =>
         {
             let what = "either --from-file or the combination of --docker-username, --docker-password and --docker-server is required";
-            return Err(Error::Said(what.into()));
+            return Err(Error::missing(what));
         }
         [] => make_registry_config(args),
         [file] => {
             let path = file.strip_prefix(".dockerconfigjson=").unwrap_or(file);
             fs::read(path).map_err(io(format!("cannot read {path}")))?
         }
-        _ => return Err(Error::Said("--from-file can be given once: a Secret holds one config.json".into())),
+        _ => {
+            return Err(Error::contradiction(
+                "--from-file can be given once: a Secret holds one config.json",
+            ));
+        }
     };
     object["data"][REGISTRIES] = json!(ByteString(config));
     append_hash(&mut object, args.append_hash);

@@ -80,7 +80,7 @@ pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(),
         _ => {}
     }
     if all.is_empty() && needs_ports {
-        return Err(Error::Said("at least one tcp port specifier must be provided".into()));
+        return Err(Error::missing("at least one tcp port specifier must be provided"));
     }
     if !all.is_empty() {
         spec["ports"] = all.into();
@@ -95,7 +95,7 @@ pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(),
 fn parse_port(text: &str) -> Result<Value, Error> {
     let (port, target) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    let wrong = |what: &str| Error::Said(format!("--tcp={text}: {what:?} is no port: 1 to 65535"));
+    let wrong = |what: &str| Error::bad_value(format!("--tcp={text}: {what:?} is no port: 1 to 65535"));
     let name = if text.contains(':') { format!("{port}-{target}") } else { port.to_owned() };
     let target = match number(target) {
         Some(number) => json!(number),

@@ -34,7 +34,7 @@ pub(super) fn resolve_host_paths(
             resolved.push(source);
             continue;
         }
-        let documents = manifest::parse_documents(&source).map_err(|e| Error::Said(e.to_string()))?;
+        let documents = manifest::parse_documents(&source)?;
         // JSON is YAML, and its documents stand apart as those of YAML do.
         let texts = documents.into_iter().map(|mut document| {
             set_host_paths(&mut document, &base);

@@ -32,7 +32,7 @@ use crate::{
 pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {
     let (name, places, at_a_time) = (&job.name, job.count_places(), job.parallelism());
     if places > at_a_time {
-        return Err(Error::Said(format!(
+        return Err(Error::not_done(format!(
             "job {name:?} runs {places} pods, {at_a_time} at a time: somebody has to see to it; run it without --detach"
         )));
     }
@@ -126,7 +126,7 @@ fn one(args: &Args, pod: &Started, several: bool, home: &Home, signals: &SignalF
         }
         if status.phase.as_deref() == Some("Failed") || !lives {
             let how = end(&now).unwrap_or_else(|| "has ended".into());
-            print_error(&Error::Said(format!("pod {} {how}", pod.dir.name)));
+            print_error(&Error::unmet(format!("pod {} {how}", pod.dir.name)));
             return Ok(Outcome::Failed);
         }
         let goal = if args.wait == Wait::Ready { Goal::Ready } else { Goal::Running };

@@ -90,25 +90,27 @@ impl ImageArgs {
         streams: Streams,
         dry: DryRun,
     ) -> Result<Value, Error> {
-        let said = |what: &str| Err(Error::Said(what.to_owned()));
-        let Some((name, rest)) = words.split_first() else { return said("NAME is required for run") };
+        let refuse = |what: &'static str| Err(Error::contradiction(what));
+        let Some((name, rest)) = words.split_first() else {
+            return Err(Error::missing("NAME is required for run"));
+        };
         let attached = streams.stdin || streams.attach;
         if image.parse::<podctl_images::Reference>().is_err() {
-            return Err(Error::Said(format!("invalid image name {image:?}: invalid reference format")));
+            return Err(Error::bad_value(format!("invalid image name {image:?}: invalid reference format")));
         }
         if self.rm && !attached {
-            return said("--rm should only be used for attached containers");
+            return refuse("--rm should only be used for attached containers");
         }
         if attached && dry.is_dry() {
-            return said(
+            return refuse(
                 "--dry-run=[server|client] can't be used with attached containers options (--attach, --stdin, or --tty)",
             );
         }
         if self.expose && self.port.is_none() {
-            return said("--port must be set when exposing a service");
+            return refuse("--port must be set when exposing a service");
         }
         if !["Always", "OnFailure", "Never"].contains(&self.restart.as_str()) {
-            return Err(Error::Said(format!(
+            return Err(Error::bad_value(format!(
                 "invalid restart policy: {}, valid values are: Always, OnFailure, Never",
                 self.restart
             )));
@@ -181,6 +183,6 @@ pub(super) fn into_source(mut object: Value, namespace: &Namespace) -> Source {
 fn parse_variable(pair: &str) -> Result<Value, Error> {
     match pair.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok(json!({"name": name, "value": value})),
-        _ => Err(Error::Said(format!("invalid env: {pair}"))),
+        _ => Err(Error::bad_value(format!("invalid env: {pair}"))),
     }
 }

@@ -214,9 +214,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let mut manifest = read_manifest(&sources, &stored, namespace)?;
     if args.strict_kinds && !manifest.passed_over.is_empty() {
         let (count, files) = (manifest.passed_over.len(), list_names(&sources));
-        return Err(Error::Said(format!(
-            "{files}: nothing was started because of {count} objects that would be passed over"
-        )));
+        return Err(Error::PassedOver { files, count });
     }
     start_trace::mark("client", "read the manifest");
     let dry = args.is_dry();
@@ -229,8 +227,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
     }
     if manifest.pods.is_empty() && manifest.jobs.is_empty() {
-        return Err(Error::Said(
-            "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later".into(),
+        return Err(Error::absent(
+            "the files hold no Pod; `podctl apply -f` keeps ConfigMaps, Secrets and claims for later",
         ));
     }
     if dry {
@@ -244,19 +242,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
     }
     if (args.stdin || args.attach) && !jobs.is_empty() {
-        return Err(Error::Said(
-            "a job's pods come and go, and a terminal is for one pod; run it without --stdin and --attach"
-                .into(),
+        return Err(Error::contradiction(
+            "a job's pods come and go, and a terminal is for one pod; run it without --stdin and --attach",
         ));
     }
     if (args.stdin || args.attach) && manifest.pods.len() > 1 {
-        return Err(Error::Said(
-            "one terminal can be attached to one pod only; run the others with -d".into(),
+        return Err(Error::contradiction(
+            "one terminal can be attached to one pod only; run the others with -d",
         ));
     }
     if manifest.pods.len() > 1 && !args.publish.is_empty() {
         let words = "--publish is for one pod, and the files hold several: give them hostPorts";
-        return Err(Error::Said(words.into()));
+        return Err(Error::contradiction(words));
     }
     let mut started = Vec::new();
     // From here on a Ctrl-C ends what has been started.
@@ -298,12 +295,12 @@ impl Args {
         files.filename.splice(0..0, self.files.iter().cloned());
         if !self.of_image.arguments.is_empty() {
             let what = "what follows `--` is for the container of an image: `podctl run NAME --image=IMAGE -- WORD…`";
-            return Err(Error::Said(what.into()));
+            return Err(Error::contradiction(what));
         }
         match files.is_given() {
             true => Ok(files),
-            false => Err(Error::Said(
-                "name what to run: `podctl run FILE…` for manifests, `podctl run NAME --image=IMAGE` for an image".into(),
+            false => Err(Error::missing(
+                "name what to run: `podctl run FILE…` for manifests, `podctl run NAME --image=IMAGE` for an image",
             )),
         }
     }

@@ -1,0 +1,176 @@
+//! What goes wrong in a command, by kind; shown once, by `main`. All end with exit code 1, as kubectl's do.
+
+use std::borrow::Cow;
+
+use crate::{
+    engine::{self, StartError},
+    manifest::Diagnostic,
+    pod::{InvalidName, ObjectKind},
+    server::{credentials, raw_request, serve},
+    state,
+    view::{go_template, jsonpath},
+};
+
+/// A sentence that is written in the program, or made.
+type Sentence = Cow<'static, str>;
+
+/// Names what goes wrong in a command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Image(#[from] engine::ImageError),
+    #[error(transparent)]
+    State(#[from] state::Error),
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Network(#[from] crate::network::Error),
+    #[error(transparent)]
+    Images(#[from] podctl_images::Error),
+    #[error(transparent)]
+    Runtime(#[from] podctl_runtime::Error),
+    #[error(transparent)]
+    Api(#[from] raw_request::Refusal),
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    #[error(transparent)]
+    Credentials(#[from] credentials::Error),
+    #[error(transparent)]
+    JsonPath(#[from] jsonpath::Error),
+    #[error(transparent)]
+    GoTemplate(#[from] go_template::Error),
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    /// The command line is understood, and asks for nothing that could be done.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// A document that is no YAML, with the place where it is none.
+    #[error("{0}")]
+    Document(Box<Diagnostic>),
+    /// Manifests with errors, each of which has been shown.
+    #[error("{files}: nothing was started because of {errors} error{}", if *errors == 1 { "" } else { "s" })]
+    Refused { files: String, errors: usize },
+    /// Manifests with objects that mean nothing here, where every object has to mean something.
+    #[error("{files}: nothing was started because of {count} objects that would be passed over")]
+    PassedOver { files: String, count: usize },
+    /// A file, an address or a text that is not what it has to be.
+    #[error("{0}")]
+    Unreadable(Sentence),
+    /// What is named is not there.
+    #[error("{0}")]
+    Absent(Sentence),
+    /// An object that was to be made of flags.
+    #[error("failed to create {}: {source}", kind.singular())]
+    NotCreated { kind: ObjectKind, source: Box<Error> },
+    /// podctl does not do that, or not with such objects; the sentence says what does.
+    #[error("{0}")]
+    NotDone(Sentence),
+    /// Something is not so that has to be: a variable of the environment, a value, a program's success.
+    #[error("{0}")]
+    Unmet(Sentence),
+    /// Means that it did not come to be so in time.
+    #[error("timed out waiting for the condition{}", pod.as_ref().map(|pod| format!(" on pods/{pod}")).unwrap_or_default())]
+    TimedOut { pod: Option<String> },
+    /// The pod has ended while something was done with it.
+    #[error("pod {pod:?} has ended {when}")]
+    Ended { pod: String, when: &'static str },
+}
+
+/// Tells why a command line asks for nothing that could be done, in kubectl's words where it has them.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UsageError {
+    /// Files are needed, and there are none.
+    #[error("must specify one of -f and -k")]
+    NoFiles,
+    /// Two flags exclude each other.
+    #[error("{one} and {other} are mutually exclusive")]
+    Exclusive { one: &'static str, other: &'static str },
+    /// Words or flags exclude each other, or what they are used for.
+    #[error("{0}")]
+    Contradiction(Sentence),
+    /// A word or a flag is missing.
+    #[error("{0}")]
+    Missing(Sentence),
+    /// A word, or the value of a flag, is none that it can have.
+    #[error("{0}")]
+    BadValue(Sentence),
+}
+
+impl Error {
+    /// Makes an error of words that exclude each other.
+    pub(super) fn contradiction(sentence: impl Into<Sentence>) -> Error {
+        UsageError::Contradiction(sentence.into()).into()
+    }
+
+    /// Makes an error of a word or a flag that is missing.
+    pub(super) fn missing(sentence: impl Into<Sentence>) -> Error {
+        UsageError::Missing(sentence.into()).into()
+    }
+
+    /// Makes an error of a value that a word or a flag cannot have.
+    pub(super) fn bad_value(sentence: impl Into<Sentence>) -> Error {
+        UsageError::BadValue(sentence.into()).into()
+    }
+
+    pub(super) fn unreadable(sentence: impl Into<Sentence>) -> Error {
+        Error::Unreadable(sentence.into())
+    }
+
+    pub(super) fn absent(sentence: impl Into<Sentence>) -> Error {
+        Error::Absent(sentence.into())
+    }
+
+    pub(super) fn not_done(sentence: impl Into<Sentence>) -> Error {
+        Error::NotDone(sentence.into())
+    }
+
+    pub(super) fn unmet(sentence: impl Into<Sentence>) -> Error {
+        Error::Unmet(sentence.into())
+    }
+
+    /// The word of the Kubernetes API for an error about an object, which clients look for.
+    pub(super) fn reason(&self) -> Option<&str> {
+        use engine::Error as E;
+        match self {
+            Error::Engine(e) => {
+                let said = matches!(
+                    e,
+                    E::NoObject { .. } | E::ObjectExists { .. } | E::Conflict { .. } | E::Forbidden { .. }
+                ) || matches!(
+                    e,
+                    E::State(state::Error::NotFound { .. })
+                        | E::Patch(engine::patch::Error::Malformed(_))
+                        | E::Selector(_)
+                );
+                said.then(|| e.kind().reason())
+            }
+            Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
+            Error::Api(refusal) => Some(&refusal.reason),
+            _ => None,
+        }
+    }
+}
+
+/// Makes the error of something that could not be done with a file, a stream or a process.
+pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.into();
+    move |source| Error::Io { what, source }
+}
+
+impl From<Box<Diagnostic>> for Error {
+    fn from(diagnostic: Box<Diagnostic>) -> Error {
+        Error::Document(diagnostic)
+    }
+}
+
+impl From<Diagnostic> for Error {
+    fn from(diagnostic: Diagnostic) -> Error {
+        Error::Document(Box::new(diagnostic))
+    }
+}
