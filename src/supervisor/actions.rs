@@ -7,7 +7,7 @@ use crate::pod::PodExt;
 impl Supervisor {
     pub(super) fn act(&mut self, actions: Vec<Action>) {
         for action in actions {
-            self.trace.mark_action(&action);
+            self.records.trace.mark_action(&action);
             match action {
                 Action::PullImage { container } => self.pull(&container),
                 Action::CreateContainer { run } => self.create_ahead(&run),
@@ -28,8 +28,8 @@ impl Supervisor {
                 Action::Resize { run } => self.resize(run),
                 Action::ResizePod => self.resize_pod(),
                 Action::Record(record) => {
-                    self.recorder.write(Happened::now(record));
-                    self.news = true;
+                    self.records.events.write(Happened::now(record));
+                    self.client.has_news = true;
                 }
                 Action::Finish => {
                     self.give_up_the_made();

@@ -42,6 +42,20 @@ pub(super) struct Making {
     layer: Layer,
 }
 
+/// Containers that do not run yet, and what their making leaves.
+pub(super) struct Creation {
+    pub making: HashMap<Run, Making>,
+    pub filters: Filters,
+    /// Cgroups of containers that were given up, whose processes are being ended.
+    given_up: Vec<(Run, Cgroup)>,
+}
+
+impl Creation {
+    pub(super) fn new(filters: Filters) -> Creation {
+        Creation { making: HashMap::new(), filters, given_up: Vec::new() }
+    }
+}
+
 /// Holds what has been compiled: most containers of a pod have the same.
 #[derive(Default)]
 pub(super) struct Filters {
@@ -101,12 +115,12 @@ impl Supervisor {
 
     pub(super) fn start(&mut self, run: Run) {
         self.give_up_made(|made| made.container == run.container && *made != run);
-        let made = if self.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
+        let made = if self.creation.making.contains_key(&run) { Ok(()) } else { self.make(&run) };
         // A log says that its container has had its turn.
         let log_path = self.log_path(&run);
-        let logs = |()| Log::create(&log_path?, self.log_limits).map_err(|e| broken("make the log", &e));
+        let logs = |()| Log::create(&log_path?, self.output.limits).map_err(|e| broken("make the log", &e));
         let now = self.began.elapsed_since();
-        match (made.and_then(logs), self.making.get_mut(&run)) {
+        match (made.and_then(logs), self.creation.making.get_mut(&run)) {
             (Ok(log), Some(making)) => {
                 making.log = Some(log);
                 making.deadline = Some(now + PATIENCE);
@@ -126,7 +140,7 @@ impl Supervisor {
         let making = self.begin_to_make(run, layer.clone()).inspect_err(|_| layer.remove())?;
         // An unwatched one would only be noticed by its end; it cannot happen with an open descriptor.
         let _ = self.poll.add(making.created.fd(), Source::Making(run.clone()));
-        self.making.insert(run.clone(), making);
+        self.creation.making.insert(run.clone(), making);
         Ok(())
     }
 
@@ -142,13 +156,13 @@ impl Supervisor {
 
     /// Looks how far a container is: it runs, it cannot be made, or it is still at it.
     pub(super) fn look_at(&mut self, run: &Run) {
-        let Some(making) = self.making.get_mut(run) else { return };
+        let Some(making) = self.creation.making.get_mut(run) else { return };
         let asked = making.created.is_started();
         let outcome = making.created.outcome();
         if matches!(outcome, Ok(None)) {
             return;
         }
-        let Some(making) = self.making.remove(run) else { return };
+        let Some(making) = self.creation.making.remove(run) else { return };
         self.poll.forget(making.created.fd());
         match outcome {
             Ok(Some(container)) if asked => self.started(run, making, container),
@@ -201,7 +215,7 @@ impl Supervisor {
 
     /// A child that has ended before it was seen to run: it had started and ended already, or could not.
     pub(super) fn making_ended(&mut self, pid: nix::unistd::Pid) {
-        let run = self.making.iter().find(|(_, m)| m.created.is(pid)).map(|(run, _)| run.clone());
+        let run = self.creation.making.iter().find(|(_, m)| m.created.is(pid)).map(|(run, _)| run.clone());
         run.iter().for_each(|run| self.look_at(run));
     }
 
@@ -212,15 +226,15 @@ impl Supervisor {
 
     /// What was made and not told to start is made anew when its turn comes.
     pub(super) fn give_up_unstarted(&mut self) {
-        let waiting = self.making.iter().filter(|(_, making)| making.deadline.is_none());
+        let waiting = self.creation.making.iter().filter(|(_, making)| making.deadline.is_none());
         let waiting: Vec<Run> = waiting.map(|(run, _)| run.clone()).collect();
         self.give_up_made(|made| waiting.contains(made));
     }
 
     fn give_up_made(&mut self, which: impl Fn(&Run) -> bool) {
-        let given_up: Vec<Run> = self.making.keys().filter(|run| which(run)).cloned().collect();
+        let given_up: Vec<Run> = self.creation.making.keys().filter(|run| which(run)).cloned().collect();
         for run in given_up {
-            if let Some(making) = self.making.remove(&run) {
+            if let Some(making) = self.creation.making.remove(&run) {
                 self.poll.forget(making.created.fd());
                 self.give_up(&run, making);
             }
@@ -231,26 +245,26 @@ impl Supervisor {
     fn give_up(&mut self, run: &Run, making: Making) {
         making.created.kill();
         making.layer.remove();
-        self.given_up.extend(making.cgroup.map(|cgroup| (run.clone(), cgroup)));
+        self.creation.given_up.extend(making.cgroup.map(|cgroup| (run.clone(), cgroup)));
     }
 
     /// Takes away the cgroups of those that were given up, once nothing is in them: a child has ended, which may be the
     /// last. The cgroup may be that of the next try already.
     pub(super) fn remove_given_up(&mut self) {
-        let (making, live) = (&self.making, &self.live);
-        self.given_up.retain(|(run, cgroup)| {
+        let (making, live) = (&self.creation.making, &self.live);
+        self.creation.given_up.retain(|(run, cgroup)| {
             !making.contains_key(run) && !live.contains_key(run) && cgroup.remove().is_err()
         });
     }
 
     /// Tells when the next container has to run that was told to start.
     pub(super) fn next_start_deadline(&self) -> Option<Duration> {
-        self.making.values().filter_map(|making| making.deadline).min()
+        self.creation.making.values().filter_map(|making| making.deadline).min()
     }
 
     /// Ends containers that were told to start and do not: one that others can stop may never come to it.
     pub(super) fn end_late_starts(&mut self, now: Duration) {
-        let late = self.making.iter().filter(|(_, m)| m.deadline.is_some_and(|by| by <= now));
+        let late = self.creation.making.iter().filter(|(_, m)| m.deadline.is_some_and(|by| by <= now));
         for run in late.map(|(run, _)| run.clone()).collect::<Vec<_>>() {
             self.give_up_made(|made| *made == run);
             let message =
@@ -262,7 +276,7 @@ impl Supervisor {
     /// The pod is to end: nobody waits long for what still starts.
     pub(super) fn hasten_starts(&mut self) {
         let by = self.began.elapsed_since() + HURRY;
-        for deadline in self.making.values_mut().filter_map(|making| making.deadline.as_mut()) {
+        for deadline in self.creation.making.values_mut().filter_map(|making| making.deadline.as_mut()) {
             *deadline = by.min(*deadline);
         }
     }
@@ -272,7 +286,7 @@ impl Supervisor {
         let missing =
             || (StartFailure::CreateContainerConfig, "the container or its image is not known".to_owned());
         let container = self.container(&run.container).cloned().ok_or_else(missing)?;
-        let image = self.images.get(&run.container).cloned().ok_or_else(missing)?;
+        let image = self.pulls.images.get(&run.container).cloned().ok_or_else(missing)?;
 
         let layers = self.sandbox.layers_of(&image);
         layer.make(&layers).map_err(|e| broken("make the writable layer", &e))?;
@@ -294,7 +308,7 @@ impl Supervisor {
                     cgroup.apply(resources).map_err(|e| broken("set resource limits", &e))?;
                     if self.sandbox.device_cgroup {
                         let rules = resources.devices().as_deref().unwrap_or_default();
-                        let restricted = cgroup.restrict_devices(&self.filters.of_devices(rules));
+                        let restricted = cgroup.restrict_devices(&self.creation.filters.of_devices(rules));
                         if !restricted.map_err(|e| broken("restrict devices", &e))? {
                             let why = "the kernel takes no device filter any more";
                             return Err(broken("restrict devices", &why));
@@ -328,7 +342,8 @@ impl Supervisor {
         };
         let rootfs = layer.over(&layers);
         steps::mark(TRACED, &format!("prepare container {}: its spec, layer, cgroup", run.container));
-        let filter = prepared.filter.as_ref().map(|filter| self.filters.compiled(filter)).transpose();
+        let filter =
+            prepared.filter.as_ref().map(|filter| self.creation.filters.compiled(filter)).transpose();
         let filter = filter.map_err(|e| broken("compile the seccomp profile", &e))?;
         match create(&prepared.spec, filter.as_deref(), &rootfs, stdio, cgroup.as_ref()) {
             Ok(created) => {

@@ -4,6 +4,7 @@
 //! its program in time is ended, and whoever asked for it is told.
 
 use std::{
+    collections::HashMap,
     os::fd::{AsFd, OwnedFd},
     time::Duration,
 };
@@ -38,6 +39,15 @@ pub(super) struct Wanted {
     pub(super) output: Option<OwnedFd>,
 }
 
+/// Processes on their way into a container.
+#[derive(Default)]
+pub(super) struct Entrants {
+    /// By number.
+    pub all: HashMap<u64, Entrant>,
+    /// The number given last.
+    last: u64,
+}
+
 /// A process that does not run its program yet.
 pub(super) struct Entrant {
     entering: Entering,
@@ -67,18 +77,18 @@ impl Supervisor {
         let target = live.process.pidfd.as_fd();
         let entering = exec(target, &process, live.filter.as_deref(), stdio, live.cgroup.as_ref())
             .map_err(|e| (e.to_string(), e.exit_code().unwrap_or(1)))?;
-        self.last_entrant += 1;
-        let number = self.last_entrant;
+        self.entrants.last += 1;
+        let number = self.entrants.last;
         // An unwatched one would be looked at when a child ends; it cannot happen with an open descriptor.
         let _ = self.poll.add(entering.fd(), Source::Entering(number));
         let began = self.began.elapsed_since();
-        self.entering.insert(number, Entrant { entering, purpose, began, timeout, output });
+        self.entrants.all.insert(number, Entrant { entering, purpose, began, timeout, output });
         Ok(())
     }
 
     /// Looks how far it is: its program runs, it cannot, or it is still on its way.
     pub(super) fn look_at_entrant(&mut self, number: u64) {
-        let Some(entrant) = self.entering.get_mut(&number) else { return };
+        let Some(entrant) = self.entrants.all.get_mut(&number) else { return };
         let outcome = entrant.entering.outcome();
         if matches!(outcome, Ok(None)) {
             return;
@@ -93,12 +103,12 @@ impl Supervisor {
 
     /// Looks at all: a child has ended, which may be one of them.
     pub(super) fn look_at_entrants(&mut self) {
-        let numbers: Vec<u64> = self.entering.keys().copied().collect();
+        let numbers: Vec<u64> = self.entrants.all.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.look_at_entrant(number));
     }
 
     fn forget_entrant(&mut self, number: u64) -> Option<Entrant> {
-        let entrant = self.entering.remove(&number)?;
+        let entrant = self.entrants.all.remove(&number)?;
         self.poll.forget(entrant.entering.fd());
         Some(entrant)
     }
@@ -130,7 +140,8 @@ impl Supervisor {
     /// Ends those that have run out of their time.
     pub(super) fn end_late_entrants(&mut self, now: Duration) {
         let late: Vec<u64> = self
-            .entering
+            .entrants
+            .all
             .iter()
             .filter(|(_, e)| e.next_deadline() <= now)
             .map(|(number, _)| *number)
@@ -151,7 +162,7 @@ impl Supervisor {
     /// Ends those that are not wanted any more; nobody is told.
     pub(super) fn end_entrants(&mut self, which: impl Fn(&Purpose) -> bool) {
         let ended: Vec<u64> =
-            self.entering.iter().filter(|(_, e)| which(&e.purpose)).map(|(number, _)| *number).collect();
+            self.entrants.all.iter().filter(|(_, e)| which(&e.purpose)).map(|(number, _)| *number).collect();
         for entrant in ended.into_iter().filter_map(|number| self.forget_entrant(number)) {
             entrant.entering.kill();
         }

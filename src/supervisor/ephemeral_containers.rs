@@ -23,7 +23,7 @@ impl Supervisor {
             Ok(reference) => reference,
             Err(e) => return failed(format!("{e}")),
         };
-        match self.store.find(&reference) {
+        match self.pulls.store.find(&reference) {
             Ok(Some(found)) => self.image_ready(container, found, None),
             Ok(None) => failed(format!("{image} is not present any more; `podctl pull {image}` fetches it")),
             Err(e) => failed(e.to_string()),

@@ -156,7 +156,7 @@ impl Supervisor {
     /// Tells when the next exec, hook or probe has to be ended.
     pub(super) fn next_exec_deadline(&self) -> Option<Duration> {
         let execs = self.execs.values().filter(|e| !e.timed_out).filter_map(|e| e.deadline);
-        let entering = self.entering.values().map(Entrant::next_deadline);
+        let entering = self.entrants.all.values().map(Entrant::next_deadline);
         execs
             .chain(entering)
             .chain(self.next_start_deadline())

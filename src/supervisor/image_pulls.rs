@@ -1,6 +1,8 @@
 //! A pod's images: asking the puller, hearing it, keeping what is in use.
 
-use podctl_images::Image;
+use std::{collections::BTreeMap, os::fd::OwnedFd};
+
+use podctl_images::{Image, Lease, Store};
 
 use super::Supervisor;
 use crate::{
@@ -12,13 +14,29 @@ use crate::{
 /// Number of pullers that may be killed over one image before its pull has failed.
 const MOST_KILLS: u32 = 2;
 
+/// The images that the pod has, and those that are on their way.
+pub(super) struct Pulls {
+    pub store: Store,
+    /// By container.
+    pub images: BTreeMap<String, Image>,
+    /// Shared locks on the images in use.
+    pub leases: Vec<Lease>,
+    pub puller: Option<OwnedFd>,
+    /// Holds what the puller was asked for, each with the number of pullers that were killed meanwhile.
+    pub pulling: Vec<(PullRequest, u32)>,
+    /// Images of volumes that are being pulled: the volume, by the container that waits for it.
+    pub volumes: BTreeMap<String, String>,
+    /// Files of ids that the pod does not have become its root's.
+    pub squash_ids: bool,
+}
+
 impl Supervisor {
     pub(super) fn pull(&mut self, container: &str) {
         if let Some((volume, image, policy)) = self.missing_volume_image(container) {
-            self.volume_pulls.insert(container.to_owned(), volume);
+            self.pulls.volumes.insert(container.to_owned(), volume);
             return self.ask_puller(container, image, policy);
         }
-        if let Some(image) = self.images.get(container).cloned() {
+        if let Some(image) = self.pulls.images.get(container).cloned() {
             let event = self.image_ready(container, image, None);
             self.pending.push_back(event);
             return;
@@ -30,7 +48,7 @@ impl Supervisor {
         }
         let Some(found) = self.container(container) else { return };
         let (image, policy) = (found.image.clone().unwrap_or_default(), found.pull_policy().to_owned());
-        if self.puller.is_none() {
+        if self.pulls.puller.is_none() {
             // An image that was changed later: whoever changed it has pulled it, as far as it could be.
             let event = self.local_image(container, image);
             return self.pending.push_back(event);
@@ -54,12 +72,12 @@ impl Supervisor {
             image,
             policy,
             store: self.home.images(),
-            alone: self.images.is_empty(),
+            alone: self.pulls.images.is_empty(),
             secrets: read_pull_secrets(&self.pod, &self.sandbox.objects),
-            squash_ids: self.squash_ids,
+            squash_ids: self.pulls.squash_ids,
             kept_ids: self.sandbox.kept_ids,
         };
-        let sent = match &self.puller {
+        let sent = match &self.pulls.puller {
             Some(puller) => wire::send(puller, &request, &[]).is_ok(),
             _ => false,
         };
@@ -75,45 +93,45 @@ impl Supervisor {
                 message,
             });
         } else {
-            self.pulling.push((request, 0));
+            self.pulls.pulling.push((request, 0));
         }
     }
 
     pub(super) fn hear_puller(&mut self) {
-        let Some(socket) = &self.puller else { return };
+        let Some(socket) = &self.pulls.puller else { return };
         let event = match wire::receive::<PullAnswer>(socket) {
             Ok(Some((PullAnswer { outcome: PullOutcome::Killed, .. }, _))) => return self.puller_killed(),
             Ok(Some((answer, _))) => {
-                self.pulling.retain(|(request, _)| request.container != answer.container);
-                match self.volume_pulls.remove(&answer.container) {
+                self.pulls.pulling.retain(|(request, _)| request.container != answer.container);
+                match self.pulls.volumes.remove(&answer.container) {
                     Some(volume) => return self.volume_image_pulled(&volume, answer),
                     None => self.note_pulled(answer),
                 }
             }
             Ok(None) | Err(_) => {
                 self.poll.forget(socket);
-                self.puller = None;
+                self.pulls.puller = None;
                 return self.puller_lost();
             }
         };
         self.pending.push_back(event);
         let volumes = || image_volumes(&self.pod);
-        let all = self.pod.containers().all(|c| self.images.contains_key(&c.name))
+        let all = self.pod.containers().all(|c| self.pulls.images.contains_key(&c.name))
             && volumes().iter().all(|v| self.sandbox.objects.images.contains_key(&v.volume));
-        if all && let Some(socket) = self.puller.take() {
+        if all && let Some(socket) = self.pulls.puller.take() {
             self.poll.forget(&socket);
         }
     }
 
     /// Asks the next puller for what the killed one was at; after some kills a pull has failed, and is tried again later.
     fn puller_killed(&mut self) {
-        for (request, kills) in std::mem::take(&mut self.pulling) {
-            let puller = self.puller.as_ref().filter(|_| kills < MOST_KILLS);
+        for (request, kills) in std::mem::take(&mut self.pulls.pulling) {
+            let puller = self.pulls.puller.as_ref().filter(|_| kills < MOST_KILLS);
             if puller.is_some_and(|puller| wire::send(puller, &request, &[]).is_ok()) {
-                self.pulling.push((request, kills + 1));
+                self.pulls.pulling.push((request, kills + 1));
                 continue;
             }
-            self.volume_pulls.remove(&request.container);
+            self.pulls.volumes.remove(&request.container);
             self.pending.push_back(Event::ImageFailed {
                 container: request.container,
                 reason: ImageFailure::Pull,
@@ -133,12 +151,12 @@ impl Supervisor {
             // Said of no container, and heard before.
             PullOutcome::Killed => Err((ImageFailure::Pull, "its puller was killed".to_owned())),
         };
-        let leased = image.and_then(|image| match self.store.take_lease(&image) {
+        let leased = image.and_then(|image| match self.pulls.store.take_lease(&image) {
             Ok(lease) => Ok((image, lease)),
             Err(e) => Err((ImageFailure::Pull, e.to_string())),
         });
         let mounted = leased.and_then(|(image, lease)| {
-            self.leases.push(lease);
+            self.pulls.leases.push(lease);
             self.sandbox.objects.images.insert(volume.to_owned(), image);
             self.sandbox.make_volumes(&self.pod);
             match self.sandbox.volumes.failed.get(volume) {
@@ -156,7 +174,7 @@ impl Supervisor {
     }
 
     fn puller_lost(&mut self) {
-        let missing = self.pod.containers().filter(|c| !self.images.contains_key(&c.name));
+        let missing = self.pod.containers().filter(|c| !self.pulls.images.contains_key(&c.name));
         self.pending.extend(missing.map(|c| Event::ImageFailed {
             container: c.name.clone(),
             reason: ImageFailure::Pull,
@@ -184,8 +202,8 @@ impl Supervisor {
 
     /// Keeps the image from being removed while the pod lives, and says that it is here.
     pub(super) fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
-        match self.store.take_lease(&image) {
-            Ok(lease) => self.leases.push(lease),
+        match self.pulls.store.take_lease(&image) {
+            Ok(lease) => self.pulls.leases.push(lease),
             Err(e) => {
                 let message = e.to_string();
                 return Event::ImageFailed {
@@ -207,7 +225,7 @@ impl Supervisor {
             stop_signal: image.config.stop_signal().clone(),
             pulled,
         };
-        self.images.insert(container.into(), image);
+        self.pulls.images.insert(container.into(), image);
         event
     }
 }

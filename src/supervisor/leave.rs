@@ -22,7 +22,7 @@ impl Supervisor {
         if let Some(cgroups) = self.cgroups.take() {
             cgroups.remove();
         }
-        self.leases.clear();
+        self.pulls.leases.clear();
         self.write_before_leaving();
         // Whatever of this fails, the next command does.
         let _ = match self.delete_requested {

@@ -35,7 +35,7 @@ mod unwritten;
 mod writable_layer;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
@@ -54,12 +54,10 @@ use nix::{
         wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid},
     },
 };
-use podctl_images::{Image, Lease, Store};
 use podctl_runtime::{Cgroup, Process, seccomp::Program, start_trace as steps};
 
 use self::{
     attach::Attachment,
-    events::Recorder,
     execs::Exec,
     poll::{Poll, Source},
     prepare::prepare,
@@ -68,7 +66,7 @@ use self::{
 };
 use crate::{
     lifecycle::{self, Event, Exit, Now, Run},
-    logs::{Log, LogLimits, Stream, pump_output},
+    logs::{Log, Stream, pump_output},
     network::Member,
     pod::PodExt,
     process::{
@@ -80,7 +78,7 @@ use crate::{
     },
     sandbox::Sandbox,
     state::{Home, PodDir},
-    wire::{self, Heard, PullRequest, Ready, Reply},
+    wire::{self, Heard, Ready, Reply},
 };
 
 /// Names whose steps these are when a start is traced.
@@ -126,36 +124,19 @@ struct Supervisor {
     spec: lifecycle::Spec,
     state: lifecycle::State,
     sandbox: Sandbox,
-    store: Store,
-    images: BTreeMap<String, Image>,
-    /// Shared locks on the images in use.
-    leases: Vec<Lease>,
-    puller: Option<OwnedFd>,
-    /// Holds what the puller was asked for, each with the number of pullers that were killed meanwhile.
-    pulling: Vec<(PullRequest, u32)>,
-    squash_ids: bool,
+    pulls: image_pulls::Pulls,
     quotas: eviction::Quotas,
     cgroups: Option<pod_cgroup::PodCgroup>,
     live: HashMap<Run, Live>,
-    /// Containers that do not run yet.
-    making: HashMap<Run, create::Making>,
-    filters: create::Filters,
+    creation: create::Creation,
     execs: HashMap<i32, Exec>,
-    /// Processes on their way into a container, by number, and the last number given.
-    entering: HashMap<u64, enter::Entrant>,
-    last_entrant: u64,
-    /// Cgroups of containers that were given up, whose processes are being ended.
-    given_up: Vec<(Run, Cgroup)>,
+    entrants: enter::Entrants,
     /// Hooks that only wait, and until when.
     sleeps: Vec<(Duration, Run, lifecycle::Hook)>,
     connections: HashMap<u64, OwnedFd>,
     attachments: Vec<Attachment>,
-    recorder: Recorder,
-    unwritten: unwritten::Unwritten,
-    log_limits: LogLimits,
-    /// Holds what is read of an output at once.
-    buffer: Vec<u8>,
-    trace: timeline::Trace,
+    records: unwritten::Records,
+    output: output_pace::Output,
     /// Holds what happened and has not been told to the lifecycle yet.
     pending: VecDeque<Event>,
     delete_requested: bool,
@@ -163,23 +144,11 @@ struct Supervisor {
     changed: bool,
     /// Layers of containers that have ended, to be removed when nothing waits for it.
     garbage: Vec<Layer>,
-    /// The client that started the pod, while it stays.
-    client: Option<OwnedFd>,
-    /// The pod is deleted when it has gone.
-    ends_with_client: bool,
-    /// Something has happened that it can see.
-    news: bool,
-    /// The number of times output is looked at.
-    pace: output_pace::Pace,
+    client: starting_client::StartingClient,
     finished: bool,
-    /// The pod's place on the network.
-    network: Option<Member>,
-    /// Tells that it has had no keeper for long.
-    network_lost: bool,
+    network: network::Membership,
     /// Volumes that could not be made yet.
     mounting: Option<mounting::Mounting>,
-    /// Images of volumes that are being pulled: the volume, by the container that waits for it.
-    volume_pulls: BTreeMap<String, String>,
     /// The pod's lock; held for life.
     lock: OwnedFd,
     /// The lock on the ids of a pod with a user namespace of its own.
@@ -233,14 +202,14 @@ impl Supervisor {
                 self.next_mount(),
             ];
             let next = deadlines.into_iter().flatten().min();
-            let rejoin = self.network.as_ref().and_then(Member::next);
+            let rejoin = self.network.member.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed_since()));
-            let untold = self.news.then_some(TELL_AGAIN);
+            let untold = self.client.has_news.then_some(TELL_AGAIN);
             let wait = [wait, rejoin, self.next_retry(), untold].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {
-                self.pace.keep();
+                self.output.pace.keep();
             }
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
@@ -263,7 +232,7 @@ impl Supervisor {
     fn settle(&mut self) {
         while let Some(event) = self.pending.pop_front() {
             let now = self.now();
-            self.trace.event(&event);
+            self.records.trace.event(&event);
             match &event {
                 Event::AddEphemeralContainer(container) => {
                     self.spec.add_ephemeral(container);
@@ -281,14 +250,14 @@ impl Supervisor {
         if self.pod.status.as_ref() != Some(&status) || std::mem::take(&mut self.changed) {
             let was_ready = self.pod.is_ready();
             self.pod.status = Some(status);
-            if let Some(network) = &mut self.network
+            if let Some(network) = &mut self.network.member
                 && self.pod.is_ready() != was_ready
             {
                 network.tell_ready(!was_ready);
             }
             self.write_status();
             steps::mark(TRACED, "write the status");
-            self.news = true;
+            self.client.has_news = true;
         }
         self.tell_client();
     }
@@ -317,10 +286,10 @@ impl Supervisor {
         let Some(fd) = live.streams.get(&stream) else { return };
         let attachments = &mut self.attachments;
         let mut slow = Vec::new();
-        self.news = true;
+        self.client.has_news = true;
         let copy = |bytes: &[u8]| slow.extend(attach::copy(attachments, &run.container, stream, bytes));
-        let pumped = pump_output(fd, &mut live.log, stream, &mut self.buffer, copy);
-        self.pace.note_pumped(fd, pumped.bytes);
+        let pumped = pump_output(fd, &mut live.log, stream, &mut self.output.buffer, copy);
+        self.output.pace.note_pumped(fd, pumped.bytes);
         if pumped.ended {
             // What could not be written is kept, and tried again with the log.
             let _ = live.log.end(stream);

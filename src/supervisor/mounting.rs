@@ -38,13 +38,13 @@ impl Supervisor {
         mounting.wait = (mounting.wait * 2).min(WAITS.1);
         self.sandbox.make_volumes(&self.pod);
         for (volume, failure) in &self.sandbox.volumes.failed {
-            self.recorder.write(Happened::now(Record {
+            self.records.events.write(Happened::now(Record {
                 warning: true,
                 reason: "FailedMount",
                 message: format!("MountVolume.SetUp failed for volume {volume:?} : {}", failure.cause()),
                 container: None,
             }));
-            self.news = true;
+            self.client.has_news = true;
         }
         if self.sandbox.volumes.failed.is_empty()
             && let Some(mounting) = self.mounting.take()

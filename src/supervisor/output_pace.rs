@@ -7,6 +7,8 @@ use std::{
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use crate::logs::LogLimits;
+
 /// Output that comes so soon after the last is a stream …
 const STREAM: Duration = Duration::from_micros(200);
 /// … and is left to gather for so long: a turn a piece would cost more than the piece.
@@ -16,6 +18,22 @@ const USUAL: usize = 64 << 10;
 /// … and one that has been found full. Not all have this from the start: a user may have 64 MiB in pipes,
 /// and beyond that every new one, of whatever program, holds only two pages.
 const LARGE: usize = 256 << 10;
+/// Bytes that are read of an output at once: all that a large pipe holds.
+const READ_AT_ONCE: usize = LARGE;
+
+/// What containers' output is read with, and written by.
+pub(super) struct Output {
+    pub limits: LogLimits,
+    /// Holds what is read at once.
+    pub buffer: Vec<u8>,
+    pub pace: Pace,
+}
+
+impl Output {
+    pub(super) fn new(limits: LogLimits) -> Output {
+        Output { limits, buffer: vec![0; READ_AT_ONCE], pace: Pace::new() }
+    }
+}
 
 /// The pace of one supervisor.
 pub(super) struct Pace {

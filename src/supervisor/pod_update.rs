@@ -42,14 +42,14 @@ impl Supervisor {
         }
         for (name, image) in list_images(&self.pod) {
             if !images.contains(&(name.clone(), image)) {
-                self.images.remove(&name);
+                self.pulls.images.remove(&name);
             }
         }
         if part == PodPart::Status {
             self.pending.push_back(Event::SetConditions(lifecycle::others_conditions(&new)));
         }
         if labels != self.pod.metadata.labels
-            && let Some(network) = &mut self.network
+            && let Some(network) = &mut self.network.member
         {
             network.tell_labels(self.pod.metadata.labels.clone().unwrap_or_default());
         }
@@ -58,7 +58,7 @@ impl Supervisor {
             // Without it the pod is started again with what it began with.
             let _ = record_update(&self.dir, &self.pod, part);
         }
-        (self.changed, self.news) = (true, true);
+        (self.changed, self.client.has_news) = (true, true);
         // Whoever is answered reads at once what came of it.
         self.pending.push_back(Event::Tick);
         self.settle();

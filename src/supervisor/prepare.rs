@@ -16,18 +16,21 @@ use podctl_runtime::{make_files_as, start_trace as steps};
 use super::{
     Failure, Supervisor, TRACED,
     clock::Clock,
-    create::Filters,
+    create::{Creation, Filters},
+    enter::Entrants,
     events::Recorder,
     eviction::Quotas,
+    image_pulls::Pulls,
     leave::clear_data,
     mapped_mounts::place_mounts,
     mounting::Mounting,
-    network::find_service_links,
-    output_pace::Pace,
+    network::{Membership, find_service_links},
+    output_pace::Output,
     pause, pod_cgroup,
     poll::{Poll, Source},
+    starting_client::StartingClient,
     timeline::Trace,
-    unwritten::Unwritten,
+    unwritten::{Records, Unwritten},
 };
 use crate::{
     lifecycle::{self, Event, Now},
@@ -103,13 +106,25 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let now = Now { monotonic: Duration::ZERO, wall: Timestamp::now() };
     let spec = lifecycle::Spec::new(&launch.pod, &options);
     let state = lifecycle::State::new(&spec, now);
-    let recorder = Recorder::new(&launch.pod, dir.clone());
-    let trace = Trace::new(&dir);
+    let records = Records {
+        events: Recorder::new(&launch.pod, dir.clone()),
+        trace: Trace::new(&dir),
+        unwritten: Unwritten::default(),
+    };
     let store = Store::open(&home.images())?;
     // The client holds these images until it hears that all is ready.
     let used = sandbox.objects.images.values().chain(launch.images.values());
     let leases = used.map(|image| store.take_lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    let pulls = Pulls {
+        store,
+        images: launch.images,
+        leases,
+        puller,
+        pulling: Vec::new(),
+        volumes: BTreeMap::new(),
+        squash_ids: launch.options.squash_ids,
+    };
     let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
     let ready = Event::SandboxReady { host_ips, pod_ips };
     let (pending, mounting) = match sandbox.volumes.failed.is_empty() {
@@ -128,42 +143,26 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         state,
         pod: launch.pod,
         sandbox,
-        store,
-        images: launch.images,
-        leases,
+        pulls,
         quotas,
-        puller,
-        pulling: Vec::new(),
-        squash_ids: launch.options.squash_ids,
         cgroups,
         live: HashMap::new(),
-        making: HashMap::new(),
-        filters,
+        creation: Creation::new(filters),
         execs: HashMap::new(),
-        entering: HashMap::new(),
-        last_entrant: 0,
-        given_up: Vec::new(),
+        entrants: Entrants::default(),
         sleeps: Vec::new(),
         connections: first.into_iter().collect(),
         attachments: Vec::new(),
-        recorder,
-        unwritten: Unwritten::default(),
-        log_limits: launch.options.log_limits,
-        buffer: vec![0; 256 << 10],
-        trace,
+        records,
+        output: Output::new(launch.options.log_limits),
         pending,
         delete_requested: false,
         changed: false,
         garbage: Vec::new(),
-        client: None,
-        ends_with_client: launch.options.ends_with_program,
-        news: false,
-        pace: Pace::new(),
+        client: StartingClient { socket: None, ends_pod: launch.options.ends_with_program, has_news: false },
         finished: false,
-        network,
-        network_lost: false,
+        network: Membership { member: network, is_lost: false },
         mounting,
-        volume_pulls: BTreeMap::new(),
         lock,
         _ids: ids,
     };

@@ -24,13 +24,13 @@ impl Supervisor {
     /// Rewrites volumes; those that could not be are told in events.
     pub(super) fn show_failures(&mut self, rewrite: impl FnOnce(&mut Sandbox, &Pod) -> Vec<sandbox::Error>) {
         for failure in rewrite(&mut self.sandbox, &self.pod) {
-            self.recorder.write(Happened::now(Record {
+            self.records.events.write(Happened::now(Record {
                 warning: true,
                 reason: "FailedMount",
                 message: format!("MountVolume.SetUp failed: {failure}; its files stay as they were"),
                 container: None,
             }));
-            self.news = true;
+            self.client.has_news = true;
         }
     }
 }

@@ -93,7 +93,7 @@ impl Supervisor {
             }
             Request::Network => {
                 let user = fs::File::open("/proc/self/ns/user").map(OwnedFd::from);
-                match (&self.network, &user) {
+                match (&self.network.member, &user) {
                     (Some(network), Ok(user)) => {
                         self.answer(id, &Reply::Started, &[user.as_fd(), network.namespace.as_fd()]);
                         Ok(())

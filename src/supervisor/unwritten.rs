@@ -3,7 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Supervisor, events::Happened, poll::Source};
+use super::{
+    Supervisor,
+    events::{Happened, Recorder},
+    poll::Source,
+    timeline::Trace,
+};
 use crate::{lifecycle::Record, logs::Log};
 
 /// The time until it is tried again.
@@ -15,6 +20,13 @@ const LAST_OF_STATUS: Duration = Duration::from_secs(60);
 const LAST: Duration = Duration::from_secs(2);
 /// Logs of ended containers that may wait; those of a crash loop would else take all memory.
 const MOST_LOGS: usize = 16;
+
+/// What is told of the pod's life on disk.
+pub(super) struct Records {
+    pub events: Recorder,
+    pub trace: Trace,
+    pub unwritten: Unwritten,
+}
 
 /// Holds what is to be written when there is room.
 #[derive(Default)]
@@ -32,14 +44,15 @@ impl Supervisor {
     /// Writes the pod with its status. Where there is no room, into what is kept for this; and again later.
     pub(super) fn write_status(&mut self) {
         let done = self.dir.write(&self.pod);
-        self.unwritten.status_hidden = done.is_err() && self.dir.write_into_reserve(&self.pod).is_err();
+        self.records.unwritten.status_hidden =
+            done.is_err() && self.dir.write_into_reserve(&self.pod).is_err();
         if done.is_err() {
             // The next change may find room in the reserve again.
             let _ = self.dir.keep_reserve();
-        } else if self.unwritten.status {
+        } else if self.records.unwritten.status {
             let _ = self.dir.keep_reserve();
         }
-        self.unwritten.status = done.is_err();
+        self.records.unwritten.status = done.is_err();
     }
 
     /// Keeps an ended container's log as long as something of it waits for room.
@@ -47,19 +60,20 @@ impl Supervisor {
         // What could not be written is asked for below.
         let _ = log.flush();
         self.tell_lost_lines(container, &mut log);
-        if log.is_behind() && self.unwritten.logs.len() < MOST_LOGS {
-            self.unwritten.logs.push((container.to_owned(), log));
+        if log.is_behind() && self.records.unwritten.logs.len() < MOST_LOGS {
+            self.records.unwritten.logs.push((container.to_owned(), log));
         }
     }
 
     fn is_behind(&self) -> bool {
-        let logs = self.live.values().any(|live| live.log.is_behind()) || !self.unwritten.logs.is_empty();
-        self.unwritten.status || self.recorder.is_behind() || logs
+        let logs =
+            self.live.values().any(|live| live.log.is_behind()) || !self.records.unwritten.logs.is_empty();
+        self.records.unwritten.status || self.records.events.is_behind() || logs
     }
 
     /// The time until [`Supervisor::write_what_waits`] is wanted, if it is.
     pub(super) fn next_retry(&self) -> Option<Duration> {
-        let since = self.unwritten.tried.map_or(RETRY, |tried| tried.elapsed());
+        let since = self.records.unwritten.tried.map_or(RETRY, |tried| tried.elapsed());
         self.is_behind().then(|| RETRY.saturating_sub(since))
     }
 
@@ -68,8 +82,8 @@ impl Supervisor {
         if self.next_retry().is_none_or(|wait| !wait.is_zero()) {
             return;
         }
-        self.unwritten.tried = Some(Instant::now());
-        if self.unwritten.status {
+        self.records.unwritten.tried = Some(Instant::now());
+        if self.records.unwritten.status {
             self.write_status();
         }
         let runs: Vec<_> = self.live.keys().cloned().collect();
@@ -80,16 +94,16 @@ impl Supervisor {
             }
             self.live.insert(run, live);
         }
-        for (container, log) in std::mem::take(&mut self.unwritten.logs) {
+        for (container, log) in std::mem::take(&mut self.records.unwritten.logs) {
             self.close_log(&container, log);
         }
-        self.recorder.catch_up();
+        self.records.events.catch_up();
     }
 
     fn tell_lost_lines(&mut self, container: &str, log: &mut Log) {
         let lost = log.take_lost();
         if lost > 0 {
-            self.recorder.write(Happened::now(Record {
+            self.records.events.write(Happened::now(Record {
                 warning: true,
                 reason: "LogLost",
                 message: format!("{lost} lines of output are lost: the disk had no room for them"),
@@ -104,7 +118,7 @@ impl Supervisor {
         let last = |hidden: bool| if hidden { LAST_OF_STATUS } else { LAST };
         while self.is_behind()
             && !self.delete_requested
-            && began.elapsed() < last(self.unwritten.status_hidden)
+            && began.elapsed() < last(self.records.unwritten.status_hidden)
         {
             self.write_what_waits();
             let Some(wait) = self.next_retry() else { return };
