@@ -93,7 +93,7 @@ impl DebugCopy {
 #[non_exhaustive]
 pub enum DebugError {
     /// No image is named; these are here.
-    #[error("you must specify --image for the debug container; {}", match .present.is_empty() {
+    #[error("no image is named for the debug container; {}", match .present.is_empty() {
         true => "none is present here".to_owned(),
         false => format!("present here are: {}", .present.join(", ")),
     })]
@@ -102,10 +102,10 @@ pub enum DebugError {
         present: Vec<String>,
     },
     /// An image is meant for a container that the pod has not.
-    #[error("--set-image: the pod has no container {0:?}")]
+    #[error("the pod has no container {0:?}")]
     NoContainer(String),
     /// A field may not be among the custom ones.
-    #[error("--custom: {field}: {why}")]
+    #[error("{}{why}", if .field.is_empty() { String::new() } else { format!("{}: ", .field) })]
     CustomField {
         /// The field's name.
         field: String,

@@ -5,13 +5,6 @@ use serde_json::Value;
 
 use super::age;
 
-/// The columns; the last three of wide tables only.
-pub const COLUMNS: [&str; 8] =
-    ["NAME", "STATUS", "COMPLETIONS", "DURATION", "AGE", "CONTAINERS", "IMAGES", "SELECTOR"];
-
-/// Number of columns of a table that is not wide.
-pub const NARROW: usize = 5;
-
 /// Returns the cells of a Job, all of them.
 pub fn write_row(job: &Value, age: String, now: Timestamp) -> Vec<String> {
     let (spec, status) = (&job["spec"], &job["status"]);

@@ -5,7 +5,8 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 
-use super::{age, status_column};
+use super::{age, object_table, status_column};
+use crate::pod::ObjectKind;
 
 /// Holds what the table shows beside the usual columns.
 #[derive(Clone, Debug, Default)]
@@ -22,16 +23,15 @@ pub struct Columns {
     pub kind: bool,
 }
 
-/// The first line.
+/// Returns the first line.
 pub fn head(columns: &Columns) -> Vec<String> {
-    let mut head = vec!["NAME", "READY", "STATUS", "RESTARTS", "AGE"];
+    let mut head = object_table::head(ObjectKind::Pod, columns.wide);
     if columns.namespace {
-        head.insert(0, "NAMESPACE");
+        head.insert(0, "NAMESPACE".into());
     }
     if columns.wide {
-        head.extend(["IP", "NODE", "NOMINATED NODE", "READINESS GATES", "PORTS"]);
+        head.push("PORTS".into());
     }
-    let mut head: Vec<String> = head.into_iter().map(str::to_owned).collect();
     head.extend(columns.labels.iter().map(|l| l.rsplit('/').next().unwrap_or_default().to_uppercase()));
     if columns.all_labels {
         head.push("LABELS".into());
@@ -39,7 +39,7 @@ pub fn head(columns: &Columns) -> Vec<String> {
     head
 }
 
-/// A pod's line.
+/// Returns a pod's line.
 pub fn row(pod: &Pod, columns: &Columns, now: Timestamp) -> Vec<String> {
     let meta = &pod.metadata;
     let (spec, status) = (pod.spec.as_ref(), pod.status.as_ref());

@@ -14,7 +14,7 @@ use crate::{
         terminal_session::refused,
         warn,
     },
-    engine::{self, DebugCopy, DebugOptions, DebugProfile, PodHandle},
+    engine::{self, DebugCopy, DebugError, DebugOptions, DebugProfile, PodHandle},
     manifest::{Source, partial_container},
     state::Home,
     wire::Request,
@@ -159,7 +159,7 @@ impl Args {
             }
         }
         let options = self.read_options()?;
-        let container = pod.make_debug_container(&options)?;
+        let container = pod.make_debug_container(&options).map_err(name_flag)?;
         let name = container.name.clone();
         self.tell_name(&options, &name);
         self.warn_of_limits(&options);
@@ -177,7 +177,7 @@ impl Args {
             }
             Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),
             Err(engine::Error::Ended(pod)) => Err(Error::Ended { pod, when: "meanwhile" }),
-            Err(e) => Err(e.into()),
+            Err(e) => Err(name_flag(e)),
         }
     }
 
@@ -198,7 +198,7 @@ impl Args {
             keep_init_containers: self.keep_init_containers,
             ..DebugCopy::named(name)
         };
-        let (copied, container) = pod.make_copy(&options, &copy)?;
+        let (copied, container) = pod.make_copy(&options, &copy).map_err(name_flag)?;
         if self.image.is_some() {
             container.iter().for_each(|name| self.tell_name(&options, name));
             self.warn_of_limits(&options);
@@ -255,6 +255,16 @@ impl Args {
             ));
         }
         Ok(ended.unwrap_or(0))
+    }
+}
+
+/// Names the flag that an error is about.
+fn name_flag(error: engine::Error) -> Error {
+    let engine::Error::Debug(debug) = &error else { return error.into() };
+    match debug {
+        DebugError::NoImage { .. } => Error::missing(format!("you must specify --image: {debug}")),
+        DebugError::NoContainer(_) => Error::bad_value(format!("--set-image: {debug}")),
+        DebugError::CustomField { .. } => Error::bad_value(format!("--custom: {debug}")),
     }
 }
 
