@@ -169,7 +169,7 @@ impl Tell<'_> {
         if self.manner.fresh && home.object::<T>(namespace, &name)?.is_some() {
             return Err(already_exists(kind, &name));
         }
-        let applied = self.engine.apply_object(kind, namespace, object)?;
+        let applied = self.engine.apply_kept(kind, namespace, object)?;
         self.tell((kind, namespace, &name), applied)
     }
 

@@ -39,7 +39,7 @@ pub(super) fn keep_service(
     if fresh && home.object::<Service>(&own, &name)?.is_some() {
         return Err(already_exists(ObjectKind::Service, &name));
     }
-    let (applied, warnings) = Engine::over(home).keep_service(&own, service)?;
+    let (applied, warnings) = Engine::over(home).apply_service(&own, service)?;
     warnings.iter().for_each(|wrong| warn(wrong));
     Ok((own, name, applied))
 }

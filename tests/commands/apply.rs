@@ -137,3 +137,25 @@ fn what_run_took_from_a_file_is_deleted_by_it() {
     assert!(!again.status.success());
     assert!(stderr(&again).contains("configmaps \"conf\" not found"), "{}", stderr(&again));
 }
+
+#[test]
+fn a_file_applied_anew_leaves_what_others_have_noted() {
+    let home = Home::new();
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  terminationGracePeriodSeconds: 0\n  containers: [{name: c, image: 'busybox:1.36', command: [sleep, '1000']}]\n";
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {a: b}, ports: [{port: 80}]}\n";
+    let file = |value: &str| home.file("all.yaml", &format!("{}---\n{pod}---\n{service}", config(value, "")));
+    home.said(&["apply", "-f", &file("one")]);
+    let all = ["configmap/conf", "pod/p", "service/s"];
+    let hold = r#"{"metadata":{"finalizers":["example.com/hold"]}}"#;
+    for object in all {
+        home.said(&["patch", object, "--type=merge", "-p", hold]);
+    }
+    home.said(&["apply", "-f", &file("two")]);
+    for object in all {
+        let held = home.said(&["get", object, "-o", "jsonpath={.metadata.finalizers[0]}"]);
+        assert_eq!(held, "example.com/hold", "{object}");
+        home.said(&["patch", object, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    }
+    assert_eq!(home.said(&["get", "cm", "conf", "-o", "jsonpath={.data.key}"]), "two");
+}

@@ -213,7 +213,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::create_object`] and [`Engine::update_object`].
-    pub(crate) fn apply_object<T: Kept>(
+    pub(crate) fn keep_object<T: Kept>(
         &self,
         kind: ObjectKind,
         namespace: &Namespace,
@@ -247,10 +247,10 @@ impl Engine {
         match loaded {
             Loaded::Pod(..) => {}
             Loaded::ConfigMap(map) => {
-                self.apply_object::<ConfigMap>(ObjectKind::ConfigMap, namespace, *map)?;
+                self.keep_object::<ConfigMap>(ObjectKind::ConfigMap, namespace, *map)?;
             }
             Loaded::Secret(secret) => {
-                self.apply_object::<Secret>(ObjectKind::Secret, namespace, *secret)?;
+                self.keep_object::<Secret>(ObjectKind::Secret, namespace, *secret)?;
             }
             Loaded::Service(service) => {
                 let name = service.metadata.name.clone().unwrap_or_default();
@@ -281,7 +281,7 @@ impl Engine {
         service.metadata.namespace = Some(namespace.to_string());
         let present = kept_services::list_present(&self.home)?;
         kept_services::complete_service(&self.home, &mut service, &present)?;
-        let applied = self.apply_object(ObjectKind::Service, namespace, service)?;
+        let applied = self.keep_object(ObjectKind::Service, namespace, service)?;
         let warnings = kept_services::publish(&self.home);
         kept_services::list_present(&self.home)?;
         Ok((applied, warnings))
