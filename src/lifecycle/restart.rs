@@ -10,6 +10,7 @@ use super::{
     state::{FRESH, Phase, Restarting},
     termination,
 };
+use crate::pod::kubernetes_versions::restart_rules;
 
 /// After so long a run the back-off begins anew.
 const RESET: Duration = Duration::from_secs(600);
@@ -66,10 +67,9 @@ pub(super) fn ended(
 /// succeeded has done its part and is never alone restarted.
 fn verdict(spec: &Spec, at: usize, code: i32) -> Verdict {
     let done = spec.kind(at) == Kind::Init && code == 0;
-    for rule in spec.container(at).restart_policy_rules.iter().flatten() {
-        let Some(codes) = &rule.exit_codes else { continue };
-        let listed = codes.values.iter().flatten().any(|v| *v == code);
-        match (listed == (codes.operator == "In"), rule.action.as_str()) {
+    for rule in restart_rules(spec.container(at)) {
+        let Some((operator, codes)) = rule.exit_codes else { continue };
+        match (codes.contains(&code) == (operator == "In"), rule.action) {
             (true, "RestartAllContainers") => return Verdict::RestartAll,
             (true, _) if !done => return Verdict::Restart,
             _ => {}

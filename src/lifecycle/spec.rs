@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, VolumeMount};
 
 use super::Options;
-use crate::pod::{ContainerExt, PodExt, resources};
+use crate::pod::{ContainerExt, PodExt, kubernetes_versions::restart_rules, resources};
 
 /// A container's place in the pod's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +119,8 @@ impl Spec {
 
     /// Some container may ask for a restart of all (R-APP-2).
     pub(super) fn may_restart_all(&self) -> bool {
-        let rules = self.containers.iter().flat_map(|(_, c)| c.restart_policy_rules.iter().flatten());
-        rules.into_iter().any(|rule| rule.action == "RestartAllContainers")
+        let mut rules = self.containers.iter().flat_map(|(_, c)| restart_rules(c));
+        rules.any(|rule| rule.action == "RestartAllContainers")
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     spec::Kind,
     state::{One, Phase},
 };
+use crate::pod::kubernetes_versions::set_pod_resources;
 
 impl State {
     /// The pod's status as the API has it.
@@ -25,7 +26,7 @@ impl State {
         };
         // As the kubelet has it: an end shows when nothing runs any more.
         let (reason, message) = self.failed.clone().filter(|_| self.finished).unzip();
-        PodStatus {
+        let mut status = PodStatus {
             phase: Some(self.phase(spec).to_owned()),
             reason: reason.filter(|r| !r.is_empty()).map(str::to_owned),
             message: message.filter(|m| !m.is_empty()),
@@ -38,13 +39,14 @@ impl State {
             host_ips: (!self.host_ips.is_empty())
                 .then(|| self.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
             qos_class: Some(spec.qos_class.to_owned()),
-            resources: self.resources.clone(),
-            allocated_resources: spec.pod_resources.as_ref().and_then(|r| r.requests.clone()),
             init_container_statuses: of(|k| matches!(k, Kind::Init | Kind::Sidecar)),
             container_statuses: of(|k| k == Kind::App),
             ephemeral_container_statuses: of(|k| k == Kind::Ephemeral),
             ..PodStatus::default()
-        }
+        };
+        let allocated = spec.pod_resources.as_ref().and_then(|r| r.requests.clone());
+        set_pod_resources(&mut status, self.resources.clone(), allocated);
+        status
     }
 
     /// R-APP-5.
@@ -252,7 +254,6 @@ impl State {
 fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
     let recursive = mount.recursive_read_only.clone();
     VolumeMountStatus {
-        volume_status: None,
         name: mount.name.clone(),
         mount_path: mount.mount_path.clone(),
         read_only: mount.read_only,
@@ -263,6 +264,7 @@ fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
                 _ => "Disabled".to_owned(),
             }
         }),
+        ..VolumeMountStatus::default()
     }
 }
 

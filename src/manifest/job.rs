@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use k8s_openapi::{
     api::{
-        batch::v1::{self as batch, CronJob, JobSpec, PodFailurePolicyRule, SuccessPolicyRule},
+        batch::v1::{self as batch, CronJob, CronJobSpec, JobSpec, PodFailurePolicyRule, SuccessPolicyRule},
         core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod, PodSpec},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -16,7 +16,11 @@ use super::{
     validate::{one_of, within},
     workload::{self, Found, Instances, MOST},
 };
-use crate::pod::{Place, PodExt, parse_indexes};
+use crate::pod::{
+    Place, PodExt,
+    kubernetes_versions::{asks_for_scheduling, condition_status, take_spec},
+    parse_indexes,
+};
 
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -120,7 +124,7 @@ pub(super) fn job(object: batch::Job, path: &str, report: &mut Report<'_>) -> Fo
 }
 
 pub(super) fn cron_job(object: CronJob, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
+    let spec: CronJobSpec = take_spec(object.spec);
     report.warn(
         &join(path, "spec.schedule"),
         "is not kept: the job of this CronJob runs once, now; a timer of systemd or cron can run it again",
@@ -263,7 +267,7 @@ fn not_here(spec: &JobSpec, path: &str, report: &mut Report<'_>) {
     for (field, given) in [
         ("selector", spec.selector.is_some()),
         ("manualSelector", spec.manual_selector == Some(true)),
-        ("scheduling", spec.scheduling.is_some()),
+        ("scheduling", asks_for_scheduling(spec)),
     ] {
         if given {
             report.warn(&at(field), "has no meaning on one machine and changes nothing");
@@ -325,7 +329,7 @@ fn failure_rule(rule: &PodFailurePolicyRule, spec: &JobSpec, pod: &Pod, path: &s
     too_many(conditions.len(), MOST_RULES, &at("onPodConditions"), report);
     for (i, pattern) in conditions.iter().enumerate() {
         let at = |field: &str| at(&format!("onPodConditions[{i}].{field}"));
-        one_of(pattern.status.as_deref(), &["False", "True", "Unknown"], &at("status"), report);
+        one_of(condition_status(pattern), &["False", "True", "Unknown"], &at("status"), report);
         if pattern.type_.is_empty() {
             report.add_error(&at("type"), "Required value");
         } else if !CONDITIONS.contains(&pattern.type_.as_str()) {

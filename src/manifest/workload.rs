@@ -5,7 +5,10 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{
+            DaemonSet, DaemonSetSpec, Deployment, DeploymentSpec, ReplicaSet, ReplicaSetSpec, StatefulSet,
+            StatefulSetSpec,
+        },
         batch::v1::JobSpec,
         core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume},
     },
@@ -14,7 +17,7 @@ use k8s_openapi::{
 use serde::Serialize;
 
 use super::{Manifest, Report, Severity, job, typed::join};
-use crate::pod::PodExt;
+use crate::pod::{PodExt, kubernetes_versions::take_spec};
 
 /// Labels by which the pods of a StatefulSet are told apart.
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
@@ -39,7 +42,7 @@ pub(super) enum Instances {
 pub(super) type Found = Option<(Pod, &'static str, Instances)>;
 
 pub(super) fn expand_deployment(object: Deployment, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
+    let spec: DeploymentSpec = take_spec(object.spec);
     without_meaning(
         &spec,
         &["strategy", "minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds", "paused"],
@@ -54,7 +57,7 @@ pub(super) fn expand_deployment(object: Deployment, path: &str, report: &mut Rep
 }
 
 pub(super) fn replica_set(object: ReplicaSet, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
+    let spec: ReplicaSetSpec = take_spec(object.spec);
     without_meaning(&spec, &["minReadySeconds"], path, report);
     let template = spec.template.unwrap_or_default();
     selector(&spec.selector, &template, path, report);
@@ -65,7 +68,7 @@ pub(super) fn replica_set(object: ReplicaSet, path: &str, report: &mut Report<'_
 }
 
 pub(super) fn daemon_set(object: DaemonSet, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
+    let spec: DaemonSetSpec = take_spec(object.spec);
     without_meaning(&spec, &["updateStrategy", "minReadySeconds", "revisionHistoryLimit"], path, report);
     selector(&spec.selector, &spec.template, path, report);
     let pod = pod(&object.metadata, spec.template);
@@ -75,7 +78,7 @@ pub(super) fn daemon_set(object: DaemonSet, path: &str, report: &mut Report<'_>)
 }
 
 pub(super) fn stateful_set(object: StatefulSet, path: &str, report: &mut Report<'_>) -> Found {
-    let spec = object.spec;
+    let spec: StatefulSetSpec = take_spec(object.spec);
     without_meaning(
         &spec,
         &[

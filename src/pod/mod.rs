@@ -7,6 +7,7 @@ mod host_port;
 pub mod identifiers;
 mod image_volumes;
 mod job_index;
+pub mod kubernetes_versions;
 mod object_kinds;
 pub mod quantity;
 mod questions;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 
 use super::{Error, Objects, downward_api, env_file};
-use crate::pod::ServiceLink;
+use crate::pod::{ServiceLink, kubernetes_versions::file_key};
 
 /// A container's variables.
 #[derive(Debug, Default)]
@@ -176,19 +176,18 @@ fn value_from(
     if let Some(r) = &source.field_ref {
         return downward_api::value(&r.field_path, facts).map(Some);
     }
-    if let Some(r) = &source.file_key_ref {
-        let found =
-            facts.volumes.get(&r.volume_name).map(|volume| env_file::read_key(volume, &r.path, &r.key));
+    if let Some(r) = file_key(source) {
+        let found = facts.volumes.get(r.volume_name).map(|volume| env_file::read_key(volume, r.path, r.key));
         return match found.unwrap_or(Ok(None)) {
             Ok(Some(value)) => Ok(Some(value)),
-            Ok(None) if r.optional == Some(true) => Ok(None),
+            Ok(None) if r.optional => Ok(None),
             Ok(None) => {
-                let (key, path, volume) = (&r.key, &r.path, &r.volume_name);
+                let (key, path, volume) = (r.key, r.path, r.volume_name);
                 Err(Error::Config(format!(
                     "environment variable key {key:?} not found in file {path:?} of volume {volume:?}"
                 )))
             }
-            Err(message) => Err(Error::Volume { volume: r.volume_name.clone(), message }),
+            Err(message) => Err(Error::Volume { volume: r.volume_name.to_owned(), message }),
         };
     }
     if let Some(r) = &source.resource_field_ref {

@@ -5,7 +5,7 @@ use std::fs;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::{Error, downward_api::Facts};
-use crate::pod::PodExt;
+use crate::pod::{PodExt, kubernetes_versions};
 
 /// Longest host name of the kernel's.
 const LONGEST: usize = 64;
@@ -39,7 +39,7 @@ pub(super) fn pod_hostname(pod: &Pod) -> Result<String, Error> {
 
 /// Means that it stands above all other names, also those of a Service's domain.
 fn hostname_override(pod: &Pod) -> Option<&str> {
-    pod.spec.as_ref()?.hostname_override.as_deref().filter(|name| !name.is_empty())
+    kubernetes_versions::hostname_override(pod.spec.as_ref()?).filter(|name| !name.is_empty())
 }
 
 /// A label has 63 characters at most; the kubelet cuts a longer pod name.

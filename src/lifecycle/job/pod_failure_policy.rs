@@ -5,6 +5,8 @@ use k8s_openapi::api::{
     core::v1::{ContainerStatus, Pod},
 };
 
+use crate::pod::kubernetes_versions::condition_status;
+
 /// A rule that matched.
 pub(super) struct Matched<'a> {
     pub action: &'a str,
@@ -48,7 +50,7 @@ fn condition<'a>(rule: &PodFailurePolicyRule, pod: &'a Pod) -> Option<&'a str> {
     let patterns = rule.on_pod_conditions.as_deref().unwrap_or_default();
     let all = pod.status.as_ref()?.conditions.iter().flatten();
     all.filter(|c| {
-        patterns.iter().any(|p| p.type_ == c.type_ && p.status.as_deref().unwrap_or("True") == c.status)
+        patterns.iter().any(|p| p.type_ == c.type_ && condition_status(p).unwrap_or("True") == c.status)
     })
     .map(|c| c.type_.as_str())
     .next()

@@ -11,7 +11,7 @@ use super::{
     resources,
     well_formed::{dns_label, inner_path, one_of, port_name, within},
 };
-use crate::pod::{ContainerExt, mount_target};
+use crate::pod::{ContainerExt, kubernetes_versions::restart_rules, mount_target};
 
 /// Chosen as the API server counts.
 const MOST_RULES: usize = 20;
@@ -80,31 +80,32 @@ pub(super) fn container(
         report,
     );
     one_of(c.restart_policy.as_deref(), &["Always", "OnFailure", "Never"], &at("restartPolicy"), report);
-    if c.restart_policy_rules.as_ref().is_some_and(|rules| rules.len() > MOST_RULES) {
+    let rules: Vec<_> = restart_rules(c).collect();
+    if rules.len() > MOST_RULES {
         report
             .add_error(&at("restartPolicyRules"), format!("Too many: must have at most {MOST_RULES} items"));
     }
-    for (i, rule) in c.restart_policy_rules.iter().flatten().enumerate() {
+    for (i, rule) in rules.iter().enumerate() {
         let at = |field: &str| at(&format!("restartPolicyRules[{i}].{field}"));
-        one_of(Some(&rule.action), &["Restart", "RestartAllContainers"], &at("action"), report);
-        match &rule.exit_codes {
+        one_of(Some(rule.action), &["Restart", "RestartAllContainers"], &at("action"), report);
+        match rule.exit_codes {
             None => report.add_error(&at("exitCodes"), "Required value: must be specified"),
-            Some(codes) => {
-                one_of(Some(&codes.operator), &["In", "NotIn"], &at("exitCodes.operator"), report);
-                if codes.values.as_ref().is_none_or(Vec::is_empty) {
+            Some((operator, codes)) => {
+                one_of(Some(operator), &["In", "NotIn"], &at("exitCodes.operator"), report);
+                if codes.is_empty() {
                     report.add_error(
                         &at("exitCodes.values"),
                         "Required value: must specify at least one value",
                     );
                 }
-                if codes.values.as_ref().is_some_and(|codes| codes.len() > MOST_CODES) {
+                if codes.len() > MOST_CODES {
                     let message = format!("Too many: must have at most {MOST_CODES} items");
                     report.add_error(&at("exitCodes.values"), message);
                 }
             }
         }
     }
-    if c.restart_policy_rules.as_ref().is_some_and(|r| !r.is_empty()) && c.restart_policy.is_none() {
+    if !rules.is_empty() && c.restart_policy.is_none() {
         report.add_error(
             &at("restartPolicy"),
             "Required value: must specify restartPolicy when restart rules are used",

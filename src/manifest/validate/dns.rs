@@ -8,7 +8,7 @@ use super::{
     super::{Report, Severity, typed::join},
     well_formed::{dns_label, dns_subdomain, one_of},
 };
-use crate::pod::PodExt;
+use crate::pod::{PodExt, kubernetes_versions::hostname_override};
 
 /// Chosen as the kernel and the C library count.
 const LONGEST_HOST_NAME: usize = 64;
@@ -61,7 +61,7 @@ fn host_names(pod: &Pod, spec: &PodSpec, path: &str, report: &mut Report<'_>) {
     let (at, as_fqdn) = (join(path, "hostnameOverride"), join(path, "setHostnameAsFQDN"));
     let set = |name: &Option<String>| name.clone().filter(|n| !n.is_empty());
     let qualified = spec.set_hostname_as_fqdn == Some(true);
-    if let Some(name) = &spec.hostname_override {
+    if let Some(name) = hostname_override(spec) {
         dns_subdomain(name, &at, report);
         if name.len() > LONGEST_HOST_NAME {
             report.add_error(&at, format!("Too long: may not be more than {LONGEST_HOST_NAME} characters"));

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, ObjectFieldSelector, PodSpec, ResourceFieldSelector};
 
 use super::{super::Report, well_formed::config_key};
-use crate::pod::quantity::quantity_millis;
+use crate::pod::{kubernetes_versions::file_key, quantity::quantity_millis};
 
 /// Field paths that an environment variable may name.
 const ENV_FIELDS: &[&str] = &[
@@ -32,7 +32,7 @@ pub(super) fn environment(c: &Container, path: &str, spec: &PodSpec, report: &mu
             from.secret_key_ref.is_some(),
             from.field_ref.is_some(),
             from.resource_field_ref.is_some(),
-            from.file_key_ref.is_some(),
+            file_key(from).is_some(),
         ];
         match set.iter().filter(|s| **s).count() {
             0 => report.add_error(

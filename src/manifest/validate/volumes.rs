@@ -11,7 +11,9 @@ use super::{
     env::{file_field, required, resource},
     well_formed::{dns_label, dns_subdomain, inner_path, one_of},
 };
-use crate::pod::{quantity::quantity_bytes, resources::huge_page_size};
+use crate::pod::{
+    kubernetes_versions::asks_for_certificate, quantity::quantity_bytes, resources::huge_page_size,
+};
 
 const SUPPORTED: &[&str] = &[
     "emptyDir",
@@ -148,7 +150,7 @@ fn check_projected(v: &ProjectedVolumeSource, spec: &PodSpec, path: &str, report
             part.downward_api.is_some(),
             part.service_account_token.is_some(),
             part.cluster_trust_bundle.is_some(),
-            part.pod_certificate.is_some(),
+            asks_for_certificate(part),
         ];
         if set.iter().filter(|s| **s).count() > 1 {
             report.add_error(
