@@ -53,6 +53,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time for which a guard waits where it could not start the next keeper.
 const RETRY: Duration = Duration::from_secs(1);
+/// The milliseconds for which nothing has to happen before the guard starts a deputy.
+const SETTLING: u16 = 1000;
 
 /// The namespaces of a network whose keeper is gone.
 #[derive(Debug)]
@@ -236,9 +238,11 @@ impl Guard {
         Some(Guard { home, lock, keeper })
     }
 
-    /// Sleeps until the keeper, or the deputy, is killed, and starts another; until the network is over.
+    /// Sleeps until the keeper, or the deputy, is killed, and starts another; until the network is over. The first deputy
+    /// starts when there has been quiet for `SETTLING`: most networks of a single short pod are over before.
     fn keep_watch(mut self) -> i32 {
         let mut deputy: Option<OwnedFd> = None;
+        let mut is_deputy_due = false;
         loop {
             if has_spoken(&self.keeper) {
                 match self.succeed_keeper() {
@@ -255,16 +259,15 @@ impl Guard {
                 }
                 continue;
             }
-            if deputy.as_ref().is_none_or(has_spoken) {
+            if is_deputy_due || deputy.as_ref().is_some_and(has_spoken) {
                 deputy = self.start_deputy().ok();
             }
             let events = PollFlags::POLLIN;
             let mut fds = vec![PollFd::new(self.keeper.as_fd(), events)];
             fds.extend(deputy.iter().map(|deputy| PollFd::new(deputy.as_fd(), events)));
-            // Without a deputy it is tried again.
-            let timeout = if deputy.is_some() { PollTimeout::NONE } else { PollTimeout::from(1000u16) };
-            // Looked at above, however it ended.
-            let _ = poll(&mut fds, timeout);
+            // One that could not be started is tried again.
+            let timeout = if deputy.is_some() { PollTimeout::NONE } else { SETTLING.into() };
+            is_deputy_due = poll(&mut fds, timeout) == Ok(0);
         }
     }
 
