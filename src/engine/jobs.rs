@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::{batch::v1::JobSpec, core::v1::Pod};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Engine, Error, PodHandle, ask, gone, request, start::Started, with_display_status};
@@ -33,6 +33,8 @@ pub(crate) struct Running {
     told: bool,
     /// Number of its living pods that are ready, at the last look.
     ready: u32,
+    /// Names of the pods that were told to end since they were last asked for.
+    deleted: Vec<String>,
 }
 
 /// Tells which pod, though there may be another of its name by now.
@@ -141,7 +143,18 @@ impl Running {
             failed: None,
             told: false,
             ready: 0,
+            deleted: Vec::new(),
         }
+    }
+
+    /// Takes over what of a living job may change.
+    pub(crate) fn follow(&mut self, spec: &JobSpec) {
+        self.spec.follow(spec);
+    }
+
+    /// Returns the names of the pods that were told to end, once.
+    pub(crate) fn take_deleted(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.deleted)
     }
 
     /// Takes in a pod that an earlier keeper of the job has started.
@@ -171,7 +184,10 @@ impl Running {
                 }
                 Action::End(place) => {
                     let known = self.living.iter().find(|(at, _)| *at == place);
-                    known.iter().for_each(|(_, pod)| ask(&pod.dir, None));
+                    if let Some((_, pod)) = known {
+                        ask(&pod.dir, None);
+                        self.deleted.push(pod.dir.name.to_string());
+                    }
                 }
             }
         }
@@ -273,7 +289,7 @@ impl Engine {
     /// ```
     ///
     /// # Errors
-    /// Those of [`Engine::run`]; its other pods are ended then.
+    /// Those of [`Engine::run`]; its other pods are ended then. [`Error::Unsupported`] for a Job that would never end.
     pub fn run_job(
         &self,
         job: &Job,
@@ -281,6 +297,9 @@ impl Engine {
         options: &Options,
         mut see_pod: impl FnMut(&PodHandle),
     ) -> Result<JobOutcome, Error> {
+        if let Some(why) = job.find_standstill() {
+            return Err(Error::Unsupported(why));
+        }
         let backoff = (options.backoff_initial, options.backoff_max);
         let mut queue = Queue::new(vec![job.clone()], backoff);
         let mut living: Vec<Started> = Vec::new();

@@ -12,10 +12,10 @@ use std::{
 
 use k8s_openapi::{
     api::{
-        batch::v1::{Job, JobStatus},
-        core::v1::Pod,
+        batch::v1::{Job, JobCondition, JobStatus},
+        core::v1::{Event, EventSource, ObjectReference, Pod},
     },
-    apimachinery::pkg::apis::meta::v1::{OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
     jiff::Timestamp,
 };
 use nix::sys::signal::{SigSet, Signal};
@@ -27,11 +27,11 @@ use super::{
     start::Started,
 };
 use crate::{
-    lifecycle::job::{Outcome, State},
+    lifecycle::job::{Happened, Outcome, State, note_suspension},
     manifest::{self, Manifest},
     pod::{Namespace, ObjectName, Place, write_indexes},
     process::{Role, children, descriptors::tender::HOME, detach_from_terminal, start_role},
-    state::Home,
+    state::{Home, JobProgress},
     wire::Options,
 };
 
@@ -39,6 +39,9 @@ use crate::{
 pub(super) const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
 /// The annotation that says which of a Job's pods one is: `INDEX.ATTEMPT`.
 const PLACE: &str = "podctl.dev/job-place";
+
+/// Number of events of a Job that are remembered.
+const MOST_EVENTS: usize = 100;
 
 /// Starts the process that keeps a Job; it ends at once when there is one.
 pub(super) fn start_tender(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<(), Error> {
@@ -88,25 +91,31 @@ impl Tender {
         let home = &self.engine.home;
         let Some(kept) = home.object::<Job>(&self.namespace, &self.name)? else { return Ok(()) };
         let uid = kept.metadata.uid.clone().unwrap_or_default();
-        let mut status = home.job_status(&self.namespace, &self.name, &uid)?.unwrap_or_default();
-        if !is_finished(&status) {
-            match self.run_to_end(&kept, &uid, &mut status) {
+        let mut progress = home.job_progress(&self.namespace, &self.name, &uid)?.unwrap_or_default();
+        if !is_finished(&progress.status) {
+            match self.run_to_end(&kept, &uid, &mut progress) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(e) => {
                     let why = Outcome { complete: false, reason: "FailedCreate", message: e.to_string() };
-                    add_conditions(&mut status, &why, true);
-                    self.keep_status(&uid, &status)?;
+                    add_conditions(&mut progress.status, &why, true);
+                    self.note(&uid, &mut progress, &Happened::FailedCreate(why.message));
+                    self.keep_progress(&uid, &progress)?;
                 }
             }
         }
-        self.outlive(&kept, &uid, &status)
+        self.outlive(&uid, &progress.status)
     }
 
     /// Runs the Job; says whether it has come to an end, rather than been deleted.
-    fn run_to_end(&self, kept: &Job, uid: &str, status: &mut JobStatus) -> Result<bool, Error> {
+    fn run_to_end(&self, kept: &Job, uid: &str, progress: &mut JobProgress) -> Result<bool, Error> {
         let (job, manifest) = load_kept_job(&self.engine, &self.namespace, kept)?;
-        let began = status.start_time.get_or_insert_with(|| Time(Timestamp::now())).0;
+        // One that was suspended begins anew.
+        let is_suspended =
+            |condition: &JobCondition| condition.type_ == "Suspended" && condition.status == "True";
+        let was_suspended = progress.status.conditions.iter().flatten().any(is_suspended);
+        let began = progress.status.start_time.as_ref().filter(|_| !was_suspended);
+        let began = began.map_or_else(Timestamp::now, |time| time.0);
         let options = Options::default();
         let mut running = Running::new(job, (options.backoff_initial, options.backoff_max));
         for handle in self.engine.pods(Some(&self.namespace))? {
@@ -120,20 +129,32 @@ impl Tender {
         loop {
             // What is made now is watched before it is looked at.
             watch.refresh();
-            if !self.is_still_there(uid)? {
-                return Ok(false);
+            let Some(job) = self.find_job(uid)? else { return Ok(false) };
+            if let Some(spec) = &job.spec {
+                running.follow(spec);
             }
             let now = Duration::try_from(Timestamp::now().duration_since(began)).unwrap_or_default();
             let indexed = running.job().is_indexed();
             let start = |place, pod| self.start_pod(pod, place, (kept, uid), indexed, &manifest);
+            let mut happened = Vec::new();
             for started in running.advance(now, start)? {
+                happened.push(Happened::Created(started.dir.name.to_string()));
                 drop(PodHandle::started(&self.engine.home, started));
             }
+            happened.extend(running.take_deleted().into_iter().map(Happened::Deleted));
             let (state, ready) = running.progress();
-            write_progress(status, state, ready, indexed);
-            if known.as_ref() != Some(status) {
-                self.keep_status(uid, status)?;
-                known = Some(status.clone());
+            write_progress(&mut progress.status, state, ready, indexed);
+            if state.outcome().is_none() {
+                let now = Time(Timestamp::now());
+                happened.extend(note_suspension(&mut progress.status, state.is_suspended(), &now));
+            }
+            if let Some(outcome) = state.outcome().filter(|_| state.is_over()) {
+                happened.push(Happened::Ended(outcome.clone()));
+            }
+            happened.iter().for_each(|happened| self.note(uid, progress, happened));
+            if known.as_ref() != Some(progress) {
+                self.keep_progress(uid, progress)?;
+                known = Some(progress.clone());
             }
             if state.is_over() {
                 return Ok(true);
@@ -179,16 +200,14 @@ impl Tender {
     }
 
     /// Deletes the Job when it has been over for as long as it says; until then waits for somebody else to.
-    fn outlive(&self, kept: &Job, uid: &str, status: &JobStatus) -> Result<(), Error> {
-        let Some(seconds) = kept.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished) else {
-            return Ok(());
-        };
+    fn outlive(&self, uid: &str, status: &JobStatus) -> Result<(), Error> {
         let ended = status.conditions.iter().flatten().find(|c| is_final(&c.type_));
         let ended =
             ended.and_then(|c| c.last_transition_time.as_ref()).map_or_else(Timestamp::now, |time| time.0);
-        let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let watch = self.engine.watch_objects()?;
-        while self.is_still_there(uid)? {
+        while let Some(job) = self.find_job(uid)? {
+            let Some(seconds) = job.spec.and_then(|spec| spec.ttl_seconds_after_finished) else { break };
+            let lifetime = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
             let past = Duration::try_from(Timestamp::now().duration_since(ended)).unwrap_or_default();
             if past >= lifetime {
                 let options = DeleteOptions::default();
@@ -201,13 +220,57 @@ impl Tender {
         Ok(())
     }
 
-    fn is_still_there(&self, uid: &str) -> Result<bool, Error> {
+    /// Returns the Job as it is now; nothing when it is gone, or another one has its name.
+    fn find_job(&self, uid: &str) -> Result<Option<Job>, Error> {
         let there = self.engine.home.object::<Job>(&self.namespace, &self.name)?;
-        Ok(there.is_some_and(|job| job.metadata.uid.as_deref() == Some(uid)))
+        Ok(there.filter(|job| job.metadata.uid.as_deref() == Some(uid)))
     }
 
-    fn keep_status(&self, uid: &str, status: &JobStatus) -> Result<(), Error> {
-        Ok(self.engine.home.keep_job_status(&self.namespace, &self.name, uid, status)?)
+    fn keep_progress(&self, uid: &str, progress: &JobProgress) -> Result<(), Error> {
+        Ok(self.engine.home.keep_job_progress(&self.namespace, &self.name, uid, progress)?)
+    }
+
+    /// Adds an event, or counts one that is known.
+    fn note(&self, uid: &str, progress: &mut JobProgress, happened: &Happened) {
+        let (type_, reason, message) = happened.words();
+        let (now, events) = (Time(Timestamp::now()), &mut progress.events);
+        let is_it = |event: &&mut Event| {
+            event.reason.as_deref() == Some(&*reason) && event.message.as_deref() == Some(&*message)
+        };
+        if let Some(known) = events.iter_mut().find(is_it) {
+            known.count = known.count.map(|count| count + 1);
+            known.last_timestamp = Some(now);
+            return;
+        }
+        if events.len() >= MOST_EVENTS {
+            events.remove(0);
+        }
+        let (name, namespace) = (self.name.to_string(), Some(self.namespace.to_string()));
+        let number = now.0.as_nanosecond() as u64 ^ events.len() as u64;
+        events.push(Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{name}.{number:x}")),
+                namespace: namespace.clone(),
+                creation_timestamp: Some(now.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some("batch/v1".into()),
+                kind: Some("Job".into()),
+                name: Some(name),
+                namespace,
+                uid: Some(uid.to_owned()),
+                ..ObjectReference::default()
+            },
+            type_: Some(type_.into()),
+            reason: Some(reason),
+            message: Some(message),
+            source: Some(EventSource { component: Some("job-controller".into()), host: None }),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            count: Some(1),
+            ..Event::default()
+        });
     }
 }
 
@@ -256,7 +319,7 @@ fn add_conditions(status: &mut JobStatus, outcome: &Outcome, over: bool) {
         if all.iter().any(|condition| condition.type_ == *type_) {
             continue;
         }
-        all.push(k8s_openapi::api::batch::v1::JobCondition {
+        all.push(JobCondition {
             type_: (*type_).to_owned(),
             status: "True".into(),
             reason: Some(reason.to_owned()),

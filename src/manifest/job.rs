@@ -55,6 +55,19 @@ impl Job {
         self.spec.parallelism.unwrap_or(1).max(0) as u32
     }
 
+    /// Tells why it would never end by itself, if that is so.
+    pub fn find_standstill(&self) -> Option<String> {
+        let why = match (self.spec.suspend, self.spec.parallelism) {
+            (Some(true), _) => "suspended",
+            (_, Some(0)) => "of parallelism 0",
+            _ => return None,
+        };
+        Some(format!(
+            "job {:?} is {why}, so that it would be waited for without an end; `podctl apply` keeps it until that is changed",
+            self.name
+        ))
+    }
+
     /// Every completion has its number.
     pub fn is_indexed(&self) -> bool {
         self.spec.completion_mode.as_deref() == Some("Indexed")
@@ -247,13 +260,6 @@ fn check(spec: &JobSpec, pod: &Pod, object: &str, path: &str, report: &mut Repor
 /// What one machine, or a run that is waited for, gives no meaning.
 fn not_here(spec: &JobSpec, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| join(path, field);
-    if spec.suspend == Some(true) {
-        report.add_error(&at("suspend"), "a suspended job would never start; leave the field out");
-    }
-    if spec.parallelism == Some(0) {
-        report
-            .add_error(&at("parallelism"), "a job with parallelism 0 would never start; leave the field out");
-    }
     if spec.managed_by.as_deref().is_some_and(|by| by != "kubernetes.io/job-controller") {
         report
             .add_error(&at("managedBy"), "is not supported: podctl runs the job itself; leave the field out");

@@ -8,22 +8,36 @@ use std::{
     path::PathBuf,
 };
 
-use k8s_openapi::api::batch::v1::{Job, JobStatus};
+use k8s_openapi::api::{
+    batch::v1::{Job, JobStatus},
+    core::v1::Event,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Home,
     file_names::file_name,
     home::private_dir,
-    kept_objects::{read, write},
+    kept_objects::{names, read, write},
 };
 use crate::pod::{Namespace, ObjectName};
 
-/// The status of a Job of that uid; of another one of its name it says nothing.
+/// How far a Job has come, and what happened to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JobProgress {
+    /// The Job's status.
+    pub status: JobStatus,
+    /// What happened to it, oldest first.
+    #[serde(default)]
+    pub events: Vec<Event>,
+}
+
+/// The progress of a Job of that uid; of another one of its name it says nothing.
 #[derive(Serialize, Deserialize)]
-struct KeptStatus {
+struct KeptProgress {
     uid: String,
-    status: JobStatus,
+    #[serde(flatten)]
+    progress: JobProgress,
 }
 
 /// That this process keeps a Job, for as long as it lives.
@@ -49,28 +63,40 @@ impl Home {
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::DamagedObject`].
-    pub fn job_status(
+    pub fn job_progress(
         &self,
         namespace: &Namespace,
         name: &ObjectName,
         uid: &str,
-    ) -> Result<Option<JobStatus>, Error> {
-        let kept: Option<KeptStatus> = read(&self.status_file(namespace, name))?;
-        Ok(kept.filter(|kept| kept.uid == uid).map(|kept| kept.status))
+    ) -> Result<Option<JobProgress>, Error> {
+        let kept: Option<KeptProgress> = read(&self.status_file(namespace, name))?;
+        Ok(kept.filter(|kept| kept.uid == uid).map(|kept| kept.progress))
+    }
+
+    /// Returns what happened to the Jobs of a namespace.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn job_events(&self, namespace: &Namespace) -> Result<Vec<Event>, Error> {
+        let dir = self.object_dir::<Job>(namespace);
+        let files = names(&dir)?.into_iter().filter(|name| name.ends_with(".status"));
+        // One that is damaged or gone tells nothing.
+        let kept = files.filter_map(|name| read::<KeptProgress>(&dir.join(name)).ok().flatten());
+        Ok(kept.flat_map(|kept| kept.progress.events).collect())
     }
 
     /// Writes down how far a Job has come.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn keep_job_status(
+    pub fn keep_job_progress(
         &self,
         namespace: &Namespace,
         name: &ObjectName,
         uid: &str,
-        status: &JobStatus,
+        progress: &JobProgress,
     ) -> Result<(), Error> {
-        let kept = KeptStatus { uid: uid.to_owned(), status: status.clone() };
+        let kept = KeptProgress { uid: uid.to_owned(), progress: progress.clone() };
         write(&self.status_file(namespace, name), &kept)
     }
 
@@ -140,11 +166,15 @@ mod tests {
         job.metadata.name = Some("j".into());
         home.keep(&namespace, job).unwrap();
         let status = JobStatus { succeeded: Some(1), ..JobStatus::default() };
-        home.keep_job_status(&namespace, &name, "a", &status).unwrap();
-        assert_eq!(home.job_status(&namespace, &name, "a").unwrap(), Some(status));
-        assert_eq!(home.job_status(&namespace, &name, "b").unwrap(), None);
+        let event = Event { reason: Some("Completed".into()), ..Event::default() };
+        let progress = JobProgress { status, events: vec![event] };
+        home.keep_job_progress(&namespace, &name, "a", &progress).unwrap();
+        assert_eq!(home.job_progress(&namespace, &name, "a").unwrap(), Some(progress.clone()));
+        assert_eq!(home.job_progress(&namespace, &name, "b").unwrap(), None);
+        assert_eq!(home.job_events(&namespace).unwrap(), progress.events);
         assert_eq!(home.objects::<Job>(&namespace).unwrap().len(), 1);
         assert!(home.forget_job(&namespace, &name).unwrap());
-        assert_eq!(home.job_status(&namespace, &name, "a").unwrap(), None);
+        assert_eq!(home.job_progress(&namespace, &name, "a").unwrap(), None);
+        assert!(home.job_events(&namespace).unwrap().is_empty());
     }
 }

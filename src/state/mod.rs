@@ -41,6 +41,7 @@ mod timeline_marks;
 
 pub use file_names::{empty_directory, open_directory, remove_tree};
 pub use home::{Home, log_file};
+pub use kept_jobs::JobProgress;
 pub use kept_objects::Kept;
 pub use local_volumes::{VolumeDir, plain_claim};
 pub use name_claim::{Placed, Unplaced};

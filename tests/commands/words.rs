@@ -295,6 +295,33 @@ fn jobs_are_made_of_images_of_files_and_of_other_jobs() {
 }
 
 #[test]
+fn a_suspended_job_is_kept_and_its_events_are_shown_but_nobody_waits_for_it() {
+    let home = Home::new();
+    let text = |suspend: bool| {
+        format!(
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: later}}, spec: {{suspend: {suspend}, ttlSecondsAfterFinished: 3600, template: {{spec: {{restartPolicy: Never, containers: [{{name: a, image: 'busybox:1.36', command: [echo, now]}}]}}}}}}}}"
+        )
+    };
+    let file = home.file("later.yaml", &text(true));
+    let refused = fails(&home, &["run", &file]);
+    assert!(refused.contains("job \"later\" is suspended"), "{refused}");
+    home.said(&["apply", "-f", &file]);
+    home.said(&["wait", "job/later", "--for=condition=suspended", "--timeout=60s"]);
+    assert_eq!(home.said(&["get", "pods", "-o", "name"]), "");
+    home.file("later.yaml", &text(false));
+    assert_eq!(home.said(&["apply", "-f", &file]), "job.batch/later configured\n");
+    home.said(&["wait", "job/later", "--for=condition=complete", "--timeout=60s"]);
+    assert_eq!(home.said(&["logs", "job/later"]), "now\n");
+    let events = home.said(&["events"]);
+    for told in ["Job suspended", "Job resumed", "Created pod: later-", "Job completed"] {
+        assert!(events.contains(told), "{events}");
+    }
+    home.said(&["patch", "job", "later", "-p", "{\"spec\":{\"ttlSecondsAfterFinished\":0}}"]);
+    home.said(&["wait", "job/later", "--for=delete", "--timeout=60s"]);
+    home.said(&["wait", "pods", "--all", "--for=delete", "--timeout=60s"]);
+}
+
+#[test]
 fn a_command_runs_in_the_pod_of_a_file() {
     let home = Home::new();
     let pod = "{apiVersion: v1, kind: Pod, metadata: {name: w}, spec: {terminationGracePeriodSeconds: 0, containers: [{name: c, image: 'busybox:1.36', command: [sleep, '1000']}]}}";

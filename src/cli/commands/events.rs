@@ -119,6 +119,10 @@ fn read(
             all.extend(dir.events()?);
         }
     }
+    for own in home.namespaces()?.iter().filter(|own| all_namespaces || *own == namespace) {
+        // What is named is a pod.
+        all.extend(home.job_events(own)?.into_iter().filter(|_| name.is_none()));
+    }
     all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
     Ok(all)
 }

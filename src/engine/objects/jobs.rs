@@ -79,8 +79,8 @@ pub(super) fn seal_job(job: &mut Job, uid: &str) {
 /// Returns a Job as it is shown.
 pub(super) fn show_job(home: &Home, namespace: &Namespace, mut job: Job) -> Result<Value, Error> {
     let name = ObjectName::of_object(&job.metadata)?;
-    let status = home.job_status(namespace, &name, job.metadata.uid.as_deref().unwrap_or_default())?;
-    job.status = Some(status.unwrap_or_default());
+    let progress = home.job_progress(namespace, &name, job.metadata.uid.as_deref().unwrap_or_default())?;
+    job.status = Some(progress.unwrap_or_default().status);
     Ok(complete::finish_object(ObjectKind::Job, complete::to_value(&job)))
 }
 
@@ -113,7 +113,7 @@ impl Engine {
         start_tender(&self.home, namespace, &name)
     }
 
-    /// Changes what is said about a Job: labels, annotations, when it is to be forgotten.
+    /// Changes what is said about a Job, and what of a living one may change; its keeper follows.
     pub(super) fn update_job(&self, namespace: &Namespace, mut job: Job, known: &Value) -> Result<(), Error> {
         let name = ObjectName::of_object(&job.metadata)?;
         seal_job(&mut job, known["metadata"]["uid"].as_str().unwrap_or_default());
@@ -124,8 +124,10 @@ impl Engine {
     /// Starts a process that keeps a Job whose own was killed.
     fn tend_left_job(&self, namespace: &Namespace, name: &ObjectName, job: &Job) -> Result<(), Error> {
         let uid = job.metadata.uid.as_deref().unwrap_or_default();
-        let status = self.home.job_status(namespace, name, uid)?.unwrap_or_default();
-        if is_finished(&status) || self.home.is_job_kept(namespace, name) {
+        let status = self.home.job_progress(namespace, name, uid)?.unwrap_or_default().status;
+        // One that has ended is kept for as long as it says.
+        let lasts = job.spec.as_ref().is_some_and(|spec| spec.ttl_seconds_after_finished.is_some());
+        if (is_finished(&status) && !lasts) || self.home.is_job_kept(namespace, name) {
             return Ok(());
         }
         start_tender(&self.home, namespace, name)

@@ -215,6 +215,10 @@ impl Engine {
         for dir in self.home.pods()?.iter().filter(|dir| namespace.is_none_or(|n| dir.namespace == *n)) {
             all.extend(dir.events()?);
         }
+        let namespaces = namespace.map_or_else(|| self.home.namespaces(), |n| Ok(vec![n.clone()]))?;
+        for namespace in &namespaces {
+            all.extend(self.home.job_events(namespace)?);
+        }
         all.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
         Ok(all.into_iter().map(complete::complete_event).collect())
     }

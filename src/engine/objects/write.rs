@@ -329,11 +329,16 @@ fn read_namespace_name(object: &Value) -> Result<Namespace, Error> {
     })
 }
 
-/// A Job's pods are run as it was created: of a kept one only what is said about it changes.
+/// What of a kept Job's spec may change; its pods are run as it was created.
+const JOB_CHANGES: [&str; 5] =
+    ["activeDeadlineSeconds", "backoffLimit", "parallelism", "suspend", "ttlSecondsAfterFinished"];
+
+/// Checks that only such fields of a kept Job change.
 pub(super) fn check_job_spec(name: &str, known: &Value, new: &Value) -> Result<(), Error> {
     let fields = [known, new].into_iter().filter_map(Value::as_object).flat_map(|fields| fields.keys());
-    let changed =
-        fields.filter(|field| *field != "ttlSecondsAfterFinished").find(|field| known[*field] != new[*field]);
+    let changed = fields
+        .filter(|field| !JOB_CHANGES.contains(&field.as_str()))
+        .find(|field| known[*field] != new[*field]);
     let message = |field: &str| format!("Invalid value: {}: field is immutable", new[field]);
     changed.map_or(Ok(()), |field| {
         Err(invalid_field(ObjectKind::Job, name, &format!("spec.{field}"), message(field)))

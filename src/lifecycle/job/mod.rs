@@ -3,6 +3,7 @@
 //! Pure, as all of `lifecycle`: whoever runs the job tells what he sees of its pods with [`seen`] and
 //! [`ended`], then [`advance`] looks at the whole state and says what is to be done.
 
+mod happened;
 mod pod_failure_policy;
 
 use std::{
@@ -14,6 +15,8 @@ use k8s_openapi::api::{
     batch::v1::{JobSpec, PodFailurePolicyRule},
     core::v1::Pod,
 };
+
+pub use happened::{Happened, note_suspension};
 
 use crate::pod::{Place, PodExt, parse_indexes};
 
@@ -29,6 +32,8 @@ pub struct Spec {
     /// restartPolicy OnFailure: restarts of containers count, too.
     restarts_count: bool,
     deadline: Option<Duration>,
+    /// No pod is to run until it is resumed.
+    suspended: bool,
     failure_rules: Vec<PodFailurePolicyRule>,
     success_rules: Vec<SuccessRule>,
     /// A pod that is being deleted has failed already, and is replaced at once (podReplacementPolicy).
@@ -97,6 +102,8 @@ pub struct State {
     backoff: Backoff,
     /// A rule with the action FailJob has matched.
     failing: Option<String>,
+    /// Nothing until it is looked at first.
+    suspended: Option<bool>,
     outcome: Option<Outcome>,
 }
 
@@ -106,6 +113,8 @@ struct Living {
     terminating: bool,
     /// As a failure, though it lives.
     counted: bool,
+    /// Deleted because it is not wanted now: what becomes of it counts for nothing.
+    released: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -158,11 +167,21 @@ impl Spec {
             per_index: number(job.backoff_limit_per_index).map(|n| (n, number(job.max_failed_indexes))),
             restarts_count: pod.restart_policy() == "OnFailure",
             deadline: job.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64)),
+            suspended: job.suspend == Some(true),
             failure_rules: failure.map(|policy| policy.rules.clone()).unwrap_or_default(),
             success_rules: success_rules.collect(),
             replaces_terminating: job.pod_replacement_policy.as_deref() == Some("TerminatingOrFailed"),
             backoff,
         }
+    }
+
+    /// Takes over what of a living job may change.
+    pub fn follow(&mut self, job: &JobSpec) {
+        let number = |n: Option<i32>| n.map(|n| n.max(0) as u32);
+        self.parallelism = number(job.parallelism).unwrap_or(1);
+        self.backoff_limit = number(job.backoff_limit).unwrap_or(6);
+        self.deadline = job.active_deadline_seconds.map(|s| Duration::from_secs(s.max(0) as u64));
+        self.suspended = job.suspend == Some(true);
     }
 }
 
@@ -170,6 +189,11 @@ impl State {
     /// A job that begins now.
     pub fn new(now: Duration) -> State {
         State { began: now, ..State::default() }
+    }
+
+    /// Tells whether it is suspended, since the last look.
+    pub fn is_suspended(&self) -> bool {
+        self.suspended == Some(true)
     }
 
     /// Tells how it ends, once that is decided; some pods may still have to.
@@ -229,7 +253,7 @@ pub fn seen(spec: &Spec, state: &mut State, place: Place, pod: &Pod, now: Durati
         }
         _ => 0,
     };
-    if pod.metadata.deletion_timestamp.is_some() && !living.terminating {
+    if pod.metadata.deletion_timestamp.is_some() && !living.terminating && !living.released {
         living.terminating = true;
         if spec.replaces_terminating && state.outcome.is_none() {
             living.counted = true;
@@ -241,6 +265,9 @@ pub fn seen(spec: &Spec, state: &mut State, place: Place, pod: &Pod, now: Durati
 /// A pod has ended; none, when it was deleted and there is no more to know.
 pub fn ended(spec: &Spec, state: &mut State, place: Place, pod: Option<&Pod>, now: Duration) {
     let Some(living) = state.living.remove(&place) else { return };
+    if living.released {
+        return;
+    }
     let phase = pod.and_then(|p| p.status.as_ref()?.phase.as_deref());
     if phase == Some("Succeeded") {
         let index = state.indexes.entry(place.index).or_default();
@@ -278,8 +305,13 @@ pub fn advance(spec: &Spec, state: &mut State, now: Duration) -> Vec<Action> {
     if state.outcome.is_some() {
         return state.active_places().copied().map(Action::End).collect();
     }
-    let starts = due_starts(spec, state, now);
-    let mut actions = Vec::new();
+    if state.suspended == Some(true) && !spec.suspended {
+        // Its deadline begins anew.
+        state.began = now;
+    }
+    state.suspended = Some(spec.suspended);
+    let mut actions = release_unwanted(spec, state);
+    let starts = if actions.is_empty() { due_starts(spec, state, now) } else { Vec::new() };
     for number in starts {
         let index = state.indexes.entry(number).or_default();
         let place = Place { index: number, attempt: index.attempts };
@@ -309,7 +341,9 @@ fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
     if state.failed > spec.backoff_limit || restarted {
         return failed("BackoffLimitExceeded", "Job has reached the specified backoff limit");
     }
-    if spec.deadline.is_some_and(|deadline| now >= state.began + deadline) {
+    // What was suspended until now begins its time now.
+    let counts = !spec.suspended && state.suspended != Some(true);
+    if counts && spec.deadline.is_some_and(|deadline| now >= state.began + deadline) {
         return failed("DeadlineExceeded", "Job was active longer than specified deadline");
     }
     if let Some((_, most)) = spec.per_index {
@@ -337,16 +371,35 @@ fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
     })
 }
 
-/// The indexes of which a pod is to start.
-fn due_starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
-    let active = state.active_places().count() as u32;
-    let wanted = match spec.completions {
-        None if state.count_succeeded() > 0 => active,
+/// The number of pods that are to run.
+fn count_wanted(spec: &Spec, state: &State) -> u32 {
+    match spec.completions {
+        _ if spec.suspended => 0,
+        None if state.count_succeeded() > 0 => state.active_places().count() as u32,
         None => spec.parallelism,
         Some(completions) => {
             completions.saturating_sub(state.count_succeeded() + state.failed_indexes()).min(spec.parallelism)
         }
-    };
+    }
+}
+
+/// Takes leave of the pods that are more than are to run: the job is suspended, or its parallelism is less than it was. The
+/// last of them go first.
+fn release_unwanted(spec: &Spec, state: &mut State) -> Vec<Action> {
+    let active: Vec<Place> = state.active_places().copied().collect();
+    let unwanted = active.len().saturating_sub(count_wanted(spec, state) as usize);
+    let places: Vec<Place> = active.into_iter().rev().take(unwanted).collect();
+    for place in &places {
+        let living = state.living.entry(*place).or_default();
+        (living.terminating, living.released) = (true, true);
+    }
+    places.into_iter().map(Action::End).collect()
+}
+
+/// The indexes of which a pod is to start.
+fn due_starts(spec: &Spec, state: &State, now: Duration) -> Vec<u32> {
+    let active = state.active_places().count() as u32;
+    let wanted = count_wanted(spec, state);
     let busy = if spec.replaces_terminating { active } else { state.living.len() as u32 };
     if spec.per_index.is_none() && now < state.backoff.until(spec.backoff) {
         return Vec::new();
@@ -375,6 +428,6 @@ pub fn next_deadline(spec: &Spec, state: &State, now: Duration) -> Option<Durati
         None => vec![state.backoff.until(spec.backoff)],
         Some(_) => state.indexes.values().map(|index| index.backoff.until(spec.backoff)).collect(),
     };
-    let deadline = spec.deadline.map(|deadline| state.began + deadline);
+    let deadline = spec.deadline.filter(|_| !spec.suspended).map(|deadline| state.began + deadline);
     waits.into_iter().chain(deadline).filter(|at| *at > now).min()
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
-    lifecycle::job::{Action, Spec, State, advance, ended, next_deadline, seen},
+    lifecycle::job::{
+        Action, Happened, Outcome, Spec, State, advance, ended, next_deadline, note_suspension, seen,
+    },
     pod::{Place, parse_indexes},
 };
 
@@ -70,6 +72,12 @@ impl Run {
         self
     }
 
+    fn follow(&mut self, mut job: serde_json::Value) -> &mut Run {
+        job["template"] = serde_json::json!({});
+        self.spec.follow(&serde_json::from_value(job).unwrap());
+        self
+    }
+
     fn outcome(&self) -> String {
         self.state.outcome().map_or("none".into(), |o| {
             let how = if o.complete { "Complete" } else { "Failed" };
@@ -116,6 +124,89 @@ fn a_failed_pod_is_replaced_after_a_wait_that_doubles_until_the_backoff_limit() 
     assert_eq!(job.advance_seconds(1).take_actions(), "+0/2");
     assert_eq!(job.end_place(0, 2, 1).take_actions(), "");
     assert_eq!(job.outcome(), "Failed BackoffLimitExceeded Job has reached the specified backoff limit");
+}
+
+#[test]
+fn a_suspended_job_starts_nothing_and_its_pods_end_without_being_counted() {
+    let mut job = Run::of(serde_json::json!({"completions": 2, "parallelism": 2, "suspend": true}));
+    assert_eq!(job.take_actions(), "");
+    assert!(job.state.is_suspended());
+    let resumed = serde_json::json!({"parallelism": 2, "backoffLimit": 0});
+    assert_eq!(job.follow(resumed.clone()).take_actions(), "+0 +1");
+    assert_eq!(job.end_place(0, 0, 0).take_actions(), "");
+    let suspended = serde_json::json!({"parallelism": 2, "backoffLimit": 0, "suspend": true});
+    assert_eq!(job.follow(suspended).take_actions(), "-1");
+    assert_eq!(job.take_actions(), "");
+    let counts = job.end_place(1, 0, 143).state.count_pods();
+    assert_eq!((counts.active, counts.succeeded, counts.failed), (0, 1, 0));
+    assert_eq!(job.follow(resumed).take_actions(), "+1/1");
+    job.end_place(1, 1, 0).take_actions();
+    assert_eq!(job.outcome(), "Complete");
+}
+
+#[test]
+fn the_deadline_of_a_resumed_job_begins_anew() {
+    let suspended = serde_json::json!({"completions": 1, "activeDeadlineSeconds": 30, "suspend": true});
+    let mut job = Run::of(suspended.clone());
+    job.take_actions();
+    assert_eq!(next_deadline(&job.spec, &job.state, job.now()), None);
+    let resumed = serde_json::json!({"completions": 1, "activeDeadlineSeconds": 30});
+    assert_eq!(job.advance_seconds(100).follow(resumed.clone()).take_actions(), "+0");
+    assert_eq!(next_deadline(&job.spec, &job.state, job.now()), Some(Duration::from_secs(130)));
+    assert_eq!(job.advance_seconds(20).follow(suspended).take_actions(), "-0");
+    job.end_place(0, 0, 143);
+    assert_eq!(job.advance_seconds(100).follow(resumed).take_actions(), "+0/1");
+    assert_eq!(job.advance_seconds(29).take_actions(), "");
+    assert_eq!(job.advance_seconds(1).take_actions(), "-0/1");
+}
+
+#[test]
+fn parallelism_that_changes_starts_pods_or_ends_the_last() {
+    let mut job = Run::of(serde_json::json!({"completions": 5, "parallelism": 3}));
+    assert_eq!(job.take_actions(), "+0 +1 +2");
+    assert_eq!(job.follow(serde_json::json!({"parallelism": 1})).take_actions(), "-2 -1");
+    assert_eq!(job.end_place(2, 0, 143).end_place(1, 0, 143).take_actions(), "");
+    assert_eq!(job.follow(serde_json::json!({"parallelism": 2})).take_actions(), "+1/1");
+    assert_eq!(job.follow(serde_json::json!({"parallelism": 0})).take_actions(), "-1/1 -0");
+    assert_eq!(job.state.count_pods().failed, 0);
+}
+
+#[test]
+fn a_status_says_that_a_job_is_suspended_and_its_start_is_that_of_the_last_resumption() {
+    let time = |second: u32| serde_json::from_str(&format!("\"2026-01-01T00:00:{second:02}Z\"")).unwrap();
+    let mut status = Default::default();
+    assert_eq!(note_suspension(&mut status, false, &time(1)), None);
+    assert_eq!((&status.start_time, &status.conditions), (&Some(time(1)), &None));
+    assert_eq!(note_suspension(&mut status, true, &time(2)), Some(Happened::Suspended));
+    assert_eq!(note_suspension(&mut status, true, &time(3)), None);
+    assert_eq!(status.start_time, Some(time(1)));
+    assert_eq!(note_suspension(&mut status, false, &time(4)), Some(Happened::Resumed));
+    assert_eq!(note_suspension(&mut status, false, &time(5)), None);
+    assert_eq!(status.start_time, Some(time(4)));
+    let conditions = serde_json::to_value(&status.conditions).unwrap();
+    assert_eq!(conditions.as_array().map(Vec::len), Some(1));
+    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&"False".into(), &"JobResumed".into()));
+}
+
+#[test]
+fn what_happens_to_a_job_is_told_in_the_controllers_words() {
+    let failed = Outcome { complete: false, reason: "DeadlineExceeded", message: "m".into() };
+    for (happened, type_, reason, message) in [
+        (Happened::Created("p".into()), "Normal", "SuccessfulCreate", "Created pod: p"),
+        (Happened::Deleted("p".into()), "Normal", "SuccessfulDelete", "Deleted pod: p"),
+        (Happened::FailedCreate("w".into()), "Warning", "FailedCreate", "Error creating: w"),
+        (Happened::Suspended, "Normal", "Suspended", "Job suspended"),
+        (Happened::Resumed, "Normal", "Resumed", "Job resumed"),
+        (
+            Happened::Ended(Outcome { complete: true, reason: "", message: String::new() }),
+            "Normal",
+            "Completed",
+            "Job completed",
+        ),
+        (Happened::Ended(failed), "Warning", "DeadlineExceeded", "m"),
+    ] {
+        assert_eq!(happened.words(), (type_, reason.to_owned(), message.to_owned()));
+    }
 }
 
 #[test]

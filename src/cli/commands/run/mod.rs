@@ -236,6 +236,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let mut jobs = std::mem::take(&mut manifest.jobs);
     check_met(&manifest.pods, &jobs)?;
+    if let Some(why) = jobs.iter().find_map(|job| job.find_standstill()) {
+        return Err(Error::contradiction(why));
+    }
     if args.detach {
         for job in jobs.drain(..) {
             manifest.pods.extend(detached::pods_of(&job)?);
