@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::{ArgAction, Command};
 
-/// Returns the command line with `--switch=true` as `--switch` and without `--switch=false`; other values are
-/// left for the parser to refuse. `command` builds the parser, which costs half a millisecond, and is called
+/// Returns the command line with `--switch=true` as `--switch` and without `--switch=false`, nor the same switch before
+/// that, for the last one counts; other values are left for the parser to refuse. `command` builds the parser, which costs half a millisecond, and is called
 /// only when there is such an argument.
 pub(super) fn resolve_switches(args: Vec<OsString>, command: impl FnOnce() -> Command) -> Vec<OsString> {
     let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
@@ -14,22 +14,27 @@ pub(super) fn resolve_switches(args: Vec<OsString>, command: impl FnOnce() -> Co
     }
     let command = command();
     let called = args[1..end].iter().find_map(|arg| command.find_subcommand(arg));
-    let is_switch = |name: &str| {
+    // Its names, the short one among them.
+    let find_switch = |name: &str| {
         let all = called.into_iter().chain([&command]).flat_map(Command::get_arguments);
-        all.filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue)).any(|arg| {
-            let mut short = [0; 4];
-            arg.get_long().is_some_and(|long| name == format!("--{long}"))
-                || arg.get_short().is_some_and(|c| name.strip_prefix('-') == Some(c.encode_utf8(&mut short)))
-        })
+        let names = all.filter(|arg| matches!(arg.get_action(), ArgAction::SetTrue)).map(|arg| {
+            let (long, short) = (arg.get_long(), arg.get_short());
+            [long.map(|long| format!("--{long}")), short.map(|letter| format!("-{letter}"))]
+        });
+        names.into_iter().find(|names| names.iter().flatten().any(|own| own == name))
     };
-    let resolved = args.into_iter().enumerate().filter_map(|(place, arg)| {
-        match split_switch(&arg).filter(|(name, _)| place < end && is_switch(name)) {
-            Some((name, true)) => Some(name.into()),
-            Some((_, false)) => None,
-            None => Some(arg),
+    let mut resolved: Vec<OsString> = Vec::new();
+    for (place, arg) in args.into_iter().enumerate() {
+        let switch = split_switch(&arg).filter(|_| place < end);
+        match switch.and_then(|(name, on)| Some((name, on, find_switch(name)?))) {
+            Some((name, true, _)) => resolved.push(name.into()),
+            Some((_, false, names)) => {
+                resolved.retain(|before| !names.iter().flatten().any(|own| before == own.as_str()));
+            }
+            None => resolved.push(arg),
         }
-    });
-    resolved.collect()
+    }
+    resolved
 }
 
 /// Splits `--name=BOOLEAN`; the spellings are those of Go's `strconv.ParseBool`.
@@ -64,7 +69,8 @@ mod tests {
     #[test]
     fn a_switch_takes_true_and_false() {
         assert_eq!(resolve("podctl get --watch=true pods"), "podctl get --watch pods");
-        assert_eq!(resolve("podctl get -w=1 pods --watch=false"), "podctl get -w pods");
+        assert_eq!(resolve("podctl get -w=1 pods --watch=false"), "podctl get pods");
+        assert_eq!(resolve("podctl get --watch=false pods -w"), "podctl get pods -w");
     }
 
     #[test]

@@ -66,8 +66,8 @@ pub(super) enum Error {
     #[error("{0}")]
     Absent(Sentence),
     /// An object that was to be made of flags.
-    #[error("failed to create {}: {source}", kind.singular())]
-    NotCreated { kind: ObjectKind, source: Box<Error> },
+    #[error("failed to create {}{}: {source}", of_type.as_ref().map(|of_type| format!("{of_type} ")).unwrap_or_default(), kind.singular())]
+    NotCreated { kind: ObjectKind, of_type: Option<String>, source: Box<Error> },
     /// podctl does not do that, or not with such objects; the sentence says what does.
     #[error("{0}")]
     NotDone(Sentence),

@@ -213,7 +213,7 @@ pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> 
         );
     }
     if given.all && given.labels {
-        return refuse("setting 'all' parameter but found a non empty selector.");
+        return refuse("setting 'all' parameter but found a non empty selector. ");
     }
     if given.all && given.fields {
         return refuse("cannot set --all and --field-selector at the same time");
@@ -434,7 +434,7 @@ mod tests {
         let both = Narrowing { labels: true, ..all };
         assert_eq!(
             check(&["cm"], both).unwrap_err(),
-            "setting 'all' parameter but found a non empty selector."
+            "setting 'all' parameter but found a non empty selector. "
         );
         assert_eq!(check(&["cm"], all), Ok(()));
         assert_eq!(check(&["cm", "a"], Narrowing::default()), Ok(()));

@@ -187,8 +187,11 @@ impl Output {
             } else {
                 "-o jsonpath='{.metadata.name}'"
             };
-            rest.filter(|r| !r.is_empty())
-                .ok_or_else(|| Error::missing(format!("output format {format} needs a template: {hint}")))
+            let none = match format {
+                "custom-columns" => "custom-columns format specified but no custom columns given".to_owned(),
+                _ => format!("output format {format} needs a template: {hint}"),
+            };
+            rest.filter(|r| !r.is_empty()).ok_or_else(|| Error::missing(none))
         };
         let file = || {
             let path = needed()?;
@@ -207,7 +210,19 @@ impl Output {
             "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?)?)),
             "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?)?)),
             "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?)?)),
-            "custom-columns" => columns(custom_columns::parse(needed()?)),
+            "custom-columns" => {
+                let spec = needed()?;
+                let is_column = |part: &str| {
+                    part.split_once(':').is_some_and(|(header, path)| !header.is_empty() && !path.is_empty())
+                };
+                let broken = spec.split(',').find(|part| !is_column(part));
+                match broken {
+                    Some(part) => Err(Error::bad_value(format!(
+                        "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
+                    ))),
+                    None => columns(custom_columns::parse(spec)),
+                }
+            }
             "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
             "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
             "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),

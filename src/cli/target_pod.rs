@@ -1,11 +1,12 @@
 //! The one pod that `NAME`, `pod/NAME`, `service/NAME` or `deployment/NAME` leads to, for commands that reach into a pod.
 
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use crate::{
     cli::{Error, Namespace, manifest_files::FileArgs, object_selection, pod_dir, pod_selection},
     engine::{self, Engine, ListOptions},
-    pod::ObjectKind,
+    pod::{ObjectKind, PodExt},
     state::{Home, Liveness, PodDir},
 };
 
@@ -104,7 +105,10 @@ pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -
 }
 
 /// Returns the port of a Service's pods to which a port of the Service, by number or by name, leads; `None` when `word`
-/// is no Service or has no such port. A target that is a name is given as it is.
+/// is no Service. A target that is a name is given as it is.
+///
+/// # Errors
+/// The Service is not there, or has no such port.
 pub(super) fn find_service_target_port(
     home: &Home,
     namespace: &Namespace,
@@ -119,7 +123,13 @@ pub(super) fn find_service_target_port(
     let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
     let found = ports
         .find(|own| own["port"].as_u64() == port.parse().ok() && own["port"].is_u64() || own["name"] == port);
-    Ok(found.map(|own| match &own["targetPort"] {
+    let own = found.ok_or_else(|| {
+        Error::absent(match port.parse::<u16>() {
+            Ok(port) => format!("Service {name} does not have a service port {port}"),
+            Err(_) => format!("Service '{name}' does not have a named port '{port}'"),
+        })
+    })?;
+    Ok(Some(match &own["targetPort"] {
         Value::String(name) => name.clone(),
         Value::Number(number) => number.to_string(),
         _ => own["port"].to_string(),
@@ -155,12 +165,30 @@ fn list_pods(
     }
 }
 
+/// Tells that the pod has a container of that name, of whatever sort.
+///
+/// # Errors
+/// [`Error::Absent`] with those that it has.
+pub(super) fn check_container(pod: &Pod, wanted: &str) -> Result<(), Error> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let init = spec.init_containers.iter().flatten().map(|c| (c.name.clone(), " (init)"));
+    let apps = spec.containers.iter().map(|c| (c.name.clone(), ""));
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|c| (c.name.clone(), " (ephem)"));
+    let all: Vec<_> = apps.chain(init).chain(ephemeral).collect();
+    if all.iter().any(|(name, _)| name == wanted) {
+        return Ok(());
+    }
+    let out_of = all.iter().map(|(name, sort)| format!("{name}{sort}")).collect::<Vec<_>>().join(", ");
+    Err(Error::absent(format!("container {wanted} is not valid for pod {} out of: {out_of}", pod.name())))
+}
+
 /// Finds the container that is meant; which of several was chosen is said, unless nothing but the container's output is wanted.
 ///
 /// # Errors
 /// A pod whose record cannot be read, or that has no container.
 pub(super) fn choose_container(dir: &PodDir, named: Option<&str>, quiet: bool) -> Result<String, Error> {
     if let Some(name) = named {
+        check_container(&dir.read()?, name)?;
         return Ok(name.to_owned());
     }
     let (name, out_of) = engine::default_container(dir)?;

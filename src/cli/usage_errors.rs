@@ -89,7 +89,8 @@ impl Refusal {
         let said = |what: Option<String>| what.map(Refusal::Sentence);
         let sentence = match refusal.kind() {
             ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
-            ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal)),
+            ErrorKind::InvalidValue | ErrorKind::ValueValidation => said(explain_value(&refusal, args)),
+            ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal, args)),
             ErrorKind::MissingRequiredArgument => said(explain_missing_flags(&refusal)),
             _ => None,
         };
@@ -114,8 +115,36 @@ fn explain_unknown_flag(refusal: &clap::Error, args: &[OsString]) -> Option<Stri
     let command = format!("podctl {verb}").trim_end().to_owned();
     let known = context(refusal, ContextKind::SuggestedArg);
     let meant = known.map(|known| format!("\n\nDid you mean this?\n\t{known}")).unwrap_or_default();
-    let what = if flag.starts_with("--") { "flag" } else { "shorthand flag" };
-    Some(format!("unknown {what}: {flag}\nSee '{command} --help' for usage.{meant}"))
+    let what = match flag.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
+        Some(letter) => format!("shorthand flag: {:?} in {flag}", letter.chars().next().unwrap_or('-')),
+        None => format!("flag: {flag}"),
+    };
+    Some(format!("unknown {what}\nSee '{command} --help' for usage.{meant}"))
+}
+
+/// Tells that a flag has no value, or not one of its kind.
+fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
+    let flag = context(refusal, ContextKind::InvalidArg)?;
+    let flag = flag.split([' ', '=', '[']).next()?.to_owned();
+    let value = context(refusal, ContextKind::InvalidValue)?;
+    if !flag.starts_with('-') {
+        return None;
+    }
+    let verb = find_verb(&build_parser(), args);
+    let usage = format!("See '{} --help' for usage.", format!("podctl {verb}").trim_end());
+    if value.is_empty() {
+        // As it was written: a letter, or the word.
+        let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
+        let last = args[..end].last()?.to_str()?;
+        let written = match last.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
+            Some(letters) => format!("{:?} in {last}", letters.chars().last()?),
+            None => flag,
+        };
+        return Some(format!("flag needs an argument: {written}\n{usage}"));
+    }
+    // Of a choice the parser's own words list what there is.
+    let why = std::error::Error::source(refusal)?;
+    Some(format!("invalid argument {value:?} for {flag:?} flag: {why}\n{usage}"))
 }
 
 /// Returns what of a command line is missing, when it is flags alone.
@@ -126,7 +155,7 @@ fn explain_missing_flags(refusal: &clap::Error) -> Option<String> {
     Some(format!("required flag(s) {} not set", flags.join(", ")))
 }
 
-fn explain_unknown_command(refusal: &clap::Error) -> Option<String> {
+fn explain_unknown_command(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     let word = context(refusal, ContextKind::InvalidSubcommand)?;
     if let Some(why) = explain_command(&word) {
         return Some(format!("there is no command {word:?} here: {why}"));
@@ -136,6 +165,10 @@ fn explain_unknown_command(refusal: &clap::Error) -> Option<String> {
         Some(ContextValue::String(one)) => vec![one.clone()],
         _ => Vec::new(),
     };
+    let verb = find_verb(&build_parser(), args);
+    if !verb.is_empty() {
+        return Some(format!("unknown command {word:?}\nSee 'podctl {verb} -h' for help and examples"));
+    }
     let meant = match known.is_empty() {
         true => "\nSee 'podctl --help' for all commands.".to_owned(),
         false => format!("\n\nDid you mean this?\n\t{}", known.join("\n\t")),

@@ -236,7 +236,7 @@ impl Supervisor {
             None => {
                 let names: Vec<_> = self.spec.containers().map(|c| c.name.as_str()).collect();
                 let (pod, names) = (&self.dir.name, names.join(", "));
-                format!("container {container} is not valid for pod {pod}; its containers are: {names}")
+                format!("container {container} is not valid for pod {pod} out of: {names}")
             }
         }
     }

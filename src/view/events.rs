@@ -27,6 +27,17 @@ pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
     row
 }
 
+/// The same as `kubectl get` has it: when it was last seen, and the kind as that of a resource.
+pub fn table_row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
+    let mut row = row(event, namespace, now);
+    let last = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref());
+    row[usize::from(namespace)] = age::since(last, now);
+    let object = &event.involved_object;
+    let kind = object.kind.as_deref().unwrap_or_default().to_lowercase();
+    row[usize::from(namespace) + 3] = format!("{kind}/{}", object.name.as_deref().unwrap_or_default());
+    row
+}
+
 /// `10s`, or `10s (x3 over 25s)` when it happened more than once.
 pub fn event_interval(event: &Event, now: Timestamp) -> String {
     let first = age::since(event.first_timestamp.as_ref(), now);

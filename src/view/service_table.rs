@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{describe::Page, tab_stops};
-use crate::network::{Backend, Seen};
+use crate::{
+    manifest::complete_service,
+    network::{Backend, Seen},
+};
 
 /// The Service; a load balancer's address is this machine's.
 pub fn object(seen: &Seen, host_ip: Option<&str>) -> Value {
@@ -207,9 +210,20 @@ fn pairs(map: &Value) -> Vec<String> {
     map.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={}", text(value))).collect()
 }
 
+/// The first three, and how many there are beside them.
+fn shorten_list(all: &[String]) -> String {
+    const SHOWN: usize = 3;
+    match all.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{} + {more} more...", all[..SHOWN].join(",")),
+        None => all.join(","),
+    }
+}
+
 /// A Service in full.
 pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
-    let service = object(seen, host_ip);
+    let mut seen = seen.clone();
+    complete_service(&mut seen.service);
+    let service = object(&seen, host_ip);
     let (meta, spec) = (&service["metadata"], &service["spec"]);
     let mut page = Page::default();
     page.field(0, "Name", text(&meta["name"]));
@@ -221,14 +235,9 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     page.field(0, "Type", spec["type"].as_str().unwrap_or("ClusterIP"));
     let own: Vec<String> = list(&spec["clusterIPs"]).iter().map(text).collect();
     if spec["type"] != "ExternalName" {
-        page.field(0, "IP Family Policy", spec["ipFamilyPolicy"].as_str().unwrap_or("SingleStack"));
-        let family = if text(&spec["clusterIP"]).contains(':') { "IPv6" } else { "IPv4" };
+        page.field(0, "IP Family Policy", text(&spec["ipFamilyPolicy"]));
         let families: Vec<String> = list(&spec["ipFamilies"]).iter().map(text).collect();
-        page.field(
-            0,
-            "IP Families",
-            if families.is_empty() { family.to_owned() } else { families.join(",") },
-        );
+        page.field(0, "IP Families", families.join(","));
     }
     if spec["type"] != "ExternalName" {
         page.field(0, "IP", or_none(text(&spec["clusterIP"])));
@@ -239,7 +248,8 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     if let [ingress, ..] = list(&service["status"]["loadBalancer"]["ingress"]) {
         page.field(0, "LoadBalancer Ingress", text(&ingress["ip"]));
     }
-    let endpoints = endpoints(seen).unwrap_or_default();
+    let endpoints = endpoints(&seen).unwrap_or_default();
+    let has_v6 = list(&spec["ipFamilies"]).iter().any(|family| family == "IPv6");
     for (at, port) in list(&spec["ports"]).iter().enumerate() {
         let protocol = port["protocol"].as_str().unwrap_or("TCP");
         let name = port["name"].as_str().unwrap_or("<unset>");
@@ -249,9 +259,12 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
         if let Some(node) = port["nodePort"].as_i64() {
             page.field(0, "NodePort", format_args!("{name}\t{node}/{protocol}"));
         }
-        let ready = seen.backends.iter().filter(|b| b.ready);
-        let at = ready.filter_map(|b| Some(format!("{}:{}", b.addresses.v4, (*b.ports.get(at)?)?)));
-        page.field(0, "Endpoints", at.collect::<Vec<_>>().join(","));
+        let ready = || seen.backends.iter().filter(|b| b.ready);
+        let v4 = ready().filter_map(|b| Some(format!("{}:{}", b.addresses.v4, (*b.ports.get(at)?)?)));
+        let v6 = ready()
+            .filter(|_| has_v6)
+            .filter_map(|b| Some(format!("[{}]:{}", b.addresses.v6?, (*b.ports.get(at)?)?)));
+        page.field(0, "Endpoints", shorten_list(&v4.chain(v6).collect::<Vec<_>>()));
     }
     if list(&spec["ports"]).is_empty() && endpoints.is_object() {
         page.field(0, "Endpoints", endpoints_row(&endpoints, String::new()).swap_remove(1));
@@ -295,6 +308,8 @@ mod tests {
             slice_row(&slices[0], "5s".into()).join("|"),
             "web-ipv4|IPv4|8080|10.213.0.2,10.213.0.3|5s"
         );
+        assert_eq!(shorten_list(&["a", "b", "c"].map(str::to_owned)), "a,b,c");
+        assert_eq!(shorten_list(&["a", "b", "c", "d"].map(str::to_owned)), "a,b,c + 1 more...");
         let page = describe(&seen, None);
         assert!(page.contains("Endpoints:                10.213.0.2:8080\n"), "{page}");
         assert!(page.contains("Port:                     http  80/TCP\n"), "{page}");

@@ -24,7 +24,10 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
     let dir = find_target_pod(home, namespace, &args.pod)?;
-    let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
+    let container = choose_container(&dir, args.of.container.as_deref(), quiet).map_err(|e| match e {
+        Error::Absent(_) => Error::absent(format!("cannot attach to the container: {e}")),
+        e => e,
+    })?;
     let wanted = Wanted { stdin, tty, quiet, keys: &args.detach_keys };
     let ended = attach_to(&PodHandle::of(home, &dir), &container, &wanted)?.code();
     if ended.is_none() && !quiet {

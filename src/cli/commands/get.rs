@@ -337,7 +337,7 @@ impl Table<'_> {
             }
             ObjectKind::Event => {
                 let event: Event = serde_json::from_value(object.clone()).unwrap_or_default();
-                events::row(&event, self.columns.namespace, now)
+                events::table_row(&event, self.columns.namespace, now)
             }
             kind => {
                 let mut row = object_table::row(kind, object, self.columns.wide, now);

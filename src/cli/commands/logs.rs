@@ -16,9 +16,9 @@ use crate::{
         Error, Namespace,
         durations::parse_duration,
         pod_dir,
-        pod_selection::{FilterArgs, Which, is_pod, not_found},
+        pod_selection::{FilterArgs, Which, is_pod},
         print_error,
-        target_pod::{find_target_pod, find_target_pods},
+        target_pod::{check_container, find_target_pod, find_target_pods},
     },
     engine::{LONG_SILENCE, LogOptions, Logs, PodHandle},
     logs::Entry,
@@ -105,7 +105,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     };
     let chosen = which.choose(home, namespace)?;
     if let Some(name) = chosen.missing.first() {
-        return Err(not_found(name));
+        // kubectl 1.37 says it so, of logs alone.
+        let missing = format!("pods \"{name}\" not found in namespace {:?}", namespace.as_str());
+        return Err(Error::absent(format!("error from server (NotFound): {missing}")));
     }
     if chosen.found.is_empty() {
         eprintln!("No resources found in {namespace} namespace.");
@@ -194,16 +196,7 @@ fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Optio
     let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
     let all = || init.iter().chain(&apps).chain(&ephemeral);
     if let Some(wanted) = named {
-        if all().any(|c| c == wanted) {
-            return Ok(Some(wanted.to_owned()));
-        }
-        let named = |all: &[String], kind: &str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
-        let out_of =
-            [apps.clone(), named(&init, " (init)"), named(&ephemeral, " (ephem)")].concat().join(", ");
-        let name = pod.name();
-        return Err(Error::absent(format!(
-            "container {wanted} is not valid for pod {name} out of: {out_of}"
-        )));
+        return check_container(pod, wanted).map(|()| Some(wanted.to_owned()));
     }
     if let Some(found) = pod.annotated_container().filter(|a| all().any(|c| c == a)) {
         return Ok(Some(found.to_owned()));

@@ -61,6 +61,7 @@ use crate::{
 #[command(
     version = version::describe_version(),
     about,
+    args_override_self = true,
     max_term_width = 100,
     after_help = "First steps:
   podctl run web --image=nginx -p 8080:80      # an image as a pod

@@ -21,7 +21,7 @@ pub(super) fn parse_template(text: &str) -> Result<Vec<Node>, String> {
         if brace > 0 {
             nodes.push(Node::Literal(rest[..brace].into()));
         }
-        let end = find_closing(&rest[brace + 1..]).ok_or("unclosed action")? + brace + 1;
+        let end = find_closing(&rest[brace + 1..]).ok_or_else(|| name_open_part(&rest[brace..]))? + brace + 1;
         let action = rest[brace + 1..end].trim();
         rest = &rest[end + 1..];
         if let Some(over) =
@@ -48,6 +48,11 @@ pub(super) fn parse_template(text: &str) -> Result<Vec<Node>, String> {
 fn find_closing(text: &str) -> Option<usize> {
     let mut quotes = Quotes::default();
     text.char_indices().find(|(_, c)| quotes.outside(*c) && *c == '}').map(|(at, _)| at)
+}
+
+/// Names what a template that breaks off leaves open: an array before the action around it.
+fn name_open_part(text: &str) -> &'static str {
+    if text.rfind('[') > text.rfind(']') { "unterminated array" } else { "unclosed action" }
 }
 
 /// Tells what stands in quotes from what does not.

@@ -40,7 +40,7 @@ pub(super) struct From {
 
 pub(super) fn create_config_map(args: &MapArgs, place: Place<'_>) -> Result<(), Error> {
     let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": args.name}});
-    for (key, bytes) in read_keyed_data(&args.from)? {
+    for (key, bytes) in read_keyed_data(&args.from, (ObjectKind::ConfigMap, &args.name))? {
         match String::from_utf8(bytes) {
             Ok(value) => object["data"][key] = value.into(),
             Err(e) => object["binaryData"][key] = json!(ByteString(e.into_bytes())),
@@ -58,19 +58,31 @@ pub(super) fn append_hash(object: &mut Value, wanted: bool) {
     }
 }
 
-pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, Error> {
+/// `of` names the object that the keys are of.
+pub(super) fn read_keyed_data(
+    from: &From,
+    of: (ObjectKind, &str),
+) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let mut data = BTreeMap::new();
     let mut add = |key: String, value: Vec<u8>| match data.insert(key.clone(), value) {
         None => Ok(()),
-        Some(_) => Err(Error::contradiction(format!(
-            "cannot add key {key:?}: another key by that name already exists"
-        ))),
+        Some(_) => {
+            let (kind, name) = (of.0.name(), of.1);
+            let held = "another key by that name already exists";
+            Err(Error::contradiction(match of.0 {
+                ObjectKind::ConfigMap => {
+                    format!("cannot add key {key:?}, {held} in Data for {kind} {name:?}")
+                }
+                _ => format!("cannot add key {key}, {held}"),
+            }))
+        }
     };
     for file in &from.from_file {
         let (key, path) = match file.split_once('=') {
-            Some(("", _)) | Some((_, "")) => {
-                return Err(Error::bad_value(format!("--from-file={file}: must be PATH or KEY=PATH")));
+            Some(("", path)) => {
+                return Err(Error::bad_value(format!("key name for file path {path} missing")));
             }
+            Some((key, "")) => return Err(Error::bad_value(format!("file path for key name {key} missing"))),
             Some((key, path)) => (Some(key), path),
             None => (None, file.as_str()),
         };
@@ -95,10 +107,9 @@ pub(super) fn read_keyed_data(from: &From) -> Result<BTreeMap<String, Vec<u8>>, 
         add(key, fs::read(path).map_err(cannot())?)?;
     }
     for literal in &from.from_literal {
-        let (key, value) = literal
-            .split_once('=')
-            .filter(|(key, _)| !key.is_empty())
-            .ok_or_else(|| Error::bad_value("--from-literal: must be KEY=VALUE"))?;
+        let (key, value) = literal.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            Error::bad_value(format!("invalid literal source {literal}, expected key=value"))
+        })?;
         add(key.to_owned(), value.as_bytes().to_vec())?;
     }
     for file in &from.from_env_file {

@@ -138,18 +138,21 @@ pub(super) fn create_object(
         }
         _ => {}
     }
+    let of_type =
+        object["spec"]["type"].as_str().map(str::to_owned).filter(|_| kind == Some(ObjectKind::Service));
     let made = match kind {
-        Some(kind) => make_kept(kind, object, dry, home, namespace).map_err(|e| word_failure(kind, e))?,
+        Some(kind) => make_kept(kind, object, dry, home, namespace)
+            .map_err(|e| word_failure(kind, of_type.as_deref(), e))?,
         None => object,
     };
     change.print_change(&output, &made, "created")
 }
 
 /// Says of an object that is there already what kubectl says of one that it was to make of flags.
-fn word_failure(kind: ObjectKind, error: Error) -> Error {
+fn word_failure(kind: ObjectKind, of_type: Option<&str>, error: Error) -> Error {
     match &error {
         Error::Engine(engine::Error::ObjectExists { .. }) if kind != ObjectKind::Namespace => {
-            Error::NotCreated { kind, source: Box::new(error) }
+            Error::NotCreated { kind, of_type: of_type.map(str::to_owned), source: Box::new(error) }
         }
         _ => error,
     }

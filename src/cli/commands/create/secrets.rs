@@ -85,7 +85,7 @@ pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Er
             if let Some(fields) = object.as_object_mut().filter(|_| type_.is_empty()) {
                 fields.remove("type");
             }
-            for (key, bytes) in read_keyed_data(from)? {
+            for (key, bytes) in read_keyed_data(from, (ObjectKind::Secret, name))? {
                 object["data"][key] = json!(ByteString(bytes));
             }
             append_hash(&mut object, from.append_hash);
