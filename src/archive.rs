@@ -30,10 +30,10 @@ use tar::{Archive, Builder, Entry, EntryType, Header};
 /// Tells where a stream is unpacked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Destination {
-    /// An existing directory, which the stream's members go into, or the name that its one top
+    /// The existing directory, which the stream's members go into, or the name that its one top
     /// member is to have.
     pub path: PathBuf,
-    /// An existing directory becomes the stream's top directory instead of holding it.
+    /// Tells that an existing directory becomes the stream's top directory instead of holding it.
     pub merge: bool,
     /// Modes and times are kept; else modes follow a umask of 022.
     pub preserve: bool,
@@ -41,12 +41,12 @@ pub struct Destination {
     pub place: Place,
 }
 
-/// On which side of a wall a stream is unpacked.
+/// Tells on which side of a wall a stream is unpacked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
-    /// In a container: a file replaces what has its name, as tar does.
+    /// Stands in a container: a file replaces what has its name, as tar does.
     Container,
-    /// With the user: a file is written into what has its name, as creat(2) does, be it a link, a FIFO or a device; a new
+    /// Stands with the user: a file is written into what has its name, as creat(2) does, be it a link, a FIFO or a device; a new
     /// link that leads out is left out with a warning, for it would show a reader what it should not.
     Host,
 }
@@ -54,12 +54,12 @@ pub enum Place {
 /// The reason why something was not copied.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file could not be read or written.
+    /// Means that a file could not be read or written.
     #[error("cannot {step} {path:?}: {source}")]
     File {
-        /// Written as a verb.
+        /// Names it by a verb.
         step: &'static str,
-        /// Which.
+        /// Names the file.
         path: PathBuf,
         /// The reason why not.
         source: io::Error,
@@ -201,7 +201,7 @@ impl<O: Write, W: Write> Packing<'_, O, W> {
     }
 }
 
-/// A file that ends where it cannot be read, and remembers why: its header has been written already.
+/// The file that ends where it cannot be read, and remembers why: its header has been written already.
 struct Reading {
     file: File,
     failed: Option<io::Error>,
@@ -276,7 +276,7 @@ pub fn unpack(
     unpacking.finish()
 }
 
-/// A member's name, part by part; none that leads up.
+/// Returns a member's name, part by part; none that leads up.
 fn split_below_top(name: &Path, top: &Top) -> Result<Vec<OsString>, Error> {
     let mut parts = Vec::new();
     for component in name.components() {
@@ -388,8 +388,8 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    /// Opens what has this name on the user's side, or makes it; whether it is new. A link is followed, unless the stream has
-    /// brought it; `named` is a path of the user's own, whose last part may be a link to anything.
+    /// Opens what has this name on the user's side, or makes it; whether it is new. A link is followed, unless the
+    /// stream has brought it; `named` is a path of the user's own, whose last part may be a link to anything.
     fn create_or_open(&self, directory: &OwnedFd, name: &OsStr, named: bool) -> nix::Result<(OwnedFd, bool)> {
         let open_it = |flags: OFlag| {
             let write = OFlag::O_WRONLY | OFlag::O_TRUNC | OFlag::O_NOCTTY | flags;
@@ -436,7 +436,7 @@ impl Unpacking<'_> {
         }
     }
 
-    /// From the destination down, never through a link; missing directories are made.
+    /// Walks from the destination down, never through a link; missing directories are made.
     fn walk(&self, parents: &[OsString], name: &Path) -> Result<OwnedFd, Error> {
         let mut at = self.root.try_clone().map_err(file("open", name))?;
         for part in parents {
@@ -505,7 +505,7 @@ fn copy(from: &mut impl Read, to: &mut File, name: &Path) -> Result<(), Error> {
     }
 }
 
-/// A new file in place of what was there. What cannot be taken away, such as a mounted file, is overwritten.
+/// Returns a new file in place of what was there. What cannot be taken away, such as a mounted file, is overwritten.
 fn create(directory: &OwnedFd, name: &OsStr) -> nix::Result<OwnedFd> {
     let write = OFlag::O_WRONLY | OFlag::O_NOFOLLOW | READ;
     match make_room(directory, name) {

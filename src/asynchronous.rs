@@ -69,7 +69,7 @@ pub async fn run_blocking<T: Send + 'static>(
     }
 }
 
-/// A pod's log entries as they are written.
+/// The pod's log entries as they are written.
 #[derive(Debug)]
 pub struct LogStream {
     logs: Logs,
@@ -81,7 +81,7 @@ pub struct LogStream {
     failure: Option<Error>,
 }
 
-/// A pod as it changes: as it is now first, and then whenever something about it may have changed, until it has ended.
+/// The pod as it changes: as it is now first, and then whenever something about it may have changed, until it has ended.
 #[derive(Debug)]
 pub struct PodStream {
     pod: PodHandle,
@@ -210,7 +210,7 @@ impl Stream for PodStream {
     }
 }
 
-/// A process in a container, with streams that are read and written without blocking.
+/// The process in a container, with streams that are read and written without blocking.
 #[derive(Debug)]
 pub struct AsyncSession {
     /// Holds what it reads; the terminal, if it has one. Dropped, it is the end of its input.
@@ -223,7 +223,7 @@ pub struct AsyncSession {
     end: AsyncFd<OwnedFd>,
 }
 
-/// A pipe or a terminal.
+/// The pipe or the terminal.
 #[derive(Debug)]
 pub struct AsyncPipe(AsyncFd<File>);
 

@@ -17,9 +17,9 @@ pub enum OuterContainer {
     Docker,
     /// Podman and buildah.
     Podman,
-    /// A kubelet, or OpenShift.
+    /// The kubelet, or OpenShift.
     Kubernetes,
-    /// A whose runtime left no sign, such as podctl.
+    /// The runtime left no sign, such as podctl.
     Other,
 }
 
@@ -29,13 +29,13 @@ pub enum OuterContainer {
 pub enum Need<'a> {
     /// Making namespaces and mounting in them.
     Namespaces,
-    /// A proc of a pod's own, which the kernel refuses to a user where the outer one is masked.
+    /// The proc of a pod's own, which the kernel refuses to a user where the outer one is masked.
     Proc,
-    /// A file system that overlayfs can write on, at this place.
+    /// The file system that overlayfs can write on, at this place.
     Volume(&'a Path),
     /// Capabilities by name, for containers to have.
     Capabilities(&'a [String]),
-    /// A cgroup tree that can be written.
+    /// The cgroup tree that can be written.
     Cgroups,
     /// /dev/net/tun
     Tun,
@@ -134,7 +134,8 @@ fn list_ways(need: Need<'_>) -> [String; 3] {
     }
 }
 
-/// Says what to do about a refusal to make namespaces; in words to be put behind the refusal's own. Empty for other errors.
+/// Says what to do about a refusal to make namespaces; in words to be put behind the refusal's own. Empty for other
+/// errors.
 pub fn explain_refusal(error: &podctl_runtime::Error) -> String {
     match error {
         podctl_runtime::Error::Sys {

@@ -16,7 +16,7 @@ use crate::{
     puller, supervisor, userns_holder,
 };
 
-/// A role's name, and its life, which gives the exit code.
+/// The role's name, and its life, which gives the exit code.
 type Role = (&'static str, fn() -> i32);
 
 /// They have something to do before their ids are mapped.
@@ -42,9 +42,9 @@ const ROLES: &[Role] = &[
 /// Plays the role that this process was started for, and exits; returns at once in any other process.
 ///
 /// A pod's supervisor, the process that pulls its images and the one that keeps the network are this program, started
-/// anew as `podctl internal ROLE`, and for `ps` of which pod. A hook (`.init_array`) has called this before `main`, so that
-/// podctl works under `#[test]` and `#[tokio::main]` as well; to call it again, first in `main`, does no harm. It has to
-/// be called only where there is no such hook, which [`Engine::of_user`](crate::Engine::of_user) says with
+/// anew as `podctl internal ROLE`, and for `ps` of which pod. A hook (`.init_array`) has called this before `main`, so
+/// that podctl works under `#[test]` and `#[tokio::main]` as well; to call it again, first in `main`, does no harm. It
+/// has to be called only where there is no such hook, which [`Engine::of_user`](crate::Engine::of_user) says with
 /// [`Error::NotInitialised`](crate::Error::NotInitialised): code that was loaded into another program, such as a module
 /// of Python, has none, and goes with [`Engine::with_program`](crate::Engine::with_program).
 pub fn init() {

@@ -53,7 +53,7 @@ const REUSED: &str = "podctl.dev/reused";
 pub enum WaitFor {
     /// Every container is ready, as its readiness probe says; one without a probe is when it runs.
     Ready,
-    /// A line of any container's output has this text.
+    /// Means that a line of any container's output has this text.
     Log(String),
     /// The pod takes TCP connections at this port.
     Port(u16),
@@ -86,7 +86,7 @@ pub struct TestPod {
 }
 
 impl TestPod {
-    /// A pod of one container, `app`, of that image.
+    /// Returns a pod of one container, `app`, of that image.
     pub fn of_image(image: &str) -> TestPod {
         let app = Container { name: "app".into(), image: Some(image.into()), ..Container::default() };
         TestPod::of_pod(Pod {

@@ -19,7 +19,7 @@ pub struct BuildStep {
     /// The command that was run, in the builder's words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub created_by: String,
-    /// A remark of the builder's.
+    /// The remark of the builder's.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub comment: String,
     /// The digest of the unpacked layer that the step made; none of a step that changed the configuration alone.
@@ -27,7 +27,8 @@ pub struct BuildStep {
     pub layer: Option<String>,
 }
 
-/// Leaves of a configuration's history what can be read: builders write there what they like, and no image is refused for it.
+/// Leaves of a configuration's history what can be read: builders write there what they like, and no image is refused
+/// for it.
 pub(crate) fn clean_history(history: &mut Value) {
     for entry in history.as_array_mut().into_iter().flatten() {
         if serde_json::from_value::<History>(entry.clone()).is_err() {
@@ -40,8 +41,8 @@ pub(crate) fn clean_history(history: &mut Value) {
     }
 }
 
-/// Returns the steps of a configuration, the first one first, the newest ones of very many; the layers that no step tells of
-/// are steps without words.
+/// Returns the steps of a configuration, the first one first, the newest ones of very many; the layers that no step
+/// tells of are steps without words.
 pub(crate) fn read_build_steps(config: &ImageConfiguration) -> Vec<BuildStep> {
     let mut layers = config.rootfs().diff_ids().iter();
     let text = |text: &Option<String>| text.iter().flat_map(|t| t.chars()).take(LONGEST_TEXT).collect();

@@ -38,7 +38,7 @@ pub(crate) enum Scheme {
     Https,
 }
 
-/// A repository of a registry, asked in one way by one identity.
+/// The repository of a registry, asked in one way by one identity.
 pub(crate) struct Client {
     http: reqwest::Client,
     repository: String,
@@ -133,7 +133,7 @@ impl Client {
         })
     }
 
-    /// A token of the service that the registry names. Credentials go there as to the registry itself: not in
+    /// Returns a token of the service that the registry names. Credentials go there as to the registry itself: not in
     /// the clear, where that is not spoken to in the clear.
     async fn fetch_token(&self, realm: &str, service: Option<String>) -> Result<String, RegistryError> {
         let address = |_| RegistryError::Address { address: printable(realm) };
@@ -197,7 +197,7 @@ fn basic_header(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// A header that the HTTP library does not print.
+/// Returns a header that the HTTP library does not print.
 fn secret(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);

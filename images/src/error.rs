@@ -35,7 +35,7 @@ pub enum Error {
         /// Holds what was given.
         text: String,
     },
-    /// An id that is to be removed has several names.
+    /// Means that an id that is to be removed has several names.
     #[error("{text} has several names ({names}); remove them by name, or all of them with --force")]
     SeveralNames {
         /// Holds what was given.
@@ -74,7 +74,7 @@ pub enum Error {
         /// The image asked for.
         reference: String,
     },
-    /// A certificate for a registry, its authority's or the client's own, cannot be used.
+    /// Means that a certificate for a registry, its authority's or the client's own, cannot be used.
     #[error("{}: {}", .path.display(), printable(.reason))]
     Certificate {
         /// The file.
@@ -150,7 +150,7 @@ pub enum Error {
         /// Bytes found (one too many if the content goes on).
         actual: u64,
     },
-    /// A layer could not be unpacked.
+    /// Means that a layer could not be unpacked.
     #[error("{reference}: layer {digest}: {source}")]
     Unpack {
         /// The image.

@@ -21,7 +21,7 @@ pub(crate) struct Unpacked {
     pub(crate) directories: HashSet<u64>,
 }
 
-/// A line of an inventory.
+/// The line of an inventory.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) path: PathBuf,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::store::{entries, serialize_value, try_lock};
 
-/// A hold on an image: no process can remove it while any holds one. The file goes with the last.
+/// The hold on an image: no process can remove it while any holds one. The file goes with the last.
 #[derive(Debug)]
 pub struct Lease {
     file: File,

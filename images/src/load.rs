@@ -78,7 +78,7 @@ struct Loader<'a> {
     progress: &'a dyn Progress,
 }
 
-/// An image of a `docker save` archive.
+/// The image of a `docker save` archive.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Saved {

@@ -21,7 +21,7 @@ pub(crate) enum Document {
     Index(Vec<Entry>),
 }
 
-/// A line of an index.
+/// The line of an index.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Entry {
@@ -54,8 +54,8 @@ pub(crate) fn document(reference: &str, bytes: &[u8]) -> Result<Document, Error>
     }
 }
 
-/// The digests in an index that may be for `wanted`, the best first; then those that only their configuration knows. What is
-/// surely for other platforms is noted in `others`.
+/// The digests in an index that may be for `wanted`, the best first; then those that only their configuration knows.
+/// What is surely for other platforms is noted in `others`.
 pub(crate) fn candidates(entries: Vec<Entry>, wanted: &Platform, others: &mut Vec<String>) -> Vec<String> {
     let mut fitting = Vec::new();
     let mut untold = Vec::new();

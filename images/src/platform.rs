@@ -16,7 +16,7 @@ pub struct Platform {
     variant: Option<String>,
 }
 
-/// A platform as an index gives it; any part may be missing.
+/// The platform as an index gives it; any part may be missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Offered {
     #[serde(default)]

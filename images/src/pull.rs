@@ -74,7 +74,7 @@ impl Default for Options {
     }
 }
 
-/// An image just pulled.
+/// The image just pulled.
 #[derive(Clone, Debug)]
 pub struct Pulled {
     /// The image.
@@ -131,7 +131,7 @@ struct Found {
     config: ImageConfiguration,
 }
 
-/// A pull.
+/// The pull.
 struct Job<'a> {
     store: &'a Store,
     reference: String,
@@ -213,8 +213,8 @@ impl Job<'_> {
         }
     }
 
-    /// The manifest that `document` is, or the one in it that runs here: an index may hold indexes, and say nothing of what
-    /// its images are for.
+    /// The manifest that `document` is, or the one in it that runs here: an index may hold indexes, and say nothing of
+    /// what its images are for.
     async fn choose(&self, source: &Source, document: Bytes, digest: String) -> Result<Found, Error> {
         let wanted = &self.options.platform;
         // What is still to be looked at, the next one last.

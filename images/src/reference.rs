@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::Error;
 
-/// A parsed reference with nothing left implicit: `busybox` is `docker.io/library/busybox:latest`.
+/// The parsed reference with nothing left implicit: `busybox` is `docker.io/library/busybox:latest`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
     registry: String,

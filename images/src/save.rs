@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{BuildStep, Error, Image, Store, crown};
 
-/// A blob that is ready.
+/// The blob that is ready.
 struct Blob {
     digest: String,
     size: u64,

@@ -187,7 +187,7 @@ impl Source {
     }
 }
 
-/// A blob on its way.
+/// The blob on its way.
 struct Blob {
     response: reqwest::Response,
     /// Bytes to come that are known already.

@@ -24,7 +24,7 @@ use crate::inventory::Depth;
 use crate::lease::{self, Lease, is_held};
 use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
 
-/// An image whose layers are unpacked.
+/// The image whose layers are unpacked.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub struct Image {
     /// The full reference it was stored under.
@@ -48,7 +48,7 @@ pub struct Image {
     pub created: Option<String>,
     /// Bytes of the compressed layers.
     pub size: u64,
-    /// How it was built, the first step first; empty of one that was fetched by a podctl that did not keep it.
+    /// Tells how it was built, the first step first; empty of one that was fetched by a podctl that did not keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub build_steps: Vec<BuildStep>,
     /// The boot during which it was written, as long as it is not known to have reached the disk.
@@ -57,7 +57,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of which only the reference is known.
+    /// Returns an image of which only the reference is known.
     pub fn unreadable_reference(reference: &str) -> Self {
         Self {
             reference: reference.to_owned(),
@@ -102,7 +102,7 @@ pub struct Removed {
     pub layers: usize,
 }
 
-/// A directory of images, shared by any number of processes.
+/// The directory of images, shared by any number of processes.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
@@ -148,8 +148,8 @@ impl Store {
         &self.root
     }
 
-    /// The image stored under `reference`, if it can be used as it is: its reference can be read, its layers are there, and
-    /// no power cut may have cost some of them. One small read.
+    /// The image stored under `reference`, if it can be used as it is: its reference can be read, its layers are there,
+    /// and no power cut may have cost some of them. One small read.
     ///
     /// # Errors
     /// [`Error::Io`], of a store that cannot be read.
@@ -253,7 +253,8 @@ impl Store {
         }
     }
 
-    /// Forgets `reference` and removes the layers that no other image and no lease needs. A damaged one is forgotten, too.
+    /// Forgets `reference` and removes the layers that no other image and no lease needs. A damaged one is forgotten,
+    /// too.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::InUse`], [`Error::Io`].
@@ -381,7 +382,7 @@ impl Store {
         remove_tree(&gone).map_err(Error::io("remove", &gone))
     }
 
-    /// A directory to unpack in, locked for as long as it lives and removed with it.
+    /// Returns a directory to unpack in, locked for as long as it lives and removed with it.
     pub(crate) fn make_scratch(&self) -> Result<Scratch, Error> {
         let lock = self.lock()?;
         // Shared: a sweep, which is exclusive, must not come between the directory and its lock.
@@ -407,8 +408,8 @@ impl Store {
         lease::remove_left(&self.root.join("leases"))
     }
 
-    /// Takes what dead processes left. The store's lock, without which a directory could be yet to be locked, is held only
-    /// for this, for a removal takes its time.
+    /// Takes what dead processes left. The store's lock, without which a directory could be yet to be locked, is held
+    /// only for this, for a removal takes its time.
     fn take_left(&self, tmp: &Path) -> Result<Vec<(PathBuf, File)>, Error> {
         let lock = self.lock()?;
         if try_lock(&lock, &self.root)?.is_none() {
@@ -424,7 +425,7 @@ impl Store {
         Ok(left)
     }
 
-    /// With the exclusive lock held: removes layers that neither a reference nor a lease needs. What cannot be removed
+    /// Removes, with the exclusive lock held, layers that neither a reference nor a lease needs. What cannot be removed
     /// waits for the next time.
     pub(crate) fn collect(&self) -> Result<usize, Error> {
         let Some(needed) = self.needed_layers()? else { return Ok(0) };
@@ -442,7 +443,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// With the exclusive lock held: the layers that references and leases need. Nothing is known of them when a lease is
+    /// Lists, with the exclusive lock held, the layers that references and leases need. Nothing is known of them when a lease is
     /// held that says no more of what.
     pub(crate) fn needed_layers(&self) -> Result<Option<HashSet<PathBuf>>, Error> {
         let mut needed: HashSet<PathBuf> = HashSet::new();
@@ -489,7 +490,7 @@ impl Store {
     }
 }
 
-/// A directory of this process alone.
+/// The directory of this process alone.
 pub(crate) struct Scratch {
     pub(crate) path: PathBuf,
     _held: File,
@@ -563,7 +564,7 @@ fn unique_name() -> String {
     format!("{}-{:x}-{}", std::process::id(), now.as_nanos(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A reference as a file name; neither `/` nor `%` survives, so no two share one.
+/// Returns a reference as a file name; neither `/` nor `%` survives, so no two share one.
 fn escape_reference(reference: &str) -> String {
     reference.replace('%', "%25").replace('/', "%2F")
 }

@@ -25,11 +25,11 @@ pub struct Tree {
     root: Directory,
 }
 
-/// A directory as the image shows it: those of the layers that show through, topmost first.
+/// The directory as the image shows it: those of the layers that show through, topmost first.
 #[derive(Clone, Debug)]
 pub(crate) struct Directory(pub(crate) Vec<Part>);
 
-/// A directory in one layer.
+/// The directory in one layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
     /// Number of the layer, the lowest being 0.
@@ -58,8 +58,8 @@ impl Tree {
         Ok(Tree { root: Directory(parts) })
     }
 
-    /// The content of the ordinary file at `path`, links followed; none when there is no such file, or when it has more than
-    /// `limit` bytes.
+    /// The content of the ordinary file at `path`, links followed; none when there is no such file, or when it has more
+    /// than `limit` bytes.
     pub fn read(&self, path: &Path, limit: u64) -> Option<Vec<u8>> {
         let (part, name) = self.find(path).ok()??;
         let flags =

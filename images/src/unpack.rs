@@ -135,7 +135,7 @@ pub(crate) fn unpack(archive: impl Read, root: &Path, limits: Limits) -> Result<
     layer.finish()
 }
 
-/// An archive of which no more can be read than one entry and the next one's headers.
+/// The archive of which no more can be read than one entry and the next one's headers.
 struct Metered<'a, R> {
     archive: R,
     allowance: &'a Cell<u64>,

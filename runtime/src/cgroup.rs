@@ -21,12 +21,12 @@ const ROOT: &str = "/sys/fs/cgroup";
 const V1_CONTROLLERS: [&str; 8] =
     ["memory", "cpu", "cpuacct", "pids", "freezer", "unified", "devices", "hugetlb"];
 
-/// A place where cgroups of containers can be made.
+/// The place where cgroups of containers can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupParent {
-    /// A directory of the unified tree.
+    /// The directory of the unified tree.
     V2(PathBuf),
-    /// A directory for each controller.
+    /// The directory for each controller.
     V1(Vec<(&'static str, PathBuf)>),
 }
 
@@ -94,7 +94,8 @@ impl Cgroup {
         Err(format!("no cgroup below {ROOT} can be written by this user"))
     }
 
-    /// Hands a controller of version 2 that systemd leaves at the root down to the caller's own cgroup, where this process may.
+    /// Hands a controller of version 2 that systemd leaves at the root down to the caller's own cgroup, where this
+    /// process may.
     pub fn hand_down(controller: &str) {
         let root = Path::new(ROOT);
         if root.join("cgroup.controllers").exists() {
@@ -111,8 +112,9 @@ impl Cgroup {
         cgroup_v2::try_place(&cgroup_v2::find_place(root, &own_directory())?)
     }
 
-    /// Moves the processes of the caller's own cgroup of version 2 into a leaf, where it could be divided but for them: that of
-    /// a container's root, or one that was delegated. To be called by who sees them all, before there is a sandbox.
+    /// Moves the processes of the caller's own cgroup of version 2 into a leaf, where it could be divided but for them:
+    /// that of a container's root, or one that was delegated. To be called by who sees them all, before there is a
+    /// sandbox.
     pub fn make_room() {
         let root = Path::new(ROOT);
         if root.join("cgroup.controllers").exists() {
@@ -256,8 +258,8 @@ impl Cgroup {
         Ok(missing)
     }
 
-    /// Lets its processes open and make only the devices of the filter's list. Gives whether the kernel sees to that: it may
-    /// not let this process filter.
+    /// Lets its processes open and make only the devices of the filter's list. Gives whether the kernel sees to that:
+    /// it may not let this process filter.
     pub fn restrict_devices(&self, filter: &DeviceFilter) -> Result<bool, Error> {
         let Some(dir) = self.file("devices", "").filter(|_| matches!(self.place, CgroupParent::V1(_))) else {
             let attached = self.directory.as_ref().map(|cgroup| filter.attach(cgroup));
@@ -366,7 +368,7 @@ impl Cgroup {
     }
 }
 
-/// A rule as `devices.allow` and `devices.deny` of version 1 take it.
+/// Returns a rule as `devices.allow` and `devices.deny` of version 1 take it.
 fn device_line(rule: &LinuxDeviceCgroup) -> String {
     let number = |n: Option<i64>| n.filter(|n| *n >= 0).map_or("*".to_owned(), |n| n.to_string());
     let kind = match rule.typ() {

@@ -24,9 +24,9 @@ const ROUNDS: u32 = 10;
 pub(crate) enum Place {
     /// Cgroups can be made in this one as it is.
     Divided(PathBuf),
-    /// In this one, once this process, alone in it, has gone into a leaf.
+    /// Names this one, once this process, alone in it, has gone into a leaf.
     Alone(PathBuf),
-    /// In this one, once all of its processes have.
+    /// Names this one, once all of its processes have.
     Shared(PathBuf),
 }
 

@@ -28,7 +28,7 @@ pub enum Rootfs {
         /// overlayfs's own.
         work: PathBuf,
     },
-    /// A directory as it is.
+    /// The directory as it is.
     Directory(PathBuf),
 }
 
@@ -44,11 +44,11 @@ pub enum Stdio {
         /// Standard error.
         stderr: OwnedFd,
     },
-    /// A new pseudo terminal of the container's `/dev/pts`.
+    /// The new pseudo terminal of the container's `/dev/pts`.
     Terminal,
 }
 
-/// A program that is executing in a container: its first, or that of an exec.
+/// The program that is executing in a container: its first, or that of an exec.
 #[derive(Debug)]
 pub struct Container {
     /// The process; a child of the caller.
@@ -57,8 +57,8 @@ pub struct Container {
     pub terminal: Option<OwnedFd>,
 }
 
-/// A process on its way into a container. The container may stop it: whoever starts it never waits for it, but looks for
-/// its [`outcome`](Entering::outcome) and ends it when it takes too long.
+/// The process on its way into a container. The container may stop it: whoever starts it never waits for it, but looks
+/// for its [`outcome`](Entering::outcome) and ends it when it takes too long.
 #[derive(Debug)]
 pub struct Entering {
     /// Prepares all; a child of the caller. `None` once its program is executing.
@@ -79,7 +79,7 @@ impl Entering {
         &self.running.report
     }
 
-    /// Without waiting: `None` as long as the program is not executing. Its processes are the caller's to reap, once this
+    /// Returns without waiting: `None` as long as the program is not executing. Its processes are the caller's to reap, once this
     /// has been asked after their end: until then nobody may take their numbers.
     ///
     /// # Errors
@@ -114,7 +114,8 @@ impl Entering {
     }
 }
 
-/// A container that is being made. Its process builds it by itself and then waits to be told to [`start`](Created::start).
+/// The container that is being made. Its process builds it by itself and then waits to be told to
+/// [`start`](Created::start).
 #[derive(Debug)]
 pub struct Created {
     entering: Entering,
@@ -451,7 +452,7 @@ fn finish_root(
     Ok(())
 }
 
-/// A PID namespace that is there already.
+/// The PID namespace that is there already.
 struct JoinedPid {
     namespace: OwnedFd,
     /// The mount namespace of the process that it was named by, which has its proc.

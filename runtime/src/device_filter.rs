@@ -14,7 +14,7 @@ const MKNOD: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
 
-/// A list of devices, for any number of cgroups: the kernel checks and compiles its program once, at the first.
+/// The list of devices, for any number of cgroups: the kernel checks and compiles its program once, at the first.
 #[derive(Debug)]
 pub struct DeviceFilter {
     pub(crate) rules: Vec<LinuxDeviceCgroup>,

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 /// The reason why something of a sandbox could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A system call failed.
+    /// Means that a system call failed.
     #[error("{step}: {}", describe(*.errno))]
     Sys {
         /// Holds what was being done, with its object.
@@ -15,7 +15,7 @@ pub enum Error {
         /// Holds what the kernel answered.
         errno: Errno,
     },
-    /// A file could not be read or written.
+    /// Means that a file could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
         /// `read`, `write`, …
@@ -33,13 +33,13 @@ pub enum Error {
         /// Holds what it wrote to its standard error, or why it did not run.
         reason: String,
     },
-    /// A string with a zero byte cannot be given to the kernel.
+    /// Means that a string with a zero byte cannot be given to the kernel.
     #[error("{what} contains a zero byte")]
     ZeroByte {
         /// The place where the string comes from.
         what: String,
     },
-    /// A seccomp profile that cannot be compiled.
+    /// The seccomp profile that cannot be compiled.
     #[error("seccomp profile: {reason}")]
     Seccomp {
         /// Tells which part of it.
@@ -71,7 +71,7 @@ pub enum StartError {
     /// Something before the new process failed.
     #[error(transparent)]
     Prepare(#[from] Error),
-    /// A step of the new process failed before its program was to run.
+    /// Means that a step of the new process failed before its program was to run.
     #[error("{step}: {}{}", describe(*.errno), find_hint(step, *.errno))]
     Create {
         /// Holds what was being done, with its object.

@@ -12,7 +12,7 @@ use nix::unistd::{Pid, Uid, User, getegid, geteuid};
 use crate::error::Error;
 use crate::sys;
 
-/// A range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
+/// The range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdMapping {
     /// First id inside the namespace.
@@ -65,8 +65,8 @@ impl IdMappings {
         Ok((mappings, Some(warning)))
     }
 
-    /// The ids of a user namespace within one of these, in which its id 0, the user, is `uid` and `gid`, and the others have
-    /// the places that are left, in their order.
+    /// The ids of a user namespace within one of these, in which its id 0, the user, is `uid` and `gid`, and the others
+    /// have the places that are left, in their order.
     #[must_use]
     pub fn keep_ids(&self, uid: u32, gid: u32) -> IdMappings {
         IdMappings { uids: keep_id(&self.uids, uid), gids: keep_id(&self.gids, gid) }
@@ -156,8 +156,8 @@ const SUBORDINATES: u32 = 65_536;
 /// The place where ids begin that nobody gives to users.
 const LAST: u32 = i32::MAX as u32;
 
-/// Returns the command with which root gives a user subordinate ids that nobody has: who had those of another user would own
-/// that user's container files. None where all are taken.
+/// Returns the command with which root gives a user subordinate ids that nobody has: who had those of another user
+/// would own that user's container files. None where all are taken.
 pub fn grant_command(user: &str) -> Option<String> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let ranges = ["/etc/subuid", "/etc/subgid"].map(read);
@@ -224,7 +224,8 @@ fn find_program(name: &str) -> Option<PathBuf> {
     places.map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
-/// Returns why this user's ids cannot be mapped by that program: it takes privileges that it may not have, or not get here.
+/// Returns why this user's ids cannot be mapped by that program: it takes privileges that it may not have, or not get
+/// here.
 fn mapper_problem(name: &str) -> Option<String> {
     use caps::Capability::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
     if geteuid().is_root() {

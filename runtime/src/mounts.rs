@@ -183,7 +183,7 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
     Ok(())
 }
 
-/// A cgroup hierarchy that is mounted below [`CGROUPS`].
+/// The cgroup hierarchy that is mounted below [`CGROUPS`].
 #[derive(Debug, PartialEq, Eq)]
 struct Hierarchy<'a> {
     name: &'a str,

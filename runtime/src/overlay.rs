@@ -20,7 +20,7 @@ const MOST_LAYERS: usize = 500;
 /// Bytes of mount options that the kernel takes: a page.
 const MOST_OPTIONS: usize = 4096;
 
-/// An overlay to be mounted.
+/// The overlay to be mounted.
 #[derive(Debug)]
 pub(crate) struct Overlay {
     /// Topmost first, as the kernel wants them.
@@ -31,7 +31,7 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay of `lower`, whose lowest layer comes first, under `upper` and its work directory.
+    /// Returns an overlay of `lower`, whose lowest layer comes first, under `upper` and its work directory.
     pub(crate) fn new(lower: &[PathBuf], upper: Option<(&Path, &Path)>) -> Result<Self, StartError> {
         if lower.len() > MOST_LAYERS {
             let reason = format!("the image has {} layers; overlayfs takes {MOST_LAYERS}", lower.len());
@@ -127,8 +127,8 @@ pub fn mount_layers(lower: &[PathBuf], mountpoint: &Path, flags: u64) -> Result<
     Ok(mounted.map_err(failed)?)
 }
 
-/// Tries whether overlayfs can write in `place`, a directory of the caller's, over layers that lie in `layers`: what it takes for
-/// that is made in both, mounted, and taken away again. For a mount namespace of the caller's own.
+/// Tries whether overlayfs can write in `place`, a directory of the caller's, over layers that lie in `layers`: what it
+/// takes for that is made in both, mounted, and taken away again. For a mount namespace of the caller's own.
 ///
 /// # Errors
 /// [`StartError`] naming the mount, with the kernel's answer.

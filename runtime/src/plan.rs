@@ -178,7 +178,7 @@ impl Action {
     }
 }
 
-/// A cgroup hierarchy, to be mounted as the process's cgroup namespace shows it; where the kernel does not, the host's.
+/// The cgroup hierarchy, to be mounted as the process's cgroup namespace shows it; where the kernel does not, the host's.
 #[derive(Debug)]
 pub(crate) struct CgroupHierarchy {
     /// One word: its place in the directory of them all.
@@ -204,7 +204,8 @@ impl Plan {
         self.0.push(Step { action, what: what.into() });
     }
 
-    /// Makes a process in the given new namespaces and a v2 cgroup, which carries out the plan and ends up as its program.
+    /// Makes a process in the given new namespaces and a v2 cgroup, which carries out the plan and ends up as its
+    /// program.
     pub(crate) fn start(
         mut self,
         flags: u64,
@@ -301,7 +302,7 @@ pub(crate) enum Report {
     Executing,
 }
 
-/// A plan that is being carried out. It owns all that the child was given, until that has its own.
+/// The plan that is being carried out. It owns all that the child was given, until that has its own.
 #[derive(Debug)]
 pub(crate) struct Running {
     plan: Plan,
@@ -330,7 +331,7 @@ impl Running {
     }
 }
 
-/// A string for the kernel; `what` names it should it hold a zero byte.
+/// Returns a string for the kernel; `what` names it should it hold a zero byte.
 pub(crate) fn to_cstring(bytes: impl Into<Vec<u8>>, what: &str) -> Result<CString, Error> {
     CString::new(bytes).map_err(|_| Error::ZeroByte { what: what.to_owned() })
 }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use crate::error::Error;
 use crate::sys::{self, Sys};
 
-/// A child of this process. Dropping it neither kills nor waits.
+/// The child of this process. Dropping it neither kills nor waits.
 #[derive(Debug)]
 pub struct Process {
     /// The id in the caller's PID namespace.
@@ -99,8 +99,8 @@ impl Process {
     }
 }
 
-/// Forbids every process without CAP_SYS_PTRACE over this one's user namespace to look into it, to trace it or to take its
-/// descriptors, until it executes another program. Children inherit that.
+/// Forbids every process without CAP_SYS_PTRACE over this one's user namespace to look into it, to trace it or to take
+/// its descriptors, until it executes another program. Children inherit that.
 ///
 /// # Errors
 /// Those of prctl(2).
@@ -109,16 +109,16 @@ pub fn forbid_looks() -> Result<(), Error> {
         .map_err(|errno| Error::from_errno("forbid others to look into it", errno))
 }
 
-/// Closes every descriptor but the standard streams and those of `keep`, whoever owns them: for a child that was forked and
-/// shall not have what its parent has.
+/// Closes every descriptor but the standard streams and those of `keep`, whoever owns them: for a child that was forked
+/// and shall not have what its parent has.
 pub fn close_other_descriptors(keep: &[BorrowedFd<'_>]) {
     // It can fail only for a wrong range.
     let _ = close_all_but(keep.iter().map(AsRawFd::as_raw_fd));
 }
 
 /// Gives this process an empty session keyring of its own, and with it all processes that it starts from now on: the keys
-/// of whoever started it stay behind. It keeps the one it has where there is none to be had: a filter around podctl forbids it,
-/// the kernel has no keys, or the user has too many. Calls nothing but the kernel.
+/// of whoever started it stay behind. It keeps the one it has where there is none to be had: a filter around podctl
+/// forbids it, the kernel has no keys, or the user has too many. Calls nothing but the kernel.
 ///
 /// # Errors
 /// What else the kernel answers.

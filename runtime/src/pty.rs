@@ -37,7 +37,7 @@ pub(crate) fn receive(socket: &OwnedFd) -> Result<OwnedFd, Error> {
     Err(failed(Errno::ENOMSG))
 }
 
-/// In the child, inside the container's root: opens a pair and makes the slave streams 0 to 2.
+/// Opens a pair, in the child and inside the container's root, and makes the slave streams 0 to 2.
 pub(crate) fn open(socket: RawFd, size: Option<(u16, u16)>, console: bool) -> Sys<()> {
     let master = sys::open(c"/dev/pts/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
     // The container may have put anything there; only a true ptmx is taken.

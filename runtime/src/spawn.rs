@@ -196,7 +196,7 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::from_errno("make a pipe", errno))
 }
 
-/// A message of a child: two numbers, or none when it closed the pipe, which `execve` does.
+/// Returns a message of a child: two numbers, or none when it closed the pipe, which `execve` does.
 pub(crate) fn read_pair(fd: &OwnedFd) -> Result<Option<(u32, i32)>, Error> {
     let mut bytes = [0u8; 8];
     let count = sys::read(fd.as_raw_fd(), &mut bytes)
@@ -356,7 +356,7 @@ fn become_root() -> Sys<()> {
     sys::capset(u64::MAX, u64::MAX, 0)
 }
 
-/// A fresh user namespace shows us as the overflow user until we take the mapped identity.
+/// Takes the mapped identity: a fresh user namespace shows us as the overflow user until we take the mapped identity.
 fn take_identity() -> Sys<()> {
     match sys::setgroups(&[]) {
         Ok(()) | Err(Errno::EPERM) => {}

@@ -164,7 +164,7 @@ fn run(action: &Action, progress: &mut Progress<'_>, args: &Pointers<'_>, env: &
     }
 }
 
-/// A change of identity makes the kernel forget whom to die with: this is said here and later again.
+/// Says whom to die with: a change of identity makes the kernel forget it: this is said here and later again.
 fn await_turn(turn: RawFd, progress: &Progress<'_>) -> Sys<()> {
     process::die_with_parent(progress.report)?;
     crate::spawn::write_pair(progress.report, MADE, 0);
@@ -220,8 +220,8 @@ fn redirect_streams(streams: &[std::os::fd::OwnedFd; 3], progress: &mut Progress
     high.iter().zip(0..).try_for_each(|(&fd, number)| sys::dup3(fd, number))
 }
 
-/// Labels, limits and sysctls go to the kernel itself: whoever could put another file there would take them (CVE-2019-16884,
-/// CVE-2025-52881).
+/// Labels, limits and sysctls go to the kernel itself: whoever could put another file there would take them
+/// (CVE-2019-16884, CVE-2025-52881).
 fn write_proc(file: Sys<std::os::fd::OwnedFd>, value: &CStr) -> Sys<()> {
     let file = file?;
     if !sys::is_proc(file.as_raw_fd())? {
@@ -313,8 +313,8 @@ pub(crate) fn mount_on(root: RawFd, tree: RawFd, path: &CStr, kind: Kind) -> Sys
     sys::move_mount(tree, place.as_raw_fd())
 }
 
-/// A copy of the mount of the root itself, from that directory on: it stays writable when the root is read-only, and what
-/// is mounted above it later does not hide it.
+/// Returns a copy of the mount of the root itself, from that directory on: it stays writable when the root is
+/// read-only, and what is mounted above it later does not hide it.
 fn hold_own(progress: &mut Progress<'_>, path: &CStr) -> Sys<()> {
     let place = target(progress.root, path, Kind::Directory)?;
     let free = progress.own.iter_mut().find(|fd| **fd < 0).ok_or(Errno::E2BIG)?;
@@ -334,7 +334,7 @@ fn mount_new(root: RawFd, fstype: &CStr, options: &FsOptions, attr: u64, path: &
     mount_on(root, tree.as_raw_fd(), path, Kind::Directory)
 }
 
-/// A new file system's mount, not mounted anywhere yet.
+/// Returns a new file system's mount, not mounted anywhere yet.
 fn make_file_system(fstype: &CStr, options: &FsOptions, attr: u64) -> Sys<std::os::fd::OwnedFd> {
     let context = sys::fsopen(fstype)?;
     // What `df` and `mount` show where the spec names no source.
@@ -383,7 +383,8 @@ fn mount_cgroups(
     sys::mount_setattr(top.as_raw_fd(), false, &read_only)
 }
 
-/// A copy of a mount of the host's. To close one that was not mounted waits for all processors: none is made in store.
+/// Returns a copy of a mount of the host's. To close one that was not mounted waits for all processors: none is made in
+/// store.
 fn clone_read_only(path: &CStr) -> Sys<std::os::fd::OwnedFd> {
     let tree = sys::clone_tree(libc::AT_FDCWD, path, false)?;
     let attr = MountAttr { set: attr::RDONLY, propagation: libc::MS_PRIVATE, ..MountAttr::default() };

@@ -253,7 +253,7 @@ pub(crate) fn pivot_root(new: &CStr, old: &CStr) -> Sys<()> {
     call!(libc::SYS_pivot_root, new.as_ptr(), old.as_ptr()).map(drop)
 }
 
-/// A detached copy of the mount at `path` below `dir` (of `dir` itself when `path` is empty).
+/// Returns a detached copy of the mount at `path` below `dir` (of `dir` itself when `path` is empty).
 pub(crate) fn clone_tree(dir: RawFd, path: &CStr, recursive: bool) -> Sys<OwnedFd> {
     let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
     if recursive {
@@ -357,7 +357,7 @@ pub(crate) fn seccomp_filter(filter: &[libc::sock_filter], flags: u64) -> Sys<()
     call!(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)).map(drop)
 }
 
-/// A null-terminated array of C strings, as `execve` wants it. Points into strings that must outlive it.
+/// The null-terminated array of C strings, as `execve` wants it. Points into strings that must outlive it.
 pub(crate) struct Pointers<'a> {
     pointers: Vec<*const libc::c_char>,
     _strings: std::marker::PhantomData<&'a CStr>,
@@ -477,7 +477,7 @@ fn hard_limit(resource: Resource) -> Sys<u64> {
     Ok(limit.rlim_max)
 }
 
-/// A memory file with the content of `source`, sealed against every change.
+/// Returns a memory file with the content of `source`, sealed against every change.
 pub(crate) fn sealed_copy(source: RawFd) -> Sys<OwnedFd> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     let copy = owned(call!(libc::SYS_memfd_create, c"program".as_ptr(), flags)?);

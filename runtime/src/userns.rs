@@ -83,7 +83,8 @@ pub fn nested_user_namespace(around: BorrowedFd<'_>, mappings: &IdMappings) -> R
     Ok(namespace.into())
 }
 
-/// Makes a process in a new user namespace, the caller's sibling, which ends when nobody has the writing end open any more.
+/// Makes a process in a new user namespace, the caller's sibling, which ends when nobody has the writing end open any
+/// more.
 fn hold_nested(read: RawFd, write: RawFd) -> sys::Sys<i32> {
     let flags = (CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_PARENT).bits() as u32 as u64;
     let Some((pid, _)) = sys::clone3(flags, None)? else {
@@ -114,7 +115,8 @@ fn write_map(pid: i32, name: &[u8], text: &str) -> sys::Sys<()> {
     sys::write(file.as_raw_fd(), text.as_bytes()).map(drop)
 }
 
-/// Lets the files that this thread makes belong to that user of its user namespace from now on; what it may do stays as it is.
+/// Lets the files that this thread makes belong to that user of its user namespace from now on; what it may do stays as
+/// it is.
 ///
 /// # Errors
 /// [`Error::Sys`].
@@ -142,7 +144,7 @@ fn give_files_to(uid: u32, gid: u32) -> sys::Sys<()> {
     sys::capset(u64::MAX, u64::MAX, 0)
 }
 
-/// A detached mount of what is at `path`, with the ids of the user namespace; `recursive` takes what is mounted
+/// Returns a detached mount of what is at `path`, with the ids of the user namespace; `recursive` takes what is mounted
 /// beneath along.
 ///
 /// # Errors

@@ -228,7 +228,7 @@ impl Tell<'_> {
     }
 }
 
-/// An object as JSON, with its kind.
+/// Returns an object as JSON, with its kind.
 fn to_value<T: serde::Serialize>(object: &T) -> Value {
     // It is plain data: nothing of it can fail to be JSON.
     serde_json::to_value(object).unwrap_or_default()

@@ -16,7 +16,7 @@ pub(super) struct Wanted<'a> {
     pub stdin: bool,
     pub tty: bool,
     pub quiet: bool,
-    /// Written as `--detach-keys` has them.
+    /// Gives it as `--detach-keys` has them.
     pub keys: &'a str,
 }
 

@@ -17,7 +17,7 @@ use crate::{
 /// The number of times a change is tried on an object that others change meanwhile.
 const TRIES: u32 = 5;
 
-/// An object as it was and as it becomes.
+/// The object as it was and as it becomes.
 pub(super) struct EditedObject {
     pub before: Value,
     pub after: Value,

@@ -11,7 +11,7 @@ use crate::{
     view::{go_template, jsonpath},
 };
 
-/// A sentence that is written in the program, or made.
+/// The sentence that is written in the program, or made.
 type Sentence = Cow<'static, str>;
 
 /// Names what goes wrong in a command.
@@ -50,7 +50,7 @@ pub(super) enum Error {
     /// The command line is understood, and asks for nothing that could be done.
     #[error(transparent)]
     Usage(#[from] UsageError),
-    /// A document that is no YAML, with the place where it is none.
+    /// The document that is no YAML, with the place where it is none.
     #[error("{0}")]
     Document(Box<Diagnostic>),
     /// Manifests with errors, each of which has been shown.
@@ -59,7 +59,7 @@ pub(super) enum Error {
     /// Manifests with objects that mean nothing here, where every object has to mean something.
     #[error("{files}: nothing was started because of {count} objects that would be passed over")]
     PassedOver { files: String, count: usize },
-    /// A file, an address or a text that is not what it has to be.
+    /// The file, an address or a text that is not what it has to be.
     #[error("{0}")]
     Unreadable(Sentence),
     /// What is named is not there.
@@ -94,10 +94,10 @@ pub(super) enum UsageError {
     /// Words or flags exclude each other, or what they are used for.
     #[error("{0}")]
     Contradiction(Sentence),
-    /// A word or a flag is missing.
+    /// Means that a word or a flag is missing.
     #[error("{0}")]
     Missing(Sentence),
-    /// A word, or the value of a flag, is none that it can have.
+    /// Means that a word, or the value of a flag, is none that it can have.
     #[error("{0}")]
     BadValue(Sentence),
 }

@@ -58,7 +58,7 @@ pub(super) struct Told {
     pub all: bool,
 }
 
-/// A pod and where its state lies.
+/// The pod and where its state lies.
 pub(super) struct Found {
     pub dir: PodDir,
     pub pod: Pod,

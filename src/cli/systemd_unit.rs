@@ -31,7 +31,7 @@ pub(super) enum Kind {
         /// A pod that fails is run again by the unit: its restartPolicy is another than Never.
         restarts: bool,
     },
-    /// A pod that podctl has a record of; it is started and stopped.
+    /// The pod that podctl has a record of; it is started and stopped.
     Pod { namespace: String, name: String },
 }
 

@@ -10,7 +10,7 @@ use crate::{
     state::{Home, Liveness, PodDir},
 };
 
-/// A container, and what of this terminal goes there.
+/// The container, and what of this terminal goes there.
 #[derive(clap::Args)]
 pub(super) struct ContainerArgs {
     /// Which container; the one of the annotation kubectl.kubernetes.io/default-container or the first else.

@@ -65,7 +65,7 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
 pub(super) enum Refusal {
     /// The parser's own words; they are help or a version as well.
     Parser(Box<clap::Error>),
-    /// A sentence of podctl's.
+    /// The sentence of podctl's.
     Sentence(String),
 }
 

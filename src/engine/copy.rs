@@ -27,9 +27,9 @@ pub(crate) struct CopyOptions {
 /// This machine's side of a copy.
 #[derive(Debug)]
 pub(crate) enum CopySide {
-    /// A file or directory.
+    /// The file or directory.
     Path(PathBuf),
-    /// A tar stream.
+    /// The tar stream.
     Stream(OwnedFd),
 }
 
@@ -81,8 +81,8 @@ impl PodHandle {
         Err(Error::Copy(text.trim().trim_start_matches("error: ").to_owned()))
     }
 
-    /// Copies out of a container; both sides write to `warnings` what they leave out. Returns the exit code of the other side,
-    /// which has written there why it is not 0.
+    /// Copies out of a container; both sides write to `warnings` what they leave out. Returns the exit code of the
+    /// other side, which has written there why it is not 0.
     ///
     /// # Errors
     /// As [`PodHandle::copy_from`].

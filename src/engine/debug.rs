@@ -72,7 +72,8 @@ pub struct DebugCopy {
 }
 
 impl DebugCopy {
-    /// A copy of that name, as `kubectl debug --copy-to` makes it: without labels and probes, with one space of processes.
+    /// Returns a copy of that name, as `kubectl debug --copy-to` makes it: without labels and probes, with one space of
+    /// processes.
     pub fn named(name: impl Into<String>) -> DebugCopy {
         DebugCopy {
             name: name.into(),
@@ -101,10 +102,10 @@ pub enum DebugError {
         /// References of the images that are here.
         present: Vec<String>,
     },
-    /// An image is meant for a container that the pod has not.
+    /// Means that an image is meant for a container that the pod has not.
     #[error("the pod has no container {0:?}")]
     NoContainer(String),
-    /// A field may not be among the custom ones.
+    /// Means that a field may not be among the custom ones.
     #[error("{}{why}", if .field.is_empty() { String::new() } else { format!("{}: ", .field) })]
     CustomField {
         /// The field's name.
@@ -115,14 +116,14 @@ pub enum DebugError {
 }
 
 impl PodHandle {
-    /// Adds a debug container to the living pod, its image fetched first; returns its name. It runs until it ends by itself
-    /// or with the pod; [`PodHandle::attach`] reaches it.
+    /// Adds a debug container to the living pod, its image fetched first; returns its name. It runs until it ends by
+    /// itself or with the pod; [`PodHandle::attach`] reaches it.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), podctl::Error> {
     /// let engine = podctl::Engine::of_user()?;
-    /// let options = podctl::DebugOptions { image: Some("busybox:1.36".into()), words: vec!["top".into()], ..Default::default() };
-    /// println!("{} was added", engine.pod("default", "web")?.debug(&options)?);
+    /// let options = podctl::DebugOptions { image: Some("busybox:1.36".into()), words: vec!["top".into()],
+    /// ..Default::default() }; println!("{} was added", engine.pod("default", "web")?.debug(&options)?);
     /// # Ok(()) }
     /// ```
     ///

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Capabilities, SeccompProfile, SecurityContext};
 /// Names what a debug container may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DebugProfile {
-    /// As the image and the pod have it.
+    /// Leaves it as the image and the pod have it.
     Legacy,
     /// May trace other processes.
     #[default]

@@ -24,14 +24,14 @@ const ENDING: Duration = Duration::from_secs(10);
 /// The number of milliseconds a killed supervisor may take to be gone, and its containers with it.
 const DYING: u16 = 500;
 
-/// A pod that was asked to end.
+/// The pod that was asked to end.
 #[derive(Debug)]
 pub(crate) struct Ending {
     /// Open as long as the pod lives; none when it had ended already.
     socket: Option<OwnedFd>,
     /// Another pod of its name may be there when it has ended.
     uid: Option<Uid>,
-    /// At once: a supervisor that does not end it is killed.
+    /// Ends it at once: a supervisor that does not end it is killed.
     is_forced: bool,
 }
 
@@ -59,8 +59,8 @@ fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error>
     }
 }
 
-/// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is killed
-/// when it does not hear, and the pod is forgotten too.
+/// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is
+/// killed when it does not hear, and the pod is forgotten too.
 pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Ending, Error> {
     let uid = dir.uid();
     let is_forced = grace_period == Some(Duration::ZERO);

@@ -34,7 +34,7 @@ pub enum ErrorKind {
     BadRequest,
     /// Something that is there does not answer.
     Unavailable,
-    /// A system call, a file, a process.
+    /// The failure of a system call, a file or a process.
     Internal,
 }
 
@@ -86,7 +86,7 @@ pub enum Error {
         pod: String,
         /// The container that stands in the way, if it is one.
         container: Option<String>,
-        /// Written as in its status, such as `ErrImagePull`.
+        /// Gives it as in its status, such as `ErrImagePull`.
         reason: String,
         /// Holds what the reason does not say.
         message: String,
@@ -114,13 +114,13 @@ pub enum Error {
     /// The manifest's errors, all of them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Manifest(Vec<Diagnostic>),
-    /// A text that was to name something and is no name.
+    /// Means that a text that was to name something and is no name.
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// State on disk; among it that there is no such pod.
     #[error(transparent)]
     State(#[from] state::Error),
-    /// A pod could not be started, or what is left of it not cleared away.
+    /// Means that a pod could not be started, or what is left of it not cleared away.
     #[error(transparent)]
     Start(#[from] StartError),
     /// Something about an image.
@@ -136,7 +136,7 @@ pub enum Error {
         /// Holds what is missing.
         why: String,
     },
-    /// An image volume's image could not be had.
+    /// Means that an image volume's image could not be had.
     #[error("volume {volume:?}: image {image:?} could not be pulled: {source}")]
     Volume {
         /// The volume's name.
@@ -146,7 +146,7 @@ pub enum Error {
         /// The reason why not.
         source: ImageError,
     },
-    /// A pod that was to take the place of a living one could not be started.
+    /// Means that a pod that was to take the place of a living one could not be started.
     #[error("{source}; pod {pod:?} of before was started again")]
     NotReplaced {
         /// The pod's name.
@@ -170,7 +170,7 @@ pub enum Error {
     Refused {
         /// The whole sentence.
         message: String,
-        /// Written as a shell has it: 126, 127, else 1.
+        /// Gives it as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
     /// The container has not been started yet, and so has no log.
@@ -244,25 +244,25 @@ pub enum Error {
         /// Tells which rule forbids it.
         why: String,
     },
-    /// A local volume is held by a pod.
+    /// Means that a local volume is held by a pod.
     #[error("volume {0:?} is in use by a pod; delete the pod first")]
     InUse(String),
     /// podctl cannot do that with objects of that kind; the whole sentence.
     #[error("{0}")]
     Unsupported(String),
-    /// A patch that is none, or does not fit the object.
+    /// Means that a patch that is none, or does not fit the object.
     #[error(transparent)]
     Patch(#[from] super::patch::Error),
-    /// A pod cannot be debugged as it was asked for.
+    /// Means that a pod cannot be debugged as it was asked for.
     #[error(transparent)]
     Debug(#[from] super::DebugError),
-    /// A label or field selector that cannot be read.
+    /// The label or field selector that cannot be read.
     #[error("{0}")]
     Selector(String),
     /// The pods' network.
     #[error(transparent)]
     Network(#[from] network::Error),
-    /// A stream or memory file could not be made or used.
+    /// Means that a stream or memory file could not be made or used.
     #[error("cannot {step}: {source}")]
     Io {
         /// Holds what was tried.

@@ -44,7 +44,7 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// A command that runs in a container. Dropping it hangs the command up (SIGHUP), as a closed terminal
+/// The command that runs in a container. Dropping it hangs the command up (SIGHUP), as a closed terminal
 /// would.
 #[derive(Debug)]
 pub struct Exec {
@@ -176,7 +176,7 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
     Ok((first, names))
 }
 
-/// A connection to the pod's supervisor.
+/// Returns a connection to the pod's supervisor.
 pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
     wire::dial(&dir.control_socket()).map_err(|e| match dir.read_liveness() {
         Liveness::Absent => missing(dir),

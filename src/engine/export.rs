@@ -30,7 +30,7 @@ pub struct ExportOptions {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Export {
-    /// In the order in which they are to be made: ConfigMaps, Secrets and claims, Services, pods.
+    /// Lists them in the order in which they are to be made: ConfigMaps, Secrets and claims, Services, pods.
     pub objects: Vec<Value>,
     /// Holds what will not be there as it is here.
     pub warnings: Vec<String>,

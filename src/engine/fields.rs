@@ -6,12 +6,12 @@ use std::{collections::HashMap, sync::OnceLock};
 
 const TABLE: &str = include_str!("fields.txt");
 
-/// A type, such as `core.v1.Pod`.
+/// The type, such as `core.v1.Pod`.
 #[derive(Debug, Default)]
 pub struct Message {
     /// Tells that it has one owner as a whole in server-side apply.
     pub atomic: bool,
-    /// In the order of the table; those of an embedded part stand under [`Field::EMBEDDED`].
+    /// Lists them in the order of the table; those of an embedded part stand under [`Field::EMBEDDED`].
     pub fields: Vec<Field>,
 }
 
@@ -26,12 +26,12 @@ pub enum Shape {
     Map,
 }
 
-/// A field of a type.
+/// The field of a type.
 #[derive(Debug)]
 pub struct Field {
-    /// Written as JSON has it.
+    /// Gives it as JSON has it.
     pub name: &'static str,
-    /// Written as protobuf has it.
+    /// Gives it as protobuf has it.
     pub number: u32,
     /// `string`, `int64`, …, or the name of a type.
     pub type_: &'static str,
@@ -40,9 +40,9 @@ pub struct Field {
     /// The key by which a strategic merge patch finds a list's items; a list without one is replaced, unless
     /// it is [merged](Field::merged).
     pub merge_key: Option<&'static str>,
-    /// A strategic merge patch merges the list.
+    /// Tells that a strategic merge patch merges the list.
     pub merged: bool,
-    /// A strategic merge patch may say which fields of an item stay: `$retainKeys`.
+    /// The strategic merge patch may say which fields of an item stay: `$retainKeys`.
     pub retains_keys: bool,
     /// The keys by which server-side apply finds a list's items.
     pub keys: Vec<&'static str>,

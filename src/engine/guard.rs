@@ -4,7 +4,7 @@ use std::{ops::Deref, time::Duration};
 
 use super::{Error, PodHandle};
 
-/// A pod that is deleted when this is dropped, without a grace period. With
+/// The pod that is deleted when this is dropped, without a grace period. With
 /// [`Options::ends_with_program`](crate::Options::ends_with_program) it also ends when the program is killed.
 #[derive(Debug)]
 pub struct PodGuard {

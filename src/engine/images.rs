@@ -33,7 +33,7 @@ use crate::{
 /// Tells how to pull.
 #[derive(Clone, Debug, Default)]
 pub struct PullOptions {
-    /// Such as `linux/arm64`; this machine's own else.
+    /// Holds a text such as `linux/arm64`; this machine's own else.
     pub platform: Option<String>,
     /// Show progress on standard error.
     pub progress: bool,
@@ -67,7 +67,7 @@ pub struct ImageError {
 pub enum ImageErrorKind {
     /// There is no such image.
     NotFound,
-    /// A pod uses it.
+    /// Means that a pod uses it.
     InUse,
     /// Anything else.
     Other,
@@ -84,7 +84,7 @@ impl From<StoreError> for ImageError {
     }
 }
 
-/// A path that means the same to another process; `-` stays.
+/// Returns a path that means the same to another process; `-` stays.
 fn absolute_path(path: &Path) -> Result<PathBuf, ImageError> {
     if path == Path::new("-") { Ok(path.to_owned()) } else { std::path::absolute(path).map_err(other) }
 }
@@ -182,8 +182,8 @@ impl Engine {
         Ok(Store::open(&self.home.images())?.damaged()?)
     }
 
-    /// Looks through the whole image store, down to what files hold. With `repair` what is damaged is forgotten, so that it is
-    /// pulled on demand, and what no image needs is removed. Gives what was found.
+    /// Looks through the whole image store, down to what files hold. With `repair` what is damaged is forgotten, so
+    /// that it is pulled on demand, and what no image needs is removed. Gives what was found.
     ///
     /// # Errors
     /// [`ImageError`].

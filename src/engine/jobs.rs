@@ -20,7 +20,7 @@ pub(crate) struct Queue {
     jobs: Vec<Running>,
 }
 
-/// A job, and what has become of its pods.
+/// The job, and what has become of its pods.
 pub(crate) struct Running {
     job: Job,
     spec: job::Spec,
@@ -132,7 +132,8 @@ impl Queue {
 }
 
 impl Running {
-    /// A job that begins at the time zero; `backoff` is the first and the longest wait before a failed pod is replaced.
+    /// Returns a job that begins at the time zero; `backoff` is the first and the longest wait before a failed pod is
+    /// replaced.
     pub(crate) fn new(job: Job, backoff: (Duration, Duration)) -> Running {
         Running {
             spec: job::Spec::new(&job.spec, &job.pod, backoff),
@@ -252,7 +253,7 @@ pub struct JobOutcome {
     pub name: String,
     /// Tells that it is complete; else it has failed.
     pub complete: bool,
-    /// Such as `BackoffLimitExceeded`; empty when there is nothing to say.
+    /// Holds a text such as `BackoffLimitExceeded`; empty when there is nothing to say.
     pub reason: String,
     /// Holds what the reason does not say.
     pub message: String,

@@ -24,13 +24,13 @@ pub struct LogOptions {
     pub container: Option<String>,
     /// Go on as they grow, over restarts, until the pod ends.
     pub follow: bool,
-    /// Of the start before the last one, which does not grow: `follow` has no meaning then.
+    /// Shows the log of the start before the last one, which does not grow: `follow` has no meaning then.
     pub previous: bool,
     /// Nothing that was written before.
     pub since: Option<Timestamp>,
-    /// Of what is there already only so many last lines of each container.
+    /// Shows of what is there already only so many last lines of each container.
     pub tail: Option<usize>,
-    /// Of what is there already only so many first bytes of each container, newlines among them.
+    /// Shows of what is there already only so many first bytes of each container, newlines among them.
     pub limit_bytes: Option<usize>,
     /// Belongs to standard error only, or of standard output only.
     pub stderr: Option<bool>,

@@ -86,7 +86,7 @@ pub struct EngineOptions {
     pub program: Option<PathBuf>,
 }
 
-/// A user's podctl: the pods and images below two directories.
+/// The user's podctl: the pods and images below two directories.
 ///
 /// Any number of programs and of `podctl` commands may use the same directories at the same time.
 #[derive(Clone, Debug)]
@@ -173,8 +173,8 @@ impl Engine {
     /// containers started meanwhile.
     ///
     /// # Errors
-    /// [`Error::Manifest`] with all that is wrong with the pod; [`Error::Unmet`], [`Error::Volume`], [`Error::Start`], [`Error::State`]; nothing of the pod is left
-    /// behind then.
+    /// [`Error::Manifest`] with all that is wrong with the pod; [`Error::Unmet`], [`Error::Volume`], [`Error::Start`],
+    /// [`Error::State`]; nothing of the pod is left behind then.
     pub fn run(&self, pod: &Pod, manifest: &Manifest, options: &Options) -> Result<PodHandle, Error> {
         let stored = self.kept()?;
         let started = self.start(pod.clone(), [manifest, &stored], options, None)?;
@@ -283,7 +283,7 @@ impl Engine {
         Ok(wanted.map(|dir| PodHandle::of(&self.home, &dir)).collect())
     }
 
-    /// A pod, alive or ended.
+    /// Returns the handle of a pod, alive or ended.
     ///
     /// # Errors
     /// [`Error::State`] when there is none, [`Error::Name`].

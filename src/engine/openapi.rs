@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 /// Type of a document of the older form.
 pub const V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-/// A document of the older form that describes nothing, as protobuf: `swagger: "2.0"`. kubectl asks it about kinds
+/// The document of the older form that describes nothing, as protobuf: `swagger: "2.0"`. kubectl asks it about kinds
 /// that no newer one describes, and then says that there is no such kind.
 pub const V2_DOCUMENT: &[u8] = b"\x0a\x032.0";
 
@@ -37,12 +37,12 @@ pub fn document_index() -> Value {
     INDEX.get_or_init(index).clone()
 }
 
-/// A document, as it is in the program: gzip.
+/// Returns a document, as it is in the program: gzip.
 pub fn compressed_document(path: &str) -> Option<&'static [u8]> {
     documents().into_iter().find(|(known, _)| *known == path).map(|(_, bytes)| bytes)
 }
 
-/// A document for a client that does not take gzip.
+/// Returns a document for a client that does not take gzip.
 pub fn plain_document(path: &str) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     flate2::read::GzDecoder::new(compressed_document(path)?).read_to_end(&mut text).ok()?;

@@ -28,7 +28,7 @@ use crate::{
 /// Looked at so often without a change: a supervisor that is killed may change no file.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// A pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
+/// The pod of an [`Engine`](super::Engine), alive or ended. Dropping it does nothing to the pod.
 ///
 /// The supervisor of a pod that [`Engine::run`](super::Engine::run) started is a child of this process.
 /// Ended, it is reaped by [`PodHandle::wait`], [`PodHandle::stop`] and [`PodHandle::delete`] of the handle
@@ -285,8 +285,8 @@ impl PodHandle {
         Ok(pod)
     }
 
-    /// Has the images of containers that are to have another, for the pod's own processes may not be able to fetch them any
-    /// more. One that cannot be had is the container's to tell, as one of its start is.
+    /// Has the images of containers that are to have another, for the pod's own processes may not be able to fetch them
+    /// any more. One that cannot be had is the container's to tell, as one of its start is.
     fn fetch_changed_images(&self, updated: &Pod) -> Result<(), Error> {
         let known = self.dir.read()?;
         let engine = Engine::over(&self.home);
@@ -338,8 +338,8 @@ pub(crate) fn with_display_status(dir: &PodDir) -> Result<Pod, Error> {
     Ok(pod)
 }
 
-/// A pod whose supervisor was killed ended with it; its last written status does not say so. Of its containers is said what
-/// a kubelet says of those that it does not find any more.
+/// A pod whose supervisor was killed ended with it; its last written status does not say so. Of its containers is said
+/// what a kubelet says of those that it does not find any more.
 fn mark_lost(pod: &mut Pod, restarted: bool) {
     let status = pod.status.get_or_insert_default();
     if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {

@@ -69,7 +69,7 @@ pub(crate) enum Goal {
     Ready,
 }
 
-/// A container that stands between a pod and its goal.
+/// The container that stands between a pod and its goal.
 #[derive(Debug)]
 pub(crate) struct Obstacle {
     /// The name.

@@ -27,23 +27,23 @@ use crate::{
 /// The number of milliseconds a connection within the pod may take, whose server has a full backlog.
 const CONNECTING: u16 = 30_000;
 
-/// A command to be run in a container, with streams that podctl makes.
+/// The command to be run in a container, with streams that podctl makes.
 #[derive(Clone, Debug, Default)]
 pub struct ExecCommand {
-    /// In which container; the default one else.
+    /// Tells in which container; the default one else.
     pub container: Option<String>,
     /// The program and its arguments.
     pub words: Vec<String>,
-    /// With a standard input.
+    /// Gives it a standard input.
     pub stdin: bool,
-    /// With a terminal, which is its input and both outputs at once.
+    /// Gives it a terminal, which is its input and both outputs at once.
     pub terminal: bool,
-    /// That terminal's rows and columns.
+    /// The rows and columns of that terminal.
     pub size: Option<(u16, u16)>,
 }
 
-/// The streams of a process in a container. Dropping it hangs a command up. The descriptors do not block, so that one thread
-/// can see to all three; [`Session::set_blocking`] changes that.
+/// The streams of a process in a container. Dropping it hangs a command up. The descriptors do not block, so that one
+/// thread can see to all three; [`Session::set_blocking`] changes that.
 #[derive(Debug)]
 pub struct Session {
     /// Holds what it reads; the terminal, if it has one.

@@ -27,7 +27,7 @@ pub enum Action {
     Signal {
         /// Tells which start.
         run: Run,
-        /// A signal's number; SIGKILL also ends everything else in the container.
+        /// The signal's number; SIGKILL also ends everything else in the container.
         signal: i32,
     },
     /// Run a hook; answered by one `HookEnded`. The run's end ends the hook.
@@ -66,9 +66,9 @@ pub enum Action {
 pub struct Record {
     /// `Warning` rather than `Normal`.
     pub warning: bool,
-    /// Such as `BackOff`.
+    /// Holds a text such as `BackOff`.
     pub reason: &'static str,
-    /// In the kubelet's words.
+    /// Says it in the kubelet's words.
     pub message: String,
     /// The container meant: `involvedObject.fieldPath` is `spec.containers{NAME}` or its kin.
     pub container: Option<String>,

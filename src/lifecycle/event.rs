@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, LinuxContainerUser, PodCondition};
 
-/// A start of one container: its name and the number of starts before this one.
+/// The start of one container: its name and the number of starts before this one.
 ///
 /// Every report about a container names its run, so that a late answer about an earlier run can
 /// never be taken for one about the present run.
@@ -84,7 +84,7 @@ pub enum Event {
         /// Holds what R-APP-4 says of terminationMessagePath and the policy, already cut to size.
         message: String,
     },
-    /// A hook that [`super::Action::RunHook`] asked for has ended.
+    /// Means that a hook that [`super::Action::RunHook`] asked for has ended.
     HookEnded {
         /// Tells which start.
         run: Run,
@@ -93,7 +93,7 @@ pub enum Event {
         /// The failure, ready to be shown.
         result: Result<(), String>,
     },
-    /// A probe that [`super::Action::RunProbe`] asked for has ended.
+    /// Means that a probe that [`super::Action::RunProbe`] asked for has ended.
     ProbeEnded {
         /// Tells which start.
         run: Run,
@@ -103,16 +103,16 @@ pub enum Event {
         /// (`HTTP probe failed with statuscode: 500`).
         result: Result<(), String>,
     },
-    /// A probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
+    /// The probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
     ProbeWarned {
         /// Tells which start.
         run: Run,
         /// Tells which probe.
         probe: Probe,
-        /// In the kubelet's words.
+        /// Says it in the kubelet's words.
         message: String,
     },
-    /// A deadline that [`super::State::next_deadline`] named has passed. Sent too often it does no harm.
+    /// Means that a deadline that [`super::State::next_deadline`] named has passed. Sent too often it does no harm.
     Tick,
     /// The user wants the pod gone.
     Delete {
@@ -154,9 +154,9 @@ pub struct Pulled {
 /// Tells how a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// By `exit(2)` with this code.
+    /// Ended by `exit(2)` with this code.
     Code(i32),
-    /// By this signal.
+    /// Ended by this signal.
     Signal(i32),
 }
 

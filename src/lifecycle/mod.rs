@@ -38,7 +38,7 @@ use self::advance::advance;
 pub struct Now {
     /// Since an arbitrary beginning; never steps back.
     pub monotonic: Duration,
-    /// For humans and for status.
+    /// Serves humans and status.
     pub wall: Timestamp,
 }
 

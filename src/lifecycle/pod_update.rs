@@ -40,7 +40,7 @@ pub enum PodPart {
     Resources,
 }
 
-/// A rule that a change breaks: the field, and what is wrong with it.
+/// The rule that a change breaks: the field, and what is wrong with it.
 pub type Broken = (String, String);
 
 /// Checks that a pod may become another in one of its parts. The caller has filled in both pods' defaults.
@@ -187,8 +187,8 @@ fn comparable(spec: &PodSpec, part: PodPart) -> PodSpec {
     }
 }
 
-/// Gives a pod what an update says of one of its parts; the update has been checked. Says whether its spec is another now,
-/// which is another generation.
+/// Gives a pod what an update says of one of its parts; the update has been checked. Says whether its spec is another
+/// now, which is another generation.
 pub fn merge_pod_update(known: &mut Pod, new: &Pod, part: PodPart) -> bool {
     let before = known.spec.clone();
     if part != PodPart::Status {

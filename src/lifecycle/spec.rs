@@ -7,14 +7,14 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, ResourceRequirements, 
 use super::Options;
 use crate::pod::{ContainerExt, PodExt, kubernetes_versions::restart_rules, resources};
 
-/// A container's place in the pod's life.
+/// The container's place in the pod's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Runs to its end before the next one starts.
     Init,
-    /// An init container with restartPolicy Always (R-SIDE).
+    /// The init container with restartPolicy Always (R-SIDE).
     Sidecar,
-    /// An entry of `containers`.
+    /// The entry of `containers`.
     App,
     /// Added to the running pod (R-EPH-1).
     Ephemeral,

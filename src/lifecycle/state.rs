@@ -35,7 +35,7 @@ pub(super) enum Phase {
     Ended,
 }
 
-/// A container that is being stopped.
+/// The container that is being stopped.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Stopping {
     /// preStop runs; SIGTERM waits for it.
@@ -48,7 +48,7 @@ pub(super) struct Stopping {
     pub kill_at: Duration,
     /// SIGKILL has been sent.
     pub killed: bool,
-    /// A probe failed: it starts again whatever its exit code.
+    /// Tells that a probe failed: it starts again whatever its exit code.
     pub restart: bool,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Restarting {
     pub hooks: bool,
 }
 
-/// A probe of one run.
+/// The probe of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Probing {
     pub next: Duration,
@@ -81,7 +81,7 @@ pub(super) struct Probing {
     pub failures: i32,
 }
 
-/// A container, or the pod, whose CPU and memory are to become others (R-UPD-2).
+/// The container, or the pod, whose CPU and memory are to become others (R-UPD-2).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Resizing {
     /// Holds what was asked for last.
@@ -92,7 +92,7 @@ pub(super) struct Resizing {
     pub error: Option<String>,
 }
 
-/// A change of CPU and memory, of whichever containers, that events tell about until it is done (R-UPD-4).
+/// The change of CPU and memory, of whichever containers, that events tell about until it is done (R-UPD-4).
 #[derive(Clone, Debug)]
 pub(super) struct OngoingResize {
     pub generation: i64,
@@ -100,7 +100,7 @@ pub(super) struct OngoingResize {
     pub told_error: Option<String>,
 }
 
-/// A container.
+/// The container.
 #[derive(Clone, Debug)]
 pub(super) struct One {
     pub phase: Phase,
@@ -164,7 +164,7 @@ pub struct State {
 }
 
 impl State {
-    /// A pod of which nothing has happened yet.
+    /// Returns a pod of which nothing has happened yet.
     pub fn new(spec: &Spec, now: Now) -> State {
         let mut state = State {
             all: (0..spec.containers.len()).map(|at| State::one(spec, at)).collect(),
@@ -252,7 +252,7 @@ impl State {
         (self.all[at].attempt == run.attempt && self.all[at].phase == phase).then_some(at)
     }
 
-    /// By when everything is to have stopped, when it is: the pod ends, or begins anew.
+    /// Tells by when everything is to have stopped, when it is: the pod ends, or begins anew.
     pub(super) fn stopping_all(&self) -> Option<Duration> {
         self.ending.as_ref().map(|e| e.by).or(self.restarting.as_ref().map(|r| r.by))
     }

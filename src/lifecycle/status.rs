@@ -250,7 +250,7 @@ impl State {
     }
 }
 
-/// A volume of a container as its status has it.
+/// Returns a volume of a container as its status has it.
 fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
     let recursive = mount.recursive_read_only.clone();
     VolumeMountStatus {
@@ -271,7 +271,7 @@ fn mount_status(mount: &VolumeMount) -> VolumeMountStatus {
 /// Type, status, reason, message.
 type Condition = (&'static str, bool, Option<&'static str>, Option<String>);
 
-/// A wait as Go prints it: `10s`, `1m20s`, `5m0s`, `100ms`.
+/// Returns a wait as Go prints it: `10s`, `1m20s`, `5m0s`, `100ms`.
 fn go_duration(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs_f64();
     match duration.as_secs() {

@@ -24,7 +24,7 @@ use super::last_lines::{find_end_of_lines, read_last_entries};
 use crate::pod::{ContainerName, Uid};
 use crate::state::{Error, Home, PodDir};
 
-/// A line, or part of a long one, of a container's output.
+/// The line, or part of a long one, of a container's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
@@ -36,7 +36,7 @@ pub struct Entry {
     pub stderr: bool,
     /// More of the same line follows.
     pub partial: bool,
-    /// Without the newline.
+    /// Holds the line without the newline.
     pub text: Vec<u8>,
 }
 
@@ -222,7 +222,7 @@ const AT_ONCE: u64 = 4 << 20;
 #[derive(Debug)]
 struct Growing {
     file: File,
-    /// A last line without its newline.
+    /// The last line without its newline.
     rest: Vec<u8>,
 }
 
@@ -247,7 +247,7 @@ impl Follow {
         self.watch.as_ref().map(|watch| watch.0.as_fd())
     }
 
-    /// From the beginning, for somebody who learns otherwise when there is more: to give up a watch costs a
+    /// Reads from the beginning, for somebody who learns otherwise when there is more: to give up a watch costs a
     /// process more than ten milliseconds, which the kernel spends waiting for all processors.
     pub fn follow_unwatched(home: &Home, dir: &PodDir, uid: &Uid) -> Follow {
         let logs = home.logs(dir, uid);
@@ -337,7 +337,7 @@ impl Follow {
     }
 }
 
-/// A container's log files in the order in which they were written: by start, then what was put aside,
+/// Returns a container's log files in the order in which they were written: by start, then what was put aside,
 /// then the present one.
 fn in_order(container: &Path) -> Vec<PathBuf> {
     let key = |path: &PathBuf| {
@@ -363,7 +363,7 @@ pub struct Prefixes {
 }
 
 impl Prefixes {
-    /// For the containers of these pods, in file order.
+    /// Makes one for the containers of these pods, in file order.
     pub fn of(pods: impl Iterator<Item = Pod>, with_pod: bool) -> Prefixes {
         let mut names = Vec::new();
         for pod in pods {

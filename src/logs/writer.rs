@@ -23,9 +23,9 @@ const MOST_WAITING: usize = 1 << 20;
 /// Tells how much of a start's output is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogLimits {
-    /// A file that has grown so large is put aside, `0.log` as `0.log.20260101-000000.000000000`.
+    /// The number of bytes at which a file is put aside, `0.log` as `0.log.20260101-000000.000000000`.
     pub size: u64,
-    /// The number of files are kept, the present one among them.
+    /// The number of files that are kept, the present one among them.
     pub files: usize,
     /// Logs of so many earlier starts of a container are kept.
     #[serde(default = "earlier_starts")]

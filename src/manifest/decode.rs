@@ -34,7 +34,7 @@ const KINDS: &[(&str, &str)] = &[
     ("CronJob", "batch/v1"),
 ];
 
-/// A pod that is yet to be checked: once, however many are made of it.
+/// The pod that is yet to be checked: once, however many are made of it.
 pub(super) struct Template {
     pub file: String,
     pub document: Node,
@@ -94,9 +94,9 @@ const KEPT_SERVER_FIELDS: &[&str] = &["managedFields", "ownerReferences"];
 /// Names who wrote a text, and so what of it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// A person: what some server has added to an object is not of this machine.
+    /// The person: what some server has added to an object is not of this machine.
     Author,
-    /// A server of this machine, in the name of a client.
+    /// The server of this machine, in the name of a client.
     Server,
 }
 

@@ -22,7 +22,7 @@ const LONGEST_PREFIX: usize = 58;
 /// Seconds for which a client keeps its endpoint where sessionAffinity asks for that.
 const CLIENT_IP_SECONDS: i32 = 10_800;
 
-/// A name that nobody else has; no vowels in what is added, and no digits that read like letters.
+/// Returns a name that nobody else has; no vowels in what is added, and no digits that read like letters.
 pub fn generated_name(prefix: &str) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let random = uuid::Uuid::new_v4();
@@ -204,8 +204,8 @@ fn set_number(field: &mut Option<i32>, default: i32) {
     }
 }
 
-/// Fills in what a pod with resources of its own asks for: what its containers do, else as much as it may use; and what it
-/// may use, if it only asks: as much as its containers, when each has a limit.
+/// Fills in what a pod with resources of its own asks for: what its containers do, else as much as it may use; and what
+/// it may use, if it only asks: as much as its containers, when each has a limit.
 fn resources(spec: &mut PodSpec) {
     let (asked, allowed) = (container_requests(spec), container_limits(spec));
     let Some(resources) = &mut spec.resources else { return };

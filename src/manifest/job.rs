@@ -38,7 +38,7 @@ const CONDITIONS: &[&str] =
 pub struct Job {
     /// The job's name.
     pub name: String,
-    /// With the API server's defaults; its template is `pod`.
+    /// Holds the Job with the API server's defaults; its template is `pod`.
     pub spec: JobSpec,
     /// Made of the template: checked, with defaults.
     pub pod: Pod,

@@ -32,7 +32,7 @@ struct Reader<'a, 'b> {
 /// The entries of an object, none of whose values is looked into.
 struct Object<'a>(Vec<(Key<'a>, &'a RawValue)>);
 
-/// A key; borrowed from the text, unless something in it is escaped.
+/// The key; borrowed from the text, unless something in it is escaped.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 

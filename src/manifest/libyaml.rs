@@ -35,10 +35,10 @@ pub(super) enum Event {
 #[derive(Debug, PartialEq)]
 pub(super) struct Scalar {
     pub anchor: Option<String>,
-    /// Written as it is when its handle is resolved, `tag:yaml.org,2002:str`.
+    /// Gives it as it is when its handle is resolved, `tag:yaml.org,2002:str`.
     pub tag: Option<String>,
     pub text: String,
-    /// Without quotes and in no block.
+    /// Has neither quotes nor a block.
     pub plain: bool,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Problem {
     pub begins: usize,
 }
 
-/// A parser of one text.
+/// The parser of one text.
 pub(super) struct Parser<'a> {
     parser: Pin<Box<unsafe_yaml::yaml_parser_t>>,
     text: PhantomData<&'a str>,

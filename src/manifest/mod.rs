@@ -41,7 +41,7 @@ use self::{
     tree::Node,
 };
 
-/// A file's name, as the user gave it, and its text.
+/// The file's name, as the user gave it, and its text.
 #[derive(Clone, Debug)]
 pub struct Source {
     /// `<stdin>` for standard input.
@@ -55,11 +55,11 @@ pub struct Source {
 pub struct Manifest {
     /// Checked, with the API server's defaults.
     pub pods: Vec<Pod>,
-    /// Kept for pods to refer to.
+    /// Holds what is kept for pods to refer to.
     pub config_maps: Vec<ConfigMap>,
-    /// Kept for pods to refer to; stringData is in data.
+    /// Holds what is kept for pods to refer to; stringData is in data.
     pub secrets: Vec<Secret>,
-    /// Kept for pods to refer to.
+    /// Holds what is kept for pods to refer to.
     pub claims: Vec<PersistentVolumeClaim>,
     /// Pods that are run to their end, one after another or side by side.
     pub jobs: Vec<Job>,
@@ -76,7 +76,7 @@ pub struct Manifest {
 pub enum Severity {
     /// Nothing is started.
     Error,
-    /// For the user to know.
+    /// Tells the user something.
     Warning,
 }
 
@@ -92,7 +92,7 @@ pub struct Diagnostic {
     pub line: usize,
     /// Counted from 1; 0 for what came from no file.
     pub column: usize,
-    /// Such as `spec.containers[0].image`; empty for the whole document.
+    /// Holds a text such as `spec.containers[0].image`; empty for the whole document.
     pub path: String,
     /// Holds what is wrong and what is allowed, as the API server words it.
     pub message: String,
@@ -184,8 +184,8 @@ pub fn load_beside(
     read_sources(sources, Some(stored), namespace, Writer::Author)
 }
 
-/// Reads an object that a client of a server has sent, as [`load_beside`] reads a file: what a server notes in an object's
-/// metadata stays in it. Without `stored` nobody looks whether what a pod refers to is there.
+/// Reads an object that a client of a server has sent, as [`load_beside`] reads a file: what a server notes in an
+/// object's metadata stays in it. Without `stored` nobody looks whether what a pod refers to is there.
 ///
 /// # Errors
 /// As [`load`].

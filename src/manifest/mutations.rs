@@ -64,7 +64,7 @@ impl Numbers {
         Numbers(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// A number from 0, below that one; 0 where there is none.
+    /// Returns a number from 0, below that one; 0 where there is none.
     pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

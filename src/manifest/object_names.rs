@@ -10,12 +10,12 @@ use super::{
 };
 use crate::pod::{Namespace, ObjectName};
 
-/// An object by its name.
+/// The object by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Such as `Pod`.
+    /// Holds a text such as `Pod`.
     pub kind: String,
-    /// Written as it is written, or else the one that was asked for.
+    /// Gives it as it is written, or else the one that was asked for.
     pub namespace: Namespace,
     /// `metadata.name`
     pub name: ObjectName,

@@ -5,7 +5,7 @@ use k8s_openapi::{Metadata, api::core::v1::Pod, apimachinery::pkg::apis::meta::v
 use super::{Manifest, Report, Severity, typed::join};
 use crate::pod::PodExt;
 
-/// A mention of an object by a pod.
+/// The mention of an object by a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference<'a> {
     /// `ConfigMap`, `Secret` or `PersistentVolumeClaim`.

@@ -9,7 +9,7 @@ use serde::de::{
     value::{Error, StrDeserializer},
 };
 
-/// A field, and the type it holds when that is a struct.
+/// The field, and the type it holds when that is a struct.
 pub type Field = (&'static str, Option<&'static str>);
 
 /// The fields of Pod and of each type beneath its spec and a Service's, by the type's name.
@@ -95,7 +95,7 @@ impl<'de> Deserializer<'de> for Walk<'_> {
     }
 }
 
-/// A struct's fields, one by one.
+/// The struct's fields, one by one.
 struct Fields<'a> {
     types: &'a mut BTreeMap<&'static str, Vec<Field>>,
     name: &'static str,
@@ -120,7 +120,7 @@ impl<'de> MapAccess<'de> for Fields<'_> {
     }
 }
 
-/// A list or a map of one.
+/// The list or the map of one.
 struct Once<'a>(Option<Walk<'a>>);
 
 impl<'de> SeqAccess<'de> for Once<'_> {

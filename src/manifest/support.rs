@@ -19,13 +19,13 @@ pub enum Support {
     Honoured,
     /// The pod is not started, for without the field it would behave otherwise.
     Refused,
-    /// A warning: on one machine it changes nothing.
+    /// The warning: on one machine it changes nothing.
     NoMeaning,
 }
 
 use Support::{NoMeaning, Refused};
 
-/// A type; its honoured fields with the test of each; all others with the reason.
+/// The type; its honoured fields with the test of each; all others with the reason.
 type Row =
     (&'static str, &'static [(&'static str, &'static str)], &'static [(&'static str, Support, &'static str)]);
 

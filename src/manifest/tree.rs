@@ -10,7 +10,7 @@ const MOST_NODES: usize = 200_000;
 /// Number of levels that may lie within one another; no type of the API's comes near.
 const DEEPEST: usize = 100;
 
-/// A value and its place.
+/// The value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub line: usize,
@@ -26,7 +26,7 @@ pub(super) enum Kind {
     Map(Vec<Entry>),
 }
 
-/// A key, its place, its value.
+/// The key, its place, its value.
 pub(super) type Entry = (String, (usize, usize), Node);
 
 impl Node {
@@ -223,8 +223,8 @@ fn read_chunk(text: &str, bounds: &mut Bounds) -> Result<Vec<Node>, Unreadable> 
     read.map_err(|e| Unreadable { column: e.column + if e.line == 1 { mark } else { 0 }, ..e })
 }
 
-/// Returns the parts of a text between lines of `---`, each with the number of lines above it. Each is a file of its own to
-/// kubectl, so that anchors end with it and a mark of the encoding may begin it.
+/// Returns the parts of a text between lines of `---`, each with the number of lines above it. Each is a file of its
+/// own to kubectl, so that anchors end with it and a mark of the encoding may begin it.
 fn split_documents(text: &str) -> Vec<(usize, &str)> {
     let mut parts = Vec::new();
     let (mut begin, mut first_line, mut at) = (0, 0, 0);

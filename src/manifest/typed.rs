@@ -39,7 +39,7 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node, path: &str, report: &mut Re
     }
 }
 
-/// A field path and one below it: `a.b` and `c[0].d`.
+/// Returns a field path and one below it: `a.b` and `c[0].d`.
 pub(super) fn join(path: &str, below: &str) -> String {
     match below {
         below if path.is_empty() => below.to_owned(),
@@ -62,7 +62,7 @@ fn is_data(path: &str) -> bool {
     parts.any(|part| ["data", "stringData", "binaryData"].contains(&part))
 }
 
-/// A value that a type refuses.
+/// The value that a type refuses.
 #[derive(Debug)]
 struct Refused {
     path: Option<String>,

@@ -38,7 +38,7 @@ pub(super) enum Instances {
     Job(Box<JobSpec>),
 }
 
-/// A template's pod, where it stands, and what is made of it.
+/// The template's pod, where it stands, and what is made of it.
 pub(super) type Found = Option<(Pod, &'static str, Instances)>;
 
 pub(super) fn expand_deployment(object: Deployment, path: &str, report: &mut Report<'_>) -> Found {

@@ -212,7 +212,7 @@ fn merge(node: Node, all: &mut Vec<Entry>) -> Result<(), Unreadable> {
     Ok(())
 }
 
-/// A key as the text that JSON has for it.
+/// Returns a key as the text that JSON has for it.
 fn key_text(key: &Scalar) -> Result<String, String> {
     match value(key)? {
         Value::String(text) => Ok(text),
@@ -221,7 +221,7 @@ fn key_text(key: &Scalar) -> Result<String, String> {
     }
 }
 
-/// A scalar's value, by its tag or else by its looks. Tags of nobody's kind leave it the text that it is.
+/// Returns a scalar's value, by its tag or else by its looks. Tags of nobody's kind leave it the text that it is.
 fn value(scalar: &Scalar) -> Result<Value, String> {
     let text = scalar.text.as_str();
     let Some(tag) = &scalar.tag else { return if scalar.plain { plain(text) } else { Ok(text.into()) } };
@@ -247,7 +247,7 @@ fn decode_binary(text: &str) -> Result<Value, String> {
     Ok(String::from_utf8_lossy(&bytes.0).into())
 }
 
-/// A plain scalar as kubectl reads it, by YAML 1.1: `yes` and `on` are true, `0644` is octal, `1_000` a thousand.
+/// Returns a plain scalar as kubectl reads it, by YAML 1.1: `yes` and `on` are true, `0644` is octal, `1_000` a thousand.
 fn plain(text: &str) -> Result<Value, String> {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
@@ -279,7 +279,7 @@ fn plain(text: &str) -> Result<Value, String> {
     Ok(float.map_or_else(|| text.into(), |number| whole(number.into())))
 }
 
-/// An integer with the sign and the prefix of its base, as Go reads it.
+/// Returns an integer with the sign and the prefix of its base, as Go reads it.
 fn parse_integer(text: &str) -> Option<Value> {
     let (negative, rest) = match text.strip_prefix(['+', '-']) {
         Some(rest) => (text.starts_with('-'), rest),

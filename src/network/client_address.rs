@@ -83,7 +83,7 @@ pub async fn dial(inside: &Inside, to: SocketAddr, client: IpAddr) -> io::Result
     TcpSocket::from_std_stream(socket.into()).connect(to).await
 }
 
-/// A socket for an exchange of datagrams with a pod, with the client's own address where that is possible.
+/// Returns a socket for an exchange of datagrams with a pod, with the client's own address where that is possible.
 ///
 /// # Errors
 /// The kernel's.

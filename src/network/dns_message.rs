@@ -29,7 +29,7 @@ pub enum Code {
 /// Holds what is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// In lower case, without the dot at its end.
+    /// Holds it in lower case, without the dot at its end.
     pub name: String,
     /// The record type.
     pub kind: u16,
@@ -41,7 +41,7 @@ pub struct Question {
     extended: bool,
 }
 
-/// A record of an answer.
+/// The record of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Names whose it is.
@@ -53,7 +53,7 @@ pub struct Record {
 /// Names what a record says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {
-    /// A or AAAA.
+    /// Addresses: A or AAAA.
     Address(IpAddr),
     /// CNAME.
     Alias(String),
@@ -105,7 +105,7 @@ pub fn read_question(message: &[u8]) -> Option<Question> {
     Some(Question { name: labels.join("."), kind, end, longest, extended }).filter(|q| q.end <= message.len())
 }
 
-/// A query for one name.
+/// Returns a query for one name.
 pub fn build_query(id: u16, name: &str, kind: u16) -> Vec<u8> {
     let mut message = Vec::from(id.to_be_bytes());
     const RECURSION_DESIRED: u16 = 0x0100;

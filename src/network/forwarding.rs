@@ -17,7 +17,7 @@ use super::{netlink::Netlink, root_uplink::LINK};
 /// Tells how a note begins.
 const NOTE: &str = "forwarding-turned-on";
 
-/// A link whose forwarding of one protocol can be turned on.
+/// The link whose forwarding of one protocol can be turned on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Switch {
     /// The link's name.

@@ -70,7 +70,7 @@ pub(super) enum Found {
     Alive(Survivors),
     /// No pod is on it.
     Nobody,
-    /// A supervisor did not answer in time: nobody knows.
+    /// Means that a supervisor did not answer in time: nobody knows.
     Silence,
 }
 
@@ -163,7 +163,8 @@ pub(super) fn start(
     Ok(Begun { process, scope })
 }
 
-/// Makes the lock that the keeper holds for life. A new file: that of a killed keeper may still be held by what it started.
+/// Makes the lock that the keeper holds for life. A new file: that of a killed keeper may still be held by what it
+/// started.
 fn hold_life(home: &Home) -> std::io::Result<File> {
     let path = home.runtime.join("network").join(ALIVE);
     // One that is in the way makes the next step fail, which says so.

@@ -77,8 +77,8 @@ const LAST_WORDS: u16 = 1000;
 /// The time for which a connection waits that could not be accepted, for want of a descriptor or memory.
 const SHORTAGE: Duration = Duration::from_millis(50);
 
-/// Descriptors that connections to published ports leave to everything else: pods, their ports, questions of the resolver.
-/// Where so many are not to be had, half of all.
+/// Descriptors that connections to published ports leave to everything else: pods, their ports, questions of the
+/// resolver. Where so many are not to be had, half of all.
 const RESERVE: usize = 4096;
 /// Questions to the outside that may be on their way at once.
 const QUESTIONS: usize = 512;
@@ -449,7 +449,7 @@ impl State {
         Ok(Joined { addresses, gateway: self.range.gateway_addresses(self.v6), warning: None, services })
     }
 
-    /// A pod whose link the keeper before this one has made.
+    /// Returns a pod whose link the keeper before this one has made.
     fn rejoin(
         &self,
         pod: Registration,

@@ -223,7 +223,7 @@ fn address(
     before.and_then(|number| pool.again(number)).or_else(|| pool.service(own))
 }
 
-/// Of each port that has one the node port, with its protocol.
+/// Lists of each port that has one the node port, with its protocol.
 fn node_ports(service: &Service) -> Vec<(i32, (i32, String))> {
     let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
     ports

@@ -27,7 +27,7 @@ use crate::{
 /// First and longest wait for the next keeper.
 const RETRY: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(2)];
 
-/// A pod's place on the network, whoever keeps it.
+/// The pod's place on the network, whoever keeps it.
 #[derive(Debug)]
 pub struct Member {
     /// None while the network has no keeper.

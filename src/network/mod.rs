@@ -105,7 +105,7 @@ pub enum Error {
         /// The reason why not.
         source: io::Error,
     },
-    /// A Service asks for an address that it cannot have.
+    /// Means that a Service asks for an address that it cannot have.
     #[error(
         "Service {service:?} is invalid: spec.clusterIPs: Invalid value: [{address:?}]: failed to allocate IP {address}: {why}"
     )]
@@ -117,7 +117,7 @@ pub enum Error {
         /// The reason why not.
         why: String,
     },
-    /// A Service asks for another address than it has.
+    /// Means that a Service asks for another address than it has.
     #[error(
         "Service {service:?} is invalid: spec.clusterIPs[0]: Invalid value: [{address:?}]: may not change once set; it has {before} until it is deleted"
     )]
@@ -132,7 +132,7 @@ pub enum Error {
     /// The keeper could not be started.
     #[error("cannot start the pods' network: {}{}", .0, explain_refusal(.0))]
     Start(#[from] podctl_runtime::Error),
-    /// A step on the way to the network failed.
+    /// Means that a step on the way to the network failed.
     #[error("cannot {step}: {source}")]
     Step {
         /// Holds what was tried.
@@ -168,12 +168,12 @@ fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {
 /// Names what is said to the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
-    /// A port that was taken; its descriptor comes beside it.
+    /// The port that was taken; its descriptor comes beside it.
     Publish(HostPort),
-    /// A pod that wants to be on the network; its namespace comes beside it, and a socket that tells who listens there.
+    /// The pod that wants to be on the network; its namespace comes beside it, and a socket that tells who listens there.
     Join(Box<Registration>),
-    /// A pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it, and
-    /// a socket as above.
+    /// The pod that is on the network, to a keeper that has followed another; the network's namespace comes beside it,
+    /// and a socket as above.
     Rejoin { pod: Box<Registration>, addresses: Addresses, ready: bool },
     /// Tells whether the pod is ready.
     Ready(bool),
@@ -186,7 +186,7 @@ enum Request {
 /// Names what the keeper says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
-    /// To everybody who connects; the user namespace comes beside it.
+    /// Greets everybody who connects; the user namespace comes beside it.
     Welcome {
         /// The keeper's [`PROTOCOL`]; 0 of one that was built before there was one.
         #[serde(default)]
@@ -201,17 +201,17 @@ enum Reply {
         joined: Joined,
         keep: usize,
     },
-    /// A port that was published for the pod, so that it outlives the keeper; its descriptor comes beside it.
+    /// The port that was published for the pod, so that it outlives the keeper; its descriptor comes beside it.
     Keep(HostPort),
     /// After it so many [`Reply::Service`].
     Services(usize),
     Service(Box<Seen>),
-    /// To a pod on the network: the Services of its namespace are others now.
+    /// Tells a pod on the network that the Services of its namespace are others now.
     Links(Vec<ServiceLink>),
     Refused(String),
 }
 
-/// A pod's place on the network.
+/// The pod's place on the network.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Joined {
     /// The pod's own.
@@ -225,10 +225,10 @@ pub struct Joined {
     pub services: Vec<ServiceLink>,
 }
 
-/// A client's connection to the keeper. The network stays as long as one is open.
+/// The client's connection to the keeper. The network stays as long as one is open.
 #[derive(Debug)]
 pub struct Connection {
-    /// To be handed to the pod's supervisor.
+    /// Goes to the pod's supervisor.
     pub socket: OwnedFd,
     /// The user namespace in which the network's pods are.
     pub user_namespace: OwnedFd,
@@ -285,7 +285,7 @@ pub fn try_forwarding() -> io::Result<Forwarding> {
 
 /// The keeper's socket.
 const SOCKET: &str = "keeper.sock";
-/// A file that the keeper holds locked as long as it lives.
+/// The file that the keeper holds locked as long as it lives.
 const ALIVE: &str = "alive";
 
 /// Tells where the keeper listens.

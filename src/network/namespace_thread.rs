@@ -40,9 +40,9 @@ pub struct Inside {
 pub struct Opened {
     /// The namespace.
     pub namespace: OwnedFd,
-    /// For links, addresses and routes.
+    /// Speaks of links, addresses and routes.
     pub route: Netlink,
-    /// For nftables.
+    /// Speaks of nftables.
     pub filter: Netlink,
     /// Hears of new IPv4 routes.
     pub routes: OwnedFd,

@@ -16,12 +16,12 @@ use nix::sys::socket::{
 /// Create it; fail when it is there.
 pub const CREATE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
 
-/// A message under construction.
+/// The message under construction.
 #[derive(Debug)]
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// A request of this type, with its fixed header.
+    /// Returns a request of this type, with its fixed header.
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Message {
         let mut bytes = vec![0; 16];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
@@ -63,7 +63,7 @@ pub fn attribute(bytes: &mut Vec<u8>, kind: u16, fill: impl FnOnce(&mut Vec<u8>)
     bytes.resize(bytes.len().next_multiple_of(4), 0);
 }
 
-/// Without the two flags of an attribute's kind.
+/// Gives it without the two flags of an attribute's kind.
 const TYPE_MASK: u16 = 0x3fff;
 
 /// The attributes that these bytes consist of: what each is, and its value.
@@ -77,7 +77,7 @@ pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// An attribute that is a text with its NUL.
+/// Returns an attribute that is a text with its NUL.
 pub fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
 }
@@ -88,7 +88,7 @@ impl AsFd for Netlink {
     }
 }
 
-/// A netlink socket.
+/// The netlink socket.
 #[derive(Debug)]
 pub struct Netlink(OwnedFd);
 

@@ -30,19 +30,19 @@ const NESTED: u16 = libc::NLA_F_NESTED as u16;
 /// Tells where a chain of the table meets packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// As they come in, before anything else: they may be dropped.
+    /// Sees packets as they come in, before anything else: they may be dropped.
     Entry,
-    /// As they come in, before a route is chosen.
+    /// Sees packets as they come in, before a route is chosen.
     Answer,
-    /// As this machine sends them.
+    /// Sees packets as this machine sends them.
     Own,
-    /// As they come in: the destination may be changed.
+    /// Sees packets as they come in: the destination may be changed.
     Prerouting,
-    /// On their way through: they may be dropped.
+    /// Sees packets on their way through: they may be dropped.
     Forward,
-    /// As they leave, before anything else: they may be dropped.
+    /// Sees packets as they leave, before anything else: they may be dropped.
     Exit,
-    /// As they leave: the source may be changed.
+    /// Sees packets as they leave: the source may be changed.
     Postrouting,
 }
 
@@ -94,7 +94,7 @@ impl Hook {
 pub struct Set {
     /// Another one for every other set, or time.
     pub name: String,
-    /// Of IPv4 addresses, else of IPv6.
+    /// Holds IPv4 addresses, else IPv6.
     pub v4: bool,
     /// The time for which an address is in it.
     pub timeout: Duration,
@@ -143,7 +143,7 @@ pub enum Part {
     MarkConnection(u32),
     /// Means that it is counted.
     Count,
-    /// A TCP connection that it opens has no longer segments than its way takes.
+    /// Means that a TCP connection that it opens has no longer segments than its way takes.
     Clamp,
     /// Holds for one connection in so many.
     OneIn(u32),
@@ -510,7 +510,7 @@ fn add_payload(b: &mut Vec<u8>, base: u32, offset: u32, length: u32) {
     });
 }
 
-/// As long as a register has it, so that no longer name matches.
+/// Pads a name to what a register holds, so that no longer name matches.
 fn interface_name(name: &str) -> Vec<u8> {
     let mut name = name.as_bytes().to_vec();
     name.resize(libc::IFNAMSIZ, 0);

@@ -75,7 +75,8 @@ pub fn of_service(service: &Service) -> Vec<HostPort> {
     }
 }
 
-/// Takes a port of the host, for a pod or a kept Service, so that nobody else can. Fills in the number where any would do.
+/// Takes a port of the host, for a pod or a kept Service, so that nobody else can. Fills in the number where any would
+/// do.
 ///
 /// # Errors
 /// [`Error::PortInUse`], [`Error::PortForbidden`], [`Error::Port`].
@@ -121,8 +122,8 @@ pub fn take(port: &mut HostPort, home: &Home, pod: Option<&PodDir>) -> Result<Ow
     })
 }
 
-/// Takes a port as [`take`] does; one that is in use is waited for, so that the port of a pod which has just ended can be had:
-/// the network lets go of it a moment later.
+/// Takes a port as [`take`] does; one that is in use is waited for, so that the port of a pod which has just ended can
+/// be had: the network lets go of it a moment later.
 ///
 /// # Errors
 /// As [`take`].
@@ -149,7 +150,7 @@ pub fn check(home: &Home, pod: &Pod, place: &PodDir) -> Result<(), Error> {
     Ok(())
 }
 
-/// A free port. Its number is asked for twice: one that the kernel has chosen it takes back when listening ends.
+/// Returns a free port. Its number is asked for twice: one that the kernel has chosen it takes back when listening ends.
 fn open_any(ip: IpAddr, udp: bool) -> nix::Result<(u16, OwnedFd)> {
     let mut outcome = Err(Errno::EADDRINUSE);
     for _ in 0..16 {
@@ -245,7 +246,7 @@ fn find_holder(port: &HostPort, home: &Home, own: Option<&PodDir>) -> Option<Str
     Some(format!("{} (process {id})", name.trim()))
 }
 
-/// A socket that [`take`] has made.
+/// The socket that [`take`] has made.
 #[derive(Debug)]
 pub enum Taken {
     /// Connections come in here, while it listens.

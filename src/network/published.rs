@@ -12,13 +12,13 @@ use super::{
     relay,
 };
 
-/// A published port that is served.
+/// The published port that is served.
 pub(super) type Relay = JoinHandle<io::Result<()>>;
 
-/// A published port of a Service.
+/// The published port of a Service.
 pub(super) struct Served {
     pub(super) port: HostPort,
-    /// For every pod that the Service came with, so that the port outlives the keeper and the other pods.
+    /// Holds one for every pod that the Service came with, so that the port outlives the keeper and the other pods.
     fd: OwnedFd,
     pub(super) relay: Relay,
 }

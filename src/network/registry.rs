@@ -28,7 +28,7 @@ pub struct Registration {
     pub hostname: String,
     /// spec.subdomain.
     pub subdomain: Option<String>,
-    /// For Services' selectors.
+    /// Serves Services' selectors.
     pub labels: BTreeMap<String, String>,
     /// Named container ports: name, protocol, number.
     pub ports: Vec<(String, String, u16)>,
@@ -37,7 +37,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Of a defaulted pod.
+    /// Makes the registration of a defaulted pod.
     pub fn of(pod: &Pod, services: &[Service]) -> Registration {
         let name = pod.name().to_owned();
         let spec = pod.spec.as_ref();
@@ -61,7 +61,7 @@ impl Registration {
     }
 }
 
-/// A pod on the network.
+/// The pod on the network.
 #[derive(Clone, Debug)]
 pub struct Member {
     /// Holds what it said of itself.
@@ -81,14 +81,14 @@ pub struct Registry {
     pub kept: BTreeMap<String, Service>,
     /// Services' addresses by `namespace/name`.
     pub virtual_addresses: HashMap<String, Addresses>,
-    /// Of whose addresses nobody else knows the names.
+    /// The range of whose addresses nobody else knows the names.
     pub range: Option<Range>,
 }
 
-/// A Service as the network has it, with its addresses.
+/// The Service as the network has it, with its addresses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
-    /// With `spec.clusterIPs` filled in.
+    /// Has `spec.clusterIPs` filled in.
     pub service: Service,
     /// Tells that it stays without a pod.
     pub kept: bool,
@@ -96,7 +96,7 @@ pub struct Seen {
     pub backends: Vec<Backend>,
 }
 
-/// A pod that a Service selects.
+/// The pod that a Service selects.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Backend {
     /// The pod's name.
@@ -109,7 +109,7 @@ pub struct Backend {
     pub ports: Vec<Option<u16>>,
 }
 
-/// A Service's `namespace/name`.
+/// Returns a Service's `namespace/name`.
 pub fn key(service: &Service) -> String {
     let meta = &service.metadata;
     format!("{}/{}", meta.namespace.as_deref().unwrap_or("default"), meta.name.as_deref().unwrap_or_default())

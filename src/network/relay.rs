@@ -28,7 +28,7 @@ use super::{
 
 /// Longest wait for a pod to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// An exchange of datagrams is over after that much silence.
+/// The exchange of datagrams is over after that much silence.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The longest datagram.
 const BUFFER: usize = 64 << 10;
@@ -50,7 +50,7 @@ pub struct Goal {
     pub aim: Box<dyn Fn(IpAddr) -> Option<SocketAddr>>,
     /// Tells whether somebody listens there.
     pub answers: Box<dyn Fn() -> bool>,
-    /// That may have changed.
+    /// Means that it may have changed.
     pub changed: Rc<Notify>,
     /// The place where connections of all ports find room; one that finds none waits in the kernel's queue.
     pub room: Rc<Room<u64>>,
@@ -67,8 +67,9 @@ pub async fn serve(taken: Taken, inside: Rc<Inside>, goal: Goal) -> io::Result<(
     }
 }
 
-/// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken. When that
-/// has been so for long, a connection is taken, finds nobody and is reset, and those that follow it are refused again.
+/// While nobody listens in the pod, nobody listens here: the kernel refuses connections, and the port stays taken. When
+/// that has been so for long, a connection is taken, finds nobody and is reset, and those that follow it are refused
+/// again.
 async fn relay_tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io::Result<()> {
     loop {
         if !(goal.answers)() {
@@ -81,8 +82,8 @@ async fn relay_tcp(socket: &OwnedFd, inside: &Rc<Inside>, goal: &Rc<Goal>) -> io
     }
 }
 
-/// Waits until somebody listens in the pod, or it has been asked for long. The kernel tells nobody of that, so it has to be
-/// asked.
+/// Waits until somebody listens in the pod, or it has been asked for long. The kernel tells nobody of that, so it has
+/// to be asked.
 async fn answered(goal: &Goal) {
     let mut pause = LOOK[0];
     let mut since = Instant::now();

@@ -89,8 +89,8 @@ async fn write_framed(stream: &mut TcpStream, message: &[u8]) -> io::Result<()> 
     stream.write_all(&[&length.to_be_bytes(), message].concat()).await
 }
 
-/// The answer to a question. One that leads outside gets none while its asker has too many on their way, as a busy resolver's
-/// would: own names are answered all the same.
+/// The answer to a question. One that leads outside gets none while its asker has too many on their way, as a busy
+/// resolver's would: own names are answered all the same.
 async fn answer(state: &State, query: &[u8], asker: IpAddr, stream: bool) -> Option<Vec<u8>> {
     let Some(question) = dns_message::read_question(query) else {
         return dns_message::refusal(query, Code::NotImplemented);
@@ -203,7 +203,8 @@ async fn behind_alias(state: &State, name: &str, question: &Question, asker: IpA
     told
 }
 
-/// A name's addresses in the first of the host's search domains that has it; none where it has only other records.
+/// Returns a name's addresses in the first of the host's search domains that has it; none where it has only other
+/// records.
 async fn search_answer(question: &Question) -> Option<Vec<Record>> {
     if !matches!(question.kind, kind::A | kind::AAAA) {
         return None;

@@ -25,7 +25,7 @@ pub fn raise_descriptor_limit() -> io::Result<usize> {
     Ok(usize::try_from(raised).unwrap_or(usize::MAX))
 }
 
-/// A number of places, and who has how many of them.
+/// The number of places, and who has how many of them.
 #[derive(Debug)]
 pub struct Room<P> {
     places: usize,
@@ -66,7 +66,7 @@ impl<P: Clone + Eq + Hash> Room<P> {
     }
 }
 
-/// A place; dropping it frees it.
+/// The place; dropping it frees it.
 #[derive(Debug)]
 pub struct Place<P: Clone + Eq + Hash> {
     room: Rc<Room<P>>,

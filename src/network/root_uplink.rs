@@ -43,7 +43,7 @@ pub const LINK: &str = "podctl";
 pub const INNER: &str = "host";
 /// The inner end's address for one link.
 const INNER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2);
-/// An address of nobody (RFC 5737), by which is tried whether the host forwards.
+/// The address of nobody (RFC 5737), by which is tried whether the host forwards.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// The time for which a packet may take through the host's packet filter, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -51,7 +51,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// the first question was lost because a link was not up altogether.
 const ASK_AGAIN: &str = "100";
 
-/// A network's place on the host.
+/// The network's place on the host.
 #[derive(Debug)]
 pub struct Host {
     /// The link and the table.
@@ -274,7 +274,7 @@ impl Host {
 pub struct Changes([OwnedFd; 2]);
 
 impl Changes {
-    /// From now on.
+    /// Begins now.
     ///
     /// # Errors
     /// Those of socket(2).

@@ -28,7 +28,7 @@ pub enum Found {
     Named(String),
     /// The name is the network's to know, and it does not know it.
     Unknown,
-    /// A name without a dot that only the host's search domains could make a whole one.
+    /// The name without a dot that only the host's search domains could make a whole one.
     Short,
     /// Somebody else's name.
     Elsewhere,

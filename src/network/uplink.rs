@@ -37,7 +37,7 @@ pub const NAME: &str = "uplink";
 /// Tells whether the outside can be reached, once that is known; else what is wrong.
 pub type Known = Option<Result<(), String>>;
 
-/// For so long pasta is held once its link stands: what it goes on with, to prepare its memory, keeps a processor busy for
+/// The time for which pasta is held once its link stands: what it goes on with, to prepare its memory, keeps a processor busy for
 /// 20 ms, while the containers of the pod that waited for the link want to start. Packets wait in the link's queue.
 const HELD: Duration = Duration::from_millis(15);
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use serde::{Deserialize, Serialize};
 
-/// A published port.
+/// The published port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostPort {
     /// Address on the host; none is every address.
@@ -23,17 +23,17 @@ pub struct HostPort {
 pub enum Target {
     /// The pod that publishes, at this port.
     Pod(u16),
-    /// A Service, by `namespace/name` and port.
+    /// The Service, by `namespace/name` and port.
     Service(String, i32),
 }
 
 impl HostPort {
-    /// A port of the pod at a free port of this machine, over TCP.
+    /// Returns a port of the pod at a free port of this machine, over TCP.
     pub fn any_for(port: u16) -> HostPort {
         HostPort { ip: None, host: 0, udp: false, target: Target::Pod(port) }
     }
 
-    /// A port of the pod at that port of this machine, over TCP.
+    /// Returns a port of the pod at that port of this machine, over TCP.
     pub fn at(host: u16, port: u16) -> HostPort {
         HostPort { host, ..HostPort::any_for(port) }
     }

@@ -51,7 +51,7 @@ fn check_name(text: &str, longest: usize, well_formed: bool, rule: &str) -> Resu
     }
 }
 
-/// A text that is no name of its kind.
+/// The text that is no name of its kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {value:?}: {reason}")]
 pub struct InvalidName {
@@ -145,7 +145,7 @@ macro_rules! name_type {
 }
 
 name_type!(
-    /// A namespace: a label.
+    /// The namespace: a label.
     Namespace,
     "namespace",
     check_label
@@ -157,7 +157,7 @@ name_type!(
     check_subdomain
 );
 name_type!(
-    /// A container's name: a label.
+    /// The container's name: a label.
     ContainerName,
     "container name",
     check_label

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::default_pull_policy;
 
-/// An image that one of the pod's volumes shows.
+/// The image that one of the pod's volumes shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageVolume {
     /// The volume's name.

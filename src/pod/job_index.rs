@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// A pod of a job: which place it fills, and how many have filled it before.
+/// The pod of a job: which place it fills, and how many have filled it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The completion index; of a job without indexes, a number that is free.

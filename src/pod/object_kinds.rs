@@ -1,18 +1,18 @@
 //! The kinds of objects there are, and what people and programs call them. Pure.
 
-/// A kind of object that podctl has.
+/// The kind of object that podctl has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ObjectKind {
-    /// A pod, alive or ended.
+    /// The pod, alive or ended.
     Pod,
-    /// A Service: a kept one, or one that came with a pod.
+    /// The Service: a kept one, or one that came with a pod.
     Service,
-    /// Kept for pods to refer to.
+    /// Holds what is kept for pods to refer to.
     ConfigMap,
-    /// Kept for pods to refer to.
+    /// Holds what is kept for pods to refer to.
     Secret,
-    /// A claim, and the local volume behind it.
+    /// The claim, and the local volume behind it.
     PersistentVolumeClaim,
     /// The place where a Service leads; made from the pods that it selects.
     Endpoints,
@@ -20,7 +20,7 @@ pub enum ObjectKind {
     EndpointSlice,
     /// What happened to a pod.
     Event,
-    /// A part of every object's name.
+    /// The part of every object's name.
     Namespace,
     /// Names who pods run as; there is one of the name `default` in each namespace.
     ServiceAccount,
@@ -38,7 +38,7 @@ struct Names {
     /// Empty for the core group.
     group: &'static str,
     version: &'static str,
-    /// Written as URLs and `get` have it.
+    /// Gives it as URLs and `get` have it.
     plural: &'static str,
     singular: &'static str,
     short: &'static [&'static str],

@@ -29,15 +29,15 @@ const BINARY_SUFFIXES: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 /// The way in which a quantity is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
-    /// With a suffix, such as `k`, or with none.
+    /// Has a suffix, such as `k`, or none.
     Decimal,
-    /// With an exponent, such as `e3`.
+    /// Has an exponent, such as `e3`.
     Exponent,
-    /// With a suffix such as `Ki`.
+    /// Has a suffix such as `Ki`.
     Binary,
 }
 
-/// A quantity as it is written: digits before and after the point, and what the suffix says.
+/// The quantity as it is written: digits before and after the point, and what the suffix says.
 struct Written<'a> {
     negative: bool,
     /// Digits before the point without leading zeros; `0` where there is none.
@@ -158,8 +158,8 @@ fn split_quantity(text: &str) -> Option<Written<'_>> {
     Some(Written { negative, whole, fraction, format, exponent })
 }
 
-/// Tells whether an API server writes a quantity as it was written: a short number with nothing to be moved into its suffix,
-/// which it recognizes by the last digits alone.
+/// Tells whether an API server writes a quantity as it was written: a short number with nothing to be moved into its
+/// suffix, which it recognizes by the last digits alone.
 fn is_left_as_written(written: &Written<'_>) -> bool {
     let digits = format!("{}{}", written.whole, written.fraction);
     let length = digits.len() as i32;
@@ -210,7 +210,8 @@ impl Written<'_> {
 }
 
 impl Amount {
-    /// Returns the amount times ten to that power, rounded up and without its sign; what is too large is as large as can be.
+    /// Returns the amount times ten to that power, rounded up and without its sign; what is too large is as large as
+    /// can be.
     fn magnitude(&self, power: i32) -> u128 {
         let exponent = self.exponent + power;
         match (exponent, power_of_ten(exponent.abs())) {

@@ -12,7 +12,7 @@ use super::{
     quantity::{quantity_bytes, quantity_millis},
 };
 
-/// An amount of each resource that podctl can divide.
+/// The amount of each resource that podctl can divide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Amounts {
     /// Thousandths of a CPU; none is without bound.
@@ -112,7 +112,8 @@ pub fn effective_huge_pages(spec: &PodSpec) -> BTreeMap<u64, u64> {
 /// Finds the size of the pages, in bytes, of a volume of medium `HugePages` or `HugePages-SIZE`.
 ///
 /// # Errors
-/// What is wrong with it, as a kubelet has it: the pod has to be given pages of that size, and of one size where none is said.
+/// What is wrong with it, as a kubelet has it: the pod has to be given pages of that size, and of one size where none
+/// is said.
 pub fn huge_page_size(medium: &str, spec: &PodSpec) -> Result<u64, String> {
     let sizes: Vec<u64> = effective_huge_pages(spec).into_keys().collect();
     match (medium.strip_prefix("HugePages-"), &sizes[..]) {
@@ -193,7 +194,7 @@ pub fn qos_class(spec: &PodSpec) -> &'static str {
     }
 }
 
-/// A container's `oom_score_adj` on a machine with that much memory, by the kubelet's formula.
+/// Returns a container's `oom_score_adj` on a machine with that much memory, by the kubelet's formula.
 pub fn oom_score_adj(spec: &PodSpec, container: &Container, capacity: u64) -> i32 {
     const GUARANTEED: i64 = -997;
     const BEST_EFFORT: i64 = 1000;

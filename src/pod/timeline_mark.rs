@@ -7,15 +7,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Span {
-    /// An image is asked for, until it is there.
+    /// Means that an image is asked for, until it is there.
     Pull,
-    /// A container's process.
+    /// The container's process.
     Run,
     /// The hook of that name.
     PostStart,
     /// The hook of that name.
     PreStop,
-    /// From the first startup probe to the first that passes; so the others.
+    /// Lasts from the first startup probe to the first that passes; so the others.
     Startup,
     /// Liveness probes.
     Liveness,
@@ -23,7 +23,7 @@ pub enum Span {
     Readiness,
 }
 
-/// A begin or an end.
+/// The beginning or the end of something.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mark {
     /// When.
@@ -32,7 +32,7 @@ pub struct Mark {
     pub container: String,
     /// The object of it.
     pub span: Span,
-    /// For an end, whether it went well; none for a begin.
+    /// Tells of an end whether it went well; none for a begin.
     pub ended: Option<bool>,
     /// Tells how it ended, such as `exit 3`.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -90,7 +90,7 @@ impl Values {
     }
 }
 
-/// A connection to a bus, or to a service's own socket.
+/// The connection to a bus, or to a service's own socket.
 #[derive(Debug)]
 pub struct Connection {
     socket: UnixStream,
@@ -103,7 +103,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects to the socket and says who this is. With `is_bus` there is somebody in between who first has to be greeted.
+    /// Connects to the socket and says who this is. With `is_bus` there is somebody in between who first has to be
+    /// greeted.
     ///
     /// # Errors
     /// Those of connect(2) and write(2).
@@ -235,7 +236,7 @@ impl Connection {
     }
 }
 
-/// A message that was heard.
+/// The message that was heard.
 struct Message {
     kind: u8,
     /// The number of the call that it answers.
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(none.0, [0; 8]);
     }
 
-    /// An answer of that kind to the call of that number, after fields of other kinds.
+    /// Returns an answer of that kind to the call of that number, after fields of other kinds.
     fn answer(kind: u8, serial: u32, text: &str) -> Vec<u8> {
         let mut body = Values::default();
         body.put_text(text);

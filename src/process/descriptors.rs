@@ -21,7 +21,7 @@ pub mod supervisor {
     pub const PULLER: RawFd = 6;
     /// The connection to the pods' network; only when the pod is on it.
     pub const NETWORK: RawFd = 7;
-    /// A command's connection that is there from the start, with its request in it.
+    /// The command's connection that is there from the start, with its request in it.
     pub const FIRST: RawFd = 8;
     /// The tie that keeps the user namespace for later pods; it only has to be open.
     pub const USERS: RawFd = 10;

@@ -19,8 +19,8 @@ use super::{
 /// The time for which it may take until a process is in its scope.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The signal by which systemd asks the processes of a scope to end: one that does nothing to those who do not wait for it.
-/// What is to end in a certain order, containers above all, is not to hear of it all at once.
+/// The signal by which systemd asks the processes of a scope to end: one that does nothing to those who do not wait for
+/// it. What is to end in a certain order, containers above all, is not to hear of it all at once.
 pub const END: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGURG;
 
 /// Holds what is asked for.
@@ -28,7 +28,7 @@ pub const END: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGURG;
 pub struct Scope<'a> {
     /// The unit's name; none of that name may be there.
     pub unit: &'a str,
-    /// For whoever lists units.
+    /// Describes it to whoever lists units.
     pub description: &'a str,
     /// The processes that are moved into it.
     pub processes: &'a [i32],
@@ -38,7 +38,7 @@ pub struct Scope<'a> {
     pub grace: Option<Duration>,
 }
 
-/// A request that is on its way.
+/// The request that is on its way.
 #[derive(Debug)]
 pub struct Requested {
     connection: Connection,

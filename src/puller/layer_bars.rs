@@ -30,7 +30,7 @@ impl LayerBars {
         LayerBars { bars, quiet: false, settled: AtomicBool::new(false), known: Mutex::default() }
     }
 
-    /// From now on lines only: a bar redrawn would wipe out what others write meanwhile.
+    /// Shows lines only from now on: a bar redrawn would wipe out what others write meanwhile.
     pub fn settle(&self) {
         if let Some(bars) = &self.bars
             && !self.settled.swap(true, Ordering::Relaxed)

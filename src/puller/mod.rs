@@ -94,7 +94,7 @@ struct Fetches {
     leases: Mutex<Vec<Lease>>,
 }
 
-/// A fetch, whose outcome all that wait for it see.
+/// The fetch, whose outcome all that wait for it see.
 type Fetch = Arc<OnceLock<PullOutcome>>;
 
 impl Fetches {

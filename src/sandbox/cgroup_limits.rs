@@ -23,14 +23,14 @@ pub const PIDS: i64 = 4096;
 pub const HUGE_PAGES: &str = "hugetlb";
 const HUGE_PAGES_OF_SIZE: &str = "hugepages-";
 
-/// Of the cpu a container without a request gets next to nothing where others of its pod have requests, as on a
+/// Returns the weight of a request of cpu. A container without one gets next to nothing where others of its pod have requests, as on a
 /// cluster. A pod without any keeps the weight of every process: on a cluster all else is accounted for, on one
 /// machine it would starve beside whatever its user does.
 fn cpu_shares(milli: u64) -> u64 {
     (milli.saturating_mul(1024) / 1000).clamp(2, 262_144)
 }
 
-/// A container's own.
+/// Returns a container's requests and limits.
 ///
 /// # Errors
 /// [`Error::Config`], which a checked pod never gives.
@@ -57,7 +57,7 @@ pub fn of_pod(spec: &PodSpec) -> Result<LinuxResources, Error> {
     words(effective_requests(spec), effective_limits(spec), &effective_huge_pages(spec), Some(PIDS))
 }
 
-/// What a pod may not use: huge pages of the sizes that it does not ask for.
+/// Lists what a pod may not use: huge pages of the sizes that it does not ask for.
 ///
 /// # Errors
 /// As [`of_container`].

@@ -25,7 +25,7 @@ use crate::pod::{mount_target, resources::oom_score_adj};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A container's `/dev`: bounded, whoever writes to it, in bytes and in files.
+/// The container's `/dev`: bounded, whoever writes to it, in bytes and in files.
 const DEV_OPTIONS: [&str; 5] = ["nosuid", "strictatime", "mode=755", "size=65536k", "nr_inodes=16k"];
 
 /// A container's spec, and what has to stay open until it is created.

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVarSource};
 use super::{Error, Objects, downward_api, env_file};
 use crate::pod::{ServiceLink, kubernetes_versions::file_key};
 
-/// A container's variables.
+/// The container's variables.
 #[derive(Debug, Default)]
 pub struct Environment {
     /// All of them, in order of definition: the image's, then envFrom, then env.

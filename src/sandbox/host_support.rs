@@ -12,7 +12,7 @@ use crate::{
     pod::{quantity::quantity_text, resources::effective_huge_pages},
 };
 
-/// A field's path, how bad it is, and why.
+/// The field's path, how bad it is, and why.
 pub type Unmet = (String, Severity, String);
 
 /// Names of the capabilities that containers have by default, but not where this process is root.

@@ -48,7 +48,7 @@ pub enum Error {
     /// What the manifest asks for cannot be had (`CreateContainerConfigError`).
     #[error("{0}")]
     Config(String),
-    /// A volume could not be prepared.
+    /// Means that a volume could not be prepared.
     #[error("volume {volume:?}: {message}")]
     Volume {
         /// The name in the pod.
@@ -56,7 +56,7 @@ pub enum Error {
         /// Holds what is wrong and with what.
         message: String,
     },
-    /// A step of the sandbox failed.
+    /// Means that a step of the sandbox failed.
     #[error("cannot {step} {}: {source}", path.display())]
     Step {
         /// Holds what was tried, as a verb.
@@ -98,7 +98,7 @@ pub struct Objects {
     pub claims: BTreeMap<String, VolumeDir>,
     /// Keyed by the volume's name.
     pub images: BTreeMap<String, Image>,
-    /// Of whatever namespace.
+    /// Holds those of whatever namespace.
     pub services: Vec<Service>,
     /// Kind and name of what is kept no longer, when that is what has changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

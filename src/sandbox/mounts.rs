@@ -16,7 +16,7 @@ use oci_spec::runtime::Mount;
 use super::{Error, Sandbox, container_spec::mount, devices, environment, volumes};
 use crate::pod::{PodExt, mount_target};
 
-/// A volumeMount; what it holds open is added to `held`.
+/// Returns the mounts of a volumeMount; what it holds open is added to `held`.
 pub(super) fn volume(
     pod: &Pod,
     wanted: &VolumeMount,
@@ -106,8 +106,8 @@ fn expand_path(
     Ok(path)
 }
 
-/// Makes what mounts within a read-only volume are mounted on; the container's own process could not, nor could it in what
-/// podctl writes. A volume of the host's, or an image's, stays as it is.
+/// Makes what mounts within a read-only volume are mounted on; the container's own process could not, nor could it in
+/// what podctl writes. A volume of the host's, or an image's, stays as it is.
 pub(super) fn make_mount_points(pod: &Pod, container: &Container, mounts: &[Mount]) {
     let foreign = |m: &VolumeMount| {
         pod.volumes().any(|v| v.name == m.name && (v.host_path.is_some() || v.image.is_some()))

@@ -27,7 +27,7 @@ const APPARMOR: &str = "/sys/module/apparmor/parameters/enabled";
 pub enum Filter {
     /// Docker's default profile, for a container with these capabilities.
     Default(HashSet<Capability>),
-    /// A from a file.
+    /// The profile of a file.
     Profile(Box<LinuxSeccomp>),
 }
 
@@ -150,9 +150,9 @@ impl<'a> Security<'a> {
         }
     }
 
-    /// A process that is not root would hold its capabilities only if they were ambient; as with the kubelet's runtimes
-    /// they are not, and stay in the bounding set. Root's containers make no device nodes where no cgroup keeps them from
-    /// opening those.
+    /// Returns the sets of capabilities. A process that is not root would hold its capabilities only if they were
+    /// ambient; as with the kubelet's runtimes they are not, and stay in the bounding set. Root's containers make no
+    /// device nodes where no cgroup keeps them from opening those.
     pub(super) fn capability_sets(&self, device_cgroup: bool) -> Result<LinuxCapabilities, Error> {
         let mut set = self.capabilities()?;
         if !device_cgroup && !self.privileged && !in_user_namespace() {
@@ -248,8 +248,8 @@ fn read_device(path: &Path) -> Option<LinuxDevice> {
     device.build().ok()
 }
 
-/// Tells whether the kernel has podctl's AppArmor profile. Who may not read the list of all finds out by asking to change to it
-/// with the next program, in a thread that starts none.
+/// Tells whether the kernel has podctl's AppArmor profile. Who may not read the list of all finds out by asking to
+/// change to it with the next program, in a thread that starts none.
 pub(super) fn has_default_profile() -> bool {
     let ask =
         || fs::write("/proc/thread-self/attr/apparmor/exec", format!("exec {}", defaults::APPARMOR_PROFILE));
@@ -289,7 +289,7 @@ fn read_capabilities() -> HashSet<Capability> {
     names.filter_map(|(_, name)| parse_capability(name).ok()).collect()
 }
 
-/// With or without `CAP_` before it, in either case.
+/// Reads a name with or without `CAP_` before it, in either case.
 pub(super) fn parse_capability(name: &str) -> Result<Capability, Error> {
     let upper = name.to_ascii_uppercase();
     let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);

@@ -44,10 +44,10 @@ pub struct Sandbox {
     pub facts: Facts,
     /// Each volume's directory or file.
     pub volumes: volumes::Volumes,
-    /// The containers' writable layers are here; their names have a dot in them, as no other name here. With the pod's data, or
-    /// where [`Sandbox::place_layers`] has put them.
+    /// The containers' writable layers are here; their names have a dot in them, as no other name here. With the pod's
+    /// data, or where [`Sandbox::place_layers`] has put them.
     pub layers: PathBuf,
-    /// A tmpfs with `files`, `shm` and the volumes podctl writes.
+    /// The tmpfs with `files`, `shm` and the volumes podctl writes.
     pub memory: PathBuf,
     /// The pod's objects.
     pub objects: Objects,
@@ -197,8 +197,9 @@ fn last_group() -> u32 {
 }
 
 impl Sandbox {
-    /// The directory of the files that podctl makes and containers may write to: `hosts`, `resolv.conf`, `hostname`, and what
-    /// each leaves as its last words. A tmpfs of its own, so that nobody fills the machine's memory or disk with them.
+    /// The directory of the files that podctl makes and containers may write to: `hosts`, `resolv.conf`, `hostname`,
+    /// and what each leaves as its last words. A tmpfs of its own, so that nobody fills the machine's memory or disk
+    /// with them.
     pub fn files(&self) -> PathBuf {
         self.memory.join(FILES)
     }

@@ -35,9 +35,9 @@ pub type HostPaths = BTreeMap<String, Result<PathBuf, String>>;
 /// Tells where a pod's volumes are made.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// On disk, for emptyDir.
+    /// Lies on disk, for emptyDir.
     pub disk: PathBuf,
-    /// In memory, for everything that podctl writes itself, secrets among it.
+    /// Lies in memory, for everything that podctl writes itself, secrets among it.
     pub memory: PathBuf,
     /// hostPath volumes that are mounted already, or why they could not be.
     pub host: HostPaths,
@@ -152,7 +152,7 @@ fn mounts_are_shared(pod: &Pod, volume: &str) -> bool {
     mounts.any(|m| m.name == volume && m.mount_propagation.as_deref() == Some("Bidirectional"))
 }
 
-/// A mount of the volume's own, from which those of the containers are cloned: they are its peers, or its slaves.
+/// Returns a mount of the volume's own, from which those of the containers are cloned: they are its peers, or its slaves.
 fn share_mounts(path: &Path) -> nix::Result<()> {
     let none = None::<&str>;
     mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
@@ -258,7 +258,8 @@ fn configuration(volume: &Volume, objects: &Objects, facts: &Facts) -> Result<(F
     Ok((files, mode))
 }
 
-/// R-VOL-1. One in memory is as large as its limit, and no larger than what the pod's containers may use together, in bytes.
+/// R-VOL-1. One in memory is as large as its limit, and no larger than what the pod's containers may use together, in
+/// bytes.
 fn empty_dir(
     name: &VolumeName,
     source: &EmptyDirVolumeSource,
@@ -290,7 +291,7 @@ fn empty_dir(
     Ok(path)
 }
 
-/// A directory of pages of that size, in bytes; how many is bounded by the cgroup of who uses them.
+/// Returns a directory of pages of that size, in bytes; how many is bounded by the cgroup of who uses them.
 fn huge_pages(path: &Path, page: u64) -> Result<PathBuf, String> {
     fs::create_dir_all(path).map_err(|e| format!("{}: {e}", path.display()))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -318,7 +319,8 @@ fn image_files(image: &Image, layers: &[PathBuf], path: &Path) -> Result<PathBuf
     Ok(path.to_owned())
 }
 
-/// Checks a hostPath against its type, and makes what `…OrCreate` asks for; without a type a directory, as containerd does.
+/// Checks a hostPath against its type, and makes what `…OrCreate` asks for; without a type a directory, as containerd
+/// does.
 ///
 /// # Errors
 /// What is wrong, with the path, in a kubelet's words.

@@ -33,13 +33,13 @@ pub fn choose_protocol<'a>(offered: &[&'a str], forwards: bool) -> Option<&'a st
 /// Names what a client says over a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// For the container's standard input.
+    /// Goes to the container's standard input.
     Input(&'a [u8]),
     /// Nothing more comes for it.
     InputEnds,
     /// The terminal has these rows and columns.
     Resize(u16, u16),
-    /// Of no meaning.
+    /// Has no meaning.
     Other,
 }
 
@@ -74,7 +74,7 @@ pub fn exit_status(code: i32) -> Value {
     })
 }
 
-/// That something could not be done, as the error channel says it.
+/// Says that something could not be done, as the error channel says it.
 pub fn failure_status(message: &str) -> Value {
     json!({"metadata": {}, "status": "Failure", "message": message, "reason": "InternalError", "code": 500})
 }

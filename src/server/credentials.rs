@@ -28,7 +28,7 @@ const TOKEN_BYTES: usize = 32;
 /// The reason why credentials cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read or written.
+    /// Means that a file cannot be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// Holds what was tried.
@@ -38,7 +38,7 @@ pub enum Error {
         /// The reason why not.
         source: io::Error,
     },
-    /// A file does not hold what was written to it.
+    /// Means that a file does not hold what was written to it.
     #[error("{} is damaged ({why}); remove its directory and run `podctl kubeconfig --merge` again", path.display())]
     Damaged {
         /// Tells which file.
@@ -46,7 +46,7 @@ pub enum Error {
         /// Holds what is wrong with it.
         why: String,
     },
-    /// A certificate cannot be made.
+    /// Means that a certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(String),
 }

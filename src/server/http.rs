@@ -43,12 +43,12 @@ const MOST_CONNECTIONS: usize = 4000;
 /// Pieces of an answer that wait for a slow client; whoever makes them waits, too, and nobody else.
 const WAITING_PIECES: usize = 16;
 
-/// An answer's body: whole, or in pieces as they come.
+/// The answer's body: whole, or in pieces as they come.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
-/// An answer.
+/// The answer.
 pub type Answer = Response<Body>;
 
-/// A request whose credential was accepted, its body read.
+/// The request whose credential was accepted, its body read.
 pub struct Asked {
     pub method: Method,
     pub path: String,
@@ -60,7 +60,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// A header's text.
+    /// Returns a header's text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -190,12 +190,12 @@ fn is_own_host(headers: &HeaderMap, own: IpAddr) -> bool {
         || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == own)
 }
 
-/// An answer of JSON.
+/// Returns an answer of JSON.
 pub fn json_answer(code: StatusCode, value: &Value) -> Answer {
     typed_answer(code, "application/json", serde_json::to_vec(value).unwrap_or_default())
 }
 
-/// An answer of that type.
+/// Returns an answer of that type.
 pub fn typed_answer(code: StatusCode, type_: &'static str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = code;
@@ -213,7 +213,8 @@ pub fn failure_answer(failure: &Failure) -> Answer {
     answer
 }
 
-/// An answer in pieces: what is sent into the channel. Its other side learns by a closed channel that the client left.
+/// Returns an answer in pieces: what is sent into the channel. Its other side learns by a closed channel that the
+/// client left.
 pub fn streamed_answer(type_: &'static str) -> (mpsc::Sender<Bytes>, Answer) {
     let (sender, mut receiver) = mpsc::channel::<Bytes>(WAITING_PIECES);
     let pieces = futures_util::stream::poll_fn(move |context| {

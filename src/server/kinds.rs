@@ -3,16 +3,16 @@
 
 use std::sync::OnceLock;
 
-/// A kind of object.
+/// The kind of object.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Empty for the core group.
     pub group: &'static str,
-    /// Such as `v1`.
+    /// Holds a text such as `v1`.
     pub version: &'static str,
-    /// Written as URLs have it: `pods`.
+    /// Gives it as URLs have it: `pods`.
     pub plural: &'static str,
-    /// Written as objects have it: `Pod`.
+    /// Gives it as objects have it: `Pod`.
     pub kind: &'static str,
     /// Tells whether its objects lie in namespaces.
     pub namespaced: bool,
@@ -39,7 +39,7 @@ pub struct Subresource {
     pub verbs: Vec<&'static str>,
 }
 
-/// A kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
+/// The kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
 /// the program has no pointers to set right. Of those with the word `none` there never is an object: clients that show
 /// what there is list them, and nobody would act on one that was made.
 const KINDS: &str = "
@@ -79,7 +79,7 @@ nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";
 
-/// A subresource a line: of which kind, which measured ones are not, its own kind, verbs.
+/// The subresource a line: of which kind, which measured ones are not, its own kind, verbs.
 const SUBRESOURCES: &str = "
 pods/attach PodAttachOptions create,get
 pods/ephemeralcontainers Pod get,patch,update
@@ -143,7 +143,7 @@ impl Kind {
     }
 }
 
-/// A group and a version as `apiVersion` has them.
+/// Returns a group and a version as `apiVersion` has them.
 pub fn join_group(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }

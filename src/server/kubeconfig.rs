@@ -18,7 +18,7 @@ pub(crate) const NAME: &str = "podctl";
 /// Variables that say where podctl keeps things; the plugin needs them as well.
 const VARIABLES: [&str; 2] = ["PODCTL_DATA_DIR", "PODCTL_RUNTIME_DIR"];
 
-/// A kubeconfig with the one context; `program` is podctl's own path.
+/// Returns a kubeconfig with the one context; `program` is podctl's own path.
 ///
 /// # Errors
 /// [`Error`]

@@ -166,7 +166,7 @@ impl Server {
     }
 }
 
-/// That a kind is watched.
+/// Notes that a kind is watched.
 struct Watching {
     server: Arc<Server>,
     kind: &'static Kind,

@@ -120,7 +120,7 @@ fn make_object(numbers: &mut Numbers, depth: usize) -> Map<String, Value> {
         .collect()
 }
 
-/// A pod as it is kept.
+/// Returns a pod as it is kept.
 fn keep_pod() -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "labels": {"a": "b"}, "finalizers": ["f"], "managedFields": [
@@ -159,7 +159,7 @@ fn damage_bytes(numbers: &mut Numbers, bytes: &mut Vec<u8>) {
     }
 }
 
-/// A message of protobuf: fields of any numbers, and messages in them.
+/// Returns a message of protobuf: fields of any numbers, and messages in them.
 fn make_message(numbers: &mut Numbers, depth: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..numbers.below(6) {

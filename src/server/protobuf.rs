@@ -101,7 +101,7 @@ pub fn decode_body(body: &[u8]) -> Result<Value, Error> {
     Ok(object.into())
 }
 
-/// A value as it is on the wire.
+/// The value as it is on the wire.
 enum Wire<'a> {
     Number(u64),
     Fixed64([u8; 8]),
@@ -261,7 +261,7 @@ fn decode_message(name: &str, bytes: &[u8], depth: usize) -> Result<Value, Error
     })
 }
 
-/// A time as JSON has it; without seconds there is none.
+/// Returns a time as JSON has it; without seconds there is none.
 fn written_time(object: &Map<String, Value>, digits: usize) -> Value {
     let number = |name: &str| object.get(name).and_then(Value::as_i64);
     let nanos = number("nanos").and_then(|n| i32::try_from(n).ok()).unwrap_or(0);

@@ -169,7 +169,7 @@ pub fn parse_continuation(text: &str) -> Result<(String, String), Failure> {
     Ok((namespace.to_owned(), name.to_owned()))
 }
 
-/// An object as it was seen, with its revision.
+/// Returns an object as it was seen, with its revision.
 pub fn read_seen(seen: &Seen) -> Value {
     let mut object: Value = serde_json::from_slice(&seen.text).unwrap_or_default();
     object["metadata"]["resourceVersion"] = seen.revision.to_string().into();
@@ -204,7 +204,7 @@ pub fn read_container(pod: &Value, named: Option<&str>) -> Result<String, Failur
 }
 
 impl Server {
-    /// An object as it is now, with its revision.
+    /// Returns an object as it is now, with its revision.
     ///
     /// # Errors
     /// Among them that there is none.

@@ -15,13 +15,13 @@ const REMEMBERED: usize = 4096;
 /// Bytes of objects that are remembered with these changes at most.
 const REMEMBERED_BYTES: usize = 4 << 20;
 
-/// A namespace, empty for kinds without, and a name.
+/// The namespace, empty for kinds without, and a name.
 pub type Key = (String, String);
 
-/// An object as JSON text, without its resourceVersion.
+/// The object as JSON text, without its resourceVersion.
 pub type Text = Arc<[u8]>;
 
-/// An object as it was last seen.
+/// The object as it was last seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The revision at which it became so.
@@ -30,16 +30,16 @@ pub struct Seen {
     pub text: Text,
 }
 
-/// That one object is not as it was.
+/// Means that one object is not as it was.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The change's own.
     pub revision: u64,
     /// The kind, such as `v1/pods`.
     pub kind: String,
-    /// Written as it was; nothing for a new one.
+    /// Gives it as it was; nothing for a new one.
     pub before: Option<Text>,
-    /// Written as it is; nothing for one that is gone.
+    /// Gives it as it is; nothing for one that is gone.
     pub after: Option<Text>,
 }
 

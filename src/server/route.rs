@@ -34,7 +34,7 @@ pub enum Route {
 pub struct Target {
     /// The kind of the object.
     pub kind: &'static Kind,
-    /// In which namespace; in all of them else.
+    /// Tells in which namespace; in all of them else.
     pub namespace: Option<String>,
     /// Tells which one.
     pub name: Option<String>,

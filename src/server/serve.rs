@@ -73,7 +73,7 @@ fn io(step: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub(crate) struct Options {
     /// Elsewhere than on the user's own port of the loopback.
     pub listen: Option<SocketAddr>,
-    /// A client started it: it ends when it is not used, and is content when another one serves.
+    /// Tells that a client started it: it ends when it is not used, and is content when another one serves.
     pub on_demand: bool,
 }
 

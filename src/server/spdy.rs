@@ -33,7 +33,7 @@ fn header_dictionary() -> Vec<u8> {
     all
 }
 
-/// A frame that matters here; of others only their length is looked at.
+/// The frame that matters here; of others only their length is looked at.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
     /// The client opens a stream.
@@ -59,21 +59,21 @@ pub enum Frame {
         /// The number.
         stream: u32,
     },
-    /// To be sent back as it is.
+    /// Asks to be sent back as it is.
     Ping(u32),
     /// The client is about to leave.
     GoAway,
-    /// Of no meaning here.
+    /// Has no meaning here.
     Other,
 }
 
 /// The reason why a connection cannot go on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// A frame is longer than any that is needed.
+    /// Means that a frame is longer than any that is needed.
     #[error("a SPDY frame has {0} bytes; {LONGEST_FRAME} are allowed")]
     TooLong(usize),
-    /// A frame is not as the protocol says.
+    /// Means that a frame is not as the protocol says.
     #[error("a SPDY frame is malformed: {0}")]
     Malformed(&'static str),
 }
@@ -243,7 +243,7 @@ fn control_frame(type_: u16, flags: u8, parts: &[&[u8]]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// A client's SYN_STREAM, as kubectl sends it.
+    /// Returns a client's SYN_STREAM, as kubectl sends it.
     fn open(deflate: &mut Compress, stream: u32, headers: &[(&str, &str)]) -> Vec<u8> {
         let mut block = (headers.len() as u32).to_be_bytes().to_vec();
         for text in headers.iter().flat_map(|(name, value)| [name, value]) {

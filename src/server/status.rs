@@ -20,7 +20,7 @@ pub struct Failure {
 /// One thing that is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Such as `spec.containers[0].image`.
+    /// Holds a text such as `spec.containers[0].image`.
     pub field: String,
     /// Holds what is wrong and what is allowed.
     pub message: String,
@@ -197,7 +197,7 @@ fn qualified(kind: &Kind) -> String {
     if kind.group.is_empty() { kind.plural.to_owned() } else { format!("{}.{}", kind.plural, kind.group) }
 }
 
-/// That it was done, for what leaves no object behind.
+/// Says that it was done, for what leaves no object behind.
 pub fn success_status(kind: &Kind, name: &str, uid: &Value) -> Value {
     let mut details = json!({"name": name, "kind": kind.plural});
     if uid.is_string() {

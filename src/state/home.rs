@@ -149,7 +149,7 @@ pub fn log_file(logs: &Path, container: &ContainerName, attempt: u32) -> PathBuf
     logs.join(container.as_str()).join(format!("{attempt}.log"))
 }
 
-/// In the data directory: where the living pods' runtime directory is.
+/// Tells, in the data directory, where the living pods' runtime directory is.
 const RUNTIME_LINK: &str = "runtime";
 
 /// Gives a user one view, whatever the environment: with a session (login) and without one (cron, `su`, `sudo -u`) the

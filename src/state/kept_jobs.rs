@@ -40,7 +40,7 @@ struct KeptProgress {
     progress: JobProgress,
 }
 
-/// That this process keeps a Job, for as long as it lives.
+/// Claims that this process keeps a Job, for as long as it lives.
 #[derive(Debug)]
 pub struct JobLock {
     path: PathBuf,

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::pod::{Namespace, ObjectName};
 
-/// A kind of object that is kept.
+/// The kind of object that is kept.
 pub trait Kept: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned {}
 impl Kept for k8s_openapi::api::core::v1::ConfigMap {}
 impl Kept for k8s_openapi::api::core::v1::Secret {}
@@ -93,7 +93,7 @@ impl Home {
         Ok(names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect())
     }
 
-    /// An object.
+    /// Reads an object; nothing where there is none.
     ///
     /// # Errors
     /// As [`Home::objects`].

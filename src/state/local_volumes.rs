@@ -24,7 +24,7 @@ use super::{
 };
 use crate::pod::{Namespace, ObjectName};
 
-/// A local volume's directory: `claim.json`, `lock`, and its files in `data/`.
+/// The local volume's directory: `claim.json`, `lock`, and its files in `data/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VolumeDir {
     /// `…/volumes/NAMESPACE_NAME`
@@ -151,7 +151,7 @@ impl VolumeDir {
     }
 }
 
-/// A claim of that size, for ReadWriteOnce.
+/// Returns a claim of that size, for ReadWriteOnce.
 pub fn plain_claim(name: &str, size: &str) -> PersistentVolumeClaim {
     let storage = [("storage".to_owned(), Quantity(size.into()))];
     PersistentVolumeClaim {

@@ -55,7 +55,7 @@ use crate::pod::InvalidName;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A system call on a file of ours failed.
+    /// Means that a system call on a file of ours failed.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// Holds what was tried, as a verb: `read`, `write`, `lock`.
@@ -65,7 +65,7 @@ pub enum Error {
         /// The reason why not.
         source: std::io::Error,
     },
-    /// A file of ours does not hold what we write.
+    /// The file of ours does not hold what we write.
     #[error("{} is damaged ({source}); `podctl delete --force {pod}` clears it away", path.display())]
     Damaged {
         /// Tells which file.
@@ -75,7 +75,7 @@ pub enum Error {
         /// Holds what the JSON parser says.
         source: serde_json::Error,
     },
-    /// A stored object does not hold what we write.
+    /// The stored object does not hold what we write.
     #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend(path))]
     DamagedObject {
         /// Tells which file.
@@ -83,7 +83,7 @@ pub enum Error {
         /// Holds what the JSON parser says.
         source: serde_json::Error,
     },
-    /// A local volume is held by a pod.
+    /// Means that a local volume is held by a pod.
     #[error("volume \"{name}\" is in use by another pod, and only one at a time may have it")]
     VolumeInUse {
         /// The claim's name.
@@ -98,7 +98,7 @@ pub enum Error {
     /// What was to become a path is no name.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// A pod's record lies where an older podctl had it, and its supervisor lives.
+    /// Means that a pod's record lies where an older podctl had it, and its supervisor lives.
     #[error("pod {pod:?} is running already, started by an older podctl, which alone can end it")]
     OtherVersion {
         /// The pod's name.

@@ -30,7 +30,7 @@ const YOUNG: Duration = Duration::from_secs(5);
 const NEW: &str = ".new-";
 const ASIDE: &str = ".aside-";
 
-/// A record that is not in its place, and its lock.
+/// The record that is not in its place, and its lock.
 #[derive(Debug)]
 pub struct Unplaced {
     /// The place where it lies, and which pod it is of.
@@ -43,7 +43,7 @@ pub struct Unplaced {
 pub enum Placed {
     /// The name is had; the ended record that had it before lies aside.
     Here { lock: OwnedFd, before: Option<Unplaced> },
-    /// A pod that lives, or is being started, has it.
+    /// Means that a pod that lives, or is being started, has it.
     Held,
 }
 

@@ -13,7 +13,7 @@ use crate::{logs::Stream, wire::Reply};
 /// So far behind a client may be.
 const BEHIND: i32 = 1 << 20;
 
-/// A client's share in one container.
+/// The client's share in one container.
 pub(super) struct Attachment {
     pub(super) connection: u64,
     container: String,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// A moment from which time is counted.
+/// The moment from which time is counted.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Duration);
 

@@ -35,9 +35,9 @@ pub(super) struct Making {
     filter: Option<Rc<Program>>,
     streams: HashMap<Stream, OwnedFd>,
     input: Option<OwnedFd>,
-    /// From its start on.
+    /// Counts from its start on.
     log: Option<Log>,
-    /// On the supervisor's clock; from its start on.
+    /// Counts on the supervisor's clock; from its start on.
     deadline: Option<Duration>,
     layer: Layer,
 }
@@ -384,7 +384,7 @@ fn start_failure(e: &StartError) -> (StartFailure, String) {
     (reason, e.to_string())
 }
 
-/// A pipe whose reading end, ours, never blocks.
+/// Returns a pipe whose reading end, ours, never blocks.
 fn output_pipe() -> nix::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     nonblocking(&ours)?;

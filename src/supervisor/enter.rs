@@ -42,17 +42,17 @@ pub(super) struct Wanted {
 /// Processes on their way into a container.
 #[derive(Default)]
 pub(super) struct Entrants {
-    /// By number.
+    /// Keeps each by its number.
     pub all: HashMap<u64, Entrant>,
     /// The number given last.
     last: u64,
 }
 
-/// A process that does not run its program yet.
+/// The process that does not run its program yet.
 pub(super) struct Entrant {
     entering: Entering,
     purpose: Purpose,
-    /// On the supervisor's clock.
+    /// Counts on the supervisor's clock.
     began: Duration,
     timeout: Option<Duration>,
     output: Option<OwnedFd>,

@@ -34,7 +34,7 @@ const MOST_EVENTS: usize = 500;
 /// Lines of the file that say an event anew, before it is written whole.
 const MOST_REPEATED: usize = 100;
 
-/// A record and when it was made.
+/// The record and when it was made.
 pub(super) struct Happened {
     record: Record,
     at: Timestamp,
@@ -187,7 +187,7 @@ pub(super) fn termination_message(container: &Container, exit: Exit, written: &P
     message
 }
 
-/// At most so many bytes of the file's end, as text.
+/// Reads at most so many bytes of the file's end, as text.
 fn read_tail(path: &Path, longest: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = fs::File::open(path)?;

@@ -50,7 +50,7 @@ struct Limits {
     total: Option<Limit>,
     /// Writable layers, `NAME.ATTEMPT` each.
     layers: PathBuf,
-    /// A directory a container.
+    /// The directory of each container.
     logs: PathBuf,
 }
 

@@ -26,11 +26,11 @@ use crate::{
 /// Tells how much of a failed command's output is kept for its message.
 const LONGEST_OUTPUT: u64 = 1 << 10;
 
-/// A running process beside a container's first one.
+/// The running process beside a container's first one.
 pub(super) struct Exec {
     pub(super) process: Process,
     pub(super) purpose: Purpose,
-    /// On the supervisor's clock; SIGKILL when it has passed.
+    /// Counts on the supervisor's clock; SIGKILL when it has passed.
     pub(super) deadline: Option<Duration>,
     pub(super) timed_out: bool,
     pub(super) output: Option<OwnedFd>,
@@ -42,7 +42,7 @@ pub(super) enum Purpose {
     Client(u64),
     Hook(Run, Hook),
     Probe(Run, Probe),
-    /// At what the pod takes of the disk.
+    /// Looks at what the pod takes of the disk.
     Look,
 }
 
@@ -63,8 +63,8 @@ enum Task {
 }
 
 impl Supervisor {
-    /// Starts a client's command in a container (R-EPH-3); the error has the exit code that says so. The bytes flow between
-    /// the command and its client, not through here.
+    /// Starts a client's command in a container (R-EPH-3); the error has the exit code that says so. The bytes flow
+    /// between the command and its client, not through here.
     pub(super) fn exec_for_client(
         &mut self,
         id: u64,
@@ -257,8 +257,8 @@ fn kill_tree(process: &Process) {
     let _ = process.signal(libc::SIGKILL);
 }
 
-/// Runs a blocking task in a child of its own, which has nothing open but `result`, through which its failure comes, or what
-/// is to be known of its success, and what it is to `keep`.
+/// Runs a blocking task in a child of its own, which has nothing open but `result`, through which its failure comes, or
+/// what is to be known of its success, and what it is to `keep`.
 pub(super) fn in_child(
     result: &OwnedFd,
     keep: &[BorrowedFd<'_>],

@@ -17,7 +17,7 @@ const MOST_KILLS: u32 = 2;
 /// The images that the pod has, and those that are on their way.
 pub(super) struct Pulls {
     pub store: Store,
-    /// By container.
+    /// Keeps each by its container.
     pub images: BTreeMap<String, Image>,
     /// Shared locks on the images in use.
     pub leases: Vec<Lease>,

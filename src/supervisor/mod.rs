@@ -90,11 +90,11 @@ const TELL_AGAIN: Duration = Duration::from_millis(100);
 /// Something in the supervisor's own work failed; shown by the client that started the pod.
 type Failure = Box<dyn std::error::Error>;
 
-/// A container whose process runs.
+/// The container whose process runs.
 struct Live {
     process: Process,
     cgroup: Option<Cgroup>,
-    /// Written as it was created; an exec takes identity and filter from it.
+    /// Gives it as it was created; an exec takes identity and filter from it.
     spec: oci_spec::runtime::Spec,
     /// The output streams, until they end.
     streams: HashMap<Stream, OwnedFd>,

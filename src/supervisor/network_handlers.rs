@@ -19,7 +19,7 @@ use tokio::time::timeout as within;
 const MAX_BODY: usize = 10 * 1024;
 const AGENT: &str = "kube-probe/1.37";
 
-/// A handler that speaks over the network.
+/// The handler that speaks over the network.
 #[derive(Clone, Debug)]
 pub enum Check {
     /// Passes on a status of 200 to 399.
@@ -30,8 +30,8 @@ pub enum Check {
     Grpc(GRPCAction),
 }
 
-/// Carries out `check` once; the error is the kubelet's text for the event, as is a warning beside a success. Named ports are
-/// looked up in `ports`.
+/// Carries out `check` once; the error is the kubelet's text for the event, as is a warning beside a success. Named
+/// ports are looked up in `ports`.
 pub fn check(
     check: &Check,
     pod_ip: &str,

@@ -39,7 +39,7 @@ impl Output {
 pub(super) struct Pace {
     /// The time when output was last looked at.
     last: Instant,
-    /// A pipe was more than half full then, and its writer may soon have to wait.
+    /// Tells that a pipe was more than half full then, and its writer may soon have to wait.
     pressing: bool,
 }
 

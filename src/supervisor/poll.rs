@@ -25,7 +25,7 @@ use crate::{lifecycle::Run, logs::Stream, process::transient_scope, wire::listen
 /// Names what has something to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// A child has ended.
+    /// Means that a child has ended.
     Children,
     /// SIGTERM, or systemd's request to end.
     Terminate,
@@ -35,15 +35,15 @@ pub(super) enum Source {
     Network,
     /// The client that started the pod has left.
     Client,
-    /// A command connects.
+    /// Means that a command connects.
     Listener,
-    /// A command speaks.
+    /// Means that a command speaks.
     Connection(u64),
-    /// A container is being made.
+    /// Means that a container is being made.
     Making(Run),
-    /// A process is on its way into a container.
+    /// Means that a process is on its way into a container.
     Entering(u64),
-    /// A container writes.
+    /// Means that a container writes.
     Output(Run, Stream),
 }
 
@@ -51,7 +51,7 @@ pub(super) enum Source {
 pub(super) struct Poll {
     epoll: Epoll,
     signals: SignalFd,
-    /// For waits that a sleep of the machine may cut short; epoll's own do not count it.
+    /// Ends waits that a sleep of the machine may cut short; epoll's own do not count it.
     timer: TimerFd,
     listener: OwnedFd,
     sources: HashMap<u64, Source>,

@@ -10,7 +10,8 @@ use crate::{
     state::PodDir,
 };
 
-/// A pod that restarts for weeks must not fill the disk; its start is long recorded by then.
+/// The number of marks that are kept: a pod that restarts for weeks must not fill the disk; its start is long recorded
+/// by then.
 const MOST_MARKS: usize = 5_000;
 
 /// Tells where marks go.

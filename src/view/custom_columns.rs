@@ -7,7 +7,7 @@ use super::{
     tab_stops,
 };
 
-/// A column.
+/// The column.
 #[derive(Clone, Debug)]
 pub struct Column {
     header: String,

@@ -10,7 +10,7 @@ pub fn head(namespace: bool) -> Vec<String> {
     all[usize::from(!namespace)..].iter().map(|h| (*h).to_owned()).collect()
 }
 
-/// An event's line.
+/// Returns an event's line of the table.
 pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
     let text = |field: &Option<String>| one_line(field.as_deref().unwrap_or_default());
     let object = &event.involved_object;

@@ -10,15 +10,15 @@ const WIDTH: usize = 76;
 pub struct Wanted<'a> {
     /// Empty for the core group.
     pub group: &'a str,
-    /// Such as `v1`.
+    /// Holds a text such as `v1`.
     pub version: &'a str,
-    /// Written as objects have it.
+    /// Gives it as objects have it.
     pub kind: &'a str,
     /// The fields that lead to the part, from the kind downwards.
     pub path: &'a [&'a str],
     /// The names of all fields below, and no descriptions.
     pub recursive: bool,
-    /// With `recursive`: how many levels; 0 is all.
+    /// Tells, with `recursive`, how many levels; 0 is all.
     pub max_depth: usize,
 }
 
@@ -109,7 +109,7 @@ fn type_name(schemas: &Map<String, Value>, schema: &Value) -> String {
     schema["type"].as_str().unwrap_or("Object").to_owned()
 }
 
-/// A field's own description, unless a reference stands in its place, and those of what it holds.
+/// Returns a field's own description, unless a reference stands in its place, and those of what it holds.
 fn descriptions<'a>(schemas: &'a Map<String, Value>, schema: &'a Value) -> Vec<&'a str> {
     if let Some((_, resolved)) = resolve_reference(schemas, schema) {
         return descriptions(schemas, resolved);

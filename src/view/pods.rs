@@ -15,7 +15,7 @@ pub struct Columns {
     pub namespace: bool,
     /// IP, NODE, NOMINATED NODE, READINESS GATES; PORTS, which kubectl does not have.
     pub wide: bool,
-    /// A column for each of these labels.
+    /// The column for each of these labels.
     pub labels: Vec<String>,
     /// LABELS, last.
     pub all_labels: bool,

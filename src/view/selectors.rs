@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::pod::PodExt;
 use k8s_openapi::api::core::v1::Pod;
 
-/// A condition on labels; all of a selector's must hold.
+/// The condition on labels; all of a selector's must hold.
 #[derive(Clone, Debug, PartialEq)]
 struct Requirement {
     key: String,
@@ -17,11 +17,11 @@ enum Test {
     Exists,
     Absent,
     In(Vec<String>),
-    /// A label that is absent passes.
+    /// Means that a label that is absent passes.
     NotIn(Vec<String>),
 }
 
-/// A `-l` selector: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
+/// The `-l` selector: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labels(Vec<Requirement>);
 
@@ -110,7 +110,7 @@ const FIELDS: [(&str, Field); 9] = [
     ("status.podIP", |p| p.status.as_ref().and_then(|s| s.pod_ip.clone()).unwrap_or_default()),
 ];
 
-/// A `--field-selector`: `status.phase=Running,metadata.name!=x`.
+/// The `--field-selector`: `status.phase=Running,metadata.name!=x`.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(usize, bool, String)>);
 

@@ -30,7 +30,7 @@ pub struct Launch {
     pub own_network: bool,
     /// The pod is to be on the network of the user's pods.
     pub on_network: bool,
-    /// A command's connection is there from the start, with its request in it.
+    /// Tells that a command's connection is there from the start, with its request in it.
     pub first: bool,
     /// `status.hostIPs`; the client alone can know them, being in the host's network.
     pub host_ips: Vec<String>,
@@ -65,7 +65,7 @@ pub struct Options {
     pub restart_pod_on_init_failure: bool,
     /// Tells how much of each start's output is kept.
     pub log_limits: LogLimits,
-    /// A limit that cannot be enforced stops the start.
+    /// Tells that a limit that cannot be enforced stops the start.
     pub strict_limits: bool,
     /// The pod is on the network of the user's pods, unless it is on the host's; else it has loopback alone.
     pub network: bool,
@@ -84,8 +84,8 @@ pub struct Options {
     /// Files of images whose owners have no id here belong to root.
     #[serde(default)]
     pub squash_ids: bool,
-    /// The ids that the user has in the pod, instead of those of its root: files of the user are theirs, and containers whose
-    /// image names no user run as them. For ordinary users.
+    /// The ids that the user has in the pod, instead of those of its root: files of the user are theirs, and containers
+    /// whose image names no user run as them. For ordinary users.
     #[serde(default)]
     pub kept_ids: Option<KeptIds>,
     /// Pulls show their progress on standard error.

@@ -24,7 +24,7 @@ pub const PROTOCOL: u32 = 1;
 /// [`Reply::Started`]; [`Reply::Refused`] does not change either.
 const LASTING: [&str; 4] = ["Delete", "Stop", "Ping", "Network"];
 
-/// A request as it travels.
+/// The request as it travels.
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     version: u32,
@@ -82,7 +82,7 @@ pub enum Request {
     },
     /// Start every container anew, init containers first.
     Restart,
-    /// A ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
+    /// The ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
     Refresh,
     /// The pod is to become, in one of its parts, what the memory file beside it says; answered by what became of it.
     Update {
@@ -96,9 +96,9 @@ pub enum Request {
         container: String,
         /// Holds what to run.
         command: Vec<String>,
-        /// With a terminal of its own, whose other side comes back.
+        /// Gives it a terminal of its own, whose other side comes back.
         terminal: bool,
-        /// That terminal's rows and columns.
+        /// The rows and columns of that terminal.
         size: Option<(u16, u16)>,
     },
     /// Share in the streams of a container's first process, also of one that is still to start.
@@ -110,7 +110,7 @@ pub enum Request {
     },
     /// Add an ephemeral container (R-EPH-1); its image is present.
     Debug {
-        /// Written as it will stand in the pod's spec.
+        /// Gives it as it will stand in the pod's spec.
         container: Box<EphemeralContainer>,
         /// Attach to it over this connection, from its first byte on.
         attach: bool,
@@ -132,9 +132,9 @@ pub enum Request {
     },
     /// Connect to a port of the pod from inside of it; the connection comes back.
     Dial {
-        /// On the pod's loopback.
+        /// Connects on the pod's loopback.
         port: u16,
-        /// On that of IPv6.
+        /// Connects on that of IPv6.
         v6: bool,
     },
     /// What each container uses now.
@@ -183,7 +183,7 @@ pub enum Reply {
     Refused {
         /// The whole sentence.
         message: String,
-        /// Written as a shell has it: 126, 127, else 1.
+        /// Gives it as a shell has it: 126, 127, else 1.
         exit_code: i32,
     },
 }

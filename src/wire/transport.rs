@@ -99,7 +99,8 @@ pub fn start_listening(socket: &impl AsFd, backlog: i32) -> nix::Result<()> {
     Errno::result(unsafe { nix::libc::listen(socket.as_fd().as_raw_fd(), backlog) }).map(drop)
 }
 
-/// A short name of a socket, for as long as the descriptor is open: the kernel takes 107 bytes, and directories are deeper.
+/// Returns a short name of a socket, for as long as the descriptor is open: the kernel takes 107 bytes, and directories
+/// are deeper.
 fn shorten_path(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

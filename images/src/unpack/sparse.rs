@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 /// Pieces of data in one file; they are held in memory.
 const MAX_PIECES: usize = 1 << 20;
-/// A tar's block.
+/// The tar's block.
 const BLOCK: usize = 512;
 
 /// Tells where the data of a sparse file lies.

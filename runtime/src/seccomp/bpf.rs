@@ -10,7 +10,7 @@ use oci_spec::runtime::{
 
 use crate::error::Error;
 
-/// A compiled profile.
+/// The compiled profile.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(crate) filter: Vec<sock_filter>,
@@ -53,7 +53,7 @@ const INTEGERS: [(&str, &[usize]); 14] = [
     ("socketpair", &[0, 1, 2]),
 ];
 
-/// A condition on an argument of a syscall.
+/// The condition on an argument of a syscall.
 #[derive(Clone, PartialEq)]
 pub(super) struct Condition {
     pub(super) arg: LinuxSeccompArg,
@@ -204,7 +204,7 @@ fn verdict_ranges(
     ranges
 }
 
-/// A binary search for the range of the loaded number, ending in what happens to it.
+/// Returns a binary search for the range of the loaded number, ending in what happens to it.
 fn search_ranges(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
     let mut program = Backwards::default();
     let first = program.tree(ranges)?;
@@ -215,7 +215,7 @@ fn search_ranges(ranges: &[(u32, Verdict)]) -> Result<Vec<sock_filter>, Error> {
     Ok(program.code)
 }
 
-/// A program from its end on, for jumps lead forward only: whatever is led to is there already, and its place, counted
+/// The program from its end on, for jumps lead forward only: whatever is led to is there already, and its place, counted
 /// from the end, stays what it is. What happens to calls is there once, however many ranges of them end in it.
 #[derive(Default)]
 struct Backwards {
@@ -283,7 +283,7 @@ enum To {
     Fail,
 }
 
-/// A test of one 64-bit argument, its halves apart; `guarded` is the length of the code it guards.
+/// Returns a test of one 64-bit argument, its halves apart; `guarded` is the length of the code it guards.
 fn condition(Condition { arg, narrow }: &Condition, guarded: usize) -> Result<Vec<sock_filter>, Error> {
     use LinuxSeccompOperator as Op;
     use To::{Fail, Next, Pass};

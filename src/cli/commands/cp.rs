@@ -27,7 +27,7 @@ pub(super) struct Args {
     no_preserve: bool,
 }
 
-/// A side of a copy.
+/// The side of a copy.
 enum Side {
     Host(PathBuf),
     Stream,

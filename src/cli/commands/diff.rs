@@ -96,7 +96,7 @@ fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i3
     Ok(output.status.code().unwrap_or(TROUBLE))
 }
 
-/// An object as it is, if it is, and as it would be.
+/// Returns an object as it is, if it is, and as it would be.
 fn find_versions(engine: &Engine, target: &Target, object: &Value) -> Result<(Option<Value>, Value), Error> {
     let Target { kind, namespace, name } = target;
     let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
@@ -138,7 +138,7 @@ fn mask_secrets(before: Option<&mut Value>, after: &mut Value) {
     }
 }
 
-/// A directory that goes when it is dropped; only its owner may look into it.
+/// The directory that goes when it is dropped; only its owner may look into it.
 struct ComparedFiles {
     path: std::path::PathBuf,
 }

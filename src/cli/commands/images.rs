@@ -313,7 +313,7 @@ fn list_steps(image: &Image) -> Vec<BuildStep> {
     image.layers.iter().map(step).collect()
 }
 
-/// A text of a builder's as one line of a table, without what a terminal would take for its own.
+/// Returns a text of a builder's as one line of a table, without what a terminal would take for its own.
 fn join_lines(text: &str) -> String {
     show_controls(&text.split_whitespace().collect::<Vec<_>>().join(" ")).into_owned()
 }

@@ -82,7 +82,7 @@ pub(super) struct Args {
     max_log_requests: Option<usize>,
 }
 
-/// A pod's logs that are to be shown.
+/// The pod's logs that are to be shown.
 struct Source {
     pod: PodHandle,
     logs: Logs,

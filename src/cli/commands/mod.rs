@@ -99,7 +99,7 @@ fn build_flags(mut command: clap::Command) -> clap::Command {
     command
 }
 
-/// A command line that has been understood.
+/// The command line that has been understood.
 pub(super) struct CommandLine(Cli);
 
 /// Parses a command line, the frequent commands faster than others.

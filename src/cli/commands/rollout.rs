@@ -209,7 +209,7 @@ fn scale_workload(
     Ok(())
 }
 
-/// A pod like another, under another name.
+/// Returns a pod like another, under another name.
 fn copy_pod(pod: &Value, name: &str) -> Value {
     let mut copy = json!({"apiVersion": "v1", "kind": "Pod", "spec": pod["spec"],
         "metadata": {"name": name, "namespace": pod["metadata"]["namespace"], "labels": pod["metadata"]["labels"],

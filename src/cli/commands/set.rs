@@ -256,7 +256,7 @@ fn set_image(args: &ImageArgs, home: &Home, namespace: &Namespace) -> Result<i32
     })
 }
 
-/// A variable that is set, or taken away.
+/// The variable that is set, or taken away.
 type Variable = (String, Option<Value>);
 
 fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {

@@ -58,7 +58,7 @@ pub(super) struct StatsArgs {
     interval: Duration,
 }
 
-/// A container between two samples.
+/// The container between two samples.
 struct Row {
     namespace: String,
     pod: String,
@@ -114,7 +114,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     Ok(0)
 }
 
-/// A row a pod, in the order of the first of each.
+/// Returns a row a pod, in the order of the first of each.
 fn sum_by_pod(rows: Vec<Row>) -> Vec<Row> {
     let mut sums: Vec<Row> = Vec::new();
     for row in rows {

@@ -19,7 +19,7 @@ use crate::{
 /// Tells how an object is deleted.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
-    /// A pod's; its own terminationGracePeriodSeconds without.
+    /// The pod's; its own terminationGracePeriodSeconds without.
     pub grace_period: Option<Duration>,
     /// Holds what has to be so.
     pub preconditions: Preconditions,
@@ -29,16 +29,16 @@ pub struct DeleteOptions {
     pub orphans: bool,
 }
 
-/// A deletion that was asked for.
+/// The deletion that was asked for.
 #[derive(Debug)]
 pub enum Deletion {
     /// The object is gone.
     Done,
-    /// A pod ends; it is gone when [`PodDeletion::wait`] says so.
+    /// Means that a pod ends; it is gone when [`PodDeletion::wait`] says so.
     Pod(PodDeletion),
 }
 
-/// A pod that is ending.
+/// The pod that is ending.
 #[derive(Debug)]
 pub struct PodDeletion {
     handle: PodHandle,
@@ -68,8 +68,8 @@ pub(super) const HELD: [ObjectKind; 6] = [
 ];
 
 impl Engine {
-    /// Deletes an object, and what names it as its only owner. A claim's volume goes with its files; a pod is asked to end.
-    /// A namespace goes when all that is in it has, which this waits for.
+    /// Deletes an object, and what names it as its only owner. A claim's volume goes with its files; a pod is asked to
+    /// end. A namespace goes when all that is in it has, which this waits for.
     ///
     /// # Errors
     /// [`Error::NoObject`], [`Error::Conflict`] by the preconditions or for what is in use, [`Error::Forbidden`] for the

@@ -40,9 +40,9 @@ pub use write::{Applied, Preconditions, WriteOptions};
 pub struct ListOptions {
     /// Belongs to this namespace; of all else.
     pub namespace: Option<String>,
-    /// With these labels: a selector as `-l` takes it; empty for any.
+    /// Holds the labels that are asked for: a selector as `-l` takes it; empty for any.
     pub labels: String,
-    /// With these fields: `status.phase=Running`; empty for any.
+    /// Holds the fields that are asked for: `status.phase=Running`; empty for any.
     pub fields: String,
 }
 

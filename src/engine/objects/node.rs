@@ -138,7 +138,7 @@ fn os_name() -> String {
     name.map_or_else(|| "Linux".into(), |name| name.trim_matches('"').to_owned())
 }
 
-/// A number of /proc/meminfo, in KiB.
+/// Returns a number of /proc/meminfo, in KiB.
 pub(crate) fn memory_kib(field: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));

@@ -31,7 +31,7 @@ const OWN_FIELDS: [&str; 7] = [
     "selfLink",
 ];
 
-/// An object of a kind that can be written, checked.
+/// The object of a kind that can be written, checked.
 pub(super) enum Loaded {
     Pod(Box<Pod>, Box<Manifest>),
     ConfigMap(Box<ConfigMap>),

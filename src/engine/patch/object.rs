@@ -17,7 +17,7 @@ pub enum PatchType {
     Json,
     /// RFC 7386: what is given takes the place of what there is, `null` takes it away.
     Merge,
-    /// A merge patch that knows which lists are merged by which key.
+    /// The merge patch that knows which lists are merged by which key.
     Strategic,
 }
 

@@ -175,7 +175,7 @@ fn is_divided(lent: &str) -> bool {
     inner.into_iter().flatten().flatten().any(|e| e.file_name().to_string_lossy().starts_with("podctl-"))
 }
 
-/// A range of ids that no living pod has, and the lock that says so.
+/// Returns a range of ids that no living pod has, and the lock that says so.
 fn free_range() -> Result<(u32, OwnedFd), Error> {
     fs::create_dir_all(RANGES).map_err(state::Error::io("make directory", RANGES))?;
     let set_aside = OWNERS.iter().find_map(|owner| set_aside(owner));

@@ -6,7 +6,7 @@ use crate::{manifest::Diagnostic, network, outer_container::explain_refusal, sta
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A pod of this name lives.
+    /// Means that a pod of this name lives.
     #[error(
         "pod \"{0}\" is running already; `podctl delete {0}` ends it, `podctl run --replace` does so first"
     )]
@@ -23,10 +23,10 @@ pub enum Error {
     /// The pods' network, or a port of the host.
     #[error(transparent)]
     Network(#[from] network::Error),
-    /// A process could not be started.
+    /// Means that a process could not be started.
     #[error("cannot start the pod's supervisor: {}{}", .0, explain_refusal(.0))]
     Spawn(#[from] podctl_runtime::Error),
-    /// A system call of the start failed.
+    /// Means that a system call of the start failed.
     #[error("cannot {step}: {source}")]
     Step {
         /// Holds what was tried.

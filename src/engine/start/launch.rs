@@ -55,7 +55,8 @@ pub(super) struct Plan<'a> {
     pub first: Option<&'a Request>,
 }
 
-/// Launches the pod whose lock this is, and waits until its sandbox stands. Of one that does not come so far nothing runs on.
+/// Launches the pod whose lock this is, and waits until its sandbox stands. Of one that does not come so far nothing
+/// runs on.
 ///
 /// # Errors
 /// [`Error`]; [`network::Error::Gone`] when the network was killed meanwhile, and another try may do.
@@ -144,7 +145,7 @@ fn request_pod_scope(pod: &Pod, uid: &Uid, supervisor: &Process) -> Option<trans
     can_ask_for_scope().then(|| transient_scope::request_scope(&scope)).flatten()
 }
 
-/// A supervisor whose sandbox does not stand yet: nobody would ever see or end its pod, so it ends with the launch.
+/// The supervisor whose sandbox does not stand yet: nobody would ever see or end its pod, so it ends with the launch.
 struct Unready<'a>(Option<&'a Process>);
 
 impl Unready<'_> {

@@ -14,7 +14,7 @@ use podctl_runtime::Process;
 use super::contained;
 use crate::{network::ports::HostPort, pod::Uid, state::PodDir};
 
-/// A pod whose supervisor runs.
+/// The pod whose supervisor runs.
 #[derive(Debug)]
 pub struct Started {
     /// The place where its state lies.

@@ -37,7 +37,7 @@ pub(crate) fn has_linger() -> bool {
 #[derive(Debug)]
 pub(crate) struct UserNamespace {
     pub namespace: OwnedFd,
-    /// To be held by whoever lives in it.
+    /// Wants to be held by whoever lives in it.
     pub tie: OwnedFd,
 }
 

@@ -36,7 +36,7 @@ pub struct Spec {
     suspended: bool,
     failure_rules: Vec<PodFailurePolicyRule>,
     success_rules: Vec<SuccessRule>,
-    /// A pod that is being deleted has failed already, and is replaced at once (podReplacementPolicy).
+    /// Tells that a pod that is being deleted has failed already, and is replaced at once (podReplacementPolicy).
     replaces_terminating: bool,
     /// First and longest wait before a failed pod is replaced.
     backoff: (Duration, Duration),
@@ -69,9 +69,9 @@ pub enum Action {
 pub struct Outcome {
     /// `Complete` rather than `Failed`.
     pub complete: bool,
-    /// Such as `BackoffLimitExceeded`; empty when all pods succeeded.
+    /// Holds a text such as `BackoffLimitExceeded`; empty when all pods succeeded.
     pub reason: &'static str,
-    /// In the controller's words.
+    /// Says it in the controller's words.
     pub message: String,
 }
 
@@ -100,7 +100,7 @@ pub struct State {
     indexes: BTreeMap<u32, Index>,
     failed: u32,
     backoff: Backoff,
-    /// A rule with the action FailJob has matched.
+    /// Tells that a rule with the action FailJob has matched.
     failing: Option<String>,
     /// Nothing until it is looked at first.
     suspended: Option<bool>,
@@ -111,7 +111,7 @@ pub struct State {
 struct Living {
     restarts: u32,
     terminating: bool,
-    /// As a failure, though it lives.
+    /// Counts as a failure, though it lives.
     counted: bool,
     /// Deleted because it is not wanted now: what becomes of it counts for nothing.
     released: bool,
@@ -186,7 +186,7 @@ impl Spec {
 }
 
 impl State {
-    /// A job that begins now.
+    /// Returns a job that begins now.
     pub fn new(now: Duration) -> State {
         State { began: now, ..State::default() }
     }
@@ -329,7 +329,7 @@ pub fn advance(spec: &Spec, state: &mut State, now: Duration) -> Vec<Action> {
     actions
 }
 
-/// In the order in which the controller looks.
+/// Looks in the order in which the controller does.
 fn verdict(spec: &Spec, state: &State, now: Duration) -> Option<Outcome> {
     let failed =
         |reason, message: &str| Some(Outcome { complete: false, reason, message: message.to_owned() });

@@ -21,7 +21,7 @@ mod simulation;
 mod term;
 mod upd;
 
-/// A pod whose containers do as the test says.
+/// The life of a pod whose containers do as the test says.
 struct Simulation {
     spec: Spec,
     state: State,
@@ -167,14 +167,14 @@ impl Simulation {
         std::mem::take(&mut self.done)
     }
 
-    /// A container's status, as JSON.
+    /// Returns a container's status, as JSON.
     fn container(&self, name: &str) -> serde_json::Value {
         let status = self.status();
         let mut all = status.init_container_statuses.into_iter().chain(status.container_statuses).flatten();
         serde_json::to_value(all.find(|c| c.name == name).unwrap()).unwrap()
     }
 
-    /// A condition as `status reason message`.
+    /// Returns a condition as `status reason message`.
     fn condition(&self, name: &str) -> String {
         let all = self.status().conditions.unwrap();
         let c = all.into_iter().find(|c| c.type_ == name).unwrap();

@@ -13,7 +13,7 @@ const LOCAL: &str = "the volume is a local directory";
 const EPHEMERAL: &str = "must not be set for an ephemeral container";
 const NEW: &str = "is not supported yet";
 
-/// A type; its honoured fields, by the test that shows them (`suite::test` of `tests/`); all others with the reason.
+/// The type; its honoured fields, by the test that shows them (`suite::test` of `tests/`); all others with the reason.
 #[rustfmt::skip]
 pub(super) const TABLE: &[Row] = &[
     ("PodSpec", &[

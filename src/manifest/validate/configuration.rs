@@ -19,7 +19,7 @@ use crate::pod::quantity::quantity_bytes;
 /// Most bytes of a ConfigMap or Secret.
 const LARGEST: usize = 1 << 20;
 
-/// An object's name, namespace, labels and annotations.
+/// Checks an object's name, namespace, labels and annotations.
 pub(in super::super) fn check_metadata(meta: &ObjectMeta, path: &str, report: &mut Report<'_>) {
     let at = |field: &str| join(path, &format!("metadata.{field}"));
     match meta.name.as_deref() {

@@ -93,7 +93,7 @@ fn env_name(name: &str, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// A field that goes into a file of a volume.
+/// Checks a field that goes into a file of a volume.
 pub(super) fn file_field(r: &ObjectFieldSelector, path: &str, report: &mut Report<'_>) {
     field(r, FILE_FIELDS, path, report);
 }
@@ -117,7 +117,7 @@ fn field(r: &ObjectFieldSelector, allowed: &[&str], path: &str, report: &mut Rep
     }
 }
 
-/// A request or limit; in a volume's file the container has to be named.
+/// Checks a request or limit; in a volume's file the container has to be named.
 pub(super) fn resource(
     r: &ResourceFieldSelector,
     spec: &PodSpec,

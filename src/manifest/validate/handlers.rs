@@ -119,7 +119,7 @@ fn check_actions(
     }
 }
 
-/// A number, or the name of one of the container's ports.
+/// Checks a number, or the name of one of the container's ports.
 fn check_port(port: &IntOrString, c: &Container, path: &str, report: &mut Report<'_>) {
     match port {
         IntOrString::Int(number) => within(Some((*number).into()), 1, 65_535, path, report),

@@ -13,7 +13,7 @@ use crate::pod::{
     resources::{HUGE_PAGES, container_requests},
 };
 
-/// A container's own.
+/// Checks a container's requests and limits.
 pub(super) fn container(container: &Container, path: &str, report: &mut Report<'_>) {
     let Some(resources) = &container.resources else { return };
     let path = format!("{path}.resources");

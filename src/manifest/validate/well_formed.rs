@@ -106,7 +106,7 @@ fn qualified(key: &str, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// A key of a ConfigMap or a Secret.
+/// Checks a key of a ConfigMap or a Secret.
 pub(super) fn config_key(key: &str, path: &str, report: &mut Report<'_>) {
     let wrong = match key {
         "" => return report.add_error(path, "Required value"),
@@ -121,7 +121,7 @@ pub(super) fn config_key(key: &str, path: &str, report: &mut Report<'_>) {
     report.add_error(path, format!("Invalid value: {key:?}: {wrong}"));
 }
 
-/// A port's name, an IANA service name.
+/// Checks a port's name, an IANA service name.
 pub(super) fn port_name(name: &str, path: &str, report: &mut Report<'_>) {
     let mut wrong = Vec::new();
     if name.len() > 15 {
@@ -144,7 +144,7 @@ pub(super) fn port_name(name: &str, path: &str, report: &mut Report<'_>) {
     }
 }
 
-/// A path within a volume: relative and not climbing.
+/// Checks a path within a volume: relative and not climbing.
 pub(super) fn inner_path(text: &str, path: &str, report: &mut Report<'_>) {
     if text.starts_with('/') {
         report.add_error(path, format!("Invalid value: {text:?}: must be a relative path"));

@@ -19,7 +19,7 @@ pub struct FieldSet {
 /// Tells how a value's parts are owned.
 #[derive(Clone, Copy, Debug)]
 pub enum Parts<'a> {
-    /// As one.
+    /// Counts as one.
     Whole,
     /// Field by field; of this type, or of none that is known.
     Fields(&'a str),
@@ -106,7 +106,7 @@ impl FieldSet {
         set
     }
 
-    /// A value.
+    /// Reads a value.
     pub fn new_leaf() -> FieldSet {
         FieldSet { own: true, below: BTreeMap::new() }
     }

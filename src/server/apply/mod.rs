@@ -13,16 +13,16 @@ use super::{kinds::Kind, status::Failure, write::Manner};
 use crate::engine::fields::message_name;
 use field_set::{FieldSet, Parts, changed_fields, find_part, item_name, parts_below};
 
-/// A field that an applied configuration and another manager want to be different.
+/// The field that an applied configuration and another manager want to be different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Names whose it is.
     pub manager: String,
-    /// Written as `.spec.containers[name="c"].image`.
+    /// Gives it as `.spec.containers[name="c"].image`.
     pub field: String,
 }
 
-/// A manager's fields.
+/// The manager's fields.
 struct Entry {
     manager: String,
     operation: String,
@@ -116,7 +116,7 @@ pub fn conflict_failure(kind: &Kind, conflicts: &[Conflict]) -> Failure {
     failure
 }
 
-/// Without what nobody manages: identity, and what the server says.
+/// Leaves out what nobody manages: identity, and what the server says.
 fn applicable(object: &Value) -> Value {
     let mut plain = object.clone();
     if let Some(fields) = plain.as_object_mut() {

@@ -35,10 +35,10 @@ use super::{
 /// Bytes that one message of a client may have.
 const LONGEST_MESSAGE: usize = 1 << 20;
 
-/// A WebSocket with a client.
+/// The WebSocket with a client.
 pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// A WebSocket that a client asked for.
+/// The WebSocket that a client asked for.
 pub struct Opening {
     /// Holds what both speak over it.
     pub protocol: String,
@@ -124,7 +124,7 @@ pub fn register_descriptor(fd: OwnedFd) -> io::Result<AsyncFd<File>> {
     Ok(unsafe { AsyncFd::register(File::from(fd)) }?)
 }
 
-/// A pipe or a terminal, which does not block.
+/// The pipe or the terminal, which does not block.
 pub struct Stream(AsyncFd<File>);
 
 impl Stream {

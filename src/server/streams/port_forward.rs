@@ -93,7 +93,7 @@ pub async fn answer_port_forward(
 /// Holds what comes from the client for one connection; nothing more, once it is closed.
 type Inbox = mpsc::Sender<Bytes>;
 
-/// A pair of streams: an error stream and a data stream of the same request.
+/// The pair of streams: an error stream and a data stream of the same request.
 #[derive(Default)]
 struct Pair {
     error: Option<u32>,

@@ -102,7 +102,7 @@ fn r_probe_1_named_ports_are_those_of_the_container() {
     assert!(check(&tcp("db"), "127.0.0.1", &ports, LONG).is_err());
 }
 
-/// A health server that reports `status` for the service "db", and gRPC's NOT_FOUND for others.
+/// Returns a health server that reports `status` for the service "db", and gRPC's NOT_FOUND for others.
 fn check_health(status: u8) -> i32 {
     let (listener, port) = listen();
     listener.set_nonblocking(true).unwrap();

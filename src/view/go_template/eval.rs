@@ -7,7 +7,7 @@ use super::{
     functions::{call_function, is_true, print_value},
 };
 
-/// A template on its way.
+/// The template on its way.
 pub(super) struct Run<'a> {
     template: &'a GoTemplate,
     missing_allowed: bool,

@@ -158,7 +158,7 @@ fn cut_slice(arguments: &[Value]) -> Result<Value, String> {
     }
 }
 
-/// With spaces between operands when neither side is a string, as Go's `Sprint`.
+/// Joins with spaces between operands when neither side is a string, as Go's `Sprint`.
 fn print_operands(all: &[Value]) -> String {
     let mut out = String::new();
     for (at, value) in all.iter().enumerate() {

@@ -20,7 +20,7 @@ const DEEPEST: usize = 64;
 #[error("{0}")]
 pub struct Error(String);
 
-/// A template that has been read.
+/// The template that has been read.
 #[derive(Clone, Debug)]
 pub struct GoTemplate {
     body: Vec<Node>,

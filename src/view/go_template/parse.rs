@@ -9,7 +9,7 @@ use super::{Node, Operand, Pipeline, functions::is_function};
 /// The line on which something is wrong, and what.
 type Wrong = (usize, String);
 
-/// A piece of a template: text, or what stands between braces.
+/// The piece of a template: text, or what stands between braces.
 enum Piece<'a> {
     Text(&'a str),
     Action(Vec<Token>),
@@ -17,7 +17,7 @@ enum Piece<'a> {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Token {
-    /// A keyword or the name of a function.
+    /// The keyword or the name of a function.
     Word(String),
     /// `.name`; empty for the dot alone. Whether white space stands before it.
     Field(String, bool),
@@ -221,7 +221,7 @@ fn read_number(text: &str) -> Result<Token, String> {
 /// Tells how a body ends.
 enum End {
     End,
-    /// With what follows `else`.
+    /// Reads what follows `else` as well.
     Else(Vec<Token>),
 }
 

@@ -16,7 +16,7 @@ pub enum Error {
     /// Means that it is no template.
     #[error("error parsing jsonpath {template}, {why}")]
     Parse {
-        /// Written as it was given.
+        /// Gives it as it was given.
         template: String,
         /// Holds what is wrong.
         why: String,
@@ -24,24 +24,24 @@ pub enum Error {
     /// The object does not have what it asks for.
     #[error("error executing jsonpath {template:?}: {why}")]
     Execute {
-        /// Written as it was given.
+        /// Gives it as it was given.
         template: String,
         /// Holds what is wrong.
         why: String,
     },
 }
 
-/// A template that has been read.
+/// The template that has been read.
 #[derive(Clone, Debug)]
 pub struct Template {
     text: String,
     nodes: Vec<Node>,
 }
 
-/// A part of a template or of a path.
+/// The part of a template or of a path.
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
-    /// A string, a number, true or false.
+    /// The string, a number, true or false.
     Literal(Value),
     Field(String),
     Wildcard,
@@ -54,7 +54,7 @@ enum Node {
         compared: Option<(Operator, Vec<Node>)>,
     },
     Union(Vec<Vec<Node>>),
-    /// A pair of braces.
+    /// The pair of braces.
     Path(Vec<Node>),
     /// `{range path}…{end}`
     Range {
@@ -126,7 +126,7 @@ impl Template {
     }
 }
 
-/// A string as it is, anything else as JSON.
+/// Returns a string as it is, anything else as JSON.
 pub fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| escape_json(value.to_string()), str::to_owned)
 }

@@ -142,7 +142,7 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
     Ok(nodes)
 }
 
-/// A name without its backslashes, and what follows it.
+/// Returns a name without its backslashes, and what follows it.
 fn name(text: &str) -> (String, &str) {
     let mut out = String::new();
     let mut chars = text.char_indices();
@@ -156,7 +156,7 @@ fn name(text: &str) -> (String, &str) {
     (out, "")
 }
 
-/// A string in quotes, and what follows it.
+/// Returns a string in quotes, and what follows it.
 fn parse_quoted(text: &str) -> Result<(String, &str), String> {
     let quote = text.chars().next().unwrap_or('"');
     let mut out = String::new();

@@ -15,13 +15,13 @@ use crate::pod::{ContainerExt, Mark, PodExt, Span};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// An init container's runs.
+    /// The runs of an init container.
     Init,
-    /// A native sidecar's.
+    /// The native sidecar's.
     Sidecar,
-    /// An app container's.
+    /// The app container's.
     App,
-    /// An ephemeral container's.
+    /// The ephemeral container's.
     Ephemeral,
     /// Image pulls.
     Pull,
@@ -31,7 +31,7 @@ pub enum Kind {
     Probe,
 }
 
-/// From begin to end, in seconds since the picture's beginning.
+/// Lasts from begin to end, in seconds since the picture's beginning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bar {
     /// The place where it begins.
@@ -45,7 +45,7 @@ pub struct Bar {
     pub note: String,
 }
 
-/// A line of the picture.
+/// The line of the picture.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// Tells which container it belongs to.
@@ -55,7 +55,7 @@ pub struct Row {
     pub part: &'static str,
     /// Holds what it shows.
     pub kind: Kind,
-    /// In the order of time.
+    /// Lists them in the order of time.
     pub bars: Vec<Bar>,
 }
 
@@ -68,7 +68,7 @@ pub struct Timeline {
     pub began: String,
     /// The place where the axis ends, in seconds.
     pub seconds: f64,
-    /// A container, then its parts, in file order.
+    /// The container, then its parts, in file order.
     pub rows: Vec<Row>,
 }
 

@@ -16,7 +16,7 @@ const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}.part{font
 .tick{font-size:11px;fill:#8c959f}.title{font-size:16px;font-weight:600}.name{font-weight:600}\
 .note{font-size:11px;fill:#57606a}";
 
-/// Of what ended badly.
+/// Colours what ended badly.
 const FAILED: &str = "#cf222e";
 
 /// The whole document.

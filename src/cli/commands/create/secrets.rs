@@ -140,7 +140,7 @@ fn create_registry_secret(args: &RegistryArgs, place: Place<'_>) -> Result<(), E
     create_object(&args.change, Some(ObjectKind::Secret), object, place)
 }
 
-/// A config.json with its fields in kubectl's order.
+/// Returns a config.json with its fields in kubectl's order.
 fn make_registry_config(args: &RegistryArgs) -> Vec<u8> {
     let text = |text: &str| Value::from(text).to_string();
     let auth = json!(ByteString(format!("{}:{}", args.docker_username, args.docker_password).into_bytes()));

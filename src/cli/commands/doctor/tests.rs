@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{network::Forwarding, outer_container::OuterContainer};
 
-/// A laptop on which nothing is missing.
+/// Returns a laptop on which nothing is missing.
 fn laptop_facts() -> Facts {
     Facts {
         release: "6.12.9-amd64".into(),

@@ -168,7 +168,7 @@ impl ImageArgs {
     }
 }
 
-/// An object as the text of a manifest; what is wrong with it is then said of the command.
+/// Returns an object as the text of a manifest; what is wrong with it is then said of the command.
 pub(super) fn into_source(mut object: Value, namespace: &Namespace) -> Source {
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");

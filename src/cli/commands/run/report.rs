@@ -14,7 +14,7 @@ use crate::{
     pod::{ContainerExt, PodExt},
 };
 
-/// A pod at the end of its run.
+/// The pod at the end of its run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PodReport {
@@ -29,7 +29,7 @@ struct PodReport {
     containers: Vec<ContainerReport>,
 }
 
-/// A container at the end of its pod's run.
+/// The container at the end of its pod's run.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerReport {
@@ -119,8 +119,8 @@ fn report_container(
     }
 }
 
-/// Renders JUnit's XML: a suite a pod, a case a container. One that has not run is skipped, as one that waited for a failed init
-/// container is.
+/// Renders JUnit's XML: a suite a pod, a case a container. One that has not run is skipped, as one that waited for a
+/// failed init container is.
 fn render_junit(pods: &[PodReport]) -> String {
     let mut text = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>\n".to_owned();
     for pod in pods {
