@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use crate::cli::commands::doctor;
 use crate::{
     engine,
-    network::{guard, keeper},
+    network::{keeper, keeper_guard},
     process::{
         Standing, find_standing, hide_from_containers, is_in_main_program, note_standing, wait_until_mapped,
     },
@@ -26,12 +26,12 @@ const EARLY: [Role; 3] =
 const ROLES: &[Role] = &[
     ("userns", userns_holder::main),
     ("pause", supervisor::pause::main),
-    ("images-guard", puller::guard::main),
-    ("images-guard-quiet", puller::guard::quiet),
+    ("images-guard", puller::puller_guard::main),
+    ("images-guard-quiet", puller::puller_guard::quiet),
     ("pull-agent", puller::main),
     ("pull-quietly", puller::quiet),
-    ("network-guard", guard::main),
-    ("guard-deputy", guard::stand_by),
+    ("network-guard", keeper_guard::main),
+    ("guard-deputy", keeper_guard::stand_by),
     ("sweep", engine::sweep::main),
     ("images", engine::images::main),
     ("tend", engine::tender::main),

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::inventory::{self, Depth, Unpacked};
-use crate::tree::{Directory, Tree};
+use crate::merged_tree::{Directory, Tree};
 use crate::{Error, Store, layer};
 
 /// Mode, owner and extended attributes of a directory.

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_spec::image::{ImageConfiguration, ImageManifest};
 
-use crate::credentials::{self, AuthFile};
 use crate::inventory::Depth;
 use crate::layer::{self, Layer};
 use crate::manifest::{self, Document};
 use crate::platform::Platform;
 use crate::registries::{self, Endpoint};
+use crate::registry_credentials::{self, AuthFile};
 use crate::registry_error::Presence;
 use crate::source::{Source, endpoint_schemes};
 use crate::{Error, Image, Reference, Store, certs};
@@ -163,7 +163,8 @@ impl Job<'_> {
 
     async fn fetch_from(&self, reference: &Reference, endpoint: &Endpoint) -> Result<(Image, u64), Error> {
         let mut failure: Option<Error> = None;
-        let who = credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
+        let who =
+            registry_credentials::candidates(&self.options.secrets, &endpoint.registry, &endpoint.repository);
         'schemes: for &scheme in endpoint_schemes(endpoint) {
             for identity in &who {
                 let source = Source::new(reference, endpoint, scheme, identity.clone(), self.options.stall)?;

@@ -6,12 +6,12 @@ use crate::{
     engine::{self, StartError},
     manifest::Diagnostic,
     pod::{InvalidName, ObjectKind},
-    server::{credentials, raw_request, serve},
+    server::{raw_request, serve, server_credentials},
     state,
     view::{go_template, jsonpath},
 };
 
-/// The sentence that is written in the program, or made.
+/// The words of an error: written in the program, or made.
 type Sentence = Cow<'static, str>;
 
 /// Names what goes wrong in a command.
@@ -38,7 +38,7 @@ pub(super) enum Error {
     #[error(transparent)]
     Serve(#[from] serve::Error),
     #[error(transparent)]
-    Credentials(#[from] credentials::Error),
+    Credentials(#[from] server_credentials::Error),
     #[error(transparent)]
     JsonPath(#[from] jsonpath::Error),
     #[error(transparent)]

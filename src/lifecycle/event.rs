@@ -103,7 +103,7 @@ pub enum Event {
         /// (`HTTP probe failed with statuscode: 500`).
         result: Result<(), String>,
     },
-    /// The probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
+    /// Means that a probe has passed, but for something that its user should know; `ProbeEnded` comes after it.
     ProbeWarned {
         /// Tells which start.
         run: Run,

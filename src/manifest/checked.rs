@@ -5,9 +5,9 @@ use std::ops::Deref;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 
 use super::{
-    Diagnostic, Manifest, Report, Severity, defaults, references, service, support,
-    tree::{Kind, Node},
-    validate,
+    Diagnostic, Manifest, Report, Severity, defaults,
+    document_tree::{Kind, Node},
+    references, service, support, validate,
 };
 use crate::pod::PodExt;
 

@@ -11,8 +11,9 @@ use k8s_openapi::{
 use serde_json::Value;
 
 use super::{
-    Manifest, Report, Severity, defaults, job, other_kinds, support,
-    tree::{Kind, Node},
+    Manifest, Report, Severity, defaults,
+    document_tree::{Kind, Node},
+    job, other_kinds, support,
     typed::{join, nearest_field, read},
     validate,
     workload::{self, Instances},
@@ -94,7 +95,7 @@ const KEPT_SERVER_FIELDS: &[&str] = &["managedFields", "ownerReferences"];
 /// Names who wrote a text, and so what of it counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// The person: what some server has added to an object is not of this machine.
+    /// Stands for a person: what some server has added to an object is not of this machine.
     Author,
     /// The server of this machine, in the name of a client.
     Server,

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::{Value, value::RawValue};
 
-use super::tree::{Bounds, Entry, Kind, Lines, Node, Unreadable};
+use super::document_tree::{Bounds, Entry, Kind, Lines, Node, Unreadable};
 
 /// Returns the values of a text.
 ///

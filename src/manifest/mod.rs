@@ -6,6 +6,7 @@
 mod checked;
 mod decode;
 mod defaults;
+mod document_tree;
 mod job;
 mod json;
 mod libyaml;
@@ -16,7 +17,6 @@ pub mod schema;
 mod security;
 mod service;
 pub mod support;
-mod tree;
 mod typed;
 mod validate;
 mod workload;
@@ -38,7 +38,7 @@ use k8s_openapi::api::core::v1::{
 
 use self::{
     decode::{Decoded, Writer},
-    tree::Node,
+    document_tree::Node,
 };
 
 /// The file's name, as the user gave it, and its text.
@@ -169,7 +169,7 @@ pub(crate) fn parse_yaml(text: &str) -> Result<serde_json::Value, String> {
 /// # Errors
 /// Where it is no YAML.
 pub(crate) fn parse_documents(source: &Source) -> Result<Vec<serde_json::Value>, Box<Diagnostic>> {
-    Ok(tree::parse(source)?.iter().map(Node::to_json).collect())
+    Ok(document_tree::parse(source)?.iter().map(Node::to_json).collect())
 }
 
 /// Does as [`load`]; what pods refer to may also be in `stored`, and a pod that names no namespace gets this one.
@@ -208,7 +208,7 @@ fn read_sources(
     let mut templates = Vec::new();
     let mut met: HashMap<decode::Identity, serde_json::Value> = HashMap::new();
     for source in sources {
-        let documents = match tree::parse(source) {
+        let documents = match document_tree::parse(source) {
             Ok(documents) => documents,
             Err(diagnostic) => {
                 found.push(*diagnostic);
@@ -259,7 +259,7 @@ fn read_sources(
 /// # Errors
 /// What is wrong with it, with places.
 pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagnostic>> {
-    let documents = tree::parse(source).map_err(|diagnostic| vec![*diagnostic])?;
+    let documents = document_tree::parse(source).map_err(|diagnostic| vec![*diagnostic])?;
     let Some(document) = documents.first() else { return Ok(serde_json::json!({})) };
     let mut report = Report { file: &source.name, root: document, found: Vec::new() };
     let value = document.to_json();
@@ -270,6 +270,6 @@ pub fn partial_container(source: &Source) -> Result<serde_json::Value, Vec<Diagn
 }
 
 #[cfg(test)]
-pub(crate) mod mutations;
+pub(crate) mod damaged_manifests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Diagnostic, Report, Source,
-    tree::{self, Kind, Node},
+    document_tree::{self, Kind, Node},
     typed::join,
 };
 use crate::pod::{Namespace, ObjectName};
@@ -29,7 +29,7 @@ pub struct Named {
 pub fn names(sources: &[Source], namespace: &Namespace) -> Result<Vec<Named>, Diagnostic> {
     let mut all = Vec::new();
     for source in sources {
-        let documents = tree::parse(source).map_err(|diagnostic| *diagnostic)?;
+        let documents = document_tree::parse(source).map_err(|diagnostic| *diagnostic)?;
         for document in documents {
             let mut report = Report { file: &source.name, root: &document, found: Vec::new() };
             add(&document, "", namespace, &mut all, &mut report);

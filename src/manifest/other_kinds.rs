@@ -3,7 +3,7 @@
 
 use super::{
     Diagnostic, Report, Severity,
-    tree::{Kind, Node},
+    document_tree::{Kind, Node},
     typed::join,
 };
 use serde_json::Value;

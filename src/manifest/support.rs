@@ -3,13 +3,13 @@
 //! A type that is not in the table is one that is only reached through a field that is not honoured. Each honoured
 //! field names a test of `tests/` that shows it.
 
-mod table;
+mod field_table;
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use serde_json::Value;
 
-use self::table::TABLE;
+use self::field_table::TABLE;
 use super::{Report, Severity, schema, typed};
 
 /// Names what becomes of a field.
@@ -127,7 +127,7 @@ fn reached() -> Vec<&'static str> {
 
 /// Writes `docs/fields.md`; `find_file` gives the path below `tests/` of the file that a test, `MODULE::NAME`, is in.
 pub fn document(find_file: impl Fn(&str) -> String) -> String {
-    let mut text = "# Fields of a pod\n\nMade from podctl's own table (`src/manifest/support/table.rs`) and the Kubernetes types; do not edit.\n\
+    let mut text = "# Fields of a pod\n\nMade from podctl's own table (`src/manifest/support/field_table.rs`) and the Kubernetes types; do not edit.\n\
         `UPDATE_DOCS=1 cargo test --test commands fields` writes it.\n\nEach *honoured* field has a test that shows it. A *refused* one stops the run with its place in the file; one\n\
         with *no meaning* on one machine is a warning. What is beneath such a field is not listed. Fields of\n\
         [EphemeralContainer](#ephemeralcontainer) come from the flags of `podctl debug` and its `--custom FILE`.\n"

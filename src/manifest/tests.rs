@@ -201,7 +201,11 @@ fn r_res_1_a_pod_with_limits_of_its_own_asks_for_what_its_containers_do() {
 
 fn read_all(text: &str) -> Vec<serde_json::Value> {
     let source = Source { name: "f".into(), text: text.into() };
-    tree::parse(&source).unwrap_or_else(|e| panic!("{e}: {text}")).iter().map(Node::to_json).collect()
+    document_tree::parse(&source)
+        .unwrap_or_else(|e| panic!("{e}: {text}"))
+        .iter()
+        .map(Node::to_json)
+        .collect()
 }
 
 #[test]

@@ -13,8 +13,9 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    Report, Severity, support,
-    tree::{Entry, Kind, Node},
+    Report, Severity,
+    document_tree::{Entry, Kind, Node},
+    support,
 };
 
 /// Most fields that are worth listing to somebody who wrote one that there is not.

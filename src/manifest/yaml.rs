@@ -7,9 +7,9 @@ use k8s_openapi::ByteString;
 use serde_json::Value;
 
 use super::{
+    document_tree::{Bounds, Entry, Kind, Lines, Node, Unreadable},
     json::whole,
     libyaml::{Event, Parser, Scalar},
-    tree::{Bounds, Entry, Kind, Lines, Node, Unreadable},
 };
 
 /// Names what the parser's words mean to somebody who wrote the file.

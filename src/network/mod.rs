@@ -10,8 +10,8 @@ mod client_address;
 pub mod dns_message;
 mod endpoint_choice;
 mod forwarding;
-pub mod guard;
 pub mod keeper;
+pub mod keeper_guard;
 pub mod kept_services;
 mod listening;
 mod membership;
@@ -334,16 +334,16 @@ pub fn connect(
         let lock = open_lock(home)?;
         lock.lock().map_err(step("take the network's lock"))?;
         if dial(&path).is_err() {
-            let survivors = match guard::find_survivors(home) {
-                guard::Found::Alive(survivors) => Some(survivors),
+            let survivors = match keeper_guard::find_survivors(home) {
+                keeper_guard::Found::Alive(survivors) => Some(survivors),
                 // Who hangs is not waited for: the new pod gets a network of its own.
-                guard::Found::Nobody | guard::Found::Silence => {
-                    guard::bury_network(home);
+                keeper_guard::Found::Nobody | keeper_guard::Found::Silence => {
+                    keeper_guard::bury_network(home);
                     None
                 }
             };
-            let keeper = guard::start(home, survivors.as_ref(), users, mappings)?;
-            guard::watch(home, &keeper)?;
+            let keeper = keeper_guard::start(home, survivors.as_ref(), users, mappings)?;
+            keeper_guard::watch(home, &keeper)?;
             started += 1;
         }
     }

@@ -28,7 +28,7 @@ use super::{
 
 /// Longest wait for a pod to take a connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The exchange of datagrams is over after that much silence.
+/// The time of silence after which an exchange of datagrams is over.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The longest datagram.
 const BUFFER: usize = 64 << 10;

@@ -4,9 +4,9 @@
 //! the registry's own words. The puller ends when the supervisor closes its end; one that is killed is followed by
 //! another, which its guard starts.
 
-pub mod guard;
 #[cfg_attr(not(feature = "cli"), path = "no_layer_bars.rs")]
 pub mod layer_bars;
+pub mod puller_guard;
 
 use std::{
     collections::HashMap,

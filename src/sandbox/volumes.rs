@@ -1,13 +1,6 @@
 //! A pod's volumes, made once before its first container (R-VOL-1, R-VOL-2).
 //!
-//! All that a new kind of volume touches:
-//! - `manifest/support/table.rs`: the fate of its fields; `docs/fields.md` follows by `UPDATE_DOCS=1`;
-//! - `manifest/validate/volumes.rs`: what of it is refused; `manifest/defaults.rs`: its defaults;
-//! - `manifest/references.rs` and `engine/start/gather.rs`: when it names another object;
-//! - here: how it is made; `config_files.rs` when podctl writes its files, `mounts.rs` when a container mounts it unlike others;
-//! - `supervisor/eviction.rs`: when it counts as the pod's storage; `engine/start/contained.rs`: when it is the host's;
-//! - `view/describe/volume.rs`: how it is described;
-//! - `tests/node/volumes.rs`: a test on a real pod.
+//! ARCHITECTURE.md lists all that a new kind of volume touches.
 
 use std::{
     collections::BTreeMap,

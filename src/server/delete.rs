@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::{
     Server, body,
     http::{Answer, Asked, json_answer},
+    object_access,
     read::{Choice, make_list},
     route::Target,
     run_blocking,
     status::{Failure, success_status},
-    store,
 };
 use crate::{
     engine::{DeletionBatch, ObjectKind, object_version},
@@ -48,7 +48,7 @@ pub async fn answer_delete_all(
     run_blocking(move || {
         let mut batch = server.engine.begin_deletion();
         for object in &chosen {
-            let (namespace, name) = store::object_key(object);
+            let (namespace, name) = object_access::object_key(object);
             let one = Target { namespace: Some(namespace), name: Some(name), ..target.clone() };
             match server.delete_in_batch(&one, &options, &mut batch) {
                 Ok(_) => {}
@@ -56,7 +56,7 @@ pub async fn answer_delete_all(
                 Err(failure) => return Err(failure),
             }
         }
-        store::finish_deletion(batch, target.kind)?;
+        object_access::finish_deletion(batch, target.kind)?;
         // Watches hear of it at once.
         let _ = server.refresh_kind(target.kind);
         Ok(())
@@ -151,7 +151,7 @@ impl Server {
     fn delete_now(&self, target: &Target, options: &DeleteOptions) -> Result<Value, Failure> {
         let mut batch = self.engine.begin_deletion();
         let known = self.delete_in_batch(target, options, &mut batch)?;
-        store::finish_deletion(batch, target.kind)?;
+        object_access::finish_deletion(batch, target.kind)?;
         if options.dry || target.kind.kind == "Namespace" {
             return Ok(known);
         }
@@ -187,7 +187,7 @@ impl Server {
         }
         let namespace = target.namespace.clone().unwrap_or_default();
         if kind.kind == "Namespace" {
-            store::check_deletion(&self.engine, kind, &namespace, name)?;
+            object_access::check_deletion(&self.engine, kind, &namespace, name)?;
             self.delete_namespace_behind(name);
             known["status"]["phase"] = "Terminating".into();
             known["metadata"]["deletionTimestamp"] = format!("{:.0}", Timestamp::now()).into();
@@ -195,7 +195,7 @@ impl Server {
         }
         // A Job's pods stay unless the client says otherwise, as the API server has it since batch/v1 began.
         let orphans = options.orphans.unwrap_or(kind.kind == "Job");
-        store::delete_object(batch, kind, &namespace, name, (options.grace, orphans))?;
+        object_access::delete_object(batch, kind, &namespace, name, (options.grace, orphans))?;
         Ok(known)
     }
 

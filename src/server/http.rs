@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Server, credentials::Credentials, handle, route::Query, status::Failure};
+use super::{Server, handle, route::Query, server_credentials::Credentials, status::Failure};
 use crate::process::give_back_memory;
 
 /// Bytes that a request's body may have, as the API server bounds it.

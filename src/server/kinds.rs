@@ -39,7 +39,7 @@ pub struct Subresource {
     pub verbs: Vec<&'static str>,
 }
 
-/// The kind a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
+/// The kinds, one a line: plural, kind, group and version, scope, verbs, short names, categories. Text, so that a start of
 /// the program has no pointers to set right. Of those with the word `none` there never is an object: clients that show
 /// what there is list them, and nobody would act on one that was made.
 const KINDS: &str = "
@@ -79,7 +79,7 @@ nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";
 
-/// The subresource a line: of which kind, which measured ones are not, its own kind, verbs.
+/// The subresources, one a line: of which kind, which measured ones are not, its own kind, verbs.
 const SUBRESOURCES: &str = "
 pods/attach PodAttachOptions create,get
 pods/ephemeralcontainers Pod get,patch,update

@@ -7,8 +7,8 @@ use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
 use super::{
-    credentials::Credentials,
     serve::{Error, own_address},
+    server_credentials::Credentials,
 };
 use crate::engine::Engine;
 

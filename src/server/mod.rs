@@ -7,28 +7,28 @@
 mod apply;
 mod body;
 mod channels;
-pub(crate) mod credentials;
+#[cfg(test)]
+mod damaged_requests;
 mod delete;
 pub mod discovery;
-mod events;
+mod event_forms;
 mod handle;
 mod http;
 pub mod kinds;
 pub mod kubeconfig;
 mod metrics;
-#[cfg(test)]
-mod mutations;
+mod object_access;
+mod object_tables;
 mod protobuf;
 pub mod raw_request;
 mod read;
 mod revisions;
 mod route;
 pub mod serve;
+pub(crate) mod server_credentials;
 mod spdy;
 mod status;
-mod store;
 mod streams;
-mod table;
 mod watch;
 mod write;
 
@@ -41,9 +41,9 @@ use std::{
 
 use self::{
     kinds::Kind,
+    object_access::object_key,
     revisions::{Change, Key, Revisions, Seen},
     status::Failure,
-    store::object_key,
 };
 use serde_json::Value;
 
@@ -87,7 +87,7 @@ impl Server {
     /// Takes in all objects of a kind as they are; gives them, and the newest revision.
     fn refresh_kind(&self, kind: &Kind) -> Result<(Vec<(Key, Seen)>, u64), Failure> {
         let _one_at_a_time = lock(&self.refreshing);
-        let objects = store::list_objects(&self.engine, kind, None)?;
+        let objects = object_access::list_objects(&self.engine, kind, None)?;
         // One after the other: of many objects nothing is there twice.
         let write = |object: Value| (object_key(&object), object.to_string().into_bytes());
         let texts: Vec<_> = objects.into_iter().map(write).collect();

@@ -10,12 +10,12 @@ use super::{
     Server,
     http::{Answer, Asked, json_answer},
     kinds::Kind,
+    object_access::{self, object_key},
+    object_tables::{Include, make_table, partial_metadata},
     revisions::Seen,
     route::{Form, Target, choose_form},
     run_blocking,
     status::Failure,
-    store::{self, object_key},
-    table::{Include, make_table, partial_metadata},
 };
 use crate::{
     process::give_back_memory,
@@ -221,7 +221,7 @@ impl Server {
         let (namespace, name) = (target.namespace.as_deref().unwrap_or_default(), target.name.as_deref());
         let name = name.unwrap_or_default();
         let _one_at_a_time = self.refreshing.lock();
-        let found = store::find_object(&self.engine, target.kind, namespace, name);
+        let found = object_access::find_object(&self.engine, target.kind, namespace, name);
         if target.kind.group == "metrics.k8s.io" {
             return found;
         }
@@ -247,7 +247,7 @@ impl Server {
         let server = self.clone();
         run_blocking(move || {
             if kind.group == "metrics.k8s.io" {
-                let objects = store::list_objects(&server.engine, kind, namespace.as_deref())?;
+                let objects = object_access::list_objects(&server.engine, kind, namespace.as_deref())?;
                 return Ok((objects, server.current_revision()));
             }
             let (seen, revision) = server.refresh_kind(kind)?;

@@ -21,8 +21,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     Server,
-    credentials::{self, Credentials, read_or_make},
     http::serve_listener,
+    server_credentials::{self, Credentials, read_or_make},
 };
 use crate::{engine::Engine, process::share_heap};
 
@@ -42,7 +42,7 @@ const FIRST_PASSED: i32 = 3;
 pub(crate) enum Error {
     /// The credentials cannot be had.
     #[error(transparent)]
-    Credentials(#[from] credentials::Error),
+    Credentials(#[from] server_credentials::Error),
     /// The address is taken, or not this machine's.
     #[error("cannot listen on {address}: {source}; --listen chooses another address")]
     Listen {
@@ -181,7 +181,8 @@ pub(crate) fn own_address(engine: &Engine) -> Result<SocketAddr, Error> {
         Ok((first..first + 1000).find(is_free).unwrap_or(first).to_string())
     };
     let text = read_or_make(&path, choose)?;
-    let damaged = |e: std::num::ParseIntError| credentials::Error::Damaged { path, why: e.to_string() };
+    let damaged =
+        |e: std::num::ParseIntError| server_credentials::Error::Damaged { path, why: e.to_string() };
     Ok(SocketAddr::new(loopback, text.trim().parse().map_err(damaged)?))
 }
 

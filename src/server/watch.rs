@@ -14,12 +14,12 @@ use super::{
     Server,
     http::{Answer, Asked, streamed_answer},
     kinds::Kind,
+    object_tables::{Include, make_table, partial_metadata},
     read::{Choice, read_seen},
     revisions::{Change, Seen, Text},
     route::{Form, Target, choose_form},
     run_blocking,
     status::Failure,
-    table::{Include, make_table, partial_metadata},
 };
 
 /// The time for which a watch goes on when its client does not say.

@@ -9,11 +9,11 @@ use super::{
     Server, apply, body, delete, handle,
     http::{Answer, Asked, json_answer},
     kinds::{Kind, find_kind},
+    object_access::{self, Replacement},
     read::Wanted,
     route::Target,
     run_blocking,
     status::{Cause, Failure},
-    store::{self, Replacement},
     streams,
 };
 use crate::engine::{
@@ -231,14 +231,14 @@ impl Server {
         let namespace = self.require_namespace(target)?;
         let mut object = tidy_object(object, manner, kind)?;
         apply::note_update(None, &mut object, manner);
-        let made = store::create_object(&self.engine, kind, &namespace, &object, manner.dry)?;
+        let made = object_access::create_object(&self.engine, kind, &namespace, &object, manner.dry)?;
         self.finish_write(target, made, manner)
     }
 
     /// The namespace of a request, which must be there.
     fn require_namespace(&self, target: &Target) -> Result<String, Failure> {
         let Some(namespace) = target.namespace.clone() else { return Ok(String::new()) };
-        let all = self.engine.namespaces().map_err(|e| store::to_failure(target.kind, "", e))?;
+        let all = self.engine.namespaces().map_err(|e| object_access::to_failure(target.kind, "", e))?;
         match (all.iter().any(|known| *known == *namespace), find_kind("", "v1", "namespaces")) {
             (false, Some(kind)) => Err(Failure::not_found(kind, &namespace)),
             _ => Ok(namespace),
@@ -291,7 +291,7 @@ impl Server {
         manner: &Manner,
     ) -> Result<Value, Failure> {
         let namespace = target.namespace.as_deref().unwrap_or_default();
-        let changed = store::replace_object(&self.engine, target.kind, namespace, object, how)?;
+        let changed = object_access::replace_object(&self.engine, target.kind, namespace, object, how)?;
         self.finish_write(target, changed, manner)
     }
 
@@ -323,7 +323,8 @@ impl Server {
                 let namespace = self.require_namespace(target)?;
                 let mut object = tidy_object(config.clone(), manner, target.kind)?;
                 apply::note_apply(&mut object, config, target.kind, manner);
-                let made = store::create_object(&self.engine, target.kind, &namespace, &object, manner.dry)?;
+                let made =
+                    object_access::create_object(&self.engine, target.kind, &namespace, &object, manner.dry)?;
                 Ok((self.finish_write(target, made, manner)?, StatusCode::CREATED))
             }
             Err(failure) => Err(failure),
@@ -340,7 +341,7 @@ impl Server {
             }
             return Ok(made);
         }
-        let (_, name) = store::object_key(&made);
+        let (_, name) = object_access::object_key(&made);
         let one = Target { name: Some(name), subresource: None, ..target.clone() };
         match self.find_object_now(&one) {
             Ok(object) => Ok(object),

@@ -1,6 +1,6 @@
 //! Carrying out the lifecycle's actions.
 
-use super::{Supervisor, events::Happened};
+use super::{Supervisor, event_recorder::Happened};
 use crate::lifecycle::{Action, Run};
 use crate::pod::PodExt;
 

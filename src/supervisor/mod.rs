@@ -12,7 +12,7 @@ mod container_usage;
 mod create;
 mod enter;
 mod ephemeral_containers;
-mod events;
+mod event_recorder;
 mod eviction;
 mod execs;
 mod image_pulls;
@@ -27,7 +27,7 @@ mod pod_cgroup;
 mod pod_update;
 mod poll;
 mod prepare;
-mod refresh;
+mod refreshed_volumes;
 mod requests;
 mod starting_client;
 mod timeline;
@@ -386,9 +386,9 @@ impl Supervisor {
             let _ = cgroup.kill();
             let _ = cgroup.remove();
         }
-        let message = self
-            .container(&run.container)
-            .map(|c| events::termination_message(c, exit, live.layer.termination_log(), live.log.path()));
+        let message = self.container(&run.container).map(|c| {
+            event_recorder::termination_message(c, exit, live.layer.termination_log(), live.log.path())
+        });
         self.garbage.push(live.layer);
         self.close_log(&run.container, live.log);
         self.pending.push_back(Event::Exited { run, exit, oom_killed, message: message.unwrap_or_default() });

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Supervisor, events::Happened};
+use super::{Supervisor, event_recorder::Happened};
 use crate::lifecycle::{Event, Record};
 
 /// First and longest wait between two tries, a kubelet's.

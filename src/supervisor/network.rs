@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use super::{Supervisor, events::Happened, poll::Source};
+use super::{Supervisor, event_recorder::Happened, poll::Source};
 use crate::{
     lifecycle::Record,
     network::{Joined, Member},

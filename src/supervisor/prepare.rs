@@ -18,7 +18,7 @@ use super::{
     clock::Clock,
     create::{Creation, Filters},
     enter::Entrants,
-    events::Recorder,
+    event_recorder::Recorder,
     eviction::Quotas,
     image_pulls::Pulls,
     leave::clear_data,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Supervisor,
-    events::{Happened, Recorder},
+    event_recorder::{Happened, Recorder},
     poll::Source,
     timeline::Trace,
 };

@@ -82,7 +82,7 @@ pub enum Request {
     },
     /// Start every container anew, init containers first.
     Restart,
-    /// The ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
+    /// Means that a ConfigMap or a Secret that the pod refers to has changed; it is in the memory file beside it.
     Refresh,
     /// The pod is to become, in one of its parts, what the memory file beside it says; answered by what became of it.
     Update {

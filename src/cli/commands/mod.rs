@@ -305,7 +305,7 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         _ => {}
     }
     let home = Home::of_user()?;
-    network::guard::mend_network(&home);
+    network::keeper_guard::mend_network(&home);
     if cli.command.lists_names() {
         engine::sweep::sweep_left(&home);
     }

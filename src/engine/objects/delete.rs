@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use serde_json::Value;
 
 use super::{
-    super::{Ending, Engine, Error, ErrorKind, ObjectKind, PodHandle, gone, refresh, request, sweep},
+    super::{Ending, Engine, Error, ErrorKind, ObjectKind, PodHandle, changed_objects, gone, request, sweep},
     parse_namespace,
     write::{Preconditions, check_preconditions},
 };
@@ -138,7 +138,7 @@ impl Engine {
     fn forget_kept<T: Kept>(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
         let gone = self.home.forget::<T>(namespace, name)?;
         if gone {
-            refresh::tell_pods_of_removal::<T>(&self.home, namespace, name);
+            changed_objects::tell_pods_of_removal::<T>(&self.home, namespace, name);
         }
         Ok(gone)
     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace as NamespaceObject, Secret
 use serde_json::Value;
 
 use super::{
-    super::{Engine, Error, ObjectKind, refresh},
+    super::{Engine, Error, ObjectKind, changed_objects},
     complete,
     request::{Loaded, load_changed_pod},
 };
@@ -238,7 +238,7 @@ impl Engine {
         };
         self.home.keep(namespace, object)?;
         if let Some(kept) = self.home.object::<T>(namespace, &name)? {
-            refresh::tell_pods(&self.home, namespace, kept);
+            changed_objects::tell_pods(&self.home, namespace, kept);
         }
         Ok(applied)
     }

@@ -55,7 +55,7 @@ pub(super) fn pods_of(job: &Job) -> Result<Vec<Pod>, Error> {
         .collect())
 }
 
-/// The wait that lasts longer says what it is for.
+/// The time after which a wait says what it is for.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// Waits until the pods are as far as `--wait` says. A Ctrl-C ends the wait, not the pods.

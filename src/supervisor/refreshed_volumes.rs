@@ -4,7 +4,7 @@ use std::{fs::File, os::fd::OwnedFd};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Supervisor, events::Happened};
+use super::{Supervisor, event_recorder::Happened};
 use crate::{
     lifecycle::Record,
     sandbox::{self, Objects, Sandbox},

@@ -3,7 +3,7 @@
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 use serde_json::{Value, json};
 
-use super::events::to_core_form;
+use super::event_forms::to_core_form;
 use crate::view::{
     age, events,
     object_table::{self, Column, list_columns},

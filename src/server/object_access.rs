@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{
-    events,
+    event_forms,
     kinds::Kind,
     metrics,
     status::{Cause, Failure},
@@ -27,7 +27,7 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
         (Some(of_engine), _) => list_of_engine(engine, kind, of_engine, namespace)?,
         (None, "Event") => {
             let all = list_of_engine(engine, kind, ObjectKind::Event, namespace)?;
-            all.into_iter().map(events::to_newer_form).collect()
+            all.into_iter().map(event_forms::to_newer_form).collect()
         }
         (None, "PodMetrics") => metrics::measure_pods(engine, namespace)?,
         (None, "NodeMetrics") => vec![metrics::measure_node()],

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     engine::patch::{PatchType, apply_patch},
-    manifest::mutations::{Numbers, try_seeds},
+    manifest::damaged_manifests::{Numbers, try_seeds},
     view::{field_selector::FieldSelector, selectors::Labels},
 };
 
