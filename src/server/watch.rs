@@ -64,10 +64,12 @@ pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -
     tokio::spawn(async move {
         let told = async {
             let mut last = from;
+            // Let go of while it is told: a watch outlives what there was at its beginning, which others hold no longer.
+            let present = if from == 0 || streams_list { present } else { Vec::new() };
+            for (_, seen) in present {
+                watch.tell_present(&sender, &seen).await?;
+            }
             if from == 0 || streams_list {
-                for (_, seen) in &present {
-                    watch.tell_present(&sender, seen).await?;
-                }
                 last = revision;
             }
             if streams_list {
