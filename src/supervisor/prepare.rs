@@ -114,7 +114,8 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let store = Store::open(&home.images())?;
     // The client holds these images until it hears that all is ready.
     let used = sandbox.objects.images.values().chain(launch.images.values());
-    let leases = used.map(|image| store.take_lease(image));
+    let used: BTreeMap<_, _> = used.map(|image| (&image.digest, image)).collect();
+    let leases = used.values().map(|image| store.take_lease(image));
     let leases = leases.collect::<Result<Vec<_>, _>>()?;
     let pulls = Pulls {
         store,

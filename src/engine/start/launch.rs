@@ -2,7 +2,7 @@
 //! beside it, when an image is missing, the puller, which needs the host's network.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{Seek, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
@@ -186,19 +186,26 @@ struct PresentImages {
 fn find_present_images(home: &Home, pod: &Pod, kept: Option<KeptIds>) -> Result<PresentImages, Error> {
     let store = Store::open(&home.images())?;
     let mut images = PresentImages { by_container: BTreeMap::new(), leases: Vec::new(), all: true };
+    // Containers of one image share its lease.
+    let mut held: HashMap<Reference, Image> = HashMap::new();
     for container in pod.containers() {
         let wanted = container.image.as_deref().unwrap_or("").parse::<Reference>().ok();
-        let found = match wanted.filter(|_| container.pull_policy() != "Always") {
-            Some(reference) => find_and_hold(&store, &reference)?,
-            None => None,
+        let Some(reference) = wanted.filter(|_| container.pull_policy() != "Always") else {
+            images.all = false;
+            continue;
         };
-        match found.filter(|(image, _)| kept.is_none_or(|ids| store.is_remapped(image, ids))) {
-            Some((image, lease)) => {
-                images.by_container.insert(container.name.clone(), image);
-                images.leases.push(lease);
-            }
-            None => images.all = false,
+        if !held.contains_key(&reference)
+            && let Some((image, lease)) = find_and_hold(&store, &reference)?
+            && kept.is_none_or(|ids| store.is_remapped(&image, ids))
+        {
+            images.leases.push(lease);
+            held.insert(reference.clone(), image);
         }
+        let Some(image) = held.get(&reference) else {
+            images.all = false;
+            continue;
+        };
+        images.by_container.insert(container.name.clone(), image.clone());
     }
     Ok(images)
 }
