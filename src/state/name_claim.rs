@@ -275,7 +275,12 @@ impl Home {
     }
 
     fn left_record(&self, path: PathBuf) -> Option<Unplaced> {
-        let lock = File::options().append(true).create(true).open(path.join("lock")).ok()?;
+        let lock = match File::options().append(true).open(path.join("lock")) {
+            // Not made anew: whoever is removing the record at this moment would find its directory not empty.
+            Err(e) if e.kind() == ErrorKind::NotFound => File::open(&path),
+            lock => lock,
+        };
+        let lock = lock.ok()?;
         lock.try_lock().ok()?;
         Some(Unplaced { dir: self.record_at(path), lock })
     }
@@ -289,5 +294,39 @@ impl Home {
         let name = words.next().and_then(|word| ObjectName::parse(word).ok());
         let unnamed = || ObjectName::parse("unnamed").expect("a name");
         PodDir { path, ..self.pod(&namespace, &name.unwrap_or_else(unnamed)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_record_can_be_removed_while_others_look_for_what_is_left() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::at(&scratch.path().join("run"), &scratch.path().join("data")).unwrap();
+        fs::create_dir_all(home.records_path()).unwrap();
+        let dir = home.pod(&Namespace::default(), &ObjectName::parse("p").unwrap());
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::SeqCst) {
+                        home.left_records();
+                    }
+                });
+            }
+            let removed: Vec<_> = (0..500)
+                .map(|round| {
+                    let new = dir.prepare(&round.to_string()).unwrap();
+                    let Placed::Here { lock, .. } = new.place(&dir).unwrap() else { panic!("nobody has it") };
+                    dir.move_aside(lock.into()).unwrap().dir.remove()
+                })
+                .collect();
+            is_over.store(true, Ordering::SeqCst);
+            removed.into_iter().for_each(|removed| removed.unwrap());
+        });
     }
 }
