@@ -20,6 +20,35 @@ spec:
   - {name: side, image: 'busybox:1.36', command: [sh, -c, 'echo side; exec sleep 600']}
 ";
 
+const JOB: &str = "apiVersion: batch/v1
+kind: Job
+metadata: {name: work, labels: {app: work}, annotations: {note: x}}
+spec:
+  completions: 2
+  parallelism: 2
+  completionMode: Indexed
+  backoffLimit: 3
+  activeDeadlineSeconds: 500
+  template:
+    metadata: {labels: {tier: b}, annotations: {note: z}}
+    spec:
+      restartPolicy: Never
+      serviceAccountName: default
+      nodeSelector: {kubernetes.io/os: linux}
+      tolerations: [{key: k, operator: Exists, effect: NoExecute, tolerationSeconds: 300}]
+      volumes: [{name: v, emptyDir: {}}, {name: m, configMap: {name: conf}}]
+      initContainers:
+      - {name: first, image: 'busybox:1.36', command: ['true']}
+      containers:
+      - name: c
+        image: busybox:1.36
+        command: [sh, -c, 'true']
+        resources: {limits: {memory: 64Mi}}
+        envFrom: [{configMapRef: {name: conf}}]
+        env: [{name: A, value: b}, {name: NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: L, valueFrom: {resourceFieldRef: {resource: limits.memory}}}]
+        volumeMounts: [{name: v, mountPath: /v}, {name: m, mountPath: /m, readOnly: true}]
+";
+
 /// Standard output, standard error and exit code of one client.
 fn run(home: &Home, program: &str, line: &str) -> (String, String, Option<i32>) {
     let mut shell: Command = client(home, "bash");
@@ -63,6 +92,9 @@ fn kubectl_and_podctl_show_the_same_state_alike() {
     home.said(&["create", "secret", "generic", "sec", "--from-literal=k=v"]);
     home.said(&["create", "service", "clusterip", "web", "--tcp=80:8080"]);
     home.said(&["volume", "create", "vol"]);
+    std::fs::write(home.path("job.yaml"), JOB).unwrap();
+    home.said(&["create", "-f", home.path("job.yaml").to_str().unwrap()]);
+    home.said(&["wait", "--for=condition=complete", "job/work", "--timeout=60s"]);
     let meant: Vec<&str> =
         DIFFERENCES.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
     let (mut wrong, mut count) = (Vec::new(), 0);

@@ -1,7 +1,10 @@
 //! `podctl describe`: objects in full.
 
 use k8s_openapi::{
-    api::core::v1::{Event, Pod},
+    api::{
+        batch::v1::Job,
+        core::v1::{Event, Pod},
+    },
     jiff::Timestamp,
 };
 use serde_json::Value;
@@ -90,11 +93,17 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
     let now = Timestamp::now();
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     let namespace = Namespace::parse(text("namespace")).unwrap_or_default();
+    let events = || events_of(engine, kind, &namespace, text("name"));
     match kind {
         ObjectKind::Pod => {
             let pod: Pod = serde_json::from_value(object.clone())?;
-            let events = show_events.then(|| events_of(engine, &namespace, text("name"))).transpose()?;
+            let events = show_events.then(events).transpose()?;
             Ok(view::describe::pod(&pod, events.as_deref(), now))
+        }
+        ObjectKind::Job => {
+            let job: Job = serde_json::from_value(object.clone())?;
+            let events = show_events.then(events).transpose()?;
+            Ok(view::describe::job(&job, events.as_deref(), now))
         }
         ObjectKind::Service => {
             let seen = engine.services(Some(&namespace))?;
@@ -121,10 +130,15 @@ fn find_users(engine: &Engine, namespace: &Namespace, claim: &str) -> Result<Vec
     Ok(pods.iter().filter(uses).map(name).collect())
 }
 
-fn events_of(engine: &Engine, namespace: &Namespace, pod: &str) -> Result<Vec<Event>, Error> {
+fn events_of(
+    engine: &Engine,
+    kind: ObjectKind,
+    namespace: &Namespace,
+    name: &str,
+) -> Result<Vec<Event>, Error> {
     let options = ListOptions {
         namespace: Some(namespace.to_string()),
-        fields: format!("involvedObject.name={pod}"),
+        fields: format!("involvedObject.kind={},involvedObject.name={name}", kind.name()),
         ..ListOptions::default()
     };
     let all = engine.list_objects(ObjectKind::Event, &options)?;

@@ -20,17 +20,22 @@ use crate::{
 /// The pod that containers' environments refer to.
 pub(super) struct Whole<'a> {
     pub pod: &'a Value,
+    /// How far their heading stands in; in a template of pods, two spaces.
+    pub indent: &'static str,
 }
 
 impl Whole<'_> {
     pub(super) fn describe(
         &self,
         page: &mut Page,
+        heading: &str,
         containers: &[Container],
         statuses: Option<&[ContainerStatus]>,
     ) {
+        page.line(0, format_args!("{}{heading}:", self.indent));
         for container in containers {
             let status = statuses.into_iter().flatten().find(|s| s.name == container.name);
+            page.line(1, format_args!("{}{}:", name_indent(self.indent), container.name));
             describe_basics(page, container, status);
             command(page, "Command", container.command.as_deref());
             command(page, "Args", container.args.as_deref());
@@ -135,8 +140,12 @@ fn resource(container: &Container, field: &ResourceFieldSelector) -> Option<i128
     measured(amount).map(|n| (n + divisor - 1) / divisor)
 }
 
+/// Returns how much further names below a heading stand in: one space where it does, as kubectl has it.
+pub(super) fn name_indent(heading: &str) -> &'static str {
+    if heading.is_empty() { "" } else { " " }
+}
+
 fn describe_basics(page: &mut Page, container: &Container, status: Option<&ContainerStatus>) {
-    page.line(1, format_args!("{}:", container.name));
     if let Some(status) = status {
         page.field(2, "Container ID", status.container_id.as_deref().unwrap_or_default());
     }

@@ -1,6 +1,7 @@
-//! A pod in full, as `kubectl describe` lays it out.
+//! A pod and a Job in full, as `kubectl describe` lays them out.
 
 mod container;
+mod job;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -12,6 +13,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
+pub use self::job::job;
 use super::{age, events, tab_stops};
 use crate::pod::PodExt;
 
@@ -56,26 +58,32 @@ pub fn pod(pod: &Pod, events: Option<&[Event]>, now: Timestamp) -> String {
     let mut page = Page::default();
     head(&mut page, pod, &spec, &status, now);
     let json = serde_json::to_value(pod).unwrap_or_default();
-    let whole = container::Whole { pod: &json };
+    let whole = container::Whole { pod: &json, indent: "" };
     if let Some(inits) = spec.init_containers.as_deref().filter(|i| !i.is_empty()) {
-        page.line(0, "Init Containers:");
-        whole.describe(&mut page, inits, status.init_container_statuses.as_deref());
+        whole.describe(&mut page, "Init Containers", inits, status.init_container_statuses.as_deref());
     }
-    page.line(0, "Containers:");
-    whole.describe(&mut page, &spec.containers, status.container_statuses.as_deref());
+    whole.describe(&mut page, "Containers", &spec.containers, status.container_statuses.as_deref());
     if let Some(ephemeral) = spec.ephemeral_containers.as_ref().filter(|e| !e.is_empty()) {
-        page.line(0, "Ephemeral Containers:");
         // Every field of one that is shown is a container's as well.
         let all = ephemeral.iter().filter_map(|e| serde_json::from_value(serde_json::to_value(e).ok()?).ok());
         let all: Vec<Container> = all.collect();
-        whole.describe(&mut page, &all, status.ephemeral_container_statuses.as_deref());
+        whole.describe(
+            &mut page,
+            "Ephemeral Containers",
+            &all,
+            status.ephemeral_container_statuses.as_deref(),
+        );
     }
     describe_conditions(&mut page, &spec, &status);
-    volume::describe(&mut page, spec.volumes.as_deref().unwrap_or_default());
+    volume::describe(&mut page, spec.volumes.as_deref().unwrap_or_default(), "");
     page.field(0, "QoS Class", status.qos_class.as_deref().unwrap_or("BestEffort"));
     page.list("Node-Selectors", &pairs(spec.node_selector.as_ref(), "="));
-    let tolerations: Vec<String> = spec.tolerations.iter().flatten().map(toleration_text).collect();
-    page.list("Tolerations", &tolerations);
+    list_tolerations(&mut page, "", spec.tolerations.as_deref());
+    with_events(page, events, now)
+}
+
+/// Aligns a page, and puts the table of events below it.
+fn with_events(page: Page, events: Option<&[Event]>, now: Timestamp) -> String {
     let mut text = tab_stops::align_columns(&page.0, 0, 2);
     if let Some(events) = events {
         // Its columns are its own, unless it is a line like the others.
@@ -177,6 +185,11 @@ fn annotations(map: Option<&BTreeMap<String, String>>) -> Vec<String> {
         }
     }
     lines
+}
+
+fn list_tolerations(page: &mut Page, indent: &str, tolerations: Option<&[Toleration]>) {
+    let all: Vec<String> = tolerations.into_iter().flatten().map(toleration_text).collect();
+    page.list(&format!("{indent}Tolerations"), &all);
 }
 
 fn toleration_text(t: &Toleration) -> String {

@@ -2,15 +2,15 @@
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, Volume};
 
-use super::Page;
+use super::{Page, container::name_indent};
 
-pub(super) fn describe(page: &mut Page, volumes: &[Volume]) {
+pub(super) fn describe(page: &mut Page, volumes: &[Volume], indent: &str) {
     if volumes.is_empty() {
-        return page.field(0, "Volumes", "<none>");
+        return page.line(0, format_args!("{indent}Volumes:\t<none>"));
     }
-    page.line(0, "Volumes:");
+    page.line(0, format_args!("{indent}Volumes:"));
     for volume in volumes {
-        page.line(1, format_args!("{}:", volume.name));
+        page.line(1, format_args!("{}{}:", name_indent(indent), volume.name));
         let (kind, fields) = fields(volume);
         page.field(2, "Type", kind);
         for (name, value) in fields {
