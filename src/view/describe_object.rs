@@ -14,6 +14,9 @@ pub fn describe_object(kind: ObjectKind, object: &Value, users: &[String]) -> St
     if kind.is_namespaced() {
         page.field(0, "Namespace", text(&meta["namespace"]));
     }
+    if kind == ObjectKind::Node {
+        page.field(0, "Roles", "<none>");
+    }
     if kind == ObjectKind::PersistentVolumeClaim {
         page.field(0, "StorageClass", "local");
         page.field(0, "Status", text(&object["status"]["phase"]));
@@ -98,6 +101,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_node_has_a_line_for_its_roles() {
+        let page = describe_object(ObjectKind::Node, &json!({"metadata": {"name": "n"}}), &[]);
+        assert!(page.starts_with("Name:         n\nRoles:        <none>\nLabels: "), "{page}");
+    }
 
     #[test]
     fn a_secret_is_described_without_its_values() {
