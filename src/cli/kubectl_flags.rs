@@ -59,7 +59,7 @@ const ENTRIES: &[Entry] = &[
         "*",
         "request-timeout",
         Fulfilled(
-            "nothing is asked over a network: files answer at once, and a pod's supervisor has a deadline of its own",
+            "nothing is asked over a network: files answer at once, and a pod's supervisor has a deadline of its own; `get` and `events` end a watch then",
         ),
     ),
     with_value("*", "kuberc", Refused("it is a file with kubectl's preferences")),
@@ -220,6 +220,21 @@ const COMMANDS: &[(&str, &str)] = &[
     ("kuberc", "it edits kubectl's preferences"),
     ("network", "there is one network of a user's pods; `podctl run --network host|none` leaves it"),
 ];
+
+/// Tells why `create` has no such kind, or nothing where none is known by that name.
+pub(super) fn explain_creation(kind: &str) -> Option<String> {
+    let plural = match kind {
+        "clusterrole" | "role" | "clusterrolebinding" | "rolebinding" => format!("{kind}s"),
+        "ingress" | "ing" => "ingresses".into(),
+        "poddisruptionbudget" | "pdb" => "poddisruptionbudgets".into(),
+        "priorityclass" | "pc" => "priorityclasses".into(),
+        "quota" | "resourcequota" => "resourcequotas".into(),
+        "serviceaccount" | "sa" => return Some("podctl keeps no serviceaccounts but `default`".into()),
+        "token" => return Some("podctl issues no tokens: its pods know no API server to show them".into()),
+        _ => return None,
+    };
+    Some(format!("podctl keeps no {plural}: nothing on this machine would act on one"))
+}
 
 /// Finds what becomes of a flag of kubectl's that a verb of podctl's has not itself.
 pub(super) fn find_treatment(verb: &str, flag: &str) -> Option<(Treatment, bool)> {

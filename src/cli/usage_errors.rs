@@ -2,7 +2,7 @@
 
 use crate::cli::{
     build_parser,
-    kubectl_flags::{Treatment, explain_command, find_treatment},
+    kubectl_flags::{Treatment, explain_command, explain_creation, find_treatment},
     output_streams::paint_red,
 };
 use std::ffi::OsString;
@@ -91,7 +91,7 @@ impl Refusal {
             ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => said(explain_value(&refusal, args)),
             ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal, args)),
-            ErrorKind::MissingRequiredArgument => said(explain_missing_flags(&refusal)),
+            ErrorKind::MissingRequiredArgument => said(explain_missing(&refusal, args)),
             _ => None,
         };
         sentence.unwrap_or_else(|| Refusal::Parser(Box::new(refusal)))
@@ -147,16 +147,40 @@ fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     Some(format!("invalid argument {value:?} for {flag:?} flag: {why}\n{usage}"))
 }
 
-/// Returns what of a command line is missing, when it is flags alone.
-fn explain_missing_flags(refusal: &clap::Error) -> Option<String> {
+/// Returns what of a command line is missing: flags before words, as kubectl looks for them.
+fn explain_missing(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     let Some(ContextValue::Strings(all)) = refusal.get(ContextKind::InvalidArg) else { return None };
     let flags = all.iter().map(|flag| flag.strip_prefix("--").and_then(|flag| flag.split([' ', '=']).next()));
-    let flags: Vec<String> = flags.map(|flag| Some(format!("{:?}", flag?))).collect::<Option<_>>()?;
-    Some(format!("required flag(s) {} not set", flags.join(", ")))
+    let flags: Vec<String> = flags.flatten().map(|flag| format!("{flag:?}")).collect();
+    match flags.is_empty() {
+        true => explain_missing_words(&find_verb(&build_parser(), args)),
+        false => Some(format!("required flag(s) {} not set", flags.join(", "))),
+    }
+}
+
+/// Says in kubectl's words which words of a verb are missing.
+fn explain_missing_words(verb: &str) -> Option<String> {
+    let see = |what: &str| Some(format!("{what}\nSee 'podctl {verb} -h' for help and examples"));
+    match verb {
+        "exec" => Some("pod, type/name or --filename must be specified".into()),
+        "attach" => Some("at least 1 argument is required for attach".into()),
+        "cp" => Some("source and destination are required".into()),
+        "port-forward" => see("TYPE/NAME and list of ports are required for port-forward"),
+        "completion" => see("Shell not specified."),
+        "logs" => see(
+            "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command",
+        ),
+        _ if verb.starts_with("create ") => see("exactly one NAME is required, got 0"),
+        _ => None,
+    }
 }
 
 fn explain_unknown_command(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     let word = context(refusal, ContextKind::InvalidSubcommand)?;
+    let verb = find_verb(&build_parser(), args);
+    if let Some(why) = explain_creation(&word).filter(|_| verb == "create") {
+        return Some(format!("failed to create {word}: {why}"));
+    }
     if let Some(why) = explain_command(&word) {
         return Some(format!("there is no command {word:?} here: {why}"));
     }
@@ -165,7 +189,6 @@ fn explain_unknown_command(refusal: &clap::Error, args: &[OsString]) -> Option<S
         Some(ContextValue::String(one)) => vec![one.clone()],
         _ => Vec::new(),
     };
-    let verb = find_verb(&build_parser(), args);
     if !verb.is_empty() {
         return Some(format!("unknown command {word:?}\nSee 'podctl {verb} -h' for help and examples"));
     }

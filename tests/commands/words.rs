@@ -126,6 +126,8 @@ fn flags_that_are_not_here_say_why() {
     assert!(fails(&home, &["apply", "--prune", "-f", "x"]).contains("--prune: `apply` deletes nothing"));
     assert!(fails(&home, &["run", "-v", "a:b", "x"]).contains("volumes stand in a manifest"));
     assert!(fails(&home, &["get", "--fieldselector=x"]).contains("Did you mean this?\n\t--field-selector"));
+    assert!(fails(&home, &["create", "sa", "x"]).contains("podctl keeps no serviceaccounts but `default`"));
+    assert!(fails(&home, &["create", "ingress", "x"]).contains("podctl keeps no ingresses"));
     assert!(fails(&home, &["build", "."]).contains("podctl builds no images"));
     let fulfilled = home.podctl(&["get", "pods", "--chunk-size", "5", "--request-timeout=5s"]);
     assert!(fulfilled.status.success(), "{}", stderr(&fulfilled));
