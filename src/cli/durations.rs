@@ -1,6 +1,8 @@
 //! Lengths of time in flags: seconds, and durations as Go and kubectl write them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::cli::Error;
 
 /// Reads a number of seconds: `10`, `0.5` or `10s`.
 ///
@@ -33,4 +35,24 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = &rest[end + unit.len()..];
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Reads `--request-timeout`, seconds or a duration, as the moment at which a watch ends; 0 is never.
+///
+/// # Errors
+/// The value is neither.
+pub(super) fn parse_request_timeout(text: Option<&str>) -> Result<Option<Instant>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    let seconds = text.parse().map(Duration::from_secs);
+    let length = seconds.or_else(|_| parse_duration(text)).map_err(|_| {
+        Error::bad_value(
+            "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)",
+        )
+    })?;
+    Ok((!length.is_zero()).then(|| Instant::now().checked_add(length)).flatten())
+}
+
+/// Returns what is left until then; nothing when that is never.
+pub(super) fn time_left(until: Option<Instant>) -> Option<Duration> {
+    until.map(|until| until.saturating_duration_since(Instant::now()))
 }

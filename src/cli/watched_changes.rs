@@ -1,12 +1,16 @@
 //! `get --watch`: objects as they change; and `--sort-by`.
 
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, output_formats::Output, print},
+    cli::{Error, durations::time_left, output_formats::Output, print},
     logs::Watch,
     state::Home,
     view::jsonpath::Template,
@@ -39,6 +43,8 @@ pub(super) struct Changes<'a, T> {
     /// Belongs to the columns, so far.
     widths: Vec<usize>,
     headed: bool,
+    /// When the watch ends; none is never.
+    pub until: Option<Instant>,
 }
 
 impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
@@ -49,11 +55,12 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         headers: bool,
         lenient: bool,
     ) -> Changes<'a, T> {
-        Changes { output, head, row, lenient, widths: Vec::new(), headed: !headers }
+        Changes { output, head, row, lenient, widths: Vec::new(), headed: !headers, until: None }
     }
 
     /// Shows the `first` ones, unless changes `only` are asked for, and then whatever is not as it was in what `now`
-    /// gives: when a pod has changed, and `every` so often. Never returns by itself, but when the reader has gone.
+    /// gives: when a pod has changed, and `every` so often. Returns when its
+    /// time is over, or the reader has gone.
     pub(super) fn watch(
         &mut self,
         home: &Home,
@@ -84,7 +91,10 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
                     known.insert(key(&object), object);
                 }
             }
-            watch.wait(every);
+            match time_left(self.until) {
+                Some(Duration::ZERO) => return Ok(0),
+                left => watch.wait(every.into_iter().chain(left).min()),
+            }
         }
     }
 

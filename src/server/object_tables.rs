@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::event_forms::to_core_form;
 use crate::view::{
-    age, events,
+    events,
     object_table::{self, Column, list_columns},
 };
 
@@ -78,24 +78,7 @@ fn build_cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
 fn event_cells(object: &Value, now: Timestamp) -> Vec<Value> {
     let core = to_core_form(object.clone());
     let Ok(event) = serde_json::from_value::<Event>(core) else { return vec![Value::Null; 10] };
-    let row = events::row(&event, false, now);
-    let involved = &event.involved_object;
-    let source = event.source.as_ref();
-    let last = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref());
-    let kind = involved.kind.clone().unwrap_or_default().to_lowercase();
-    let component = [source.and_then(|s| s.component.clone()), source.and_then(|s| s.host.clone())];
-    vec![
-        age::since(last, now).into(),
-        row[1].clone().into(),
-        row[2].clone().into(),
-        format!("{kind}/{}", involved.name.clone().unwrap_or_default()).into(),
-        involved.field_path.clone().unwrap_or_default().into(),
-        component.into_iter().flatten().collect::<Vec<_>>().join(", ").into(),
-        event.message.clone().unwrap_or_default().trim().into(),
-        age::since(event.first_timestamp.as_ref(), now).into(),
-        event.count.unwrap_or(1).into(),
-        event.metadata.name.clone().unwrap_or_default().into(),
-    ]
+    events::build_cells(&event, now)
 }
 
 #[cfg(test)]

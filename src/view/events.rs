@@ -1,8 +1,9 @@
 //! Events as rows of `kubectl events`, and as they stand below `describe`.
 
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use serde_json::Value;
 
-use super::age;
+use super::{age, object_table::list_columns};
 
 /// The first line.
 pub fn head(namespace: bool) -> Vec<String> {
@@ -27,15 +28,31 @@ pub fn row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
     row
 }
 
-/// The same as `kubectl get` has it: when it was last seen, and the kind as that of a resource.
-pub fn table_row(event: &Event, namespace: bool, now: Timestamp) -> Vec<String> {
-    let mut row = row(event, namespace, now);
+/// The same as `kubectl get` has it, by the columns of a table.
+pub fn table_row(event: &Event, is_wide: bool, now: Timestamp) -> Vec<String> {
+    let shown = list_columns("Event").iter().zip(build_cells(event, now));
+    let shown = shown.filter(|(column, _)| is_wide || !column.is_wide());
+    shown.map(|(_, cell)| cell.as_str().map_or_else(|| cell.to_string(), one_line)).collect()
+}
+
+/// Returns all cells of an Event, numbers as numbers: when it was last seen, and the kind as that of a resource.
+pub fn build_cells(event: &Event, now: Timestamp) -> Vec<Value> {
+    let text = |field: &Option<String>| field.as_deref().unwrap_or_default().trim().to_owned();
+    let (object, source) = (&event.involved_object, event.source.as_ref());
     let last = event.last_timestamp.as_ref().or(event.first_timestamp.as_ref());
-    row[usize::from(namespace)] = age::since(last, now);
-    let object = &event.involved_object;
-    let kind = object.kind.as_deref().unwrap_or_default().to_lowercase();
-    row[usize::from(namespace) + 3] = format!("{kind}/{}", object.name.as_deref().unwrap_or_default());
-    row
+    let component = [source.and_then(|s| s.component.clone()), source.and_then(|s| s.host.clone())];
+    vec![
+        age::since(last, now).into(),
+        text(&event.type_).into(),
+        text(&event.reason).into(),
+        format!("{}/{}", text(&object.kind).to_lowercase(), text(&object.name)).into(),
+        text(&object.field_path).into(),
+        component.into_iter().flatten().collect::<Vec<_>>().join(", ").into(),
+        text(&event.message).into(),
+        age::since(event.first_timestamp.as_ref(), now).into(),
+        event.count.unwrap_or(1).into(),
+        text(&event.metadata.name).into(),
+    ]
 }
 
 /// `10s`, or `10s (x3 over 25s)` when it happened more than once.
@@ -101,6 +118,8 @@ mod tests {
         .unwrap();
         assert_eq!(row(&event, false, now).join("|"), "10s (x3 over 60s)|Warning|BackOff|Pod/p|one...");
         assert_eq!(head(true).len(), row(&event, true, now).len());
+        assert_eq!(table_row(&event, false, now).join("|"), "10s|Warning|BackOff|pod/p|one...");
+        assert_eq!(table_row(&event, true, now).join("|"), "10s|Warning|BackOff|pod/p||podctl|one...|60s|3|");
         assert!(
             describe_events(&[event], now)
                 .ends_with("  Warning\tBackOff\t10s (x3 over 60s)\tpodctl\tone...\n")

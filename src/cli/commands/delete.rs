@@ -10,7 +10,7 @@ use crate::{
         durations::{parse_duration, parse_seconds},
         io,
         object_selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
-        output_formats::DryRunArgs,
+        output_formats::{DryRun, DryRunArgs},
         pod_selection::Told,
         print, print_error,
         raw_requests::{RawArgs, send_raw},
@@ -107,6 +107,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             eprintln!(
                 "persistentvolumeclaim \"{name}\" kept with its data; `podctl delete pvc {name}` deletes both"
             );
+            continue;
+        }
+        if args.dry_run.dry_run == DryRun::Client {
+            // Nobody is asked, not even whether it is there.
+            args.tell(&target);
             continue;
         }
         match batch.delete_object(*kind, namespace, name, &options) {

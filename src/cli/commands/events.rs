@@ -1,12 +1,13 @@
 //! `podctl events`: what happened to pods.
 
-use std::{collections::HashMap, io::Write};
+use std::{collections::HashMap, io::Write, time::Duration};
 
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
 
 use crate::{
     cli::{
         Error, Namespace,
+        durations::{parse_request_timeout, time_left},
         output_formats::{Output, OutputArgs},
         pod_selection, print,
     },
@@ -35,12 +36,16 @@ pub(super) struct Args {
     /// Leave the table's first line out.
     #[arg(long)]
     no_headers: bool,
+    /// How long a watch lasts, such as `30s`; without end else.
+    #[arg(long, value_name = "TIME")]
+    request_timeout: Option<String>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if args.types.iter().any(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str())) {
         return Err(Error::bad_value("valid --types are Normal or Warning"));
     }
+    let until = parse_request_timeout(args.request_timeout.as_deref())?;
     let name = match &args.object {
         Some(object) if !object.contains('/') => {
             return Err(Error::bad_value(format!(
@@ -102,7 +107,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
         // A reader that has gone is noticed by the next print.
         let _ = std::io::stdout().flush();
-        watch.wait(None);
+        match time_left(until) {
+            Some(Duration::ZERO) => return Ok(0),
+            left => watch.wait(left),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     cli::{
         Error, Namespace, UsageError,
+        durations::parse_request_timeout,
         manifest_files::FileArgs,
         object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
         output_formats::{Output, OutputArgs},
@@ -63,6 +64,9 @@ pub(super) struct Args {
     /// No error when there is no such pod.
     #[arg(long)]
     ignore_not_found: bool,
+    /// How long a watch lasts, such as `30s`; without end else.
+    #[arg(long, value_name = "TIME")]
+    request_timeout: Option<String>,
 }
 
 /// The help of -o, which has tables here as well.
@@ -90,6 +94,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let words = "standard input can be read once only; name a file to watch its objects";
         return Err(Error::contradiction(words));
     }
+    // What is no time is an error without a watch as well.
+    parse_request_timeout(args.request_timeout.as_deref())?;
     let output = Output::parse(args.output.output.as_deref(), args.output.template.as_deref())?;
     let words = parse_words(&args.which.names)?;
     check_flags(&args.which.names, &words, args.which.narrowing())?;
@@ -272,6 +278,7 @@ impl Args {
         let row = |object: &Value| table.row(object, Timestamp::now());
         let lenient = self.output.allow_missing_template_keys;
         let mut changes = Changes::new(output, table.head(), &row, !self.no_headers, lenient);
+        changes.until = parse_request_timeout(self.request_timeout.as_deref())?;
         changes.watch(home, every, found.into_objects(), self.watch_only, &key, now)
     }
 }
@@ -314,9 +321,8 @@ impl Table<'_> {
     }
 
     fn head(&self) -> Vec<String> {
-        let mut head = match self.kind {
+        let mut head: Vec<String> = match self.kind {
             ObjectKind::Pod => return pods::head(&self.columns),
-            ObjectKind::Event => events::head(self.columns.namespace),
             kind => {
                 let namespace = self.columns.namespace.then(|| "NAMESPACE".to_owned());
                 namespace.into_iter().chain(object_table::head(kind, self.columns.wide)).collect()
@@ -329,6 +335,12 @@ impl Table<'_> {
         head
     }
 
+    /// Puts an object's namespace before its cells, where it is shown.
+    fn with_namespace(&self, object: &Value, row: Vec<String>) -> Vec<String> {
+        let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+        self.columns.namespace.then_some(namespace).into_iter().chain(row).collect()
+    }
+
     fn row(&self, object: &Value, now: Timestamp) -> Vec<String> {
         let mut row = match self.kind {
             ObjectKind::Pod => {
@@ -337,15 +349,15 @@ impl Table<'_> {
             }
             ObjectKind::Event => {
                 let event: Event = serde_json::from_value(object.clone()).unwrap_or_default();
-                events::table_row(&event, self.columns.namespace, now)
+                let row = events::table_row(&event, self.columns.wide, now);
+                self.with_namespace(object, row)
             }
             kind => {
                 let mut row = object_table::row(kind, object, self.columns.wide, now);
                 if self.columns.kind {
                     row[0].insert_str(0, &format!("{}/", kind.singular()));
                 }
-                let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
-                self.columns.namespace.then_some(namespace).into_iter().chain(row).collect()
+                self.with_namespace(object, row)
             }
         };
         let labels = &object["metadata"]["labels"];

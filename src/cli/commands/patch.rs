@@ -78,9 +78,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let (type_, patch) = args.read_patch()?;
     let output = args.change.output.parse()?;
     let dry = args.change.dry_run();
+    // kubectl says nothing of a dry run here.
     let say = |EditedObject { before, after }: &EditedObject| {
         let same = if before == after { " (no change)" } else { "" };
-        args.change.output.print_result(&output, after, &format!("patched{}{same}", dry.suffix()))
+        args.change.output.print_result(&output, after, &format!("patched{same}"))
     };
     if args.local {
         for before in read_local_objects(&args.files)? {
