@@ -41,7 +41,8 @@ fn every_flag_of_kubectl_is_honoured_or_refused_with_its_reason() {
             continue;
         }
         let (long, short) = line.split_once(' ').map_or((line, None), |(long, short)| (long, Some(short)));
-        let name = if verb == "every command" { "get" } else { verb };
+        // `describe` has none of them that most commands have not.
+        let name = if verb == "every command" { "describe" } else { verb };
         let state = match (has_flag(&top, find_command(&top, name), long, short), find_treatment(name, long))
         {
             (true, _) => ("honoured", ""),
