@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace as NamespaceObject, Secret
 use serde_json::Value;
 
 use super::{
-    super::{Engine, Error, ObjectKind, changed_objects},
+    super::{Engine, Error, ErrorKind, ObjectKind, changed_objects},
     complete,
     request::{Loaded, load_changed_pod},
 };
@@ -142,12 +142,15 @@ impl Engine {
         if options.dry_run {
             return Ok(loaded.into_value(&namespace, Some(&known)));
         }
-        if let Loaded::Job(job) = loaded {
-            self.update_job(&namespace, *job, &known)?;
-            return self.get_object(kind, &namespace, &name);
+        match loaded {
+            Loaded::Job(job) => self.update_job(&namespace, *job, &known)?,
+            other => self.keep_loaded(&namespace, other)?,
         }
-        self.keep_loaded(&namespace, loaded)?;
-        self.get_object(kind, &namespace, &name)
+        match self.get_object(kind, &namespace, &name) {
+            // It was written, and is gone again: a Job that has ended and is to stay for no time.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(object.clone()),
+            read => read,
+        }
     }
 
     fn update_pod(
