@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -57,6 +57,8 @@ pub(super) struct Poll {
     sources: HashMap<u64, Source>,
     /// Descriptors for which the kernel had no memory yet.
     unwatched: Vec<RawFd>,
+    /// The time until which no connection is taken, for there is no descriptor for it.
+    rests_until: Option<Instant>,
     next_connection: u64,
 }
 
@@ -87,6 +89,7 @@ impl Poll {
             listener,
             sources: HashMap::new(),
             unwatched: Vec::new(),
+            rests_until: None,
             next_connection: 0,
         };
         poll.epoll.add(&poll.signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))?;
@@ -126,6 +129,15 @@ impl Poll {
         let tried = std::mem::take(&mut self.unwatched);
         let short = |fd: &RawFd| matches!(self.watch(*fd), Err(Errno::ENOMEM | Errno::ENOSPC));
         self.unwatched = tried.into_iter().filter(short).collect();
+        if self.rests_until.is_some_and(|until| Instant::now() >= until) {
+            self.rests_until = None;
+            let listener = self.listener.as_raw_fd();
+            match self.watch(listener) {
+                // It is watched already.
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(_) => self.unwatched.push(listener),
+            }
+        }
     }
 
     /// No longer reports; to be called before the descriptor is closed.
@@ -140,7 +152,7 @@ impl Poll {
     pub(super) fn wait(&mut self, timeout: Option<Duration>) -> Vec<Source> {
         let mut events = [EpollEvent::empty(); 32];
         self.watch_again();
-        let timeout = match self.unwatched.is_empty() {
+        let timeout = match self.unwatched.is_empty() && self.rests_until.is_none() {
             true => timeout,
             false => Some(timeout.unwrap_or(AGAIN).min(AGAIN)),
         };
@@ -192,7 +204,15 @@ impl Poll {
 
     /// Takes a waiting command's connection.
     pub(super) fn accept(&mut self) -> Option<(u64, OwnedFd)> {
-        let raw = accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC).ok()?;
+        let raw = match accept4(self.listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM) => {
+                // Whoever waits to be taken would be reported without end. It fails for one alone that is not watched.
+                let _ = self.epoll.delete(self.listener.as_fd());
+                self.rests_until = Some(Instant::now() + AGAIN);
+                return None;
+            }
+            taken => taken.ok()?,
+        };
         // SAFETY: the kernel has just made it for us.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
         self.connection(socket).ok()

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -14,7 +15,10 @@ use crate::common::{
     stderr, stdout, until,
 };
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        socket::{self as sock, AddressFamily, SockFlag, SockType, UnixAddr},
+    },
     unistd::geteuid,
 };
 
@@ -508,4 +512,42 @@ fn a_replacement_that_cannot_start_leaves_the_pod_of_before_running() {
     let again = home.run(&pod("p", "echo newer; sleep 600"), &["-d", "--replace", "-p", &port]);
     assert!(again.status.success(), "its own port is in the way: {}", stderr(&again));
     assert!(!events(&home, "p").is_empty());
+}
+
+#[test]
+fn a_supervisor_without_descriptors_for_all_that_connect_rests_and_answers_when_they_leave() {
+    if geteuid().is_root() {
+        eprintln!("skipped: root's containers are given more descriptors than this limit allows");
+        return;
+    }
+    let home = with_image();
+    let file = home.file("p.yaml", &pod("p", "sleep 600"));
+    let begun = home.command(&["run", "-d", "--network", "none", &file]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64; exec \"$0\" \"$@\""]).arg(begun.get_program()).args(begun.get_args());
+    limited.envs(begun.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    assert!(limited.stdin(Stdio::null()).status().unwrap().success());
+
+    let socket = UnixAddr::new(&home.path("run/pods/default_p/control.sock")).unwrap();
+    let connect = || {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let client = sock::socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+        sock::connect(client.as_raw_fd(), &socket).map(|()| client)
+    };
+    let idle: Vec<_> = (0..100).map_while(|_| connect().ok()).collect();
+    assert!(idle.len() > 64, "{} have connected", idle.len());
+    let [supervisor] = home.of_role("supervise")[..] else { panic!("one supervisor") };
+    // Processor time in hundredths of a second, of the process and of the kernel for it.
+    let used = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{supervisor}/stat")).unwrap();
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = used();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(used() - before < 50, "{} of 200 ticks while nobody asks for anything", used() - before);
+    drop(idle);
+    assert_eq!(home.in_pod("p", "echo there"), "there\n");
+    home.podctl(&["delete", "p", "--now"]);
+    until("nothing is left", || home.traces().is_empty());
 }
