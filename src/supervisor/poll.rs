@@ -124,20 +124,14 @@ impl Poll {
         self.epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, fd.as_raw_fd() as u64))
     }
 
-    /// Tries again what the kernel had no memory for.
+    /// Tries again what the kernel had no memory for, and the listener when it has rested.
     fn watch_again(&mut self) {
+        if self.rests_until.take_if(|until| Instant::now() >= *until).is_some() {
+            self.unwatched.push(self.listener.as_raw_fd());
+        }
         let tried = std::mem::take(&mut self.unwatched);
         let short = |fd: &RawFd| matches!(self.watch(*fd), Err(Errno::ENOMEM | Errno::ENOSPC));
         self.unwatched = tried.into_iter().filter(short).collect();
-        if self.rests_until.is_some_and(|until| Instant::now() >= until) {
-            self.rests_until = None;
-            let listener = self.listener.as_raw_fd();
-            match self.watch(listener) {
-                // It is watched already.
-                Ok(()) | Err(Errno::EEXIST) => {}
-                Err(_) => self.unwatched.push(listener),
-            }
-        }
     }
 
     /// No longer reports; to be called before the descriptor is closed.
