@@ -13,12 +13,13 @@ pub const V2_DOCUMENT: &[u8] = b"\x0a\x032.0";
 /// Path below `/openapi/v3/`, and the document, compressed.
 type Document = (&'static str, &'static [u8]);
 
-fn documents() -> [Document; 6] {
+fn documents() -> [Document; 7] {
     [
         ("api/v1", include_bytes!("openapi/core.v1.json.gz")),
         ("apis/discovery.k8s.io/v1", include_bytes!("openapi/discovery.k8s.io.v1.json.gz")),
         ("apis/events.k8s.io/v1", include_bytes!("openapi/events.k8s.io.v1.json.gz")),
         ("apis/batch/v1", include_bytes!("openapi/batch.v1.json.gz")),
+        ("apis/coordination.k8s.io/v1", include_bytes!("openapi/coordination.k8s.io.v1.json.gz")),
         ("apis/authorization.k8s.io/v1", include_bytes!("openapi/authorization.k8s.io.v1.json.gz")),
         ("apis/authentication.k8s.io/v1", include_bytes!("openapi/authentication.k8s.io.v1.json.gz")),
     ]

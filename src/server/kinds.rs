@@ -74,7 +74,7 @@ poddisruptionbudgets PodDisruptionBudget policy/v1 namespaced none pdb -
 certificatesigningrequests CertificateSigningRequest certificates.k8s.io/v1 cluster none csr -
 csistoragecapacities CSIStorageCapacity storage.k8s.io/v1 namespaced none - -
 apiservices APIService apiregistration.k8s.io/v1 cluster none - -
-leases Lease coordination.k8s.io/v1 namespaced none - -
+leases Lease coordination.k8s.io/v1 namespaced read - -
 nodes NodeMetrics metrics.k8s.io/v1beta1 cluster measured - -
 pods PodMetrics metrics.k8s.io/v1beta1 namespaced measured - -
 ";

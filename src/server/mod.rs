@@ -17,6 +17,7 @@ mod http;
 pub mod kinds;
 pub mod kubeconfig;
 mod metrics;
+mod node_lease;
 mod object_access;
 mod object_tables;
 mod protobuf;

@@ -232,7 +232,7 @@ impl Server {
         let mut object = tidy_object(object, manner, kind)?;
         apply::note_update(None, &mut object, manner);
         let made = object_access::create_object(&self.engine, kind, &namespace, &object, manner.dry)?;
-        self.finish_write(target, made, manner)
+        self.finish_write(target, made, None, manner)
     }
 
     /// The namespace of a request, which must be there.
@@ -265,7 +265,7 @@ impl Server {
         }
         let part = match target.subresource.as_deref() {
             Some("ephemeralcontainers") => {
-                return streams::debug::add_containers(self, target, known, &object);
+                return streams::debug::add_containers(self, target, known, &object, manner.dry);
             }
             Some("finalize") => return Ok(known.clone()),
             Some("resize") => PodPart::Resources,
@@ -292,7 +292,7 @@ impl Server {
     ) -> Result<Value, Failure> {
         let namespace = target.namespace.as_deref().unwrap_or_default();
         let changed = object_access::replace_object(&self.engine, target.kind, namespace, object, how)?;
-        self.finish_write(target, changed, manner)
+        self.finish_write(target, changed, Some(how.known), manner)
     }
 
     fn apply_now(
@@ -325,19 +325,28 @@ impl Server {
                 apply::note_apply(&mut object, config, target.kind, manner);
                 let made =
                     object_access::create_object(&self.engine, target.kind, &namespace, &object, manner.dry)?;
-                Ok((self.finish_write(target, made, manner)?, StatusCode::CREATED))
+                Ok((self.finish_write(target, made, None, manner)?, StatusCode::CREATED))
             }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Returns what is to be answered: the object as it now is, with its revision.
-    pub fn finish_write(&self, target: &Target, made: Value, manner: &Manner) -> Result<Value, Failure> {
+    /// Returns what is to be answered: the object as it now is, with its revision. What was not kept has the revision of the
+    /// known object that it would have replaced; else none.
+    fn finish_write(
+        &self,
+        target: &Target,
+        made: Value,
+        known: Option<&Value>,
+        manner: &Manner,
+    ) -> Result<Value, Failure> {
         if manner.dry {
             let mut made = made;
-            // What is kept nowhere has no revision.
-            if let Some(meta) = made["metadata"].as_object_mut() {
-                meta.remove("resourceVersion");
+            let revision = known.map(|known| known["metadata"]["resourceVersion"].clone());
+            match (made["metadata"].as_object_mut(), revision) {
+                (Some(meta), Some(revision)) => drop(meta.insert("resourceVersion".into(), revision)),
+                (Some(meta), None) => drop(meta.remove("resourceVersion")),
+                (None, _) => {}
             }
             return Ok(made);
         }

@@ -93,6 +93,7 @@ pub fn list_columns(kind: &str) -> &'static [Column] {
         ],
         "Namespace" => &[Always("Name"), Always("Status"), Always("Age")],
         "ServiceAccount" => &[Always("Name"), Always("Secrets"), Always("Age")],
+        "Lease" => &[Always("Name"), Always("Holder"), Always("Age")],
         "Node" => &[
             Always("Name"),
             Always("Status"),
@@ -176,6 +177,7 @@ pub fn build_cells(kind: &str, object: &Value, now: Timestamp) -> Vec<Value> {
             let secrets = object["secrets"].as_array().map_or(0, Vec::len);
             vec![name.into(), secrets.into(), age.into()]
         }
+        "Lease" => vec![name.into(), text(&object["spec"]["holderIdentity"]).into(), age.into()],
         "Node" => {
             let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
             let status = &object["status"];

@@ -6,6 +6,7 @@
 mod common;
 
 mod kr8s;
+mod kube;
 mod kubectl;
 mod python;
 mod requests;
@@ -23,8 +24,10 @@ use common::Home;
 fn clients(which: &str) -> &'static Path {
     static CLIENTS: OnceLock<PathBuf> = OnceLock::new();
     static KR8S: OnceLock<PathBuf> = OnceLock::new();
+    static KUBE: OnceLock<PathBuf> = OnceLock::new();
     let (known, below, last) = match which {
         "kr8s" => (&KR8S, "kr8s", "suite"),
+        "kube" => (&KUBE, "kube", "suite"),
         _ => (&CLIENTS, "", "bin/kubectl"),
     };
     known.get_or_init(|| {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::{authentication::v1 as authentication, authorization::v1 as authorization, batch::v1 as batch, core::v1 as core, discovery::v1 as discovery, events::v1 as events, policy::v1 as policy},
+    api::{authentication::v1 as authentication, authorization::v1 as authorization, batch::v1 as batch, coordination::v1 as coordination, core::v1 as core, discovery::v1 as discovery, events::v1 as events, policy::v1 as policy},
     apimachinery::pkg::apis::meta::v1 as meta,
 };
 use schemars::generate::SchemaSettings;
@@ -35,6 +35,7 @@ pub fn all_schemas() -> Map<String, Value> {
         discovery::EndpointSlice,
         events::Event,
         batch::Job,
+        coordination::Lease,
         authorization::SelfSubjectAccessReview,
         authorization::SelfSubjectRulesReview,
         authentication::SelfSubjectReview,

@@ -28,6 +28,9 @@ pub(super) fn describe_node(home: &Home) -> Value {
     if let Some(disk) = &disk {
         capacity["ephemeral-storage"] = format!("{}Ki", disk.size_kib).into();
     }
+    for (size, bytes) in huge_pages() {
+        capacity[format!("hugepages-{size}")] = bytes.into();
+    }
     let mut addresses: Vec<Value> =
         find_host_ip().map(|ip| json!({"type": "InternalIP", "address": ip})).into_iter().collect();
     addresses.push(json!({"type": "Hostname", "address": name}));
@@ -54,7 +57,8 @@ pub(super) fn describe_node(home: &Home) -> Value {
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
             "nodeInfo": {
                 "machineID": read("/etc/machine-id"),
-                "systemUUID": "",
+                // Only root may read the first, and a kubelet takes the other where there is none.
+                "systemUUID": Some(read("/sys/class/dmi/id/product_uuid")).filter(|id| !id.is_empty()).unwrap_or_else(|| read("/etc/machine-id")),
                 "bootID": read("/proc/sys/kernel/random/boot_id"),
                 "kernelVersion": read("/proc/sys/kernel/osrelease"),
                 "osImage": os_name(),
@@ -113,6 +117,27 @@ fn measure_disk(path: &Path) -> Option<Disk> {
     // Some file systems count no inodes.
     let is_short = free * 100 < blocks * LEAST_ROOM || files > 0 && free_files * 100 < files * LEAST_INODES;
     Some(Disk { size_kib: (blocks * stat.fragment_size() as u64) >> 10, is_short })
+}
+
+/// The huge pages that are set apart, as a node's capacity names them: `2Mi` and how much that is.
+fn huge_pages() -> Vec<(String, String)> {
+    let mut sizes: Vec<(u64, u64)> = Vec::new();
+    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let kib =
+            name.to_str().and_then(|name| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok());
+        let pages =
+            fs::read_to_string(entry.path().join("nr_hugepages")).ok().and_then(|n| n.trim().parse().ok());
+        sizes.extend(kib.zip(pages));
+    }
+    sizes.sort_unstable();
+    let in_words = |kib: u64| match kib {
+        kib if kib > 0 && kib % (1 << 20) == 0 => format!("{}Gi", kib >> 20),
+        kib if kib > 0 && kib % (1 << 10) == 0 => format!("{}Mi", kib >> 10),
+        0 => "0".into(),
+        kib => format!("{kib}Ki"),
+    };
+    sizes.into_iter().map(|(kib, pages)| (in_words(kib), in_words(kib * pages))).collect()
 }
 
 /// The host's name, which pods have as their node's.

@@ -183,7 +183,10 @@ impl Engine {
         }
         let handle = self.pod(&namespace, &name)?;
         if options.dry_run {
-            return Ok(complete::complete_pod(handle.preview_update(&new, options.part)?));
+            let mut preview = complete::complete_pod(handle.preview_update(&new, options.part)?);
+            // It is where it is.
+            preview["spec"]["nodeName"] = known["spec"]["nodeName"].clone();
+            return Ok(preview);
         }
         handle.update_part(&new, options.part)?;
         self.get_object(kind, &namespace, &name)

@@ -9,7 +9,7 @@ use crate::server::{
     status::{Cause, Failure},
 };
 
-/// Adds the ephemeral containers that an object has and the pod has not; gives the pod as it then is.
+/// Adds the ephemeral containers that an object has and the pod has not; gives the pod as it then is, or as it would be.
 ///
 /// # Errors
 /// Why they are not added.
@@ -18,6 +18,7 @@ pub fn add_containers(
     target: &Target,
     known: &Value,
     object: &Value,
+    dry_run: bool,
 ) -> Result<Value, Failure> {
     let name = target.name.as_deref().unwrap_or_default();
     let list = |pod: &Value| pod["spec"]["ephemeralContainers"].as_array().cloned().unwrap_or_default();
@@ -31,12 +32,22 @@ pub fn add_containers(
     let namespace = target.namespace.as_deref().unwrap_or_default();
     let failed = |e: crate::Error| Failure::bad_request(e.to_string());
     let handle = server.engine.pod(namespace, name).map_err(failed)?;
+    let mut added = Vec::new();
     for container in wanted.iter().filter(|container| !find(&present, &container["name"])) {
         let mut container: EphemeralContainer = serde_json::from_value(container.clone())
             .map_err(|e| Failure::bad_request(format!("spec.ephemeralContainers: {e}")))?;
         container.termination_message_policy.get_or_insert_with(|| "File".into());
+        if dry_run {
+            added.push(serde_json::to_value(&container).unwrap_or_default());
+            continue;
+        }
         server.engine.fetch_debug_image(&container).map_err(|e| failed(e.into()))?;
         handle.add_ephemeral(container, false).map_err(failed)?;
+    }
+    if dry_run {
+        let mut pod = known.clone();
+        pod["spec"]["ephemeralContainers"] = [present, added].concat().into();
+        return Ok(pod);
     }
     server.find_object_now(&Target { subresource: None, ..target.clone() })
 }
