@@ -19,18 +19,27 @@ pub(super) fn parse_seconds(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The sentence that says what is no such duration.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 30s, 2m or 1h30m");
+    let wrong = || format!("time: invalid duration {text:?}");
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        if !rest.starts_with(is_number) {
+            return Err(wrong());
+        }
+        let end = rest
+            .find(|c: char| !is_number(c))
+            .ok_or_else(|| format!("time: missing unit in duration {text:?}"))?;
         let number: f64 = rest[..end].parse().map_err(|_| wrong())?;
         let units = [("ms", 0.001), ("us", 1e-6), ("ns", 1e-9), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
         let (unit, seconds) =
-            units.into_iter().find(|(u, _)| rest[end..].starts_with(u)).ok_or_else(wrong)?;
+            units.into_iter().find(|(u, _)| rest[end..].starts_with(u)).ok_or_else(|| {
+                let own = rest[end..].split(is_number).next().unwrap_or_default();
+                format!("time: unknown unit {own:?} in duration {text:?}")
+            })?;
         total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
         rest = &rest[end + unit.len()..];
     }

@@ -132,7 +132,7 @@ fn change_object(
         let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
         match engine.update_object(*kind, namespace, &new, &seen, &options) {
             Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
-            done => return Ok(done?),
+            done => return done.map_err(|e| Error::about(*kind, name, e)),
         }
     }
 }

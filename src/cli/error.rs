@@ -65,6 +65,9 @@ pub(super) enum Error {
     /// What is named is not there.
     #[error("{0}")]
     Absent(Sentence),
+    /// The object breaks rules: each with its field.
+    #[error("{} {name:?} is invalid: {}", kind.name(), join_causes(causes))]
+    Invalid { kind: ObjectKind, name: String, causes: Vec<String> },
     /// An object that was to be made of flags.
     #[error("failed to create {}{}: {source}", of_type.as_ref().map(|of_type| format!("{of_type} ")).unwrap_or_default(), kind.singular())]
     NotCreated { kind: ObjectKind, of_type: Option<String>, source: Box<Error> },
@@ -134,6 +137,16 @@ impl Error {
         Error::Unmet(sentence.into())
     }
 
+    /// Words an error of the engine's about a certain object as kubectl does.
+    pub(super) fn about(kind: ObjectKind, name: &str, error: engine::Error) -> Error {
+        let causes: Vec<String> =
+            error.causes().iter().map(|cause| format!("{}: {}", cause.path, cause.message)).collect();
+        match causes.is_empty() {
+            true => error.into(),
+            false => Error::Invalid { kind, name: name.to_owned(), causes },
+        }
+    }
+
     /// The word of the Kubernetes API for an error about an object, which clients look for.
     pub(super) fn reason(&self) -> Option<&str> {
         use engine::Error as E;
@@ -154,6 +167,14 @@ impl Error {
             Error::Api(refusal) => Some(&refusal.reason),
             _ => None,
         }
+    }
+}
+
+/// Joins what is wrong with an object, as an API server does in one line.
+fn join_causes(causes: &[String]) -> String {
+    match causes {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
     }
 }
 

@@ -65,6 +65,9 @@ kubectl works as well: `podctl kubeconfig --merge && kubectl --context podctl ge
 /// The exit code of wrong usage, which is kubectl's.
 const USAGE: u8 = 1;
 
+/// The exit code of wrong usage of `diff`, whose 1 says that there are differences.
+const DIFF_USAGE: u8 = 2;
+
 /// The program's life.
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -81,10 +84,11 @@ pub fn main() -> ExitCode {
         }
         _ => {}
     }
+    let usage = if args.get(1).is_some_and(|verb| verb == "diff") { DIFF_USAGE } else { USAGE };
     let args = boolean_switches::resolve_switches(args, build_parser);
     let line = match commands::parse_line(args) {
         Ok(line) => line,
-        Err(refusal) => return ExitCode::from(if refusal.print() { USAGE } else { 0 }),
+        Err(refusal) => return ExitCode::from(if refusal.print() { usage } else { 0 }),
     };
     match commands::run_command(line) {
         Ok(0) if output_streams::has_failed() => ExitCode::FAILURE,

@@ -18,8 +18,7 @@ pub(super) fn override_object(object: &Value, patch: &str, type_: &str) -> Resul
         "strategic" => PatchType::Strategic,
         _ => PatchType::Merge,
     };
-    let value = crate::manifest::parse_yaml(patch)
-        .map_err(|e| Error::bad_value(format!("--overrides is no JSON: {e}")))?;
+    let value = crate::manifest::parse_yaml(patch).map_err(|_| Error::bad_value("Invalid JSON Patch"))?;
     Ok(apply_patch(type_, object, value.to_string().as_bytes()).map_err(engine::Error::from)?)
 }
 

@@ -9,6 +9,7 @@ use crate::{
         Error, Namespace,
         manifest_files::FileArgs,
         pod_selection::{Told, Which},
+        print_error,
     },
     engine::Engine,
     manifest::{self, Named},
@@ -24,6 +25,21 @@ pub(super) enum Words {
     /// These, whether or not there are such.
     Objects(Vec<(ObjectKind, ObjectName)>),
 }
+
+/// The words of kubectl's about a command line that names nothing.
+pub(super) const NO_RESOURCES: &str = "You must provide one or more resources by argument or filename.
+Example resource specifications include:
+   '-f rsrc.yaml'
+   '--filename=rsrc.json'
+   '<resource> <name>'
+   '<resource>'";
+
+/// The words of kubectl's, for some verbs, about a command line that names nothing.
+pub(super) const NO_NAMED_RESOURCES: &str =
+    "one or more resources must be specified as <resource> <name> or <resource>/<name>";
+
+/// The words of kubectl's about a kind without a name.
+pub(super) const NO_NAME: &str = "resource(s) were provided, but no name was specified";
 
 /// An object that is meant, whether or not there is such a one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,13 +169,15 @@ fn parse_pair(word: &str) -> Result<(ObjectKind, ObjectName), Error> {
 fn parse_kinds(word: &str) -> Result<Option<Vec<ObjectKind>>, Error> {
     let several = word.contains(',');
     let mut kinds = Vec::new();
-    for word in word.split(',').filter(|word| !word.is_empty() || !several) {
+    for word in word.split(',') {
         match ObjectKind::of_word(word) {
             _ if word.eq_ignore_ascii_case("all") => {
                 kinds.extend(ObjectKind::all().filter(|kind| kind.is_in_all()))
             }
             Some(kind) => kinds.push(kind),
-            None if several || is_among(OTHER_KINDS, word) => return Err(unknown_kind(word)),
+            None if word.is_empty() || several || is_among(OTHER_KINDS, word) => {
+                return Err(unknown_kind(word));
+            }
             None => return Ok(None),
         }
     }
@@ -244,6 +262,21 @@ pub(super) fn named_targets(
     find_targets(&Told { which, all: false }, names, home, namespace)
 }
 
+/// Reads objects that are named; each one that is not there is told of.
+pub(super) fn read_targets(targets: &[Target], engine: &Engine) -> (Vec<(Target, Value)>, i32) {
+    let (mut found, mut code) = (Vec::new(), 0);
+    for target in targets {
+        match engine.get_object(target.kind, &target.namespace, &target.name) {
+            Ok(object) => found.push((target.clone(), object)),
+            Err(e) => {
+                print_error(&e.into());
+                code = 1;
+            }
+        }
+    }
+    (found, code)
+}
+
 /// The objects that are meant: those that words or files name, or that a selector or `--all` finds.
 ///
 /// # Errors
@@ -267,13 +300,9 @@ pub(super) fn find_targets(
             Ok(all.into_iter().map(target).collect())
         }
         Words::Kinds(_) if words.is_empty() && !(given.all || given.labels || given.fields) => {
-            Err(Error::missing(
-                "You must provide one or more resources by argument or filename: KIND NAME, KIND/NAME or -f FILE",
-            ))
+            Err(Error::missing(NO_RESOURCES))
         }
-        Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
-            Err(Error::missing("resource(s) were provided, but no name was specified"))
-        }
+        Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::missing(NO_NAME)),
         Words::Kinds(kinds) => {
             let engine = Engine::over(home);
             let mut targets = Vec::new();
@@ -405,7 +434,9 @@ mod tests {
             (&["pod/"], "must have a single resource and name"),
             (&["pod", "pod/a"], "no need to specify a resource type as a separate argument"),
             (&["pod", "A_b"], "RFC 1123"),
-            (&[""], "may not be empty"),
+            (&[""], "doesn't have a resource type \"\""),
+            (&["pods,"], "doesn't have a resource type \"\""),
+            (&["pod", ""], "may not be empty"),
         ] {
             let said = parsed(words).unwrap_err();
             assert!(said.contains(error), "{words:?}: {said}");

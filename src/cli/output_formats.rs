@@ -56,7 +56,7 @@ pub(super) struct OutputArgs {
 pub(super) struct DryRunArgs {
     /// `client` or `server`: say what would be done, and do nothing.
     #[arg(long, value_name = "none|client|server", default_value = "none", value_parser = parse_dry_run,
-        num_args = 0..=1, require_equals = true, default_missing_value = "unchanged")]
+        num_args = 0..=1, require_equals = true, default_missing_value = "client")]
     pub dry_run: DryRun,
 }
 
@@ -128,13 +128,11 @@ impl OutputArgs {
     /// # Errors
     /// A format that is not known, or a template that is none.
     pub(super) fn parse(&self) -> Result<Output, Error> {
-        let output = Output::parse(self.output.as_deref(), self.template.as_deref())?;
-        match output {
-            Output::Table { wide: true } | Output::Columns(_) => {
-                let given = self.output.as_deref().unwrap_or_default().split('=').next().unwrap_or_default();
-                Err(Error::bad_value(unknown_format(given, PLAIN_FORMATS)))
-            }
-            output => Ok(output),
+        let given = self.output.as_deref().unwrap_or_default();
+        let format = given.split('=').next().unwrap_or_default();
+        match given.is_empty() || PLAIN_FORMATS.split(',').any(|known| known == format) {
+            true => Output::parse(self.output.as_deref(), self.template.as_deref()),
+            false => Err(Error::bad_value(unknown_format(given, PLAIN_FORMATS))),
         }
     }
 
@@ -179,7 +177,9 @@ impl Output {
     /// # Errors
     /// A format that is not known, or a template that is none.
     pub(super) fn parse(output: Option<&str>, template: Option<&str>) -> Result<Output, Error> {
-        let Some(output) = output else { return Ok(Output::Table { wide: false }) };
+        let Some(output) = output.filter(|output| !output.is_empty()) else {
+            return Ok(Output::Table { wide: false });
+        };
         let (format, rest) = output.split_once('=').map_or((output, template), |(f, r)| (f, Some(r)));
         let needed = || {
             let hint = if format.starts_with("custom") {
@@ -226,7 +226,7 @@ impl Output {
             "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
             "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
             "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),
-            _ => Err(Error::bad_value(unknown_format(format, FORMATS))),
+            _ => Err(Error::bad_value(unknown_format(output, FORMATS))),
         }
     }
 
@@ -317,7 +317,7 @@ pub(super) fn pretty_json(value: &Value) -> String {
 pub(super) fn print_value(value: &Value, format: &str) -> Result<(), Error> {
     match format {
         "yaml" => print(&yaml::document(value)),
-        _ => println!("{}", serde_json::to_string_pretty(value)?),
+        _ => print(&pretty_json(value)),
     }
     Ok(())
 }

@@ -79,6 +79,16 @@ fn note_failure(error: &std::io::Error) {
 
 /// Shows an error after which the command goes on.
 pub(super) fn print_error(error: &Error) {
+    if let Error::Invalid { kind, name, causes } = error {
+        // kubectl has no word before it, and a line for each of several causes.
+        let causes = match &causes[..] {
+            [one] => one.clone(),
+            many => many.iter().map(|cause| format!("\n* {cause}")).collect(),
+        };
+        let text = format!("The {} {name:?} is invalid: {causes}", kind.name());
+        eprintln!("{}", show_controls(&text));
+        return;
+    }
     let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));
     eprintln!("{}: {}", paint_red(&word), show_controls(&error.to_string()));
 }

@@ -48,12 +48,10 @@ pub(super) fn read_stored(home: &Home, files: &[(ObjectKind, &String)]) -> Resul
 }
 
 /// Checks an object that a command makes as if it had come from a file of that name.
-pub(super) fn check(name: String, object: &Value) -> Result<(), Error> {
-    let wrong = |all: Vec<manifest::Diagnostic>| {
-        let said: Vec<String> = all.iter().map(|d| format!("{}: {}", d.path, d.message)).collect();
-        Error::unreadable(format!("cannot create {name}: {}", said.join("; ")))
-    };
-    let source = Source { name: name.clone(), text: object.to_string() };
+pub(super) fn check(kind: ObjectKind, object: &Value) -> Result<(), Error> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let wrong = |all: Vec<manifest::Diagnostic>| Error::about(kind, name, engine::Error::Manifest(all));
+    let source = Source { name: name.to_owned(), text: object.to_string() };
     manifest::load(&[source]).map(drop).map_err(wrong)
 }
 

@@ -27,6 +27,9 @@ pub(super) struct ContainerArgs {
     pub quiet: bool,
 }
 
+/// The words of kubectl's for what `exec`, `attach` and `port-forward` do with a pod.
+pub(super) const ATTACH: &str = "attach to";
+
 /// The file of the pod or workload that is meant, instead of its name.
 #[derive(clap::Args)]
 pub(super) struct TargetFileArgs {
@@ -47,7 +50,7 @@ impl TargetFileArgs {
         word: Option<&str>,
     ) -> Result<PodDir, Error> {
         if let Some(word) = word {
-            return find_target_pod(home, namespace, word);
+            return find_target_pod(home, namespace, word, ATTACH);
         }
         let objects = FileArgs::named(&self.filename).read_objects()?;
         let [object] = &objects[..] else {
@@ -58,7 +61,7 @@ impl TargetFileArgs {
         let own = meta["namespace"].as_str().filter(|own| *own != "default").unwrap_or(namespace);
         let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
         let name = meta["name"].as_str().unwrap_or_default();
-        find_target_pod(home, &Namespace::parse(own)?, &format!("{kind}/{name}"))
+        find_target_pod(home, &Namespace::parse(own)?, &format!("{kind}/{name}"), ATTACH)
     }
 }
 
@@ -67,8 +70,13 @@ impl TargetFileArgs {
 ///
 /// # Errors
 /// A kind without pods, a name that is none, a Service or workload that has none.
-pub(super) fn find_target_pod(home: &Home, namespace: &Namespace, word: &str) -> Result<PodDir, Error> {
-    let mut all = find_target_pods(home, namespace, word)?;
+pub(super) fn find_target_pod(
+    home: &Home,
+    namespace: &Namespace,
+    word: &str,
+    purpose: &str,
+) -> Result<PodDir, Error> {
+    let mut all = find_target_pods(home, namespace, word, purpose)?;
     Ok(all.swap_remove(0))
 }
 
@@ -76,7 +84,12 @@ pub(super) fn find_target_pod(home: &Home, namespace: &Namespace, word: &str) ->
 ///
 /// # Errors
 /// As [`find_target_pod`].
-pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -> Result<Vec<PodDir>, Error> {
+pub(super) fn find_target_pods(
+    home: &Home,
+    namespace: &Namespace,
+    word: &str,
+    purpose: &str,
+) -> Result<Vec<PodDir>, Error> {
     match word.split_once('/') {
         Some((kind, name)) if ObjectKind::of_word(kind) == Some(ObjectKind::Service) => {
             let selector = &find_service(home, namespace, name)?["spec"]["selector"];
@@ -91,8 +104,17 @@ pub(super) fn find_target_pods(home: &Home, namespace: &Namespace, word: &str) -
             list_pods(home, namespace, word, labels, |_| true)
         }
         Some((kind, name)) if !pod_selection::is_pod(kind) => {
-            let kind =
-                object_selection::workload_kind(kind).ok_or_else(|| object_selection::unknown_kind(kind))?;
+            let kind = match (object_selection::workload_kind(kind), ObjectKind::of_word(kind)) {
+                (Some(kind), _) => kind,
+                (None, None) => return Err(object_selection::unknown_kind(kind)),
+                (None, Some(kind)) => {
+                    Engine::over(home).get_object(kind, namespace, name)?;
+                    let own = format!("*{}.{}", kind.api_version().replace('/', "."), kind.name());
+                    return Err(Error::not_done(format!(
+                        "cannot {purpose} {own}: selector for {own} not implemented"
+                    )));
+                }
+            };
             let is_own = |pod: &Value| {
                 let meta = &pod["metadata"];
                 object_selection::is_of_workload(kind, name, meta["name"].as_str().unwrap_or_default())

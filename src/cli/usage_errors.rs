@@ -5,7 +5,7 @@ use crate::cli::{
     kubectl_flags::{Treatment, explain_command, explain_creation, find_treatment},
     output_streams::paint_red,
 };
-use std::ffi::OsString;
+use std::{ffi::OsString, num::ParseIntError};
 
 use clap::{
     Command, Parser,
@@ -34,6 +34,9 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
         if refusal.kind() != ErrorKind::UnknownArgument {
             return Err(Refusal::of_parser(refusal, &args));
         }
+        if let Some(sentence) = explain_extra_words::<P>(&refusal, &args) {
+            return Err(Refusal::Sentence(sentence));
+        }
         let flag = context(&refusal, ContextKind::InvalidArg).unwrap_or_default();
         let flag = flag.split('=').next().unwrap_or_default().to_owned();
         let verb = find_verb(&build_parser(), &args);
@@ -41,12 +44,18 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
             return Err(Refusal::of_parser(refusal, &args));
         };
         let refused = |why: &str| Err(Refusal::Sentence(format!("{flag}: {why}")));
+        let is_validation = |value: &str| "strict true warn ignore false".split(' ').any(|own| own == value);
         let (at, value) = match find_flag(&args, &flag) {
             Some(found) => found,
             None => return Err(Refusal::of_parser(refusal, &args)),
         };
         match (treatment, value.as_deref()) {
             (Treatment::Refused(why), _) => return refused(why),
+            (_, Some(value)) if flag == "--validate" && !is_validation(value) => {
+                return Err(Refusal::Sentence(format!(
+                    "invalid - validate option {value:?}; must be one of: strict (or true), warn, ignore (or false)"
+                )));
+            }
             (Treatment::FulfilledBy(values, why), Some(value))
                 if !values.split(' ').any(|own| own == value) =>
             {
@@ -88,6 +97,7 @@ impl Refusal {
     fn of_parser(refusal: clap::Error, args: &[OsString]) -> Refusal {
         let said = |what: Option<String>| what.map(Refusal::Sentence);
         let sentence = match refusal.kind() {
+            ErrorKind::ArgumentConflict => said(explain_conflict(&refusal, args)),
             ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => said(explain_value(&refusal, args)),
             ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal, args)),
@@ -127,11 +137,19 @@ fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     let flag = context(refusal, ContextKind::InvalidArg)?;
     let flag = flag.split([' ', '=', '[']).next()?.to_owned();
     let value = context(refusal, ContextKind::InvalidValue)?;
+    if flag == "<SHELL>" {
+        return Some(format!(
+            "Unsupported shell type {value:?}.\nSee 'podctl completion -h' for help and examples"
+        ));
+    }
     if !flag.starts_with('-') {
         return None;
     }
     let verb = find_verb(&build_parser(), args);
-    let usage = format!("See '{} --help' for usage.", format!("podctl {verb}").trim_end());
+    let usage = match verb.as_str() {
+        "diff" => "See 'podctl diff -h' for help and examples".to_owned(),
+        _ => format!("See '{} --help' for usage.", format!("podctl {verb}").trim_end()),
+    };
     if value.is_empty() {
         // As it was written: a letter, or the word.
         let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
@@ -142,9 +160,96 @@ fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
         };
         return Some(format!("flag needs an argument: {written}\n{usage}"));
     }
-    // Of a choice the parser's own words list what there is.
-    let why = std::error::Error::source(refusal)?;
+    if let Some(sentence) = explain_choice(&verb, &flag, &value) {
+        return Some(sentence);
+    }
+    // Of other choices the parser's own words list what there is.
+    let why = match std::error::Error::source(refusal) {
+        Some(why) if why.downcast_ref::<ParseIntError>().is_some() => {
+            format!("strconv.ParseInt: parsing {value:?}: invalid syntax")
+        }
+        Some(why) => why.to_string(),
+        None if is_switch(refusal) => format!("strconv.ParseBool: parsing {value:?}: invalid syntax"),
+        None => return None,
+    };
+    // kubectl looks at it when the flags have been read.
+    if why.starts_with("Invalid dry-run value") {
+        return Some(why);
+    }
     Some(format!("invalid argument {value:?} for {flag:?} flag: {why}\n{usage}"))
+}
+
+/// Tells whether the values that a flag can have are yes and no.
+fn is_switch(refusal: &clap::Error) -> bool {
+    let Some(ContextValue::Strings(all)) = refusal.get(ContextKind::ValidValue) else { return false };
+    all.iter().all(|value| value == "true" || value == "false")
+}
+
+/// Says in kubectl's words that a flag, or a word, is none of those that there are.
+fn explain_choice(verb: &str, flag: &str, value: &str) -> Option<String> {
+    Some(match (verb, flag) {
+        ("debug", "--profile") => format!("unknown profile: {value}"),
+        ("api-resources", "--output") => format!(
+            "unable to match a printer suitable for the output format {value:?}, allowed formats are: json,kyaml,name,wide,yaml"
+        ),
+        ("api-resources", "--sort-by") => "--sort-by accepts only name or kind".into(),
+        ("top", "--sort-by") => "--sort-by accepts only cpu or memory".into(),
+        (_, "--override-type") => format!("invalid override type: {value}"),
+        (_, "--cascade") => {
+            format!("invalid cascade value ({value}). Must be \"background\", \"foreground\", or \"orphan\"")
+        }
+        ("run", "--port") => "--port must be a number".into(),
+        ("run", "--image-pull-policy") => {
+            format!("invalid image pull policy: {value}, valid values are: Always, IfNotPresent, Never")
+        }
+        ("config get-contexts", "--output") => format!(
+            "--output {value} is not available in podctl config get-contexts; resetting to default output format"
+        ),
+        _ => return None,
+    })
+}
+
+/// Says in kubectl's words that there are more words than a verb takes; `P` parses the line.
+fn explain_extra_words<P: Parser>(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
+    let mut extra = vec![context(refusal, ContextKind::InvalidArg).filter(|word| !word.starts_with('-'))?];
+    let verb = find_verb(&build_parser(), args);
+    let mut left = args.to_vec();
+    loop {
+        let at = left.iter().rposition(|arg| Some(arg) == extra.last().map(OsString::from).as_ref())?;
+        left.remove(at);
+        let Err(next) = P::try_parse_from(&left) else { break };
+        let word = (next.kind() == ErrorKind::UnknownArgument)
+            .then(|| context(&next, ContextKind::InvalidArg).filter(|word| !word.starts_with('-')));
+        match word.flatten() {
+            Some(word) => extra.push(word),
+            None => break,
+        }
+    }
+    let see = format!("See 'podctl {verb} -h' for help and examples");
+    let all = extra.join(" ");
+    match verb.as_str() {
+        "version" => Some(format!("extra arguments: [{all}]")),
+        "api-resources" | "api-versions" | "config view" => {
+            Some(format!("unexpected arguments: [{all}]\n{see}"))
+        }
+        "apply" | "diff" => Some(format!("Unexpected args: [{all}]\n{see}")),
+        "replace" => Some("must specify one of -f and -k".into()),
+        "cp" => explain_missing_words(&verb),
+        "explain" => Some("We accept only this format: explain RESOURCE".into()),
+        "completion" => Some(format!("Too many arguments. Expected only the shell type.\n{see}")),
+        _ if verb.starts_with("create ") => {
+            Some(format!("exactly one NAME is required, got {}\n{see}", extra.len() + 1))
+        }
+        _ => None,
+    }
+}
+
+/// Says in kubectl's words that a command line has both of two things that exclude each other.
+fn explain_conflict(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
+    let word = context(refusal, ContextKind::InvalidSubcommand)?;
+    let verb = find_verb(&build_parser(), args);
+    (verb == "create")
+        .then(|| format!("Unexpected args: [{word}]\nSee 'podctl {verb} -h' for help and examples"))
 }
 
 /// Returns what of a command line is missing: flags before words, as kubectl looks for them.
@@ -183,6 +288,9 @@ fn explain_unknown_command(refusal: &clap::Error, args: &[OsString]) -> Option<S
     }
     if let Some(why) = explain_command(&word) {
         return Some(format!("there is no command {word:?} here: {why}"));
+    }
+    if verb == "create" {
+        return Some(format!("Unexpected args: [{word}]\nSee 'podctl create -h' for help and examples"));
     }
     let known = match refusal.get(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(all)) => all.clone(),

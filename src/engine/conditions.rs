@@ -31,21 +31,29 @@ impl WaitCondition {
             return Ok(WaitCondition(Kind::Status { name: name.into(), value: value.into() }));
         }
         if let Some(expression) = text.strip_prefix("jsonpath=") {
+            if expression.is_empty() {
+                return Err(Error::Condition("jsonpath expression cannot be empty".into()));
+            }
             // An = inside the braces is a filter's.
             let end = expression.rfind('}').map_or(0, |at| at + 1);
             let (path, value) = match expression[end..].find('=') {
                 Some(at) => (&expression[..end + at], Some(expression[end + at + 1..].to_owned())),
                 None => (expression, None),
             };
-            let template = Template::path(path.trim()).map_err(wrong)?;
+            let path = path.trim();
+            if path.starts_with('{') != path.ends_with('}') {
+                return Err(Error::Condition(
+                    "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{name1.name2}' or '{.name1.name2}'"
+                        .into(),
+                ));
+            }
+            let template = Template::path(path).map_err(wrong)?;
             return Ok(WaitCondition(Kind::JsonPath { template, value }));
         }
         match text.to_lowercase().as_str() {
             "create" => Ok(WaitCondition(Kind::Create)),
             "delete" => Ok(WaitCondition(Kind::Delete)),
-            _ => Err(Error::Condition(format!(
-                "unrecognized condition: {text:?}; there are create, delete, condition=NAME[=VALUE] and jsonpath='{{PATH}}'[=VALUE]"
-            ))),
+            _ => Err(Error::Condition(format!("unrecognized condition: {text:?}"))),
         }
     }
 

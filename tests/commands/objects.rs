@@ -37,9 +37,9 @@ fn r_vol_3_what_a_pod_refers_to_comes_from_the_store_or_from_files_and_is_asked_
 #[test]
 fn kept_objects_are_shown_and_deleted_as_kubectl_does() {
     let home = Home::new();
-    let env = home.file("env", "# comment\nX=1\n  NOTE=a b\n");
+    let env = home.file("env", "# comment\nk=v\nX=1\n  NOTE=a b\n");
     let env = format!("--from-env-file={env}");
-    let made = home.podctl(&["create", "cm", "conf", "--from-literal", "k=v", &env]);
+    let made = home.podctl(&["create", "cm", "conf", &env]);
     assert_eq!(stdout(&made), "configmap/conf created\n", "{}", stderr(&made));
     let again = home.podctl(&["create", "cm", "conf"]);
     assert!(stderr(&again).contains("configmaps \"conf\" already exists"), "{}", stderr(&again));

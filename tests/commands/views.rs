@@ -207,7 +207,7 @@ fn get_watch_shows_each_change_and_a_killed_supervisor() {
 #[test]
 fn delete_ends_what_was_chosen() {
     let home = running();
-    assert!(complains(&home, &["delete"]).contains("no name was specified"));
+    assert!(complains(&home, &["delete"]).contains("must provide one or more resources"));
     assert!(
         complains(&home, &["delete", "pod", "two", "--force", "--grace-period=5"])
             .contains("cannot be specified together")

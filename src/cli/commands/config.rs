@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, Namespace, io, output_formats::OutputArgs, print},
+    cli::{Error, Namespace, io, output_formats::OutputArgs, print, print_error},
     engine::Engine,
     server::kubeconfig::{NAME, make_kubeconfig},
     state::Home,
@@ -19,6 +19,8 @@ pub(super) enum Command {
     CurrentContext,
     /// Show the context.
     GetContexts {
+        /// Contexts by name; there is one.
+        names: Vec<String>,
         /// `name` alone.
         #[arg(short, long, value_parser = ["name"])]
         output: Option<String>,
@@ -55,13 +57,20 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
         Command::CurrentContext => println!("{NAME}"),
         Command::GetClusters | Command::GetUsers => println!("NAME\n{NAME}"),
         Command::GetContexts { output: Some(_), .. } => println!("{NAME}"),
-        Command::GetContexts { output: None, no_headers } => {
+        Command::GetContexts { names, no_headers, .. } => {
+            let missing: Vec<&String> = names.iter().filter(|name| *name != NAME).collect();
+            let is_shown = names.is_empty() || missing.len() < names.len();
             let rows = [
                 ["CURRENT", "NAME", "CLUSTER", "AUTHINFO", "NAMESPACE"],
                 ["*", NAME, NAME, NAME, namespace.as_str()],
             ];
             let rows: Vec<Vec<String>> = rows.iter().map(|row| row.map(str::to_owned).to_vec()).collect();
-            print(&tab_stops::table(&rows[usize::from(*no_headers)..]));
+            let rows = &rows[usize::from(*no_headers)..if is_shown { 2 } else { 1 }];
+            print(&tab_stops::table(rows));
+            for name in &missing {
+                print_error(&Error::absent(format!("context {name} not found")));
+            }
+            return Ok(i32::from(!missing.is_empty()));
         }
         Command::View(args) => {
             let mut output = args.output.clone();

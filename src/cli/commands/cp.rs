@@ -27,6 +27,9 @@ pub(super) struct Args {
     no_preserve: bool,
 }
 
+/// The words of kubectl's about what is neither a path nor a pod's.
+const BAD_SPECIFICATION: &str = "filespec must match the canonical format: [[namespace/]pod:]file/path";
+
 /// The side of a copy.
 enum Side {
     Host(PathBuf),
@@ -38,16 +41,20 @@ fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
     if text == "-" {
         return Ok(Side::Stream);
     }
+    if text.starts_with(':') {
+        return Err(Error::bad_value(BAD_SPECIFICATION));
+    }
     // As kubectl has it: what begins like a path is one, also with a colon in it.
     let (pod, path) = match text.split_once(':') {
         Some((pod, path)) if !pod.starts_with(['/', '.', '~']) && !pod.is_empty() => (pod, path),
         _ => return Ok(Side::Host(text.into())),
     };
     if path.is_empty() {
-        return Err(Error::bad_value(format!("{text:?}: filepath can not be empty; write POD:PATH")));
+        return Err(Error::bad_value("filepath can not be empty"));
     }
     let dir = match pod.split_once('/') {
         Some(("pod" | "pods" | "po", name)) => home.pod(namespace, &ObjectName::parse(name)?),
+        Some((_, name)) if name.contains('/') => return Err(Error::bad_value(BAD_SPECIFICATION)),
         Some((namespace, name)) => home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?),
         None => pod_dir(home, namespace, pod)?,
     };
@@ -80,7 +87,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
         (Side::Host(from), Side::Pod { dir, path }) => {
             // Before a container is chosen, which is told.
-            std::fs::metadata(&from).map_err(io(format!("cannot copy {}", from.display())))?;
+            if !from.try_exists().map_err(io(format!("cannot copy {}", from.display())))? {
+                let what = format!("{} doesn't exist in local filesystem", from.display());
+                return Err(Error::absent(what));
+            }
             let (pod, options) = chosen(&dir)?;
             pod.copy_in(&options, CopySide::Path(from), &path, stderr.as_fd())
         }
@@ -93,7 +103,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         (Side::Pod { .. }, Side::Pod { .. }) => {
             return Err(Error::bad_value("one of src or dest must be a local file specification"));
         }
-        _ => return Err(Error::bad_value("one of src or dest must be POD:PATH")),
+        _ => return Err(Error::bad_value("one of src or dest must be a remote file specification")),
     };
     match copied {
         Err(engine::Error::Refused { message, exit_code }) => Ok(refused(&message, exit_code)),

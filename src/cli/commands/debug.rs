@@ -14,9 +14,10 @@ use crate::{
         terminal_session::refused,
         warn,
     },
-    engine::{self, DebugCopy, DebugError, DebugOptions, DebugProfile, PodHandle},
+    engine::{self, DebugCopy, DebugError, DebugOptions, DebugProfile, Engine, PodHandle},
     manifest::{Source, partial_container},
-    state::Home,
+    pod::ObjectKind,
+    state::{Home, PodDir},
     wire::Request,
 };
 
@@ -27,9 +28,8 @@ use crate::{
   podctl debug -it web --image=busybox --copy-to=web2   # in a copy of the pod, without its probes
   podctl debug -it web --copy-to=web2 -c app -- sh      # the copy's app runs a shell instead")]
 pub(super) struct Args {
-    /// The pod to debug, `NAME` or `pod/NAME`.
-    #[arg(required_unless_present = "filename")]
-    pod: Option<String>,
+    /// The pods to debug, `NAME` or `pod/NAME`.
+    pods: Vec<String>,
     #[command(flatten)]
     file: TargetFileArgs,
     /// Image of the debug container.
@@ -106,15 +106,43 @@ pub(super) struct Args {
     command: Vec<String>,
 }
 
+/// The words of kubectl's about a command line that names no image.
+const NO_IMAGE: &str = "you must specify --image when not using --copy-to.";
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
+    if args.copy_to.as_ref().is_none_or(String::is_empty) && args.image.as_ref().is_none_or(String::is_empty)
+    {
+        return Err(Error::missing(NO_IMAGE));
+    }
+    if args.pods.is_empty() && args.file.filename.is_empty() {
+        return Err(Error::missing("NAME or filename is required for debug"));
+    }
+    let mut code = 0;
+    let words: Vec<Option<&str>> = match args.pods.is_empty() {
+        true => vec![None],
+        false => args.pods.iter().map(|word| Some(word.as_str())).collect(),
+    };
+    for word in words {
+        if let Some(("node" | "nodes" | "no", name)) = word.and_then(|word| word.split_once('/')) {
+            Engine::over(home).get_object(ObjectKind::Node, namespace, name)?;
+            return Err(Error::not_done(
+                "this machine is the one node: its own shell debugs it, or `podctl run --network host`",
+            ));
+        }
+        let dir = args.file.find_pod(home, namespace, word)?;
+        code = debug_pod(args, home, &dir)?;
+    }
+    Ok(code)
+}
+
+fn debug_pod(args: &Args, home: &Home, dir: &PodDir) -> Result<i32, Error> {
     if args.tty && !args.stdin {
         return Err(Error::missing("-i/--stdin is required for containers with -t/--tty=true"));
     }
     if args.attach == Some(false) && args.stdin && args.tty {
         args.say("the debug container keeps its terminal; `podctl attach -it` reaches it");
     }
-    let pod = PodHandle::of(home, &dir);
+    let pod = PodHandle::of(home, dir);
     match &args.copy_to {
         Some(name) => args.start_copy(&pod, name),
         None => args.add_container(&pod),

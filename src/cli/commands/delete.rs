@@ -9,7 +9,9 @@ use crate::{
         Error, Namespace,
         durations::{parse_duration, parse_seconds},
         io,
-        object_selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+        object_selection::{
+            NO_NAME, NO_RESOURCES, Narrowing, Target, Words, check_flags, parse_words, targets_of_files,
+        },
         output_formats::{DryRun, DryRunArgs},
         pod_selection::Told,
         print, print_error,
@@ -167,9 +169,7 @@ impl Args {
                 return Ok(all.into_iter().map(target).collect());
             }
             Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
-                let what =
-                    "resource(s) were provided, but no name was specified; name them, or use -f, -l or --all";
-                return Err(Error::missing(what));
+                return Err(Error::missing(if which.names.is_empty() { NO_RESOURCES } else { NO_NAME }));
             }
             Words::Kinds(kinds) => kinds,
         };

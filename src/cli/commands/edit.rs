@@ -8,10 +8,10 @@ use crate::{
     cli::{
         Error, Namespace, io,
         manifest_files::FileArgs,
-        object_selection::{Target, named_targets},
+        object_selection::{Target, Words, named_targets, parse_words, read_targets},
         output_formats::{Output, OutputArgs},
     },
-    engine::{Engine, Preconditions, WriteOptions},
+    engine::{Engine, ListOptions, Preconditions, WriteOptions},
     state::Home,
     view::yaml,
 };
@@ -28,7 +28,7 @@ const HEAD: &str = "# Please edit the object below. Lines beginning with a '#' w
   podctl edit cm conf                      # $KUBE_EDITOR, $EDITOR or vi
   EDITOR='sed -i s/info/debug/' podctl edit cm/conf")]
 pub(super) struct Args {
-    /// `KIND NAME…` or `KIND/NAME…`.
+    /// `KIND NAME…` or `KIND/NAME…`; a kind alone is all of its objects, one after another.
     names: Vec<String>,
     #[command(flatten)]
     files: FileArgs,
@@ -44,14 +44,42 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Some("json" | "yaml") => Output::Table { wide: false },
         _ => args.output.parse()?,
     };
-    for target in named_targets(&args.names, &args.files, home, namespace)? {
-        let known = engine.get_object(target.kind, &target.namespace, &target.name)?;
+    let targets = args.find_targets(&engine, home, namespace)?;
+    if targets.is_empty() {
+        return Err(Error::absent("edit cancelled, no objects found"));
+    }
+    let (found, code) = read_targets(&targets, &engine);
+    for (target, known) in found {
         match edit_object(&engine, &target, &known, json)? {
             Some(edited) => args.output.print_result(&output, &edited, "edited")?,
             None => eprintln!("Edit cancelled, no changes made."),
         }
     }
-    Ok(0)
+    Ok(code)
+}
+
+impl Args {
+    /// The objects that are named, or all of the kinds that are.
+    fn find_targets(
+        &self,
+        engine: &Engine,
+        home: &Home,
+        namespace: &Namespace,
+    ) -> Result<Vec<Target>, Error> {
+        let Words::Kinds(kinds) = parse_words(&self.names)? else {
+            return named_targets(&self.names, &self.files, home, namespace);
+        };
+        if self.names.is_empty() {
+            return named_targets(&self.names, &self.files, home, namespace);
+        }
+        let options = ListOptions { namespace: Some(namespace.to_string()), ..ListOptions::default() };
+        let mut targets = Vec::new();
+        for kind in kinds {
+            let all = engine.list_objects(kind, &options)?;
+            targets.extend(all.iter().filter_map(|object| Target::of_object(kind, object)));
+        }
+        Ok(targets)
+    }
 }
 
 /// Has one object edited until it can be kept; `None` when nothing was changed.

@@ -8,18 +8,19 @@ use crate::{
     cli::{
         Error, Namespace,
         durations::{parse_request_timeout, time_left},
+        object_selection::unknown_kind,
         output_formats::{Output, OutputArgs},
-        pod_selection, print,
+        print,
     },
     logs::Watch,
-    pod::ObjectName,
+    pod::{ObjectKind, ObjectName},
     state::Home,
     view::{events, tab_stops},
 };
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only what happened to this one: `pod/NAME`.
+    /// Only what happened to this one: `pod/NAME`, `job/NAME`.
     #[arg(long = "for")]
     object: Option<String>,
     /// Go on and show what happens.
@@ -42,17 +43,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if args.types.iter().any(|t| !["normal", "warning"].contains(&t.to_lowercase().as_str())) {
+    if args.types.iter().any(|t| !t.is_empty() && !["normal", "warning"].contains(&t.to_lowercase().as_str()))
+    {
         return Err(Error::bad_value("valid --types are Normal or Warning"));
     }
     let until = parse_request_timeout(args.request_timeout.as_deref())?;
     let name = match &args.object {
         Some(object) if !object.contains('/') => {
-            return Err(Error::bad_value(format!(
-                "--for must be in resource/name form, such as pod/{object}"
-            )));
+            return Err(Error::bad_value("--for must be in resource/name form"));
         }
-        Some(object) => Some(pod_selection::plain(object)?),
+        Some(object) => {
+            let (kind, name) = object.split_once('/').unwrap_or_default();
+            let Some(kind) = ObjectKind::of_word(kind) else {
+                // kubectl has no word before it here.
+                eprintln!("{}", unknown_kind(kind));
+                return Ok(1);
+            };
+            Some((kind, ObjectName::parse(name)?))
+        }
         None => None,
     };
     let output = args.output.parse()?;
@@ -61,7 +69,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         args.output.format_objects(&output, &all, alone)
     };
     let wanted = |event: &Event| {
-        args.types.is_empty()
+        args.types.iter().all(String::is_empty)
             || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
     };
     let read = || -> Result<Vec<Event>, Error> {
@@ -114,22 +122,27 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
 }
 
-/// Of one pod or of all of the namespace, in the order of their last occurrence.
+/// Of one pod or Job, or of all of the namespace, in the order of their last occurrence.
 fn read(
     home: &Home,
     namespace: &Namespace,
     all_namespaces: bool,
-    name: Option<&ObjectName>,
+    object: Option<&(ObjectKind, ObjectName)>,
 ) -> Result<Vec<Event>, Error> {
     let mut all = Vec::new();
+    let is_meant = |kind: ObjectKind, name: &str| {
+        object.is_none_or(|(own, own_name)| *own == kind && own_name.as_str() == name)
+    };
     for dir in home.pods()? {
-        if (all_namespaces || dir.namespace == *namespace) && name.is_none_or(|n| *n == dir.name) {
+        if (all_namespaces || dir.namespace == *namespace) && is_meant(ObjectKind::Pod, dir.name.as_str()) {
             all.extend(dir.events()?);
         }
     }
     for own in home.namespaces()?.iter().filter(|own| all_namespaces || *own == namespace) {
-        // What is named is a pod.
-        all.extend(home.job_events(own)?.into_iter().filter(|_| name.is_none()));
+        let own = home.job_events(own)?.into_iter();
+        all.extend(own.filter(|event| {
+            is_meant(ObjectKind::Job, event.involved_object.name.as_deref().unwrap_or_default())
+        }));
     }
     all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
     Ok(all)

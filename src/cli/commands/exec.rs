@@ -45,7 +45,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if !args.undivided.is_empty() || args.pod.is_some() && !args.file.filename.is_empty() {
         return Err(Error::contradiction(
-            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead",
+            "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'podctl exec -h' for help and examples",
         ));
     }
     if args.command.is_empty() {

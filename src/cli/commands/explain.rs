@@ -40,6 +40,7 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
     })?;
     let (kind, path) = match split_path(word.trim_end_matches('.')) {
         Ok(split) => split,
+        Err(e @ Error::Usage(_)) => return Err(e),
         // kubectl has no word before it here.
         Err(e) => {
             eprintln!("{e}");
@@ -81,8 +82,15 @@ fn split_path(word: &str) -> Result<(ObjectKind, Vec<&str>), Error> {
     {
         return Ok((kind, Vec::new()));
     }
+    if word.is_empty() {
+        return Err(Error::bad_value("a resource must be present, got: /, Resource="));
+    }
     let mut parts = word.split('.');
     let first = parts.next().unwrap_or_default();
     let kind = ObjectKind::of_word(first).ok_or_else(|| unknown_kind(first))?;
-    Ok((kind, parts.filter(|part| !part.is_empty()).collect()))
+    let path: Vec<&str> = parts.collect();
+    match path.contains(&"") {
+        true => Err(Error::bad_value("invalid jsonpath syntax, first node must be field node")),
+        false => Ok((kind, path)),
+    }
 }

@@ -8,7 +8,7 @@ use crate::{
         edited_objects::{find_pod_spec, read_local_objects},
         manifest_files::FileArgs,
         object_flags::{override_object, parse_labels},
-        object_selection::{Target, named_targets},
+        object_selection::{named_targets, read_targets},
         output_formats::ChangeArgs,
         stored_objects::make_kept,
     },
@@ -69,13 +69,13 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
-    let objects: Vec<Value> = match args.files.is_given() {
+    let (objects, code): (Vec<Value>, i32) = match args.files.is_given() {
         // A workload is exposed by its file: podctl keeps its pods alone.
-        true => read_local_objects(&args.files)?,
+        true => (read_local_objects(&args.files)?, 0),
         false => {
             let targets = named_targets(&args.names, &args.files, home, namespace)?;
-            let get = |t: &Target| engine.get_object(t.kind, &t.namespace, &t.name);
-            targets.iter().map(get).collect::<Result<_, _>>()?
+            let (found, code) = read_targets(&targets, &engine);
+            (found.into_iter().map(|(_, object)| object).collect(), code)
         }
     };
     let output = args.change.output.parse()?;
@@ -88,7 +88,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let made = make_kept(ObjectKind::Service, service, dry, home, namespace)?;
         args.change.print_change(&output, &made, "exposed")?;
     }
-    Ok(0)
+    Ok(code)
 }
 
 impl Args {

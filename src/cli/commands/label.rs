@@ -6,7 +6,7 @@ use crate::{
     cli::{
         Error, Namespace,
         edited_objects::{check_object_version, read_local_objects},
-        object_selection::{Target, find_targets},
+        object_selection::{NO_NAMED_RESOURCES, Target, find_targets},
         output_formats::{ChangeArgs, DryRun, Output},
         pod_selection::Told,
         print_error,
@@ -62,7 +62,10 @@ pub(super) fn run_annotate(args: &Args, home: &Home, namespace: &Namespace) -> R
 
 fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
-    let (words, changes) = split_words(&args.objects.which.names)?;
+    let (words, changes) = split_words(&args.objects.which.names, meaning)?;
+    if words.is_empty() && !args.objects.which.files.is_given() {
+        return Err(Error::missing(NO_NAMED_RESOURCES));
+    }
     if changes.is_empty() && !args.list {
         let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
         return Err(Error::missing(what));
@@ -125,13 +128,15 @@ impl Asked<'_> {
                 let changed = self.engine.change_object(*kind, namespace, name, |object| {
                     let before = object["metadata"][field].take();
                     object["metadata"][field] = apply_changes(&before, &self.changes, true).unwrap_or(before);
-                })?;
+                });
+                let changed = changed.map_err(|e| Error::about(*kind, name, e))?;
                 Ok((before, changed))
             }
             DryRun::Server => {
                 let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
                 let seen = engine::Preconditions::default();
-                self.engine.update_object(*kind, namespace, &known, &seen, &options)?;
+                let tried = self.engine.update_object(*kind, namespace, &known, &seen, &options);
+                tried.map_err(|e| Error::about(*kind, name, e))?;
                 Ok((before, known))
             }
             _ => Ok((before, known)),
@@ -175,22 +180,37 @@ impl Asked<'_> {
 }
 
 /// The words that name objects, and the changes, which come after them.
-fn split_words(words: &[String]) -> Result<(Vec<String>, Vec<Change>), Error> {
+fn split_words(words: &[String], meaning: &Meaning) -> Result<(Vec<String>, Vec<Change>), Error> {
     let is_change = |word: &&String| word.contains('=') || (word.ends_with('-') && word.len() > 1);
     let at = words.iter().position(|word| is_change(&word)).unwrap_or(words.len());
     let parse = |word: &String| match (word.split_once('='), word.strip_suffix('-')) {
+        (Some((_, value)), _) if meaning.field == "labels" && value.contains('=') => {
+            Err(Error::bad_value(format!("invalid label spec: {word}")))
+        }
         (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
         (None, Some(key)) => Ok((key.to_owned(), None)),
         _ => Err(Error::bad_value(format!(
             "{word:?} is neither KEY=VALUE nor KEY-; all changes come after the names"
         ))),
     };
-    let changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let mut changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     for (key, value) in &changes {
         if value.is_some() && changes.contains(&(key.clone(), None)) {
-            return Err(Error::contradiction("can not both modify and remove a label in the same command"));
+            return Err(Error::contradiction(match meaning.field {
+                "labels" => "can not both modify and remove a label in the same command".to_owned(),
+                _ => format!(
+                    "can not both modify and remove the following annotation(s) in the same command: {key}"
+                ),
+            }));
         }
     }
+    // The last of several of one key counts.
+    let all = changes.clone();
+    let mut seen = 0;
+    changes.retain(|(key, _)| {
+        seen += 1;
+        !all[seen..].iter().any(|(later, _)| later == key)
+    });
     Ok((words[..at].to_vec(), changes))
 }
 
@@ -215,12 +235,18 @@ mod tests {
 
     #[test]
     fn changes_come_after_the_names() {
+        let (names, changes) = split_words(&["pod".to_owned(), "web".to_owned()], &LABELS).unwrap();
+        assert_eq!((names.len(), changes.len()), (2, 0));
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let (names, changes) = split_words(&words("pod web tier=front old-")).unwrap();
+        let (names, changes) = split_words(&words("pod web tier=front old-"), &LABELS).unwrap();
         assert_eq!(names, ["pod", "web"]);
         assert_eq!(changes, [("tier".to_owned(), Some("front".to_owned())), ("old".to_owned(), None)]);
-        assert!(split_words(&words("pod web a=b a-")).is_err());
-        assert!(split_words(&words("pod a=b web")).is_err());
+        assert!(split_words(&words("pod web a=b a-"), &LABELS).is_err());
+        assert!(split_words(&words("pod a=b web"), &LABELS).is_err());
+        assert!(split_words(&words("pod web a=b=c"), &LABELS).is_err());
+        assert!(split_words(&words("pod web a=b=c"), &ANNOTATIONS).is_ok());
+        let (_, changes) = split_words(&words("pod web a=b a=c"), &LABELS).unwrap();
+        assert_eq!(changes, [("a".to_owned(), Some("c".to_owned()))], "the last counts");
         let before = json!({"a": "b"});
         assert!(apply_changes(&before, &[("a".into(), Some("c".into()))], false).is_err());
         assert_eq!(apply_changes(&before, &[("a".into(), None)], false).unwrap(), json!({}));

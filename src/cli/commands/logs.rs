@@ -26,6 +26,12 @@ use crate::{
     state::Home,
 };
 
+/// The words of kubectl's about a command line that names no pod, or too much.
+const WANTED_WORDS: &str = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command";
+
+/// The words of kubectl's for what is done with a pod here.
+const READ_LOGS: &str = "get the logs from";
+
 /// Lines of each container when a selector chooses the pods.
 const SELECTED_TAIL: i64 = 10;
 
@@ -36,13 +42,13 @@ const SELECTED_TAIL: i64 = 10;
   podctl logs -f web --all-containers --prefix")]
 pub(super) struct Args {
     /// `NAME [CONTAINER]` or `pod/NAME`.
-    #[arg(required_unless_present = "selector", num_args = 0..=3)]
+    #[arg(required_unless_present = "selector")]
     pod: Vec<String>,
     /// Which container; the annotated or the first app container else.
     #[arg(short, long)]
     container: Option<String>,
     /// Every container.
-    #[arg(long, conflicts_with = "container")]
+    #[arg(long)]
     all_containers: bool,
     /// Go on as the logs grow, over restarts, until the pod ends.
     #[arg(short, long)]
@@ -54,11 +60,11 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true)]
     tail: Option<i64>,
     /// Only what is newer than so long ago, such as 5s, 2m or 3h.
-    #[arg(long, value_parser = parse_duration, conflicts_with = "since_time")]
+    #[arg(long, value_parser = parse_duration)]
     since: Option<Duration>,
     /// Only what is newer than this date (RFC 3339).
     #[arg(long)]
-    since_time: Option<Timestamp>,
+    since_time: Option<String>,
     /// Each line with its time.
     #[arg(long)]
     timestamps: bool,
@@ -66,8 +72,8 @@ pub(super) struct Args {
     #[arg(long)]
     prefix: bool,
     /// Only so many bytes of each container.
-    #[arg(long)]
-    limit_bytes: Option<usize>,
+    #[arg(long, allow_negative_numbers = true)]
+    limit_bytes: Option<i64>,
     /// Of the pods with these labels.
     #[arg(short = 'l', long)]
     selector: Option<String>,
@@ -82,6 +88,42 @@ pub(super) struct Args {
     max_log_requests: Option<usize>,
 }
 
+impl Args {
+    /// Refuses values that mean nothing; returns since when is meant.
+    fn check_values(&self) -> Result<Option<Timestamp>, Error> {
+        let refuse = |what: &'static str| Err(Error::bad_value(what));
+        if self.selector.is_some() && !self.pod.is_empty() {
+            return refuse(
+                "only a selector (-l) or a POD name is allowed\nSee 'podctl logs -h' for help and examples",
+            );
+        }
+        if let Some(container) = self.container.as_ref().filter(|_| self.all_containers) {
+            let what =
+                format!("--all-containers=true should not be specified with container name {container}");
+            return Err(Error::contradiction(what));
+        }
+        if self.since.is_some() && self.since_time.is_some() {
+            return refuse("at most one of `sinceTime` or `sinceSeconds` may be specified");
+        }
+        if self.limit_bytes.is_some_and(|limit| limit < 0) {
+            return refuse("--limit-bytes must be greater than 0");
+        }
+        if self.tail.is_some_and(|tail| tail < -1) {
+            return refuse("--tail must be greater than or equal to -1");
+        }
+        match (self.since, self.since_time.as_deref()) {
+            (Some(ago), _) => Ok(SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago)),
+            (None, None | Some("")) => Ok(None),
+            (None, Some(text)) => match text.parse() {
+                Ok(time) => Ok(Some(time)),
+                Err(_) => Err(Error::bad_value(format!(
+                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+                ))),
+            },
+        }
+    }
+}
+
 /// The pod's logs that are to be shown.
 struct Source {
     pod: PodHandle,
@@ -91,9 +133,10 @@ struct Source {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
+    let since = args.check_values()?;
     let names = names.into_iter().map(|name| match (name.contains('/'), args.all_pods) {
-        (true, true) => find_target_pods(home, namespace, &name),
-        (true, false) => find_target_pod(home, namespace, &name).map(|dir| vec![dir]),
+        (true, true) => find_target_pods(home, namespace, &name, READ_LOGS),
+        (true, false) => find_target_pod(home, namespace, &name, READ_LOGS).map(|dir| vec![dir]),
         (false, _) => Ok(vec![pod_dir(home, namespace, &name)?]),
     });
     let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
@@ -125,7 +168,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         )));
     }
     for (pod, container) in wanted {
-        match open_logs(args, &pod, container) {
+        match open_logs(args, &pod, container, since) {
             Ok(logs) => sources.push(Source { pod, logs }),
             Err(e) if args.ignore_errors => print_error(&e),
             Err(e) => {
@@ -181,7 +224,7 @@ fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
         ([] | [_], _) => Ok((words, args.container.clone())),
         (_, Some(_)) => Err(Error::contradiction("only one of -c or an inline [CONTAINER] arg is allowed")),
         ([name, container], None) => Ok((vec![name.clone()], Some(container.clone()))),
-        _ => Err(Error::bad_value("logs takes one pod and at most one container: NAME [CONTAINER]")),
+        _ => Err(Error::bad_value(format!("{WANTED_WORDS}\nSee 'podctl logs -h' for help and examples"))),
     }
 }
 
@@ -212,11 +255,12 @@ fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Optio
 }
 
 /// Opens a pod's logs as the flags have them.
-fn open_logs(args: &Args, pod: &PodHandle, container: Option<String>) -> Result<Logs, Error> {
-    let since = match (args.since, args.since_time) {
-        (Some(ago), _) => SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago),
-        (None, time) => time,
-    };
+fn open_logs(
+    args: &Args,
+    pod: &PodHandle,
+    container: Option<String>,
+    since: Option<Timestamp>,
+) -> Result<Logs, Error> {
     let default = if args.selector.is_some() { SELECTED_TAIL } else { -1 };
     let options = LogOptions {
         container,
@@ -224,7 +268,7 @@ fn open_logs(args: &Args, pod: &PodHandle, container: Option<String>) -> Result<
         previous: args.previous,
         since,
         tail: usize::try_from(args.tail.unwrap_or(default)).ok(),
-        limit_bytes: args.limit_bytes.filter(|n| *n > 0),
+        limit_bytes: args.limit_bytes.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
         stderr: None,
     };
     let logs = pod.logs(&options)?;

@@ -52,9 +52,9 @@ impl Args {
     /// The patch's type, and its text as JSON.
     fn read_patch(&self) -> Result<(PatchType, Vec<u8>), Error> {
         let text = match (&self.patch, &self.patch_file) {
-            (Some(text), _) => text.clone(),
+            (Some(text), _) if !text.is_empty() => text.clone(),
             (None, Some(file)) => read_source(file)?.text,
-            (None, None) => {
+            _ => {
                 let what = "must specify --patch or --patch-file containing the contents of the patch";
                 return Err(Error::missing(what));
             }
@@ -111,7 +111,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 say(&EditedObject { before, after })?;
             }
             Err(e) => {
-                print_error(&e.into());
+                print_error(&Error::about(kind, &name, e));
                 code = 1;
             }
         }

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::{
     cli::{
         Error, Namespace, io,
-        target_pod::{find_service_target_port, find_target_pod},
+        target_pod::{ATTACH, find_service_target_port, find_target_pod},
     },
     engine::{self, PodHandle},
     state::Home,
@@ -32,7 +32,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let dir = find_target_pod(home, namespace, &args.pod)?;
+    let dir = find_target_pod(home, namespace, &args.pod, ATTACH)?;
     let handle = PodHandle::of(home, &dir);
     // Held to see the pod's end.
     let watched = engine::dial(&dir)?;
@@ -81,17 +81,33 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 }
 
 fn ports(word: &str, pod: &Pod) -> Result<(u16, u16), Error> {
-    let wrong = |what: &str| Error::bad_value(format!("{word:?}: {what}; write [LOCAL:]REMOTE"));
+    let wrong = |what: String| Error::bad_value(what);
+    let number = |text: &str, side: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => wrong(format!(
+            "error parsing {side} port '{text}': strconv.ParseUint: parsing {text:?}: value out of range"
+        )),
+        false => wrong(format!(
+            "error parsing {side} port '{text}': strconv.ParseUint: parsing {text:?}: invalid syntax"
+        )),
+    };
     let (local, remote) = word.split_once(':').map_or((None, word), |(l, r)| (Some(l), r));
     let remote = match remote.parse::<u16>() {
-        Ok(0) => return Err(wrong("the remote port must be from 1 to 65535")),
+        Ok(0) => return Err(wrong("remote port must be > 0".into())),
         Ok(port) => port,
-        Err(_) => named(remote, pod).ok_or_else(|| wrong("the pod has no port of that name"))?,
+        Err(_) if remote.is_empty() => return Err(wrong("remote port cannot be empty".into())),
+        // A port that is alone is the local one first.
+        Err(_) if remote.bytes().all(|b| b.is_ascii_digit()) => {
+            return Err(number(remote, if local.is_some() { "remote" } else { "local" }));
+        }
+        Err(_) => named(remote, pod).ok_or_else(|| {
+            let pod = pod.metadata.name.as_deref().unwrap_or_default();
+            wrong(format!("Pod '{pod}' does not have a named port '{remote}'"))
+        })?,
     };
     let local = match local {
         None => remote,
         Some("") => 0,
-        Some(text) => text.parse().map_err(|_| wrong("the local port is no number from 0 to 65535"))?,
+        Some(text) => text.parse().map_err(|_| number(text, "local"))?,
     };
     Ok((local, remote))
 }
@@ -118,9 +134,7 @@ fn listen(addresses: &[String], port: u16) -> Result<Vec<TcpListener>, Error> {
             all.extend(at(Ipv6Addr::LOCALHOST.into(), chosen).ok());
             continue;
         }
-        let ip = address.parse().map_err(|_| {
-            Error::bad_value(format!("--address {address:?} is neither an IP address nor localhost"))
-        })?;
+        let ip = address.parse().map_err(|_| Error::bad_value(format!("{address} is not a valid IP")))?;
         all.push(at(ip, port)?);
     }
     Ok(all)

@@ -10,7 +10,7 @@ use crate::{
         Error, Namespace,
         durations::parse_duration,
         manifest_files::FileArgs,
-        object_selection::{is_of_workload, unknown_kind, workload_kind},
+        object_selection::{NO_NAME, NO_RESOURCES, is_of_workload, unknown_kind, workload_kind},
         output_formats::{ChangeArgs, OutputArgs},
     },
     engine::{DeleteOptions, Deletion, Engine, ListOptions, WriteOptions},
@@ -29,8 +29,8 @@ pub(super) struct ScaleArgs {
     #[command(flatten)]
     files: FileArgs,
     /// Number of pods there are to be.
-    #[arg(long, required = true)]
-    replicas: usize,
+    #[arg(long, required = true, allow_negative_numbers = true)]
+    replicas: i64,
     /// Do nothing unless so many there are; -1 for any.
     #[arg(long, default_value = "-1", allow_negative_numbers = true)]
     current_replicas: i64,
@@ -116,17 +116,54 @@ fn name_of(pod: &Value) -> &str {
     pod["metadata"]["name"].as_str().unwrap_or_default()
 }
 
+/// Names what is done with workloads.
+#[derive(Clone, Copy)]
+enum Purpose {
+    Scale,
+    Restart,
+    Status,
+    History,
+    Undo,
+    Pause,
+    Resume,
+}
+
+impl Purpose {
+    /// Says in kubectl's words that it is not done with an object of a kind.
+    fn refuse(self, kind: ObjectKind, name: &str) -> Error {
+        let (plural, kind) = (kind.plural(), kind.name());
+        Error::not_done(match self {
+            Purpose::Scale => {
+                return Error::absent(format!(
+                    "{plural} {name:?} cannot be scaled: a deployment, replicaset, statefulset or daemonset can"
+                ));
+            }
+            Purpose::Restart => format!("{plural} {name:?} restarting is not supported"),
+            Purpose::Status => format!("no status viewer has been implemented for {kind}"),
+            Purpose::History => format!("no history viewer has been implemented for {kind:?}"),
+            Purpose::Undo => format!("no rollbacker has been implemented for {kind:?}"),
+            Purpose::Pause => format!("{plural} {name:?} pausing is not supported"),
+            Purpose::Resume => format!("{plural} {name:?} resuming is not supported"),
+        })
+    }
+}
+
 /// The workloads that words or files name.
-fn find_workloads(names: &[String], files: &FileArgs, namespace: &Namespace) -> Result<Vec<Workload>, Error> {
+fn find_workloads(
+    (names, files): (&[String], &FileArgs),
+    purpose: Purpose,
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<Vec<Workload>, Error> {
     let make = |kind: &str, name: &str| -> Result<Workload, Error> {
         let name = ObjectName::parse(name)?.to_string();
         match workload_kind(kind) {
             Some(kind) => Ok(Workload { kind, namespace: namespace.to_string(), name }),
             None => match ObjectKind::of_word(kind) {
-                Some(kind) => Err(Error::not_done(format!(
-                    "{} {name:?} is no workload: a deployment, replicaset, statefulset or daemonset can be scaled and rolled out",
-                    kind.singular()
-                ))),
+                Some(kind) => {
+                    Engine::over(home).get_object(kind, namespace, &name)?;
+                    Err(purpose.refuse(kind, &name))
+                }
                 None => Err(unknown_kind(kind)),
             },
         }
@@ -142,16 +179,24 @@ fn find_workloads(names: &[String], files: &FileArgs, namespace: &Namespace) -> 
             .iter()
             .map(|name| name.split_once('/').map_or_else(|| make(name, ""), |(k, n)| make(k, n)))
             .collect(),
-        [kind] => {
-            Err(Error::missing(format!("{kind}: resource(s) were provided, but no name was specified")))
+        [kind] if workload_kind(kind).is_none() && ObjectKind::of_word(kind).is_none() => {
+            Err(unknown_kind(kind))
         }
+        [_] => Err(Error::missing(NO_NAME)),
         [kind, names @ ..] => names.iter().map(|name| make(kind, name)).collect(),
     }
 }
 
 pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let Ok(wanted) = usize::try_from(args.replicas) else {
+        let what = "The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0";
+        return Err(Error::bad_value(what));
+    };
+    if args.names.is_empty() && !args.files.is_given() {
+        return Err(Error::missing(NO_RESOURCES));
+    }
     let (engine, output, dry) = (Engine::over(home), args.change.output.parse()?, args.change.dry_run());
-    for workload in find_workloads(&args.names, &args.files, namespace)? {
+    for workload in find_workloads((&args.names, &args.files), Purpose::Scale, home, namespace)? {
         let pods = workload.find_pods(&engine)?;
         if i64::try_from(pods.len())
             .is_ok_and(|count| args.current_replicas >= 0 && count != args.current_replicas)
@@ -163,7 +208,7 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
             )));
         }
         if !dry.is_dry() {
-            scale_workload(args, &engine, &workload, &pods)?;
+            scale_workload((wanted, args.timeout), &engine, &workload, &pods)?;
         }
         let api = if matches!(workload.kind, "Job" | "CronJob") { "batch/v1" } else { "apps/v1" };
         let object = json!({"apiVersion": api, "kind": workload.kind, "metadata": {"name": workload.name, "namespace": workload.namespace},
@@ -175,15 +220,15 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
 
 /// Ends the last pods, or starts copies of the first.
 fn scale_workload(
-    args: &ScaleArgs,
+    (wanted, timeout): (usize, Duration),
     engine: &Engine,
     workload: &Workload,
     pods: &[Value],
 ) -> Result<(), Error> {
-    let deadline = (!args.timeout.is_zero()).then(|| Instant::now() + args.timeout);
+    let deadline = (!timeout.is_zero()).then(|| Instant::now() + timeout);
     let mut ending = Vec::new();
     let mut batch = engine.begin_deletion();
-    for pod in pods.iter().skip(args.replicas) {
+    for pod in pods.iter().skip(wanted) {
         let ended = batch.delete_object(
             ObjectKind::Pod,
             &workload.namespace,
@@ -202,7 +247,7 @@ fn scale_workload(
     }
     let taken = |name: &str| pods.iter().any(|pod| name_of(pod) == name);
     let free = (0..).map(|number| format!("{}-{number}", workload.name)).filter(|name| !taken(name));
-    for name in free.take(args.replicas.saturating_sub(pods.len())) {
+    for name in free.take(wanted.saturating_sub(pods.len())) {
         let copy = copy_pod(&pods[0], &name);
         engine.create_object(ObjectKind::Pod, &workload.namespace, &copy, &WriteOptions::default())?;
     }
@@ -224,7 +269,9 @@ fn copy_pod(pod: &Value, name: &str) -> Value {
 
 pub(super) fn rollout(command: &RolloutCommand, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
-    let no_revisions = |what: &str| {
+    let no_revisions = |args: &RolloutArgs, purpose: Purpose, what: &str| {
+        // What is meant is looked for first.
+        find_workloads((&args.names, &args.files), purpose, home, namespace)?;
         Err(Error::not_done(format!(
             "podctl keeps no revisions of workloads, so there is nothing to {what}: `podctl run -d --replace FILE` runs an earlier file anew"
         )))
@@ -232,7 +279,7 @@ pub(super) fn rollout(command: &RolloutCommand, home: &Home, namespace: &Namespa
     match command {
         RolloutCommand::Restart(args) => {
             let output = args.output.parse()?;
-            for workload in find_workloads(&args.names, &args.files, namespace)? {
+            for workload in find_workloads((&args.names, &args.files), Purpose::Restart, home, namespace)? {
                 for pod in workload.find_pods(&engine)? {
                     engine.pod(&workload.namespace, name_of(&pod))?.restart()?;
                 }
@@ -243,15 +290,15 @@ pub(super) fn rollout(command: &RolloutCommand, home: &Home, namespace: &Namespa
             Ok(0)
         }
         RolloutCommand::Status { which, watch, timeout } => {
-            for workload in find_workloads(&which.names, &which.files, namespace)? {
+            for workload in find_workloads((&which.names, &which.files), Purpose::Status, home, namespace)? {
                 wait_until_ready(&engine, &workload, *watch, *timeout)?;
             }
             Ok(0)
         }
-        RolloutCommand::History(_) => no_revisions("show"),
-        RolloutCommand::Undo(_) => no_revisions("go back to"),
-        RolloutCommand::Pause(_) => no_revisions("pause"),
-        RolloutCommand::Resume(_) => no_revisions("resume"),
+        RolloutCommand::History(args) => no_revisions(args, Purpose::History, "show"),
+        RolloutCommand::Undo(args) => no_revisions(args, Purpose::Undo, "go back to"),
+        RolloutCommand::Pause(args) => no_revisions(args, Purpose::Pause, "pause"),
+        RolloutCommand::Resume(args) => no_revisions(args, Purpose::Resume, "resume"),
     }
 }
 

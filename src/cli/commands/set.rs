@@ -6,12 +6,15 @@ use crate::{
     cli::{
         Error, Namespace,
         edited_objects::{Telling, change_objects, check_object_version, find_pod_spec, read_local_objects},
-        object_selection::{Target, find_targets, unknown_kind},
+        object_selection::{NO_NAMED_RESOURCES, NO_RESOURCES, Target, find_targets, unknown_kind},
         output_formats::ChangeArgs,
         pod_selection::Told,
     },
     engine::{Engine, PodPart},
-    pod::{ObjectKind, quantity::canonicalize_quantities},
+    pod::{
+        ObjectKind,
+        quantity::{canonicalize_quantities, quantity_millis},
+    },
     state::Home,
 };
 
@@ -156,7 +159,33 @@ fn split_words(words: &[String], is_change: impl Fn(&str) -> bool) -> (Vec<Strin
     (words[..at].to_vec(), words[at..].to_vec())
 }
 
+/// Refuses what can be no variable's name.
+fn check_variable_name(name: &str) -> Result<(), Error> {
+    let is_part = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+    if name.bytes().all(is_part) && !name.starts_with(|c: char| c.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(Error::bad_value(format!(
+        "{name:?} is not a valid key name: a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')"
+    )))
+}
+
 impl Common {
+    /// Finds what is meant before anything is said of the change, as kubectl does.
+    fn check_targets(&self, words: &[String], (home, namespace): (&Home, &Namespace)) -> Result<(), Error> {
+        if self.local {
+            return Ok(());
+        }
+        if words.is_empty() && !self.told.which.files.is_given() {
+            return Err(Error::missing(NO_RESOURCES));
+        }
+        let engine = Engine::over(home);
+        for Target { kind, namespace, name } in find_targets(&self.told, words, home, namespace)? {
+            engine.get_object(kind, &namespace, &name)?;
+        }
+        Ok(())
+    }
+
     /// Changes the objects that are meant by `words`.
     fn change(
         &self,
@@ -238,8 +267,9 @@ fn matches_pattern(pattern: &str, name: &str) -> bool {
 fn set_image(args: &ImageArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let (words, changes) = split_words(&args.common.told.which.names, |word| word.contains('='));
     let pairs: Vec<(&str, &str)> = changes.iter().filter_map(|change| change.split_once('=')).collect();
+    args.common.check_targets(&words, (home, namespace))?;
     if pairs.is_empty() || pairs.len() < changes.len() {
-        return Err(Error::missing("at least one image update is required: CONTAINER=IMAGE"));
+        return Err(Error::missing("at least one image update is required"));
     }
     args.common.change(&words, (home, namespace), ("image updated", PodPart::Object), &|object| {
         for (container, image) in &pairs {
@@ -263,10 +293,15 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
     let is_change = |word: &str| word.contains('=') || (word.ends_with('-') && word.len() > 1);
     let (words, mut changes) = split_words(&args.common.told.which.names, is_change);
     changes.extend(args.env.iter().cloned());
+    if words.is_empty() && !args.common.told.which.files.is_given() {
+        return Err(Error::missing(NO_NAMED_RESOURCES));
+    }
+    args.common.check_targets(&words, (home, namespace))?;
     let mut variables: Vec<Variable> = Vec::new();
     for change in &changes {
         variables.push(match (change.split_once('='), change.strip_suffix('-')) {
             (Some((name, value)), _) if !name.is_empty() => {
+                check_variable_name(name)?;
                 (name.to_owned(), Some(json!({"name": name, "value": value})))
             }
             (None, Some(name)) => (name.to_owned(), None),
@@ -279,8 +314,9 @@ fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Result<i32, Er
     if args.list {
         return list_variables(args, &words, home, namespace);
     }
+    // kubectl says nothing when there is nothing to set.
     if variables.is_empty() {
-        return Err(Error::missing("at least one environment variable must be provided"));
+        return Ok(0);
     }
     let is_meant = |name: &str| args.containers.split(',').any(|pattern| matches_pattern(pattern, name));
     args.common.change(&words, (home, namespace), ("env updated", PodPart::Object), &|object| {
@@ -409,12 +445,18 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
         let pairs = text.split(',').filter(|pair| !pair.is_empty());
         let parse = |pair: &str| {
             let (name, amount) = pair.split_once('=').ok_or_else(|| {
-                Error::bad_value(format!("Invalid argument syntax {pair}, expected <resource>=<value>"))
+                Error::bad_value(format!("invalid argument syntax {pair}, expected <resource>=<value>"))
             })?;
+            if quantity_millis(amount).is_err() {
+                return Err(Error::bad_value(
+                    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+                ));
+            }
             Ok((name.to_owned(), amount.to_owned()))
         };
         pairs.map(parse).collect()
     };
+    args.common.check_targets(&args.common.told.which.names, (home, namespace))?;
     let all = [("limits", parse(&args.limits)?), ("requests", parse(&args.requests)?)];
     if all.iter().all(|(_, amounts)| amounts.is_empty()) {
         return Err(Error::missing(
@@ -450,12 +492,12 @@ fn set_resources(args: &ResourcesArgs, home: &Home, namespace: &Namespace) -> Re
 fn set_selector(args: &SelectorArgs, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let names = &args.common.told.which.names;
     let is_file = args.common.told.which.files.is_given();
-    let Some((expression, words)) = names.split_last().filter(|(_, words)| is_file || !words.is_empty())
-    else {
-        return Err(Error::missing(
-            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
-        ));
+    let Some((expression, words)) = names.split_last() else {
+        return Err(Error::missing("one selector is required"));
     };
+    if words.is_empty() && !is_file {
+        return Err(Error::missing(NO_NAMED_RESOURCES));
+    }
     let labels = parse_match_labels(expression)?;
     args.common.change(words, (home, namespace), ("selector updated", PodPart::Object), &|object| {
         if object["kind"] != "Service" {
@@ -499,6 +541,9 @@ fn set_account(args: &AccountArgs, home: &Home, namespace: &Namespace) -> Result
 
 /// Refuses to change a binding, which is of a kind that is not here, as kubectl does of a server without the kind.
 fn refuse_subject(args: &SubjectArgs) -> Result<i32, Error> {
+    if args.common.told.which.names.is_empty() && !args.common.told.which.files.is_given() {
+        return Err(Error::missing(NO_RESOURCES));
+    }
     if args.user.is_empty() && args.group.is_empty() && args.serviceaccount.is_empty() {
         return Err(Error::missing("you must specify at least one value of user, group or serviceaccount"));
     }

@@ -71,6 +71,12 @@ struct Row {
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if matches!(args.names.first().map(String::as_str), Some("node" | "nodes" | "no")) {
+        let node = engine::node_name();
+        if let Some(other) = args.names.get(1).filter(|name| **name != node) {
+            let what = format!("Error from server (NotFound): nodes.metrics.k8s.io {other:?} not found");
+            eprintln!("{what}");
+            return Ok(1);
+        }
         return show_node(args);
     }
     let dirs = args.find_pods(home, namespace)?;

@@ -150,6 +150,9 @@ fn describe_kind(kind: &Kind) -> Value {
     if !kind.group.is_empty() {
         value["group"] = kind.group.into();
     }
+    if !kind.categories.is_empty() {
+        value["categories"] = json!(kind.categories);
+    }
     if !kind.short_names.is_empty() {
         value["shortNames"] = json!(kind.short_names);
     }

@@ -109,7 +109,7 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             let claim = plain_claim(name, size);
             // Its name and size are checked as if they had come from a file.
             let value = serde_json::to_value(&claim)?;
-            stored_objects::check(format!("volume {name:?}"), &value)?;
+            stored_objects::check(ObjectKind::PersistentVolumeClaim, &value)?;
             if volume.claim()?.is_some() {
                 return Err(already_exists(ObjectKind::PersistentVolumeClaim, name));
             }

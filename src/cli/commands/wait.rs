@@ -8,7 +8,9 @@ use crate::{
     cli::{
         Error, Namespace,
         durations::parse_duration,
-        object_selection::{Narrowing, Target, Words, check_flags, parse_words, targets_of_files},
+        object_selection::{
+            NO_NAME, NO_RESOURCES, Narrowing, Target, Words, check_flags, parse_words, targets_of_files,
+        },
         output_formats::OutputArgs,
         pod_selection::Told,
         print_error,
@@ -25,8 +27,8 @@ pub(super) struct Args {
     #[command(flatten)]
     pods: Told,
     /// `create`, `delete`, `condition=NAME[=VALUE]` or `jsonpath='{PATH}'[=VALUE]`.
-    #[arg(long = "for", required = true)]
-    condition: String,
+    #[arg(long = "for")]
+    condition: Option<String>,
     /// How long, such as `30s`, `2m`, `1h`; 0 looks once, -1s waits for a week.
     #[arg(long, default_value = "30s", value_parser = parse_timeout, allow_hyphen_values = true)]
     timeout: Duration,
@@ -39,7 +41,10 @@ fn parse_timeout(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let condition = WaitCondition::parse(&args.condition)?;
+    let Some(condition) = &args.condition else {
+        return Err(Error::missing("unrecognized condition: []"));
+    };
+    let condition = WaitCondition::parse(condition)?;
     let (engine, output) = (Engine::over(home), args.output.parse()?);
     let deadline = Instant::now() + args.timeout;
     let watch = engine.watch_objects()?;
@@ -91,11 +96,11 @@ impl Args {
                 let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
                 all.into_iter().map(target).collect()
             }
-            Words::Kinds(_) if condition.is_create() => {
-                return Err(Error::missing("--for=create needs the objects' names"));
+            Words::Kinds(_) if which.names.is_empty() && !(given.all || given.labels || given.fields) => {
+                return Err(Error::missing(NO_RESOURCES));
             }
-            Words::Kinds(_) if !(given.all || given.labels || given.fields) => {
-                return Err(Error::missing("you must specify objects by name, label selector (-l) or --all"));
+            Words::Kinds(_) if condition.is_create() || !(given.all || given.labels || given.fields) => {
+                return Err(Error::missing(NO_NAME));
             }
             Words::Kinds(kinds) => {
                 let mut targets = Vec::new();

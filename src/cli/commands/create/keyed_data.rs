@@ -77,7 +77,12 @@ pub(super) fn read_keyed_data(
             }))
         }
     };
-    for file in &from.from_file {
+    let others = from.from_file.len() + from.from_literal.len();
+    if !from.from_env_file.is_empty() && others > 0 {
+        return Err(Error::contradiction("from-env-file cannot be combined with from-file or from-literal"));
+    }
+    // kubectl passes over an empty one.
+    for file in from.from_file.iter().filter(|file| !file.is_empty()) {
         let (key, path) = match file.split_once('=') {
             Some(("", path)) => {
                 return Err(Error::bad_value(format!("key name for file path {path} missing")));
@@ -87,7 +92,7 @@ pub(super) fn read_keyed_data(
             None => (None, file.as_str()),
         };
         let cannot = || io(format!("cannot read {path}"));
-        let meta = fs::metadata(path).map_err(cannot())?;
+        let meta = fs::metadata(path).map_err(|e| word_reading(path, e))?;
         if meta.is_dir() {
             if key.is_some() {
                 return Err(Error::bad_value(format!("--from-file={file}: a directory cannot have a key")));
@@ -113,7 +118,7 @@ pub(super) fn read_keyed_data(
         add(key.to_owned(), value.as_bytes().to_vec())?;
     }
     for file in &from.from_env_file {
-        let text = fs::read_to_string(file).map_err(io(format!("cannot read {file}")))?;
+        let text = fs::read_to_string(file).map_err(|e| word_reading(file, e))?;
         for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
@@ -134,4 +139,14 @@ pub(super) fn read_keyed_data(
         }
     }
     Ok(data)
+}
+
+/// Words in kubectl's way that a file cannot be read.
+fn word_reading(path: &str, error: std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::unreadable(format!("error reading {path}: no such file or directory"))
+        }
+        _ => io(format!("cannot read {path}"))(error),
+    }
 }

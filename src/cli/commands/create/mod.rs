@@ -134,7 +134,7 @@ pub(super) fn create_object(
             )));
         }
         Some(kind) if kind != ObjectKind::Namespace => {
-            stored_objects::check(format!("{} {name:?}", kind.singular()), &object)?;
+            stored_objects::check(kind, &object).map_err(|e| word_failure(kind, None, e))?;
         }
         _ => {}
     }
@@ -151,7 +151,9 @@ pub(super) fn create_object(
 /// Says of an object that is there already what kubectl says of one that it was to make of flags.
 fn word_failure(kind: ObjectKind, of_type: Option<&str>, error: Error) -> Error {
     match &error {
-        Error::Engine(engine::Error::ObjectExists { .. }) if kind != ObjectKind::Namespace => {
+        Error::Engine(engine::Error::ObjectExists { .. }) | Error::Invalid { .. }
+            if kind != ObjectKind::Namespace =>
+        {
             Error::NotCreated { kind, of_type: of_type.map(str::to_owned), source: Box::new(error) }
         }
         _ => error,

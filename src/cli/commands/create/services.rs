@@ -95,7 +95,10 @@ pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(),
 fn parse_port(text: &str) -> Result<Value, Error> {
     let (port, target) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
-    let wrong = |what: &str| Error::bad_value(format!("--tcp={text}: {what:?} is no port: 1 to 65535"));
+    let wrong = |what: &str| match what.parse::<u64>() {
+        Ok(_) => Error::bad_value("must be between 1 and 65535, inclusive"),
+        Err(_) => Error::bad_value(format!("strconv.ParseUint: parsing {what:?}: invalid syntax")),
+    };
     let name = if text.contains(':') { format!("{port}-{target}") } else { port.to_owned() };
     let target = match number(target) {
         Some(number) => json!(number),

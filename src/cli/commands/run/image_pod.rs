@@ -95,6 +95,9 @@ impl ImageArgs {
             return Err(Error::missing("NAME is required for run"));
         };
         let attached = streams.stdin || streams.attach;
+        if image.is_empty() {
+            return Err(Error::missing("--image is required"));
+        }
         if image.parse::<podctl_images::Reference>().is_err() {
             return Err(Error::bad_value(format!("invalid image name {image:?}: invalid reference format")));
         }
@@ -109,7 +112,15 @@ impl ImageArgs {
         if self.expose && self.port.is_none() {
             return refuse("--port must be set when exposing a service");
         }
-        if !["Always", "OnFailure", "Never"].contains(&self.restart.as_str()) {
+        let restart = if self.restart.is_empty() { "Always" } else { &self.restart };
+        if let Some(policy) =
+            self.image_pull_policy.as_deref().filter(|p| !["Always", "IfNotPresent", "Never"].contains(p))
+        {
+            return Err(Error::bad_value(format!(
+                "invalid image pull policy: {policy}, valid values are: Always, IfNotPresent, Never"
+            )));
+        }
+        if !["Always", "OnFailure", "Never"].contains(&restart) {
             return Err(Error::bad_value(format!(
                 "invalid restart policy: {}, valid values are: Always, OnFailure, Never",
                 self.restart
@@ -120,8 +131,9 @@ impl ImageArgs {
         if !arguments.is_empty() {
             container[if self.command { "command" } else { "args" }] = json!(arguments);
         }
-        if !self.env.is_empty() {
-            container["env"] = self.env.iter().map(|pair| parse_variable(pair)).collect::<Result<_, _>>()?;
+        let env: Vec<&String> = self.env.iter().filter(|pair| !pair.is_empty()).collect();
+        if !env.is_empty() {
+            container["env"] = env.into_iter().map(|pair| parse_variable(pair)).collect::<Result<_, _>>()?;
         }
         if let Some(port) = self.port {
             container["ports"] = json!([{"containerPort": port}]);
@@ -150,7 +162,7 @@ impl ImageArgs {
             meta["annotations"] = parse_labels(&self.annotations.join(","))?;
         }
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta,
-            "spec": {"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": self.restart},
+            "spec": {"containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": restart},
             "status": {}});
         match self.overrides.is_empty() {
             true => Ok(pod),
