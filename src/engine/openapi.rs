@@ -50,8 +50,13 @@ pub fn plain_document(path: &str) -> Option<Vec<u8>> {
     Some(text)
 }
 
+/// Returns the hash by which an address names a document.
+pub fn document_hash(path: &str) -> Option<String> {
+    compressed_document(path).map(hash_bytes)
+}
+
 /// FNV-1a: it tells one build's document from another's, and nothing more.
-fn hash_bytes(bytes: &[u8]) -> String {
+pub fn hash_bytes(bytes: &[u8]) -> String {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016X}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }

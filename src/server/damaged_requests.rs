@@ -7,8 +7,12 @@ use tokio::io::AsyncWriteExt;
 
 use super::{
     apply::{self, apply_config},
-    channels, handle,
+    body, channels,
+    delete::DeleteOptions,
+    handle,
+    http::Asked,
     kinds::{all_kinds, find_kind},
+    list_options::ListOptions,
     protobuf::decode_body,
     read::parse_continuation,
     route::{Query, Target, choose_form, parse_path},
@@ -316,6 +320,51 @@ fn no_frames_of_a_websocket_make_reading_them_panic_or_wait_for_ever() {
                 channels::read_message(&message.into_data());
             }
         });
+    });
+}
+
+#[test]
+fn no_body_and_no_options_make_reading_them_panic() {
+    const QUERIES: &[&str] = &[
+        "",
+        "dryRun=All",
+        "dryRun=",
+        "gracePeriodSeconds=-1",
+        "gracePeriodSeconds=18446744073709551615",
+        "propagationPolicy=Orphan",
+        "watch=1&timeoutSeconds=18446744073709551615",
+        "resourceVersion=9&resourceVersionMatch=Exact&continue=a",
+        "sendInitialEvents=%74",
+    ];
+    const BODIES: &[&str] = &[
+        "{\"gracePeriodSeconds\": -1, \"preconditions\": [], \"dryRun\": \"All\"}",
+        "{\"propagationPolicy\": 5, \"dryRun\": [[]]}",
+        "metadata: &a {name: *a, labels: {<<: *a}}",
+        "a: !!binary x\n---\nb: |2\n   c",
+        "k8s\u{0}",
+        "[[[[[[[[[[[[",
+    ];
+    const TYPES: &[&str] =
+        &["", "application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "text/x; a=\""];
+    try_seeds(2000, |numbers| {
+        let mut bytes = match numbers.below(3) {
+            0 => choose(numbers, BODIES).as_bytes().to_vec(),
+            1 => make_pod(numbers).to_string().into_bytes(),
+            _ => Value::from(make_object(numbers, 6)).to_string().into_bytes(),
+        };
+        damage_bytes(numbers, &mut bytes);
+        let mut headers = http::HeaderMap::new();
+        headers.insert("content-type", choose(numbers, TYPES).parse().unwrap());
+        let query = Query::parse(&format!("{}&{}", choose(numbers, QUERIES), choose(numbers, QUERIES)));
+        let (method, path) = (http::Method::DELETE, String::new());
+        let asked = Asked { method, path, query, headers, body: bytes.into(), upgrade: None };
+        // Whatever they say: it is enough that they come back.
+        let _ = (DeleteOptions::parse(&asked), ListOptions::parse(&asked.query, numbers.below(2) == 0));
+        let _ = body::parse_text(&asked.body);
+        if let Ok(object) = body::read_object(&asked) {
+            let kind = &all_kinds()[numbers.below(all_kinds().len())];
+            let _ = body::drop_unknown_fields(kind, object);
+        }
     });
 }
 

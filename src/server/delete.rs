@@ -86,7 +86,7 @@ pub async fn answer_eviction(
 
 /// Holds what a client says about an object's end.
 #[derive(Clone, Debug, Default)]
-struct DeleteOptions {
+pub struct DeleteOptions {
     grace: Option<Duration>,
     uid: Option<String>,
     revision: Option<String>,
@@ -97,14 +97,19 @@ struct DeleteOptions {
 
 impl DeleteOptions {
     /// Reads the body, or the query of clients that have none.
-    fn parse(asked: &Asked) -> Result<DeleteOptions, Failure> {
+    ///
+    /// # Errors
+    /// What is of no use; an unknown word for a dry run among it, lest it be none.
+    pub fn parse(asked: &Asked) -> Result<DeleteOptions, Failure> {
         let mut options = match asked.body.is_empty() {
             true => DeleteOptions::default(),
             false => DeleteOptions::read(&body::read_object(asked)?)?,
         };
         let seconds = asked.query.number("gracePeriodSeconds").map_err(Failure::bad_request)?;
         options.grace = options.grace.or(seconds.map(Duration::from_secs));
-        options.dry |= asked.query.find("dryRun") == Some("All");
+        for word in asked.query.all("dryRun").filter(|word| !word.is_empty()) {
+            options.dry |= read_dry_run(word)?;
+        }
         options.orphans = options.orphans.or(read_propagation(asked.query.find("propagationPolicy"))?);
         Ok(options)
     }
@@ -125,7 +130,16 @@ impl DeleteOptions {
         let orphans = read_propagation(value["propagationPolicy"].as_str())?.or(orphans);
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let conditions = &value["preconditions"];
-        let dry = value["dryRun"].as_array().is_some_and(|all| all.iter().any(|word| word == "All"));
+        let mut dry = false;
+        match &value["dryRun"] {
+            Value::Null => {}
+            Value::Array(all) => {
+                for word in all {
+                    dry |= read_dry_run(word.as_str().unwrap_or_default())?;
+                }
+            }
+            other => return Err(Failure::bad_request(format!("dryRun: {other} is no list"))),
+        }
         Ok(DeleteOptions {
             grace,
             uid: text(&conditions["uid"]),
@@ -133,6 +147,16 @@ impl DeleteOptions {
             dry,
             orphans,
         })
+    }
+}
+
+/// Reads one word of what is to be only tried.
+fn read_dry_run(word: &str) -> Result<bool, Failure> {
+    match word {
+        "All" => Ok(true),
+        other => Err(Failure::bad_request(format!(
+            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+        ))),
     }
 }
 

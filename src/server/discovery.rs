@@ -28,6 +28,23 @@ pub fn version_info() -> Value {
     })
 }
 
+/// `/`: what there is.
+pub fn root_paths() -> Value {
+    let mut paths: Vec<String> = vec!["/api".into(), "/apis".into()];
+    for (group, version) in group_versions() {
+        if group.is_empty() {
+            paths.push(format!("/api/{version}"));
+        } else {
+            paths.extend([format!("/apis/{group}"), format!("/apis/{group}/{version}")]);
+        }
+    }
+    paths.extend(
+        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(String::from),
+    );
+    paths.sort();
+    json!({"paths": paths})
+}
+
 /// `/api`, plain.
 pub fn core_versions(address: &str) -> Value {
     json!({

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Server, delete, discovery,
-    http::{Answer, Asked, json_answer, typed_answer},
+    http::{Answer, Asked, lasting_answer, typed_answer},
     read,
     route::{Form, Route, Target, choose_form, parse_path},
     status::Failure,
@@ -28,8 +28,10 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
         return Err(Failure::not_allowed());
     }
     let form = choose_form(asked.header("accept"));
-    let json = |value| Ok(json_answer(StatusCode::OK, &value));
+    let json =
+        |value: serde_json::Value| Ok(lasting_answer(&asked, "application/json", value.to_string(), false));
     match route {
+        Route::Root => json(discovery::root_paths()),
         Route::Version => json(discovery::version_info()),
         Route::Health => Ok(typed_answer(StatusCode::OK, "text/plain", "ok")),
         Route::CoreVersions | Route::Groups => {
@@ -37,7 +39,7 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
             match form {
                 Some(form @ Form::Aggregated(beta)) => {
                     let text = discovery::aggregated_groups(core, beta).to_string();
-                    Ok(typed_answer(StatusCode::OK, form.content_type(), text))
+                    Ok(lasting_answer(&asked, form.content_type(), text, false))
                 }
                 Some(_) if core => json(discovery::core_versions(asked.header("host").unwrap_or_default())),
                 Some(_) => json(discovery::group_list()),
@@ -49,7 +51,7 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
             json(discovery::resource_list(&group, &version).ok_or_else(Failure::no_path)?)
         }
         Route::OpenApiIndex => json(openapi::document_index()),
-        Route::OpenApiV2 => Ok(typed_answer(StatusCode::OK, openapi::V2_TYPE, openapi::V2_DOCUMENT)),
+        Route::OpenApiV2 => Ok(lasting_answer(&asked, openapi::V2_TYPE, openapi::V2_DOCUMENT, false)),
         Route::OpenApi(path) => answer_openapi(&asked, &path),
         Route::Objects(_) => Err(Failure::no_path()),
     }
@@ -57,13 +59,16 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
 
 fn answer_openapi(asked: &Asked, path: &str) -> Result<Answer, Failure> {
     let packed = openapi::compressed_document(path).ok_or_else(Failure::no_path)?;
+    // An address with another document's hash is an old one, and what is found there not to be kept.
+    let lasts =
+        asked.query.find("hash").is_some_and(|hash| openapi::document_hash(path).as_deref() == Some(hash));
     if asked.header("accept-encoding").is_some_and(|all| all.contains("gzip")) {
-        let mut answer = typed_answer(StatusCode::OK, "application/json", packed);
+        let mut answer = lasting_answer(asked, "application/json", packed, lasts);
         answer.headers_mut().insert(header::CONTENT_ENCODING, header::HeaderValue::from_static("gzip"));
         return Ok(answer);
     }
     let plain = openapi::plain_document(path).ok_or_else(Failure::no_path)?;
-    Ok(typed_answer(StatusCode::OK, "application/json", plain))
+    Ok(lasting_answer(asked, "application/json", plain, lasts))
 }
 
 async fn answer_objects(server: Arc<Server>, asked: Asked, target: Target) -> Result<Answer, Failure> {

@@ -29,7 +29,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Server, handle, route::Query, server_credentials::Credentials, status::Failure};
-use crate::process::give_back_memory;
+use crate::{engine::openapi::hash_bytes, process::give_back_memory};
 
 /// Bytes that a request's body may have, as the API server bounds it.
 pub const LONGEST_BODY: usize = 3 << 20;
@@ -200,6 +200,28 @@ pub fn typed_answer(code: StatusCode, type_: &'static str, body: impl Into<Bytes
     let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
     *answer.status_mut() = code;
     answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(type_));
+    answer
+}
+
+/// Returns an answer of what stays the same as long as this program does: a client that has it already is only told so.
+/// `lasts` says that it need not even ask, for the address has its hash.
+pub fn lasting_answer(asked: &Asked, type_: &'static str, body: impl Into<Bytes>, lasts: bool) -> Answer {
+    let body = body.into();
+    let tag = format!("\"{}\"", hash_bytes(&body));
+    let is_known =
+        asked.header("if-none-match").is_some_and(|all| all.split(',').any(|one| one.trim() == tag));
+    let mut answer = match is_known {
+        true => typed_answer(StatusCode::NOT_MODIFIED, type_, Bytes::new()),
+        false => typed_answer(StatusCode::OK, type_, body),
+    };
+    let cache = if lasts { "public, immutable, max-age=31536000" } else { "no-cache, private" };
+    let headers = answer.headers_mut();
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(cache));
+    headers.insert(header::VARY, header::HeaderValue::from_static("Accept, Accept-Encoding"));
+    // It has only digits.
+    if let Ok(tag) = tag.parse() {
+        headers.insert(header::ETAG, tag);
+    }
     answer
 }
 

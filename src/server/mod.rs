@@ -16,6 +16,7 @@ mod handle;
 mod http;
 pub mod kinds;
 pub mod kubeconfig;
+mod list_options;
 mod metrics;
 mod node_lease;
 mod object_access;

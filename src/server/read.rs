@@ -10,6 +10,7 @@ use super::{
     Server,
     http::{Answer, Asked, json_answer},
     kinds::Kind,
+    list_options::ListOptions,
     object_access::{self, object_key},
     object_tables::{Include, make_table, partial_metadata},
     revisions::Seen,
@@ -110,9 +111,11 @@ impl Wanted {
 pub async fn answer_list(server: Arc<Server>, asked: &Asked, target: &Target) -> Result<Answer, Failure> {
     let form = choose_form(asked.header("accept")).ok_or_else(Failure::not_acceptable)?;
     let choice = Choice::parse(asked, target)?;
+    let options = ListOptions::parse(&asked.query, false)?;
     let limit = asked.query.number("limit").map_err(Failure::bad_request)?.filter(|limit| *limit > 0);
     let after = asked.query.find("continue").map(parse_continuation).transpose()?;
     let (objects, revision) = server.list_kind(target.kind, target.namespace.clone()).await?;
+    options.check_revision(target.kind, revision)?;
     let mut chosen: Vec<Value> = objects.into_iter().filter(|object| choice.includes(object)).collect();
     if let Some(after) = &after {
         chosen.retain(|object| object_key(object) > *after);

@@ -10,6 +10,8 @@ use super::{
 /// Names what a path names.
 #[derive(Debug, PartialEq)]
 pub enum Route {
+    /// `/`
+    Root,
     Version,
     /// `healthz`, `livez`, `readyz`
     Health,
@@ -48,6 +50,7 @@ pub fn parse_path(path: &str) -> Option<Route> {
         path.split('/').filter(|p| !p.is_empty()).map(decode_percent).collect::<Option<_>>()?;
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     Some(match parts[..] {
+        [] => Route::Root,
         ["version"] => Route::Version,
         ["healthz" | "livez" | "readyz", ..] => Route::Health,
         ["api"] => Route::CoreVersions,
@@ -222,12 +225,12 @@ mod tests {
             ("/api/v1/namespaces/default/finalize", "|namespaces|default|finalize"),
             ("/apis/metrics.k8s.io/v1beta1/namespaces/x/pods/a%2Db", "x|pods|a-b|"),
             ("/openapi/v3/api/v1", "OpenApi(\"api/v1\")"),
+            ("/", "Root"),
             ("/apis/discovery.k8s.io/v1", "Resources(\"discovery.k8s.io\", \"v1\")"),
         ] {
             assert_eq!(words(path).as_deref(), Some(expected), "{path}");
         }
         for nothing in [
-            "/",
             "/api/v1/pods/web",
             "/api/v1/namespaces/default/pods/web/nothing",
             "/apis/apps/v1/deployments",

@@ -74,20 +74,25 @@ impl Failure {
     /// The object breaks rules: each is a cause.
     pub fn invalid(kind: &Kind, name: &str, causes: &[Cause]) -> Failure {
         let mut failure = Failure::about(kind, name, 422, "Invalid", "");
+        failure.set_causes(causes);
+        failure.message = format!("{} {name:?} is invalid: {}", kind.kind, failure.message);
+        failure.details["kind"] = kind.kind.into();
+        failure
+    }
+
+    /// Says each cause, in the details and as the message.
+    fn set_causes(&mut self, causes: &[Cause]) {
         let said = |cause: &Cause| match cause.field.as_str() {
             "" => cause.message.clone(),
             field => format!("{field}: {}", cause.message),
         };
-        let all = match causes {
+        self.message = match causes {
             [one] => said(one),
             many => format!("[{}]", many.iter().map(said).collect::<Vec<_>>().join(", ")),
         };
-        failure.message = format!("{} {name:?} is invalid: {all}", kind.kind);
-        failure.details["kind"] = kind.kind.into();
         let cause =
             |c: &Cause| json!({"reason": cause_reason(&c.message), "message": c.message, "field": c.field});
-        failure.details["causes"] = causes.iter().map(cause).collect();
-        failure
+        self.details["causes"] = causes.iter().map(cause).collect();
     }
 
     /// The request makes no sense.
@@ -142,6 +147,26 @@ impl Failure {
     /// Means that it can be done only when something else has been.
     pub fn unprocessable(message: impl Into<String>) -> Failure {
         Failure::new(422, "Invalid", message)
+    }
+
+    /// What a request says of the list that it asks for contradicts itself: each is a cause.
+    pub fn invalid_options(causes: &[Cause]) -> Failure {
+        let mut failure = Failure::new(422, "Invalid", "");
+        failure.set_causes(causes);
+        failure.message = format!("ListOptions.meta.k8s.io \"\" is invalid: {}", failure.message);
+        failure.details["group"] = "meta.k8s.io".into();
+        failure.details["kind"] = "ListOptions".into();
+        failure
+    }
+
+    /// The revision has not been yet: a client waits a little, or lists without one.
+    pub fn too_new(kind: &Kind, wanted: u64, current: u64) -> Failure {
+        let mut failure = Failure::about(kind, "", 504, "Timeout", "");
+        failure.message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let cause = json!({"reason": "ResourceVersionTooLarge", "message": "Too large resource version"});
+        failure.details["causes"] = json!([cause]);
+        failure.details["retryAfterSeconds"] = 1.into();
+        failure
     }
 
     /// Means that it is there, and does not answer.

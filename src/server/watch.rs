@@ -14,6 +14,7 @@ use super::{
     Server,
     http::{Answer, Asked, streamed_answer},
     kinds::Kind,
+    list_options::ListOptions,
     object_tables::{Include, make_table, partial_metadata},
     read::{Choice, read_seen},
     revisions::{Change, Seen, Text},
@@ -22,8 +23,6 @@ use super::{
     status::Failure,
 };
 
-/// The time for which a watch goes on when its client does not say.
-const LONGEST: Duration = Duration::from_secs(3600);
 /// The number of times a client that takes bookmarks is told where it is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
@@ -41,21 +40,15 @@ struct Watch {
 /// # Errors
 /// Why it does not begin.
 pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -> Result<Answer, Failure> {
+    let options = ListOptions::parse(&asked.query, true)?;
     let watch = Watch {
         kind: target.kind,
         choice: Choice::parse(asked, target)?,
         form: choose_form(asked.header("accept")).ok_or_else(Failure::not_acceptable)?,
         include: Include::parse(asked.query.find("includeObject")),
-        bookmarks: asked.query.is_true("allowWatchBookmarks"),
+        bookmarks: options.takes_bookmarks,
     };
-    let seconds = asked.query.number("timeoutSeconds").map_err(Failure::bad_request)?;
-    let limit = seconds.map(Duration::from_secs).filter(|limit| *limit < LONGEST).unwrap_or(LONGEST);
-    let from = asked.query.number("resourceVersion").map_err(Failure::bad_request)?.unwrap_or(0);
-    let streams_list = asked.query.is_true("sendInitialEvents");
-    if streams_list && !watch.bookmarks {
-        let message = "sendInitialEvents: Forbidden: sendInitialEvents needs allowWatchBookmarks";
-        return Err(Failure::unprocessable(message));
-    }
+    let ListOptions { revision: from, sends_initial_events, longest, .. } = options;
     // Watched before it is listed: nothing is missed between.
     let watched = server.watch_kind(target.kind);
     let (refreshing, kind) = (server.clone(), target.kind);
@@ -65,14 +58,14 @@ pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -
         let told = async {
             let mut last = from;
             // Let go of while it is told: a watch outlives what there was at its beginning, which others hold no longer.
-            let present = if from == 0 || streams_list { present } else { Vec::new() };
+            let present = if from == 0 || sends_initial_events { present } else { Vec::new() };
             for (_, seen) in present {
                 watch.tell_present(&sender, &seen).await?;
             }
-            if from == 0 || streams_list {
+            if from == 0 || sends_initial_events {
                 last = revision;
             }
-            if streams_list {
+            if sends_initial_events && watch.bookmarks {
                 watch.tell_bookmark(&sender, last, true).await?;
             }
             watch.tell_changes(&server, &sender, last).await
@@ -80,7 +73,7 @@ pub async fn answer_watch(server: Arc<Server>, asked: &Asked, target: &Target) -
         tokio::select! {
             _ = told => {}
             () = sender.closed() => {}
-            () = sleep_until(Instant::now() + limit) => {}
+            () = sleep_until(Instant::now() + longest) => {}
         }
         drop(watched);
     });
@@ -173,8 +166,7 @@ impl Watch {
         }
         let object =
             json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata});
-        let object = if self.form == Form::Partial { partial_metadata(&object) } else { object };
-        self.send(sender, "BOOKMARK", &object).await
+        self.send(sender, "BOOKMARK", &self.shape(object)).await
     }
 
     fn shape(&self, object: Value) -> Value {

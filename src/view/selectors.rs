@@ -19,9 +19,13 @@ enum Test {
     In(Vec<String>),
     /// Means that a label that is absent passes.
     NotIn(Vec<String>),
+    /// Means a label that is a number above this one.
+    Above(i64),
+    /// Means a label that is a number below this one.
+    Below(i64),
 }
 
-/// The `-l` selector: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, joined by commas.
+/// The `-l` selector: `a=b`, `a!=b`, `a in (x,y)`, `a notin (x)`, `a`, `!a`, `a>1`, `a<1`, joined by commas.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labels(Vec<Requirement>);
 
@@ -45,11 +49,14 @@ impl Labels {
     pub fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         self.0.iter().all(|r| {
             let value = labels.and_then(|l| l.get(&r.key));
+            let number = value.and_then(|v| v.parse::<i64>().ok());
             match &r.test {
                 Test::Exists => value.is_some(),
                 Test::Absent => value.is_none(),
                 Test::In(all) => value.is_some_and(|v| all.contains(v)),
                 Test::NotIn(all) => value.is_none_or(|v| !all.contains(v)),
+                Test::Above(limit) => number.is_some_and(|n| n > *limit),
+                Test::Below(limit) => number.is_some_and(|n| n < *limit),
             }
         })
     }
@@ -64,11 +71,26 @@ fn outside_parentheses(text: &str) -> impl Iterator<Item = &str> {
     text.split(comma).map(str::trim)
 }
 
+/// Tells whether a label could have this value; one that it cannot have is a mistake of who writes it in a selector.
+fn is_label_value(value: &str) -> bool {
+    let ends = |c: char| c.is_ascii_alphanumeric();
+    value.is_empty()
+        || value.len() <= 63
+            && value.starts_with(ends)
+            && value.ends_with(ends)
+            && value.chars().all(|c| ends(c) || "-_.".contains(c))
+}
+
 fn parse_requirement(text: &str) -> Option<Requirement> {
     let made = |key: &str, test: Test| {
         let key = key.trim();
         let legal = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-        (!key.is_empty() && key.chars().all(legal)).then(|| Requirement { key: key.into(), test })
+        let values = match &test {
+            Test::In(all) | Test::NotIn(all) => &all[..],
+            _ => &[],
+        };
+        let is_legal = !key.is_empty() && key.chars().all(legal) && values.iter().all(|v| is_label_value(v));
+        is_legal.then(|| Requirement { key: key.into(), test })
     };
     let one = |value: &str| vec![value.trim().to_owned()];
     if let Some((key, value)) = text.split_once("!=") {
@@ -85,6 +107,12 @@ fn parse_requirement(text: &str) -> Option<Requirement> {
             (Some(key), Some("notin"), None) => made(key, Test::NotIn(values)),
             _ => None,
         };
+    }
+    if let Some((key, limit)) = text.split_once('>') {
+        return made(key, Test::Above(limit.trim().parse().ok()?));
+    }
+    if let Some((key, limit)) = text.split_once('<') {
+        return made(key, Test::Below(limit.trim().parse().ok()?));
     }
     match text.strip_prefix('!') {
         Some(key) => made(key, Test::Absent),
@@ -153,7 +181,11 @@ mod tests {
 
     #[test]
     fn label_selectors_choose_as_the_api_server_does() {
-        let labels = BTreeMap::from([("app".to_owned(), "web".to_owned()), ("tier".into(), "front".into())]);
+        let labels = BTreeMap::from([
+            ("app".to_owned(), "web".to_owned()),
+            ("tier".into(), "front".into()),
+            ("n".into(), "5".into()),
+        ]);
         for (selector, expected) in [
             ("", true),
             ("app=web", true),
@@ -167,10 +199,15 @@ mod tests {
             ("!other", true),
             ("!app", false),
             ("app", true),
+            ("n>4,n<6", true),
+            ("n > 5", false),
+            ("app<9", false),
         ] {
             assert_eq!(Labels::parse(selector).unwrap().matches(Some(&labels)), expected, "{selector}");
         }
-        for wrong in ["a in x", "a in (x", "=x", "a b", "a within (x)"] {
+        for wrong in
+            ["a in x", "a in (x", "=x", "a b", "a within (x)", "a===", "a=b c", "a=-b", "a>b", "a in (b/c)"]
+        {
             assert!(Labels::parse(wrong).is_err(), "{wrong}");
         }
     }

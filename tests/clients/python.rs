@@ -19,6 +19,11 @@ fn pythons_client_creates_watches_reads_executes_and_forwards() {
 }
 
 #[test]
+fn programs_that_show_a_cluster_find_every_kind_by_every_road() {
+    run_program(include_str!("viewer.py"));
+}
+
+#[test]
 fn helm_installs_upgrades_rolls_back_and_uninstalls_a_chart() {
     run_program(include_str!("helm.py"));
 }
