@@ -111,6 +111,13 @@ pub(super) struct Begun {
     scope: OwnedFd,
 }
 
+impl Begun {
+    /// Opens the user namespace that the keeper is in, whose ids are mapped.
+    pub(super) fn open_user_namespace(&self) -> io::Result<OwnedFd> {
+        Ok(File::open(format!("/proc/{}/ns/user", self.process.pid))?.into())
+    }
+}
+
 /// Starts a keeper, of the survivors' namespaces if there are any. The caller has the network's lock.
 ///
 /// The socket is there before the keeper is: whoever connects meanwhile waits for it.

@@ -51,7 +51,7 @@ pub fn list_present(home: &Home) -> Result<Present, Error> {
             let Some((Reply::Service(one), _)) = next()? else { return Err(gone()) };
             seen.push(*one);
         }
-        return Ok(Present { gateway: Some(connection.gateway), seen });
+        return Ok(Present { gateway: connection.gateway, seen });
     }
     let seen = kept(home)?.into_iter().map(|service| Seen { service, kept: true, backends: Vec::new() });
     Ok(Present { gateway: None, seen: seen.collect() })

@@ -234,13 +234,32 @@ pub struct Connection {
     pub user_namespace: OwnedFd,
     /// Ports that Services have already.
     pub published: Vec<HostPort>,
-    /// Holds what tells the network's ranges.
-    gateway: Addresses,
+    /// Holds what tells the network's ranges, once the keeper has said it.
+    gateway: Option<Addresses>,
     /// Holds what of a network that was started just now does not work.
     pub warnings: Vec<String>,
+    /// The keeper was started with this connection, and has not spoken yet.
+    is_new: bool,
 }
 
 impl Connection {
+    /// Waits for the first words of a keeper that was started with this connection, and publishes what kept Services want.
+    /// Before, nothing else may be read from the socket, and no ports of Services are known.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Begin`] and [`Error::Step`].
+    pub fn await_keeper(&mut self, home: &Home) -> Result<(), Error> {
+        if !self.is_new {
+            return Ok(());
+        }
+        let welcome = hear_welcome(&self.socket, PATIENCE)?.ok_or(Error::Gone)?;
+        self.is_new = false;
+        self.published = welcome.published;
+        self.gateway = Some(welcome.gateway);
+        self.warnings = kept_services::publish(home);
+        Ok(())
+    }
+
     /// Tells whether the keeper is gone.
     pub fn lost(&self) -> bool {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
@@ -299,8 +318,8 @@ fn open_lock(home: &Home) -> Result<File, Error> {
     File::options().create(true).append(true).open(path).map_err(step("open the network's lock"))
 }
 
-/// Connects to the user's network; the first one starts it. An ordinary user's is made in
-/// the user namespace `users`.
+/// Connects to the user's network; the first one starts it, and need not wait for its first words
+/// ([`Connection::await_keeper`]). An ordinary user's is made in the user namespace `users`.
 ///
 /// # Errors
 /// [`Error::Start`] and [`Error::Step`].
@@ -317,19 +336,17 @@ pub fn connect(
     while started < 10 && Instant::now() < deadline {
         // One that begins has things to do before.
         let patience = if started == 0 { WELCOME } else { PATIENCE };
-        let welcomed = match dial(&path).ok().map(|socket| await_welcome(socket, patience)).transpose() {
+        match dial(&path).ok().map(|socket| await_welcome(socket, patience)).transpose() {
             // It was to be another's, who was killed while starting it: it ends now that it has said so.
             Err(Error::Begin(_)) if started == 0 => {
                 std::thread::sleep(AGAIN);
                 continue;
             }
-            welcomed => welcomed?.flatten(),
-        };
-        if let Some(mut connection) = welcomed {
-            if started > 0 {
-                connection.warnings = kept_services::publish(home);
+            welcomed => {
+                if let Some(connection) = welcomed?.flatten() {
+                    return Ok(connection);
+                }
             }
-            return Ok(connection);
         }
         let lock = open_lock(home)?;
         lock.lock().map_err(step("take the network's lock"))?;
@@ -343,28 +360,50 @@ pub fn connect(
                 }
             };
             let keeper = keeper_guard::start(home, survivors.as_ref(), users, mappings)?;
+            let user_namespace = keeper.open_user_namespace();
             keeper_guard::watch(home, &keeper)?;
             started += 1;
+            if let Ok(socket) = dial(&path)
+                && let Ok(user_namespace) = user_namespace
+            {
+                let (published, warnings) = (Vec::new(), Vec::new());
+                let is_new = true;
+                return Ok(Connection { socket, user_namespace, published, gateway: None, warnings, is_new });
+            }
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
 }
 
-/// Waits for the keeper's first words; none when it ends instead.
+/// Holds a keeper's first words.
+struct Welcome {
+    published: Vec<HostPort>,
+    gateway: Addresses,
+    user_namespace: OwnedFd,
+}
+
+/// Waits for the first words of a keeper that was there before; none when it ends instead.
 fn await_welcome(socket: OwnedFd, patience: Duration) -> Result<Option<Connection>, Error> {
-    match hear(&socket, patience) {
+    let welcome = hear_welcome(&socket, patience)?;
+    Ok(welcome.map(|Welcome { published, gateway, user_namespace }| Connection {
+        socket,
+        user_namespace,
+        published,
+        gateway: Some(gateway),
+        warnings: Vec::new(),
+        is_new: false,
+    }))
+}
+
+/// Waits for a keeper's first words; none when it ends instead.
+fn hear_welcome(socket: &OwnedFd, patience: Duration) -> Result<Option<Welcome>, Error> {
+    match hear(socket, patience) {
         Ok(Some((Reply::Welcome { version, .. }, _))) if version != PROTOCOL => {
             Err(Error::OtherVersion(version))
         }
         Ok(Some((Reply::Welcome { published, gateway, .. }, fds))) => {
             let user_namespace = fds.into_iter().next();
-            Ok(user_namespace.map(|user_namespace| Connection {
-                socket,
-                user_namespace,
-                published,
-                gateway,
-                warnings: Vec::new(),
-            }))
+            Ok(user_namespace.map(|user_namespace| Welcome { published, gateway, user_namespace }))
         }
         Ok(Some((Reply::Refused(words), _))) => Err(Error::Begin(words)),
         Ok(_) => Ok(None),

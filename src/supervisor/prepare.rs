@@ -77,6 +77,7 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     steps::mark(TRACED, "make the sandbox: proc, loopback, volumes");
 
     let mut poll = Poll::new(&dir.control_socket(), puller.as_ref())?;
+    wait_for_client(client)?;
     let network = finish_joining(joining, &mut poll).inspect_err(|_| clear_data(&data))?;
     let place = network.as_ref().map(|n| n.joined.clone());
     let first = take_first_connection(&launch, &mut poll)?;
@@ -86,7 +87,6 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     let Addresses { pod_ips, host_ips } = addresses;
     sandbox.facts.services = find_service_links(&launch.pod, place.as_ref());
     sandbox.set_addresses(&launch.pod, pod_ips.clone(), host_ips.clone(), resolver)?;
-    wait_for_scope(client)?;
     let (cgroups, warning) = pod_cgroup::make(&launch.pod, &dir, launch.options.strict_limits)
         .inspect_err(|_| clear_data(&data))?;
     sandbox.device_cgroup = cgroups.as_ref().is_some_and(|own| own.restricts_devices);
@@ -276,8 +276,9 @@ fn take_first_connection(launch: &Launch, poll: &mut Poll) -> Result<Option<(u64
     Ok(first.map(|socket| poll.connection(socket)).transpose()?)
 }
 
-/// Waits until the client has put this process into its cgroup; a client that has ended is not waited for.
-fn wait_for_scope(client: &OwnedFd) -> Result<(), Failure> {
+/// Waits until the client has put this process into its cgroup, and has heard a new keeper's first words, which are not for
+/// this process; a client that has ended is not waited for.
+fn wait_for_client(client: &OwnedFd) -> Result<(), Failure> {
     let mut word = [0; 16];
     nix::unistd::read(client, &mut word)?;
     Ok(())

@@ -69,7 +69,7 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     let present = |volume: &str| objects.images.contains_key(volume);
     images.all &= image_volumes(&pod).iter().all(|volume| present(&volume.volume));
     start_trace::mark("client", "look the images up");
-    let network = take_network(plan, &mut pod, ids.as_ref())?;
+    let mut network = take_network(plan, &mut pod, ids.as_ref())?;
     start_trace::mark("client", "connect to the network, take ports");
     let contained = contained::prepare(plan.home, &pod, plan.objects)?;
     let uid = Uid::of_pod(&pod).map_err(state::Error::from)?;
@@ -105,6 +105,10 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
     if let Some(contained) = contained {
         contained.lend_cgroup(plan.pod, &uid, &supervisor);
     }
+    if let Some(connection) = &mut network.connection {
+        connection.await_keeper(plan.home)?;
+        start_trace::mark("client", "hear from the network");
+    }
     let ready = hear_ready(plan.dir, &ours.client, &supervisor, network.connection.as_ref())?;
     unready.keep();
     start_trace::mark("client", "hear that the sandbox stands");
@@ -116,6 +120,7 @@ pub(super) fn launch_supervisor(plan: &Plan<'_>, lock: &OwnedFd) -> Result<Start
             .explain_place()
             .into_iter()
             .chain(warning)
+            .chain(network.connection.into_iter().flat_map(|connection| connection.warnings))
             .chain(network.warnings)
             .chain(ready.warnings)
             .collect(),
@@ -250,12 +255,16 @@ fn take_network(plan: &Plan<'_>, pod: &mut Pod, ids: Option<&IdMappings>) -> Res
     let users = users.map(|mappings| user_namespace::shared(plan.home, mappings)).transpose()?;
     let namespace = users.as_ref().map(|users| users.namespace.as_fd());
     let wanted = own && plan.options.network;
-    let connection = wanted.then(|| network::connect(plan.home, namespace, ids)).transpose()?;
-    let mut warnings: Vec<_> = connection.iter().flat_map(|n| n.warnings.clone()).collect();
-    let published = match &connection {
-        Some(network) => publish::publish(plan, network, pod)
-            .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?,
-        None => Vec::new(),
+    let mut connection = wanted.then(|| network::connect(plan.home, namespace, ids)).transpose()?;
+    let mut warnings = Vec::new();
+    let published = match &mut connection {
+        // Else a new keeper is waited for beside the supervisor's first steps.
+        Some(network) if publish::has_ports(plan, pod) => {
+            network.await_keeper(plan.home)?;
+            publish::publish(plan, network, pod)
+                .map_err(|e| if network.lost() { network::Error::Gone.into() } else { e })?
+        }
+        _ => Vec::new(),
     };
     if own && !plan.options.network && !ports::of_pod(pod).is_empty() {
         warnings.push("without a network the pod's hostPorts are not published".into());

@@ -8,6 +8,15 @@ use crate::network::{
     ports::{self, HostPort, Target},
 };
 
+/// Tells whether the pod or its Services may publish ports of the host, or ask for addresses.
+pub(super) fn has_ports(plan: &Plan<'_>, pod: &Pod) -> bool {
+    let options = plan.options;
+    options.publish_all
+        || !options.publish.is_empty()
+        || !plan.objects.services.is_empty()
+        || !ports::of_pod(pod).is_empty()
+}
+
 /// Takes the ports of the host that the pod and its Services publish, and hands them to the network.
 /// Gives those whose numbers were chosen here.
 pub(super) fn publish(plan: &Plan<'_>, network: &Connection, pod: &mut Pod) -> Result<Vec<HostPort>, Error> {
