@@ -161,8 +161,8 @@ fn build_bars(marks: &[&Mark], span: Span, since: impl Fn(Timestamp) -> f64) -> 
 /// Tells where ticks stand: a handful, at round numbers.
 fn time_ticks(seconds: f64, most: usize) -> Vec<f64> {
     let rough = seconds / most.max(1) as f64;
-    let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|n| n * power).find(|s| *s >= rough).unwrap_or(rough);
+    let mut steps = (-6..9).flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)));
+    let step = steps.find(|step| *step >= rough).unwrap_or(rough);
     (0..).map(|n| f64::from(n) * step).take_while(|at| *at <= seconds).collect()
 }
 
