@@ -67,12 +67,12 @@ pub enum Error {
     },
     /// There is nothing on this machine to know a registry by.
     #[error(
-        "{reference}: this machine has no CA certificates, and registries are reached with none but those; \
-         install the package ca-certificates, or let SSL_CERT_FILE name a file of certificates"
+        "this machine has no CA certificates to know {registry} by; install the package ca-certificates, let SSL_CERT_FILE name a \
+         file of certificates, or name the registry in registries.conf with insecure = true where it speaks plain HTTP"
     )]
     NoCertificates {
-        /// The image asked for.
-        reference: String,
+        /// The registry.
+        registry: String,
     },
     /// Means that a certificate for a registry, its authority's or the client's own, cannot be used.
     #[error("{}: {}", .path.display(), printable(.reason))]
@@ -204,6 +204,8 @@ impl Error {
     pub(crate) fn presence(&self) -> Presence {
         match self {
             Self::Registry { source, .. } => source.presence(),
+            // Nobody was asked.
+            Self::NoCertificates { .. } => Presence::Unreachable,
             _ => Presence::Answered,
         }
     }

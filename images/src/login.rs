@@ -27,8 +27,8 @@ pub fn check_login(registry: &str, user: &str, password: &str) -> Result<(), Err
     let mut last = None;
     for scheme in endpoint_schemes(&endpoint) {
         let identity = Identity::Password { user: user.to_owned(), password: password.to_owned() };
-        let client =
-            Client::new(client_builder(&endpoint, STALL)?, &endpoint, *scheme, identity).map_err(failed)?;
+        let builder = client_builder(&endpoint, *scheme, STALL)?;
+        let client = Client::new(builder, &endpoint, *scheme, identity).map_err(failed)?;
         let wanted = Wanted { path: "/v2/".to_owned(), ..Wanted::default() };
         match runtime.block_on(client.get(&wanted)) {
             Ok(_) => return Ok(()),

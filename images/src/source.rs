@@ -40,16 +40,32 @@ pub(crate) fn endpoint_schemes(endpoint: &Endpoint) -> &'static [Scheme] {
 }
 
 /// Returns what a client of that endpoint trusts, and how long it waits.
-pub(crate) fn client_builder(endpoint: &Endpoint, stall: Duration) -> Result<reqwest::ClientBuilder, Error> {
+///
+/// # Errors
+/// [`Error::NoCertificates`] when the registry would have to be known by one, and there is none; [`Error::Certificate`].
+pub(crate) fn client_builder(
+    endpoint: &Endpoint,
+    scheme: Scheme,
+    stall: Duration,
+) -> Result<reqwest::ClientBuilder, Error> {
     certs::choose_tls_provider();
     let certificates = certs::read_registry_certificates(&endpoint.registry)?;
     let mut builder = reqwest::Client::builder();
     if let Some(identity) = certificates.identity {
         builder = builder.identity(identity);
     }
+    let of_registry = certificates.authorities;
+    let asks_for_none = scheme == Scheme::Http || endpoint.insecure;
+    builder = match certs::machine_has_some() {
+        true => builder.tls_certs_merge(of_registry),
+        false if of_registry.is_empty() && !asks_for_none => {
+            return Err(Error::NoCertificates { registry: endpoint.registry.clone() });
+        }
+        // Where the machine has none, to look for them would end the process, even for plain HTTP.
+        false => builder.tls_certs_only(of_registry),
+    };
     Ok(builder
         .tls_danger_accept_invalid_certs(endpoint.insecure)
-        .tls_certs_merge(certificates.authorities)
         .connect_timeout(stall.min(Duration::from_secs(15)))
         .read_timeout(stall)
         .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION"))))
@@ -63,7 +79,7 @@ impl Source {
         identity: Identity,
         stall: Duration,
     ) -> Result<Self, Error> {
-        let builder = client_builder(endpoint, stall)?;
+        let builder = client_builder(endpoint, scheme, stall)?;
         let (digest, tag) = (reference.digest().map(str::to_owned), reference.tag().unwrap_or("latest"));
         let (name, tag) = (reference.to_string(), tag.to_owned());
         match Client::new(builder, endpoint, scheme, identity) {

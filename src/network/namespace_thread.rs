@@ -22,6 +22,7 @@ use super::{
     netlink::Netlink,
     root_uplink,
 };
+use crate::outer_container::{Need, OuterContainer};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -179,7 +180,12 @@ fn make(range: Range) -> io::Result<bool> {
     let v6 = sysctl("ipv6/conf/all/forwarding").is_ok();
     let route = Netlink::open(SockProtocol::NetlinkRoute)?;
     let loopback = if_nametoindex("lo")?;
-    everywhere.or_else(|refused| route.set_forwarding(loopback, true).map_err(|_| refused))?;
+    everywhere.or_else(|refused| {
+        route.set_forwarding(loopback, true).map_err(|second| match second.kind() {
+            io::ErrorKind::PermissionDenied => explain_missing_right(&second),
+            _ => refused,
+        })
+    })?;
     route.up(loopback)?;
     let [services, services_v6] = range.services();
     route.local_range(services, loopback)?;
@@ -189,6 +195,15 @@ fn make(range: Range) -> io::Result<bool> {
     Ok(gateway.v6.is_some_and(|own| {
         route.address(loopback, own.into()).is_ok() && route.local_range(services_v6, loopback).is_ok()
     }))
+}
+
+/// Says what root lacks who may make network namespaces, but set nothing up in them.
+fn explain_missing_right(refused: &io::Error) -> io::Error {
+    let mend = OuterContainer::find_around().map(|outer| format!("; {}", outer.say_mend(Need::Network)));
+    io::Error::other(format!(
+        "links cannot be set up without CAP_NET_ADMIN: {refused}{}",
+        mend.unwrap_or_default()
+    ))
 }
 
 /// Returns what a namespace that was left was set up with.
