@@ -1,10 +1,11 @@
 //! `mounts` of a spec → steps. Binds are opened here, in the caller's namespaces, so that what is mounted is what was
 //! named, whatever happens to the path later; new file systems are made by the child, in its namespaces.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
 
 use nix::errno::Errno;
 use oci_spec::runtime::{Mount, Spec};
@@ -163,24 +164,38 @@ fn cgroup(plan: &mut Plan, options: &Options, path: CString, what: String) -> Re
         plan.push(action, what);
         return Ok(());
     }
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let hierarchies: Vec<_> = text.lines().filter_map(Hierarchy::read).collect();
+    // The host's do not change while this process lives, and every container is shown them.
+    static HOSTS: LazyLock<HostCgroups> = LazyLock::new(HostCgroups::read);
+    let hierarchies: Vec<_> = HOSTS.mounts.lines().filter_map(Hierarchy::read).collect();
     if hierarchies.is_empty() {
         return Ok(());
     }
     let hierarchies = hierarchies.iter().map(|hierarchy| hierarchy.plan(&what)).collect::<Result<_, _>>()?;
-    // Controllers of one hierarchy have a name each, a link.
-    let mut links = Vec::new();
-    for link in std::fs::read_dir(CGROUPS).into_iter().flatten().flatten() {
-        if link.file_type().is_ok_and(|kind| kind.is_symlink())
-            && let Ok(target) = std::fs::read_link(link.path())
-        {
-            let name = to_cstring(link.file_name().as_bytes(), &what)?;
-            links.push((name, to_cstring(target.as_os_str().as_bytes(), &what)?));
-        }
-    }
+    let link = |(name, target): &(OsString, PathBuf)| {
+        Ok((to_cstring(name.as_bytes(), &what)?, to_cstring(target.as_os_str().as_bytes(), &what)?))
+    };
+    let links = HOSTS.links.iter().map(link).collect::<Result<_, Error>>()?;
     plan.push(Action::MountCgroups { hierarchies, links, attr: options.attr, path }, what);
     Ok(())
+}
+
+/// Holds what the host has below [`CGROUPS`] with version 1.
+struct HostCgroups {
+    /// Lines of mountinfo.
+    mounts: String,
+    /// Further names: controllers of one hierarchy have one each, a link.
+    links: Vec<(OsString, PathBuf)>,
+}
+
+impl HostCgroups {
+    fn read() -> HostCgroups {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = text.lines().filter(|line| line.contains(CGROUPS)).collect::<Vec<_>>().join("\n");
+        let entries = std::fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        let links = links.filter_map(|link| Some((link.file_name(), std::fs::read_link(link.path()).ok()?)));
+        HostCgroups { mounts, links: links.collect() }
+    }
 }
 
 /// The cgroup hierarchy that is mounted below [`CGROUPS`].

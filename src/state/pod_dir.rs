@@ -135,13 +135,31 @@ impl PodDir {
         replace(&self.pod_file(), &text)
     }
 
+    /// Fills a record that nobody sees yet: with the pod, what starts it again, and room for one more writing of it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn fill(&self, pod: &Pod, again: &[u8]) -> Result<(), Error> {
+        let text = serde_json::to_vec(pod).expect("a Pod is always JSON");
+        for (path, text) in [(self.pod_file(), text.as_slice()), (self.again_file(), again)] {
+            let mut options = File::options();
+            let opened = options.create_new(true).write(true).mode(0o600).open(&path);
+            opened.and_then(|file| write_out(file, text)).map_err(Error::io("write", &path))?;
+        }
+        self.make_reserve(text.len() as u64)
+    }
+
     /// Keeps room on the disk for one more writing of the pod: its end is to be told when there is no other.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn keep_reserve(&self) -> Result<(), Error> {
+        self.make_reserve(fs::metadata(self.pod_file()).map_or(0, |meta| meta.len()))
+    }
+
+    /// Keeps room for a pod of that many bytes, and as many more.
+    fn make_reserve(&self, room: u64) -> Result<(), Error> {
         let path = self.path.join(RESERVE);
-        let room = fs::metadata(self.pod_file()).map_or(0, |meta| meta.len());
         let length = (2 * room).max(LEAST_RESERVE);
         File::create(&path)
             .and_then(|file| Ok(posix_fallocate(file, 0, length.try_into().unwrap_or(i64::MAX))?))
@@ -249,14 +267,9 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
     let mut options = File::options();
     options.create(true).truncate(true).write(true).mode(0o600);
     let is_new = !path.exists();
-    let written = options.open(&beside).and_then(|mut file| {
-        file.write_all(text)?;
-        if is_new {
-            // Begins to write it out and waits for nothing: file systems order a rename after the data only where it replaces a
-            // file. A kernel that does not take the advice loses no more than it would.
-            let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-        }
-        Ok(())
+    let written = options.open(&beside).and_then(|mut file| match is_new {
+        true => write_out(file, text),
+        false => file.write_all(text),
     });
     if let Err(e) = written {
         // What was written of it takes room that there is too little of.
@@ -264,4 +277,13 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
         return Err(Error::io("write", &beside)(e));
     }
     fs::rename(&beside, path).map_err(Error::io("replace", path))
+}
+
+/// Writes a new file, begins to write it out and waits for nothing: file systems order a rename after the data only where it
+/// replaces a file.
+fn write_out(mut file: File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
+    // A kernel that does not take the advice loses no more than it would.
+    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    Ok(())
 }

@@ -19,8 +19,8 @@ pub(super) struct Pulls {
     pub store: Store,
     /// Keeps each by its container.
     pub images: BTreeMap<String, Image>,
-    /// Shared locks on the images in use.
-    pub leases: Vec<Lease>,
+    /// Shared locks on the images in use, by their digests.
+    pub leases: BTreeMap<String, Lease>,
     pub puller: Option<OwnedFd>,
     /// Holds what the puller was asked for, each with the number of pullers that were killed meanwhile.
     pub pulling: Vec<(PullRequest, u32)>,
@@ -28,6 +28,19 @@ pub(super) struct Pulls {
     pub volumes: BTreeMap<String, String>,
     /// Files of ids that the pod does not have become its root's.
     pub squash_ids: bool,
+}
+
+impl Pulls {
+    /// Keeps the image from being removed while the pod lives.
+    ///
+    /// # Errors
+    /// Those of [`Store::take_lease`].
+    fn hold(&mut self, image: &Image) -> Result<(), podctl_images::Error> {
+        if !self.leases.contains_key(&image.digest) {
+            self.leases.insert(image.digest.clone(), self.store.take_lease(image)?);
+        }
+        Ok(())
+    }
 }
 
 impl Supervisor {
@@ -151,12 +164,11 @@ impl Supervisor {
             // Said of no container, and heard before.
             PullOutcome::Killed => Err((ImageFailure::Pull, "its puller was killed".to_owned())),
         };
-        let leased = image.and_then(|image| match self.pulls.store.take_lease(&image) {
-            Ok(lease) => Ok((image, lease)),
+        let held = image.and_then(|image| match self.pulls.hold(&image) {
+            Ok(()) => Ok(image),
             Err(e) => Err((ImageFailure::Pull, e.to_string())),
         });
-        let mounted = leased.and_then(|(image, lease)| {
-            self.pulls.leases.push(lease);
+        let mounted = held.and_then(|image| {
             self.sandbox.objects.images.insert(volume.to_owned(), image);
             self.sandbox.make_volumes(&self.pod);
             match self.sandbox.volumes.failed.get(volume) {
@@ -202,16 +214,9 @@ impl Supervisor {
 
     /// Keeps the image from being removed while the pod lives, and says that it is here.
     pub(super) fn image_ready(&mut self, container: &str, image: Image, pulled: Option<Pulled>) -> Event {
-        match self.pulls.store.take_lease(&image) {
-            Ok(lease) => self.pulls.leases.push(lease),
-            Err(e) => {
-                let message = e.to_string();
-                return Event::ImageFailed {
-                    container: container.into(),
-                    reason: ImageFailure::Pull,
-                    message,
-                };
-            }
+        if let Err(e) = self.pulls.hold(&image) {
+            let message = e.to_string();
+            return Event::ImageFailed { container: container.into(), reason: ImageFailure::Pull, message };
         }
         let name = image.reference.rsplit_once('@').map_or(image.reference.as_str(), |(name, _)| name);
         let repository = match name.rsplit_once(':') {

@@ -115,8 +115,8 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
     // The client holds these images until it hears that all is ready.
     let used = sandbox.objects.images.values().chain(launch.images.values());
     let used: BTreeMap<_, _> = used.map(|image| (&image.digest, image)).collect();
-    let leases = used.values().map(|image| store.take_lease(image));
-    let leases = leases.collect::<Result<Vec<_>, _>>()?;
+    let leases = used.iter().map(|(digest, image)| Ok(((*digest).clone(), store.take_lease(image)?)));
+    let leases = leases.collect::<Result<BTreeMap<_, _>, podctl_images::Error>>()?;
     let pulls = Pulls {
         store,
         images: launch.images,

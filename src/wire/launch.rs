@@ -143,12 +143,9 @@ pub fn read_start_record(dir: &PodDir) -> Result<StartRecord, state::Error> {
     serde_json::from_slice(&text).map_err(damaged)
 }
 
-/// Writes what starts the pod again.
-///
-/// # Errors
-/// [`state::Error`].
-pub fn write_start_record(dir: &PodDir, record: &StartRecord) -> Result<(), state::Error> {
-    dir.write_again(&serde_json::to_vec(record).expect("plain data"))
+/// Returns what starts the pod again as it lies on disk.
+pub fn serialize_start_record(record: &StartRecord) -> Vec<u8> {
+    serde_json::to_vec(record).expect("plain data")
 }
 
 /// Replaces a part of the pod as it is started again.
@@ -158,7 +155,7 @@ pub fn write_start_record(dir: &PodDir, record: &StartRecord) -> Result<(), stat
 pub fn record_update(dir: &PodDir, new: &Pod, part: PodPart) -> Result<(), state::Error> {
     let mut record = read_start_record(dir)?;
     lifecycle::merge_pod_update(&mut record.pod, new, part);
-    write_start_record(dir, &record)
+    dir.write_again(&serialize_start_record(&record))
 }
 
 /// Replaces the objects with which the pod is started again.
@@ -167,5 +164,5 @@ pub fn record_update(dir: &PodDir, new: &Pod, part: PodPart) -> Result<(), state
 /// [`state::Error`].
 pub fn record_objects(dir: &PodDir, objects: &Objects) -> Result<(), state::Error> {
     let record = StartRecord { objects: objects.clone(), ..read_start_record(dir)? };
-    write_start_record(dir, &record)
+    dir.write_again(&serialize_start_record(&record))
 }

@@ -16,7 +16,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 pub use launch::{
     Launch, MappedMounts, Options, Ready, StartRecord, read_start_record, record_objects, record_update,
-    write_start_record,
+    serialize_start_record,
 };
 pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};

@@ -37,7 +37,7 @@ use crate::{
     manifest::{self, CheckedPod},
     sandbox::Objects,
     state::{Home, Placed, PodDir, Unplaced},
-    wire::{Options, Request, StartRecord, read_start_record, write_start_record},
+    wire::{Options, Request, StartRecord, read_start_record, serialize_start_record},
 };
 
 /// The time for which a pod is started anew on a network that is killed again and again.
@@ -108,12 +108,7 @@ fn give_up(home: &Home, dir: &PodDir, lock: File, before: Option<Unplaced>) -> R
 /// Writes the record of a pod beside its place.
 fn write_record(dir: &PodDir, uid: &str, pod: &Pod, record: &StartRecord) -> Result<Unplaced, Error> {
     let unplaced = dir.prepare(uid)?;
-    let fill = || {
-        unplaced.dir.write(pod)?;
-        write_start_record(&unplaced.dir, record)?;
-        unplaced.dir.keep_reserve()
-    };
-    match fill() {
+    match unplaced.dir.fill(pod, &serialize_start_record(record)) {
         Ok(()) => Ok(unplaced),
         Err(e) => {
             // Of the two failures this one is told.
