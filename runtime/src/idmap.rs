@@ -116,6 +116,7 @@ impl IdMappings {
 }
 
 /// The programs that map ids, at work.
+#[derive(Debug)]
 pub(crate) struct Mapping(Vec<(&'static str, Child)>);
 
 impl Mapping {

@@ -37,7 +37,7 @@ pub use mounts::OWN as OWN_MOUNT;
 pub use overlay::{mount_layers, try_writable_layer};
 pub use process::{ExitStatus, Process, close_other_descriptors, forbid_looks, leave_session_keyring};
 pub use root::settle_root;
-pub use spawn::{Spawn, SpawnStdio, settle, spawn};
+pub use spawn::{Spawn, SpawnStdio, Spawning, begin_spawn, settle, spawn};
 pub use userns::{
     attach, idmapped, make_files_as, make_files_as_self, nested_user_namespace, user_namespace,
 };

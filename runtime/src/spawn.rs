@@ -4,7 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -91,7 +91,33 @@ const MAPPED_MEANWHILE: u8 = 2;
 const BETWEEN: u32 = u32::MAX;
 
 /// Starts the program and returns once it is executing and its ids are mapped.
+///
+/// # Errors
+/// [`Error::Sys`] of the step that failed; no process is left then.
 pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
+    begin_spawn(spawn)?.finish()
+}
+
+/// The process that is on its way to its program.
+#[derive(Debug)]
+pub struct Spawning {
+    process: Process,
+    program: PathBuf,
+    /// Ends when the program is executed; else it tells which step failed.
+    report: OwnedFd,
+    /// Releases the process, and the program that waits for its ids.
+    go: OwnedFd,
+    /// The ids that are mapped while the program starts.
+    mapping: Option<Mapping>,
+    /// The word for a program that waits for its ids.
+    word: Option<u8>,
+}
+
+/// Starts the program and does not wait until it is executing: [`Spawning::finish`] does.
+///
+/// # Errors
+/// As [`spawn`].
+pub fn begin_spawn(spawn: &Spawn<'_>) -> Result<Spawning, Error> {
     let program = CString::new(spawn.program.as_os_str().as_bytes())
         .map_err(|_| Error::ZeroByte { what: "program path".to_owned() })?;
     let source = sys::open(&program, libc::O_RDONLY)
@@ -134,14 +160,14 @@ pub fn spawn(spawn: &Spawn<'_>) -> Result<Process, Error> {
         sys::clone3(flags, None).map_err(|errno| Error::from_errno(namespaces_step(first, errno), errno))?;
     let Some((pid, pidfd)) = made else { child.run() };
     drop((report_write, go_read));
-    let mut process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
-    let started = start(spawn, early, &mut process, &report_read, &go_write);
-    if started.is_err() {
-        // The child is of no use any more; its end is what matters, not how it came.
-        let _ = process.signal(libc::SIGKILL);
-        let _ = process.wait();
+    let process = Process { pid: Pid::from_raw(pid), pidfd: pidfd.expect("clone3 gives a pidfd") };
+    let program = spawn.program.to_owned();
+    let word = spawn.early.map(|_| if early { MAPPED_MEANWHILE } else { MAPPED });
+    let mut spawning = Spawning { process, program, report: report_read, go: go_write, mapping: None, word };
+    match spawning.begin(spawn.new_ids(), early) {
+        Ok(()) => Ok(spawning),
+        Err(error) => Err(spawning.give_up(error)),
     }
-    started.map(|()| process)
 }
 
 /// Returns what was tried, and where it is refused whatever the settings say.
@@ -155,40 +181,66 @@ fn namespaces_step(wanted: CloneFlags, errno: Errno) -> String {
     }
 }
 
-fn start(
-    spawn: &Spawn<'_>,
-    early: bool,
-    process: &mut Process,
-    report: &OwnedFd,
-    go: &OwnedFd,
-) -> Result<(), Error> {
-    let release = |word: u8| {
-        let released = sys::write(go.as_raw_fd(), &[word]);
+impl Spawning {
+    /// The process, which may fail yet.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Begins to map the ids, and releases the process when it may go on.
+    fn begin(&mut self, ids: Option<&IdMappings>, early: bool) -> Result<(), Error> {
+        self.mapping = ids.map(|mappings| mappings.begin(self.process.pid)).transpose()?;
+        if early {
+            return Ok(());
+        }
+        self.mapping.take().map_or(Ok(()), Mapping::finish)?;
+        self.release(MAPPED)
+    }
+
+    fn release(&self, word: u8) -> Result<(), Error> {
+        let released = sys::write(self.go.as_raw_fd(), &[word]);
         released.map(drop).map_err(|errno| Error::from_errno("release the new process", errno))
-    };
-    let mut mapping = spawn.new_ids().map(|mappings| mappings.begin(process.pid)).transpose()?;
-    if !early {
-        mapping.take().map_or(Ok(()), Mapping::finish)?;
-        release(MAPPED)?;
     }
-    let mut message = read_pair(report)?;
-    if let Some((BETWEEN, pid)) = message {
-        // The program is a sibling, made inside the joined namespaces; the process in between has done its work.
-        let pidfd =
-            sys::pidfd_open(pid).map_err(|errno| Error::from_errno(format!("open process {pid}"), errno))?;
-        let between = std::mem::replace(process, Process { pid: Pid::from_raw(pid), pidfd });
-        between.wait()?;
-        message = read_pair(report)?;
+
+    /// Waits until the program is executing and its ids are mapped.
+    ///
+    /// # Errors
+    /// As [`spawn`].
+    pub fn finish(mut self) -> Result<Process, Error> {
+        match self.hear_execution() {
+            Ok(()) => Ok(self.process),
+            Err(error) => Err(self.give_up(error)),
+        }
     }
-    match message {
-        None => {
-            mapping.map_or(Ok(()), Mapping::finish)?;
-            spawn.early.map_or(Ok(()), |_| release(if early { MAPPED_MEANWHILE } else { MAPPED }))
+
+    fn hear_execution(&mut self) -> Result<(), Error> {
+        let mut message = read_pair(&self.report)?;
+        if let Some((BETWEEN, pid)) = message {
+            // The program is a sibling, made inside the joined namespaces; the process in between has done its work.
+            let pidfd = sys::pidfd_open(pid)
+                .map_err(|errno| Error::from_errno(format!("open process {pid}"), errno))?;
+            let between = std::mem::replace(&mut self.process, Process { pid: Pid::from_raw(pid), pidfd });
+            between.wait()?;
+            message = read_pair(&self.report)?;
         }
-        Some((stage, errno)) => {
-            let step = STAGES.get(stage as usize).copied().unwrap_or("start");
-            Err(Error::from_errno(format!("{step} ({})", spawn.program.display()), Errno::from_raw(errno)))
+        match message {
+            None => {
+                self.mapping.take().map_or(Ok(()), Mapping::finish)?;
+                self.word.map_or(Ok(()), |word| self.release(word))
+            }
+            Some((stage, errno)) => {
+                let step = STAGES.get(stage as usize).copied().unwrap_or("start");
+                let step = format!("{step} ({})", self.program.display());
+                Err(Error::from_errno(step, Errno::from_raw(errno)))
+            }
         }
+    }
+
+    /// Ends the process, which is of no use any more; its end is what matters, not how it came.
+    fn give_up(self, why: Error) -> Error {
+        let _ = self.process.signal(libc::SIGKILL);
+        let _ = self.process.wait();
+        why
     }
 }
 

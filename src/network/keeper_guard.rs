@@ -27,12 +27,12 @@ use nix::{
     sys::signal::{SigSet, Signal},
     unistd::pipe2,
 };
-use podctl_runtime::{IdMappings, Process};
+use podctl_runtime::{IdMappings, Process, Spawning};
 
 use super::{ALIVE, Error, RECORD, kept_services, open_lock, root_uplink, socket_path, step};
 use crate::{
     process::{
-        Role, children,
+        Role, begin_role, children,
         descriptors::{
             guard::{GUARD, HOME, KEEPER, SCOPE},
             keeper, take_descriptor,
@@ -181,12 +181,23 @@ fn hold_life(home: &Home) -> std::io::Result<File> {
     Ok(life)
 }
 
+/// The guard that is on its way to its program.
+#[derive(Debug)]
+pub(super) struct StartingGuard(Spawning);
+
+impl StartingGuard {
+    /// Waits until it runs.
+    pub(super) fn finish(self) -> Result<(), Error> {
+        Ok(self.0.finish().map(drop)?)
+    }
+}
+
 /// Starts the keeper's guard, and leaves both to themselves.
-pub(super) fn watch(home: &Home, keeper: &Begun) -> Result<(), Error> {
+pub(super) fn watch(home: &Home, keeper: &Begun) -> Result<StartingGuard, Error> {
     let more = (keeper.scope.as_fd(), SCOPE);
     let guard = start_beside(home, "network-guard", keeper.process.pidfd.as_fd(), more)?;
-    [&guard, &keeper.process].into_iter().for_each(children::leave);
-    Ok(())
+    [guard.process(), &keeper.process].into_iter().for_each(children::leave);
+    Ok(StartingGuard(guard))
 }
 
 /// Starts a process that follows a killed keeper: the guard, or its deputy, each with one descriptor more.
@@ -195,11 +206,11 @@ fn start_beside(
     role: &str,
     keeper: BorrowedFd<'_>,
     more: (BorrowedFd<'_>, RawFd),
-) -> Result<Process, Error> {
+) -> Result<Spawning, Error> {
     let open = |dir: &Path| File::open(dir).map_err(step("open podctl's directories"));
     let (runtime, data) = (open(&home.runtime)?, open(&home.data)?);
     let fds = [(keeper, KEEPER), (runtime.as_fd(), HOME[0]), (data.as_fd(), HOME[1]), more];
-    Ok(start_role(&Role { program: home.program.as_deref(), fds: &fds, ..Role::named(role) })?)
+    Ok(begin_role(&Role { program: home.program.as_deref(), fds: &fds, ..Role::named(role) })?)
 }
 
 /// Holds what a guard and its deputy have.
@@ -282,6 +293,7 @@ impl Guard {
     fn start_deputy(&self) -> Result<OwnedFd, Error> {
         let (ours, theirs) = make_connection().map_err(step("make a socket pair"))?;
         let deputy = start_beside(&self.home, "guard-deputy", self.keeper.as_fd(), (theirs.as_fd(), GUARD))?;
+        let deputy = deputy.finish()?;
         children::leave(&deputy);
         Ok(ours)
     }
@@ -360,6 +372,6 @@ pub(crate) fn mend_network(home: &Home) {
         && let Ok(Some(next)) = follow_guard(home)
     {
         // Without a guard it is as good until it is killed.
-        let _ = watch(home, &next);
+        let _ = watch(home, &next).and_then(StartingGuard::finish);
     }
 }

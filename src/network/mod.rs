@@ -238,8 +238,8 @@ pub struct Connection {
     gateway: Option<Addresses>,
     /// Holds what of a network that was started just now does not work.
     pub warnings: Vec<String>,
-    /// The keeper was started with this connection, and has not spoken yet.
-    is_new: bool,
+    /// The keeper was started with this connection, and has not spoken yet; its guard may be on the way.
+    guard: Option<keeper_guard::StartingGuard>,
 }
 
 impl Connection {
@@ -249,11 +249,9 @@ impl Connection {
     /// # Errors
     /// [`Error::Gone`], [`Error::Begin`] and [`Error::Step`].
     pub fn await_keeper(&mut self, home: &Home) -> Result<(), Error> {
-        if !self.is_new {
-            return Ok(());
-        }
+        let Some(guard) = self.guard.take() else { return Ok(()) };
+        guard.finish()?;
         let welcome = hear_welcome(&self.socket, PATIENCE)?.ok_or(Error::Gone)?;
-        self.is_new = false;
         self.published = welcome.published;
         self.gateway = Some(welcome.gateway);
         self.warnings = kept_services::publish(home);
@@ -361,15 +359,16 @@ pub fn connect(
             };
             let keeper = keeper_guard::start(home, survivors.as_ref(), users, mappings)?;
             let user_namespace = keeper.open_user_namespace();
-            keeper_guard::watch(home, &keeper)?;
+            let guard = keeper_guard::watch(home, &keeper)?;
             started += 1;
             if let Ok(socket) = dial(&path)
                 && let Ok(user_namespace) = user_namespace
             {
                 let (published, warnings) = (Vec::new(), Vec::new());
-                let is_new = true;
-                return Ok(Connection { socket, user_namespace, published, gateway: None, warnings, is_new });
+                let (gateway, guard) = (None, Some(guard));
+                return Ok(Connection { socket, user_namespace, published, gateway, warnings, guard });
             }
+            guard.finish()?;
         }
     }
     Err(step("reach the pods' network")(io::Error::other("it ends as soon as it has started")))
@@ -391,7 +390,7 @@ fn await_welcome(socket: OwnedFd, patience: Duration) -> Result<Option<Connectio
         published,
         gateway: Some(gateway),
         warnings: Vec::new(),
-        is_new: false,
+        guard: None,
     }))
 }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use nix::sched::CloneFlags;
-use podctl_runtime::{IdMappings, Process, Spawn, SpawnStdio, settle, spawn};
+use podctl_runtime::{IdMappings, Process, Spawn, SpawnStdio, Spawning, begin_spawn, settle};
 
 use super::descriptors::{MAPPED, take_descriptor};
 
@@ -47,6 +47,14 @@ impl<'a> Role<'a> {
 /// # Errors
 /// [`podctl_runtime::Error`].
 pub fn start_role(role: &Role<'_>) -> Result<Process, podctl_runtime::Error> {
+    begin_role(role)?.finish()
+}
+
+/// Starts a role as [`start_role`] does, and does not wait until it is executing.
+///
+/// # Errors
+/// [`podctl_runtime::Error`].
+pub fn begin_role(role: &Role<'_>) -> Result<Spawning, podctl_runtime::Error> {
     // A supervisor runs from a mount without a place, which has no name but this one.
     let own = || std::env::current_exe().ok().filter(|path| path.is_file());
     let program = role.program.map(Path::to_owned).or_else(own);
@@ -63,7 +71,7 @@ pub fn start_role(role: &Role<'_>) -> Result<Process, podctl_runtime::Error> {
         .filter(|entry| all || entry.starts_with(b"PODCTL_"))
         .filter_map(|entry| CString::new(entry).ok())
         .collect();
-    spawn(&Spawn {
+    begin_spawn(&Spawn {
         program: &program,
         args: &args,
         env: &env,

@@ -280,3 +280,19 @@ fn the_status_names_the_image_that_runs_by_its_digest() {
     let output = home.run(&again, &["--network=none"]);
     assert!(output.status.success(), "{}", stderr(&output));
 }
+
+#[test]
+fn a_registry_of_plain_http_needs_no_certificates_and_another_says_that_there_are_none() {
+    let home = Home::new();
+    let pull = |image: &str| {
+        let mut command = home.command(&["pull", "-q", image]);
+        command.env("SSL_CERT_FILE", "/dev/null").env("SSL_CERT_DIR", "/nonexistent").output().unwrap()
+    };
+    let pulled = pull("busybox:1.36");
+    assert!(pulled.status.success(), "{}", stderr(&pulled));
+    let refused = stderr(&pull("localhost.invalid/app:1"));
+    assert!(
+        refused.contains("this machine has no CA certificates to know localhost.invalid by"),
+        "{refused}"
+    );
+}
