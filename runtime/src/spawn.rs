@@ -236,8 +236,9 @@ impl Spawning {
         }
     }
 
-    /// Ends the process, which is of no use any more; its end is what matters, not how it came.
+    /// Ends the process, which is of no use any more.
     fn give_up(self, why: Error) -> Error {
+        // Its end is what matters, not how it came.
         let _ = self.process.signal(libc::SIGKILL);
         let _ = self.process.wait();
         why
