@@ -134,6 +134,13 @@ fn list_ways(need: Need<'_>) -> [String; 3] {
     }
 }
 
+/// Says what root lacks who may make network namespaces, but set no link up in them.
+pub fn explain_missing_network_right(refusal: &std::io::Error) -> std::io::Error {
+    let mend = OuterContainer::find_around().map(|outer| format!("; {}", outer.say_mend(Need::Network)));
+    let mend = mend.unwrap_or_default();
+    std::io::Error::other(format!("links cannot be set up without CAP_NET_ADMIN: {refusal}{mend}"))
+}
+
 /// Says what to do about a refusal to make namespaces; in words to be put behind the refusal's own. Empty for other
 /// errors.
 pub fn explain_refusal(error: &podctl_runtime::Error) -> String {

@@ -141,9 +141,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The keeper could not begin.
-    #[error(
-        "cannot set up the pods' network: {0}; without one, `--network none` or `--network host` starts the pod"
-    )]
+    #[error("cannot set up the pods' network: {0}; `--network host` starts the pod without one")]
     Begin(String),
     /// The keeper is of another podctl.
     #[error(

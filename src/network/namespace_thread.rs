@@ -22,7 +22,7 @@ use super::{
     netlink::Netlink,
     root_uplink,
 };
-use crate::outer_container::{Need, OuterContainer};
+use crate::outer_container::explain_missing_network_right;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -182,7 +182,7 @@ fn make(range: Range) -> io::Result<bool> {
     let loopback = if_nametoindex("lo")?;
     everywhere.or_else(|refused| {
         route.set_forwarding(loopback, true).map_err(|second| match second.kind() {
-            io::ErrorKind::PermissionDenied => explain_missing_right(&second),
+            io::ErrorKind::PermissionDenied => explain_missing_network_right(&second),
             _ => refused,
         })
     })?;
@@ -195,15 +195,6 @@ fn make(range: Range) -> io::Result<bool> {
     Ok(gateway.v6.is_some_and(|own| {
         route.address(loopback, own.into()).is_ok() && route.local_range(services_v6, loopback).is_ok()
     }))
-}
-
-/// Says what root lacks who may make network namespaces, but set nothing up in them.
-fn explain_missing_right(refused: &io::Error) -> io::Error {
-    let mend = OuterContainer::find_around().map(|outer| format!("; {}", outer.say_mend(Need::Network)));
-    io::Error::other(format!(
-        "links cannot be set up without CAP_NET_ADMIN: {refused}{}",
-        mend.unwrap_or_default()
-    ))
 }
 
 /// Returns what a namespace that was left was set up with.

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     manifest::{list_references, sysctls_of_host},
-    outer_container::{Need, OuterContainer},
+    outer_container::{Need, OuterContainer, explain_missing_network_right},
     pod::PodExt,
 };
 
@@ -100,7 +100,11 @@ pub fn set_up(
         fs::write(&path, &sysctl.value).map_err(Error::step("set the sysctl", path))?;
     }
     if own_network {
-        loopback_up().map_err(Error::step("bring up", "lo"))?;
+        let explain = |errno| match errno {
+            Errno::EPERM => explain_missing_network_right(&errno.into()),
+            errno => errno.into(),
+        };
+        loopback_up().map_err(explain).map_err(Error::step("bring up", "lo"))?;
     }
 
     let facts = gather_facts(pod)?;
