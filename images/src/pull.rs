@@ -107,7 +107,7 @@ pub fn pull(
     let job = Job { store, reference: reference.to_string(), present, options, progress };
     // A runtime neither runs nor ends on a thread that belongs to one, as a caller's may.
     let fetch = || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
         runtime.block_on(job.fetch(reference))
     };

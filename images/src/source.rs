@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 use tokio::sync::mpsc;
 
 use crate::client::{Client, Identity, Scheme, Wanted, read_bounded};
+use crate::host_names::{HostNames, run_blocking};
 use crate::layer::{self, Layer};
 use crate::manifest::MAX_DOCUMENT;
 use crate::registries::{self, Endpoint};
@@ -68,6 +69,7 @@ pub(crate) fn client_builder(
         .tls_danger_accept_invalid_certs(endpoint.insecure)
         .connect_timeout(stall.min(Duration::from_secs(15)))
         .read_timeout(stall)
+        .dns_resolver(HostNames)
         .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION"))))
 }
 
@@ -122,7 +124,7 @@ impl Source {
         }
     }
 
-    /// The network feeds a blocking thread that checks and unpacks; the channel's bound is the pace.
+    /// The network feeds a thread that checks and unpacks; the channel's bound is the pace.
     pub(crate) async fn layer(
         &self,
         store: &Store,
@@ -131,12 +133,12 @@ impl Source {
     ) -> Result<u64, Error> {
         let (digest, total) = layer.blob.clone().expect("a registry's layers have descriptors");
         let (sender, receiver) = mpsc::channel(16);
-        let unpacking = tokio::task::spawn_blocking({
+        let unpacking = run_blocking({
             let (store, layer, reference) = (store.clone(), layer.clone(), self.reference.clone());
             move || layer::ingest_layer(&store, &reference, &layer, Chunks { receiver, chunk: None, at: 0 })
         });
-        let fed = self.feed(&digest, total, sender, progress).await;
-        let ingested = unpacking.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let (ingested, fed) = tokio::join!(unpacking, self.feed(&digest, total, sender, progress));
+        let ingested = ingested.map_err(Error::io("start threads for", &store.layer_path("")))?;
         match (ingested, fed) {
             (Err(error @ (Error::Digest { .. } | Error::Io { .. })), _) => Err(error),
             (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),

@@ -219,6 +219,7 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
             .connect_timeout(PATIENCE[0])
             .read_timeout(PATIENCE[0])
             .timeout(PATIENCE[1])
+            .dns_resolver(podctl_images::HostNames)
             .user_agent(concat!("podctl/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(failed)?;

@@ -109,6 +109,7 @@ async fn http_get(
     let client = reqwest::Client::builder()
         .no_proxy()
         .http1_only()
+        .dns_resolver(podctl_images::HostNames)
         .tls_danger_accept_invalid_certs(true)
         .redirect(same_host())
         .build()
