@@ -62,6 +62,8 @@ fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error>
 /// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is
 /// killed when it does not hear, and the pod is forgotten too.
 pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Ending, Error> {
+    // What a killed start has left of the pod before this one does not come back when this one is gone.
+    sweep::sweep_records(home);
     let uid = dir.uid();
     let is_forced = grace_period == Some(Duration::ZERO);
     let socket = if is_forced {

@@ -289,6 +289,7 @@ impl Engine {
     /// [`Error::State`] when there is none, [`Error::Name`].
     pub fn pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
         let dir = self.home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?);
+        sweep::sweep_records(&self.home); // A killed start may have left its record beside its place.
         match dir.read_liveness() {
             Liveness::Absent => Err(dir.not_found().into()),
             _ => Ok(PodHandle::of(&self.home, &dir)),

@@ -59,10 +59,15 @@ pub fn remove(home: &Home, ended: Unplaced) -> Result<(), Error> {
     Ok(dir.remove()?)
 }
 
-/// Removes the records that killed commands have put aside or not put into their place. What cannot be removed is tried
-/// again by the next command that makes or lists names.
+/// Removes the records that killed commands have put aside or not put into their place, and brings those back that made room
+/// for one that has not come. What cannot be removed is tried again by the next command that makes or lists names.
 pub fn sweep_records(home: &Home) {
     for left in home.left_records() {
+        let place =
+            left.has_made_room().then(|| left.dir.read().and_then(|pod| home.place_of(&pod)).ok()).flatten();
+        if place.is_some_and(|place| left.bring_back(&place).is_ok()) {
+            continue;
+        }
         // What is in the way now is tried again by the next command.
         let _ = remove(home, left);
     }

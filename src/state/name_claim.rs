@@ -4,7 +4,7 @@
 //! A new record is made whole and locked beside the others and then renamed into its place, which the kernel refuses where
 //! another one is: of any number that want a name at once, one has it. An ended record is put aside, and comes back when the
 //! new pod does not start. What somebody who was killed has left beside the places is nobody's: its lock is free, and
-//! [`Home::left_records`] gives it to be swept.
+//! [`Home::left_records`] gives it to be swept, or brought back where its place is free.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,8 +26,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// The time for which a record that is being made may be without its lock.
 const YOUNG: Duration = Duration::from_secs(5);
 
-/// Beside the places of records: one that is to take its place, and one that has lost it.
+/// Beside the places of records: one that is to take its place, one that has made room for it, and one that is forgotten.
 const NEW: &str = ".new-";
+const BEFORE: &str = ".before-";
 const ASIDE: &str = ".aside-";
 
 /// The record that is not in its place, and its lock.
@@ -85,14 +86,23 @@ impl PodDir {
         self.move_aside(lock).map(Some)
     }
 
+    /// Lets an ended record make room for another; `None` when the pod lives, or there is none.
+    fn make_room(&self) -> Result<Option<Unplaced>, Error> {
+        self.hold()?.map(|lock| self.move_as(BEFORE, lock)).transpose()
+    }
+
     /// Puts the record aside whose lock the caller holds.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn move_aside(&self, lock: File) -> Result<Unplaced, Error> {
+        self.move_as(ASIDE, lock)
+    }
+
+    fn move_as(&self, kind: &str, lock: File) -> Result<Unplaced, Error> {
         // While nobody else can have the name.
         self.remove_runtime()?;
-        let path = self.path.with_file_name(format!("{ASIDE}{}", uuid::Uuid::new_v4()));
+        let path = self.path.with_file_name(format!("{kind}{}", uuid::Uuid::new_v4()));
         fs::rename(&self.path, &path).map_err(Error::io("put aside", &self.path))?;
         Ok(Unplaced { dir: PodDir { path, ..self.clone() }, lock })
     }
@@ -175,7 +185,7 @@ impl Unplaced {
                     fs::remove_file(&place.path).map_err(Error::io("remove", &place.path))?;
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
-                    match place.put_aside(None)? {
+                    match place.make_room()? {
                         Some(ended) => before = Some(ended),
                         None if place.read_liveness() == Liveness::Alive => return Ok(None),
                         None => {}
@@ -190,8 +200,13 @@ impl Unplaced {
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn bring_back(self, place: &PodDir) -> Result<(), Error> {
+    pub fn bring_back(&self, place: &PodDir) -> Result<(), Error> {
         fs::rename(&self.dir.path, &place.path).map_err(Error::io("bring back", &place.path))
+    }
+
+    /// Tells whether it had a name until it made room for a record that may not have come.
+    pub fn has_made_room(&self) -> bool {
+        self.dir.path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(BEFORE))
     }
 }
 
@@ -269,7 +284,7 @@ impl Home {
         let left = entries.filter(|entry| {
             let name = entry.file_name();
             let begins = |with: &str| name.to_str().is_some_and(|name| name.starts_with(with));
-            begins(ASIDE) || begins(NEW) && is_old(entry)
+            begins(ASIDE) || begins(BEFORE) || begins(NEW) && is_old(entry)
         });
         left.filter_map(|entry| self.left_record(entry.path())).collect()
     }

@@ -228,6 +228,29 @@ fn a_killed_start_leaves_nothing_behind_the_next_command() {
 }
 
 #[test]
+fn an_ended_pod_is_there_however_often_its_start_is_killed() {
+    let home = with_image();
+    home.start(&pod("k", "exit 0"), &["--wait", "none"]);
+    until("it has ended", || home.pod("k")["status"]["phase"] == "Succeeded");
+    for step in 0..24 {
+        let mut begun =
+            home.command(&["start", "k"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(step * 2));
+        // It may have ended by itself.
+        let _ = begun.kill();
+        begun.wait().unwrap();
+        // Without a look in between, and with one that does not list.
+        let known = home.podctl(&["stop", "k", "--grace-period=0"]);
+        assert!(known.status.success(), "after {} ms: {}", step * 2, stderr(&known));
+    }
+    assert!(home.said(&["get", "pods"]).contains("k "), "{}", home.said(&["get", "pods"]));
+    // One whose client was killed in the midst of it stays away when the pod is deleted.
+    assert!(home.podctl(&["delete", "k", "--now"]).status.success());
+    assert!(!home.said(&["get", "pods"]).contains("k "), "{}", home.said(&["get", "pods"]));
+    until("nothing is left", || home.traces().is_empty());
+}
+
+#[test]
 fn pods_outlive_a_reboot_as_ended_ones() {
     let home = with_image();
     home.start(&pod("runs", "echo from before; echo x >/written; sleep 600"), &[]);

@@ -257,8 +257,8 @@ struct Below<C: Subcommand> {
 }
 
 impl Command {
-    /// Tells whether it looks at all that there is, and so finds what killed commands have left. Others are
-    /// called often, and who makes a name sweeps for it.
+    /// Tells whether it looks at all that there is, and so finds all that killed commands have left. Others are
+    /// called often.
     fn lists_names(&self) -> bool {
         use Command::{Delete, Doctor, Get, Images, Pull, Rmi};
         matches!(self, Delete(_) | Doctor(_) | Get(_) | Images(_) | Pull(_) | Rmi(_))
@@ -306,8 +306,10 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
     }
     let home = Home::of_user()?;
     network::keeper_guard::mend_network(&home);
-    if cli.command.lists_names() {
-        engine::sweep::sweep_left(&home);
+    match cli.command.lists_names() {
+        true => engine::sweep::sweep_left(&home),
+        // Of all that killed commands have left only what any command may name.
+        false => engine::sweep::sweep_records(&home),
     }
     let namespace = &cli.namespace;
     match cli.command {
