@@ -18,6 +18,9 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(3);
 /// The same while a session goes on or logs are followed, where silence is usual.
 pub(crate) const LONG_SILENCE: Duration = Duration::from_secs(15);
 
+/// The time for which the lock of a pod may be held when its supervisor has closed its connections.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
 /// Remembers since when nothing has come of a pod.
 #[derive(Debug)]
 pub(crate) struct Quiet(Instant);
@@ -59,16 +62,22 @@ pub(crate) fn receive_reply(dir: &PodDir, socket: &OwnedFd) -> Result<Option<(Re
     }
 }
 
-/// Waits until the pod's supervisor has ended, which closes this connection to it.
+/// Waits until the pod's supervisor has ended, which closes this connection to it, and nobody holds its lock any more.
 ///
 /// # Errors
 /// [`Error::Unreachable`].
 pub(crate) fn wait_for_end(dir: &PodDir, socket: &OwnedFd) -> Result<(), Error> {
+    let uid = dir.uid();
     // A connection that breaks is as good as one that ends.
     while let Some(_said) = receive_reply(dir, socket).or_else(|e| match &e {
         Error::Unreachable { source, .. } if source.kind() != io::ErrorKind::TimedOut => Ok(None),
         _ => Err(e),
     })? {}
+    // Its connections are closed before the kernel has ended what it was in the midst of starting, which holds the lock as well.
+    let deadline = Instant::now() + LETTING_GO;
+    while uid.as_ref().is_some_and(|uid| dir.is_alive_as(uid)) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     Ok(())
 }
 
@@ -86,5 +95,35 @@ pub(crate) fn check_supervisor(dir: &PodDir) -> Result<(), Error> {
             Err(unreachable_pod(dir)(e))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        pod::{Namespace, ObjectName},
+        state::{Home, Placed},
+    };
+
+    #[test]
+    fn the_end_of_a_pod_is_waited_for_until_its_lock_is_free() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::at(&scratch.path().join("run"), &scratch.path().join("data")).unwrap();
+        std::fs::create_dir_all(home.records_path()).unwrap();
+        let dir = home.pod(&Namespace::default(), &ObjectName::parse("p").unwrap());
+        let new = dir.prepare("2e0e4a22-0000-4000-8000-000000000001").unwrap();
+        let Placed::Here { lock, .. } = new.place(&dir).unwrap() else { panic!("nobody has it") };
+        let (ours, theirs) = wire::make_connection().unwrap();
+        // The supervisor's connections are closed, and something that it was starting has its lock for a while.
+        drop(theirs);
+        let began = Instant::now();
+        let held = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(lock);
+        });
+        wait_for_end(&dir, &ours).unwrap();
+        assert!(dir.read_liveness() == Liveness::Ended && began.elapsed() >= Duration::from_millis(100));
+        held.join().unwrap();
     }
 }
