@@ -162,8 +162,8 @@ pub fn main() -> i32 {
     match prepare(lock, &client) {
         Ok((mut supervisor, warnings)) => {
             let answer = serde_json::to_vec(&Ready { warnings }).expect("plain data");
-            // A client that has gone needs no answer; the pod lives.
-            let _ = nix::unistd::write(&client, &answer);
+            // Whether the client has heard it or not, the pod lives.
+            let _ = wire::write_words(&client, &answer);
             supervisor.keep_client(client);
             detach_from_terminal();
             supervisor.run();
@@ -172,7 +172,7 @@ pub fn main() -> i32 {
         }
         Err(failure) => {
             // A client that has gone needs no answer.
-            let _ = nix::unistd::write(&client, failure.to_string().as_bytes());
+            let _ = wire::write_words(&client, failure.to_string().as_bytes());
             // A socket that closes with something unread would take the answer back.
             let _ = shutdown(client.as_raw_fd(), Shutdown::Read);
             while nix::unistd::read(&client, &mut [0; 16]).is_ok_and(|read| read > 0) {}

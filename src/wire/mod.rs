@@ -23,5 +23,5 @@ pub use pulls::{PullAnswer, PullOutcome, PullRequest};
 pub use requests::{Heard, PROTOCOL, Reply, Request, Usage, receive_request, send_request};
 pub use transport::{
     dial, dial_within, listen_at, make_connection, receive, receive_answer, receive_within, send,
-    start_listening,
+    start_listening, write_words,
 };

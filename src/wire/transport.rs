@@ -27,6 +27,8 @@ use nix::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Number of times that a few words are written before they are given up: who waits for them waits in vain then.
+const ATTEMPTS: u32 = 3;
 /// Longest text of a packet, in bytes. A socket's buffer has room for several.
 const LONGEST_PACKET: usize = 32 << 10;
 /// Longest text of a memory file, in bytes: more than any manifest, and any command line that execve(2) takes.
@@ -108,6 +110,22 @@ fn shorten_path(path: &Path) -> io::Result<(OwnedFd, PathBuf)> {
     let directory = open(directory, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     Ok((directory, short))
+}
+
+/// Writes a few words to a socket; it is no error that nobody reads them.
+///
+/// # Errors
+/// Those of write(2), when it fails again and again.
+pub fn write_words(socket: &impl AsFd, words: &[u8]) -> io::Result<()> {
+    let mut attempts = 1..=ATTEMPTS;
+    loop {
+        attempts.next();
+        match nix::unistd::write(socket.as_fd(), words) {
+            Ok(_) | Err(Errno::EPIPE | Errno::ECONNRESET) => return Ok(()),
+            Err(e) if attempts.is_empty() => return Err(e.into()),
+            Err(_) => {}
+        }
+    }
 }
 
 /// Sends one message.

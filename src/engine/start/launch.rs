@@ -12,6 +12,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
@@ -37,7 +38,7 @@ use crate::{
     process::{Role, children, create_memory_file, descriptors, start_role, transient_scope},
     sandbox::Objects,
     state::{self, Home, PodDir},
-    wire::{Launch, Options, Ready, Request, VERSION, make_connection, send_request},
+    wire::{Launch, Options, Ready, Request, VERSION, make_connection, send_request, write_words},
 };
 
 /// The time for which a pod may take, beyond its grace period, when the machine goes down, until systemd
@@ -460,10 +461,17 @@ fn hear_ready(
     network: Option<&Connection>,
 ) -> Result<Ready, Error> {
     // It waits with its cgroup until it is in the scope; one that is gone already says why below.
-    let _ = nix::unistd::write(client, b"go");
+    write_words(client, b"go").map_err(step("let the pod's supervisor go on"))?;
     let mut answer = vec![0; 64 << 10];
     let mut heard = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-    if poll(&mut heard, PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX)) == Ok(0) {
+    let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    let polled = loop {
+        match poll(&mut heard, patience) {
+            Err(Errno::EINTR) => {}
+            polled => break polled,
+        }
+    };
+    if polled.map_err(step("wait for the pod's supervisor"))? == 0 {
         let message = format!("its supervisor has not answered for {} seconds", PATIENCE.as_secs());
         return Err(Error::Sandbox { pod: dir.name.to_string(), message });
     }
