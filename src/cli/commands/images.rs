@@ -92,20 +92,21 @@ pub(super) fn pull(args: &PullArgs, home: &Home) -> Result<i32, Error> {
 
 pub(super) fn remove(args: &RemoveArgs, home: &Home) -> Result<i32, Error> {
     let engine = open_engine(home)?;
-    let remove =
-        |image: &str, force, passed_over: Option<ImageErrorKind>| match engine.remove_image(image, force) {
-            Ok(gone) => {
-                gone.iter().for_each(|image| println!("removed {}", image.reference));
-                Ok(())
-            }
-            Err(e) if Some(e.kind) == passed_over => Ok(()),
-            Err(e) => Err(e),
-        };
+    let remove = |image: &str, force, passed_over: &[ImageErrorKind]| match engine.remove_image(image, force)
+    {
+        Ok(gone) => {
+            gone.iter().for_each(|image| println!("removed {}", image.reference));
+            Ok(())
+        }
+        Err(e) if passed_over.contains(&e.kind) => Ok(()),
+        Err(e) => Err(e),
+    };
     if args.all {
-        let in_use = Some(ImageErrorKind::InUse);
-        return Ok(for_each_image(&engine.images()?, |image| remove(&image.reference, true, in_use)));
+        // Another command may remove images as well, or a pod take one.
+        let passed_over = [ImageErrorKind::InUse, ImageErrorKind::NotFound];
+        return Ok(for_each_image(&engine.images()?, |image| remove(&image.reference, true, &passed_over)));
     }
-    let missing = args.force.then_some(ImageErrorKind::NotFound);
+    let missing: &[_] = if args.force { &[ImageErrorKind::NotFound] } else { &[] };
     Ok(for_each_image(&args.images, |image| remove(image, args.force, missing)))
 }
 
