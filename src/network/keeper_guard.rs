@@ -333,7 +333,12 @@ fn has_spoken(fd: &OwnedFd) -> bool {
 
 fn follow_guard(home: &Home) -> Result<Option<Begun>, Error> {
     let path = socket_path(home);
-    if !path.exists() || dial(&path).is_ok() {
+    if !path.exists() {
+        // It was killed at its end, for which it held the lock.
+        root_uplink::sweep(&home.runtime.join("network").join(RECORD));
+        return Ok(None);
+    }
+    if dial(&path).is_ok() {
         return Ok(None);
     }
     let survivors = match find_survivors(home) {
@@ -364,8 +369,15 @@ pub(super) fn bury_network(home: &Home) {
 /// and a guard again, else what is left of it is taken away.
 pub(crate) fn mend_network(home: &Home) {
     let network = home.runtime.join("network");
-    // A keeper that lives holds this lock.
-    let Ok(Ok(())) = File::open(network.join(ALIVE)).map(|life| life.try_lock_shared()) else { return };
+    let is_left = match File::open(network.join(ALIVE)) {
+        // A keeper that lives holds this lock.
+        Ok(life) => life.try_lock_shared().is_ok(),
+        // One that was killed at its end has left what it had on the host.
+        Err(_) => network.join(RECORD).exists(),
+    };
+    if !is_left {
+        return;
+    }
     // Whoever has this one does what is to be done here.
     if let Ok(lock) = open_lock(home)
         && lock.try_lock().is_ok()
