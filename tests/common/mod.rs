@@ -2,7 +2,6 @@
 // Each suite uses a part of it.
 #![allow(dead_code)]
 
-pub mod injector;
 pub mod lab;
 pub mod net;
 

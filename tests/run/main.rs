@@ -8,7 +8,6 @@ mod debug;
 mod detached;
 mod failing_starts;
 mod handlers;
-mod injected_faults;
 mod jobs;
 mod lifecycle;
 mod probes;

@@ -11,7 +11,7 @@ use std::{
     str::FromStr,
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
@@ -151,10 +151,12 @@ pub enum Fault {
     Kills,
 }
 
-/// A place in the life of podctl's processes, written `ROLE:CALL:N:FAULT`, such as `supervise:openat:17:EIO`; or a shortage from
-/// a place on, until it is lifted, of all roles: `any:SHORTAGE:N+`, such as `any:space:300+`.
+/// A place in a stage of the life of podctl's processes, written `STAGE/ROLE:CALL:N:FAULT`, such as `start/supervise:openat:17:EIO`;
+/// or a shortage from a place of a whole life on, until it is lifted, of all roles: `any:SHORTAGE:N+`, such as `any:space:300+`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
+    /// The part of a life; calls are counted from its beginning on.
+    pub stage: String,
     /// The command of podctl's, or the role of an internal process.
     pub role: String,
     /// The call's name.
@@ -166,12 +168,19 @@ pub struct Point {
     pub lasts: bool,
 }
 
+impl Point {
+    /// Tells whether it is one of these calls.
+    pub fn is_of(&self, (stage, role, call): &Place) -> bool {
+        !self.lasts && self.stage == *stage && self.role == *role && self.call == *call
+    }
+}
+
 impl fmt::Display for Point {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.lasts {
             return write!(f, "any:{}:{}+", self.call, self.nth);
         }
-        write!(f, "{}:{}:{}:", self.role, self.call, self.nth)?;
+        write!(f, "{}/{}:{}:{}:", self.stage, self.role, self.call, self.nth)?;
         match self.fault {
             Fault::Fails(errno) => write!(f, "{errno:?}"),
             Fault::Kills => write!(f, "kill"),
@@ -183,62 +192,82 @@ impl FromStr for Point {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Point, String> {
-        let wrong = || format!("{text:?} is no point; write ROLE:CALL:N:FAULT or any:SHORTAGE:N+");
+        let wrong = || format!("{text:?} is no point; write STAGE/ROLE:CALL:N:FAULT or any:SHORTAGE:N+");
         let parts: Vec<_> = text.split(':').collect();
         if let ["any", shortage, nth] = parts[..] {
             let nth = nth.strip_suffix('+').and_then(|nth| nth.parse().ok()).ok_or_else(wrong)?;
             return new_shortage(shortage, nth).ok_or_else(wrong);
         }
-        let [role, call, nth, fault] = parts[..] else { return Err(wrong()) };
+        let [place, call, nth, fault] = parts[..] else { return Err(wrong()) };
+        let (stage, role) = place.split_once('/').ok_or_else(wrong)?;
         let ways = CALLS.iter().find(|(name, ..)| *name == call).ok_or_else(wrong)?.2;
         let fails =
             || ways.iter().find(|errno| format!("{errno:?}") == fault).map(|errno| Fault::Fails(*errno));
         let fault = if fault == "kill" { Fault::Kills } else { fails().ok_or_else(wrong)? };
         let nth = nth.parse().map_err(|_| wrong())?;
-        Ok(Point { role: role.to_owned(), call: call.to_owned(), nth, fault, lasts: false })
+        let [stage, role, call] = [stage, role, call].map(str::to_owned);
+        Ok(Point { stage, role, call, nth, fault, lasts: false })
     }
 }
 
 fn new_shortage(shortage: &str, nth: usize) -> Option<Point> {
     let (name, errno, _) = SHORTAGES.iter().find(|(name, ..)| *name == shortage)?;
-    let (role, call) = ("any".to_owned(), (*name).to_owned());
-    Some(Point { role, call, nth, fault: Fault::Fails(*errno), lasts: true })
+    let [stage, role, call] = ["whole", "any", *name].map(str::to_owned);
+    Some(Point { stage, role, call, nth, fault: Fault::Fails(*errno), lasts: true })
 }
 
-/// Tells how often each role made each call, by `ROLE:CALL`.
-pub type Counts = BTreeMap<(String, String), usize>;
+/// Tells where calls are made: in which stage, by which role, which call.
+pub type Place = (String, String, String);
 
-/// Every point that a life with these counts has.
-pub fn list_points(counts: &Counts) -> Vec<Point> {
-    let mut points = Vec::new();
-    for ((role, call), count) in counts {
-        let ways = CALLS.iter().find(|(name, ..)| name == call).expect("counted by its name").2;
-        let faults: Vec<_> = ways.iter().map(|errno| Fault::Fails(*errno)).chain([Fault::Kills]).collect();
-        for nth in 1..=*count {
-            let point = |fault: &Fault| {
-                let (role, call) = (role.clone(), call.clone());
-                Point { role, call, nth, fault: *fault, lasts: false }
-            };
-            points.extend(faults.iter().map(point));
-        }
-    }
-    points
+/// Tells how often each call was made.
+pub type Counts = BTreeMap<Place, usize>;
+
+/// The ways in which what is done at a place can go wrong.
+pub fn list_faults(call: &str) -> Vec<Fault> {
+    let ways = CALLS.iter().find(|(name, ..)| *name == call).expect("counted by its name").2;
+    ways.iter().map(|errno| Fault::Fails(*errno)).chain([Fault::Kills]).collect()
+}
+
+/// The point at the n-th call of a place.
+pub fn new_point((stage, role, call): &Place, nth: usize, fault: Fault) -> Point {
+    Point { stage: stage.clone(), role: role.clone(), call: call.clone(), nth, fault, lasts: false }
 }
 
 /// Every shortage that a life with these counts can meet, by the number of calls before which it can begin.
 pub fn list_shortages(counts: &Counts) -> Vec<(Point, usize)> {
     let of = |name: &str| -> usize {
-        counts.iter().filter(|((_, call), _)| is_short(name, call)).map(|(_, count)| count).sum()
+        let short = counts.iter().filter(|((_, _, call), _)| is_short(name, call));
+        short.map(|(_, count)| count).sum()
     };
     SHORTAGES.iter().filter_map(|(name, ..)| Some((new_shortage(name, 1)?, of(name)))).collect()
+}
+
+/// Says what is heard of while a job is done.
+pub enum Watch {
+    /// Means that every call of the table is counted.
+    Count,
+    /// Means that calls fail at these points, at most one in a stage. Only what they name is heard of: each notice costs a call
+    /// as much as a hundred others.
+    Break(Vec<Point>),
+}
+
+impl Watch {
+    /// Numbers of the calls that are heard of.
+    fn list_numbers(&self) -> Vec<libc::c_long> {
+        let is_heard = |call: &str| match self {
+            Watch::Count => true,
+            Watch::Break(points) => {
+                points.iter().any(|p| if p.lasts { is_short(&p.call, call) } else { p.call == call })
+            }
+        };
+        CALLS.iter().filter(|(name, ..)| is_heard(name)).map(|(_, number, _)| *number).collect()
+    }
 }
 
 /// Holds what came of a job beneath the filter.
 pub struct Report<T> {
     pub result: T,
     pub counts: Counts,
-    /// The place was come to.
-    pub is_hit: bool,
     /// All processes that the job has started have ended.
     pub is_over: bool,
 }
@@ -247,36 +276,44 @@ pub struct Report<T> {
 pub struct Control<'a>(&'a Shared);
 
 impl Control<'_> {
-    /// From now on nothing fails any more.
-    pub fn disarm(&self) {
+    /// Begins a stage: from now on its calls are counted, and its point is one where a call fails.
+    pub fn begin(&self, stage: &str) {
+        self.0.state.lock().unwrap().stage = Some(stage.to_owned());
+        self.0.is_armed.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on nothing fails any more, until another stage begins; tells whether something has.
+    pub fn disarm(&self) -> bool {
         self.0.is_armed.store(false, Ordering::SeqCst);
+        std::mem::take(&mut self.0.state.lock().unwrap().is_hit)
     }
 }
 
 struct Shared {
-    point: Option<Point>,
+    watch: Watch,
     is_armed: AtomicBool,
-    is_hit: AtomicBool,
-    counts: Mutex<Counts>,
-    /// Number of calls so far that the point's shortage makes fail.
-    wanted: AtomicUsize,
+    state: Mutex<State>,
 }
 
-/// Does a job in a thread of its own; what it starts meets the fault at that point, if there is one.
-pub fn run_beneath<T: Send>(point: Option<Point>, job: impl FnOnce(&Control<'_>) -> T + Send) -> Report<T> {
-    let shared = Shared {
-        point,
-        is_armed: AtomicBool::new(true),
-        is_hit: AtomicBool::new(false),
-        counts: Mutex::default(),
-        wanted: AtomicUsize::new(0),
-    };
+#[derive(Default)]
+struct State {
+    stage: Option<String>,
+    /// The stage's point was come to.
+    is_hit: bool,
+    counts: Counts,
+    /// Number of calls so far that the point's shortage makes fail.
+    short: usize,
+}
+
+/// Does a job in a thread of its own; what it starts is heard of.
+pub fn run_beneath<T: Send>(watch: Watch, job: impl FnOnce(&Control<'_>) -> T + Send) -> Report<T> {
+    let shared = Shared { watch, is_armed: AtomicBool::new(false), state: Mutex::default() };
     let is_done = AtomicBool::new(false);
     let (listener, heard) = mpsc::channel();
     let (result, is_over) = thread::scope(|scope| {
         let (shared, is_done) = (&shared, &is_done);
         let worker = scope.spawn(move || {
-            listener.send(install_filter()).unwrap();
+            listener.send(install_filter(&shared.watch.list_numbers())).unwrap();
             let result = job(&Control(shared));
             is_done.store(true, Ordering::SeqCst);
             result
@@ -286,12 +323,14 @@ pub fn run_beneath<T: Send>(point: Option<Point>, job: impl FnOnce(&Control<'_>)
         is_done.store(true, Ordering::SeqCst);
         (result.unwrap_or_else(|e| std::panic::resume_unwind(e)), server.join().unwrap())
     });
-    let counts = shared.counts.into_inner().unwrap();
-    Report { result, counts, is_hit: shared.is_hit.into_inner(), is_over }
+    Report { result, counts: shared.state.into_inner().unwrap().counts, is_over }
 }
 
+/// The kernel's SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP.
+const WAKE_UP_HERE: u64 = 1;
+
 /// Puts this thread, and all that it starts, beneath the filter; returns where its calls are heard of.
-fn install_filter() -> OwnedFd {
+fn install_filter(numbers: &[libc::c_long]) -> OwnedFd {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let jump = |k: u32, jt: usize, jf: usize| libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
@@ -300,9 +339,9 @@ fn install_filter() -> OwnedFd {
         k,
     };
     let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    let calls = CALLS.len();
+    let calls = numbers.len();
     let mut program = vec![statement(load, 4), jump(ARCHITECTURE, 0, calls + 1), statement(load, 0)];
-    program.extend(CALLS.iter().enumerate().map(|(at, (_, number, _))| jump(*number as u32, calls - at, 0)));
+    program.extend(numbers.iter().enumerate().map(|(at, number)| jump(*number as u32, calls - at, 0)));
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_USER_NOTIF));
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
@@ -311,6 +350,8 @@ fn install_filter() -> OwnedFd {
     unsafe {
         let fd = libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter);
         assert!(fd >= 0, "cannot install a filter: {}", Errno::last());
+        // Who asks and who answers are woken on one processor: twice as fast, where the kernel can do it (6.6).
+        let _ = libc::ioctl(fd as i32, libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, WAKE_UP_HERE);
         OwnedFd::from_raw_fd(fd as i32)
     }
 }
@@ -355,25 +396,27 @@ fn answer(listener: &OwnedFd, shared: &Shared) {
 }
 
 fn choose_fault(shared: &Shared, notice: &libc::seccomp_notif, call: &str) -> Option<Fault> {
-    let lasts = shared.point.as_ref().is_some_and(|point| point.lasts);
-    if !shared.is_armed.load(Ordering::SeqCst) || is_never_short(notice, call, lasts) {
+    if !shared.is_armed.load(Ordering::SeqCst) {
         return None;
     }
     let role = read_role(notice.pid)?;
-    let mut counts = shared.counts.lock().unwrap();
-    let count = counts.entry((role.clone(), call.to_owned())).or_default();
+    let points: &[Point] = if let Watch::Break(points) = &shared.watch { points } else { &[] };
+    if is_never_short(notice, call, points.iter().any(|point| point.lasts)) {
+        return None;
+    }
+    let mut state = shared.state.lock().unwrap();
+    let stage = state.stage.clone()?;
+    let count = state.counts.entry((stage.clone(), role.clone(), call.to_owned())).or_default();
     *count += 1;
-    let point = shared.point.as_ref()?;
-    if point.lasts {
-        let meant =
-            is_short(&point.call, call) && shared.wanted.fetch_add(1, Ordering::SeqCst) + 1 >= point.nth;
-        shared.is_hit.fetch_or(meant, Ordering::SeqCst);
-        return meant.then_some(point.fault);
-    }
-    let meant = point.role == role && point.call == call && point.nth == *count;
-    if meant {
-        shared.is_hit.store(true, Ordering::SeqCst);
-    }
+    let count = *count;
+    let point = points.iter().find(|point| point.stage == stage)?;
+    let meant = if point.lasts {
+        state.short += usize::from(is_short(&point.call, call));
+        is_short(&point.call, call) && state.short >= point.nth
+    } else {
+        point.role == role && point.call == call && point.nth == count
+    };
+    state.is_hit |= meant;
     meant.then_some(point.fault)
 }
 
