@@ -106,7 +106,7 @@ impl DeleteOptions {
             false => DeleteOptions::read(&body::read_object(asked)?)?,
         };
         let seconds = asked.query.number("gracePeriodSeconds").map_err(Failure::bad_request)?;
-        options.grace = options.grace.or(seconds.map(Duration::from_secs));
+        options.grace = options.grace.or(seconds.map(read_grace).transpose()?);
         for word in asked.query.all("dryRun").filter(|word| !word.is_empty()) {
             options.dry |= read_dry_run(word)?;
         }
@@ -123,7 +123,7 @@ impl DeleteOptions {
                         "gracePeriodSeconds: {number} is no number of seconds from 0"
                     ))
                 })?;
-                Some(Duration::from_secs(seconds))
+                Some(read_grace(seconds)?)
             }
         };
         let orphans = value["orphanDependents"].as_bool();
@@ -147,6 +147,14 @@ impl DeleteOptions {
             dry,
             orphans,
         })
+    }
+}
+
+/// Reads a number of seconds, which objects say with a sign.
+fn read_grace(seconds: u64) -> Result<Duration, Failure> {
+    match i64::try_from(seconds) {
+        Ok(_) => Ok(Duration::from_secs(seconds)),
+        Err(_) => Err(Failure::bad_request(format!("gracePeriodSeconds: {seconds} is too large"))),
     }
 }
 

@@ -24,6 +24,9 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
     if let Route::Objects(target) = route {
         return answer_objects(server, asked, target).await;
     }
+    if let Route::Proxy(target, path) = route {
+        return streams::proxy::answer_proxy(server, asked, &target, &path).await;
+    }
     if asked.method != Method::GET {
         return Err(Failure::not_allowed());
     }
@@ -53,7 +56,7 @@ pub async fn answer_request(server: Arc<Server>, asked: Asked) -> Result<Answer,
         Route::OpenApiIndex => json(openapi::document_index()),
         Route::OpenApiV2 => Ok(lasting_answer(&asked, openapi::V2_TYPE, openapi::V2_DOCUMENT, false)),
         Route::OpenApi(path) => answer_openapi(&asked, &path),
-        Route::Objects(_) => Err(Failure::no_path()),
+        Route::Objects(_) | Route::Proxy(..) => Err(Failure::no_path()),
     }
 }
 

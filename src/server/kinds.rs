@@ -87,8 +87,10 @@ pods/eviction policy/v1/Eviction create
 pods/exec PodExecOptions create,get
 pods/log Pod get
 pods/portforward PodPortForwardOptions create,get
+pods/proxy PodProxyOptions create,delete,get,patch,update
 pods/resize Pod get,patch,update
 pods/status Pod get,patch,update
+services/proxy ServiceProxyOptions create,delete,get,patch,update
 services/status Service get,patch,update
 persistentvolumeclaims/status PersistentVolumeClaim get,patch,update
 namespaces/finalize Namespace update

@@ -29,6 +29,8 @@ pub enum Route {
     /// Below `/openapi/v3/`.
     OpenApi(String),
     Objects(Target),
+    /// HTTP of a pod or Service, and the path there, as it was written.
+    Proxy(Target, String),
 }
 
 /// Objects of a kind, or one of them, or what lies below it.
@@ -61,6 +63,12 @@ pub fn parse_path(path: &str) -> Option<Route> {
         ["apis", group] => Route::Group(group.into()),
         ["api", version] => Route::Resources(String::new(), version.into()),
         ["apis", group, version] => Route::Resources(group.into(), version.into()),
+        ["api", version, "namespaces", namespace, plural @ ("pods" | "services"), name, "proxy", ..] => {
+            let target = finish_target(find_kind("", version, plural)?, Some(namespace), &[name, "proxy"])?;
+            // As many parts as there are before it.
+            let beyond = path.trim_start_matches('/').splitn(8, '/').nth(7).unwrap_or_default();
+            Route::Proxy(target, beyond.to_owned())
+        }
         ["api", version, ref rest @ ..] => Route::Objects(parse_target("", version, rest)?),
         ["apis", group, version, ref rest @ ..] => Route::Objects(parse_target(group, version, rest)?),
         _ => return None,
@@ -130,6 +138,15 @@ impl Query {
         matches!(self.find(name), Some("true" | "1" | "True"))
     }
 
+    /// Writes all of it as it stands in an address.
+    pub fn encode(&self) -> String {
+        let pair = |(name, value): &(String, String)| match value.as_str() {
+            "" => encode_percent(name),
+            value => format!("{}={}", encode_percent(name), encode_percent(value)),
+        };
+        self.0.iter().map(pair).collect::<Vec<_>>().join("&")
+    }
+
     /// The number of that name.
     ///
     /// # Errors
@@ -138,6 +155,15 @@ impl Query {
         let parse = |text: &str| text.parse().map_err(|_| format!("{name}: {text:?} is no number from 0"));
         self.find(name).map(parse).transpose()
     }
+}
+
+/// Writes text as it stands in a query.
+fn encode_percent(text: &str) -> String {
+    let write = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => (byte as char).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().map(write).collect()
 }
 
 fn decode_percent(text: &str) -> Option<String> {
@@ -206,11 +232,13 @@ mod tests {
     use super::*;
 
     fn words(path: &str) -> Option<String> {
+        let words = |Target { kind, namespace, name, subresource }: Target| {
+            let all = [namespace, Some(kind.plural.to_owned()), name, subresource];
+            all.map(Option::unwrap_or_default).join("|")
+        };
         match parse_path(path)? {
-            Route::Objects(Target { kind, namespace, name, subresource }) => {
-                let all = [namespace, Some(kind.plural.to_owned()), name, subresource];
-                Some(all.map(Option::unwrap_or_default).join("|"))
-            }
+            Route::Objects(target) => Some(words(target)),
+            Route::Proxy(target, beyond) => Some(format!("{} {beyond}", words(target))),
             other => Some(format!("{other:?}")),
         }
     }
@@ -226,6 +254,8 @@ mod tests {
             ("/apis/metrics.k8s.io/v1beta1/namespaces/x/pods/a%2Db", "x|pods|a-b|"),
             ("/openapi/v3/api/v1", "OpenApi(\"api/v1\")"),
             ("/", "Root"),
+            ("/api/v1/namespaces/d/pods/p:80/proxy/a%20b/c/", "d|pods|p:80|proxy a%20b/c/"),
+            ("/api/v1/namespaces/d/services/s/proxy", "d|services|s|proxy "),
             ("/apis/discovery.k8s.io/v1", "Resources(\"discovery.k8s.io\", \"v1\")"),
         ] {
             assert_eq!(words(path).as_deref(), Some(expected), "{path}");
@@ -247,6 +277,7 @@ mod tests {
     fn queries_are_decoded() {
         let query = Query::parse("command=sh&command=-c&command=echo+a%20b&stdin=true&limit=x");
         assert_eq!(query.all("command").collect::<Vec<_>>(), ["sh", "-c", "echo a b"]);
+        assert_eq!(Query::parse("a=b+c&d&e=%26").encode(), "a=b%20c&d&e=%26");
         assert!(query.is_true("stdin") && !query.is_true("tty"));
         assert!(query.number("limit").is_err() && query.number("tailLines") == Ok(None));
     }

@@ -250,7 +250,7 @@ impl Server {
         &self,
         target: &Target,
         known: &Value,
-        mut object: Value,
+        object: Value,
         manner: &Manner,
     ) -> Result<Value, Failure> {
         let (kind, name) = (target.kind, target.name.as_deref().unwrap_or_default());
@@ -276,10 +276,11 @@ impl Server {
             }
             None => PodPart::Object,
         };
+        // Nobody manages a field that is dropped.
+        let mut object = tidy_object(object, manner, kind)?;
         if part != PodPart::Status {
             apply::note_update(Some(known), &mut object, manner);
         }
-        let object = tidy_object(object, manner, kind)?;
         self.replace_now(target, &object, Replacement { known, part, dry_run: manner.dry }, manner)
     }
 

@@ -73,7 +73,7 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         fs::write(home.path(name), text).unwrap();
     }
     let cases = parse_cases(include_str!("kubectl.cases"));
-    assert!(cases.len() > 250, "{} cases", cases.len());
+    assert!(cases.len() > 280, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
         let mut shell = client(&home, "bash");

@@ -5,6 +5,7 @@ pub mod debug;
 pub mod exec;
 pub mod log;
 pub mod port_forward;
+pub mod proxy;
 
 use std::{
     fs::File,

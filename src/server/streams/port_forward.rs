@@ -283,7 +283,11 @@ async fn relay_port(
     Ok(())
 }
 
-async fn connect(handle: Arc<PodHandle>, port: u16) -> Result<TcpStream, String> {
+/// Returns a connection to a port of the pod.
+///
+/// # Errors
+/// What the pod or the system says.
+pub async fn connect(handle: Arc<PodHandle>, port: u16) -> Result<TcpStream, String> {
     let dialled = run_blocking(move || handle.dial(port).map_err(|e| Failure::internal(e.to_string())));
     let inside = dialled.await.map_err(|e| e.message)?;
     inside.set_nonblocking(true).and_then(|()| TcpStream::from_std(inside)).map_err(|e| e.to_string())
