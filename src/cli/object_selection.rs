@@ -307,7 +307,7 @@ pub(super) fn find_targets(
             let engine = Engine::over(home);
             let mut targets = Vec::new();
             for kind in kinds {
-                let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                let found = which.list_objects(&engine, kind, namespace)?;
                 targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
             }
             Ok(targets)

@@ -1,6 +1,7 @@
 //! Which pods a command means: names, selectors, namespaces. The same for all commands.
 
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 
 use crate::{
     cli::{
@@ -9,7 +10,7 @@ use crate::{
         object_selection::{Narrowing, Target, targets_of_files, unknown_kind},
         print_error,
     },
-    engine::{self, ListOptions},
+    engine::{self, Engine, ListOptions},
     pod::{ObjectKind, ObjectName},
     state::{self, Home, PodDir},
     view::selectors::{Fields, Labels},
@@ -86,12 +87,38 @@ impl Which {
     }
 
     /// Returns what a list of these has.
-    pub(super) fn list_options(&self, namespace: &Namespace) -> ListOptions {
+    fn list_options(&self, namespace: &Namespace) -> ListOptions {
         ListOptions {
             namespace: (!self.filter.all_namespaces).then(|| namespace.to_string()),
             labels: self.filter.selector.clone().unwrap_or_default(),
             fields: self.filter.field_selector.clone().unwrap_or_default(),
         }
+    }
+
+    /// Lists what of a kind these choose.
+    ///
+    /// # Errors
+    /// What the engine says; of a selector that makes no sense in kubectl's words.
+    pub(super) fn list_objects(
+        &self,
+        engine: &Engine,
+        kind: ObjectKind,
+        namespace: &Namespace,
+    ) -> Result<Vec<Value>, Error> {
+        let options = self.list_options(namespace);
+        engine.list_objects(kind, &options).map_err(|e| match e {
+            engine::Error::Selector(why) => {
+                let version = kind.api_version();
+                let version = if version.contains('/') { version } else { format!("/{version}") };
+                let what = format!("{version}, Resource={}", kind.plural());
+                let (labels, fields) = (&options.labels, &options.fields);
+                let why = format!(
+                    "Unable to find {what:?} that match label selector {labels:?}, field selector {fields:?}: {why}"
+                );
+                engine::Error::Selector(why).into()
+            }
+            other => other.into(),
+        })
     }
 
     /// The names without their kind.

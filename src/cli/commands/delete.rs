@@ -182,7 +182,7 @@ impl Args {
                 targets.extend(own.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }));
                 continue;
             }
-            let found = engine.list_objects(kind, &which.list_options(namespace))?;
+            let found = which.list_objects(engine, kind, namespace)?;
             targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
         }
         Ok(targets)

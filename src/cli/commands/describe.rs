@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Words::Objects(all) => named(all),
         Words::Kinds(kinds) => {
             for kind in kinds {
-                let all = engine.list_objects(kind, &args.which.list_options(namespace))?;
+                let all = args.which.list_objects(&engine, kind, namespace)?;
                 found.extend(all.into_iter().map(|object| (kind, object)));
             }
             Vec::new()

@@ -189,9 +189,8 @@ impl Args {
                 find_named(engine, all.iter().map(target).collect())?
             }
             Words::Kinds(kinds) => {
-                let options = self.which.list_options(namespace);
                 let list = |kind: &ObjectKind| {
-                    Ok(Section { kind: *kind, objects: engine.list_objects(*kind, &options)? })
+                    Ok(Section { kind: *kind, objects: self.which.list_objects(engine, *kind, namespace)? })
                 };
                 let sections = kinds.iter().map(list).collect::<Result<Vec<_>, Error>>()?;
                 let missing = self.find_damaged(home, namespace, &sections)?;

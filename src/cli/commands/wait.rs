@@ -105,7 +105,7 @@ impl Args {
             Words::Kinds(kinds) => {
                 let mut targets = Vec::new();
                 for kind in kinds {
-                    let found = engine.list_objects(kind, &which.list_options(namespace))?;
+                    let found = which.list_objects(engine, kind, namespace)?;
                     targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
                 }
                 targets

@@ -101,13 +101,14 @@ fn find_port(server: &Server, target: &Target) -> Result<(String, u16), Failure>
     let whole = target.name.as_deref().unwrap_or_default();
     let words: Vec<&str> = whole.split(':').collect();
     let (name, port) = match words[..] {
-        [name] | ["" | "http", name, ""] | ["" | "http", name] if words.len() != 2 => (name, None),
-        [name, ""] => (name, None),
-        [name, port] | ["" | "http", name, port] => (name, Some(port)),
+        [name] => (name, ""),
+        [name, port] | ["" | "http", name, port] => (name, port),
         _ => {
-            return Err(Failure::bad_request(format!("invalid name {whole:?}: http:NAME:PORT is understood")));
+            let message = format!("invalid name {whole:?}: http:NAME:PORT is understood");
+            return Err(Failure::bad_request(message));
         }
     };
+    let port = Some(port).filter(|port| !port.is_empty());
     let one = Target { name: Some(name.to_owned()), subresource: None, ..target.clone() };
     let object = server.find_object_now(&one)?;
     match target.kind.kind {
