@@ -145,9 +145,10 @@ fn find_service_port(
     let own = match (port, ports) {
         (None, [one]) => Some(one),
         (None, _) => None,
-        (Some(wanted), all) => {
-            all.iter().find(|own| own["name"] == wanted || own["port"].to_string() == wanted)
-        }
+        (Some(wanted), all) => all.iter().find(|own| {
+            own["name"] == wanted
+                || own["port"].as_u64().is_some() && own["port"].as_u64() == wanted.parse().ok()
+        }),
     };
     let nowhere = |why: &str| Failure::unavailable(format!("{why} for service {name:?}"));
     let own = own.ok_or_else(|| nowhere("no such port"))?;
