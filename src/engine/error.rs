@@ -277,7 +277,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::Manifest(_) | Error::Start(StartError::Invalid(_)) => ErrorKind::Invalid,
-            Error::State(state::Error::NotFound { .. })
+            Error::State(state::Error::NotFound { .. } | state::Error::VolumeGone { .. })
             | Error::NoObject { .. }
             | Error::NoContainer { .. } => ErrorKind::NotFound,
             Error::Start(StartError::Exists(_)) | Error::ObjectExists { .. } => ErrorKind::AlreadyExists,

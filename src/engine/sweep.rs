@@ -81,6 +81,10 @@ pub fn sweep_left(home: &Home) {
         // What is in the way now is tried again by the next command.
         let _ = remove_tree_by(&orphan, home.program.as_deref());
     }
+    for (volume, _lock) in home.left_volumes() {
+        // As above.
+        let _ = remove_tree_by(&volume, home.program.as_deref());
+    }
     if home.images().exists() {
         // A store that cannot be swept is told of by who uses it.
         let _ = Store::open(&home.images()).and_then(|store| store.sweep());

@@ -21,8 +21,14 @@ use super::{
     Error, Home,
     file_names::{file_name, is_cut},
     kept_objects,
+    name_claim::is_named,
 };
 use crate::pod::{Namespace, ObjectName};
+
+/// Number of times that a volume is made while others remove it.
+const TRIES: u32 = 20;
+/// Begins the name of one that is being removed.
+const GONE: &str = ".gone-";
 
 /// The local volume's directory: `claim.json`, `lock`, and its files in `data/`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +75,18 @@ impl Home {
         all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(all)
     }
+
+    /// Volumes whose removal was killed, each with the lock that its remover had.
+    pub fn left_volumes(&self) -> Vec<(PathBuf, Option<File>)> {
+        let entries = fs::read_dir(self.data.join("volumes")).into_iter().flatten().flatten();
+        let gone =
+            entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(GONE)));
+        let left = gone.filter_map(|entry| match File::open(entry.path().join("lock")) {
+            Ok(lock) => lock.try_lock().ok().map(|()| (entry.path(), Some(lock))),
+            Err(_) => Some((entry.path(), None)),
+        });
+        left.collect()
+    }
 }
 
 impl VolumeDir {
@@ -85,11 +103,26 @@ impl VolumeDir {
         kept_objects::read(&self.path.join("claim.json"))
     }
 
-    /// Makes the volume, or gives an existing one a new claim; its files stay.
+    /// Makes the volume, or gives an existing one a new claim; its files stay. It may be removed meanwhile, and is made anew.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn make(&self, claim: &PersistentVolumeClaim) -> Result<(), Error> {
+        for _ in 0..TRIES {
+            // Who removes it is kept away by the lock; a pod that has the volume alone keeps it, too.
+            let _lock = match self.lock(false) {
+                Err(Error::VolumeGone { .. } | Error::VolumeInUse { .. }) => None,
+                lock => Some(lock?),
+            };
+            match self.fill(claim) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                made => return made,
+            }
+        }
+        self.fill(claim)
+    }
+
+    fn fill(&self, claim: &PersistentVolumeClaim) -> Result<(), Error> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -135,16 +168,31 @@ impl VolumeDir {
         self.lock(alone)
     }
 
+    /// Takes the volume out of its place, so that nobody sees it half removed; the caller has its lock, alone.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn move_aside(&self) -> Result<PathBuf, Error> {
+        let aside = self.path.with_file_name(format!("{GONE}{}", uuid::Uuid::new_v4()));
+        fs::rename(&self.path, &aside).map_err(Error::io("put aside", &self.path))?;
+        Ok(aside)
+    }
+
     /// Takes the volume's lock.
     ///
     /// # Errors
-    /// [`Error::VolumeInUse`] when a pod holds it.
+    /// [`Error::VolumeInUse`] when a pod holds it, [`Error::VolumeGone`] when it has been removed.
     pub fn lock(&self, alone: bool) -> Result<File, Error> {
         let path = self.path.join("lock");
-        let file = File::open(&path).map_err(Error::io("open", &path))?;
+        let gone = || Error::VolumeGone { name: self.name.to_string() };
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            file => file.map_err(Error::io("open", &path))?,
+        };
         let taken = if alone { file.try_lock() } else { file.try_lock_shared() };
         match taken {
-            Ok(()) => Ok(file),
+            Ok(()) if is_named(&file, &path) => Ok(file),
+            Ok(()) => Err(gone()),
             Err(TryLockError::WouldBlock) => Err(Error::VolumeInUse { name: self.name.to_string() }),
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
         }
@@ -165,5 +213,41 @@ pub fn plain_claim(name: &str, size: &str) -> PersistentVolumeClaim {
             ..PersistentVolumeClaimSpec::default()
         }),
         status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_volume_can_be_made_and_held_while_others_remove_it() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::at(&scratch.path().join("run"), &scratch.path().join("data")).unwrap();
+        let volume = home.volume(&Namespace::default(), &ObjectName::parse("v").unwrap());
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    if volume.claim().is_ok_and(|claim| claim.is_some())
+                        && let Ok(_lock) = volume.lock(true)
+                        && let Ok(aside) = volume.move_aside()
+                    {
+                        fs::remove_dir_all(aside).unwrap();
+                    }
+                }
+            });
+            let made: Vec<_> =
+                (0..300).map(|_| volume.make_if_missing().and_then(|()| volume.hold())).collect();
+            is_over.store(true, Ordering::SeqCst);
+            let known = |e: &Error| matches!(e, Error::VolumeInUse { .. } | Error::VolumeGone { .. });
+            let wrong: Vec<_> =
+                made.iter().filter_map(|made| made.as_ref().err()).filter(|e| !known(e)).collect();
+            assert!(wrong.is_empty(), "{wrong:?}");
+        });
+        volume.make_if_missing().unwrap();
+        assert!(volume.hold().is_ok() && home.left_volumes().is_empty());
     }
 }

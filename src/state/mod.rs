@@ -89,6 +89,12 @@ pub enum Error {
         /// The claim's name.
         name: String,
     },
+    /// Means that a local volume has been removed.
+    #[error("persistentvolumeclaim \"{name}\" not found")]
+    VolumeGone {
+        /// The claim's name.
+        name: String,
+    },
     /// Neither the usual place nor one for temporary files can be written.
     #[error(
         "there is no place for images and logs: neither the usual one nor /var/tmp nor TMPDIR can be written; PODCTL_DATA_DIR and \

@@ -152,7 +152,8 @@ fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-fn is_named(file: &File, path: &Path) -> bool {
+/// Tells whether a file is the one of that name, and not one that was removed.
+pub(super) fn is_named(file: &File, path: &Path) -> bool {
     let same =
         |held: fs::Metadata, named: fs::Metadata| (held.dev(), held.ino()) == (named.dev(), named.ino());
     file.metadata().is_ok_and(|held| fs::metadata(path).is_ok_and(|named| same(held, named)))

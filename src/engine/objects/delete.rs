@@ -167,11 +167,14 @@ impl Engine {
         if volume.claim()?.is_none() {
             return Ok(false);
         }
-        let _lock = volume.lock(true).map_err(|e| match e {
-            state::Error::VolumeInUse { name } => Error::InUse(name),
-            e => e.into(),
-        })?;
-        sweep::remove_tree(&volume.path)?;
+        let _lock = match volume.lock(true) {
+            Err(state::Error::VolumeGone { .. }) if volume.claim()?.is_none() => return Ok(false),
+            // Something has removed the lock alone.
+            Err(state::Error::VolumeGone { .. }) => None,
+            Err(state::Error::VolumeInUse { name }) => return Err(Error::InUse(name)),
+            lock => Some(lock?),
+        };
+        sweep::remove_tree(&volume.move_aside()?)?;
         Ok(true)
     }
 
