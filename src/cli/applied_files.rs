@@ -1,16 +1,18 @@
 //! Files whose objects are kept and whose pods are started: `apply` and `create -f`.
 
+use std::cell::RefCell;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cli::{
-        Error, Namespace, UsageError,
+        Error, Namespace, UsageError, last_applied,
         manifest_files::{FileArgs, parse_objects, read_manifest},
         manifest_services,
         output_formats::{DryRun, Output, OutputArgs},
-        print_error,
+        print, print_error,
         result_lines::print_applied,
         start_notes::print_start_notes,
         stored_objects::{self, already_exists},
@@ -51,50 +53,89 @@ pub(super) fn apply_files(
     let mut manifest = read_manifest(&sources, &stored, namespace)?;
     let jobs = find_jobs(&sources, &manifest, manner.selector)?;
     retain_labeled(&mut manifest, manner.selector)?;
-    let tell = Tell { manner, output: manner.output.parse()?, engine: Engine::over(home) };
-    if manner.dry.is_dry() {
-        return tell.try_all(&manifest, jobs, namespace);
-    }
-    let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
-    for map in &manifest.config_maps {
-        tell.keep(home, &own(&map.metadata)?, map.clone(), ObjectKind::ConfigMap)?;
-    }
-    for secret in &manifest.secrets {
-        tell.keep(home, &own(&secret.metadata)?, secret.clone(), ObjectKind::Secret)?;
-    }
-    for claim in &manifest.claims {
-        let (kind, name, own) = (
-            ObjectKind::PersistentVolumeClaim,
-            ObjectName::of_object(&claim.metadata)?,
-            own(&claim.metadata)?,
-        );
-        if manner.fresh && home.volume(&own, &name).claim()?.is_some() {
-            return Err(already_exists(kind, &name));
+    let written = read_written(&sources, namespace)?;
+    let printed = RefCell::default();
+    let output = manner.output.parse()?;
+    let tell = Tell { manner, output, engine: Engine::over(home), written, printed };
+    let code = match manner.dry.is_dry() {
+        true => tell.try_all(&manifest, jobs, namespace)?,
+        false => tell.apply_all(manifest, &jobs, home, namespace).map(|()| 0)?,
+    };
+    tell.print_list()?;
+    Ok(code)
+}
+
+impl Tell<'_> {
+    /// Keeps the objects, and starts the pods.
+    fn apply_all(
+        &self,
+        mut manifest: Manifest,
+        jobs: &[Value],
+        home: &Home,
+        namespace: &Namespace,
+    ) -> Result<(), Error> {
+        let (tell, manner) = (self, self.manner);
+        let place = (home, namespace);
+        tell.change_present(ObjectKind::ConfigMap, &mut manifest.config_maps, place)?;
+        let own = |meta: &ObjectMeta| Namespace::of_object(meta, namespace);
+        for map in &manifest.config_maps {
+            tell.keep(home, &own(&map.metadata)?, map.clone(), ObjectKind::ConfigMap)?;
         }
-        let applied = tell.engine.apply_claim(&own, claim)?;
-        tell.tell((kind, &own, &name), applied)?;
-    }
-    // What has just been kept is what the pods use: so they follow when it is applied anew.
-    let kept = stored_objects::read_stored(home, &[])?;
-    let options = Options { progress: true, ..Options::default() };
-    // They are not the pods' own.
-    for service in std::mem::take(&mut manifest.services) {
-        let (own, name, applied) = manifest_services::keep_service(home, namespace, service, manner.fresh)?;
-        tell.tell((ObjectKind::Service, &own, &name), applied)?;
-    }
-    for pod in &manifest.pods {
-        let dir = home.place_of(pod)?;
-        if manner.fresh && dir.read_liveness() == Liveness::Alive {
-            return Err(already_exists(ObjectKind::Pod, &dir.name));
+        tell.change_present(ObjectKind::Secret, &mut manifest.secrets, place)?;
+        for secret in &manifest.secrets {
+            tell.keep(home, &own(&secret.metadata)?, secret.clone(), ObjectKind::Secret)?;
         }
-        let (applied, started) = tell.engine.apply_pod(pod, [&kept, &manifest], &options)?;
-        started.iter().for_each(print_start_notes);
-        tell.tell((ObjectKind::Pod, &dir.namespace, &dir.name), applied)?;
+        tell.change_present(ObjectKind::PersistentVolumeClaim, &mut manifest.claims, place)?;
+        for claim in &manifest.claims {
+            let (kind, name, own) = (
+                ObjectKind::PersistentVolumeClaim,
+                ObjectName::of_object(&claim.metadata)?,
+                own(&claim.metadata)?,
+            );
+            if manner.fresh && home.volume(&own, &name).claim()?.is_some() {
+                return Err(already_exists(kind, &name));
+            }
+            let applied = tell.engine.apply_claim(&own, claim)?;
+            tell.tell((kind, &own, &name), applied)?;
+        }
+        // What has just been kept is what the pods use: so they follow when it is applied anew.
+        let kept = stored_objects::read_stored(home, &[])?;
+        let options = Options { progress: true, ..Options::default() };
+        tell.change_present(ObjectKind::Service, &mut manifest.services, place)?;
+        // They are not the pods' own.
+        for service in std::mem::take(&mut manifest.services) {
+            let (own, name, applied) =
+                manifest_services::keep_service(home, namespace, service, manner.fresh)?;
+            tell.tell((ObjectKind::Service, &own, &name), applied)?;
+        }
+        tell.change_present(ObjectKind::Pod, &mut manifest.pods, place)?;
+        for pod in &manifest.pods {
+            let dir = home.place_of(pod)?;
+            if manner.fresh && dir.read_liveness() == Liveness::Alive {
+                return Err(already_exists(ObjectKind::Pod, &dir.name));
+            }
+            let (applied, started) = tell.engine.apply_pod(pod, [&kept, &manifest], &options)?;
+            started.iter().for_each(print_start_notes);
+            tell.tell((ObjectKind::Pod, &dir.namespace, &dir.name), applied)?;
+        }
+        for job in jobs {
+            tell.write_object(ObjectKind::Job, job, namespace, false)?;
+        }
+        Ok(())
     }
-    for job in &jobs {
-        tell.write_object(ObjectKind::Job, job, namespace, false)?;
+}
+
+/// Returns the objects of files as they are written there, each with its namespace.
+fn read_written(sources: &[Source], namespace: &Namespace) -> Result<Vec<Value>, Error> {
+    let mut objects = parse_objects(sources)?;
+    for object in &mut objects {
+        let kind = ObjectKind::of_object(object["kind"].as_str().unwrap_or_default());
+        let own = object["metadata"]["namespace"].as_str();
+        if own.is_none_or(str::is_empty) && kind.is_some_and(ObjectKind::is_namespaced) {
+            object["metadata"]["namespace"] = namespace.as_str().into();
+        }
     }
-    Ok(0)
+    Ok(objects)
 }
 
 /// Returns the Jobs of the files with certain labels, as they are written there.
@@ -141,9 +182,87 @@ struct Tell<'a> {
     manner: &'a Manner<'a>,
     output: Output,
     engine: Engine,
+    /// The objects of the files as they are written there.
+    written: Vec<Value>,
+    /// What `apply` prints at its end, as one list.
+    printed: RefCell<Vec<Value>>,
 }
 
 impl Tell<'_> {
+    /// Returns an object as its file has it; nothing for a pod that was made of a workload.
+    fn find_written(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<&Value> {
+        self.written.iter().find(|object| {
+            let meta = &object["metadata"];
+            object["kind"] == kind.name() && meta["name"] == name && meta["namespace"] == namespace
+        })
+    }
+
+    /// Changes what is there already into what the files say, and takes it out of what is made anew; the rest notes what
+    /// the files say of it.
+    fn change_present<T>(
+        &self,
+        kind: ObjectKind,
+        objects: &mut Vec<T>,
+        (home, namespace): (&Home, &Namespace),
+    ) -> Result<(), Error>
+    where
+        T: k8s_openapi::Metadata<Ty = ObjectMeta>,
+    {
+        if self.manner.fresh {
+            return Ok(());
+        }
+        let mut left = Vec::new();
+        for mut object in std::mem::take(objects) {
+            let own = Namespace::of_object(object.metadata(), namespace)?;
+            let name = ObjectName::of_object(object.metadata())?;
+            let Some(written) = self.find_written(kind, &own, &name) else {
+                left.push(object);
+                continue;
+            };
+            // A pod that has ended is started anew.
+            let ended = kind == ObjectKind::Pod && home.pod(&own, &name).read_liveness() != Liveness::Alive;
+            match self.engine.get_object(kind, &own, &name) {
+                Ok(live) if !ended => {
+                    let applied = self.change_one(kind, (home, &own, &name), &live, written)?;
+                    self.tell((kind, &own, &name), applied)?;
+                }
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
+                _ => {
+                    let noted = last_applied::note_configuration(written);
+                    let annotations = serde_json::from_value(noted["metadata"]["annotations"].clone());
+                    object.metadata_mut().annotations = annotations?;
+                    left.push(object);
+                }
+            }
+        }
+        *objects = left;
+        Ok(())
+    }
+
+    /// Makes one object that is there what its file says.
+    fn change_one(
+        &self,
+        kind: ObjectKind,
+        (home, namespace, name): (&Home, &Namespace, &ObjectName),
+        live: &Value,
+        written: &Value,
+    ) -> Result<Applied, Error> {
+        let merged = last_applied::merge_written(kind, live, written)?;
+        if merged == *live {
+            return Ok(Applied::Unchanged);
+        }
+        let seen = Preconditions::default();
+        let options = WriteOptions { dry_run: kind == ObjectKind::Service, ..WriteOptions::default() };
+        let changed = self.engine.update_object(kind, namespace, &merged, &seen, &options);
+        let changed = changed.map_err(|e| Error::about(kind, name, e))?;
+        if kind == ObjectKind::Service {
+            // The network takes it up, and may warn.
+            let service = serde_json::from_value(changed)?;
+            manifest_services::keep_service(home, namespace, service, false)?;
+        }
+        Ok(Applied::Configured)
+    }
+
     /// Says what became of an object, or prints it.
     fn tell(
         &self,
@@ -155,7 +274,32 @@ impl Tell<'_> {
             return Ok(());
         }
         let object = self.engine.get_object(kind, namespace, name)?;
-        self.manner.output.print_result(&self.output, &object, "")
+        self.print(&object, "")
+    }
+
+    /// Prints an object or a line about it; what `apply` prints in full, is printed at its end.
+    fn print(&self, object: &Value, what: &str) -> Result<(), Error> {
+        match self.output {
+            Output::Table { .. } | Output::Name => {}
+            _ if self.manner.fresh => {}
+            _ => {
+                self.printed.borrow_mut().push(object.clone());
+                return Ok(());
+            }
+        }
+        self.manner.output.print_result(&self.output, object, what)
+    }
+
+    /// Prints what was held back.
+    fn print_list(&self) -> Result<(), Error> {
+        let all = self.printed.borrow();
+        let shown = match &all[..] {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            many => json!({"apiVersion": "v1", "items": many, "kind": "List", "metadata": {}}),
+        };
+        print(&self.manner.output.format_objects(&self.output, &[shown], true)?);
+        Ok(())
     }
 
     fn keep<T: Kept>(
@@ -182,8 +326,17 @@ impl Tell<'_> {
         let pods = manifest.pods.iter().map(|o| (ObjectKind::Pod, to_value(o)));
         let jobs = jobs.into_iter().map(|object| (ObjectKind::Job, object));
         let mut code = 0;
-        for (kind, object) in config_maps.chain(secrets).chain(claims).chain(services).chain(pods).chain(jobs)
-        {
+        let all = config_maps.chain(secrets).chain(claims).chain(services).chain(pods).chain(jobs);
+        let mut all: Vec<(ObjectKind, Value)> = all.collect();
+        // In the order of the files; the pods of workloads behind.
+        let place = |kind: ObjectKind, object: &Value| {
+            let same = |own: &Value| {
+                own["kind"] == kind.name() && own["metadata"]["name"] == object["metadata"]["name"]
+            };
+            self.written.iter().position(same).unwrap_or(usize::MAX)
+        };
+        all.sort_by_key(|(kind, object)| place(*kind, object));
+        for (kind, object) in all {
             if let Err(e) = self.write_object(kind, &object, namespace, true) {
                 print_error(&e);
                 code = 1;
@@ -204,27 +357,44 @@ impl Tell<'_> {
         let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let options = WriteOptions { dry_run, ..WriteOptions::default() };
-        let (would, word) = match self.engine.get_object(kind, &namespace, name) {
+        let written = self.find_written(kind, &namespace, name);
+        let about = |e| Error::about(kind, name, e);
+        if self.manner.fresh && self.manner.dry == DryRun::Client {
+            // Nobody is asked, not even whether there is one already.
+            return self.print(written.unwrap_or(object), &format!("created{}", self.manner.dry.suffix()));
+        }
+        let (would, shown, word) = match self.engine.get_object(kind, &namespace, name) {
             Ok(_) if self.manner.fresh => return Err(already_exists(kind, name)),
             Ok(known) => {
-                let would = self.engine.update_object(
-                    kind,
-                    &namespace,
-                    object,
-                    &Preconditions::default(),
-                    &options,
-                )?;
-                let same = content(&known) == content(&would);
-                (would, if same { "unchanged" } else { "configured" })
+                let merged = match written {
+                    Some(written) => last_applied::merge_written(kind, &known, written)?,
+                    None => object.clone(),
+                };
+                let seen = Preconditions::default();
+                let would = match merged == known {
+                    true => known.clone(),
+                    false => self
+                        .engine
+                        .update_object(kind, &namespace, &merged, &seen, &options)
+                        .map_err(about)?,
+                };
+                let same = merged == known || content(&known) == content(&would);
+                (would, merged, if same { "unchanged" } else { "configured" })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                (self.engine.create_object(kind, &namespace, object, &options)?, "created")
+                let object = match written {
+                    Some(written) if self.manner.fresh => written.clone(),
+                    Some(written) => last_applied::note_configuration(written),
+                    None => object.clone(),
+                };
+                let would = self.engine.create_object(kind, &namespace, &object, &options).map_err(about)?;
+                (would, object, "created")
             }
             Err(e) => return Err(e.into()),
         };
-        let shown = if self.manner.dry == DryRun::Client { object } else { &would };
+        let shown = if self.manner.dry == DryRun::Client { &shown } else { &would };
         let what = format!("{word}{}", self.manner.dry.suffix());
-        self.manner.output.print_result(&self.output, shown, &what)
+        self.print(shown, &what)
     }
 }
 

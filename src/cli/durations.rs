@@ -51,7 +51,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// The value is neither.
 pub(super) fn parse_request_timeout(text: Option<&str>) -> Result<Option<Instant>, Error> {
-    let Some(text) = text else { return Ok(None) };
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let seconds = text.parse().map(Duration::from_secs);
     let length = seconds.or_else(|_| parse_duration(text)).map_err(|_| {
         Error::bad_value(

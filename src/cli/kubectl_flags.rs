@@ -59,7 +59,7 @@ const ENTRIES: &[Entry] = &[
         "*",
         "request-timeout",
         Fulfilled(
-            "nothing is asked over a network: files answer at once, and a pod's supervisor has a deadline of its own; `get` and `events` end a watch then",
+            "nothing is asked over a network: files answer at once, and a pod's supervisor has a deadline of its own; `get`, `events` and `logs` stop following then",
         ),
     ),
     with_value("*", "kuberc", Refused("it is a file with kubectl's preferences")),
@@ -111,7 +111,7 @@ const ENTRIES: &[Entry] = &[
     switch(
         "create,edit,replace,run,expose",
         "save-config",
-        Refused("`apply` compares with what is kept, and needs no annotation for that"),
+        Refused("`podctl apply -f FILE` notes what it was given, also after this"),
     ),
     switch("create", "edit", Refused("`--dry-run=client -o yaml >FILE` gives a file to edit")),
     switch("edit", "output-patch", Refused("the object is written whole, not as a patch")),

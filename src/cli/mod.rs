@@ -15,6 +15,7 @@ mod edited_objects;
 mod error;
 mod image_store;
 mod kubectl_flags;
+mod last_applied;
 mod manifest_files;
 mod manifest_services;
 mod object_flags;
@@ -39,7 +40,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use commands::{build_manual, build_parser};
 use error::{Error, UsageError, io};
-use output_streams::{paint_red, print, print_error, print_note, print_styled, warn};
+use output_streams::{paint_red, print, print_error, print_note, print_styled, warn, warn_as_kubectl};
 
 use crate::{
     engine::PodHandle,

@@ -222,7 +222,7 @@ pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> 
     let named = matches!(meant, Words::Objects(_));
     if given.files && !words.is_empty() {
         return refuse(
-            "when paths, URLs, or stdin is provided as resource input, you may not specify resource arguments as well",
+            "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
         );
     }
     if given.files && (given.labels || given.fields || given.all) {

@@ -1,5 +1,7 @@
 //! `-o`: objects as JSON, YAML, names, JSONPath, columns.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -13,6 +15,9 @@ use crate::{
         yaml,
     },
 };
+
+/// Set when this command has printed a document of YAML.
+static DOCUMENT_PRINTED: AtomicBool = AtomicBool::new(false);
 
 /// Tells how objects are to be printed.
 pub(super) enum Output {
@@ -143,7 +148,12 @@ impl OutputArgs {
     pub(super) fn print_result(&self, output: &Output, object: &Value, what: &str) -> Result<(), Error> {
         match output {
             Output::Table { .. } => println!("{} {what}", name_object(object)),
-            output => print(&self.format_objects(output, std::slice::from_ref(object), true)?),
+            output => {
+                // As kubectl's printer does: it parts the documents of a stream.
+                let parted = matches!(output, Output::Yaml) && DOCUMENT_PRINTED.swap(true, Ordering::Relaxed);
+                let text = self.format_objects(output, std::slice::from_ref(object), true)?;
+                print(&format!("{}{text}", if parted { "---\n" } else { "" }));
+            }
         }
         Ok(())
     }

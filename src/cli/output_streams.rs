@@ -93,6 +93,11 @@ pub(super) fn print_error(error: &Error) {
     eprintln!("{}: {}", paint_red(&word), show_controls(&error.to_string()));
 }
 
+/// Shows a warning of kubectl's, in its form.
+pub(super) fn warn_as_kubectl(text: &str) {
+    eprintln!("Warning: {}", show_controls(text));
+}
+
 /// Shows a warning.
 pub(super) fn warn(text: &str) {
     let style = anstyle::Style::new().bold().fg_color(Some(anstyle::AnsiColor::Yellow.into()));

@@ -2,6 +2,7 @@
 
 use crate::cli::{
     build_parser,
+    durations::parse_request_timeout,
     kubectl_flags::{Treatment, explain_command, explain_creation, find_treatment},
     output_streams::paint_red,
 };
@@ -49,6 +50,11 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
             Some(found) => found,
             None => return Err(Refusal::of_parser(refusal, &args)),
         };
+        let next = args.get(at + 1).map(|word| word.to_string_lossy().into_owned());
+        let given = value.clone().or_else(|| next.filter(|_| has_value));
+        if flag == "--request-timeout" && asks_server(&verb) {
+            parse_request_timeout(given.as_deref()).map_err(|e| Refusal::Sentence(e.to_string()))?;
+        }
         match (treatment, value.as_deref()) {
             (Treatment::Refused(why), _) => return refused(why),
             (_, Some(value)) if flag == "--validate" && !is_validation(value) => {
@@ -68,6 +74,11 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
             args.remove(at);
         }
     }
+}
+
+/// Tells whether a verb asks a server for something when it is kubectl's: for others no time is too long.
+fn asks_server(verb: &str) -> bool {
+    !(verb.is_empty() || verb == "completion" || verb == "config" || verb.starts_with("config "))
 }
 
 /// The reason why a command line is not carried out.
@@ -248,7 +259,7 @@ fn explain_extra_words<P: Parser>(refusal: &clap::Error, args: &[OsString]) -> O
 fn explain_conflict(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     let word = context(refusal, ContextKind::InvalidSubcommand)?;
     let verb = find_verb(&build_parser(), args);
-    (verb == "create")
+    (verb == "create" || verb == "apply")
         .then(|| format!("Unexpected args: [{word}]\nSee 'podctl {verb} -h' for help and examples"))
 }
 
@@ -289,8 +300,8 @@ fn explain_unknown_command(refusal: &clap::Error, args: &[OsString]) -> Option<S
     if let Some(why) = explain_command(&word) {
         return Some(format!("there is no command {word:?} here: {why}"));
     }
-    if verb == "create" {
-        return Some(format!("Unexpected args: [{word}]\nSee 'podctl create -h' for help and examples"));
+    if verb == "create" || verb == "apply" {
+        return Some(format!("Unexpected args: [{word}]\nSee 'podctl {verb} -h' for help and examples"));
     }
     let known = match refusal.get(ContextKind::SuggestedSubcommand) {
         Some(ContextValue::Strings(all)) => all.clone(),

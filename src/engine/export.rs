@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use super::{Engine, Error, ImageError, PodHandle};
 use crate::{
-    pod::PodExt,
+    pod::{LAST_APPLIED_ANNOTATION, PodExt},
     view::yaml,
     wire::{StartRecord, read_start_record},
 };
 
 /// Annotations that mean something on this machine only.
-const OWN_ANNOTATIONS: [&str; 2] = ["kubectl.kubernetes.io/last-applied-configuration", "podctl.dev/reused"];
+const OWN_ANNOTATIONS: [&str; 2] = [LAST_APPLIED_ANNOTATION, "podctl.dev/reused"];
 
 /// Tells how to export.
 #[derive(Clone, Debug, Default)]

@@ -22,8 +22,8 @@ pub use image_volumes::{ImageVolume, image_volumes};
 pub use job_index::{Place, parse_indexes, write_indexes};
 pub use object_kinds::ObjectKind;
 pub use questions::{
-    ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, PodExt, ProbeExt,
-    default_pull_policy, mount_target,
+    ContainerExt, DEFAULT_CONTAINER_ANNOTATION, DEFAULT_GRACE_PERIOD_SECONDS, LAST_APPLIED_ANNOTATION,
+    PodExt, ProbeExt, default_pull_policy, mount_target,
 };
 pub use service_link::ServiceLink;
 pub use stop_signal::{is_api_signal, parse_stop_signal};

@@ -15,6 +15,9 @@ const DEFAULT_NAMESPACE: &str = "default";
 /// Seconds that a pod's containers are given to end, when the pod does not say.
 pub const DEFAULT_GRACE_PERIOD_SECONDS: i64 = 30;
 
+/// The annotation in which `apply` notes what the file said; it is shown by no description.
+pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Names the container that commands mean when they name none.
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 

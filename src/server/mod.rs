@@ -18,7 +18,7 @@ pub mod kinds;
 pub mod kubeconfig;
 mod list_options;
 mod metrics;
-mod node_lease;
+pub(crate) mod node_lease;
 mod object_access;
 mod object_tables;
 mod protobuf;

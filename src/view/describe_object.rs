@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{describe::Page, tab_stops};
+use super::{
+    describe::{Page, annotations_of},
+    tab_stops,
+};
 use crate::pod::ObjectKind;
 
 /// Describes an object of a kind that is neither a pod nor a Service; `users` are the pods that use a claim.
@@ -14,16 +17,13 @@ pub fn describe_object(kind: ObjectKind, object: &Value, users: &[String]) -> St
     if kind.is_namespaced() {
         page.field(0, "Namespace", text(&meta["namespace"]));
     }
-    if kind == ObjectKind::Node {
-        page.field(0, "Roles", "<none>");
-    }
     if kind == ObjectKind::PersistentVolumeClaim {
         page.field(0, "StorageClass", "local");
         page.field(0, "Status", text(&object["status"]["phase"]));
         page.field(0, "Volume", text(&object["spec"]["volumeName"]));
     }
     page.list("Labels", &pairs(&meta["labels"], "="));
-    page.list("Annotations", &pairs(&meta["annotations"], ": "));
+    page.list("Annotations", &annotations_of(meta));
     match kind {
         ObjectKind::PersistentVolumeClaim => {
             let finalizers = object["metadata"]["finalizers"].as_array().into_iter().flatten().map(text);
@@ -36,12 +36,12 @@ pub fn describe_object(kind: ObjectKind, object: &Value, users: &[String]) -> St
             page.field(0, "Events", "<none>");
         }
         ObjectKind::Namespace => page.field(0, "Status", text(&object["status"]["phase"])),
-        ObjectKind::Node => page.field(0, "Addresses", addresses(object)),
         _ => {}
     }
     let mut out = tab_stops::align_columns(&page.0, 8, 2);
     match kind {
         ObjectKind::ConfigMap => out += &(data_of_config_map(object) + "\nEvents:  <none>\n"),
+        ObjectKind::Namespace => out += "\nNo resource quota.\n\nNo LimitRange resource.\n",
         ObjectKind::Secret => {
             out += &format!("\nType:  {}\n", text(&object["type"]));
             out += &data_of_secret(object);
@@ -62,11 +62,6 @@ fn short_mode(mode: &str) -> String {
 fn pairs(map: &Value, between: &str) -> Vec<String> {
     let all = map.as_object().into_iter().flatten();
     all.map(|(key, value)| format!("{key}{between}{}", value.as_str().unwrap_or_default())).collect()
-}
-
-fn addresses(node: &Value) -> String {
-    let all = node["status"]["addresses"].as_array().into_iter().flatten();
-    all.filter_map(|a| a["address"].as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn data_of_config_map(object: &Value) -> String {
@@ -101,12 +96,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn a_node_has_a_line_for_its_roles() {
-        let page = describe_object(ObjectKind::Node, &json!({"metadata": {"name": "n"}}), &[]);
-        assert!(page.starts_with("Name:         n\nRoles:        <none>\nLabels: "), "{page}");
-    }
 
     #[test]
     fn a_secret_is_described_without_its_values() {

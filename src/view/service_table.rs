@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{describe::Page, tab_stops};
+use super::{
+    describe::{Page, annotations_of},
+    tab_stops,
+};
 use crate::{
     manifest::complete_service,
     network::{Backend, Seen},
@@ -229,8 +232,7 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     page.field(0, "Name", text(&meta["name"]));
     page.field(0, "Namespace", text(&meta["namespace"]));
     page.list("Labels", &pairs(&meta["labels"]));
-    let annotations = meta["annotations"].as_object().into_iter().flatten();
-    page.list("Annotations", &annotations.map(|(k, v)| format!("{k}: {}", text(v))).collect::<Vec<_>>());
+    page.list("Annotations", &annotations_of(meta));
     page.field(0, "Selector", or_none(pairs(&spec["selector"]).join(",")));
     page.field(0, "Type", spec["type"].as_str().unwrap_or("ClusterIP"));
     let own: Vec<String> = list(&spec["clusterIPs"]).iter().map(text).collect();

@@ -100,7 +100,7 @@ fn kubectl_and_podctl_show_the_same_state_alike() {
     let (mut wrong, mut count) = (Vec::new(), 0);
     for case in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         count += 1;
-        let line = format!("$client {case}");
+        let line = if case.contains("$client") { case.to_owned() } else { format!("$client {case}") };
         let (kubectl, podctl) = (run(&home, "kubectl", &line), run(&home, "podctl", &line));
         let same = kubectl == podctl
             || (without_ages(&kubectl.0), &kubectl.1, kubectl.2)

@@ -85,7 +85,7 @@ fn apply_keeps_objects_and_starts_pods_that_do_not_run() {
     let second = home.podctl(&["apply", "-f", &file]);
     assert_eq!(
         stdout(&second),
-        "configmap/conf unchanged\nsecret/sec unchanged\npersistentvolumeclaim/data unchanged\npod/p unchanged\n",
+        "configmap/conf unchanged\nsecret/sec configured\npersistentvolumeclaim/data unchanged\npod/p unchanged\n",
         "{}",
         stderr(&second)
     );
@@ -361,7 +361,11 @@ fn labels_of_a_living_pod_change_and_its_files_follow() {
     home.start(&text("a", 600), &["--wait=running"]);
     let apply = |text: String| home.podctl(&["apply", "-f", &home.file("changed.yaml", &text)]);
     let shown = || home.said(&["exec", "p", "--", "cat", "/own/labels"]);
-    assert_eq!(stdout(&apply(text("a", 600))), "pod/p unchanged\n");
+    let noted = apply(text("a", 600));
+    assert_eq!(stdout(&noted), "pod/p configured\n");
+    assert!(
+        stderr(&noted).contains("pods/p is missing the kubectl.kubernetes.io/last-applied-configuration")
+    );
     let changed = apply(text("b", 600));
     assert_eq!(stdout(&changed), "pod/p configured\n", "{}", stderr(&changed));
     assert_eq!(home.said(&["get", "pods", "-l", "tier=b", "-o", "name"]), "pod/p\n");

@@ -39,7 +39,7 @@ fn objects_are_patched_edited_replaced_and_compared() {
     assert_eq!(forced, "configmap \"conf\" deleted from default namespace\nconfigmap/conf replaced\n");
     assert_eq!(
         home.said(&["apply", "-f", &file, "--dry-run=server"]),
-        "configmap/conf unchanged (server dry run)\n"
+        "configmap/conf configured (server dry run)\n"
     );
 }
 

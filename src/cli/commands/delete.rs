@@ -7,7 +7,7 @@ use http::Method;
 use crate::{
     cli::{
         Error, Namespace,
-        durations::{parse_duration, parse_seconds},
+        durations::parse_duration,
         io,
         object_selection::{
             NO_NAME, NO_RESOURCES, Narrowing, Target, Words, check_flags, parse_words, targets_of_files,
@@ -17,6 +17,7 @@ use crate::{
         print, print_error,
         raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
+        warn_as_kubectl,
     },
     engine::{DeleteOptions, Deletion, Engine, ErrorKind},
     pod::ObjectKind,
@@ -27,11 +28,11 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     pods: Told,
-    /// Seconds to end in; the pod's own terminationGracePeriodSeconds else. 0 needs --force.
-    #[arg(long, value_parser = parse_seconds)]
-    grace_period: Option<Duration>,
+    /// Seconds to end in; the pod's own terminationGracePeriodSeconds else, as with -1. 0 needs --force.
+    #[arg(long, allow_negative_numbers = true)]
+    grace_period: Option<i64>,
     /// The same as --grace-period=1.
-    #[arg(long, conflicts_with = "grace_period")]
+    #[arg(long)]
     now: bool,
     /// Kill at once.
     #[arg(long)]
@@ -57,23 +58,41 @@ pub(super) struct Args {
     #[arg(short, long)]
     interactive: bool,
     /// `name` prints `pod/NAME`.
-    #[arg(short, long, value_parser = ["name"])]
+    #[arg(short, long)]
     output: Option<String>,
 }
+
+/// The words of kubectl's about a deletion by force.
+const NOT_CONFIRMED: &str = "Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.";
 
 impl Args {
     /// With kubectl's meaning: only --force kills at once.
     fn grace_period(&self) -> Result<Option<Duration>, Error> {
-        match (self.force, self.now, self.grace_period) {
-            (true, false, Some(grace)) if !grace.is_zero() => {
+        let grace = self.grace_period.and_then(|grace| u64::try_from(grace).ok());
+        match (self.force, self.now, grace) {
+            (_, true, Some(_)) => {
+                Err(Error::contradiction("--now and --grace-period cannot be specified together"))
+            }
+            (true, true, _) | (true, false, Some(1..)) => {
                 let what = "--force and --grace-period greater than 0 cannot be specified together";
                 Err(Error::contradiction(what))
             }
             (true, ..) => Ok(Some(Duration::ZERO)),
-            (false, true, _) => Ok(Some(Duration::from_secs(1))),
-            (false, false, Some(Duration::ZERO)) => Ok(Some(Duration::from_secs(1))),
-            (false, false, grace) => Ok(grace),
+            (false, true, _) | (false, false, Some(0)) => Ok(Some(Duration::from_secs(1))),
+            (false, false, grace) => Ok(grace.map(Duration::from_secs)),
         }
+    }
+
+    /// Refuses a format, and warns of what is not waited for, as kubectl does before anything is deleted.
+    fn check_manner(&self) -> Result<(), Error> {
+        if let Some(format) = self.output.as_deref().filter(|format| !["", "name"].contains(format)) {
+            let what = format!("unexpected -o output mode: {format}. We only support '-o name'");
+            return Err(Error::bad_value(what));
+        }
+        if self.force {
+            warn_as_kubectl(NOT_CONFIRMED);
+        }
+        Ok(())
     }
 }
 
@@ -89,6 +108,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     };
     // Everything is understood, and every selector resolved, before the first object is touched.
     let targets = args.targets(&engine, home, namespace)?;
+    args.check_manner()?;
     if targets.is_empty() {
         println!("No resources found");
     }
@@ -192,8 +212,8 @@ impl Args {
     fn tell(&self, target: &Target) {
         let how = if self.force { "force deleted" } else { "deleted" };
         match &self.output {
-            Some(_) => println!("{}/{}", target.kind.singular(), target.name),
-            None => print_deleted(target, how, self.dry_run.dry_run.suffix()),
+            Some(format) if !format.is_empty() => println!("{}/{}", target.kind.singular(), target.name),
+            _ => print_deleted(target, how, self.dry_run.dry_run.suffix()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::{
         batch::v1::Job,
-        core::v1::{Event, Pod},
+        core::v1::{Event, Node, Pod},
     },
     jiff::Timestamp,
 };
@@ -18,8 +18,9 @@ use crate::{
     },
     engine::{self, Engine, ListOptions, start::find_host_ip},
     pod::{ObjectKind, ObjectName},
+    server::node_lease,
     state::Home,
-    view::{self, describe_object::describe_object},
+    view::{self, describe::DescribedNode, describe_object::describe_object},
 };
 
 #[derive(clap::Args)]
@@ -105,6 +106,10 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
             let events = show_events.then(events).transpose()?;
             Ok(view::describe::job(&job, events.as_deref(), now))
         }
+        ObjectKind::Node => {
+            let events = show_events.then(events).transpose()?;
+            describe_node(engine, object, events.as_deref(), now)
+        }
         ObjectKind::Service => {
             let seen = engine.services(Some(&namespace))?;
             let seen = seen.iter().find(|s| s.service.metadata.name.as_deref() == Some(text("name")));
@@ -116,6 +121,21 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
         }
         _ => Ok(describe_object(kind, object, &[])),
     }
+}
+
+fn describe_node(
+    engine: &Engine,
+    object: &Value,
+    events: Option<&[Event]>,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let node: Node = serde_json::from_value(object.clone())?;
+    let fields = "status.phase!=Succeeded,status.phase!=Failed".into();
+    let pods = engine.list_objects(ObjectKind::Pod, &ListOptions { fields, ..ListOptions::default() })?;
+    let pods: Vec<Pod> = pods.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?;
+    let leases = node_lease::list_leases(engine, None)?;
+    let described = DescribedNode { node: &node, lease: leases.first(), pods: &pods, events };
+    Ok(view::describe::node(&described, now))
 }
 
 /// The pods that have a claim's volume.

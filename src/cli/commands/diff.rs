@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        Error, Namespace, UsageError, io,
+        Error, Namespace, UsageError, io, last_applied,
         manifest_files::LabeledFileArgs,
         object_selection::{Target, target_of_object},
         print, print_error, print_note,
@@ -107,7 +107,8 @@ fn find_versions(engine: &Engine, target: &Target, object: &Value) -> Result<(Op
         }
         Err(e) => return Err(e.into()),
     };
-    let mut after = engine.update_object(*kind, namespace, object, &Preconditions::default(), &dry)?;
+    let merged = last_applied::merge_for_comparison(&live, object)?;
+    let mut after = engine.update_object(*kind, namespace, &merged, &Preconditions::default(), &dry)?;
     // They are the object's, whatever the file says.
     for field in ["uid", "creationTimestamp", "resourceVersion", "generation", "managedFields"] {
         match (live["metadata"].get(field), after["metadata"].as_object_mut()) {

@@ -14,11 +14,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     cli::{
         Error, Namespace,
-        durations::parse_duration,
+        durations::{parse_duration, parse_request_timeout, time_left},
         pod_dir,
         pod_selection::{FilterArgs, Which, is_pod},
         print_error,
-        target_pod::{check_container, find_target_pod, find_target_pods},
+        target_pod::{check_container, find_target_pods},
     },
     engine::{LONG_SILENCE, LogOptions, Logs, PodHandle},
     logs::Entry,
@@ -28,6 +28,9 @@ use crate::{
 
 /// The words of kubectl's about a command line that names no pod, or too much.
 const WANTED_WORDS: &str = "expected 'logs [-f] [-p] (POD | TYPE/NAME) [-c CONTAINER]'.\nPOD or TYPE/NAME is a required argument for the logs command";
+
+/// The time that logs which do not grow are slept for.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 
 /// The words of kubectl's for what is done with a pod here.
 const READ_LOGS: &str = "get the logs from";
@@ -83,6 +86,9 @@ pub(super) struct Args {
     /// Go on when the logs of one cannot be read.
     #[arg(long)]
     ignore_errors: bool,
+    /// With -f: how long to follow, such as `30s`, after which it is an error; without end else.
+    #[arg(long, value_name = "TIME")]
+    request_timeout: Option<String>,
     /// With -f and -l: follow no more containers than that at once; as many as there are else.
     #[arg(long, value_name = "N")]
     max_log_requests: Option<usize>,
@@ -130,13 +136,25 @@ struct Source {
     logs: Logs,
 }
 
+/// The words of kubectl's HTTP client when what is followed lasts longer than `--request-timeout`.
+const TIMED_OUT: &str =
+    "net/http: request canceled (Client.Timeout or context cancellation while reading body)";
+
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    let until = parse_request_timeout(args.request_timeout.as_deref())?;
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
     let since = args.check_values()?;
     let names = names.into_iter().map(|name| match (name.contains('/'), args.all_pods) {
         (true, true) => find_target_pods(home, namespace, &name, READ_LOGS),
-        (true, false) => find_target_pod(home, namespace, &name, READ_LOGS).map(|dir| vec![dir]),
+        (true, false) => {
+            let mut all = find_target_pods(home, namespace, &name, READ_LOGS)?;
+            if all.len() > 1 {
+                eprintln!("Found {} pods, using pod/{}", all.len(), all[0].name);
+            }
+            all.truncate(1);
+            Ok(all)
+        }
         (false, _) => Ok(vec![pod_dir(home, namespace, &name)?]),
     });
     let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
@@ -189,6 +207,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         if sources.is_empty() {
             break;
         }
+        let left = time_left(until).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+        if left.is_zero() {
+            // It stands there twice, as the stream's end and as the command's.
+            eprintln!("{TIMED_OUT}");
+            return Err(Error::unmet(TIMED_OUT));
+        }
         // Who writes the logs may hang.
         if heard.elapsed() > LONG_SILENCE {
             sources.iter().try_for_each(|source| source.logs.check_supervisor())?;
@@ -197,7 +221,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let mut fds: Vec<_> =
             sources.iter().filter_map(|s| Some(PollFd::new(s.logs.fd()?, PollFlags::POLLIN))).collect();
         // A killed supervisor changes no file: its lock is looked at now and then.
-        let _ = poll(&mut fds, PollTimeout::from(500u16));
+        let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
     }
     Ok(0)
 }

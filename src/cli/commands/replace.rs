@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use http::Method;
+use serde_json::Value;
 
 use crate::{
     cli::{
@@ -10,12 +11,13 @@ use crate::{
         durations::{parse_duration, parse_seconds},
         manifest_files::FileArgs,
         object_selection::{Target, target_of_object},
-        output_formats::ChangeArgs,
+        output_formats::{ChangeArgs, DryRun},
         print_error,
         raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
     },
     engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions, WriteOptions},
+    pod::ObjectKind,
     state::Home,
 };
 
@@ -64,7 +66,22 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         delete_first(args, &engine, &targets)?;
     }
     let mut code = 0;
-    for (object, Target { kind, namespace, .. }) in objects.iter().zip(&targets) {
+    for (object, Target { kind, namespace, name }) in objects.iter().zip(&targets) {
+        if dry == DryRun::Client {
+            // It is printed as it is written, when there is one to be replaced.
+            match engine.get_object(*kind, namespace, name) {
+                Ok(_) => args.change.print_change(
+                    &output,
+                    &with_namespace(object, *kind, namespace),
+                    "replaced",
+                )?,
+                Err(e) => {
+                    print_error(&e.into());
+                    code = 1;
+                }
+            }
+            continue;
+        }
         let replaced = match args.force {
             true => engine.create_object(*kind, namespace, object, &options),
             false => {
@@ -79,12 +96,21 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 args.change.print_change(&output, &object, "replaced")?;
             }
             Err(e) => {
-                print_error(&e.into());
+                print_error(&Error::about(*kind, name, e));
                 code = 1;
             }
         }
     }
     Ok(code)
+}
+
+/// Returns an object with the namespace in which it is.
+fn with_namespace(object: &Value, kind: ObjectKind, namespace: &Namespace) -> Value {
+    let mut object = object.clone();
+    if kind.is_namespaced() {
+        object["metadata"]["namespace"] = namespace.as_str().into();
+    }
+    object
 }
 
 /// Deletes what is there of the objects, and waits until it is gone.

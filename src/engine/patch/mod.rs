@@ -4,9 +4,11 @@
 
 mod object;
 mod strategic;
+mod three_way;
 
 pub use object::{PatchType, apply_patch};
 pub use strategic::merge_strategically;
+pub use three_way::merge_three_ways;
 
 use serde_json::Value;
 

@@ -1,7 +1,8 @@
-//! A pod and a Job in full, as `kubectl describe` lays them out.
+//! A pod, a Job and a node in full, as `kubectl describe` lays them out.
 
 mod container;
 mod job;
+mod node;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -12,10 +13,14 @@ use k8s_openapi::{
     api::core::v1::{Container, Event, Pod, PodSpec, PodStatus, Toleration},
     jiff::Timestamp,
 };
+use serde_json::Value;
 
-pub use self::job::job;
+pub use self::{
+    job::job,
+    node::{DescribedNode, node},
+};
 use super::{age, events, tab_stops};
-use crate::pod::PodExt;
+use crate::pod::{LAST_APPLIED_ANNOTATION, PodExt};
 
 /// Longer annotations begin on a line of their own, and are cut.
 const LONGEST_ANNOTATION: usize = 140;
@@ -169,13 +174,21 @@ fn pairs(map: Option<&BTreeMap<String, String>>, between: &str) -> Vec<String> {
     map.into_iter().flatten().map(|(k, v)| format!("{k}{between}{v}")).collect()
 }
 
+/// Returns the lines of the annotations that a JSON object has.
+pub(super) fn annotations_of(meta: &Value) -> Vec<String> {
+    let all = meta["annotations"].as_object().into_iter().flatten();
+    let all: BTreeMap<String, String> =
+        all.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
+    annotations(Some(&all))
+}
+
 fn annotations(map: Option<&BTreeMap<String, String>>) -> Vec<String> {
     let cut = |line: &str| match line.chars().count() > LONGEST_ANNOTATION - 2 {
         true => line.chars().take(LONGEST_ANNOTATION - 2).collect::<String>() + "...",
         false => line.to_owned(),
     };
     let mut lines = Vec::new();
-    for (key, value) in map.into_iter().flatten() {
+    for (key, value) in map.into_iter().flatten().filter(|(key, _)| *key != LAST_APPLIED_ANNOTATION) {
         let value = value.strip_suffix('\n').unwrap_or(value);
         if key.len() + value.len() + 2 > LONGEST_ANNOTATION || value.contains('\n') {
             lines.push(format!("{key}:"));

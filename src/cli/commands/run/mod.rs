@@ -28,7 +28,7 @@ use crate::{
         manifest_files::{FileArgs, list_names, read_manifest},
         manifest_services,
         output_formats::{DryRun, Output, parse_dry_run},
-        print, run_plan,
+        run_plan,
         stored_objects::{self, make_kept},
     },
     engine::{Engine, PodHandle, jobs::Queue},
@@ -343,11 +343,8 @@ impl Args {
         if dry.is_dry() {
             let output = own.output.parse()?;
             let all = [(ObjectKind::Pod, Some(pod)), (ObjectKind::Service, service)];
-            for (at, (kind, object)) in all.into_iter().filter_map(|(k, o)| Some((k, o?))).enumerate() {
+            for (kind, object) in all.into_iter().filter_map(|(kind, object)| Some((kind, object?))) {
                 let made = make_kept(kind, object, dry, home, namespace)?;
-                if at > 0 && matches!(output, Output::Yaml) {
-                    print("---\n");
-                }
                 own.output.print_result(&output, &made, &format!("created{}", dry.suffix()))?;
             }
             return Ok(None);
