@@ -232,7 +232,8 @@ impl Engine {
     ) -> Result<Started, Error> {
         let mut pod = pod;
         publish_ports(&mut pod, &options.publish);
-        let pod = manifest::check_pod(pod, Some(from)).map_err(Error::Manifest)?;
+        let known = (!options.awaits_objects).then_some(from);
+        let pod = manifest::check_pod(pod, known).map_err(Error::Manifest)?;
         // Whoever read the files has seen what they say of the pod.
         let said = |d: &Diagnostic| {
             from[0].warnings.iter().any(|known| known.message == d.message && known.path.ends_with(&d.path))

@@ -16,6 +16,7 @@ use crate::{
         Preconditions, WriteOptions, object_version,
     },
     manifest::Diagnostic,
+    wire::Options,
 };
 
 /// Lists the objects of a kind, of one namespace or of all, ordered by namespace and name.
@@ -81,7 +82,9 @@ pub fn create_object(
     dry_run: bool,
 ) -> Result<Value, Failure> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let options = WriteOptions { dry_run, ..WriteOptions::default() };
+    // Clients of the API send files in their own order.
+    let run = Options { awaits_objects: true, ..Options::default() };
+    let options = WriteOptions { dry_run, run, ..WriteOptions::default() };
     let made = engine.create_object(writable(kind)?, namespace, object, &options);
     made.map_err(|e| to_failure(kind, name, e))
 }

@@ -91,6 +91,10 @@ pub struct Options {
     /// Pulls show their progress on standard error.
     #[serde(default)]
     pub progress: bool,
+    /// ConfigMaps and Secrets that the pod refers to may be missing: what needs them waits, as with a kubelet. Else the pod is
+    /// not started.
+    #[serde(default)]
+    pub awaits_objects: bool,
 }
 
 impl Default for Options {
@@ -110,6 +114,7 @@ impl Default for Options {
             squash_ids: false,
             kept_ids: None,
             progress: false,
+            awaits_objects: false,
         }
     }
 }

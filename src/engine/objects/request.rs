@@ -42,7 +42,8 @@ pub(super) enum Loaded {
 }
 
 impl Engine {
-    /// Reads an object that is to be kept; what a pod refers to has to be there.
+    /// Reads an object that is to be kept; what a pod refers to has to be there, unless that is awaited. A Job's pods await
+    /// nothing.
     ///
     /// # Errors
     /// [`Error::Manifest`] with all that is wrong with it; [`Error::Unsupported`] for a kind that cannot be written.
@@ -51,9 +52,11 @@ impl Engine {
         kind: ObjectKind,
         namespace: &str,
         object: &Value,
+        awaits_objects: bool,
     ) -> Result<Loaded, Error> {
-        let stored = self.kept()?;
-        let mut manifest = read_request(kind, namespace, object, Some(&stored))?;
+        let awaits = awaits_objects && kind == ObjectKind::Pod;
+        let stored = (!awaits).then(|| self.kept()).transpose()?;
+        let mut manifest = read_request(kind, namespace, object, stored.as_ref())?;
         let loaded = match kind {
             ObjectKind::Pod => manifest.pods.pop().map(|pod| Loaded::Pod(Box::new(pod), Box::new(manifest))),
             ObjectKind::ConfigMap => manifest.config_maps.pop().map(|map| Loaded::ConfigMap(Box::new(map))),

@@ -85,7 +85,7 @@ impl Engine {
             }
             return self.keep_namespace(&name, object, None, options);
         }
-        let loaded = self.load_object(kind, namespace, object)?;
+        let loaded = self.load_object(kind, namespace, object, options.run.awaits_objects)?;
         let (namespace, name) = loaded.key(namespace)?;
         if kind == ObjectKind::Pod {
             wait_for_remains(&self.home.pod(&namespace, &name));
@@ -132,7 +132,7 @@ impl Engine {
             }
             _ => {}
         }
-        let loaded = self.load_object(kind, namespace, object)?;
+        let loaded = self.load_object(kind, namespace, object, options.run.awaits_objects)?;
         let (namespace, name) = loaded.key(namespace)?;
         let known = self.get_object(kind, &namespace, &name)?;
         check_preconditions(kind, &name, &known, preconditions)?;

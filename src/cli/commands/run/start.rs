@@ -43,6 +43,7 @@ pub(super) fn start_pod(
         squash_ids: args.squash_ids,
         kept_ids: args.userns.and_then(UserNamespace::kept_ids),
         progress: true,
+        awaits_objects: false,
     };
     let container = pod.default_container().map(str::to_owned);
     if args.stdin {
