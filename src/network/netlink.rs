@@ -9,8 +9,11 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    },
 };
 
 /// Create it; fail when it is there.
@@ -88,6 +91,26 @@ impl AsFd for Netlink {
     }
 }
 
+/// Sends, however often a signal interrupts it.
+fn send_again(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
+    loop {
+        match send(fd.as_raw_fd(), bytes, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            sent => return sent,
+        }
+    }
+}
+
+/// Receives, however often a signal interrupts it.
+fn recv_again(fd: &OwnedFd, into: &mut [u8], flags: MsgFlags) -> nix::Result<usize> {
+    loop {
+        match recv(fd.as_raw_fd(), into, flags) {
+            Err(Errno::EINTR) => {}
+            read => return read,
+        }
+    }
+}
+
 /// The netlink socket.
 #[derive(Debug)]
 pub struct Netlink(OwnedFd);
@@ -113,11 +136,13 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        send(self.0.as_raw_fd(), bytes, MsgFlags::empty())?;
+        send_again(&self.0, bytes)?;
         let mut answer = vec![0; 64 << 10];
         let mut first = None;
         // The kernel has worked before send returns; every answer waits already.
-        while let Ok(read) = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT) {
+        loop {
+            let read = recv_again(&self.0, &mut answer, MsgFlags::MSG_DONTWAIT);
+            let Ok(read) = read else { break };
             let mut rest = &answer[..read];
             while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
                 let Some(message) = rest.get(..length).filter(|m| m.len() >= 20) else { break };
@@ -148,11 +173,11 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn list(&self, message: Message) -> io::Result<Vec<Vec<u8>>> {
-        send(self.0.as_raw_fd(), &message.finish(1), MsgFlags::empty())?;
+        send_again(&self.0, &message.finish(1))?;
         let mut answer = vec![0; 64 << 10];
         let mut parts = Vec::new();
         loop {
-            let read = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+            let read = recv_again(&self.0, &mut answer, MsgFlags::empty())?;
             let mut rest = &answer[..read];
             while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
                 let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else { break };

@@ -263,9 +263,10 @@ impl Host {
         let Ok(_lock) = lock() else { return };
         self.gone.store(true, Ordering::Relaxed);
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        // What stays is in the record, for the next sweep.
-        let _ = remove(&self.name, Some(self.index), &noted);
-        let _ = std::fs::remove_file(&self.record.0);
+        // What stays is in the record, for the next sweep; a record that stays tells of what is gone.
+        if remove(&self.name, Some(self.index), &noted).is_ok() {
+            let _ = std::fs::remove_file(&self.record.0);
+        }
     }
 }
 
@@ -303,12 +304,13 @@ pub fn sweep(record: &Path) {
     if let Ok(text) = std::fs::read_to_string(record)
         && let Ok(_lock) = lock()
     {
-        if let Some((name, index)) = text.split_once(' ') {
-            // What is in the way is not podctl's, or gone.
-            let _ = remove(name, index.parse().ok(), &BTreeSet::new());
+        let found = text.split_once(' ');
+        let removed =
+            found.map_or(Ok(()), |(name, index)| remove(name, index.parse().ok(), &BTreeSet::new()));
+        // What could not be removed now is for the next sweep; a record that stays tells of what is gone.
+        if removed.is_ok() {
+            let _ = std::fs::remove_file(record);
         }
-        // A record of what is gone says nothing.
-        let _ = std::fs::remove_file(record);
     }
 }
 

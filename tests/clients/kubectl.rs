@@ -66,6 +66,7 @@ fn kubectl_does_and_says_what_it_does_and_says_with_a_cluster() {
         ("sized.yaml", include_str!("files/sized.yaml")),
         ("claim.yaml", include_str!("files/claim.yaml")),
         ("web.yaml", include_str!("files/web.yaml")),
+        ("early.yaml", include_str!("files/early.yaml")),
         ("typo.yaml", include_str!("files/typo.yaml")),
         ("pod-name.yaml", include_str!("files/pod-name.yaml")),
         ("wrong.yaml", include_str!("files/wrong.yaml")),
