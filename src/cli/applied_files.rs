@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use serde_json::{Value, json};
 
@@ -219,10 +219,15 @@ impl Tell<'_> {
                 left.push(object);
                 continue;
             };
-            // A pod that has ended is started anew.
-            let ended = kind == ObjectKind::Pod && home.pod(&own, &name).read_liveness() != Liveness::Alive;
+            let is_new = match kind {
+                // One that has ended is started anew.
+                ObjectKind::Pod => home.pod(&own, &name).read_liveness() != Liveness::Alive,
+                // One that came with a pod is kept from now on.
+                ObjectKind::Service => home.object::<Service>(&own, &name)?.is_none(),
+                _ => false,
+            };
             match self.engine.get_object(kind, &own, &name) {
-                Ok(live) if !ended => {
+                Ok(live) if !is_new => {
                     let applied = self.change_one(kind, (home, &own, &name), &live, written)?;
                     self.tell((kind, &own, &name), applied)?;
                 }

@@ -338,10 +338,10 @@ stringData: {WORD: secret}
 }
 
 #[test]
-fn r_eph_2_without_an_image_debug_names_those_that_are_here() {
+fn r_eph_2_without_an_image_debug_wants_one_and_an_absent_one_is_not_pulled_against_its_policy() {
     let home = started();
     let output = home.podctl(&["debug", "p"]);
-    assert!(stderr(&output).contains("busybox:1.36"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("you must specify --image"), "{}", stderr(&output));
     let never = home.podctl(&["debug", "p", "--image=nowhere/none:1", "--image-pull-policy=Never"]);
     assert!(stderr(&never).contains("pull policy of Never"), "{}", stderr(&never));
 }

@@ -72,7 +72,7 @@ pub(super) const TABLE: &[Row] = &[
     ]),
     ("EphemeralContainer", &[
         ("args command env envFrom image name securityContext stdin stdinOnce terminationMessagePath terminationMessagePolicy workingDir", "debug::r_eph_1_a_debug_container_has_what_its_flags_and_custom_fields_say"),
-        ("imagePullPolicy", "debug::r_eph_2_without_an_image_debug_names_those_that_are_here"),
+        ("imagePullPolicy", "debug::r_eph_2_without_an_image_debug_wants_one_and_an_absent_one_is_not_pulled_against_its_policy"),
         ("targetContainerName tty", "debug::r_eph_1_debug_sees_the_targets_processes_files_and_network"),
         ("volumeMounts", "debug::r_eph_1_a_fast_debug_container_loses_no_output_and_custom_mounts_volumes"),
     ], &[
