@@ -60,8 +60,7 @@ fn caught(pod: &str, context: &str) -> String {
             "nothing was caught: {}",
             written(&home, "hostile", "c")
         );
-        // Whether it runs or is stopped for too long is the attacker's choice.
-        home.podctl(&["exec", "hostile", "--", "true"]);
+        enter_for_a_while(&home);
     }
     let source = home.file("file", "text");
     home.podctl(&["cp", &source, "hostile:/tmp/file"]);
@@ -80,6 +79,22 @@ fn caught(pod: &str, context: &str) -> String {
     let said = written(&home, "hostile", "c");
     home.podctl(&["delete", "hostile", "--grace-period", "1"]);
     said
+}
+
+/// Enters the attacker's container. Whether the command runs, or is stopped or traced by the attacker once it does, is the attacker's
+/// choice, so it is given up after a while.
+fn enter_for_a_while(home: &Home) {
+    let mut command = home.command(&["exec", "hostile", "--", "true"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn held(pod: &str, context: &str) {
