@@ -65,7 +65,12 @@ pub fn join(socket: &OwnedFd, pod: &Registration) -> Result<(), Error> {
 pub fn complete_join(socket: OwnedFd, pod: Registration) -> Result<Member, Error> {
     let next = || hear(&socket, PATIENCE).map_err(step("hear from the pods' network"));
     let gone = || Error::Gone;
-    let (joined, keep, namespace) = match next()? {
+    let mut answer = next()?;
+    if let Some((Reply::Welcome { .. }, _)) = answer {
+        // A client that was killed has not heard a new keeper's first words.
+        answer = next()?;
+    }
+    let (joined, keep, namespace) = match answer {
         Some((Reply::Joined { joined, keep }, fds)) => {
             (joined, keep, fds.into_iter().next().ok_or_else(gone)?)
         }
