@@ -91,22 +91,12 @@ impl AsFd for Netlink {
     }
 }
 
-/// Sends, however often a signal interrupts it.
-fn send_again(fd: &OwnedFd, bytes: &[u8]) -> nix::Result<usize> {
+/// Makes a call again as often as a signal interrupts it.
+fn repeat_interrupted<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
-        match send(fd.as_raw_fd(), bytes, MsgFlags::empty()) {
+        match call() {
             Err(Errno::EINTR) => {}
-            sent => return sent,
-        }
-    }
-}
-
-/// Receives, however often a signal interrupts it.
-fn recv_again(fd: &OwnedFd, into: &mut [u8], flags: MsgFlags) -> nix::Result<usize> {
-    loop {
-        match recv(fd.as_raw_fd(), into, flags) {
-            Err(Errno::EINTR) => {}
-            read => return read,
+            done => return done,
         }
     }
 }
@@ -131,18 +121,24 @@ impl Netlink {
         Netlink(fd)
     }
 
+    fn tell(&self, bytes: &[u8]) -> nix::Result<usize> {
+        repeat_interrupted(|| send(self.0.as_raw_fd(), bytes, MsgFlags::empty()))
+    }
+
+    fn read(&self, into: &mut [u8], flags: MsgFlags) -> nix::Result<usize> {
+        repeat_interrupted(|| recv(self.0.as_raw_fd(), into, flags))
+    }
+
     /// Sends messages as one and gives the first error that the kernel has with any of them.
     ///
     /// # Errors
     /// The kernel's.
     pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        send_again(&self.0, bytes)?;
+        self.tell(bytes)?;
         let mut answer = vec![0; 64 << 10];
         let mut first = None;
         // The kernel has worked before send returns; every answer waits already.
-        loop {
-            let read = recv_again(&self.0, &mut answer, MsgFlags::MSG_DONTWAIT);
-            let Ok(read) = read else { break };
+        while let Ok(read) = self.read(&mut answer, MsgFlags::MSG_DONTWAIT) {
             let mut rest = &answer[..read];
             while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
                 let Some(message) = rest.get(..length).filter(|m| m.len() >= 20) else { break };
@@ -173,11 +169,11 @@ impl Netlink {
     /// # Errors
     /// The kernel's.
     pub fn list(&self, message: Message) -> io::Result<Vec<Vec<u8>>> {
-        send_again(&self.0, &message.finish(1))?;
+        self.tell(&message.finish(1))?;
         let mut answer = vec![0; 64 << 10];
         let mut parts = Vec::new();
         loop {
-            let read = recv_again(&self.0, &mut answer, MsgFlags::empty())?;
+            let read = self.read(&mut answer, MsgFlags::empty())?;
             let mut rest = &answer[..read];
             while let Some(length) = rest.first_chunk::<4>().map(|l| u32::from_ne_bytes(*l) as usize) {
                 let Some(message) = rest.get(..length).filter(|m| m.len() >= 16) else { break };
