@@ -35,7 +35,7 @@ impl Pulls {
     ///
     /// # Errors
     /// Those of [`Store::take_lease`].
-    fn hold(&mut self, image: &Image) -> Result<(), podctl_images::Error> {
+    pub(super) fn hold(&mut self, image: &Image) -> Result<(), podctl_images::Error> {
         if !self.leases.contains_key(&image.digest) {
             self.leases.insert(image.digest.clone(), self.store.take_lease(image)?);
         }

@@ -111,21 +111,18 @@ pub(super) fn prepare(lock: OwnedFd, client: &OwnedFd) -> Result<(Supervisor, Ve
         trace: Trace::new(&dir),
         unwritten: Unwritten::default(),
     };
-    let store = Store::open(&home.images())?;
-    // The client holds these images until it hears that all is ready.
-    let used = sandbox.objects.images.values().chain(launch.images.values());
-    let used: BTreeMap<_, _> = used.map(|image| (&image.digest, image)).collect();
-    let leases = used.iter().map(|(digest, image)| Ok(((*digest).clone(), store.take_lease(image)?)));
-    let leases = leases.collect::<Result<BTreeMap<_, _>, podctl_images::Error>>()?;
-    let pulls = Pulls {
-        store,
-        images: launch.images,
-        leases,
+    let mut pulls = Pulls {
+        store: Store::open(&home.images())?,
+        images: BTreeMap::new(),
+        leases: BTreeMap::new(),
         puller,
         pulling: Vec::new(),
         volumes: BTreeMap::new(),
         squash_ids: launch.options.squash_ids,
     };
+    // The client holds these images until it hears that all is ready.
+    sandbox.objects.images.values().chain(launch.images.values()).try_for_each(|image| pulls.hold(image))?;
+    pulls.images = launch.images;
     let quotas = Quotas::new(&launch.pod, &sandbox, logs.clone());
     let ready = Event::SandboxReady { host_ips, pod_ips };
     let (pending, mounting) = match sandbox.volumes.failed.is_empty() {
