@@ -10,6 +10,7 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Pid, Uid, User, getegid, geteuid};
 
 use crate::error::Error;
+use crate::process::collect_output;
 use crate::sys;
 
 /// The range of ids: `size` ids from `host_id` on appear in the namespace as `container_id` on.
@@ -272,7 +273,7 @@ fn run_mapper(program: &'static str, pid: Pid, mappings: &[IdMapping]) -> Result
 
 fn finish_mapper(program: &'static str, child: Child) -> Result<(), Error> {
     let output =
-        child.wait_with_output().map_err(|error| Error::IdMap { program, reason: error.to_string() })?;
+        collect_output(child).map_err(|error| Error::IdMap { program, reason: error.to_string() })?;
     if output.status.success() {
         return Ok(());
     }

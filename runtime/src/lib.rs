@@ -35,7 +35,9 @@ pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings, grant_command};
 pub use mounts::OWN as OWN_MOUNT;
 pub use overlay::{mount_layers, try_writable_layer};
-pub use process::{ExitStatus, Process, close_other_descriptors, forbid_looks, leave_session_keyring};
+pub use process::{
+    ExitStatus, Process, close_other_descriptors, collect_output, forbid_looks, leave_session_keyring,
+};
 pub use root::settle_root;
 pub use spawn::{Spawn, SpawnStdio, Spawning, begin_spawn, settle, spawn};
 pub use userns::{

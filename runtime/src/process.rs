@@ -1,6 +1,8 @@
 //! A child process held by its pidfd: signals and waits can never reach another process that got the same number.
 
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::process::{Child, Output};
 
 use nix::errno::Errno;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -154,4 +156,21 @@ pub(crate) fn peer_gone(fd: RawFd) -> bool {
     let mut poll = libc::pollfd { fd, events: 0, revents: 0 };
     // SAFETY: one live pollfd, no waiting.
     unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 }
+}
+/// Reads the one stream of a child that is a pipe, to its end, and waits for the child. The standard library's own function
+/// panics where a read fails.
+///
+/// # Errors
+/// Those of read(2) and waitpid(2); the child has been waited for all the same.
+pub fn collect_output(mut child: Child) -> io::Result<Output> {
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    debug_assert!(child.stdout.is_none() || child.stderr.is_none(), "two pipes can wait for one another");
+    let read = match (child.stdout.take(), child.stderr.take()) {
+        (Some(mut pipe), _) => pipe.read_to_end(&mut stdout),
+        (None, Some(mut pipe)) => pipe.read_to_end(&mut stderr),
+        (None, None) => Ok(0),
+    };
+    let status = child.wait()?;
+    read?;
+    Ok(Output { status, stdout, stderr })
 }

@@ -246,12 +246,14 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
 /// Has a kustomization built by a program that can, and reads what it prints.
 fn build_kustomization(dir: &str) -> Result<Source, Error> {
     for (program, word) in BUILDERS {
-        let started =
-            Command::new(program).args([word, dir]).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-        let output = match started {
+        let mut builder = Command::new(program);
+        builder.args([word, dir]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let started = match builder.spawn() {
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            other => other.map_err(io(format!("cannot run {program}")))?,
+            started => started,
         };
+        let output = started.and_then(podctl_runtime::collect_output);
+        let output = output.map_err(io(format!("cannot run {program}")))?;
         if !output.status.success() {
             return Err(Error::unreadable(format!(
                 "`{program} {word} {dir}` could not build the kustomization"

@@ -40,7 +40,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use commands::{build_manual, build_parser};
 use error::{Error, UsageError, io};
-use output_streams::{paint_red, print, print_error, print_note, print_styled, warn, warn_as_kubectl};
+use output_streams::{paint_red, print, print_error, print_styled, warn, warn_as_kubectl};
 
 use crate::{
     engine::PodHandle,

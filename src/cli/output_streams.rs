@@ -39,12 +39,6 @@ pub(super) fn write_note(line: fmt::Arguments<'_>) {
     let _ = writeln!(anstream::stderr(), "{line}");
 }
 
-/// Writes text to standard error, which may be closed.
-pub(super) fn print_note(text: &str) {
-    // There is nowhere else to say that nobody listens.
-    let _ = write!(anstream::stderr(), "{text}");
-}
-
 /// Writes text of a command that only shows something; it ends when the reader has gone.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();

@@ -148,7 +148,7 @@ fn start_pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
             kill(pid, Signal::SIGCONT)?;
         }
     }
-    let output = pasta.wait_with_output()?;
+    let output = podctl_runtime::collect_output(pasta)?;
     if output.status.success() {
         return Ok(());
     }

@@ -267,7 +267,7 @@ impl World {
     /// Says what is there that was not after the first life of that kind, once everything has had the time to go.
     fn compare_things(&mut self, kind: usize) -> Option<String> {
         let began = Instant::now();
-        let mut is_swept = false;
+        let mut next_sweep = began;
         loop {
             let mut things = self.list_things();
             things.extend(list_others());
@@ -284,15 +284,14 @@ impl World {
             if left.is_empty() && lost.is_empty() {
                 return None;
             }
-            if began.elapsed() > LEAVING
-                || is_swept && !left.iter().any(|thing| thing.starts_with("process "))
-            {
+            if began.elapsed() > LEAVING {
                 return Some(format!("is left: {left:?}, is gone: {lost:?}"));
             }
-            if !left.iter().any(|thing| thing.starts_with("process ")) {
-                // Some are killed at their end, when all commands have gone: the next one finds what they had to do.
+            if Instant::now() > next_sweep && !left.iter().any(|thing| thing.starts_with("process ")) {
+                // Some are killed at their end, when all commands have gone: a later one finds what they had to do. A record
+                // that has no holder could be one that is being made until it is some seconds old.
                 within(&self.namespace, || self.call(GET_ALL, None));
-                is_swept = true;
+                next_sweep = Instant::now() + Duration::from_secs(1);
             }
             thread::sleep(Duration::from_millis(5));
         }

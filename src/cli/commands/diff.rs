@@ -1,6 +1,10 @@
 //! `podctl diff`: how objects of files differ from those that are there.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 
@@ -9,7 +13,7 @@ use crate::{
         Error, Namespace, UsageError, io, last_applied,
         manifest_files::LabeledFileArgs,
         object_selection::{Target, target_of_object},
-        print, print_error, print_note,
+        print, print_error,
     },
     engine::{Engine, ErrorKind, Preconditions, WriteOptions},
     pod::ObjectKind,
@@ -89,10 +93,11 @@ fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i3
     let program = program.unwrap_or_else(|| "diff -u -N".to_owned());
     let mut words = program.split_whitespace();
     let name = words.next().unwrap_or("diff");
-    let output = Command::new(name).args(words).args([&live.path, &merged.path]).output();
+    let mut compare = Command::new(name);
+    compare.args(words).args([&live.path, &merged.path]).stdout(Stdio::piped());
+    let output = compare.spawn().and_then(podctl_runtime::collect_output);
     let output = output.map_err(io(format!("cannot run {name}, which compares the objects")))?;
     print(&String::from_utf8_lossy(&output.stdout));
-    print_note(&String::from_utf8_lossy(&output.stderr));
     Ok(output.status.code().unwrap_or(TROUBLE))
 }
 
