@@ -334,8 +334,8 @@ fn has_spoken(fd: &OwnedFd) -> bool {
 fn follow_guard(home: &Home) -> Result<Option<Begun>, Error> {
     let path = socket_path(home);
     if !path.exists() {
-        // It was killed at its end, for which it held the lock.
-        root_uplink::sweep(&home.runtime.join("network").join(RECORD));
+        // It was killed at its end, for which it held the lock, or could not take all away.
+        bury_network(home);
         return Ok(None);
     }
     if dial(&path).is_ok() {
