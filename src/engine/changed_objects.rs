@@ -1,16 +1,12 @@
 //! A kept ConfigMap or Secret has changed: the living pods that refer to it are told, and follow (R-VOL-2).
 
-use std::{
-    io::{Seek, Write},
-    os::fd::AsFd,
-};
+use std::os::fd::AsFd;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use crate::{
     manifest::list_references,
     pod::Namespace,
-    process::create_memory_file,
     sandbox::Objects,
     state::{Home, Kept, Liveness, PodDir},
     wire::{self, Request},
@@ -38,7 +34,6 @@ pub fn tell_pods<T: Kept>(home: &Home, namespace: &Namespace, object: T) {
 }
 
 fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &Objects) {
-    let text = serde_json::to_string(changed).expect("plain data");
     let mentioned = |dir: &PodDir| {
         let pod = dir.read().unwrap_or_default();
         list_references(&pod).iter().any(|r| r.kind == T::KIND && r.name == name)
@@ -48,9 +43,7 @@ fn tell_referring<T: Kept>(home: &Home, namespace: &str, name: &str, changed: &O
     for dir in living.filter(mentioned) {
         let Ok(socket) = wire::dial(&dir.control_socket()) else { continue };
         // One for each: they share no place in it.
-        if let Ok(mut document) = create_memory_file(c"podctl-refresh")
-            && document.write_all(text.as_bytes()).and_then(|()| document.rewind()).is_ok()
-        {
+        if let Ok(document) = wire::write_document(changed) {
             // A pod that is about to end needs no newer volumes.
             let _ = wire::send_request(&socket, &Request::Refresh, &[document.as_fd()]);
         }

@@ -1,7 +1,6 @@
 //! One pod, for those who did not start it as well.
 
 use std::{
-    io::{Seek, Write},
     net::{Ipv4Addr, SocketAddr},
     os::fd::AsFd,
     sync::Arc,
@@ -20,7 +19,6 @@ use crate::{
     lifecycle::{Broken, PodPart, check_pod_update, merge_pod_update},
     manifest::{Diagnostic, Severity, with_defaults},
     pod::{ContainerExt, HostPort, PodExt, find_host_port},
-    process::create_memory_file,
     state::{Home, Liveness, PodDir},
     wire::{self, Reply, Request},
 };
@@ -258,9 +256,7 @@ impl PodHandle {
         }
         self.fetch_changed_images(&updated)?;
         let socket = dial(&self.dir)?;
-        let mut document = create_memory_file(c"podctl-update").map_err(io("make a memory file"))?;
-        let text = serde_json::to_vec(new).expect("a Pod is always JSON");
-        document.write_all(&text).and_then(|()| document.rewind()).map_err(io("write a memory file"))?;
+        let document = wire::write_document(new).map_err(io("make a memory file"))?;
         let request = Request::Update { part };
         wire::send_request(&socket, &request, &[document.as_fd()]).map_err(unreachable_pod(&self.dir))?;
         match wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))? {

@@ -1,7 +1,7 @@
 //! The living pod's own object is changed: metadata, images, CPU and memory, conditions. `lifecycle/pod_update.rs` says
 //! what may be, `lifecycle/follow_spec.rs` what follows for its containers.
 
-use std::{fs::File, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use podctl_runtime::Cgroup;
@@ -12,7 +12,7 @@ use crate::{
     manifest::with_defaults,
     pod::resources::{enforced_limits, read_limits},
     sandbox::cgroup_limits,
-    wire::record_update,
+    wire::{read_document, record_update},
 };
 
 impl Supervisor {
@@ -22,9 +22,8 @@ impl Supervisor {
     /// Why not, and the exit code that says so; nothing is changed then.
     pub(super) fn update_pod(&mut self, part: PodPart, fds: Vec<OwnedFd>) -> Result<(), (String, i32)> {
         let refused = |why: String| (why, 1);
-        let document =
-            fds.into_iter().next().map(File::from).ok_or_else(|| refused("the pod did not come".into()))?;
-        let new: Pod = serde_json::from_reader(document).map_err(|e| refused(e.to_string()))?;
+        let document = fds.into_iter().next().ok_or_else(|| refused("the pod did not come".into()))?;
+        let new: Pod = read_document(document).map_err(|e| refused(e.to_string()))?;
         let broken = |all: Vec<lifecycle::Broken>| {
             let all = all.into_iter().map(|(field, message)| format!("{field}: {message}"));
             refused(all.collect::<Vec<_>>().join("; "))

@@ -1,6 +1,6 @@
 //! Takes in the ConfigMaps and Secrets that have changed while the pod lives (R-VOL-2).
 
-use std::{fs::File, os::fd::OwnedFd};
+use std::os::fd::OwnedFd;
 
 use k8s_openapi::api::core::v1::Pod;
 
@@ -8,14 +8,14 @@ use super::{Supervisor, event_recorder::Happened};
 use crate::{
     lifecycle::Record,
     sandbox::{self, Objects, Sandbox},
-    wire::record_objects,
+    wire::{read_document, record_objects},
 };
 
 impl Supervisor {
     /// Takes the changed objects in.
     pub(super) fn refresh(&mut self, fds: Vec<OwnedFd>) {
-        let Some(document) = fds.into_iter().next().map(File::from) else { return };
-        let Ok(changed) = serde_json::from_reader::<_, Objects>(document) else { return };
+        let Some(document) = fds.into_iter().next() else { return };
+        let Ok(changed) = read_document::<Objects>(document) else { return };
         self.show_failures(|sandbox, pod| sandbox.refresh(pod, &changed));
         // Without it the pod is started again with what it began with.
         let _ = record_objects(&self.dir, &self.sandbox.objects);

@@ -22,6 +22,6 @@ pub use pull_secrets::read_pull_secrets;
 pub use pulls::{PullAnswer, PullOutcome, PullRequest};
 pub use requests::{Heard, PROTOCOL, Reply, Request, Usage, receive_request, send_request};
 pub use transport::{
-    dial, dial_within, listen_at, make_connection, receive, receive_answer, receive_within, send,
-    start_listening, write_words,
+    dial, dial_within, listen_at, make_connection, read_document, receive, receive_answer, receive_within,
+    send, start_listening, write_document, write_words,
 };

@@ -229,6 +229,22 @@ fn write_sealed(text: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Makes the memory file that has a document, to be sent beside a request.
+///
+/// # Errors
+/// Those of memfd_create(2) and write(2).
+pub fn write_document<T: Serialize>(document: &T) -> io::Result<OwnedFd> {
+    write_sealed(&serde_json::to_vec(document).map_err(io::Error::other)?)
+}
+
+/// Reads the document of a memory file that [`write_document`] has made.
+///
+/// # Errors
+/// `InvalidData` for a file that could still change, or that is too long; one that is not such a document.
+pub fn read_document<T: for<'a> Deserialize<'a>>(file: OwnedFd) -> io::Result<T> {
+    Ok(serde_json::from_slice(&read_sealed(file)?)?)
+}
+
 /// The text of a memory file. Of any other file reading might wait, or never end.
 fn read_sealed(file: OwnedFd) -> io::Result<Vec<u8>> {
     let mut file = File::from(file);
