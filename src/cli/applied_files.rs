@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace, UsageError, last_applied,
-        manifest_files::{FileArgs, parse_objects, read_manifest},
+        manifest_files::{FileArgs, parse_file_selector, read_manifest},
         manifest_services,
         output_formats::{DryRun, Output, OutputArgs},
         print, print_error,
@@ -18,7 +18,7 @@ use crate::{
         stored_objects::{self, already_exists},
     },
     engine::{Applied, Engine, ErrorKind, Preconditions, WriteOptions},
-    manifest::{self, Manifest, Source},
+    manifest::{self, Manifest},
     pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness},
     view::selectors::Labels,
@@ -29,6 +29,8 @@ use crate::{
 pub(super) struct Manner<'a> {
     /// Tells that what is there already is an error, as for `create`.
     pub fresh: bool,
+    /// Tells that what is made is noted in it, as `apply` always does.
+    pub save: bool,
     /// Objects with these labels only.
     pub selector: &'a str,
     pub dry: DryRun,
@@ -51,9 +53,14 @@ pub(super) fn apply_files(
     let stored = stored_objects::read_stored(home, &[])?;
     let sources = files.read_sources()?;
     let mut manifest = read_manifest(&sources, &stored, namespace)?;
-    let jobs = find_jobs(&sources, &manifest, manner.selector)?;
-    retain_labeled(&mut manifest, manner.selector)?;
-    let written = read_written(&sources, namespace)?;
+    let labels = parse_file_selector(manner.selector)?;
+    retain_labeled(&mut manifest, &labels);
+    if manifest.written.is_empty() {
+        let verb = if manner.fresh { "create" } else { "apply" };
+        return Err(Error::absent(format!("no objects passed to {verb}")));
+    }
+    let written = take_written(&mut manifest, namespace);
+    let jobs = find_jobs(&written, &manifest)?;
     let printed = RefCell::default();
     let output = manner.output.parse()?;
     let tell = Tell { manner, output, engine: Engine::over(home), written, printed };
@@ -126,8 +133,8 @@ impl Tell<'_> {
 }
 
 /// Returns the objects of files as they are written there, each with its namespace.
-fn read_written(sources: &[Source], namespace: &Namespace) -> Result<Vec<Value>, Error> {
-    let mut objects = parse_objects(sources)?;
+fn take_written(manifest: &mut Manifest, namespace: &Namespace) -> Vec<Value> {
+    let mut objects = std::mem::take(&mut manifest.written);
     for object in &mut objects {
         let kind = ObjectKind::of_object(object["kind"].as_str().unwrap_or_default());
         let own = object["metadata"]["namespace"].as_str();
@@ -135,27 +142,22 @@ fn read_written(sources: &[Source], namespace: &Namespace) -> Result<Vec<Value>,
             object["metadata"]["namespace"] = namespace.as_str().into();
         }
     }
-    Ok(objects)
+    objects
 }
 
-/// Returns the Jobs of the files with certain labels, as they are written there.
+/// Returns the Jobs of the files, as they are written there.
 ///
 /// # Errors
 /// CronJobs, of which nobody would start the next Job.
-fn find_jobs(sources: &[Source], manifest: &Manifest, selector: &str) -> Result<Vec<Value>, Error> {
-    let Some(first) = manifest.jobs.first() else { return Ok(Vec::new()) };
-    let mut jobs = parse_objects(sources)?;
-    jobs.retain(|object| object["kind"] == "Job");
-    if jobs.len() < manifest.jobs.len() {
+fn find_jobs(written: &[Value], manifest: &Manifest) -> Result<Vec<Value>, Error> {
+    let mut jobs: Vec<Value> = written.iter().filter(|object| object["kind"] == "Job").cloned().collect();
+    let is_scheduled = written.iter().any(|object| object["kind"] == "CronJob");
+    if let Some(first) = manifest.jobs.first().filter(|_| is_scheduled) {
         return Err(Error::not_done(format!(
             "{:?} is a CronJob's, and nobody would start it when it is time: `podctl run` runs it once and waits, `podctl create job NAME --from=cronjob/… -f FILE` keeps it as a Job",
             first.name
         )));
     }
-    let labels = Labels::parse(selector).map_err(Error::bad_value)?;
-    jobs.retain(|job| {
-        labels.matches(serde_json::from_value(job["metadata"]["labels"].clone()).ok().as_ref())
-    });
     for job in &mut jobs {
         if let Some(prefix) =
             job["metadata"]["generateName"].as_str().filter(|_| job["metadata"]["name"].is_null())
@@ -167,14 +169,15 @@ fn find_jobs(sources: &[Source], manifest: &Manifest, selector: &str) -> Result<
 }
 
 /// Leaves the objects with certain labels.
-fn retain_labeled(manifest: &mut Manifest, selector: &str) -> Result<(), Error> {
-    let labels = Labels::parse(selector).map_err(Error::bad_value)?;
+fn retain_labeled(manifest: &mut Manifest, labels: &Labels) {
+    manifest.written.retain(|object| {
+        labels.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
+    });
     manifest.config_maps.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.secrets.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.claims.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.services.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.pods.retain(|object| labels.matches(object.metadata.labels.as_ref()));
-    Ok(())
 }
 
 /// Holds what is said of each object.
@@ -191,10 +194,23 @@ struct Tell<'a> {
 impl Tell<'_> {
     /// Returns an object as its file has it; nothing for a pod that was made of a workload.
     fn find_written(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<&Value> {
-        self.written.iter().find(|object| {
+        self.find_place(kind, namespace, name).map(|at| &self.written[at])
+    }
+
+    /// Tells which of the files' objects one is.
+    fn find_place(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<usize> {
+        self.written.iter().position(|object| {
             let meta = &object["metadata"];
             object["kind"] == kind.name() && meta["name"] == name && meta["namespace"] == namespace
         })
+    }
+
+    /// Returns an object of a file with the note of what the file says, where there is to be one.
+    fn note_if_saved(&self, written: &Value) -> Value {
+        match self.manner.save || !self.manner.fresh {
+            true => last_applied::note_configuration(written),
+            false => written.clone(),
+        }
     }
 
     /// Changes what is there already into what the files say, and takes it out of what is made anew; the rest notes what
@@ -208,7 +224,7 @@ impl Tell<'_> {
     where
         T: k8s_openapi::Metadata<Ty = ObjectMeta>,
     {
-        if self.manner.fresh {
+        if self.manner.fresh && !self.manner.save {
             return Ok(());
         }
         let mut left = Vec::new();
@@ -227,7 +243,7 @@ impl Tell<'_> {
                 _ => false,
             };
             match self.engine.get_object(kind, &own, &name) {
-                Ok(live) if !is_new => {
+                Ok(live) if !is_new && !self.manner.fresh => {
                     let applied = self.change_one(kind, (home, &own, &name), &live, written)?;
                     self.tell((kind, &own, &name), applied)?;
                 }
@@ -335,10 +351,10 @@ impl Tell<'_> {
         let mut all: Vec<(ObjectKind, Value)> = all.collect();
         // In the order of the files; the pods of workloads behind.
         let place = |kind: ObjectKind, object: &Value| {
-            let same = |own: &Value| {
-                own["kind"] == kind.name() && own["metadata"]["name"] == object["metadata"]["name"]
-            };
-            self.written.iter().position(same).unwrap_or(usize::MAX)
+            let meta = &object["metadata"];
+            let own = meta["namespace"].as_str().unwrap_or(namespace);
+            let at = self.find_place(kind, own, meta["name"].as_str().unwrap_or_default());
+            at.unwrap_or(usize::MAX)
         };
         all.sort_by_key(|(kind, object)| place(*kind, object));
         for (kind, object) in all {
@@ -366,7 +382,8 @@ impl Tell<'_> {
         let about = |e| Error::about(kind, name, e);
         if self.manner.fresh && self.manner.dry == DryRun::Client {
             // Nobody is asked, not even whether there is one already.
-            return self.print(written.unwrap_or(object), &format!("created{}", self.manner.dry.suffix()));
+            let shown = written.map_or_else(|| object.clone(), |written| self.note_if_saved(written));
+            return self.print(&shown, &format!("created{}", self.manner.dry.suffix()));
         }
         let (would, shown, word) = match self.engine.get_object(kind, &namespace, name) {
             Ok(_) if self.manner.fresh => return Err(already_exists(kind, name)),
@@ -387,11 +404,7 @@ impl Tell<'_> {
                 (would, merged, if same { "unchanged" } else { "configured" })
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
-                let object = match written {
-                    Some(written) if self.manner.fresh => written.clone(),
-                    Some(written) => last_applied::note_configuration(written),
-                    None => object.clone(),
-                };
+                let object = written.map_or_else(|| object.clone(), |written| self.note_if_saved(written));
                 let would = self.engine.create_object(kind, &namespace, &object, &options).map_err(about)?;
                 (would, object, "created")
             }

@@ -28,8 +28,8 @@ pub(super) struct Telling<'a> {
     pub output: &'a Output,
     pub args: &'a OutputArgs,
     pub dry: DryRun,
-    /// The past participle: `image updated`.
-    pub what: &'a str,
+    /// What is updated: `image`.
+    pub what: &'static str,
     /// Tells which part of a pod is changed.
     pub part: PodPart,
 }
@@ -84,10 +84,12 @@ pub(super) fn change_objects(
     change: &dyn Fn(&mut Value) -> Result<(), Error>,
 ) -> Result<i32, Error> {
     let mut code = 0;
-    let mut tell = |changed: Result<Value, Error>| -> Result<(), Error> {
+    let mut tell = |changed: Result<Option<Value>, Error>| -> Result<(), Error> {
         match changed {
-            Ok(object) => {
-                let what = format!("{}{}", telling.what, telling.dry.suffix());
+            // Of what stays as it is kubectl says nothing.
+            Ok(None) => {}
+            Ok(Some(object)) => {
+                let what = format!("{} updated{}", telling.what, telling.dry.suffix());
                 telling.args.print_result(telling.output, &object, &what)?;
             }
             Err(e) => {
@@ -100,39 +102,46 @@ pub(super) fn change_objects(
     match targets {
         Err(local) => {
             for mut object in local {
-                tell(change(&mut object).map(|()| object))?;
+                tell(change(&mut object).map(|()| Some(object)))?;
             }
         }
         Ok(targets) => {
             for target in targets {
-                tell(change_object(engine, &target, (telling.dry, telling.part), change))?;
+                tell(change_object(engine, &target, telling, change))?;
             }
         }
     }
     Ok(code)
 }
 
-/// Changes one object as it then is, whoever else changes it meanwhile.
+/// Changes one object as it then is, whoever else changes it meanwhile; `None` when that changes nothing.
 fn change_object(
     engine: &Engine,
     Target { kind, namespace, name }: &Target,
-    (dry, part): (DryRun, PodPart),
+    &Telling { dry, part, what, .. }: &Telling<'_>,
     change: &dyn Fn(&mut Value) -> Result<(), Error>,
-) -> Result<Value, Error> {
+) -> Result<Option<Value>, Error> {
     let mut tries = 0;
     loop {
         tries += 1;
         let known = engine.get_object(*kind, namespace, name)?;
         let mut new = known.clone();
         change(&mut new)?;
-        if new == known || dry == DryRun::Client {
-            return Ok(new);
+        // kubectl sends the others whether or not they change anything.
+        if new == known && !matches!(what, "selector" | "serviceaccount") {
+            return Ok(None);
+        }
+        if dry == DryRun::Client {
+            return Ok(Some(new));
         }
         let seen = Preconditions::still(&known);
         let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
         match engine.update_object(*kind, namespace, &new, &seen, &options) {
             Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
-            done => return done.map_err(|e| Error::about(*kind, name, e)),
+            done => {
+                let failed = |e| Error::NotPatched { what, source: Box::new(Error::about(*kind, name, e)) };
+                return done.map(Some).map_err(failed);
+            }
         }
     }
 }

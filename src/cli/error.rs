@@ -71,6 +71,13 @@ pub(super) enum Error {
     /// An object that was to be made of flags.
     #[error("failed to create {}{}: {source}", of_type.as_ref().map(|of_type| format!("{of_type} ")).unwrap_or_default(), kind.singular())]
     NotCreated { kind: ObjectKind, of_type: Option<String>, source: Box<Error> },
+    /// Part of an object that could not be changed; kubectl words each part in its own way.
+    #[error("failed to patch {}{source}", match *what {
+        "resource requirements" => "resources update to pod template ".to_owned(),
+        "serviceaccount" => "ServiceAccountName ".to_owned(),
+        what => format!("{what} update to pod template: "),
+    })]
+    NotPatched { what: &'static str, source: Box<Error> },
     /// podctl does not do that, or not with such objects; the sentence says what does.
     #[error("{0}")]
     NotDone(Sentence),

@@ -108,11 +108,7 @@ const ENTRIES: &[Entry] = &[
         "validate",
         FulfilledBy("strict true", "unknown fields are always errors"),
     ),
-    switch(
-        "create,edit,replace,run,expose",
-        "save-config",
-        Refused("`podctl apply -f FILE` notes what it was given, also after this"),
-    ),
+    switch("edit", "save-config", Refused("`podctl apply -f FILE` notes what it was given, also after this")),
     switch("create", "edit", Refused("`--dry-run=client -o yaml >FILE` gives a file to edit")),
     switch("edit", "output-patch", Refused("the object is written whole, not as a patch")),
     switch("create,edit", "windows-line-endings", Refused("podctl runs on Linux")),
@@ -179,6 +175,9 @@ const ENTRIES: &[Entry] = &[
     switch("config view", "show-managed-fields", Fulfilled("a kubeconfig has none")),
 ];
 
+/// Why a kubeconfig is not changed.
+const NO_CONTEXTS: &str = "podctl has one context, which it does not read: `-n` says the namespace, `podctl kubeconfig --merge` puts the context into kubectl's file, and `kubectl config` changes that";
+
 /// Commands of kubectl, docker and podman that podctl has not, and why, or what does the same.
 const COMMANDS: &[(&str, &str)] = &[
     (
@@ -202,18 +201,21 @@ const COMMANDS: &[(&str, &str)] = &[
     ("kill", "`podctl delete POD --force` kills at once; `podctl exec POD -- kill …` signals"),
     ("rm", "`podctl delete POD` ends a pod and forgets it; `podctl rmi IMAGE` removes an image"),
     ("info", "`podctl doctor` shows what this machine offers"),
-    (
-        "auth",
-        "podctl asks nobody for leave: its user may do with the user's own pods what the kernel lets him",
-    ),
+    ("reconcile", "podctl keeps no roles: its user may do with the user's own pods what the kernel lets him"),
     ("autoscale", "podctl measures no load to scale by; `podctl scale` starts and ends pods"),
     ("certificate", "podctl signs no certificates"),
-    ("cluster-info", "there is no cluster: pods run on this machine, and `podctl doctor` checks it"),
     ("cordon", "this machine is the one node: nothing else would take its pods"),
     ("uncordon", "this machine is the one node: nothing else would take its pods"),
     ("drain", "this machine is the one node; `podctl delete pods --all -A` ends its pods"),
     ("taint", "this machine is the one node: nothing else would take its pods"),
-    ("kustomize", "-k DIR of `apply`, `run`, `get` … has `kustomize` or `kubectl` build a kustomization"),
+    ("set-context", NO_CONTEXTS),
+    ("set-cluster", NO_CONTEXTS),
+    ("set-credentials", NO_CONTEXTS),
+    ("unset", NO_CONTEXTS),
+    ("rename-context", NO_CONTEXTS),
+    ("delete-context", NO_CONTEXTS),
+    ("delete-cluster", NO_CONTEXTS),
+    ("delete-user", NO_CONTEXTS),
     ("plugin", "podctl has no plugins"),
     ("proxy", "`podctl serve` answers on the loopback, and `podctl kubeconfig` says how to ask"),
     ("options", "`podctl --help` lists the flags of every command"),

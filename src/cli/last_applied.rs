@@ -27,6 +27,21 @@ pub(super) fn note_configuration(written: &Value) -> Value {
     object
 }
 
+/// Tells whether what an object is made of is noted in it.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct SaveConfigArgs {
+    /// Note in the object what it is made of, for a later `apply`.
+    #[arg(long)]
+    pub save_config: bool,
+}
+
+impl SaveConfigArgs {
+    /// Returns an object with the note, if there is to be one.
+    pub(super) fn note(&self, object: Value) -> Value {
+        if self.save_config { note_configuration(&object) } else { object }
+    }
+}
+
 /// Returns what was noted in an object, if anything was.
 pub(super) fn read_configuration(object: &Value) -> Option<&str> {
     object["metadata"]["annotations"][LAST_APPLIED_ANNOTATION].as_str().filter(|text| !text.is_empty())

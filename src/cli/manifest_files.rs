@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{
     cli::{Error, Namespace, io},
-    manifest::{self, Diagnostic, Manifest, Source, parse_documents},
-    view::plain_text::show_controls,
+    manifest::{self, Diagnostic, Manifest, Source, parse_documents, split_list},
+    view::{plain_text::show_controls, selectors::Labels},
 };
 
 /// The length of the longest file, in bytes, that is read as a manifest: more would be held in memory several times.
@@ -54,6 +54,25 @@ pub(super) struct LabeledFileArgs {
     pub selector: String,
 }
 
+impl LabeledFileArgs {
+    /// Reads the selector.
+    ///
+    /// # Errors
+    /// One that makes no sense.
+    pub(super) fn parse_selector(&self) -> Result<Labels, Error> {
+        parse_file_selector(&self.selector)
+    }
+}
+
+/// Reads the selector of the objects of files.
+///
+/// # Errors
+/// One that makes no sense, in kubectl's words.
+pub(super) fn parse_file_selector(text: &str) -> Result<Labels, Error> {
+    Labels::parse(text)
+        .map_err(|why| Error::bad_value(format!("the provided selector {text:?} is not valid: {why}")))
+}
+
 impl FileArgs {
     /// The files that a command has as its words.
     pub(super) fn named(files: &[String]) -> FileArgs {
@@ -63,6 +82,12 @@ impl FileArgs {
     /// Tells whether any is named.
     pub(super) fn is_given(&self) -> bool {
         !self.filename.is_empty() || self.kustomize.is_some()
+    }
+
+    /// Tells whether they are one file, of which kubectl expects one object.
+    pub(super) fn names_one(&self) -> bool {
+        let [file] = &self.filename[..] else { return false };
+        file != "-" && !Path::new(file).is_dir()
     }
 
     /// Tells whether standard input is one of them, which can be read once only.
@@ -120,10 +145,7 @@ pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
                         .unwrap_or_else(|| "Object 'Kind' is missing: it is no manifest".to_owned());
                     return Err(Error::unreadable(format!("unable to decode {:?}: {why}", source.name)));
                 }
-                Some(kind) if kind.ends_with("List") && document["items"].is_array() => {
-                    all.extend(document["items"].as_array().into_iter().flatten().cloned());
-                }
-                Some(_) => all.push(document),
+                Some(_) => all.extend(split_list(document)),
             }
         }
     }
@@ -244,7 +266,10 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
 }
 
 /// Has a kustomization built by a program that can, and reads what it prints.
-fn build_kustomization(dir: &str) -> Result<Source, Error> {
+///
+/// # Errors
+/// There is no such program, or it fails.
+pub(super) fn build_kustomization(dir: &str) -> Result<Source, Error> {
     for (program, word) in BUILDERS {
         let mut builder = Command::new(program);
         builder.args([word, dir]).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -264,7 +289,7 @@ fn build_kustomization(dir: &str) -> Result<Source, Error> {
         return Ok(Source { name: dir.to_owned(), text });
     }
     Err(Error::unmet(format!(
-        "-k {dir}: podctl builds no kustomizations itself, and neither kustomize nor kubectl is on PATH; install one of them, or give its output: `kustomize build {dir} | podctl … -f -`"
+        "{dir}: podctl builds no kustomizations itself, and neither kustomize nor kubectl is on PATH; install one of them, or give its output: `kustomize build {dir} | podctl … -f -`"
     )))
 }
 

@@ -14,6 +14,7 @@ mod durations;
 mod edited_objects;
 mod error;
 mod image_store;
+mod kind_words;
 mod kubectl_flags;
 mod last_applied;
 mod manifest_files;

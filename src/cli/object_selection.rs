@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     cli::{
         Error, Namespace,
+        kind_words::{find_empty_kind, is_kind, missing_object, unknown_kind},
         manifest_files::FileArgs,
         pod_selection::{Told, Which},
         print_error,
@@ -62,62 +63,6 @@ impl Target {
     }
 }
 
-/// Kinds of a cluster that podctl has no objects of: plural, singular and short names. A word of these is never a
-/// pod's name.
-const OTHER_KINDS: &str = "bindings componentstatuses componentstatus cs limitranges limitrange limits \
-    persistentvolumes persistentvolume pv podtemplates podtemplate replicationcontrollers replicationcontroller rc \
-    resourcequotas resourcequota quota serviceaccounts serviceaccount sa mutatingwebhookconfigurations \
-    validatingwebhookconfigurations customresourcedefinitions customresourcedefinition crd crds apiservices apiservice \
-    controllerrevisions controllerrevision daemonsets daemonset ds deployments deployment deploy replicasets replicaset \
-    rs statefulsets statefulset sts horizontalpodautoscalers horizontalpodautoscaler hpa cronjobs cronjob cj jobs job \
-    certificatesigningrequests certificatesigningrequest csr leases lease ingressclasses ingressclass ingresses ingress \
-    ing networkpolicies networkpolicy netpol runtimeclasses runtimeclass poddisruptionbudgets poddisruptionbudget pdb \
-    clusterrolebindings clusterrolebinding clusterroles clusterrole rolebindings rolebinding roles role \
-    priorityclasses priorityclass pc csidrivers csidriver csinodes csinode csistoragecapacities storageclasses \
-    storageclass sc volumeattachments volumeattachment volumeattributesclasses resourceclaims resourceclaim \
-    deviceclasses deviceclass";
-
-/// Those of them whose pods podctl runs once: names, and the kind.
-const WORKLOADS: [(&str, &str); 6] = [
-    ("daemonsets daemonset ds", "DaemonSet"),
-    ("deployments deployment deploy", "Deployment"),
-    ("replicasets replicaset rs", "ReplicaSet"),
-    ("statefulsets statefulset sts", "StatefulSet"),
-    ("cronjobs cronjob cj", "CronJob"),
-    ("jobs job", "Job"),
-];
-
-/// Names of the workload that Kubernetes has replaced by ReplicaSets; no file's pods are made of it.
-const FORMER_WORKLOAD: &str = "replicationcontrollers replicationcontroller rc";
-
-fn is_among(list: &str, word: &str) -> bool {
-    let word = word.to_lowercase();
-    let (base, group) =
-        word.split_once('.').map_or((word.as_str(), None), |(base, group)| (base, Some(group)));
-    let grouped = |group: &str| {
-        group.ends_with("k8s.io") || matches!(group, "apps" | "batch" | "autoscaling" | "policy")
-    };
-    let known = |base: &str| list.split_whitespace().any(|known| known == base);
-    known(base)
-        && group.is_none_or(|group| group.split_once('.').is_some_and(|(_, g)| grouped(g)) || grouped(group))
-}
-
-/// Returns the kind of a workload whose pods podctl runs, by its plural, singular or short name.
-pub(super) fn workload_kind(word: &str) -> Option<&'static str> {
-    WORKLOADS.into_iter().find(|(names, _)| is_among(names, word)).map(|(_, kind)| kind)
-}
-
-/// The error that podctl has no objects of a kind.
-pub(super) fn unknown_kind(word: &str) -> Error {
-    let sentence = format!("the server doesn't have a resource type {word:?}");
-    Error::absent(match workload_kind(word).is_some() || is_among(FORMER_WORKLOAD, word) {
-        true => format!(
-            "{sentence}: podctl keeps no {word}, a workload's pods are run once; `podctl get pods` shows them"
-        ),
-        false => sentence,
-    })
-}
-
 /// Reads `KIND NAME…`, `KIND/NAME…`, `KIND,KIND` and `all`; a first word that is no kind begins the names of pods, as
 /// long as no cluster has a kind of that name. Without words, pods are meant.
 ///
@@ -137,6 +82,12 @@ pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
     };
     if rest.is_empty() {
         return Ok(Words::Kinds(kinds));
+    }
+    if first == "all" {
+        return Err(Error::bad_value("you must specify only one resource"));
+    }
+    if kinds.is_empty() {
+        return Err(missing_object(first, &rest[0]));
     }
     let mut objects = Vec::new();
     for kind in kinds {
@@ -161,23 +112,23 @@ fn parse_pair(word: &str) -> Result<(ObjectKind, ObjectName), Error> {
     if kind.is_empty() || name.is_empty() {
         return refuse("arguments in resource/name form must have a single resource and name");
     }
-    let kind = ObjectKind::of_word(kind).ok_or_else(|| unknown_kind(kind))?;
+    if kind.contains(',') {
+        return refuse("arguments in resource/name form must have a single resource and name");
+    }
+    let kind = ObjectKind::of_word(kind).ok_or_else(|| missing_object(kind, name))?;
     Ok((kind, parse_name(name)?))
 }
 
-/// `KIND,KIND` and `all`; `None` for what may be a pod's name.
+/// `KIND,KIND` and `all`; `None` for what may be a pod's name. Kinds of which there never is an object are left out.
 fn parse_kinds(word: &str) -> Result<Option<Vec<ObjectKind>>, Error> {
     let several = word.contains(',');
     let mut kinds = Vec::new();
     for word in word.split(',') {
         match ObjectKind::of_word(word) {
-            _ if word.eq_ignore_ascii_case("all") => {
-                kinds.extend(ObjectKind::all().filter(|kind| kind.is_in_all()))
-            }
+            _ if word == "all" => kinds.extend(ObjectKind::all().filter(|kind| kind.is_in_all())),
             Some(kind) => kinds.push(kind),
-            None if word.is_empty() || several || is_among(OTHER_KINDS, word) => {
-                return Err(unknown_kind(word));
-            }
+            None if find_empty_kind(word).is_some() => {}
+            None if word.is_empty() || several || is_kind(word) => return Err(unknown_kind(word)),
             None => return Ok(None),
         }
     }
@@ -260,6 +211,18 @@ pub(super) fn named_targets(
 ) -> Result<Vec<Target>, Error> {
     let which = Which { names: names.to_vec(), files: files.clone(), ..Default::default() };
     find_targets(&Told { which, all: false }, names, home, namespace)
+}
+
+/// Tells whether words or files can mean one object only, of which kubectl says less than of several.
+///
+/// # Errors
+/// As [`parse_words`].
+pub(super) fn names_one(which: &Which, words: &[String]) -> Result<bool, Error> {
+    Ok(match parse_words(words)? {
+        _ if which.files.is_given() => which.files.names_one(),
+        Words::Objects(all) => all.len() == 1,
+        Words::Kinds(_) => false,
+    })
 }
 
 /// Reads objects that are named; each one that is not there is told of.
@@ -415,20 +378,28 @@ mod tests {
     #[test]
     fn a_kind_that_is_not_known_is_no_pod() {
         for words in [
-            &["ingress", "web"][..],
-            &["Ingress", "web"],
-            &["networkpolicy", "web"],
-            &["pv", "web"],
-            &["deployment", "web"],
+            &["deployment", "web"][..],
+            &["Deployment", "web"],
             &["deployments.apps", "web"],
             &["deployments.v1.apps", "web"],
-            &["ingress/web"],
-            &["pods,ingress"],
+            &["pods,deploy"],
             &["podz/web"],
+            &["pods.v1", "web"],
+            &["pods.foo", "web"],
+            &["podmetrics"],
         ] {
             let error = parsed(words).unwrap_err();
             assert!(error.contains("the server doesn't have a resource type"), "{words:?}: {error}");
         }
+        for words in [&["ingress", "web"][..], &["Ingress", "web"], &["ing.networking.k8s.io/web"]] {
+            assert_eq!(
+                parsed(words).unwrap_err(),
+                "ingresses.networking.k8s.io \"web\" not found",
+                "{words:?}"
+            );
+        }
+        assert_eq!(parsed(&["pv"]).as_deref(), Ok(""), "there never is one");
+        assert_eq!(parsed(&["pods,pv"]).as_deref(), Ok("pods"));
         for (words, error) in [
             (&["pod/a/b"][..], "may not have more than one slash"),
             (&["pod/"], "must have a single resource and name"),
@@ -437,6 +408,8 @@ mod tests {
             (&[""], "doesn't have a resource type \"\""),
             (&["pods,"], "doesn't have a resource type \"\""),
             (&["pod", ""], "may not be empty"),
+            (&["po,svc/x"], "must have a single resource and name"),
+            (&["all", "x"], "you must specify only one resource"),
         ] {
             let said = parsed(words).unwrap_err();
             assert!(said.contains(error), "{words:?}: {said}");

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    cli::{Error, io, print},
+    cli::{Error, print},
     view::{
         custom_columns::{self, Column},
         go_template::GoTemplate,
@@ -134,8 +134,12 @@ impl OutputArgs {
     /// A format that is not known, or a template that is none.
     pub(super) fn parse(&self) -> Result<Output, Error> {
         let given = self.output.as_deref().unwrap_or_default();
-        let format = given.split('=').next().unwrap_or_default();
-        match given.is_empty() || PLAIN_FORMATS.split(',').any(|known| known == format) {
+        let (format, has_value) = given.split_once('=').map_or((given, false), |(format, _)| (format, true));
+        let is_known = |known: &str| match known.contains("template") || known.contains("jsonpath") {
+            true => known == format,
+            false => !has_value && known.eq_ignore_ascii_case(format),
+        };
+        match given.is_empty() || PLAIN_FORMATS.split(',').any(is_known) {
             true => Output::parse(self.output.as_deref(), self.template.as_deref()),
             false => Err(Error::bad_value(unknown_format(given, PLAIN_FORMATS))),
         }
@@ -182,58 +186,48 @@ fn unknown_format(format: &str, known: &str) -> String {
 }
 
 impl Output {
-    /// Reads `-o`, and `--template` where that stands for what comes after `=`.
+    /// Reads `-o`, and `--template` where that stands for what comes after `=`, or for all of it.
     ///
     /// # Errors
     /// A format that is not known, or a template that is none.
     pub(super) fn parse(output: Option<&str>, template: Option<&str>) -> Result<Output, Error> {
-        let Some(output) = output.filter(|output| !output.is_empty()) else {
-            return Ok(Output::Table { wide: false });
+        let template = template.filter(|template| !template.is_empty());
+        let output = match output.filter(|output| !output.is_empty()) {
+            Some(output) => output,
+            None if template.is_some() => "go-template",
+            None => return Ok(Output::Table { wide: false }),
         };
         let (format, rest) = output.split_once('=').map_or((output, template), |(f, r)| (f, Some(r)));
-        let needed = || {
-            let hint = if format.starts_with("custom") {
-                "-o custom-columns=NAME:.metadata.name"
-            } else {
-                "-o jsonpath='{.metadata.name}'"
-            };
-            let none = match format {
-                "custom-columns" => "custom-columns format specified but no custom columns given".to_owned(),
-                _ => format!("output format {format} needs a template: {hint}"),
-            };
-            rest.filter(|r| !r.is_empty()).ok_or_else(|| Error::missing(none))
+        let plain = match output.to_lowercase().as_str() {
+            "wide" => Some(Output::Table { wide: true }),
+            "json" => Some(Output::Json),
+            "yaml" => Some(Output::Yaml),
+            "kyaml" => Some(Output::Kyaml),
+            "name" => Some(Output::Name),
+            _ => None,
         };
+        if let Some(plain) = plain {
+            return Ok(plain);
+        }
+        let is_columns = format.starts_with("custom-columns");
+        let none = match is_columns {
+            true => "custom-columns format specified but no custom columns given",
+            false => "template format specified but no template given",
+        };
+        let needed = || rest.filter(|rest| !rest.is_empty()).ok_or_else(|| Error::missing(none));
         let file = || {
             let path = needed()?;
-            std::fs::read_to_string(path).map_err(io(format!("cannot read the template {path}")))
-        };
-        let columns = |read: Result<Option<Vec<Column>>, jsonpath::Error>| match read? {
-            Some(columns) => Ok(Output::Columns(columns)),
-            None => Err(Error::bad_value("custom columns are HEADER:PATH,…, such as NAME:.metadata.name")),
+            let what = if is_columns { "template" } else { "--template" };
+            std::fs::read_to_string(path).map_err(|e| {
+                Error::unreadable(format!("error reading {what} {path}, open {path}: {}", describe_io(&e)))
+            })
         };
         match format {
-            "wide" => Ok(Output::Table { wide: true }),
-            "json" => Ok(Output::Json),
-            "yaml" => Ok(Output::Yaml),
-            "kyaml" => Ok(Output::Kyaml),
-            "name" => Ok(Output::Name),
             "jsonpath" => Ok(Output::JsonPath(Template::new(needed()?)?)),
             "jsonpath-file" => Ok(Output::JsonPath(Template::new(&file()?)?)),
             "jsonpath-as-json" => Ok(Output::JsonPathAsJson(Template::new(needed()?)?)),
-            "custom-columns" => {
-                let spec = needed()?;
-                let is_column = |part: &str| {
-                    part.split_once(':').is_some_and(|(header, path)| !header.is_empty() && !path.is_empty())
-                };
-                let broken = spec.split(',').find(|part| !is_column(part));
-                match broken {
-                    Some(part) => Err(Error::bad_value(format!(
-                        "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
-                    ))),
-                    None => columns(custom_columns::parse(spec)),
-                }
-            }
-            "custom-columns-file" => columns(custom_columns::parse_file(&file()?)),
+            "custom-columns" => Ok(Output::Columns(custom_columns::parse(needed()?)?)),
+            "custom-columns-file" => Ok(Output::Columns(custom_columns::parse_file(&file()?)?)),
             "go-template" | "template" => Ok(Output::GoTemplate(read_template(needed()?)?)),
             "go-template-file" | "templatefile" => Ok(Output::GoTemplate(read_template(&file()?)?)),
             _ => Err(Error::bad_value(unknown_format(output, FORMATS))),
@@ -251,11 +245,14 @@ impl Output {
         missing_allowed: bool,
         headers: bool,
     ) -> Result<String, Error> {
+        let is_template =
+            matches!(self, Output::GoTemplate(_) | Output::JsonPath(_) | Output::JsonPathAsJson(_));
         let mut all = Vec::new();
         for object in objects {
             let mut value = serde_json::to_value(object)?;
-            // Who manages which field is for servers; kubectl leaves it away as well.
-            if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            // Who manages which field is for servers; kubectl leaves it away as well, but for templates.
+            let meta = value.get_mut("metadata").and_then(Value::as_object_mut);
+            if let Some(meta) = meta.filter(|_| !is_template) {
                 meta.remove("managedFields");
             }
             all.push(value);
@@ -289,17 +286,27 @@ impl Output {
             Output::Name => all.iter().map(|o| format!("{}\n", name_object(o))).collect(),
             Output::GoTemplate(template) => {
                 let printed = template.print(&whole(all), missing_allowed);
-                printed?
+                printed.inspect_err(|e| print(&e.printed))?
             }
-            Output::JsonPath(template) => template.print(&whole(all), missing_allowed)?,
+            Output::JsonPath(template) => template.print_explained(&whole(all), missing_allowed)?,
             Output::JsonPathAsJson(template) => {
                 let whole = whole(all);
-                let found = template.find(&whole, missing_allowed)?;
-                pretty_json(&json!(found.into_iter().flatten().collect::<Vec<_>>()))
+                let found = template.find(&whole, missing_allowed);
+                let found = found.map_err(|e| template.explain(e, &whole))?;
+                found.into_iter().map(|part| pretty_json(&json!(part))).collect()
             }
-            Output::Columns(columns) => custom_columns::print(columns, &all, headers)?,
+            Output::Columns(columns) => custom_columns::print(columns, &all, headers).inspect_err(|_| {
+                // The headers are there before what goes wrong.
+                print(&custom_columns::print(columns, &[], headers).unwrap_or_default());
+            })?,
         })
     }
+}
+
+/// Words what the system says of a file as Go does.
+fn describe_io(error: &std::io::Error) -> String {
+    let said = error.to_string().to_lowercase();
+    said.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 fn read_template(text: &str) -> Result<GoTemplate, Error> {

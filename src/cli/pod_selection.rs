@@ -1,19 +1,20 @@
 //! Which pods a command means: names, selectors, namespaces. The same for all commands.
 
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cli::{
         Error, Namespace,
+        kind_words::missing_object,
         manifest_files::FileArgs,
-        object_selection::{Narrowing, Target, targets_of_files, unknown_kind},
+        object_selection::{Narrowing, Target, targets_of_files},
         print_error,
     },
     engine::{self, Engine, ListOptions},
     pod::{ObjectKind, ObjectName},
     state::{self, Home, PodDir},
-    view::selectors::{Fields, Labels},
+    view::{field_selector::FieldSelector, selectors::Labels},
 };
 
 /// Selectors, and whether pods of all namespaces are meant.
@@ -107,16 +108,7 @@ impl Which {
     ) -> Result<Vec<Value>, Error> {
         let options = self.list_options(namespace);
         engine.list_objects(kind, &options).map_err(|e| match e {
-            engine::Error::Selector(why) => {
-                let version = kind.api_version();
-                let version = if version.contains('/') { version } else { format!("/{version}") };
-                let what = format!("{version}, Resource={}", kind.plural());
-                let (labels, fields) = (&options.labels, &options.fields);
-                let why = format!(
-                    "Unable to find {what:?} that match label selector {labels:?}, field selector {fields:?}: {why}"
-                );
-                engine::Error::Selector(why).into()
-            }
+            engine::Error::Selector(why) => refuse_selector(kind, &options, why),
             other => other.into(),
         })
     }
@@ -170,10 +162,10 @@ impl Which {
     /// # Errors
     /// As [`Which::choose`].
     pub(super) fn list(&self, home: &Home, namespace: &Namespace) -> Result<Chosen, Error> {
-        let labels =
-            Labels::parse(self.filter.selector.as_deref().unwrap_or_default()).map_err(Error::bad_value)?;
-        let fields = Fields::parse(self.filter.field_selector.as_deref().unwrap_or_default())
-            .map_err(Error::bad_value)?;
+        let options = self.list_options(namespace);
+        let refuse = |why| refuse_selector(ObjectKind::Pod, &options, why);
+        let labels = Labels::parse(&options.labels).map_err(refuse)?;
+        let fields = FieldSelector::parse("Pod", &options.fields).map_err(refuse)?;
         let named = self.names_pods();
         if named && (self.filter.selector.is_some() || self.filter.all_namespaces) {
             let what = "name cannot be provided when a selector or --all-namespaces is specified";
@@ -187,7 +179,7 @@ impl Which {
         let mut chosen = Chosen { found: Vec::new(), missing: Vec::new(), damaged: Vec::new() };
         for dir in dirs {
             match read(&dir) {
-                Ok(pod) if labels.matches(pod.metadata.labels.as_ref()) && fields.matches(&pod) => {
+                Ok(pod) if labels.matches(pod.metadata.labels.as_ref()) && fields.matches(&json!(pod)) => {
                     chosen.found.push(Found { dir, pod });
                 }
                 Ok(_) => {}
@@ -204,6 +196,18 @@ impl Which {
     }
 }
 
+/// The error of a selector that makes no sense, in kubectl's words.
+fn refuse_selector(kind: ObjectKind, options: &ListOptions, why: String) -> Error {
+    let version = kind.api_version();
+    let version = if version.contains('/') { version } else { format!("/{version}") };
+    let what = format!("{version}, Resource={}", kind.plural());
+    let ListOptions { labels, fields, .. } = options;
+    engine::Error::Selector(format!(
+        "Unable to find {what:?} that match label selector {labels:?}, field selector {fields:?}: {why}"
+    ))
+    .into()
+}
+
 /// The error that there is no such pod.
 pub(super) fn not_found(name: &str) -> Error {
     engine::Error::NoObject { kind: ObjectKind::Pod, name: name.to_owned() }.into()
@@ -217,7 +221,7 @@ pub(super) fn is_pod(kind: &str) -> bool {
 pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
     let plain = match name.split_once('/') {
         Some((kind, plain)) if is_pod(kind) => plain,
-        Some((kind, _)) => return Err(unknown_kind(kind)),
+        Some((kind, name)) => return Err(missing_object(kind, name)),
         None => name,
     };
     Ok(ObjectName::parse(plain)?)

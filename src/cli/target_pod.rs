@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, Namespace, manifest_files::FileArgs, object_selection, pod_dir, pod_selection},
+    cli::{Error, Namespace, kind_words, manifest_files::FileArgs, object_selection, pod_dir, pod_selection},
     engine::{self, Engine, ListOptions},
     pod::{ObjectKind, PodExt},
     state::{Home, Liveness, PodDir},
@@ -104,9 +104,9 @@ pub(super) fn find_target_pods(
             list_pods(home, namespace, word, labels, |_| true)
         }
         Some((kind, name)) if !pod_selection::is_pod(kind) => {
-            let kind = match (object_selection::workload_kind(kind), ObjectKind::of_word(kind)) {
+            let kind = match (kind_words::workload_kind(kind), ObjectKind::of_word(kind)) {
                 (Some(kind), _) => kind,
-                (None, None) => return Err(object_selection::unknown_kind(kind)),
+                (None, None) => return Err(kind_words::missing_object(kind, name)),
                 (None, Some(kind)) => {
                     Engine::over(home).get_object(kind, namespace, name)?;
                     let own = format!("*{}.{}", kind.api_version().replace('/', "."), kind.name());

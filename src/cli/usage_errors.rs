@@ -110,6 +110,7 @@ impl Refusal {
         let sentence = match refusal.kind() {
             ErrorKind::ArgumentConflict => said(explain_conflict(&refusal, args)),
             ErrorKind::UnknownArgument => said(explain_unknown_flag(&refusal, args)),
+            ErrorKind::TooManyValues => said(explain_switch(&refusal, args)),
             ErrorKind::InvalidValue | ErrorKind::ValueValidation => said(explain_value(&refusal, args)),
             ErrorKind::InvalidSubcommand => said(explain_unknown_command(&refusal, args)),
             ErrorKind::MissingRequiredArgument => said(explain_missing(&refusal, args)),
@@ -133,14 +134,50 @@ fn explain_unknown_flag(refusal: &clap::Error, args: &[OsString]) -> Option<Stri
         return None;
     }
     let verb = find_verb(&build_parser(), args);
-    let command = format!("podctl {verb}").trim_end().to_owned();
     let known = context(refusal, ContextKind::SuggestedArg);
     let meant = known.map(|known| format!("\n\nDid you mean this?\n\t{known}")).unwrap_or_default();
     let what = match flag.strip_prefix('-').filter(|letters| !letters.starts_with('-')) {
         Some(letter) => format!("shorthand flag: {:?} in {flag}", letter.chars().next().unwrap_or('-')),
         None => format!("flag: {flag}"),
     };
-    Some(format!("unknown {what}\nSee '{command} --help' for usage.{meant}"))
+    Some(format!("unknown {what}\n{}{meant}", name_usage(&verb)))
+}
+
+/// Names the usage of a verb, as kubectl does behind an error about a flag.
+fn name_usage(verb: &str) -> String {
+    match verb {
+        "diff" => "See 'podctl diff -h' for help and examples".to_owned(),
+        _ => format!("See '{} --help' for usage.", format!("podctl {verb}").trim_end()),
+    }
+}
+
+/// Tells that the value of a switch is neither yes nor no.
+fn explain_switch(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
+    let flag = context(refusal, ContextKind::InvalidArg)?;
+    let value = context(refusal, ContextKind::InvalidValue)?;
+    let verb = find_verb(&build_parser(), args);
+    let (flag, usage) = (name_flag(&verb, &flag), name_usage(&verb));
+    Some(format!(
+        "invalid argument {value:?} for {flag:?} flag: strconv.ParseBool: parsing {value:?}: invalid syntax\n{usage}"
+    ))
+}
+
+/// Names a flag with its letter, if it has one.
+fn name_flag(verb: &str, flag: &str) -> String {
+    let parser = build_parser();
+    let command = verb
+        .split_whitespace()
+        .try_fold(&parser, |command, word| command.find_subcommand(word))
+        .unwrap_or(&parser);
+    let named = |arg: &&clap::Arg| {
+        arg.get_long().is_some_and(|long| flag.strip_prefix("--") == Some(long))
+            || arg.get_short().is_some_and(|letter| flag == format!("-{letter}"))
+    };
+    let found = command.get_arguments().find(named);
+    match found.and_then(|arg| Some((arg.get_short()?, arg.get_long()?))) {
+        Some((letter, long)) => format!("-{letter}, --{long}"),
+        None => flag.to_owned(),
+    }
 }
 
 /// Tells that a flag has no value, or not one of its kind.
@@ -157,10 +194,7 @@ fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
         return None;
     }
     let verb = find_verb(&build_parser(), args);
-    let usage = match verb.as_str() {
-        "diff" => "See 'podctl diff -h' for help and examples".to_owned(),
-        _ => format!("See '{} --help' for usage.", format!("podctl {verb}").trim_end()),
-    };
+    let usage = name_usage(&verb);
     if value.is_empty() {
         // As it was written: a letter, or the word.
         let end = args.iter().position(|arg| arg == "--").unwrap_or(args.len());
@@ -187,6 +221,7 @@ fn explain_value(refusal: &clap::Error, args: &[OsString]) -> Option<String> {
     if why.starts_with("Invalid dry-run value") {
         return Some(why);
     }
+    let flag = name_flag(&verb, &flag);
     Some(format!("invalid argument {value:?} for {flag:?} flag: {why}\n{usage}"))
 }
 

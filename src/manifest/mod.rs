@@ -65,6 +65,8 @@ pub struct Manifest {
     pub jobs: Vec<Job>,
     /// Tells how pods find one another.
     pub services: Vec<Service>,
+    /// The objects as they are written, whatever their kind; those of a List each.
+    pub written: Vec<serde_json::Value>,
     /// Holds what has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
     /// Those of the warnings that are about whole objects, which are passed over.
@@ -218,15 +220,17 @@ fn read_sources(
         for document in documents {
             let mut report = Report { file: &source.name, root: &document, found: Vec::new() };
             // Files may bring the same along; two that differ are an accident, and so are two of one pod.
+            let written = document.to_json();
             if let Some(identity) = decode::identity(&document) {
                 let (kind, _, name) = identity.clone();
-                let before = met.insert(identity, document.to_json());
-                if before.is_some_and(|before| kind == "Pod" || before != document.to_json()) {
+                let before = met.insert(identity, written.clone());
+                if before.is_some_and(|before| kind == "Pod" || before != written) {
                     let message =
                         format!("Duplicate value: {name:?}: the files hold another {kind} of that name");
                     report.add_error("metadata.name", message);
                 }
             }
+            manifest.written.extend(split_list(written));
             let mut into = Decoded { writer, manifest: &mut manifest, templates: &mut templates };
             decode::object(&document, "", &mut into, &mut report);
             found.extend(report.found.iter().cloned());
@@ -252,6 +256,19 @@ fn read_sources(
     let (errors, warnings): (Vec<_>, Vec<_>) = found.into_iter().partition(|d| d.severity == Severity::Error);
     manifest.warnings = warnings;
     if errors.is_empty() { Ok(manifest) } else { Err(errors) }
+}
+
+/// Returns the objects of a document: the items of a List each.
+pub(crate) fn split_list(mut document: serde_json::Value) -> Vec<serde_json::Value> {
+    let is_list = document["kind"].as_str().is_some_and(|kind| kind.ends_with("List"));
+    match document.get_mut("items").map(serde_json::Value::take) {
+        Some(serde_json::Value::Array(items)) if is_list => items,
+        Some(other) => {
+            document["items"] = other;
+            vec![document]
+        }
+        None => vec![document],
+    }
 }
 
 /// Returns what a debug container is to have beside its flags: part of one, in YAML or JSON.

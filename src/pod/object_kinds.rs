@@ -28,6 +28,8 @@ pub enum ObjectKind {
     Node,
     /// Pods that are run to their end, by a process that keeps the Job.
     Job,
+    /// Says that this machine lives.
+    Lease,
 }
 
 /// Tells how a kind is called.
@@ -54,7 +56,7 @@ const fn core(
     Names { kind, name, group: "", version: "v1", plural, singular, short }
 }
 
-const NAMES: [Names; 12] = [
+const NAMES: [Names; 13] = [
     core(ObjectKind::Pod, "Pod", "pods", "pod", &["po"]),
     core(ObjectKind::Service, "Service", "services", "service", &["svc"]),
     core(ObjectKind::ConfigMap, "ConfigMap", "configmaps", "configmap", &["cm"]),
@@ -87,6 +89,15 @@ const NAMES: [Names; 12] = [
         version: "v1",
         plural: "jobs",
         singular: "job",
+        short: &[],
+    },
+    Names {
+        kind: ObjectKind::Lease,
+        name: "Lease",
+        group: "coordination.k8s.io",
+        version: "v1",
+        plural: "leases",
+        singular: "lease",
         short: &[],
     },
 ];
@@ -161,10 +172,10 @@ impl ObjectKind {
         let known = |names: &&Names| {
             let Names { group, version, .. } = names;
             let same = [names.plural, names.singular].contains(&word) || names.short.contains(&word);
-            let there = rest.is_none_or(|rest| {
-                rest == *group
-                    || rest.strip_prefix(version).is_some_and(|rest| rest.trim_start_matches('.') == *group)
-            });
+            let versioned = |rest: &str| {
+                rest.strip_prefix(version).and_then(|rest| rest.strip_prefix('.')) == Some(*group)
+            };
+            let there = rest.is_none_or(|rest| rest == *group || versioned(rest));
             same && there
         };
         NAMES.iter().find(known).map(|names| names.kind)
@@ -185,7 +196,8 @@ mod tests {
             ("pods", Some(ObjectKind::Pod)),
             ("Pod", Some(ObjectKind::Pod)),
             ("po", Some(ObjectKind::Pod)),
-            ("pods.v1", Some(ObjectKind::Pod)),
+            ("pods.v1", None),
+            ("pods.", Some(ObjectKind::Pod)),
             ("pods.v1.", Some(ObjectKind::Pod)),
             ("ConfigMap", Some(ObjectKind::ConfigMap)),
             ("PVC", Some(ObjectKind::PersistentVolumeClaim)),

@@ -18,7 +18,6 @@ pub mod kinds;
 pub mod kubeconfig;
 mod list_options;
 mod metrics;
-pub(crate) mod node_lease;
 mod object_access;
 mod object_tables;
 mod protobuf;

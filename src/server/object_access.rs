@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     event_forms,
     kinds::Kind,
-    metrics, node_lease,
+    metrics,
     status::{Cause, Failure},
 };
 use crate::{
@@ -32,7 +32,6 @@ pub fn list_objects(engine: &Engine, kind: &Kind, namespace: Option<&str>) -> Re
         }
         (None, "PodMetrics") => metrics::measure_pods(engine, namespace)?,
         (None, "NodeMetrics") => vec![metrics::measure_node()],
-        (None, "Lease") => node_lease::list_leases(engine, namespace).map_err(|e| to_failure(kind, "", e))?,
         (None, _) => Vec::new(),
     };
     for object in &mut all {

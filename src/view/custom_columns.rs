@@ -11,38 +11,57 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Column {
     header: String,
-    path: Template,
+    /// What is wrong with a path is said when it is used.
+    path: Result<Template, Error>,
 }
 
-/// Reads `HEADER:PATH,…`; `None` when it is not of that form.
+/// Reads `HEADER:PATH,…`.
 ///
 /// # Errors
-/// [`Error::Parse`] of a path.
-pub fn parse(spec: &str) -> Result<Option<Vec<Column>>, Error> {
-    let mut columns = Vec::new();
-    for part in spec.split(',') {
-        let Some((header, path)) = part.split_once(':').filter(|(h, p)| !h.is_empty() && !p.is_empty())
-        else {
-            return Ok(None);
-        };
-        columns.push(Column { header: header.into(), path: Template::path(path)? });
-    }
-    Ok(Some(columns))
+/// [`Error::Columns`], and [`Error::Parse`] of a path.
+pub fn parse(spec: &str) -> Result<Vec<Column>, Error> {
+    let column = |part: &str| match part.split_once(':') {
+        Some((header, path)) => Column::new(header, path),
+        None => Err(Error::Columns(format!(
+            "unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"
+        ))),
+    };
+    spec.split(',').map(column).collect()
 }
 
-/// Reads a file of two lines: headers, and below them paths. `None` when it is not of that form.
+/// Reads a file of two lines: headers, and below them paths.
 ///
 /// # Errors
-/// [`Error::Parse`] of a path.
-pub fn parse_file(text: &str) -> Result<Option<Vec<Column>>, Error> {
+/// [`Error::Columns`], and [`Error::Parse`] of a path.
+pub fn parse_file(text: &str) -> Result<Vec<Column>, Error> {
     let mut lines = text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>());
-    let (headers, paths) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    if headers.is_empty() || headers.len() != paths.len() {
-        return Ok(None);
+    let mut read_line = |what: &str| {
+        lines.next().ok_or_else(|| {
+            Error::Columns(format!(
+                "invalid template, missing {what} line. Expected format is one line of space separated headers, one line of space separated column specs."
+            ))
+        })
+    };
+    let (headers, paths) = (read_line("header")?, read_line("spec")?);
+    if headers.len() != paths.len() {
+        let what = format!(
+            "number of headers ({}) and field specifications ({}) don't match",
+            headers.len(),
+            paths.len()
+        );
+        return Err(Error::Columns(what));
     }
-    let column =
-        |(header, path): (&str, &str)| Ok(Column { header: header.into(), path: Template::path(path)? });
-    headers.into_iter().zip(paths).map(column).collect::<Result<_, _>>().map(Some)
+    headers.into_iter().zip(paths).map(|(header, path)| Column::new(header, path)).collect()
+}
+
+impl Column {
+    fn new(header: &str, path: &str) -> Result<Column, Error> {
+        let path = match Template::path(path) {
+            Err(Error::Parse { why, .. }) => Err(Error::Columns(why)),
+            read => Ok(read?),
+        };
+        Ok(Column { header: header.into(), path })
+    }
 }
 
 /// The table.
@@ -56,7 +75,11 @@ pub fn print(columns: &[Column], objects: &[Value], headers: bool) -> Result<Str
     }
     for object in objects {
         let cell = |column: &Column| {
-            let found = column.path.find(object, true)?;
+            let path = column.path.as_ref().map_err(Clone::clone)?;
+            let found = path.find(object, true).map_err(|e| match e {
+                Error::Execute { why, .. } => Error::Columns(why),
+                other => other,
+            })?;
             let all: Vec<String> = found.into_iter().flatten().map(plain).collect();
             Ok(if all.is_empty() { "<none>".to_owned() } else { all.join(",") })
         };
@@ -87,7 +110,7 @@ mod tests {
 
     #[test]
     fn cells_are_joined_with_commas_and_what_is_missing_is_none() {
-        let columns = parse("NAME:.metadata.name,IMAGES:.spec.c[*].image,M:m,X:.x").unwrap().unwrap();
+        let columns = parse("NAME:.metadata.name,IMAGES:.spec.c[*].image,M:m,X:.x").unwrap();
         let object = json!({"metadata": {"name": "p"}, "spec": {"c": [{"image": "a"}, {"image": "b"}]}, "m": {"k": [1, 2]}});
         let table = print(&columns, &[object], true).unwrap();
         assert_eq!(
@@ -95,7 +118,7 @@ mod tests {
             "NAME   IMAGES   M            X\np      a,b      map[k:[1 2]]   <none>\n"
                 .replace("M            X", "M              X")
         );
-        assert!(parse("NAME").unwrap().is_none());
-        assert_eq!(parse_file("A  B\n.a .b\n").unwrap().unwrap().len(), 2);
+        assert!(parse("NAME").unwrap_err().to_string().starts_with("unexpected custom-columns spec: NAME"));
+        assert_eq!(parse_file("A  B\n.a .b\n").unwrap().len(), 2);
     }
 }

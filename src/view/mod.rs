@@ -11,6 +11,7 @@ pub mod events;
 pub mod explain;
 pub mod field_selector;
 pub mod go_template;
+mod go_values;
 pub mod job_table;
 pub mod jsonpath;
 pub mod kyaml;

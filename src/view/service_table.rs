@@ -223,7 +223,7 @@ fn shorten_list(all: &[String]) -> String {
 }
 
 /// A Service in full.
-pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
+pub fn describe(seen: &Seen, host_ip: Option<&str>, show_events: bool) -> String {
     let mut seen = seen.clone();
     complete_service(&mut seen.service);
     let service = object(&seen, host_ip);
@@ -275,7 +275,9 @@ pub fn describe(seen: &Seen, host_ip: Option<&str>) -> String {
     if spec["type"] != "ExternalName" {
         page.field(0, "Internal Traffic Policy", spec["internalTrafficPolicy"].as_str().unwrap_or("Cluster"));
     }
-    page.field(0, "Events", "<none>");
+    if show_events {
+        page.field(0, "Events", "<none>");
+    }
     tab_stops::align_columns(&page.0, 0, 2)
 }
 
@@ -312,7 +314,7 @@ mod tests {
         );
         assert_eq!(shorten_list(&["a", "b", "c"].map(str::to_owned)), "a,b,c");
         assert_eq!(shorten_list(&["a", "b", "c", "d"].map(str::to_owned)), "a,b,c + 1 more...");
-        let page = describe(&seen, None);
+        let page = describe(&seen, None, true);
         assert!(page.contains("Endpoints:                10.213.0.2:8080\n"), "{page}");
         assert!(page.contains("Port:                     http  80/TCP\n"), "{page}");
     }

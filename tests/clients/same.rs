@@ -3,7 +3,13 @@
 //! `files/same.cases` has one command line a line. Those that may differ are in `docs/kubectl-differences.md`, each with its
 //! reason.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::{client, common::Home};
 
@@ -49,6 +55,9 @@ spec:
         volumeMounts: [{name: v, mountPath: /v}, {name: m, mountPath: /m, readOnly: true}]
 ";
 
+/// Number of command lines that are tried side by side.
+const AT_ONCE: usize = 3;
+
 /// Standard output, standard error and exit code of one client.
 fn run(home: &Home, program: &str, line: &str) -> (String, String, Option<i32>) {
     let mut shell: Command = client(home, "bash");
@@ -60,7 +69,7 @@ fn run(home: &Home, program: &str, line: &str) -> (String, String, Option<i32>) 
         shell.env(name, value);
     }
     let output = shell.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace("kubectl", "podctl");
+    let text = |bytes: &[u8]| without_versions(&String::from_utf8_lossy(bytes).replace("kubectl", "podctl"));
     // klog's lines are kubectl's own.
     let is_log = |line: &&str| {
         line.len() > 5 && "EIW".contains(&line[..1]) && line[1..5].bytes().all(|b| b.is_ascii_digit())
@@ -68,6 +77,21 @@ fn run(home: &Home, program: &str, line: &str) -> (String, String, Option<i32>) 
     let errors = text(&output.stderr);
     let errors: Vec<&str> = errors.lines().filter(|line| !is_log(line)).collect();
     (text(&output.stdout), errors.join("\n"), output.status.code())
+}
+
+/// Text without the numbers of resourceVersions: the server's are its own, and count for its clients.
+fn without_versions(text: &str) -> String {
+    let mut parts = text.split("resourceVersion");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let sign = part.find(|c: char| !"\": ".contains(c)).unwrap_or(part.len());
+        out += &format!(
+            "resourceVersion{}{}",
+            &part[..sign],
+            part[sign..].trim_start_matches(|c: char| c.is_ascii_digit())
+        );
+    }
+    out
 }
 
 /// Text without what differs from one moment to the next: ages, and so the widths of columns.
@@ -97,18 +121,32 @@ fn kubectl_and_podctl_show_the_same_state_alike() {
     home.said(&["wait", "--for=condition=complete", "job/work", "--timeout=60s"]);
     let meant: Vec<&str> =
         DIFFERENCES.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
-    let (mut wrong, mut count) = (Vec::new(), 0);
-    for case in CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        count += 1;
+    let wrong = Mutex::new(Vec::new());
+    let compare = |case: &str| {
         let line = if case.contains("$client") { case.to_owned() } else { format!("$client {case}") };
         let (kubectl, podctl) = (run(&home, "kubectl", &line), run(&home, "podctl", &line));
         let same = kubectl == podctl
             || (without_ages(&kubectl.0), &kubectl.1, kubectl.2)
                 == (without_ages(&podctl.0), &podctl.1, podctl.2);
         if !same && !meant.contains(&case) {
-            wrong.push(format!("{case}\nkubectl: {kubectl:?}\npodctl:  {podctl:?}"));
+            wrong.lock().unwrap().push(format!("{case}\nkubectl: {kubectl:?}\npodctl:  {podctl:?}"));
         }
-    }
+    };
+    let cases: Vec<&str> = CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    // Those that change something are scripts, and come one after another when the others are through.
+    let (scripts, plain): (Vec<&str>, Vec<&str>) = cases.iter().partition(|case| case.contains("$client"));
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|threads| {
+        for _ in 0..AT_ONCE {
+            threads.spawn(|| {
+                while let Some(case) = plain.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    compare(case);
+                }
+            });
+        }
+    });
+    scripts.iter().for_each(|case| compare(case));
+    let (wrong, count) = (wrong.into_inner().unwrap(), cases.len());
     assert!(count > 100, "{count} cases");
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -97,6 +97,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => {
             let manner = Manner {
                 fresh: false,
+                save: true,
                 selector: &args.labeled.selector,
                 dry: args.change.dry_run(),
                 output: &args.change.output,

@@ -32,6 +32,12 @@ pub(super) enum Command {
     GetClusters,
     /// Show the user's name.
     GetUsers,
+    /// Switch to the context, which is the only one.
+    #[command(alias = "use")]
+    UseContext {
+        /// The context's name.
+        names: Vec<String>,
+    },
 }
 
 #[derive(clap::Args)]
@@ -55,6 +61,13 @@ pub(super) struct ViewArgs {
 pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     match command {
         Command::CurrentContext => println!("{NAME}"),
+        Command::UseContext { names } => match &names[..] {
+            [name] if name == NAME => println!("Switched to context {NAME:?}."),
+            [name] => {
+                return Err(Error::absent(format!("no context exists with the name: {name:?}")));
+            }
+            names => return Err(Error::bad_value(format!("Unexpected args: [{}]", names.join(" ")))),
+        },
         Command::GetClusters | Command::GetUsers => println!("NAME\n{NAME}"),
         Command::GetContexts { output: Some(_), .. } => println!("{NAME}"),
         Command::GetContexts { names, no_headers, .. } => {
@@ -74,7 +87,9 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
         }
         Command::View(args) => {
             let mut output = args.output.clone();
-            output.output.get_or_insert_with(|| "yaml".into());
+            if output.template.is_none() {
+                output.output.get_or_insert_with(|| "yaml".into());
+            }
             let program = std::env::current_exe().map_err(io("cannot find this program"))?;
             let mut config = make_kubeconfig(&Engine::over(home), &program, namespace)?;
             if !(args.raw || args.flatten) {

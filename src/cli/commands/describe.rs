@@ -17,8 +17,7 @@ use crate::{
         print, print_error,
     },
     engine::{self, Engine, ListOptions, start::find_host_ip},
-    pod::{ObjectKind, ObjectName},
-    server::node_lease,
+    pod::ObjectKind,
     state::Home,
     view::{self, describe::DescribedNode, describe_object::describe_object},
 };
@@ -27,23 +26,24 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
-    /// With the table of events.
-    #[arg(long, default_value = "true", action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    show_events: bool,
+    /// With the table of events: of one object, unless it is said.
+    #[arg(long, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    show_events: Option<bool>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let engine = Engine::over(home);
     let words = parse_words(&args.which.names)?;
     check_flags(&args.which.names, &words, args.which.narrowing())?;
-    let named = |all: Vec<(ObjectKind, ObjectName)>| {
-        let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
-        all.into_iter().map(target).collect()
-    };
-    let (mut found, mut code): (Vec<(ObjectKind, Value)>, _) = (Vec::new(), 0);
+    let (mut found, mut missing): (Vec<(ObjectKind, Value)>, Vec<Error>) = (Vec::new(), Vec::new());
+    // `KIND NAME` means the names that begin so as well.
+    let begins = args.which.names.len() <= 2 && !args.which.names.iter().any(|word| word.contains('/'));
     let targets: Vec<Target> = match words {
         _ if args.which.files.is_given() => targets_of_files(&args.which.files, home, namespace)?,
-        Words::Objects(all) => named(all),
+        Words::Objects(all) => {
+            let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
+            all.into_iter().map(target).collect()
+        }
         Words::Kinds(kinds) => {
             for kind in kinds {
                 let all = args.which.list_objects(&engine, kind, namespace)?;
@@ -53,37 +53,42 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
     };
     let listed = targets.is_empty();
-    for Target { kind, namespace, name } in targets {
-        match find_by_beginning(&engine, kind, &namespace, &name)? {
-            objects if objects.is_empty() => {
-                print_error(&engine::Error::NoObject { kind, name: name.to_string() }.into());
-                code = 1;
-            }
-            objects => found.extend(objects.into_iter().map(|object| (kind, object))),
+    for Target { kind, namespace, name } in &targets {
+        match engine.get_object(*kind, namespace, name) {
+            Ok(object) => found.push((*kind, object)),
+            Err(e) if e.kind() == engine::ErrorKind::NotFound => missing.push(e.into()),
+            Err(e) => return Err(e.into()),
         }
     }
-    if found.is_empty() && listed {
-        eprintln!("No resources found in {namespace} namespace.");
+    let show_events = args.show_events.unwrap_or(missing.is_empty() && found.len() < 2);
+    let begins = begins && targets.len() == 1 && !missing.is_empty();
+    if let Some(target) = targets.first().filter(|_| begins) {
+        found = find_by_beginning(&engine, target)?.into_iter().map(|object| (target.kind, object)).collect();
+        missing.truncate(usize::from(found.is_empty()));
     }
-    let pages = found.iter().map(|(kind, object)| describe(&engine, *kind, object, args.show_events));
-    print(&pages.collect::<Result<Vec<_>, _>>()?.join("\n\n"));
-    Ok(code)
+    if found.is_empty() && listed {
+        match args.which.filter.all_namespaces {
+            true => eprintln!("No resources found"),
+            false => eprintln!("No resources found in {namespace} namespace."),
+        }
+    }
+    let pages = found.iter().map(|(kind, object)| describe(&engine, *kind, object, show_events));
+    let pages = pages.collect::<Result<Vec<_>, _>>()?;
+    match begins {
+        true => pages.iter().for_each(|page| print(&format!("{page}\n"))),
+        false => print(&pages.join("\n\n")),
+    }
+    missing.iter().for_each(print_error);
+    Ok(i32::from(!missing.is_empty()))
 }
 
-/// The object of that name, or those whose names begin so, as kubectl has it.
+/// Finds the objects whose names begin as a target's, as kubectl has it.
 fn find_by_beginning(
     engine: &Engine,
-    kind: ObjectKind,
-    namespace: &Namespace,
-    name: &ObjectName,
+    Target { kind, namespace, name }: &Target,
 ) -> Result<Vec<Value>, Error> {
-    match engine.get_object(kind, namespace, name) {
-        Ok(object) => return Ok(vec![object]),
-        Err(e) if e.kind() == engine::ErrorKind::NotFound => {}
-        Err(e) => return Err(e.into()),
-    }
     let options = ListOptions { namespace: Some(namespace.to_string()), ..ListOptions::default() };
-    let mut all = engine.list_objects(kind, &options)?;
+    let mut all = engine.list_objects(*kind, &options)?;
     all.retain(|object| {
         object["metadata"]["name"].as_str().is_some_and(|own| own.starts_with(name.as_str()))
     });
@@ -114,12 +119,14 @@ fn describe(engine: &Engine, kind: ObjectKind, object: &Value, show_events: bool
             let seen = engine.services(Some(&namespace))?;
             let seen = seen.iter().find(|s| s.service.metadata.name.as_deref() == Some(text("name")));
             let host = find_host_ip().map(|ip| ip.to_string());
-            Ok(seen.map(|seen| view::service_table::describe(seen, host.as_deref())).unwrap_or_default())
+            let page = |seen| view::service_table::describe(seen, host.as_deref(), show_events);
+            Ok(seen.map(page).unwrap_or_default())
         }
         ObjectKind::PersistentVolumeClaim => {
-            Ok(describe_object(kind, object, &find_users(engine, &namespace, text("name"))?))
+            let users = find_users(engine, &namespace, text("name"))?;
+            Ok(describe_object(kind, object, &users, show_events))
         }
-        _ => Ok(describe_object(kind, object, &[])),
+        _ => Ok(describe_object(kind, object, &[], show_events)),
     }
 }
 
@@ -133,7 +140,7 @@ fn describe_node(
     let fields = "status.phase!=Succeeded,status.phase!=Failed".into();
     let pods = engine.list_objects(ObjectKind::Pod, &ListOptions { fields, ..ListOptions::default() })?;
     let pods: Vec<Pod> = pods.into_iter().map(serde_json::from_value).collect::<Result<_, _>>()?;
-    let leases = node_lease::list_leases(engine, None)?;
+    let leases = engine.list_objects(ObjectKind::Lease, &ListOptions::default())?;
     let described = DescribedNode { node: &node, lease: leases.first(), pods: &pods, events };
     Ok(view::describe::node(&described, now))
 }

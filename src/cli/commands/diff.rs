@@ -18,7 +18,7 @@ use crate::{
     engine::{Engine, ErrorKind, Preconditions, WriteOptions},
     pod::ObjectKind,
     state::Home,
-    view::{selectors::Labels, yaml},
+    view::yaml,
 };
 
 /// The exit code of trouble; 1 says that there are differences.
@@ -53,7 +53,7 @@ fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i3
         return Err(UsageError::NoFiles.into());
     }
     let engine = Engine::over(home);
-    let labels = Labels::parse(&args.labeled.selector).map_err(Error::bad_value)?;
+    let labels = args.labeled.parse_selector()?;
     let made = || make_compared_files().map_err(io("cannot make a directory to compare in"));
     let (live, merged) = (made()?, made()?);
     for object in args.labeled.files.read_objects()? {

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Error, Namespace,
         durations::{parse_request_timeout, time_left},
-        object_selection::unknown_kind,
+        kind_words::unknown_kind,
         output_formats::{Output, OutputArgs},
         print,
     },

@@ -1,7 +1,7 @@
 //! `podctl explain`: the fields of a kind, out of the API's own description.
 
 use crate::{
-    cli::{Error, object_selection::unknown_kind, print},
+    cli::{Error, kind_words::unknown_kind, print},
     engine::openapi::plain_document,
     pod::ObjectKind,
     view::explain::{Wanted, explain_kind},

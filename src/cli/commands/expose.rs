@@ -6,10 +6,11 @@ use crate::{
     cli::{
         Error, Namespace,
         edited_objects::{find_pod_spec, read_local_objects},
+        last_applied::SaveConfigArgs,
         manifest_files::FileArgs,
         object_flags::{override_object, parse_labels},
         object_selection::{named_targets, read_targets},
-        output_formats::ChangeArgs,
+        output_formats::{ChangeArgs, DryRun},
         stored_objects::make_kept,
     },
     engine::Engine,
@@ -65,6 +66,8 @@ pub(super) struct Args {
     override_type: String,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    save: SaveConfigArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -85,6 +88,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             service = override_object(&service, &args.overrides, &args.override_type)?;
         }
         let dry = args.change.dry_run();
+        // kubectl notes nothing in what it only prints.
+        let service = if dry == DryRun::Client { service } else { args.save.note(service) };
         let made = make_kept(ObjectKind::Service, service, dry, home, namespace)?;
         args.change.print_change(&output, &made, "exposed")?;
     }

@@ -13,6 +13,7 @@ use crate::{
     cli::{
         Error, Namespace, UsageError,
         durations::parse_request_timeout,
+        kind_words::is_namespaced,
         manifest_files::FileArgs,
         object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
         output_formats::{Output, OutputArgs},
@@ -97,7 +98,17 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     // What is no time is an error without a watch as well.
     parse_request_timeout(args.request_timeout.as_deref())?;
     let output = Output::parse(args.output.output.as_deref(), args.output.template.as_deref())?;
-    let words = parse_words(&args.which.names)?;
+    if let Some(format) =
+        args.output.output.as_deref().filter(|format| args.show_labels && !format.is_empty())
+        && !matches!(output, Output::Table { .. })
+    {
+        let what = format!("--show-labels option cannot be used with {format} printer");
+        return Err(Error::contradiction(what));
+    }
+    let words = match parse_words(&args.which.names) {
+        Err(e) if args.ignore_not_found && e.reason() == Some("NotFound") => return Ok(0),
+        words => words?,
+    };
     check_flags(&args.which.names, &words, args.which.narrowing())?;
     let engine = Engine::over(home);
     let find = || args.find(&engine, home, namespace, &words);
@@ -113,7 +124,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
     if let Output::Table { wide } = output {
         if count == 0 && !named && !args.ignore_not_found {
-            match args.which.filter.all_namespaces || found.sections.iter().all(|s| !s.kind.is_namespaced()) {
+            let is_namespaced = match &found.sections[..] {
+                [] => args.which.names.iter().any(|word| is_namespaced(word)),
+                sections => sections.iter().any(|section| section.kind.is_namespaced()),
+            };
+            match args.which.filter.all_namespaces || !is_namespaced {
                 true => eprintln!("No resources found"),
                 false => eprintln!("No resources found in {namespace} namespace."),
             }
@@ -165,7 +180,7 @@ impl Args {
 
     /// Tells whether what is asked for is one object, which is then printed as itself and not as a list.
     fn asks_for_one(&self, words: &Words) -> bool {
-        self.which.files.is_given() || matches!(words, Words::Objects(all) if all.len() == 1)
+        self.which.files.names_one() || matches!(words, Words::Objects(all) if all.len() == 1)
     }
 
     /// Reads what is asked for, ordered by kind as it was asked for.

@@ -6,13 +6,14 @@ use crate::{
     cli::{
         Error, Namespace,
         edited_objects::{check_object_version, read_local_objects},
-        object_selection::{NO_NAMED_RESOURCES, Target, find_targets},
+        object_selection::{NO_NAMED_RESOURCES, Target, find_targets, names_one},
         output_formats::{ChangeArgs, DryRun, Output},
         pod_selection::Told,
         print_error,
     },
     engine::{self, Engine, WriteOptions},
     state::Home,
+    view::selectors::check_label_value,
 };
 
 #[derive(clap::Args)]
@@ -46,6 +47,13 @@ struct Meaning {
     unset: &'static str,
 }
 
+impl Meaning {
+    /// Names one of the map's entries: `label`.
+    fn one(&self) -> &'static str {
+        self.field.trim_end_matches('s')
+    }
+}
+
 const LABELS: Meaning = Meaning { field: "labels", set: "labeled", unset: "unlabeled" };
 const ANNOTATIONS: Meaning = Meaning { field: "annotations", set: "annotated", unset: "annotated" };
 
@@ -66,28 +74,30 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
     if words.is_empty() && !args.objects.which.files.is_given() {
         return Err(Error::missing(NO_NAMED_RESOURCES));
     }
+    if args.list && args.change.output.output.is_some() {
+        return Err(Error::contradiction("--list and --output may not be specified together"));
+    }
     if changes.is_empty() && !args.list {
-        let what = format!("at least one {} update is required", meaning.field.trim_end_matches('s'));
+        let what = format!("at least one {} update is required", meaning.one());
         return Err(Error::missing(what));
     }
     let asked = Asked { args, meaning, changes, output: args.change.output.parse()?, engine };
     if args.local {
         let objects = read_local_objects(&args.objects.which.files)?;
-        let alone = objects.len() == 1;
         for mut object in objects {
             let before = object["metadata"][meaning.field].take();
             let after = apply_changes(&before, &asked.changes, true)?;
             object["metadata"][meaning.field] = after;
-            asked.tell(&before, &object, alone)?;
+            asked.tell(&before, &object, false)?;
         }
         return Ok(0);
     }
-    let targets = find_targets(&args.objects, &words, home, namespace)?;
-    if targets.is_empty() {
-        println!("No resources found");
+    let alone = names_one(&args.objects.which, &words)?;
+    if !alone && !args.resource_version.is_empty() {
+        return Err(Error::contradiction("--resource-version may only be used with a single resource"));
     }
-    let (mut code, alone) = (0, targets.len() == 1);
-    for target in targets {
+    let mut code = 0;
+    for target in find_targets(&args.objects, &words, home, namespace)? {
         let done = asked.change_one(&target).and_then(|(before, object)| asked.tell(&before, &object, alone));
         if let Err(e) = done {
             print_error(&e);
@@ -111,20 +121,23 @@ impl Asked<'_> {
     fn change_one(&self, Target { kind, namespace, name }: &Target) -> Result<(Value, Value), Error> {
         let field = self.meaning.field;
         let mut known = self.engine.get_object(*kind, namespace, name)?;
-        check_object_version(*kind, &known, &self.args.resource_version)?;
+        let wanted = &self.args.resource_version;
+        let version = check_object_version(*kind, &known, wanted);
         let before = known["metadata"][field].take();
         let after =
             apply_changes(&before, &self.changes, self.args.overwrite).map_err(|own| match field {
                 "labels" => Error::unmet(format!("{own}, and --overwrite is false")),
                 _ => Error::unmet(format!(
                     "--overwrite is false but found the following declared {}(s): {own}",
-                    field.trim_end_matches('s')
+                    self.meaning.one()
                 )),
             })?;
         let same = after == before || (before.is_null() && after == json!({}));
         known["metadata"][field] = after;
         match self.args.change.dry_run() {
+            _ if self.args.list => Ok((before, known)),
             DryRun::None if !same => {
+                version?;
                 let changed = self.engine.change_object(*kind, namespace, name, |object| {
                     let before = object["metadata"][field].take();
                     object["metadata"][field] = apply_changes(&before, &self.changes, true).unwrap_or(before);
@@ -133,6 +146,7 @@ impl Asked<'_> {
                 Ok((before, changed))
             }
             DryRun::Server => {
+                version?;
                 let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
                 let seen = engine::Preconditions::default();
                 let tried = self.engine.update_object(*kind, namespace, &known, &seen, &options);
@@ -147,20 +161,21 @@ impl Asked<'_> {
     fn tell(&self, before: &Value, object: &Value, alone: bool) -> Result<(), Error> {
         let (meaning, args) = (self.meaning, self.args);
         let after = &object["metadata"][meaning.field];
-        let one = meaning.field.trim_end_matches('s');
         // Of annotations kubectl says neither that one is missing nor that nothing has changed.
         let is_label = meaning.field == "labels";
-        for (key, _) in self.changes.iter().filter(|(_, value)| is_label && value.is_none()) {
+        let is_tried = args.list || args.local || args.change.dry_run() == DryRun::Client;
+        for (key, _) in self.changes.iter().filter(|(_, value)| is_label && !is_tried && value.is_none()) {
             if before.get(key).is_none() {
-                println!("{one} {key:?} not found.");
+                println!("{} {key:?} not found.", meaning.one());
             }
         }
         if args.list {
             let indent = if alone { "" } else { " " };
             if !alone {
-                let kind = object["kind"].as_str().unwrap_or_default();
-                let name = object["metadata"]["name"].as_str().unwrap_or_default();
-                eprintln!("Listing {} for {kind}./{name}:", meaning.field);
+                let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+                let (version, name) = (text(&object["apiVersion"]), text(&object["metadata"]["name"]));
+                let group = version.split_once('/').map_or("", |(group, _)| group);
+                println!("Listing {} for {}.{group}/{name}:", meaning.field, text(&object["kind"]));
             }
             for (key, value) in after.as_object().into_iter().flatten() {
                 println!("{indent}{key}={}", value.as_str().unwrap_or_default());
@@ -181,17 +196,23 @@ impl Asked<'_> {
 
 /// The words that name objects, and the changes, which come after them.
 fn split_words(words: &[String], meaning: &Meaning) -> Result<(Vec<String>, Vec<Change>), Error> {
-    let is_change = |word: &&String| word.contains('=') || (word.ends_with('-') && word.len() > 1);
-    let at = words.iter().position(|word| is_change(&word)).unwrap_or(words.len());
-    let parse = |word: &String| match (word.split_once('='), word.strip_suffix('-')) {
-        (Some((_, value)), _) if meaning.field == "labels" && value.contains('=') => {
+    let is_change =
+        |word: &String| word.find('=').map_or(word.ends_with('-') && word.len() > 1, |sign| sign > 0);
+    let at = words.iter().position(is_change).unwrap_or(words.len());
+    if let Some(word) = words[at..].iter().find(|word| !is_change(word)) {
+        let what = format!("all resources must be specified before {} changes: {word}", meaning.one());
+        return Err(Error::bad_value(what));
+    }
+    let parse = |word: &String| match word.split_once('=') {
+        Some((_, value)) if meaning.field == "labels" && value.contains('=') => {
             Err(Error::bad_value(format!("invalid label spec: {word}")))
         }
-        (Some((key, value)), _) if !key.is_empty() => Ok((key.to_owned(), Some(value.to_owned()))),
-        (None, Some(key)) => Ok((key.to_owned(), None)),
-        _ => Err(Error::bad_value(format!(
-            "{word:?} is neither KEY=VALUE nor KEY-; all changes come after the names"
-        ))),
+        Some((_, value)) if meaning.field == "labels" && check_label_value(value).is_err() => {
+            let why = check_label_value(value).err().unwrap_or_default();
+            Err(Error::bad_value(format!("invalid label value: {word:?}: {why}")))
+        }
+        Some((key, value)) => Ok((key.to_owned(), Some(value.to_owned()))),
+        None => Ok((word.trim_end_matches('-').to_owned(), None)),
     };
     let mut changes = words[at..].iter().map(parse).collect::<Result<Vec<_>, _>>()?;
     for (key, value) in &changes {

@@ -3,6 +3,8 @@
 
 mod apply;
 mod attach;
+mod auth;
+mod cluster_info;
 mod completion;
 mod config;
 mod cp;
@@ -23,6 +25,7 @@ mod expose;
 mod get;
 mod images;
 mod inspect;
+mod kustomize;
 mod label;
 mod login;
 mod logs;
@@ -53,6 +56,7 @@ use crate::{
         usage_errors::{self, Refusal},
     },
     engine, network,
+    pod::InvalidName,
     state::Home,
 };
 
@@ -71,10 +75,15 @@ use crate::{
 )]
 struct Cli<C: Subcommand = Command> {
     /// Whose pods are meant; a namespace is no more than a part of a pod's name here.
-    #[arg(short, long, global = true, default_value = "default")]
+    #[arg(short, long, global = true, default_value = "default", value_parser = parse_namespace)]
     namespace: Namespace,
     #[command(subcommand)]
     command: C,
+}
+
+/// Reads `-n`; nothing is the namespace of who says nothing.
+fn parse_namespace(text: &str) -> Result<Namespace, InvalidName> {
+    if text.is_empty() { Ok(Namespace::default()) } else { Namespace::parse(text) }
 }
 
 /// Builds the parser of all commands, with the flags of each.
@@ -229,6 +238,12 @@ enum Command {
     Serve(serve::Args),
     /// Print the context by which kubectl finds podctl, or put it into its file.
     Kubeconfig(serve::KubeconfigArgs),
+    /// Tell what may be done, and who the user is.
+    Auth(Below<auth::Command>),
+    /// Show where the Kubernetes API is served.
+    ClusterInfo(cluster_info::Args),
+    /// Build a kustomization.
+    Kustomize(kustomize::Args),
     /// Show the context by which kubectl finds podctl.
     Config(Below<config::Command>),
     /// Show the kinds of objects there are.
@@ -302,6 +317,7 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         Command::ApiResources(args) => return version::list_resources(args),
         Command::ApiVersions => return version::list_versions(),
         Command::Explain(args) => return explain::run(args),
+        Command::Kustomize(args) => return kustomize::run(args),
         _ => {}
     }
     let home = Home::of_user()?;
@@ -362,6 +378,8 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         Command::Expose(args) => expose::run(&args, &home, namespace),
         Command::Scale(args) => rollout::scale(&args, &home, namespace),
         Command::Rollout(Below { command }) => rollout::rollout(&command, &home, namespace),
+        Command::Auth(Below { command }) => auth::run(&command, &home),
+        Command::ClusterInfo(args) => cluster_info::run(&args, &home, namespace),
         Command::Config(Below { command }) => config::run(&command, &home, namespace),
         Command::Completion(_)
         | Command::Man(_)
@@ -370,6 +388,7 @@ pub(super) fn run_command(CommandLine(cli): CommandLine) -> Result<i32, Error> {
         | Command::Version(_)
         | Command::ApiResources(_)
         | Command::ApiVersions
+        | Command::Kustomize(_)
         | Command::Explain(_) => unreachable!("handled before"),
         Command::Enable(args) => enable::enable(&args, &home, namespace),
         Command::Disable(args) => enable::disable(&args, &home, namespace),

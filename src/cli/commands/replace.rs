@@ -9,6 +9,7 @@ use crate::{
     cli::{
         Error, Namespace, UsageError,
         durations::{parse_duration, parse_seconds},
+        last_applied::SaveConfigArgs,
         manifest_files::FileArgs,
         object_selection::{Target, target_of_object},
         output_formats::{ChangeArgs, DryRun},
@@ -41,6 +42,8 @@ pub(super) struct Args {
     change: ChangeArgs,
     #[command(flatten)]
     raw: RawArgs,
+    #[command(flatten)]
+    save: SaveConfigArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -70,11 +73,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         if dry == DryRun::Client {
             // It is printed as it is written, when there is one to be replaced.
             match engine.get_object(*kind, namespace, name) {
-                Ok(_) => args.change.print_change(
-                    &output,
-                    &with_namespace(object, *kind, namespace),
-                    "replaced",
-                )?,
+                Ok(_) => {
+                    let shown = args.save.note(with_namespace(object, *kind, namespace));
+                    args.change.print_change(&output, &shown, "replaced")?;
+                }
                 Err(e) => {
                     print_error(&e.into());
                     code = 1;
@@ -82,6 +84,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             }
             continue;
         }
+        let object = &match args.save.save_config {
+            true => args.save.note(with_namespace(object, *kind, namespace)),
+            false => object.clone(),
+        };
         let replaced = match args.force {
             true => engine.create_object(*kind, namespace, object, &options),
             false => {

@@ -9,8 +9,9 @@ use crate::{
     cli::{
         Error, Namespace,
         durations::parse_duration,
+        kind_words::{unknown_kind, workload_kind},
         manifest_files::FileArgs,
-        object_selection::{NO_NAME, NO_RESOURCES, is_of_workload, unknown_kind, workload_kind},
+        object_selection::{NO_NAME, NO_RESOURCES, is_of_workload},
         output_formats::{ChangeArgs, OutputArgs},
     },
     engine::{DeleteOptions, Deletion, Engine, ListOptions, WriteOptions},

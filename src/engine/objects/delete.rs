@@ -94,8 +94,8 @@ impl Engine {
         name: &str,
         options: &DeleteOptions,
     ) -> Result<Deletion, Error> {
-        let missing = || Error::NoObject { kind, name: name.to_owned() };
         let (namespace, name) = (parse_namespace(kind, namespace)?, ObjectName::parse(name)?);
+        let missing = || Error::NoObject { kind, name: name.to_string() };
         let preconditions = &options.preconditions;
         if preconditions.are_some() || options.dry_run {
             let known = self.get_object(kind, &namespace, &name)?;
@@ -129,6 +129,9 @@ impl Engine {
             }
             ObjectKind::Event => return Err(unsupported(kind, &name, "goes with the pod that it is about")),
             ObjectKind::ServiceAccount => return Err(unsupported(kind, &name, "goes with its namespace")),
+            ObjectKind::Lease => {
+                return Err(unsupported(kind, &name, "says that this machine lives, and stays"));
+            }
             ObjectKind::Node => return Err(unsupported(kind, &name, "is this machine, and stays")),
         };
         if there_was_one { Ok(Deletion::Done) } else { Err(missing()) }

@@ -8,6 +8,7 @@ mod complete;
 mod delete;
 mod dependents;
 mod jobs;
+mod lease;
 mod node;
 mod request;
 mod write;
@@ -78,7 +79,6 @@ impl Engine {
     /// # Errors
     /// [`Error::NoObject`], [`Error::Name`], [`Error::State`].
     pub fn get_object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Value, Error> {
-        let missing = || Error::NoObject { kind, name: name.to_owned() };
         let (namespace, name) = (parse_namespace(kind, namespace)?, ObjectName::parse(name)?);
         let found = match kind {
             ObjectKind::Pod => {
@@ -105,7 +105,16 @@ impl Engine {
                 all.into_iter().find(|object| object["metadata"]["name"] == *name.as_str())
             }
         };
-        found.ok_or_else(missing)
+        found.ok_or_else(|| self.name_missing(kind, &namespace, &name))
+    }
+
+    /// The error that there is no such object, or not even its namespace.
+    fn name_missing(&self, kind: ObjectKind, namespace: &Namespace, name: &ObjectName) -> Error {
+        let is_there = !kind.is_namespaced() || self.namespaces().map_or(true, |all| all.contains(namespace));
+        match is_there || kind == ObjectKind::Lease {
+            true => Error::NoObject { kind, name: name.to_string() },
+            false => Error::NoObject { kind: ObjectKind::Namespace, name: namespace.to_string() },
+        }
     }
 
     /// Returns the objects of a kind, ordered by namespace and name.
@@ -178,6 +187,7 @@ impl Engine {
             }
             ObjectKind::Node => Ok(vec![node::describe_node(&self.home)]),
             ObjectKind::Job => self.list_jobs(namespace),
+            ObjectKind::Lease => Ok(lease::list_leases(&node::describe_node(&self.home), namespace)),
         }
     }
 

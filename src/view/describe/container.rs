@@ -102,7 +102,9 @@ impl Whole<'_> {
         };
         let line = match from {
             EnvVarSource { field_ref: Some(field), .. } => {
-                let template = Template::path(&field.field_path).ok();
+                // Of one label or annotation kubectl shows no value.
+                let path = Some(field.field_path.as_str()).filter(|path| !path.contains('['));
+                let template = path.and_then(|path| Template::path(path).ok());
                 let value = template.and_then(|t| t.print(self.pod, true).ok()).unwrap_or_default();
                 let version = field.api_version.as_deref().unwrap_or("v1");
                 format!("{name}:\t{value} ({version}:{})", field.field_path)

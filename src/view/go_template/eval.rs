@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::{
-    DEEPEST, GoTemplate, Node, Operand, Pipeline,
-    functions::{call_function, is_true, print_value},
+    super::go_values::{print_value, type_name},
+    Command, DEEPEST, GoTemplate, Node, Operand, OperandKind, Pipeline, Place,
+    functions::{call_function, check_count, is_true},
 };
 
 /// The template on its way.
@@ -14,6 +15,9 @@ pub(super) struct Run<'a> {
     /// The newest last.
     variables: Vec<(String, Value)>,
     depth: usize,
+    /// The name of the template that is carried out, and what of it is just looked at, for errors.
+    name: String,
+    place: Place,
     pub(super) out: String,
 }
 
@@ -28,7 +32,28 @@ pub(super) enum Left {
 impl<'a> Run<'a> {
     pub(super) fn new(template: &'a GoTemplate, object: &Value, missing_allowed: bool) -> Run<'a> {
         let variables = vec![("$".to_owned(), object.clone())];
-        Run { template, missing_allowed, variables, depth: 0, out: String::new() }
+        Run {
+            template,
+            missing_allowed,
+            variables,
+            depth: 0,
+            name: "output".to_owned(),
+            place: Place::default(),
+            out: String::new(),
+        }
+    }
+
+    /// Says where in the template something is wrong, as Go says it.
+    pub(super) fn locate(&self, why: &str) -> String {
+        let (Place { at, text }, name) = (&self.place, &self.name);
+        let before = self.template.text.get(..*at).unwrap_or_default();
+        let line = 1 + before.matches('\n').count();
+        let column = before.len() - before.rfind('\n').map_or(0, |end| end + 1);
+        format!("template: output:{line}:{column}: executing {name:?} at <{text}>: {why}")
+    }
+
+    fn note_place(&mut self, place: &Place) {
+        place.clone_into(&mut self.place);
     }
 
     pub(super) fn print_body(&mut self, body: &[Node], dot: &Value) -> Result<Left, String> {
@@ -71,7 +96,8 @@ impl<'a> Run<'a> {
                 return Ok(left);
             }
             Node::Range { over, each, otherwise } => return self.print_range(over, each, otherwise, dot),
-            Node::Call { name, with } => {
+            Node::Call { name, with, place } => {
+                self.note_place(place);
                 let body = self.template.named.get(name).ok_or(format!("template {name:?} not defined"))?;
                 let value = with.as_ref().map(|with| self.evaluate(with, dot)).transpose()?.flatten();
                 let value = value.unwrap_or_default();
@@ -80,7 +106,9 @@ impl<'a> Run<'a> {
                 }
                 self.depth += 1;
                 let outer = std::mem::replace(&mut self.variables, vec![("$".to_owned(), value.clone())]);
+                let caller = std::mem::replace(&mut self.name, name.clone());
                 self.print_body(body, &value)?;
+                self.name = caller;
                 self.variables = outer;
                 self.depth -= 1;
             }
@@ -99,7 +127,7 @@ impl<'a> Run<'a> {
     ) -> Result<Left, String> {
         let known = self.variables.len();
         // The variables are each item's, not the whole's.
-        let plain = Pipeline { variables: Vec::new(), declares: false, commands: over.commands.clone() };
+        let plain = Pipeline { variables: Vec::new(), declares: false, ..over.clone() };
         let items: Vec<(Value, Value)> = match self.evaluate(&plain, dot)? {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(all)) => {
@@ -107,6 +135,7 @@ impl<'a> Run<'a> {
             }
             Some(Value::Object(all)) => all.into_iter().map(|(key, item)| (key.into(), item)).collect(),
             Some(other) => {
+                self.note_place(&over.place);
                 return Err(format!("range can't iterate over {}", print_value(&other)));
             }
         };
@@ -142,6 +171,7 @@ impl<'a> Run<'a> {
 
     /// The value of a pipeline; `None` for a key that is not there.
     fn evaluate(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Option<Value>, String> {
+        self.note_place(&pipeline.place);
         let mut last: Option<Option<Value>> = None;
         for command in &pipeline.commands {
             last = Some(self.evaluate_command(command, last, dot)?);
@@ -155,47 +185,93 @@ impl<'a> Run<'a> {
 
     fn evaluate_command(
         &mut self,
-        command: &[Operand],
+        command: &Command,
         last: Option<Option<Value>>,
         dot: &Value,
     ) -> Result<Option<Value>, String> {
-        let Some((first, rest)) = command.split_first() else { return Ok(None) };
-        let Operand::Function(name) = first else {
-            return match rest.is_empty() && last.is_none() {
-                true => self.evaluate_operand(first, dot),
-                false => Err("can't give argument to non-function".to_owned()),
-            };
+        let Some((first, rest)) = command.operands.split_first() else { return Ok(None) };
+        self.note_place(&first.place);
+        let has_arguments = !rest.is_empty() || last.is_some();
+        let name = match &first.kind {
+            OperandKind::Function(name) => name,
+            OperandKind::Fields(_, fields) if has_arguments => {
+                let last = fields.last().map_or("", String::as_str);
+                return Err(format!("{last} is not a method but has arguments"));
+            }
+            _ if has_arguments => {
+                return Err(format!("can't give argument to non-function {}", first.place.text));
+            }
+            OperandKind::Nil => return Err("nil is not a command".to_owned()),
+            _ => return self.evaluate_operand(first, dot),
         };
-        // As in Go, the rest of `and` and `or` is looked at only where it counts.
-        let mut arguments = Vec::new();
+        check_count(name, rest.len() + usize::from(last.is_some()))?;
+        let (mut arguments, mut types) = (Vec::new(), Vec::new());
         for operand in rest {
-            let value = self.evaluate_operand(operand, dot)?.unwrap_or_default();
-            let decides = matches!((name.as_str(), is_true(&value)), ("and", false) | ("or", true));
-            if decides {
+            let value = self.evaluate_argument(operand, name, arguments.is_empty(), dot)?;
+            // As in Go, the rest of `and` and `or` is looked at only where it counts.
+            if matches!((name.as_str(), is_true(&value)), ("and", false) | ("or", true)) {
                 return Ok(Some(value));
             }
+            types.push(match &operand.kind {
+                OperandKind::Literal(Value::Number(number)) if !number.is_f64() => "int",
+                _ => type_name(&value),
+            });
             arguments.push(value);
         }
-        arguments.extend(last.map(Option::unwrap_or_default));
-        call_function(name, &arguments).map(Some).map_err(|why| format!("error calling {name}: {why}"))
+        if let Some(last) = last {
+            let last = last.unwrap_or_default();
+            types.push(type_name(&last));
+            arguments.push(last);
+        }
+        let called = call_function(name, &arguments, &types).map_err(|why| {
+            self.note_place(&command.place);
+            format!("error calling {name}: {why}")
+        })?;
+        Ok(Some(called).filter(|value| !value.is_null()))
+    }
+
+    /// The value of a function's argument, which for some functions has to be a text.
+    fn evaluate_argument(
+        &mut self,
+        operand: &Operand,
+        function: &str,
+        is_first: bool,
+        dot: &Value,
+    ) -> Result<Value, String> {
+        self.note_place(&operand.place);
+        let wants_text = is_first && matches!(function, "printf" | "base64decode");
+        match &operand.kind {
+            OperandKind::Literal(value) if wants_text && !value.is_string() => {
+                Err(format!("expected string; found {}", operand.place.text))
+            }
+            _ => {
+                let value = self.evaluate_operand(operand, dot)?.unwrap_or_default();
+                match wants_text && !value.is_string() {
+                    true if value.is_null() => Err("invalid value; expected string".to_owned()),
+                    true => Err(format!("wrong type for value; expected string; got {}", type_name(&value))),
+                    false => Ok(value),
+                }
+            }
+        }
     }
 
     fn evaluate_operand(&mut self, operand: &Operand, dot: &Value) -> Result<Option<Value>, String> {
-        match operand {
-            Operand::Dot => Ok(Some(dot.clone())),
-            Operand::Nil => Ok(Some(Value::Null)),
-            Operand::Literal(value) => Ok(Some(value.clone())),
-            Operand::Variable(name) => {
+        match &operand.kind {
+            OperandKind::Dot => Ok(Some(dot.clone())),
+            OperandKind::Nil => Ok(Some(Value::Null)),
+            OperandKind::Literal(value) => Ok(Some(value.clone())),
+            OperandKind::Variable(name) => {
                 let known = self.variables.iter().rev().find(|(known, _)| known == name);
                 Ok(known.map(|(_, value)| value.clone()))
             }
-            Operand::Function(name) => {
-                call_function(name, &[]).map(Some).map_err(|why| format!("error calling {name}: {why}"))
+            OperandKind::Function(name) => {
+                check_count(name, 0)?;
+                call_function(name, &[], &[]).map(Some).map_err(|why| format!("error calling {name}: {why}"))
             }
-            Operand::Group(pipeline) => self.evaluate(pipeline, dot),
-            Operand::Fields(of, fields) => {
+            OperandKind::Group(pipeline) => self.evaluate(pipeline, dot),
+            OperandKind::Fields(of, fields) => {
                 let Some(mut value) = self.evaluate_operand(of, dot)? else { return Ok(None) };
-                for field in fields {
+                for (at, field) in fields.iter().enumerate() {
                     value = match value {
                         Value::Object(mut all) => match all.remove(field) {
                             Some(inner) => inner,
@@ -203,14 +279,10 @@ impl<'a> Run<'a> {
                             None => return Err(format!("map has no entry for key {field:?}")),
                         },
                         Value::Null => return Ok(None),
+                        // What a map holds is of no known type.
                         other => {
-                            let type_ = match other {
-                                Value::String(_) => "string",
-                                Value::Bool(_) => "bool",
-                                Value::Number(_) => "number",
-                                _ => "[]interface {}",
-                            };
-                            return Err(format!("can't evaluate field {field} in type {type_}"));
+                            let known = if at == 0 { type_name(&other) } else { "interface {}" };
+                            return Err(format!("can't evaluate field {field} in type {known}"));
                         }
                     };
                 }

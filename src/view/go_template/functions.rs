@@ -5,6 +5,8 @@ use std::cmp::Ordering;
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
+use crate::view::go_values::{print_value, type_name};
+
 const NAMES: &str = "and or not len index slice print printf println html js urlquery eq ne lt le gt ge base64decode \
     exists";
 
@@ -24,50 +26,50 @@ pub(super) fn is_true(value: &Value) -> bool {
     }
 }
 
-/// Prints a value as Go's `%v` does.
-pub(super) fn print_value(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(all) => format!("[{}]", all.iter().map(print_value).collect::<Vec<_>>().join(" ")),
-        Value::Object(all) => {
-            let mut pairs: Vec<_> = all.iter().collect();
-            pairs.sort_by_key(|(key, _)| *key);
-            let pairs: Vec<_> =
-                pairs.into_iter().map(|(key, value)| format!("{key}:{}", print_value(value))).collect();
-            format!("map[{}]", pairs.join(" "))
+/// Checks how many arguments a function is given.
+pub(super) fn check_count(name: &str, count: usize) -> Result<(), String> {
+    let exact = match name {
+        "not" | "len" | "base64decode" => Some(1),
+        "ne" | "lt" | "le" | "gt" | "ge" => Some(2),
+        _ => None,
+    };
+    let least = usize::from(!matches!(name, "print" | "println" | "html" | "js" | "urlquery"));
+    match exact {
+        Some(exact) if exact != count => {
+            Err(format!("wrong number of args for {name}: want {exact} got {count}"))
         }
-        plain => plain.to_string(),
+        None if count < least => {
+            Err(format!("wrong number of args for {name}: want at least {least} got {count}"))
+        }
+        _ => Ok(()),
     }
 }
 
-pub(super) fn call_function(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let needs = |least: usize| match arguments.len() < least {
-        true => Err(format!("wrong number of args: want at least {least} got {}", arguments.len())),
-        false => Ok(()),
-    };
+/// Calls a function with as many arguments as it takes, whose types Go would name so.
+pub(super) fn call_function(name: &str, arguments: &[Value], types: &[&str]) -> Result<Value, String> {
     let last = || arguments.last().cloned().unwrap_or_default();
     let joined = || arguments.iter().map(print_value).collect::<Vec<_>>().join("");
     match name {
-        "and" | "or" => needs(1).map(|()| last()),
-        "not" => needs(1).map(|()| json!(!is_true(&arguments[0]))),
-        "len" => needs(1).and_then(|()| match &arguments[0] {
+        "and" | "or" => Ok(last()),
+        "not" => Ok(json!(!is_true(&arguments[0]))),
+        "len" => match &arguments[0] {
             Value::String(text) => Ok(text.len().into()),
             Value::Array(all) => Ok(all.len().into()),
             Value::Object(all) => Ok(all.len().into()),
-            other => Err(format!("len of {}", print_value(other))),
-        }),
-        "index" => needs(1).and_then(|()| find_by_index(arguments)),
-        "slice" => needs(1).and_then(|()| cut_slice(arguments)),
+            Value::Null => Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
+            _ => Err(format!("len of type {}", types[0])),
+        },
+        "index" => find_by_index(arguments, types),
+        "slice" => cut_slice(arguments, types),
         "print" => Ok(print_operands(arguments).into()),
         "println" => {
             let all: Vec<_> = arguments.iter().map(print_value).collect();
             Ok(format!("{}\n", all.join(" ")).into())
         }
-        "printf" => needs(1).and_then(|()| match &arguments[0] {
-            Value::String(format) => Ok(print_format(format, &arguments[1..]).into()),
-            _ => Err("wrong type for value; expected string".to_owned()),
-        }),
+        "printf" => {
+            let format = arguments[0].as_str().unwrap_or_default();
+            Ok(print_format(format, &arguments[1..], &types[1..]).into())
+        }
         "html" => {
             let escape = |c: char| match c {
                 '&' => "&amp;".to_owned(),
@@ -98,51 +100,65 @@ pub(super) fn call_function(name: &str, arguments: &[Value]) -> Result<Value, St
             Ok(joined().bytes().map(escape).collect::<String>().into())
         }
         "base64decode" => {
-            needs(1)?;
-            let decoded: ByteString =
-                serde_json::from_value(arguments[0].clone()).map_err(|_| "illegal base64 data".to_owned())?;
+            let decoded: ByteString = serde_json::from_value(arguments[0].clone()).map_err(|_| {
+                let at = find_base64_fault(arguments[0].as_str().unwrap_or_default());
+                format!("base64 decode failed: illegal base64 data at input byte {at}")
+            })?;
             Ok(String::from_utf8_lossy(&decoded.0).into_owned().into())
         }
         "exists" => {
-            needs(1)?;
             let found = arguments[1..].iter().try_fold(&arguments[0], |value, key| match key {
                 Value::String(key) => value.get(key),
                 key => key.as_u64().and_then(|at| value.get(usize::try_from(at).ok()?)),
             });
             Ok(found.is_some().into())
         }
-        _ => compare_values(name, arguments),
+        _ => compare_values(name, arguments, types),
     }
 }
 
-fn find_by_index(arguments: &[Value]) -> Result<Value, String> {
+/// Tells where a text is no base64, as Go counts it.
+fn find_base64_fault(text: &str) -> usize {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    let end = text.bytes().position(|byte| !is_digit(byte)).unwrap_or(text.len());
+    if end < text.len() && (text.as_bytes()[end] != b'=' || end % 4 < 2) { end } else { end - end % 4 }
+}
+
+fn find_by_index(arguments: &[Value], types: &[&str]) -> Result<Value, String> {
     let mut value = arguments[0].clone();
-    for key in &arguments[1..] {
+    for (at, (key, type_)) in arguments.iter().zip(types).enumerate().skip(1) {
+        let number = key.as_i64().filter(|_| key.is_number());
+        let within = |length: usize| {
+            let number = number.ok_or_else(|| format!("cannot index slice/array with type {type_}"))?;
+            let place = usize::try_from(number).ok().filter(|place| *place < length);
+            place.ok_or_else(|| format!("index out of range: {number}"))
+        };
         value = match (value, key) {
             (Value::Object(mut all), Value::String(key)) => all.remove(key).unwrap_or_default(),
-            (Value::Array(mut all), key) if key.is_i64() || key.is_u64() => {
-                let at = key.as_u64().and_then(|at| usize::try_from(at).ok());
-                let at = at.filter(|at| *at < all.len());
-                all.swap_remove(at.ok_or_else(|| format!("index out of range: {key}"))?)
+            (Value::Object(_), _) => return Err(format!("value has type {type_}; should be string")),
+            (Value::Array(mut all), _) => {
+                let place = within(all.len())?;
+                all.swap_remove(place)
             }
-            (Value::Null, _) => return Err("index of untyped nil".to_owned()),
-            (Value::Object(_) | Value::Array(_), key) => {
-                return Err(format!("cannot index with {}", print_value(key)));
-            }
-            (other, _) => return Err(format!("can't index item of {}", print_value(&other))),
+            (Value::String(text), _) => text.as_bytes()[within(text.len())?].into(),
+            (Value::Null, _) if at == 1 => return Err("index of untyped nil".to_owned()),
+            (Value::Null, _) => return Err("index of nil pointer".to_owned()),
+            (other, _) => return Err(format!("can't index item of type {}", type_name(&other))),
         };
     }
     Ok(value)
 }
 
-fn cut_slice(arguments: &[Value]) -> Result<Value, String> {
+fn cut_slice(arguments: &[Value], types: &[&str]) -> Result<Value, String> {
     let length = match &arguments[0] {
         Value::String(text) => text.len(),
         Value::Array(all) => all.len(),
-        other => return Err(format!("can't slice item of {}", print_value(other))),
+        Value::Null => return Err("slice of untyped nil".to_owned()),
+        _ => return Err(format!("can't slice item of type {}", types[0])),
     };
     let bound = |at: usize, otherwise: usize| match arguments.get(at) {
         None => Ok(otherwise),
+        Some(key) if !key.is_i64() => Err(format!("cannot index slice/array with type {}", types[at])),
         Some(number) => number
             .as_u64()
             .and_then(|number| usize::try_from(number).ok())
@@ -170,25 +186,53 @@ fn print_operands(all: &[Value]) -> String {
     out
 }
 
-fn compare_values(name: &str, arguments: &[Value]) -> Result<Value, String> {
-    let [first, others @ ..] = arguments else { return Err("missing argument for comparison".to_owned()) };
+fn compare_values(name: &str, arguments: &[Value], types: &[&str]) -> Result<Value, String> {
+    let (first, others) = (&arguments[0], &arguments[1..]);
     if others.is_empty() {
         return Err("missing argument for comparison".to_owned());
     }
-    let same = |other: &Value| match (first.as_f64(), other.as_f64()) {
-        (Some(a), Some(b)) => a == b,
-        _ => first == other,
+    // Whole numbers of any size are of one kind.
+    let kind = |at: usize| match types[at] {
+        "int" | "int64" => "int",
+        other => other,
     };
-    let order = || match (first, &others[0]) {
-        (Value::String(a), Value::String(b)) => Ok(a.cmp(b)),
-        (a, b) => match (a.as_f64(), b.as_f64()) {
-            (Some(a), Some(b)) => a.partial_cmp(&b).ok_or("invalid type for comparison".to_owned()),
-            _ => Err("incompatible types for comparison".to_owned()),
-        },
+    let check = |at: usize| match (kind(0), kind(at)) {
+        (a, b) if a == b => Ok(()),
+        _ => Err(format!("incompatible types for comparison: {} and {}", types[0], types[at])),
+    };
+    let order = || {
+        let plain = |value: &Value| value.is_string() || value.is_number();
+        if !plain(first) || !plain(&others[0]) {
+            return Err("invalid type for comparison".to_owned());
+        }
+        check(1)?;
+        Ok(match (first.as_str(), others[0].as_str()) {
+            (Some(a), Some(b)) => a.cmp(b),
+            _ => first.as_f64().partial_cmp(&others[0].as_f64()).unwrap_or(Ordering::Equal),
+        })
+    };
+    let same = |at: usize| {
+        let other = &arguments[at];
+        if first.is_object() || first.is_array() {
+            let type_ = types[0];
+            return Err(format!("non-comparable type {}: {type_}", print_value(first)));
+        }
+        // Nothing is like nothing only.
+        if !first.is_null() && !other.is_null() {
+            check(at)?;
+        }
+        Ok(first == other || (first.is_number() && first.as_f64() == other.as_f64()))
     };
     Ok(Value::Bool(match name {
-        "eq" => others.iter().any(same),
-        "ne" => !same(&others[0]),
+        "eq" => {
+            for at in 1..arguments.len() {
+                if same(at)? {
+                    return Ok(Value::Bool(true));
+                }
+            }
+            false
+        }
+        "ne" => !same(1)?,
         "lt" => order()? == Ordering::Less,
         "le" => order()? != Ordering::Greater,
         "gt" => order()? == Ordering::Greater,
@@ -197,9 +241,9 @@ fn compare_values(name: &str, arguments: &[Value]) -> Result<Value, String> {
 }
 
 /// Go's `Sprintf` for plain data: flags, width, precision and the verbs that fit.
-fn print_format(format: &str, arguments: &[Value]) -> String {
+fn print_format(format: &str, arguments: &[Value], types: &[&str]) -> String {
     let mut out = String::new();
-    let mut arguments = arguments.iter();
+    let mut arguments = arguments.iter().zip(types);
     let mut chars = format.chars().peekable();
     while let Some(c) = chars.next() {
         if c != '%' {
@@ -234,11 +278,11 @@ fn print_format(format: &str, arguments: &[Value]) -> String {
             out.push('%');
             continue;
         }
-        let Some(value) = arguments.next() else {
+        let Some((value, type_)) = arguments.next() else {
             out += &format!("%!{verb}(MISSING)");
             continue;
         };
-        let text = print_verb(verb, value, precision, &flags);
+        let text = print_verb(verb, (value, type_), precision, &flags);
         let missing = width.saturating_sub(text.chars().count());
         match (flags.contains('-'), flags.contains('0') && value.is_number()) {
             (true, _) => out += &format!("{text}{}", " ".repeat(missing)),
@@ -249,30 +293,17 @@ fn print_format(format: &str, arguments: &[Value]) -> String {
             (false, false) => out += &format!("{}{text}", " ".repeat(missing)),
         }
     }
-    let extra: Vec<_> =
-        arguments.map(|value| format!("{}={}", type_name(value), print_value(value))).collect();
+    let extra: Vec<_> = arguments.map(|(value, type_)| format!("{type_}={}", print_value(value))).collect();
     if !extra.is_empty() {
         out += &format!("%!(EXTRA {})", extra.join(", "));
     }
     out
 }
 
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
-
-fn print_verb(verb: char, value: &Value, precision: Option<usize>, flags: &str) -> String {
+fn print_verb(verb: char, (value, type_): (&Value, &str), precision: Option<usize>, flags: &str) -> String {
     let plus =
         |text: String| if flags.contains('+') && !text.starts_with('-') { format!("+{text}") } else { text };
-    let wrong = || format!("%!{verb}({}={})", type_name(value), print_value(value));
+    let wrong = || format!("%!{verb}({type_}={})", print_value(value));
     match (verb, value) {
         ('v', _) => print_value(value),
         ('s', Value::String(text)) => text.chars().take(precision.unwrap_or(usize::MAX)).collect(),
@@ -291,7 +322,7 @@ fn print_verb(verb: char, value: &Value, precision: Option<usize>, flags: &str) 
             plus(format!("{:.*}", precision.unwrap_or(6), number.as_f64().unwrap_or(0.0)))
         }
         ('g', Value::Number(number)) if number.is_f64() => plus(number.to_string()),
-        ('T', _) => type_name(value).to_owned(),
+        ('T', _) => type_.to_owned(),
         ('s', Value::Array(_) | Value::Object(_)) => print_value(value),
         _ => wrong(),
     }

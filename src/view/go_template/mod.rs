@@ -12,17 +12,35 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::{
+    go_values::{print_value, quote},
+    jsonpath::escape_json,
+};
+
 /// Levels that templates may call one another.
 const DEEPEST: usize = 64;
 
 /// Holds what is wrong with a template, or with what it asks of an object, in Go's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(String);
+#[error("{why}")]
+pub struct Error {
+    why: String,
+    /// What kubectl prints before it says so.
+    pub printed: String,
+}
+
+/// The place of a part of a template, and how Go writes that part.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// Counts bytes from the template's beginning.
+    at: usize,
+    text: String,
+}
 
 /// The template that has been read.
 #[derive(Clone, Debug)]
 pub struct GoTemplate {
+    text: String,
     body: Vec<Node>,
     /// Those that `define` and `block` name.
     named: HashMap<String, Vec<Node>>,
@@ -35,7 +53,7 @@ enum Node {
     If { condition: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
     With { value: Pipeline, then: Vec<Node>, otherwise: Vec<Node> },
     Range { over: Pipeline, each: Vec<Node>, otherwise: Vec<Node> },
-    Call { name: String, with: Option<Pipeline> },
+    Call { name: String, with: Option<Pipeline>, place: Place },
     Break,
     Continue,
 }
@@ -47,11 +65,25 @@ struct Pipeline {
     variables: Vec<String>,
     /// They are new, rather than assigned to.
     declares: bool,
-    commands: Vec<Vec<Operand>>,
+    commands: Vec<Command>,
+    place: Place,
+}
+
+/// A value, or a function with its arguments.
+#[derive(Clone, Debug)]
+struct Command {
+    operands: Vec<Operand>,
+    place: Place,
 }
 
 #[derive(Clone, Debug)]
-enum Operand {
+struct Operand {
+    kind: OperandKind,
+    place: Place,
+}
+
+#[derive(Clone, Debug)]
+enum OperandKind {
     /// `.`
     Dot,
     Literal(Value),
@@ -71,10 +103,11 @@ impl GoTemplate {
     pub fn parse(text: &str) -> Result<GoTemplate, Error> {
         let mut named = HashMap::new();
         match parse::parse_template(text, &mut named) {
-            Ok(body) => Ok(GoTemplate { body, named }),
-            Err((line, why)) => {
-                Err(Error(format!("error parsing template {text}, template: output:{line}: {why}")))
-            }
+            Ok(body) => Ok(GoTemplate { text: text.to_owned(), body, named }),
+            Err((line, why)) => Err(Error {
+                why: format!("error parsing template {text}, template: output:{line}: {why}"),
+                printed: String::new(),
+            }),
         }
     }
 
@@ -84,9 +117,20 @@ impl GoTemplate {
     /// What it asks of the object and cannot have.
     pub fn print(&self, object: &Value, missing_allowed: bool) -> Result<String, Error> {
         let mut run = eval::Run::new(self, object, missing_allowed);
-        run.print_body(&self.body, object)
-            .map_err(|why| Error(format!("error executing template: template: output: {why}")))?;
-        Ok(run.out)
+        match run.print_body(&self.body, object) {
+            Ok(_) => Ok(run.out),
+            Err(why) => {
+                let (text, why) = (&self.text, run.locate(&why));
+                let (raw, object) = (escape_json(object.to_string()), print_value(object));
+                Err(Error {
+                    printed: format!(
+                        "{}Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{text}\n\traw data was:\n\t\t{raw}\n\tobject given to template engine was:\n\t\t{object}\n\n",
+                        run.out
+                    ),
+                    why: format!("error executing template {}: {why}", quote(text)),
+                })
+            }
+        }
     }
 }
 
@@ -159,11 +203,55 @@ mod tests {
             ("{{index .items 9}}", "index out of range: 9"),
             ("{{.metadata.name.x}}", "can't evaluate field x"),
             ("{{range .yes}}{{end}}", "range can't iterate over true"),
+            ("{{if}}{{end}}", "missing value for if"),
             ("{{template \"t\"}}", "template \"t\" not defined"),
             ("{{\"a", "unterminated quoted string"),
         ] {
             assert!(print(template).contains(said), "{template}: {}", print(template));
         }
+        for (template, place) in [
+            (
+                "{{index .items 99}}",
+                "output:1:2: executing \"output\" at <index .items 99>: error calling index: index",
+            ),
+            (
+                "a\nbc{{.metadata.name.x}}",
+                "output:2:13: executing \"output\" at <.metadata.name.x>: can't evaluate field x in type interface {}",
+            ),
+            ("{{(index .items 0).n.x}}", "output:1:16: executing \"output\" at <0>: can't evaluate field x"),
+            (
+                "{{with $x := .items}}{{$x.foo}}{{end}}",
+                "output:1:25: executing \"output\" at <$x.foo>: can't evaluate field foo in type []interface {}",
+            ),
+            (
+                "{{not 1 2}}",
+                "output:1:2: executing \"output\" at <not>: wrong number of args for not: want 1 got 2",
+            ),
+            ("{{printf 1}}", "output:1:9: executing \"output\" at <1>: expected string; found 1"),
+            (
+                "{{eq 1 \"a\"}}",
+                "at <eq 1 \"a\">: error calling eq: incompatible types for comparison: int and string",
+            ),
+            (
+                "{{range $i, $e := .metadata.name}}{{end}}",
+                "output:1:18: executing \"output\" at <.metadata.name>: range can't iterate over web",
+            ),
+            (
+                "{{define \"t\"}}{{.yes.x}}{{end}}{{template \"t\" .}}",
+                "output:1:20: executing \"t\" at <.yes.x>",
+            ),
+            (
+                "{{\"web\" | base64decode}}",
+                "error calling base64decode: base64 decode failed: illegal base64 data at input byte 0",
+            ),
+            ("{{1 2}}", "at <1>: can't give argument to non-function 1"),
+            ("{{.yes 1}}", "at <.yes>: yes is not a method but has arguments"),
+        ] {
+            assert!(print(template).contains(place), "{template}: {}", print(template));
+        }
+        let partly = GoTemplate::parse("x{{len 1}}").unwrap().print(&json!({"a": "<"}), true).unwrap_err();
+        let expected = "xError executing template: template: output:1:3: executing \"output\" at <len 1>: error calling len: len of type int. Printing more information for debugging the template:\n\ttemplate was:\n\t\tx{{len 1}}\n\traw data was:\n\t\t{\"a\":\"\\u003c\"}\n\tobject given to template engine was:\n\t\tmap[a:<]\n\n";
+        assert_eq!(partly.printed, expected);
         let strict = GoTemplate::parse("{{.nope}}").unwrap().print(&json!({}), false);
         assert!(strict.unwrap_err().to_string().contains("map has no entry for key \"nope\""));
     }

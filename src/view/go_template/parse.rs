@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{Node, Operand, Pipeline, functions::is_function};
+use super::{Command, Node, Operand, OperandKind, Pipeline, Place, functions::is_function};
 
 /// The line on which something is wrong, and what.
 type Wrong = (usize, String);
@@ -12,7 +12,14 @@ type Wrong = (usize, String);
 /// The piece of a template: text, or what stands between braces.
 enum Piece<'a> {
     Text(&'a str),
-    Action(Vec<Token>),
+    Action(Vec<Placed>),
+}
+
+/// A token and where it stands.
+#[derive(Clone, Debug)]
+struct Placed {
+    token: Token,
+    place: Place,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +79,7 @@ fn split_pieces(text: &str) -> Result<Vec<(usize, Piece<'_>)>, Wrong> {
         trims = right.is_some();
         let action = right.unwrap_or(action);
         if !action.trim().starts_with("/*") {
-            pieces.push((line, Piece::Action(split_tokens(action).map_err(|why| (line, why))?)));
+            pieces.push((line, Piece::Action(split_tokens(action, text).map_err(|why| (line, why))?)));
         }
         line += inside[..end].matches('\n').count();
         rest = after;
@@ -102,7 +109,8 @@ fn find_end(inside: &str) -> Result<usize, &'static str> {
     Err(if quote.is_some() { "unterminated quoted string" } else { "unclosed action" })
 }
 
-fn split_tokens(action: &str) -> Result<Vec<Token>, String> {
+/// Splits an action of a template into tokens.
+fn split_tokens(action: &str, template: &str) -> Result<Vec<Placed>, String> {
     let mut tokens = Vec::new();
     let mut rest = action;
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
@@ -145,9 +153,10 @@ fn split_tokens(action: &str) -> Result<Vec<Token>, String> {
                 };
                 (token, end)
             }
-            other => return Err(format!("unexpected {other:?} in operand")),
+            other => return Err(format!("unexpected {:?} in command", other.to_string())),
         };
-        tokens.push(token);
+        let at = rest.as_ptr() as usize - template.as_ptr() as usize;
+        tokens.push(Placed { token, place: Place { at, text: rest[..used].to_owned() } });
         rest = &rest[used..];
     }
 }
@@ -222,7 +231,7 @@ fn read_number(text: &str) -> Result<Token, String> {
 enum End {
     End,
     /// Reads what follows `else` as well.
-    Else(Vec<Token>),
+    Else(Vec<Placed>),
 }
 
 struct Reader<'a, 'n> {
@@ -248,8 +257,8 @@ impl Reader<'_, '_> {
                 }
                 Piece::Action(tokens) => tokens,
             };
-            let Some(Token::Word(word)) = tokens.first() else {
-                nodes.push(Node::Print(self.read_pipeline(&tokens, false)?));
+            let Some(Token::Word(word)) = tokens.first().map(|first| &first.token) else {
+                nodes.push(Node::Print(self.read_pipeline(&tokens, "command")?));
                 continue;
             };
             let rest = &tokens[1..];
@@ -279,7 +288,7 @@ impl Reader<'_, '_> {
                     }
                     nodes.extend((word == "block").then_some(call));
                 }
-                _ => nodes.push(Node::Print(self.read_pipeline(&tokens, false)?)),
+                _ => nodes.push(Node::Print(self.read_pipeline(&tokens, "command")?)),
             }
         }
         Ok((nodes, None))
@@ -288,15 +297,15 @@ impl Reader<'_, '_> {
     fn read_until_end(&mut self) -> Result<Vec<Node>, Wrong> {
         match self.read_body()? {
             (body, Some(End::End)) => Ok(body),
-            (_, Some(End::Else(_))) => Err((self.line, "unexpected {{else}}".into())),
+            (_, Some(End::Else(_))) => Err((self.line, "expected end; found {{else}}".into())),
             (_, None) => Err((self.line, "unexpected EOF".into())),
         }
     }
 
     /// `if`, `with` and `range`, and what of it comes after `else`.
-    fn read_block(&mut self, word: &str, tokens: &[Token]) -> Result<Node, Wrong> {
+    fn read_block(&mut self, word: &str, tokens: &[Placed]) -> Result<Node, Wrong> {
         let known = self.variables.len();
-        let head = self.read_pipeline(tokens, word == "range")?;
+        let head = self.read_pipeline(tokens, word)?;
         self.loops += usize::from(word == "range");
         let (then, end) = self.read_body()?;
         self.loops -= usize::from(word == "range");
@@ -305,7 +314,7 @@ impl Reader<'_, '_> {
             Some(End::End) => Vec::new(),
             Some(End::Else(tokens)) => match tokens.split_first() {
                 None => self.read_until_end()?,
-                Some((Token::Word(next), rest)) if next == word && word != "range" => {
+                Some((Placed { token: Token::Word(next), .. }, rest)) if next == word && word != "range" => {
                     vec![self.read_block(word, rest)?]
                 }
                 Some(_) => return Err((self.line, "unexpected token in {{else}}".into())),
@@ -320,33 +329,40 @@ impl Reader<'_, '_> {
     }
 
     /// `template "name" PIPELINE`
-    fn read_call(&mut self, tokens: &[Token]) -> Result<Node, Wrong> {
-        let Some((Token::Literal(Value::String(name)), rest)) = tokens.split_first() else {
-            return Err((self.line, "unexpected token in template clause".into()));
+    fn read_call(&mut self, tokens: &[Placed]) -> Result<Node, Wrong> {
+        let Some((Placed { token: Token::Literal(Value::String(name)), place }, rest)) = tokens.split_first()
+        else {
+            let found = tokens.first().map_or("}}", |token| &token.place.text);
+            return Err((self.line, format!("unexpected {found:?} in template clause")));
         };
-        let with = (!rest.is_empty()).then(|| self.read_pipeline(rest, false)).transpose()?;
-        Ok(Node::Call { name: name.clone(), with })
+        let with = (!rest.is_empty()).then(|| self.read_pipeline(rest, "template clause")).transpose()?;
+        let argument = with.as_ref().map(|with| format!(" {}", with.place.text)).unwrap_or_default();
+        let text = format!("{{{{template {}{argument}}}}}", place.text);
+        Ok(Node::Call { name: name.clone(), with, place: Place { at: place.at, text } })
     }
 
-    fn read_pipeline(&mut self, tokens: &[Token], range: bool) -> Result<Pipeline, Wrong> {
+    /// Reads a pipeline that is the value of `what`.
+    fn read_pipeline(&mut self, tokens: &[Placed], what: &str) -> Result<Pipeline, Wrong> {
         let (mut variables, mut declares, mut rest) = (Vec::new(), false, tokens);
-        match tokens {
-            [Token::Variable(a), how @ (Token::Declare | Token::Assign), others @ ..] => {
-                (variables, declares, rest) = (vec![a.clone()], *how == Token::Declare, others);
+        let kinds: Vec<&Token> = tokens.iter().map(|placed| &placed.token).collect();
+        match kinds[..] {
+            [Token::Variable(a), how @ (Token::Declare | Token::Assign), ..] => {
+                (variables, declares, rest) = (vec![a.clone()], *how == Token::Declare, &tokens[2..]);
             }
             [
                 Token::Variable(a),
                 Token::Comma,
                 Token::Variable(b),
                 how @ (Token::Declare | Token::Assign),
-                others @ ..,
-            ] if range => {
-                (variables, declares, rest) = (vec![a.clone(), b.clone()], *how == Token::Declare, others);
+                ..,
+            ] if what == "range" => {
+                let all = vec![a.clone(), b.clone()];
+                (variables, declares, rest) = (all, *how == Token::Declare, &tokens[4..]);
             }
             _ => {}
         }
         let mut at = 0;
-        let commands = self.read_commands(rest, &mut at)?;
+        let (commands, place) = self.read_commands(rest, &mut at, what)?;
         if at < rest.len() {
             return Err((self.line, "unexpected right paren".into()));
         }
@@ -355,60 +371,119 @@ impl Reader<'_, '_> {
             return Err((self.line, format!("undefined variable {name:?}")));
         }
         self.variables.extend(variables.iter().filter(|_| declares).cloned());
-        Ok(Pipeline { variables, declares, commands })
+        Ok(Pipeline { variables, declares, commands, place })
     }
 
-    fn read_commands(&self, tokens: &[Token], at: &mut usize) -> Result<Vec<Vec<Operand>>, Wrong> {
-        let mut commands = vec![Vec::new()];
-        while let Some(token) = tokens.get(*at) {
+    /// Reads commands up to the end or to what closes a group; with the place of them all.
+    fn read_commands(
+        &self,
+        tokens: &[Placed],
+        at: &mut usize,
+        what: &str,
+    ) -> Result<(Vec<Command>, Place), Wrong> {
+        let mut commands: Vec<Vec<Operand>> = vec![Vec::new()];
+        while let Some(Placed { token, place }) = tokens.get(*at) {
             if *token == Token::Close {
                 break;
             }
             *at += 1;
+            let place = place.clone();
             let mut operand = match token {
                 Token::Pipe => {
                     if commands.last().is_some_and(Vec::is_empty) {
-                        return Err((self.line, "missing value for command".into()));
+                        return Err((self.line, "unexpected \"|\" in command".into()));
                     }
                     commands.push(Vec::new());
                     continue;
                 }
-                Token::Field(name, _) if name.is_empty() => Operand::Dot,
-                Token::Field(name, _) => Operand::Fields(Box::new(Operand::Dot), vec![name.clone()]),
-                Token::Literal(value) => Operand::Literal(value.clone()),
-                Token::Word(word) if word == "nil" => Operand::Nil,
-                Token::Word(word) if is_function(word) => Operand::Function(word.clone()),
-                Token::Word(word) => return Err((self.line, format!("function {word:?} not defined"))),
-                Token::Variable(name) if self.variables.contains(name) => Operand::Variable(name.clone()),
-                Token::Variable(name) => return Err((self.line, format!("undefined variable {name:?}"))),
                 Token::Open => {
-                    let commands = self.read_commands(tokens, at)?;
-                    if tokens.get(*at) != Some(&Token::Close) {
+                    let (commands, inner) = self.read_commands(tokens, at, "parenthesized pipeline")?;
+                    if tokens.get(*at).map(|placed| &placed.token) != Some(&Token::Close) {
                         return Err((self.line, "unclosed left paren".into()));
                     }
                     *at += 1;
-                    Operand::Group(Box::new(Pipeline { variables: Vec::new(), declares: false, commands }))
+                    let place = Place { at: place.at, text: format!("({})", inner.text) };
+                    let group = Pipeline { variables: Vec::new(), declares: false, commands, place: inner };
+                    Operand { kind: OperandKind::Group(Box::new(group)), place }
                 }
-                other => return Err((self.line, format!("unexpected {other:?} in operand"))),
+                token => Operand { kind: self.read_operand(token, &place)?, place },
             };
-            let mut fields = Vec::new();
-            while let Some(Token::Field(name, false)) = tokens.get(*at) {
+            let (mut fields, mut chained) = (Vec::new(), None);
+            while let Some(Placed { token: Token::Field(name, false), place }) = tokens.get(*at) {
                 fields.push(name.clone());
+                // Go notes where the second part of a path stands.
+                chained.get_or_insert(place.at);
+                operand.place.text += &place.text;
                 *at += 1;
             }
-            operand = match operand {
-                operand if fields.is_empty() => operand,
-                Operand::Fields(of, mut own) => {
-                    own.extend(fields);
-                    Operand::Fields(of, own)
-                }
-                other => Operand::Fields(Box::new(other), fields),
-            };
+            if let Some(chained) = chained {
+                operand.place.at = chained;
+                operand = match operand {
+                    Operand { kind: OperandKind::Fields(of, mut own), place } => {
+                        own.extend(fields);
+                        Operand { kind: OperandKind::Fields(of, own), place }
+                    }
+                    other => {
+                        let place = other.place.clone();
+                        Operand { kind: OperandKind::Fields(Box::new(other), fields), place }
+                    }
+                };
+            }
             commands.last_mut().into_iter().for_each(|command| command.push(operand.clone()));
         }
-        match commands.last().is_some_and(Vec::is_empty) {
-            true => Err((self.line, "missing value for command".into())),
-            false => Ok(commands),
+        // A pipe at the end leads nowhere.
+        if commands.len() > 1 && commands.last().is_some_and(Vec::is_empty) {
+            commands.pop();
+        }
+        if commands.last().is_some_and(Vec::is_empty) {
+            return Err((self.line, format!("missing value for {what}")));
+        }
+        for (stage, command) in commands.iter().enumerate().skip(1) {
+            if let [Operand { kind: OperandKind::Literal(_) | OperandKind::Dot | OperandKind::Nil, .. }, ..] =
+                command[..]
+            {
+                let what = format!("non executable command in pipeline stage {}", stage + 1);
+                return Err((self.line, what));
+            }
+        }
+        let made: Vec<Command> = commands.into_iter().map(make_command).collect();
+        let texts: Vec<&str> = made.iter().map(|command| command.place.text.as_str()).collect();
+        let begin = made.first().map_or(0, |command| command.place.at);
+        let place = Place { at: begin, text: texts.join(" | ") };
+        Ok((made, place))
+    }
+
+    fn read_operand(&self, token: &Token, place: &Place) -> Result<OperandKind, Wrong> {
+        Ok(match token {
+            Token::Field(name, _) if name.is_empty() => OperandKind::Dot,
+            Token::Field(name, _) => {
+                let dot = Operand { kind: OperandKind::Dot, place: place.clone() };
+                OperandKind::Fields(Box::new(dot), vec![name.clone()])
+            }
+            Token::Literal(value) => OperandKind::Literal(value.clone()),
+            Token::Word(word) if word == "nil" => OperandKind::Nil,
+            Token::Word(word) if is_function(word) => OperandKind::Function(word.clone()),
+            Token::Word(word) => return Err((self.line, format!("function {word:?} not defined"))),
+            Token::Variable(name) if self.variables.contains(name) => OperandKind::Variable(name.clone()),
+            Token::Variable(name) => return Err((self.line, format!("undefined variable {name:?}"))),
+            _ => return Err((self.line, format!("unexpected {:?} in operand", place.text))),
+        })
+    }
+}
+
+fn make_command(operands: Vec<Operand>) -> Command {
+    let texts: Vec<&str> = operands.iter().map(|operand| operand.place.text.as_str()).collect();
+    let text = texts.join(" ");
+    let at = operands.first().map_or(0, |first| first.begin());
+    Command { place: Place { at, text }, operands }
+}
+
+impl Operand {
+    /// Tells where it begins, which for a path is before the place that Go notes.
+    fn begin(&self) -> usize {
+        match &self.kind {
+            OperandKind::Fields(of, _) => of.begin(),
+            _ => self.place.at,
         }
     }
 }

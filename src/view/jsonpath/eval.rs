@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use super::{Node, Operator, Slice};
+use super::{
+    super::go_values::{print_value, type_name},
+    Node, Operator, Slice,
+};
 
 type Found<'a> = Vec<&'a Value>;
 
@@ -45,7 +48,7 @@ fn step<'a>(from: Found<'a>, node: &'a Node, lenient: bool) -> Result<Found<'a>,
         Node::Slice(slice) => {
             let parts = from.into_iter().filter(|v| !v.is_null()).map(|v| match v {
                 Value::Array(all) => cut(all, *slice),
-                other => Err(format!("{other} is not array or slice")),
+                other => Err(format!("{} is not array or slice", type_name(other))),
             });
             Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         }
@@ -57,6 +60,7 @@ fn step<'a>(from: Found<'a>, node: &'a Node, lenient: bool) -> Result<Found<'a>,
             let mut found = Vec::new();
             for value in from.into_iter().filter(|v| !v.is_null()) {
                 let Value::Array(all) = value else {
+                    let value = print_value(value);
                     return Err(format!("{value} is not array or slice and cannot be filtered"));
                 };
                 for each in all {
@@ -69,6 +73,8 @@ fn step<'a>(from: Found<'a>, node: &'a Node, lenient: bool) -> Result<Found<'a>,
         }
         Node::Path(path) => walk(from, path, lenient),
         Node::Range { path, .. } => walk(from, path, lenient),
+        Node::Unknown(word) => Err(format!("unrecognized identifier {word}")),
+        Node::StrayEnd => Err("not in range, nothing to end".into()),
     }
 }
 
@@ -108,6 +114,7 @@ fn cut(all: &[Value], slice: Slice) -> Result<Found<'_>, String> {
         (start, end) if start > end => {
             Err(format!("starting index {start} is greater than ending index {end}"))
         }
+        _ if step < 1 => Err("step must be > 0".into()),
         (start, end) => Ok(all[start as usize..end as usize].iter().step_by(step as usize).collect()),
     }
 }
@@ -121,6 +128,9 @@ fn passes(each: &Value, left: &[Node], compared: Option<&(Operator, Vec<Node>)>)
         ([left], [right]) => (*left, *right),
         _ => return Err("can only compare one element at a time".into()),
     };
+    if let Operator::Unknown(operator) = operator {
+        return Err(format!("unrecognized filter operator {operator}"));
+    }
     let order = match (left, right) {
         (Value::Number(a), Value::Number(b)) => {
             a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
@@ -130,6 +140,7 @@ fn passes(each: &Value, left: &[Node], compared: Option<&(Operator, Vec<Node>)>)
         _ => return Err("incompatible types for comparison".into()),
     };
     Ok(match operator {
+        Operator::Unknown(_) => false,
         Operator::Equal => order.is_eq(),
         Operator::NotEqual => order.is_ne(),
         Operator::Less => order.is_lt(),

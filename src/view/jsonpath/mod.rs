@@ -10,8 +10,10 @@ mod tests;
 
 use serde_json::Value;
 
+use super::go_values::print_literal;
+
 /// The reason why a template cannot be used.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Means that it is no template.
     #[error("error parsing jsonpath {template}, {why}")]
@@ -21,6 +23,9 @@ pub enum Error {
         /// Holds what is wrong.
         why: String,
     },
+    /// Means that a path or columns are none, in kubectl's words.
+    #[error("{0}")]
+    Columns(String),
     /// The object does not have what it asks for.
     #[error("error executing jsonpath {template:?}: {why}")]
     Execute {
@@ -61,6 +66,10 @@ enum Node {
         path: Vec<Node>,
         body: Vec<Node>,
     },
+    /// `{end}` of no range.
+    StrayEnd,
+    /// The word that means nothing.
+    Unknown(String),
 }
 
 /// `[start:end:step]`; one number alone is [`Slice::Index`].
@@ -70,8 +79,10 @@ enum Slice {
     Part { start: Option<i64>, end: Option<i64>, step: i64 },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Operator {
+    /// The one that there is not.
+    Unknown(String),
     Equal,
     NotEqual,
     Less,
@@ -95,11 +106,19 @@ impl Template {
     /// Reads one path, of which braces and the leading dot may be left out: `x.y`, `.x.y`, `{.x.y}`.
     ///
     /// # Errors
-    /// [`Error::Parse`].
+    /// [`Error::Columns`], [`Error::Parse`].
     pub fn path(text: &str) -> Result<Template, Error> {
-        let plain = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text).trim();
-        let dotted = plain.starts_with(['.', '[', '$', '@']);
-        Template::new(&format!("{{{}{plain}}}", if dotted { "" } else { "." }))
+        if text.is_empty() {
+            return Template::new(text);
+        }
+        let plain = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).unwrap_or(text);
+        let plain = plain.strip_prefix('.').unwrap_or(plain);
+        if plain.is_empty() || plain.contains(['{', '}']) {
+            return Err(Error::Columns(
+                "unexpected path string, expected a 'name1.name2' or '.name1.name2' or '{name1.name2}' or '{.name1.name2}'".into(),
+            ));
+        }
+        Template::new(&format!("{{.{plain}}}"))
     }
 
     /// The text that the template makes of an object.
@@ -110,6 +129,24 @@ impl Template {
         let lists = self.find(object, missing_allowed)?;
         let joined = |list: Vec<&Value>| list.into_iter().map(text).collect::<Vec<_>>().join(" ");
         Ok(lists.into_iter().map(joined).collect())
+    }
+
+    /// Does as [`Template::print`], and tells what kubectl tells of what goes wrong: the template and the object.
+    ///
+    /// # Errors
+    /// [`Error::Execute`].
+    pub fn print_explained(&self, object: &Value, missing_allowed: bool) -> Result<String, Error> {
+        self.print(object, missing_allowed).map_err(|e| self.explain(e, object))
+    }
+
+    /// Adds to an error what kubectl adds.
+    pub fn explain(&self, error: Error, object: &Value) -> Error {
+        let Error::Execute { template, why } = error else { return error };
+        let object = print_literal(object);
+        let why = format!(
+            "Error executing template: {why}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{template}\n\tobject given to jsonpath engine was:\n\t\t{object}\n\n"
+        );
+        Error::Execute { template, why }
     }
 
     /// Returns what each part of the template finds in an object.

@@ -29,9 +29,13 @@ pub(super) fn parse_template(text: &str) -> Result<Vec<Node>, String> {
         {
             open.push((std::mem::take(&mut nodes), path(over)?));
         } else if action == "end" {
-            let (before, over) = open.pop().ok_or("not in range, nothing to end")?;
-            let body = std::mem::replace(&mut nodes, before);
-            nodes.push(Node::Range { path: over, body });
+            match open.pop() {
+                Some((before, over)) => {
+                    let body = std::mem::replace(&mut nodes, before);
+                    nodes.push(Node::Range { path: over, body });
+                }
+                None => nodes.push(Node::StrayEnd),
+            }
         } else {
             nodes.push(Node::Path(path(action)?));
         }
@@ -52,6 +56,13 @@ fn find_closing(text: &str) -> Option<usize> {
 
 /// Names what a template that breaks off leaves open: an array before the action around it.
 fn name_open_part(text: &str) -> &'static str {
+    let mut quotes = Quotes::default();
+    for c in text.chars() {
+        quotes.outside(c);
+    }
+    if quotes.open.is_some() {
+        return "unterminated quoted string";
+    }
     if text.rfind('[') > text.rfind(']') { "unterminated array" } else { "unclosed action" }
 }
 
@@ -90,14 +101,13 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
                 }
                 nodes.push(Node::Recursive);
                 // `..name` goes on as `.name` would.
-                rest = if rest[2..].starts_with(['[', '.']) { &rest[2..] } else { &rest[1..] };
+                let is_name = rest[2..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+                rest = if is_name { &rest[1..] } else { &rest[2..] };
             }
             '.' => {
                 let (name, after) = name(&rest[1..]);
                 match name.as_str() {
                     "*" => nodes.push(Node::Wildcard),
-                    // `{.}` is the object itself.
-                    "" => {}
                     _ => nodes.push(Node::Field(name)),
                 }
                 rest = after;
@@ -121,7 +131,8 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
                 rest = after;
             }
             '+' | '-' | '0'..='9' => {
-                let end = rest.find(|c: char| c != '.' && TERMINATORS.contains(c)).unwrap_or(rest.len());
+                let digits = |c: char| c == '.' || c.is_ascii_digit();
+                let end = rest[1..].find(|c| !digits(c)).map_or(rest.len(), |end| end + 1);
                 let number = &rest[..end];
                 let value = number.trim_start_matches('+').parse::<i64>().map(Value::from);
                 let value = value.ok().or_else(|| number.parse::<f64>().ok().map(Value::from));
@@ -132,11 +143,13 @@ fn path(text: &str) -> Result<Vec<Node>, String> {
                 let (word, after) = name(rest);
                 match word.as_str() {
                     "true" | "false" => nodes.push(Node::Literal((word == "true").into())),
-                    _ => return Err(format!("unrecognized identifier {word}")),
+                    _ => nodes.push(Node::Unknown(word)),
                 }
                 rest = after;
             }
-            c => return Err(format!("unrecognized character in action: {c:?}")),
+            c => {
+                return Err(format!("unrecognized character in action: U+{:04X} '{c}'", u32::from(c)));
+            }
         }
     }
     Ok(nodes)
@@ -178,7 +191,6 @@ fn parse_quoted(text: &str) -> Result<(String, &str), String> {
 
 /// Returns what stands in one pair of brackets.
 fn parse_array(text: &str) -> Result<Node, String> {
-    let text = text.trim();
     if let Some(filter) = text.strip_prefix("?(") {
         return self::parse_filter(filter.strip_suffix(')').ok_or("unterminated filter")?);
     }
@@ -188,24 +200,22 @@ fn parse_array(text: &str) -> Result<Node, String> {
         return Ok(Node::Union(paths.collect::<Result<_, String>>()?));
     }
     if text == "*" {
-        return Ok(Node::Wildcard);
+        return Ok(Node::Slice(Slice::Part { start: None, end: None, step: 1 }));
     }
-    if text.starts_with(['\'', '"']) {
-        let inner = &text[1..text.len().max(2) - 1];
-        return Ok(Node::Field(inner.replace('\\', "")));
+    // A key may be a path.
+    if let Some(key) = text.strip_prefix('\'').and_then(|text| text.strip_suffix('\'')) {
+        return Ok(Node::Path(path(&format!(".{key}"))?));
     }
-    let number = |part: &str| match part.trim() {
+    let number = |part: &str| match part {
         "" => Ok(None),
         digits => digits.parse::<i64>().map(Some).map_err(|_| format!("invalid array index {text}")),
     };
     let numbers = text.split(':').map(number).collect::<Result<Vec<_>, _>>()?;
     match numbers[..] {
-        [Some(index)] => Ok(Node::Slice(Slice::Index(index))),
+        // Nothing is the first.
+        [index] => Ok(Node::Slice(Slice::Index(index.unwrap_or(0)))),
         [start, end] => Ok(Node::Slice(Slice::Part { start, end, step: 1 })),
-        [start, end, step] => match step.unwrap_or(1) {
-            step @ 1.. => Ok(Node::Slice(Slice::Part { start, end, step })),
-            _ => Err("step must be > 0".into()),
-        },
+        [start, end, step] => Ok(Node::Slice(Slice::Part { start, end, step: step.unwrap_or(1) })),
         _ => Err(format!("invalid array index {text}")),
     }
 }
@@ -233,13 +243,13 @@ fn parse_filter(text: &str) -> Result<Node, String> {
     };
     let end = text[at..].find(|c| !"!<>=".contains(c)).ok_or("unterminated filter")? + at;
     let operator = match &text[at..end] {
-        "==" | "=" => Operator::Equal,
+        "==" => Operator::Equal,
         "!=" => Operator::NotEqual,
         "<" => Operator::Less,
         "<=" => Operator::LessOrEqual,
         ">" => Operator::Greater,
         ">=" => Operator::GreaterOrEqual,
-        other => return Err(format!("unrecognized filter operator {other}")),
+        other => Operator::Unknown(other.to_owned()),
     };
     Ok(Node::Filter { left: path(&text[..at])?, compared: Some((operator, path(text[end..].trim())?)) })
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Place, create_object};
 use crate::{
-    cli::{manifest_files::FileArgs, object_selection::unknown_kind, output_formats::ChangeArgs},
+    cli::{kind_words::unknown_kind, manifest_files::FileArgs, output_formats::ChangeArgs},
     engine::Engine,
     pod::ObjectKind,
 };

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace, applied_files,
+        last_applied::note_configuration,
         manifest_files::LabeledFileArgs,
         output_formats::{ChangeArgs, DryRun},
         raw_requests::{RawArgs, send_raw},
@@ -37,6 +38,9 @@ pub(super) struct Args {
     change: ChangeArgs,
     #[command(flatten)]
     raw: RawArgs,
+    /// Note in the object what it is made of, for a later `apply`.
+    #[arg(long, global = true)]
+    save_config: bool,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -75,10 +79,12 @@ enum What {
 pub(super) struct Place<'a> {
     pub home: &'a Home,
     pub namespace: &'a Namespace,
+    /// Tells whether what it is made of is noted in it.
+    pub save: bool,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    let place = Place { home, namespace };
+    let place = Place { home, namespace, save: args.save_config };
     match &args.what {
         None if args.raw.raw.is_some() => {
             return send_raw(
@@ -91,6 +97,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => {
             let what = applied_files::Manner {
                 fresh: true,
+                save: args.save_config,
                 selector: &args.labeled.selector,
                 dry: args.change.dry_run(),
                 output: &args.change.output,
@@ -117,7 +124,7 @@ pub(super) fn create_object(
     change: &ChangeArgs,
     kind: Option<ObjectKind>,
     mut object: Value,
-    Place { home, namespace }: Place<'_>,
+    Place { home, namespace, save }: Place<'_>,
 ) -> Result<(), Error> {
     let output = change.output.parse()?;
     let dry = change.dry_run();
@@ -125,6 +132,9 @@ pub(super) fn create_object(
     let (kind_name, name) = (text(&object["kind"]), text(&object["metadata"]["name"]));
     if kind.is_none_or(ObjectKind::is_namespaced) && namespace.as_str() != "default" {
         object["metadata"]["namespace"] = json!(namespace);
+    }
+    if save {
+        object = note_configuration(&object);
     }
     match kind {
         None if dry != DryRun::Client => {

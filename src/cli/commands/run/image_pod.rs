@@ -8,6 +8,7 @@ use crate::{
     cli::{
         Error,
         durations::parse_duration,
+        last_applied::SaveConfigArgs,
         object_flags::{override_object, parse_labels},
         output_formats::{DryRun, OutputArgs},
     },
@@ -71,6 +72,8 @@ pub(super) struct ImageArgs {
     pub arguments: Vec<String>,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub save: SaveConfigArgs,
 }
 
 /// Tells how this terminal and the container are connected.

@@ -350,6 +350,7 @@ impl Args {
             return Ok(None);
         }
         let all = [Some(pod), service];
-        Ok(Some(all.into_iter().flatten().map(|object| image_pod::into_source(object, namespace)).collect()))
+        let sources = all.into_iter().flatten().map(|object| own.save.note(object));
+        Ok(Some(sources.map(|object| image_pod::into_source(object, namespace)).collect()))
     }
 }

@@ -4,7 +4,8 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::engine::{Engine, Error, ListOptions, ObjectKind};
+use super::complete::finish_object;
+use crate::pod::{Namespace, ObjectKind};
 
 /// The namespace in which clients look for it.
 const NAMESPACE: &str = "kube-node-lease";
@@ -13,15 +14,11 @@ const DURATION: i64 = 40;
 const RENEWAL: i64 = 10;
 
 /// Lists the one Lease, unless another namespace is asked about.
-///
-/// # Errors
-/// What the engine says of the node.
-pub fn list_leases(engine: &Engine, namespace: Option<&str>) -> Result<Vec<Value>, Error> {
-    if namespace.is_some_and(|namespace| namespace != NAMESPACE) {
-        return Ok(Vec::new());
+pub(super) fn list_leases(node: &Value, namespace: Option<&Namespace>) -> Vec<Value> {
+    match namespace {
+        Some(namespace) if *namespace != NAMESPACE => Vec::new(),
+        _ => vec![finish_object(ObjectKind::Lease, describe_lease(node, Timestamp::now()))],
     }
-    let nodes = engine.list_objects(ObjectKind::Node, &ListOptions::default())?;
-    Ok(nodes.iter().map(|node| describe_lease(node, Timestamp::now())).collect())
 }
 
 /// Returns a node's Lease. It is renewed each ten seconds and not each time that it is read: who watches it hears no more often
@@ -31,6 +28,8 @@ fn describe_lease(node: &Value, now: Timestamp) -> Value {
     let seconds = now.as_second();
     let renewed = Timestamp::from_second(seconds - seconds % RENEWAL).unwrap_or_default();
     json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
         "metadata": {
             "name": name,
             "namespace": NAMESPACE,
