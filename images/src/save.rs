@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{BuildStep, Error, Image, Store, crown};
+use crate::{BuildStep, Error, Image, Store, crown, unpack::whiteouts};
 
 /// The blob that is ready.
 struct Blob {
@@ -147,7 +147,8 @@ fn add_directory(
         let (path, below) = (dir.join(&name), below.join(&name));
         let meta = fs::symlink_metadata(&path)?;
         let kind = meta.file_type();
-        if kind.is_char_device() && meta.rdev() == 0 {
+        let marked = || File::open(&path).is_ok_and(|file| whiteouts::is_marked(&file.into()));
+        if kind.is_char_device() && meta.rdev() == 0 || kind.is_file() && meta.len() == 0 && marked() {
             let mut hidden = std::ffi::OsString::from(".wh.");
             hidden.push(&name);
             add_empty(archive, &below.with_file_name(hidden))?;
@@ -196,9 +197,17 @@ fn add_attributes(archive: &mut tar::Builder<Digested>, path: &Path) -> io::Resu
 fn add_empty(archive: &mut tar::Builder<Digested>, path: &Path) -> io::Result<()> {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(tar::EntryType::Regular);
-    header.set_mode(0o644);
-    header.set_size(0);
+    set_as_root(&mut header, 0);
     archive.append_data(&mut header, path, io::empty())
+}
+
+/// Describes a file of root's that is in no layer. Every number is set, for readers refuse a header in which one is not.
+fn set_as_root(header: &mut tar::Header, size: u64) {
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
 }
 
 fn write_archive(documents: &[(&str, Value)], blobs: &Path, out: &mut dyn Write) -> io::Result<()> {
@@ -206,8 +215,7 @@ fn write_archive(documents: &[(&str, Value)], blobs: &Path, out: &mut dyn Write)
     for (name, value) in documents {
         let text = value.to_string();
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(text.len() as u64);
+        set_as_root(&mut header, text.len() as u64);
         archive.append_data(&mut header, name, text.as_bytes())?;
     }
     let mut names: Vec<_> =
@@ -216,8 +224,7 @@ fn write_archive(documents: &[(&str, Value)], blobs: &Path, out: &mut dyn Write)
     for name in names {
         let mut file = File::open(blobs.join(&name))?;
         let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(file.metadata()?.len());
+        set_as_root(&mut header, file.metadata()?.len());
         archive.append_data(&mut header, Path::new("blobs/sha256").join(&name), &mut file)?;
     }
     archive.into_inner()?.flush()

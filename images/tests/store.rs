@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use podctl_images::{Error, Image, Options, Store, load, pull};
+use podctl_images::{Error, Image, Options, Store, load, pull, save};
 use served::{Quiet, build_image, make_store, serve, sha256};
 
 /// A tar of directories (`mode uid name/`) and files.
@@ -262,4 +262,60 @@ fn what_a_power_cut_took_is_fetched_again() {
     assert!(found.len() == 1 && found[0].what.contains("/noise") && !found[0].mended, "{found:?}");
     assert!(store.look_through(true).unwrap()[0].mended && store.look_through(false).unwrap().is_empty());
     assert!(store.find(&reference).unwrap().is_none(), "it is pulled on demand");
+}
+
+/// Lists kind, mode, owner and device of everything beneath a directory, by name.
+fn list_tree(dir: &Path, below: &Path, found: &mut Vec<(PathBuf, u32, u32, u64)>) {
+    for entry in fs::read_dir(dir.join(below)).unwrap() {
+        let path = below.join(entry.unwrap().file_name());
+        let meta = fs::symlink_metadata(dir.join(&path)).unwrap();
+        found.push((path.clone(), meta.mode(), meta.uid(), meta.rdev()));
+        if meta.is_dir() {
+            list_tree(dir, &path, found);
+        }
+    }
+    found.sort();
+}
+
+#[test]
+fn what_is_saved_is_loaded_as_it_was() {
+    let (_dir, store) = make_store();
+    let low = layer(&[
+        (0o755, 0, "./"),
+        (0o2750, 5, "srv/"),
+        (0o4711, 5, "srv/file"),
+        (0o644, 0, "srv/gone"),
+        (0o755, 0, "opt/"),
+        (0o755, 0, "opt/new/"),
+    ]);
+    let high = layer(&[
+        (0o2750, 5, "srv/"),
+        (0o644, 0, "srv/.wh.gone"),
+        (0o755, 0, "opt/"),
+        (0o755, 0, "opt/new/"),
+        (0o644, 0, "opt/new/.wh..wh..opq"),
+        (0o644, 7, "opt/new/file"),
+    ]);
+    let before = load_archive(&store, &save_archive(&[low, high], r#"["example.com/app:1"]"#)).unwrap();
+    let mut archive = Vec::new();
+    save(&store, &before, &mut archive).unwrap();
+    let (_other, other) = make_store();
+    let after = &load_archive(&other, &archive).unwrap()[0];
+    assert_eq!(after.reference, before[0].reference);
+    let trees = |image: &Image| -> Vec<_> {
+        let each = |layer: &PathBuf| {
+            let mut found = Vec::new();
+            list_tree(layer, Path::new(""), &mut found);
+            found
+        };
+        image.layers.iter().map(each).collect()
+    };
+    assert_eq!(trees(after), trees(&before[0]));
+    assert!(
+        trees(after)[1].iter().any(|(path, mode, ..)| path.ends_with("gone") && mode & 0o170000 == 0o20000)
+    );
+    // A second time the archive is the same, opaque directories included.
+    let mut again = Vec::new();
+    save(&other, std::slice::from_ref(after), &mut again).unwrap();
+    assert!(again == archive);
 }

@@ -28,12 +28,22 @@ pub(super) struct Metadata {
     squash: bool,
 }
 
+/// Returns the number in a field of a header. One that nobody has written is 0, as for Go's reader, with which images are made.
+fn read_number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
+    match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
+        true => Ok(0),
+        false => parsed,
+    }
+}
+
 impl Metadata {
     pub(super) fn of<R: Read>(entry: &mut tar::Entry<'_, R>, squash: bool) -> io::Result<Self> {
         let header = entry.header();
-        let mut mtime = TimeSpec::new(header.mtime()? as i64, 0);
-        let (uid, gid) = (header.uid()?, header.gid()?);
-        let mode = Mode::from_bits_truncate(header.mode()? & 0o7777);
+        let old = header.as_old();
+        let mut mtime = TimeSpec::new(read_number(&old.mtime, header.mtime())? as i64, 0);
+        let (uid, gid) = (read_number(&old.uid, header.uid())?, read_number(&old.gid, header.gid())?);
+        let mode = read_number(&old.mode, header.mode().map(u64::from))? as u32;
+        let mode = Mode::from_bits_truncate(mode & 0o7777);
         let (mut xattrs, mut sparse) = (Vec::new(), None::<Sparse>);
         for extension in entry.pax_extensions()?.into_iter().flatten() {
             let extension = extension?;

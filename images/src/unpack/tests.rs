@@ -204,6 +204,23 @@ fn owners_that_are_not_mapped_become_root_where_that_is_wanted() {
 }
 
 #[test]
+fn numbers_that_nobody_has_written_are_zero_and_others_have_to_be_numbers() {
+    for (owner, is_taken) in [([0; 8], true), ([b' '; 8], true), (*b"nobody\0\0", false)] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(0);
+        let old = header.as_old_mut();
+        old.name[0] = b'f';
+        (old.uid, old.mtime) = (owner, [0; 12]);
+        header.set_cksum();
+        let mut tar = tar::Builder::new(Vec::new());
+        tar.append(&header, std::io::empty()).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let limits = Limits { bytes: 1 << 20, squash_ids: false };
+        assert_eq!(unpack(&*tar.into_inner().unwrap(), root.path(), limits).is_ok(), is_taken, "{owner:?}");
+    }
+}
+
+#[test]
 fn more_than_the_limit_is_refused_before_it_is_written() {
     let (_outer, root, result) = Archive::new().file("f", &"x".repeat(2 << 20)).unpack();
     assert!(matches!(result, Err(UnpackError::TooLarge { .. })), "{result:?}");
