@@ -3,7 +3,7 @@
 //!
 //! Promises: nothing here changes what podctl does, only what it says; it stands on nothing of the house's.
 
-use std::{env, path::Path};
+use std::{env, io, path::Path};
 
 use nix::{
     errno::Errno,
@@ -135,23 +135,47 @@ fn list_ways(need: Need<'_>) -> [String; 3] {
 }
 
 /// Says what root lacks who may make network namespaces, but set no link up in them.
-pub fn explain_missing_network_right(refusal: &std::io::Error) -> std::io::Error {
-    let mend = OuterContainer::find_around().map(|outer| format!("; {}", outer.say_mend(Need::Network)));
-    let mend = mend.unwrap_or_default();
-    std::io::Error::other(format!("links cannot be set up without CAP_NET_ADMIN: {refusal}{mend}"))
+pub fn explain_missing_network_right(refusal: &io::Error) -> io::Error {
+    io::Error::other(format!(
+        "links cannot be set up without CAP_NET_ADMIN: {refusal}{}",
+        say_mend_here(Need::Network)
+    ))
+}
+
+/// Says what root lacks who may set links up, but not answer at the port of name servers.
+pub fn explain_missing_port_right(refusal: &io::Error) -> io::Error {
+    let names = ["NET_BIND_SERVICE".to_owned()];
+    io::Error::other(format!(
+        "names cannot be answered without CAP_NET_BIND_SERVICE: {refusal}{}",
+        say_mend_here(Need::Capabilities(&names))
+    ))
+}
+
+/// Says how the container around podctl is to be started, in words to be put behind others; nothing where there is none.
+pub fn say_mend_here(need: Need<'_>) -> String {
+    OuterContainer::find_around().map_or_else(String::new, |outer| format!("; {}", outer.say_mend(need)))
 }
 
 /// Says what to do about a refusal to make namespaces; in words to be put behind the refusal's own. Empty for other
 /// errors.
 pub fn explain_refusal(error: &podctl_runtime::Error) -> String {
     match error {
-        podctl_runtime::Error::Sys {
-            errno: Errno::EPERM | Errno::EACCES | Errno::ENOSYS | Errno::ENOSPC,
-            ..
-        } => match OuterContainer::find_around() {
-            Some(outer) => format!("; {}", outer.say_mend(Need::Namespaces)),
-            None => "; `podctl doctor` says what is missing".to_owned(),
-        },
+        podctl_runtime::Error::Sys { errno: Errno::EMFILE, .. } => {
+            "; `ulimit -n 1024` lets podctl open more files, or else who set its limit".to_owned()
+        }
+        podctl_runtime::Error::Sys { errno: Errno::ENOSPC, .. } => {
+            "; the machine allows no more namespaces: `sysctl user` says how many of each".to_owned()
+        }
+        podctl_runtime::Error::Sys { errno: Errno::EAGAIN, .. } => {
+            "; `ulimit -u` or a limit of the container around podctl (--pids-limit) allows too few processes"
+                .to_owned()
+        }
+        podctl_runtime::Error::Sys { errno: Errno::EPERM | Errno::EACCES | Errno::ENOSYS, .. } => {
+            match OuterContainer::find_around() {
+                Some(outer) => format!("; {}", outer.say_mend(Need::Namespaces)),
+                None => "; `podctl doctor` says what is missing".to_owned(),
+            }
+        }
         _ => String::new(),
     }
 }

@@ -11,7 +11,8 @@ use crate::{
     engine,
     network::{keeper, keeper_guard},
     process::{
-        Standing, find_standing, hide_from_containers, is_in_main_program, note_standing, wait_until_mapped,
+        Standing, endure_file_limit, find_standing, hide_from_containers, is_in_main_program, note_standing,
+        wait_until_mapped,
     },
     puller, supervisor, userns_holder,
 };
@@ -64,6 +65,7 @@ fn play_role(mut args: impl Iterator<Item = OsString>) {
     if called.iter().map(Option::as_deref).ne(["podctl", "internal"].map(OsStr::new).map(Some)) {
         return;
     }
+    endure_file_limit();
     let name = args.next();
     let called = |(role, _): &&Role| name.as_deref() == Some(OsStr::new(role));
     if let Some((_, main)) = EARLY.iter().find(called) {

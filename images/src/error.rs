@@ -82,6 +82,11 @@ pub enum Error {
         /// Holds what is wrong with it.
         reason: String,
     },
+    /// Means that no thread can be had.
+    #[error(
+        "cannot start threads: {0}; more processes than `ulimit -u` or the container around podctl (--pids-limit) allows"
+    )]
+    Threads(#[source] io::Error),
     /// registries.conf forbids this registry.
     #[error("{reference}: registry is blocked by {}", .conf.display())]
     Blocked {
@@ -193,7 +198,11 @@ impl Error {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Registry { source, .. } => source.is_permanent(),
-            Self::InUse { .. } | Self::Size { .. } | Self::Digest { .. } | Self::Io { .. } => false,
+            Self::InUse { .. }
+            | Self::Size { .. }
+            | Self::Digest { .. }
+            | Self::Io { .. }
+            | Self::Threads(_) => false,
             Self::Unpack { source, .. } => source.is_permanent(),
             Self::Everywhere { source, .. } => source.is_permanent(),
             _ => true,

@@ -108,12 +108,12 @@ pub fn pull(
     // A runtime neither runs nor ends on a thread that belongs to one, as a caller's may.
     let fetch = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Error::io("start threads for", &store.layer_path("")))?;
+        let runtime = runtime.map_err(Error::Threads)?;
         runtime.block_on(job.fetch(reference))
     };
     let (image, bytes) = std::thread::scope(|scope| {
         let fetching = std::thread::Builder::new().spawn_scoped(scope, fetch);
-        let fetching = fetching.map_err(Error::io("start threads for", &store.layer_path("")))?;
+        let fetching = fetching.map_err(Error::Threads)?;
         fetching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
     Ok(Pulled { image, bytes, took: start.elapsed() })

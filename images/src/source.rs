@@ -138,7 +138,7 @@ impl Source {
             move || layer::ingest_layer(&store, &reference, &layer, Chunks { receiver, chunk: None, at: 0 })
         });
         let (ingested, fed) = tokio::join!(unpacking, self.feed(&digest, total, sender, progress));
-        let ingested = ingested.map_err(Error::io("start threads for", &store.layer_path("")))?;
+        let ingested = ingested.map_err(Error::Threads)?;
         match (ingested, fed) {
             (Err(error @ (Error::Digest { .. } | Error::Io { .. })), _) => Err(error),
             (Err(_), Err(error)) | (Err(error), Ok(_)) => Err(error),

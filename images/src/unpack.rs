@@ -68,6 +68,16 @@ pub enum UnpackError {
     /// The name cannot be a file's.
     #[error("invalid entry name {0:?}")]
     Name(PathBuf),
+    /// Means that the store's file system has no extended attributes, by which overlayfs knows what a layer takes away.
+    #[error(
+        "it replaces /{}, which cannot be noted on a file system without extended attributes: let PODCTL_DATA_DIR name a directory on \
+         another (ext4, xfs, btrfs, tmpfs)",
+        printable(&.path.to_string_lossy())
+    )]
+    NoAttributes {
+        /// Holds what it replaces.
+        path: PathBuf,
+    },
     /// The layer takes files of lower layers away, which cannot be noted on overlayfs before Linux 6.7.
     #[error(
         "it takes /{} away, which cannot be noted on overlayfs before Linux 6.7: {}",
@@ -392,7 +402,10 @@ impl Layer {
     fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
-        whiteouts::set_all(&dir, self.marks, "opaque", b"y").map_err(at("make opaque", path))
+        whiteouts::set_all(&dir, self.marks, "opaque", b"y").map_err(|errno| match errno {
+            Errno::EOPNOTSUPP => UnpackError::NoAttributes { path: path.to_owned() },
+            errno => at("make opaque", path)(errno),
+        })
     }
 
     fn finish(self) -> Result<Unpacked, UnpackError> {

@@ -39,6 +39,8 @@ mod watched_changes;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use nix::sys::stat::{Mode, umask};
+
 use commands::{build_manual, build_parser};
 use error::{Error, UsageError, io};
 use output_streams::{paint_red, print, print_error, print_styled, warn, warn_as_kubectl};
@@ -46,6 +48,7 @@ use output_streams::{paint_red, print, print_error, print_styled, warn, warn_as_
 use crate::{
     engine::PodHandle,
     pod::Namespace,
+    process::endure_file_limit,
     state::{Home, PodDir},
 };
 
@@ -72,6 +75,7 @@ const DIFF_USAGE: u8 = 2;
 
 /// The program's life.
 pub fn main() -> ExitCode {
+    endure_surroundings();
     let args: Vec<OsString> = std::env::args_os().collect();
     match args.get(1).and_then(|word| word.to_str()) {
         None if args.len() < 2 => {
@@ -100,6 +104,15 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Takes back of what the caller left this process what would end it without a word, or keep it out of the directories that it
+/// makes.
+fn endure_surroundings() {
+    const OWNER: Mode = Mode::S_IRWXU;
+    endure_file_limit();
+    let asked = umask(OWNER);
+    umask(asked - OWNER);
 }
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.

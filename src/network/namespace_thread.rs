@@ -22,7 +22,7 @@ use super::{
     netlink::Netlink,
     root_uplink,
 };
-use crate::outer_container::explain_missing_network_right;
+use crate::outer_container::{explain_missing_network_right, explain_missing_port_right};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -138,7 +138,11 @@ fn open(left: Option<OwnedFd>) -> io::Result<Opened> {
             tcp.set_nonblocking(true)?;
             Ok((udp, tcp))
         })
-        .collect::<io::Result<_>>()?;
+        .collect::<io::Result<_>>()
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => explain_missing_port_right(&e),
+            _ => e,
+        })?;
     let link_by_link = !forwards_everywhere();
     if host && link_by_link {
         route.set_forwarding(if_nametoindex(root_uplink::INNER)?, true)?;

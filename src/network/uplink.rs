@@ -30,6 +30,7 @@ use super::{
     namespace_thread::forward_from,
     root_uplink::{Changes, Host},
 };
+use crate::outer_container::{Need, say_mend_here};
 
 /// The link that leads outside, in the network's namespace.
 pub const NAME: &str = "uplink";
@@ -155,7 +156,10 @@ fn start_pasta(within: &Within, works: impl FnOnce()) -> Result<(), Error> {
     let words = String::from_utf8_lossy(&output.stderr);
     let words: Vec<&str> = words.lines().filter(|l| !l.contains("syslog")).collect();
     let tun = File::options().read(true).write(true).open("/dev/net/tun").err();
-    let tun = tun.map(|e| format!(" (/dev/net/tun cannot be opened: {e}; its usual mode is 0666)"));
+    let tun = tun.map(|e| match e.kind() {
+        ErrorKind::NotFound => format!(" (there is no /dev/net/tun{})", say_mend_here(Need::Tun)),
+        _ => format!(" (/dev/net/tun cannot be opened: {e}; its usual mode is 0666)"),
+    });
     Err(Error::other(format!("pasta: {}{}", words.join("; "), tun.unwrap_or_default())))
 }
 

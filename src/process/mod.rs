@@ -14,7 +14,7 @@ mod trim;
 
 pub use memory_file::create_memory_file;
 pub use role::{
-    Role, Standing, begin_role, detach_from_terminal, find_standing, hide_from_containers,
+    Role, Standing, begin_role, detach_from_terminal, endure_file_limit, find_standing, hide_from_containers,
     is_in_main_program, note_standing, start_role, wait_until_mapped,
 };
 pub use runtime_dir::find_runtime_dir;

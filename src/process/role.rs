@@ -94,6 +94,13 @@ pub fn wait_until_mapped() -> Result<(), podctl_runtime::Error> {
     settle(mapped)
 }
 
+/// Lets what is written beyond `ulimit -f` fail, and so be told, instead of ending the process without a word. What it executes as a
+/// container gets all signals as they are by default.
+pub fn endure_file_limit() {
+    // SAFETY: to ignore a signal installs no handler.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// Forbids containers, which may share ids with this process and see it (hostPID), to look into it; its children, on their
 /// way into a container or beside one, inherit that. Not before its ids are mapped: only its owner may do that.
 ///

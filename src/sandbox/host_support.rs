@@ -9,6 +9,7 @@ use podctl_runtime::defaults;
 use super::{devices, security_context};
 use crate::{
     manifest::{Severity, sysctls_of_host},
+    outer_container::{Need, OuterContainer},
     pod::{quantity::quantity_text, resources::effective_huge_pages},
 };
 
@@ -18,6 +19,15 @@ pub type Unmet = (String, Severity, String);
 /// Names of the capabilities that containers have by default, but not where this process is root.
 pub fn missing_capabilities() -> Vec<String> {
     security_context::missing_capabilities().iter().map(ToString::to_string).collect()
+}
+
+/// Capabilities of [`defaults::CAPABILITIES`] that root's podctl uses itself for every container: to write where image and pod have
+/// other owners, to become the container's user, to cut its capabilities, to enter its root.
+const USED_FOR_EVERY_CONTAINER: [&str; 4] = ["DAC_OVERRIDE", "SETGID", "SETPCAP", "SYS_CHROOT"];
+
+/// Those of root's missing capabilities without which no container starts.
+pub fn list_lost_rights(missing: &[String]) -> Vec<String> {
+    missing.iter().filter(|name| USED_FOR_EVERY_CONTAINER.contains(&name.as_str())).cloned().collect()
 }
 
 /// All that cannot be honoured here.
@@ -33,9 +43,20 @@ pub fn unmet(pod: &Pod) -> Vec<Unmet> {
                 .to_owned(),
         ));
     }
-    let missing = if root { security_context::missing_capabilities() } else { Vec::new() };
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    if !Path::new("/proc/self").exists() {
+        let why = "nothing starts without /proc, which is not mounted here: `mount -t proc proc /proc`";
+        found.push(("spec.containers".to_owned(), Severity::Error, why.to_owned()));
+        return found;
+    }
+    let names = if root { missing_capabilities() } else { Vec::new() };
+    let lost = list_lost_rights(&names);
+    if !lost.is_empty() {
+        let outer = OuterContainer::find_around().unwrap_or(OuterContainer::Other);
+        let (list, mend) = (lost.join(", "), outer.say_mend(Need::Capabilities(&lost)));
+        let why =
+            format!("no container starts without {list}, which podctl itself is not given here; {mend}");
+        found.push(("spec.containers".to_owned(), Severity::Error, why));
+    } else if !names.is_empty() {
         let why =
             format!("containers run without {}, which podctl itself is not given here", names.join(", "));
         found.push(("spec.containers".to_owned(), Severity::Warning, why));

@@ -8,7 +8,10 @@ use std::{
 
 use nix::unistd::{Uid, User};
 
-use super::{Error, home::private_dir};
+use super::{
+    Error,
+    home::{data_dir, private_dir},
+};
 
 /// Finds the place for this user.
 ///
@@ -26,7 +29,7 @@ pub(super) fn find_data_place(uid: Uid) -> Result<PathBuf, Error> {
             data.map(|data| data.join("podctl"))
         }
     };
-    if let Some(usual) = usual.filter(|dir| private_dir(dir).is_ok()) {
+    if let Some(usual) = usual.filter(|dir| data_dir(dir).is_ok()) {
         return Ok(usual);
     }
     let others = [Path::new("/var/tmp"), &env::temp_dir()].map(|dir| dir.join(format!("podctl-{uid}-data")));

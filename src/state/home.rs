@@ -66,10 +66,10 @@ impl Home {
     /// [`Error::Io`] when one cannot be made.
     pub fn at(runtime: &Path, data: &Path) -> Result<Home, Error> {
         let absolute = |dir: &Path| std::path::absolute(dir).map_err(Error::io("find", dir));
-        let home = Home { runtime: absolute(runtime)?, data: absolute(data)?, program: None };
-        private_dir(&home.runtime)?;
-        private_dir(&home.runtime.join("pods"))?;
-        private_dir(&home.data)?;
+        let runtime = absolute(runtime)?;
+        private_dir(&runtime)?;
+        private_dir(&runtime.join("pods"))?;
+        let home = Home { runtime, data: data_dir(&absolute(data)?)?, program: None };
         private_dir(&home.records_path())?;
         Ok(home)
     }
@@ -186,11 +186,30 @@ pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
             fs::symlink_metadata(dir).map_err(Error::io("inspect", dir))?
         }
     };
-    if !meta.is_dir() || meta.uid() != nix::unistd::geteuid().as_raw() {
-        return Err(Error::io("use", dir)(std::io::Error::other("it belongs to another user")));
+    if !meta.is_dir() {
+        return Err(Error::io("use", dir)(std::io::ErrorKind::NotADirectory.into()));
+    }
+    if meta.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(belongs_to_another(dir));
     }
     if meta.mode() & 0o077 != 0 {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(Error::io("protect", dir))?;
     }
     Ok(())
+}
+
+/// Makes the data directory like [`private_dir`]. It may be a link of the user's, as to a disk with more space; returned is where
+/// that leads, for what is in it is reached without following links.
+pub(super) fn data_dir(dir: &Path) -> Result<PathBuf, Error> {
+    let link = fs::symlink_metadata(dir).ok().filter(fs::Metadata::is_symlink);
+    let Some(link) = link else { return private_dir(dir).map(|()| dir.to_owned()) };
+    if link.uid() != 0 && link.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(belongs_to_another(dir));
+    }
+    let real = fs::canonicalize(dir).map_err(Error::io("follow the link", dir))?;
+    private_dir(&real).map(|()| real)
+}
+
+fn belongs_to_another(path: &Path) -> Error {
+    Error::io("use", path)(std::io::Error::other("it belongs to another user"))
 }

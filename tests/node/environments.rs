@@ -83,7 +83,11 @@ fn on_overlayfs_containers_write_in_memory_and_deleted_files_stay_deleted() {
     let look = "cat /e/x; touch /new; cd /srv; echo * */*; cat removed 2>&1; echo end";
     home.file("pod.yaml", &pod(look).replace("busybox:1.36", "example.com/app:1"));
     let podctl = home.command(&[]).get_program().to_string_lossy().into_owned();
-    let set_up = format!("{OVERLAY}\n{podctl} load -q -i {archive}");
+    // What is saved there is as complete as what was loaded.
+    let set_up = format!(
+        "{OVERLAY}\n{podctl} load -q -i {archive}; {podctl} save -o $D/saved example.com/app:1
+        {podctl} rmi example.com/app:1 >&2; {podctl} load -q -i $D/saved"
+    );
     let all = said(&run_within(&home, mounting(), &set_up, &["--network", "none"]));
     assert!(all.contains("c | prepared") && all.contains("c | end"), "{all}");
     assert!(
@@ -112,6 +116,23 @@ fn where_no_container_can_start_a_run_ends_at_once_and_says_what_to_do() {
 }
 
 #[test]
+fn without_proc_or_extended_attributes_a_run_ends_at_once_and_says_so() {
+    let home = Home::new();
+    home.file("pod.yaml", &pod(LOOK));
+    let ends = |set_up: &str, words: [&str; 2]| {
+        let output = run_within(&home, mounting(), set_up, &["--network", "none", "--squash-ids"]);
+        let all = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{all}");
+        assert!(words.iter().all(|word| all.contains(word)), "{all}");
+    };
+    ends(
+        "mkdir -p $D/data; mount -t ramfs ramfs $D/data",
+        ["without extended attributes", "PODCTL_DATA_DIR"],
+    );
+    ends("mount -t tmpfs empty /proc", ["nothing starts without /proc", "mount -t proc"]);
+}
+
+#[test]
 fn without_namespaces_a_run_ends_at_once_and_says_what_to_do() {
     let home = Home::new();
     home.file("pod.yaml", &pod(LOOK));
@@ -119,7 +140,7 @@ fn without_namespaces_a_run_ends_at_once_and_says_what_to_do() {
     let output = run_within(&home, &["-r"], none, &["--network", "none"]);
     let all = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{all}");
-    assert!(all.contains("--privileged") || all.contains("podctl doctor"), "{all}");
+    assert!(all.contains("the machine allows no more namespaces: `sysctl user`"), "{all}");
 }
 
 #[test]

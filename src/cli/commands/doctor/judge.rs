@@ -8,6 +8,7 @@ use super::{
 use crate::{
     network::Forwarding,
     outer_container::{Need, OuterContainer},
+    sandbox::host_support::list_lost_rights,
 };
 
 /// Below this an image of a usual size does not fit.
@@ -29,6 +30,10 @@ fn broken(name: &'static str, found: impl Into<String>, mend: impl Into<String>)
 
 /// Every check, in the order in which a start needs them.
 pub(super) fn list_checks(facts: &Facts) -> Vec<Check> {
+    if facts.release.is_empty() {
+        // Nothing else can be known without it.
+        return vec![broken("linux", "/proc is not mounted: nothing starts", "mount -t proc proc /proc")];
+    }
     let mut all = vec![linux(facts), seccomp(facts)];
     all.extend(
         facts.outer.map(|outer| ok("container", format!("podctl itself runs in {}", outer.describe_kind()))),
@@ -108,9 +113,16 @@ fn choose_mend(facts: &Facts, need: Need<'_>, here: &str) -> String {
 }
 
 fn capabilities(facts: &Facts, missing: &[String]) -> Check {
+    const NAME: &str = "capabilities";
     let outer = facts.outer.unwrap_or(OuterContainer::Other);
+    let lost = list_lost_rights(missing);
+    if !lost.is_empty() {
+        let found =
+            format!("no container starts without {}, which podctl itself does not have", lost.join(", "));
+        return broken(NAME, found, outer.say_mend(Need::Capabilities(&lost)));
+    }
     degraded_check(
-        "capabilities",
+        NAME,
         format!("containers run without {}, which podctl itself does not have", missing.join(", ")),
         outer.say_mend(Need::Capabilities(missing)),
     )
@@ -147,7 +159,12 @@ fn user_namespaces(facts: &Facts, rootless: &Rootless) -> Check {
         return broken(NAME, "ordinary users may not make any", sysctl("kernel.unprivileged_userns_clone=1"));
     }
     if rootless.namespaces == Some(0) {
-        return broken(NAME, "none are allowed", sysctl("user.max_user_namespaces=28633"));
+        let on = facts.outer.map_or("", |_| "on the machine around this container, ");
+        return broken(
+            NAME,
+            "none are allowed",
+            format!("{on}sudo sysctl -w user.max_user_namespaces=28633"),
+        );
     }
     match &facts.trial {
         Ok(trial) if trial.mounts && !trial.proc => broken(

@@ -157,6 +157,11 @@ fn list_cases() -> Vec<(&'static str, Facts)> {
             with(|f| (f.rootless, f.missing_capabilities) = (None, vec!["NET_RAW".into(), "MKNOD".into()])),
         ),
         (
+            "root without what every container takes",
+            with(|f| (f.rootless, f.missing_capabilities) = (None, vec!["NET_RAW".into(), "SETPCAP".into()])),
+        ),
+        ("no proc", with(|f| f.release.clear())),
+        (
             "mappers without rights and few ids",
             rootless(|r| {
                 r.mappers = vec![("newuidmap", Some(("/usr/bin/newuidmap".into(), false)))];
