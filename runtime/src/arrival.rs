@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::unistd::{self, SysconfVar};
 
 use crate::error::Error;
 use crate::plan::{Action, Step};
@@ -18,6 +19,14 @@ use crate::sys::{self, Sys};
 
 /// Frames of the child, below those of who makes it, stay.
 const CHILDS_STACK: usize = 64 << 10;
+/// Bytes of the largest page of a processor that podctl runs on: aarch64's.
+const LARGEST_PAGE: i64 = 64 << 10;
+
+/// Returns where of a stack that is in use down to `here` a range may end that is dropped. The kernel drops whole pages, the last one
+/// of a range included.
+fn find_end_below(here: usize, page: usize) -> usize {
+    here.saturating_sub(CHILDS_STACK) / page * page
+}
 
 /// The one of the steps that a process can do in there.
 #[derive(Clone, Copy)]
@@ -134,6 +143,7 @@ impl Arrival {
         let here = ptr::from_ref(&self) as usize;
         // SAFETY: gives the address of the calling thread's errno.
         let thread = unsafe { libc::__errno_location() } as usize;
+        let page = unistd::sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(LARGEST_PAGE) as usize;
         // Room for all of it at once: the kernel does not say how long it is.
         let mut text = String::with_capacity(32 << 10);
         fs::File::open("/proc/self/maps")
@@ -145,7 +155,7 @@ impl Arrival {
             let (start, end) = range.split_once('-')?;
             let mut range = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
             if name.first() == Some(&"[stack]") {
-                range.end = here.saturating_sub(CHILDS_STACK) & !4095;
+                range.end = find_end_below(here, page);
             }
             let kept = range.contains(&thread) || range.contains(&(self.base as usize)) || range.is_empty();
             (mode.starts_with("rw-p") && *inode == "0" && !kept).then_some(range)
@@ -235,6 +245,21 @@ fn run(step: Last, needs: &Needs, report: RawFd) -> Sys<()> {
                 candidate = candidate.wrapping_add(1);
             }
             Err(found)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stack_in_use_is_kept_whole_whatever_the_page() {
+        for page in [4 << 10, 16 << 10, LARGEST_PAGE as usize] {
+            for here in [0x7fff_ffff_e000_usize, 0x7fff_ffff_1234, 0x1_0010] {
+                let end = find_end_below(here, page);
+                assert!(end.is_multiple_of(page) && end + CHILDS_STACK <= here, "{here:#x} {page:#x}");
+            }
         }
     }
 }
