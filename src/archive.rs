@@ -24,6 +24,7 @@ use nix::{
     sys::time::TimeSpec,
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, linkat, symlinkat, unlinkat},
 };
+use podctl_runtime::repeat_interrupted;
 use serde::{Deserialize, Serialize};
 use tar::{Archive, Builder, Entry, EntryType, Header};
 
@@ -496,10 +497,9 @@ impl Unpacking<'_> {
 fn copy(from: &mut impl Read, to: &mut File, name: &Path) -> Result<(), Error> {
     let mut buffer = vec![0; 64 << 10];
     loop {
-        match from.read(&mut buffer) {
+        match repeat_interrupted(|| from.read(&mut buffer)) {
             Ok(0) => return Ok(()),
             Ok(count) => to.write_all(&buffer[..count]).map_err(file("write", name))?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(Error::Stream(e)),
         }
     }

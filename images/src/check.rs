@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::{self, Depth};
+use crate::ordinary_file::read_ordinary;
 use crate::{Error, Store};
 use crate::{lease::is_held, store::entries};
 
@@ -51,7 +52,9 @@ impl Store {
         look: Option<Depth>,
     ) -> Result<bool, Error> {
         if !layer.is_dir() {
-            return Ok(false);
+            // Something else that stands in its place.
+            return if fs::symlink_metadata(layer).is_ok() { self.discard_layer(layer) } else { Ok(()) }
+                .map(|()| false);
         }
         let depth = if vouched.contains(layer) { look } else { Some(Depth::Content) };
         if depth.is_none_or(|depth| self.verify_layer(layer, depth).is_ok()) {
@@ -119,7 +122,7 @@ impl Store {
         for path in entries(&self.root().join("leases"))? {
             let held = is_held(&path).unwrap_or(true);
             let readable =
-                fs::read(&path).is_ok_and(|json| serde_json::from_slice::<Vec<PathBuf>>(&json).is_ok());
+                read_ordinary(&path).is_ok_and(|json| serde_json::from_slice::<Vec<PathBuf>>(&json).is_ok());
             if held && !readable {
                 let what =
                     "a pod holds it, and it does not say which layers; they are kept until the pod ends";

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::UnpackError;
+use crate::ordinary_file::is_misplaced;
 use crate::registry_error::{Presence, RegistryError, printable};
 
 /// Names what to do where overlayfs lies beneath the store, and the kernel cannot have that.
@@ -251,5 +252,16 @@ impl Error {
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// The same of what is the store's own: it says what mends it, when something else stands in its place.
+    pub(crate) fn own(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| match is_misplaced(&source) {
+            true => {
+                let reason = format!("{source}; `podctl doctor --repair` mends it, or says how");
+                Self::Damaged { path: path.to_owned(), reason }
+            }
+            false => Self::io(action, path)(source),
+        }
     }
 }

@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::ordinary_file::open_ordinary;
+
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 /// Holds what only the one who unpacks knows.
@@ -133,7 +135,7 @@ pub(crate) fn write(root: &Path, unpacked: &Unpacked, to: &Path) -> io::Result<(
 
 /// The records of an inventory; the last one is an error when it was cut off.
 pub(crate) fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
-    let mut from = BufReader::new(zstd::Decoder::new(File::open(path)?)?);
+    let mut from = BufReader::new(zstd::Decoder::new(open_ordinary(path, File::options().read(true))?)?);
     let mut over = false;
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut off");
     Ok(std::iter::from_fn(move || {

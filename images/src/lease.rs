@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::ordinary_file::open_ordinary;
 use crate::store::{entries, serialize_value, try_lock};
 
 /// The hold on an image: no process can remove it while any holds one. The file goes with the last.
@@ -19,8 +20,9 @@ impl Lease {
     /// Takes a hold on what these layers are of. The caller has the store's lock.
     pub(crate) fn take(path: PathBuf, layers: &[PathBuf]) -> Result<Lease, Error> {
         loop {
-            let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-            let mut file = open.map_err(Error::io("open", &path))?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let mut file = open_ordinary(&path, &mut options).map_err(Error::own("open", &path))?;
             file.lock_shared().map_err(Error::io("lock", &path))?;
             // Whoever held it last may have removed it between the two.
             if !is_named(&file, &path) {
@@ -65,7 +67,7 @@ pub(crate) fn remove_left(leases: &Path) -> Result<(), Error> {
 }
 
 /// Opens a lease to look who holds it. What is no file of the store's, a FIFO say, is not waited for.
-fn open_held(path: &Path) -> io::Result<File> {
+pub(crate) fn open_held(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::build_steps::BuildStep;
 use crate::inventory::Depth;
 use crate::lease::{self, Lease, is_held};
+use crate::ordinary_file::{open_ordinary, read_ordinary};
 use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
 
 /// The image whose layers are unpacked.
@@ -119,7 +120,8 @@ impl Store {
             }
             match fs::create_dir_all(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(Error::Damaged { path, reason: "it is no directory; remove it".to_owned() });
+                    let reason = "it is no directory; `podctl doctor --repair` mends it".to_owned();
+                    return Err(Error::Damaged { path, reason });
                 }
                 made => made.map_err(Error::io("create", &path))?,
             }
@@ -211,11 +213,7 @@ impl Store {
     /// # Errors
     /// What is wrong with the file; also that it is gone.
     pub(crate) fn read(&self, path: &Path) -> Result<Image, String> {
-        let kind = fs::metadata(path).map_err(|error| error.to_string())?;
-        if !kind.is_file() {
-            return Err("it is no ordinary file".to_owned());
-        }
-        match fs::read(path).map_err(|error| error.to_string())? {
+        match read_ordinary(path).map_err(|error| error.to_string())? {
             json if json.is_empty() => {
                 Err("it is empty, as a power cut leaves a file just written".to_owned())
             }
@@ -321,10 +319,13 @@ impl Store {
         if path.is_dir() && inventory.is_file() {
             return Ok(()); // someone else was faster: same name, same content
         }
-        fs::rename(scratch.path.join("inventory"), &inventory).map_err(Error::io("create", &inventory))?;
+        if inventory.is_dir() {
+            self.put_away(&inventory)?;
+        }
+        fs::rename(scratch.path.join("inventory"), &inventory).map_err(Error::own("create", &inventory))?;
         match fs::rename(scratch.path.join("layer"), path) {
             Err(_) if path.is_dir() => Ok(()),
-            done => done.map_err(Error::io("create", path)),
+            done => done.map_err(Error::own("create", path)),
         }
     }
 
@@ -372,7 +373,7 @@ impl Store {
         lock.lock().map_err(Error::io("lock", &self.root))?;
         // What was copied of it may be damaged as well.
         self.list_copies(|layer| layer == path)?.iter().try_for_each(|copy| self.put_away(copy))?;
-        if path.exists() { self.put_away(path) } else { Ok(()) }
+        if fs::symlink_metadata(path).is_ok() { self.put_away(path) } else { Ok(()) }
     }
 
     /// Removes a file or a directory of the store. First out of sight: a removal cut short must not leave half a layer.
@@ -417,7 +418,8 @@ impl Store {
         }
         let mut left = Vec::new();
         for path in entries(tmp)? {
-            let Ok(file) = File::open(&path) else { continue };
+            // Nothing of the store's can be locked; whoever left it does not come back.
+            let Ok(file) = lease::open_held(&path) else { continue };
             if try_lock(&file, &path)?.is_some() {
                 left.push((path, file));
             }
@@ -459,7 +461,7 @@ impl Store {
                 let _ = self.put_away(&path); // nobody holds it; the next time is as good
                 continue;
             }
-            let json = fs::read(&path).unwrap_or_default();
+            let json = read_ordinary(&path).unwrap_or_default();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             match (serde_json::from_slice::<Vec<PathBuf>>(&json), of_digest.get(name)) {
                 (Ok(layers), _) => needed.extend(layers),
@@ -472,13 +474,9 @@ impl Store {
 
     pub(crate) fn lock(&self) -> Result<File, Error> {
         let path = self.root.join("lock");
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(Error::io("open", &path))
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        open_ordinary(&path, &mut options).map_err(Error::own("open", &path))
     }
 
     fn ref_path(&self, reference: &Reference) -> PathBuf {
@@ -550,7 +548,7 @@ pub(crate) fn try_lock(file: &File, path: &Path) -> Result<Option<Locked>, Error
 
 pub(crate) fn entries(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(path).and_then(|dir| dir.map(|entry| entry.map(|e| e.path())).collect());
-    entries.map_err(Error::io("list", path))
+    entries.map_err(Error::own("list", path))
 }
 
 pub(crate) fn serialize_value(value: &impl Serialize) -> Vec<u8> {

@@ -15,6 +15,7 @@ mod device_filter;
 mod devices;
 mod error;
 mod idmap;
+mod interruption;
 mod mounts;
 mod overlay;
 mod plan;
@@ -33,6 +34,7 @@ pub use container::{Container, Created, Entering, Rootfs, Stdio, create, exec};
 pub use device_filter::DeviceFilter;
 pub use error::{Error, StartError};
 pub use idmap::{IdMapping, IdMappings, grant_command};
+pub use interruption::{Interruption, repeat_interrupted};
 pub use mounts::OWN as OWN_MOUNT;
 pub use overlay::{mount_layers, try_writable_layer};
 pub use process::{

@@ -9,6 +9,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use crate::error::Error;
+use crate::interruption::repeat_interrupted;
 use crate::sys::{self, Sys};
 
 /// The child of this process. Dropping it neither kills nor waits.
@@ -89,14 +90,12 @@ impl Process {
     }
 
     fn wait_with(&self, flags: WaitPidFlag) -> Result<Option<ExitStatus>, Error> {
-        loop {
-            return match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | flags) {
-                Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),
-                Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signal(signal as i32))),
-                Ok(_) => Ok(None),
-                Err(Errno::EINTR) => continue,
-                Err(errno) => Err(Error::from_errno(format!("wait for process {}", self.pid), errno)),
-            };
+        let wait = || waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | flags);
+        match repeat_interrupted(wait) {
+            Ok(WaitStatus::Exited(_, code)) => Ok(Some(ExitStatus::Code(code))),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(ExitStatus::Signal(signal as i32))),
+            Ok(_) => Ok(None),
+            Err(errno) => Err(Error::from_errno(format!("wait for process {}", self.pid), errno)),
         }
     }
 }

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::sys::resource::Resource;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use crate::interruption::repeat_interrupted;
+
 pub(crate) type Sys<T> = Result<T, Errno>;
 
 pub(crate) const EMPTY: &CStr = c"";
@@ -154,12 +156,8 @@ pub(crate) fn close_range(first: libc::c_uint, last: libc::c_uint) -> Sys<()> {
 }
 
 pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> Sys<usize> {
-    loop {
-        match call!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()) {
-            Err(Errno::EINTR) => {}
-            other => return other.map(|n| n as usize),
-        }
-    }
+    let read = repeat_interrupted(|| call!(libc::SYS_read, fd, buffer.as_mut_ptr(), buffer.len()));
+    read.map(|n| n as usize)
 }
 
 pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> Sys<usize> {

@@ -10,13 +10,17 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::{Error, control::wait_for_end, exec::unreachable_pod, io, sweep};
 use crate::{
-    pod::Uid,
+    pod::{PodExt, Uid},
     state::{Home, Liveness, PodDir},
     wire::{self, Reply, Request},
 };
 
 /// The time for which a pod that is being started may take until it can be asked for something.
 const STARTING: Duration = Duration::from_secs(30);
+/// The time after which a supervisor whose socket is not there is asked for it, and again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+/// The time after which one that has been asked cannot make it where it is looked for.
+const LOST: Duration = Duration::from_secs(5);
 /// The time for which a supervisor may take to hear that its pod is to end at once, until it is killed.
 const HEARING: Duration = Duration::from_secs(1);
 /// The time for which one that has heard may take to end the pod and clear it away, until it is killed.
@@ -41,7 +45,9 @@ pub(crate) fn reach(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
 }
 
 fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error> {
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
+    let deadline = began + limit;
+    let mut asked = began;
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let failure = match wire::dial_within(&dir.control_socket(), left) {
@@ -51,19 +57,36 @@ fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error>
         if dir.read_liveness() != Liveness::Alive {
             return Ok(None);
         }
-        let is_starting = matches!(failure.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
-        if !is_starting || Instant::now() >= deadline {
+        // There is none yet, or somebody has removed it.
+        if failure.kind() == ErrorKind::TimedOut || Instant::now() >= deadline {
             return Err(unreachable_pod(dir)(failure));
+        }
+        if asked.elapsed() >= ASK_AGAIN {
+            asked = Instant::now();
+            let is_there = ask_for_socket(dir);
+            if is_there && began.elapsed() >= LOST {
+                let words = format!(
+                    "there is no socket of it in {}; it was started with another XDG_RUNTIME_DIR or PODCTL_RUNTIME_DIR",
+                    dir.runtime.display()
+                );
+                return Err(unreachable_pod(dir)(std::io::Error::new(failure.kind(), words)));
+            }
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
+/// Asks a living supervisor to look whether its socket is where it should be; whether there is one.
+pub(super) fn ask_for_socket(dir: &PodDir) -> bool {
+    let holders = dir.find_lock_holders();
+    // One that has ended meanwhile needs no signal, and nobody else minds this one.
+    holders.iter().for_each(|holder| drop(holder.signal(libc::SIGCONT)));
+    !holders.is_empty()
+}
+
 /// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is
 /// killed when it does not hear, and the pod is forgotten too.
 pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>) -> Result<Ending, Error> {
-    // What a killed start has left of the pod before this one does not come back when this one is gone.
-    sweep::sweep_records(home);
     let uid = dir.uid();
     let is_forced = grace_period == Some(Duration::ZERO);
     let socket = if is_forced {
@@ -75,12 +98,19 @@ pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>)
             }
         }
     } else {
-        let socket = reach(dir)?;
-        if let Some(socket) = &socket {
-            wire::send_request(socket, &Request::Delete { grace_period }, &[])
-                .map_err(unreachable_pod(dir))?;
+        match reach(dir) {
+            Err(failure) => {
+                end_by_signal(dir, grace_period, failure)?;
+                None
+            }
+            Ok(socket) => {
+                if let Some(socket) = &socket {
+                    wire::send_request(socket, &Request::Delete { grace_period }, &[])
+                        .map_err(unreachable_pod(dir))?;
+                }
+                socket
+            }
         }
-        socket
     };
     if socket.is_none() {
         sweep::forget(home, dir, uid.as_ref())?;
@@ -104,6 +134,38 @@ fn ask_at_once(dir: &PodDir) -> Result<Option<OwnedFd>, Error> {
         Err(e) if dir.read_liveness() == Liveness::Alive => Err(unreachable_pod(dir)(e)),
         _ => Ok(Some(socket)),
     }
+}
+
+/// Ends a pod whose supervisor lives and cannot be reached where its socket should be: by SIGTERM, which it takes as a request
+/// to stop, and after the grace period by force.
+///
+/// # Errors
+/// The failure to reach it, when it hangs or is not to be seen from here.
+pub(crate) fn end_by_signal(
+    dir: &PodDir,
+    grace_period: Option<Duration>,
+    failure: Error,
+) -> Result<(), Error> {
+    let holders = dir.find_lock_holders();
+    let hangs = matches!(&failure, Error::Unreachable { source, .. } if source.kind() == ErrorKind::TimedOut);
+    if holders.is_empty() || hangs {
+        return Err(failure);
+    }
+    let own = || {
+        dir.read().map_or(Duration::ZERO, |pod| Duration::from_secs(pod.grace_period_seconds().max(0) as u64))
+    };
+    let deadline = Instant::now() + grace_period.unwrap_or_else(own) + ENDING;
+    for holder in &holders {
+        // One that has ended meanwhile needs no signal.
+        let _ = holder.signal(libc::SIGTERM);
+    }
+    while dir.read_liveness() == Liveness::Alive {
+        if Instant::now() >= deadline {
+            return kill_supervisor(dir, failure);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Kills the supervisor that does not answer, and waits until nobody holds the pod's lock; its containers end with it.

@@ -1,22 +1,24 @@
 //! A command in a container. Its bytes flow between it and the caller directly.
 
 use std::{
-    io::Read,
+    io::{ErrorKind, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
 };
 
+use podctl_images::{is_misplaced, read_ordinary};
 use serde::Deserialize;
 
 use super::{
     Error, PodHandle,
     control::{check_supervisor, receive_reply},
+    end::reach,
     io,
     streams::receive_started,
 };
 use crate::{
     pod::DEFAULT_CONTAINER_ANNOTATION,
-    state::{Error as StateError, Liveness, PodDir},
+    state::{Liveness, PodDir},
     wire::{self, Reply, Request},
 };
 
@@ -164,9 +166,11 @@ struct Named {
 /// chose it.
 pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), Error> {
     let path = dir.pod_file();
-    let text = std::fs::read(&path).map_err(|_| missing(dir))?;
-    let damaged = |source| StateError::Damaged { path, pod: dir.name.to_string(), source };
-    let outline: Outline = serde_json::from_slice(&text).map_err(damaged)?;
+    let text = match read_ordinary(&path) {
+        Err(e) if is_misplaced(&e) => return Err(dir.damaged(path, e).into()),
+        text => text.map_err(|_| missing(dir))?,
+    };
+    let outline: Outline = serde_json::from_slice(&text).map_err(|e| dir.damaged(path, e))?;
     let names: Vec<_> = outline.spec.containers.into_iter().map(|c| c.name).collect();
     let annotated = outline.metadata.annotations.get(DEFAULT_CONTAINER_ANNOTATION);
     if let Some(name) = annotated.filter(|n| names.contains(n)) {
@@ -178,15 +182,21 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
 
 /// Returns a connection to the pod's supervisor.
 pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
-    wire::dial(&dir.control_socket()).map_err(|e| match dir.read_liveness() {
-        Liveness::Absent => missing(dir),
-        Liveness::Ended => Error::Ended(dir.name.to_string()),
+    let failure = match wire::dial(&dir.control_socket()) {
+        Ok(socket) => return Ok(socket),
+        Err(failure) => failure,
+    };
+    match dir.read_liveness() {
+        Liveness::Absent => Err(missing(dir)),
+        Liveness::Ended => Err(Error::Ended(dir.name.to_string())),
         // It has stopped listening, and clears away.
-        Liveness::Alive if e.kind() == std::io::ErrorKind::ConnectionRefused => {
-            Error::Ended(dir.name.to_string())
+        Liveness::Alive if failure.kind() == ErrorKind::ConnectionRefused && dir.has_socket() => {
+            Err(Error::Ended(dir.name.to_string()))
         }
-        Liveness::Alive => unreachable_pod(dir)(e),
-    })
+        Liveness::Alive if failure.kind() == ErrorKind::TimedOut => Err(unreachable_pod(dir)(failure)),
+        // Somebody has removed its socket, or it is yet to be made.
+        Liveness::Alive => reach(dir)?.ok_or_else(|| Error::Ended(dir.name.to_string())),
+    }
 }
 
 pub(crate) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {

@@ -25,6 +25,7 @@ pub(crate) mod patch;
 mod pod;
 mod pod_guard;
 pub(crate) mod readiness;
+mod repair;
 mod replace;
 pub(crate) mod start;
 mod streams;
@@ -39,7 +40,7 @@ pub(crate) use control::{LONG_SILENCE, Quiet, check_supervisor, wait_for_end};
 pub(crate) use copy::{CopyOptions, CopySide};
 pub use debug::{DebugCopy, DebugError, DebugOptions};
 pub use debug_profile::DebugProfile;
-pub(crate) use end::{Ending, ask, ask_to_stop, gone, reach, request};
+pub(crate) use end::{Ending, ask, ask_to_stop, end_by_signal, gone, reach, request};
 pub use error::{Error, ErrorKind};
 pub use exec::{Exec, Output, Streams};
 pub(crate) use exec::{default_container, dial, unreachable_pod};
@@ -289,8 +290,13 @@ impl Engine {
     /// # Errors
     /// [`Error::State`] when there is none, [`Error::Name`].
     pub fn pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
-        let dir = self.home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?);
         sweep::sweep_records(&self.home); // A killed start may have left its record beside its place.
+        self.find_pod(namespace, name)
+    }
+
+    /// Does as [`Engine::pod`] where what killed starts have left is in its place already.
+    fn find_pod(&self, namespace: &str, name: &str) -> Result<PodHandle, Error> {
+        let dir = self.home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?);
         match dir.read_liveness() {
             Liveness::Absent => Err(dir.not_found().into()),
             _ => Ok(PodHandle::of(&self.home, &dir)),

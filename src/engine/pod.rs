@@ -10,9 +10,9 @@ use std::{
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
 
 use super::{
-    Engine, Error, Quiet, dial, gone, io, reach, request,
+    Engine, Error, Quiet, dial, end_by_signal, gone, io, reach, request,
     start::{self, Started},
-    unreachable_pod,
+    sweep, unreachable_pod,
 };
 pub use crate::logs::Watch;
 use crate::{
@@ -174,11 +174,18 @@ impl PodHandle {
     /// # Errors
     /// [`Error::State`], [`Error::Unreachable`].
     pub fn stop(&self, grace_period: Option<Duration>) -> Result<(), Error> {
-        self.dir.read()?;
-        if let Some(socket) = reach(&self.dir)? {
-            let request = Request::Stop { grace_period };
-            wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
-            super::wait_for_end(&self.dir, &socket)?;
+        // One that lives ends whatever its record looks like.
+        if !self.is_alive() {
+            self.dir.read()?;
+        }
+        match reach(&self.dir) {
+            Err(failure) => end_by_signal(&self.dir, grace_period, failure)?,
+            Ok(None) => {}
+            Ok(Some(socket)) => {
+                let request = Request::Stop { grace_period };
+                wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
+                super::wait_for_end(&self.dir, &socket)?;
+            }
         }
         self.reap();
         Ok(())
@@ -190,6 +197,8 @@ impl PodHandle {
     /// # Errors
     /// [`Error::Unreachable`]; [`Error::Start`] when something of it cannot be removed.
     pub fn delete(&self, grace_period: Option<Duration>) -> Result<(), Error> {
+        // What a killed start has left of the pod before this one does not come back when this one is gone.
+        sweep::sweep_records(&self.home);
         let ending = request(&self.home, &self.dir, grace_period)?;
         gone(&self.home, &self.dir, ending, None)?;
         self.reap();

@@ -6,7 +6,7 @@
 use std::{fs, os::fd::AsFd, path::Path, time::Duration};
 
 use nix::sched::CloneFlags;
-use podctl_images::Store;
+use podctl_images::{Store, read_ordinary};
 use podctl_runtime::{Cgroup, IdMappings};
 
 use super::start::{self, Error};
@@ -81,6 +81,10 @@ pub fn sweep_left(home: &Home) {
         // What is in the way now is tried again by the next command.
         let _ = remove_tree_by(&orphan, home.program.as_deref());
     }
+    for dir in home.unrecorded_pods() {
+        // A supervisor that lives ends such a pod when it looks; what is in the way now is tried again by the next command.
+        let _ = super::end::ask_for_socket(&dir) || forget(home, &dir, None).is_ok();
+    }
     for (volume, _lock) in home.left_volumes() {
         // As above.
         let _ = remove_tree_by(&volume, home.program.as_deref());
@@ -93,7 +97,8 @@ pub fn sweep_left(home: &Home) {
 
 /// Takes away the cgroups that the killed supervisor of a pod left.
 fn remove_cgroups(dir: &PodDir) {
-    for path in fs::read_to_string(dir.cgroups_file()).unwrap_or_default().lines() {
+    let cgroups = read_ordinary(&dir.cgroups_file()).unwrap_or_default();
+    for path in String::from_utf8_lossy(&cgroups).lines() {
         // Of version 2; nothing can be left in those of version 1 but what had the host's PID namespace.
         let _ = fs::write(Path::new(path).join("cgroup.kill"), "1");
         Cgroup::remove_tree_patiently(Path::new(path));

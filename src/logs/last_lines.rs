@@ -2,6 +2,8 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
+use podctl_runtime::repeat_interrupted;
+
 use super::reader::{Entry, parse};
 
 /// The number of bytes that are read at once.
@@ -68,11 +70,9 @@ fn read_piece(file: &File, start: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut text = vec![0; usize::try_from(end - start).unwrap_or_default()];
     let mut filled = 0;
     while filled < text.len() {
-        match file.read_at(&mut text[filled..], start + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+        match repeat_interrupted(|| file.read_at(&mut text[filled..], start + filled as u64))? {
+            0 => break,
+            count => filled += count,
         }
     }
     text.truncate(filled);

@@ -20,6 +20,8 @@ use nix::{
     sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
+use podctl_images::open_ordinary;
+
 use super::last_lines::{find_end_of_lines, read_last_entries};
 use crate::pod::{ContainerName, Uid};
 use crate::state::{Error, Home, PodDir};
@@ -126,7 +128,7 @@ fn open_stable(list: impl Fn() -> Vec<PathBuf>) -> Vec<(u64, File)> {
         let names = list();
         let opened: Vec<(u64, File)> = names
             .iter()
-            .filter_map(|name| File::open(name).ok())
+            .filter_map(|name| open_ordinary(name, File::options().read(true)).ok())
             .filter_map(|file| Some((file.metadata().ok()?.ino(), file)))
             .collect();
         if list() == names {

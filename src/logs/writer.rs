@@ -11,6 +11,8 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use podctl_images::open_ordinary;
+use podctl_runtime::repeat_interrupted;
 use serde::{Deserialize, Serialize};
 
 use super::reader::rotated_files;
@@ -162,10 +164,9 @@ impl Log {
     pub fn flush(&mut self) -> io::Result<()> {
         let mut done = 0;
         let outcome = loop {
-            match self.file.write(&self.out[done..]) {
+            match repeat_interrupted(|| self.file.write(&self.out[done..])) {
                 Ok(0) => break Ok(()),
                 Ok(written) => done += written,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => break Err(e),
             }
         };
@@ -228,7 +229,7 @@ fn forget_earlier(path: &Path, kept: u32) {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(path)
+    open_ordinary(path, File::options().create(true).append(true))
 }
 
 /// `TIME STREAM TAG `, the same for all lines that came at once.
@@ -267,7 +268,7 @@ pub fn pump_output(
 ) -> Pumped {
     let mut bytes = 0;
     while bytes < 1 << 20 {
-        match nix::unistd::read(fd, buffer) {
+        match repeat_interrupted(|| nix::unistd::read(fd, buffer)) {
             Ok(0) => return Pumped { bytes, ended: true },
             Ok(n) => {
                 also(&buffer[..n]);
@@ -276,7 +277,6 @@ pub fn pump_output(
                 bytes += n;
             }
             Err(nix::errno::Errno::EAGAIN) => break,
-            Err(nix::errno::Errno::EINTR) => {}
             // EIO: the last one who had the terminal open has closed it.
             Err(_) => return Pumped { bytes, ended: true },
         }

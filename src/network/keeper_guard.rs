@@ -27,6 +27,7 @@ use nix::{
     sys::signal::{SigSet, Signal},
     unistd::pipe2,
 };
+use podctl_images::open_ordinary;
 use podctl_runtime::{IdMappings, Process, Spawning};
 
 use super::{ALIVE, Error, RECORD, kept_services, open_lock, root_uplink, socket_path, step};
@@ -40,7 +41,7 @@ use crate::{
         detach_from_terminal, start_role,
         transient_scope::{Scope, request_scope},
     },
-    state::{Home, Liveness},
+    state::{Home, Liveness, remove_tree},
     wire::{Reply, Request, dial, listen_at, make_connection, receive, send, send_request},
 };
 
@@ -175,7 +176,7 @@ pub(super) fn start(
 fn hold_life(home: &Home) -> std::io::Result<File> {
     let path = home.runtime.join("network").join(ALIVE);
     // One that is in the way makes the next step fail, which says so.
-    let _ = fs::remove_file(&path);
+    let _ = remove_tree(&path);
     let life = File::options().create_new(true).write(true).open(path)?;
     life.lock()?;
     Ok(life)
@@ -361,15 +362,15 @@ fn follow_guard(home: &Home) -> Result<Option<Begun>, Error> {
 pub(super) fn bury_network(home: &Home) {
     root_uplink::sweep(&home.runtime.join("network").join(RECORD));
     // Nobody answers there any more; who comes next takes what is left away.
-    let _ = fs::remove_file(socket_path(home));
-    let _ = fs::remove_file(home.runtime.join("network").join(ALIVE));
+    let _ = remove_tree(&socket_path(home));
+    let _ = remove_tree(&home.runtime.join("network").join(ALIVE));
 }
 
 /// Mends a network whose keeper and guard were both killed; any command may find it so. With pods on it, it gets a keeper
 /// and a guard again, else what is left of it is taken away.
 pub(crate) fn mend_network(home: &Home) {
     let network = home.runtime.join("network");
-    let is_left = match File::open(network.join(ALIVE)) {
+    let is_left = match open_ordinary(&network.join(ALIVE), File::options().read(true)) {
         // A keeper that lives holds this lock.
         Ok(life) => life.try_lock_shared().is_ok(),
         // One that was killed at its end has left what it had on the host.

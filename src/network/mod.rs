@@ -40,6 +40,7 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use podctl_images::open_ordinary;
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
@@ -311,7 +312,8 @@ fn socket_path(home: &Home) -> PathBuf {
 /// Opens the lock under which a keeper starts and ends.
 fn open_lock(home: &Home) -> Result<File, Error> {
     let path = home.runtime.join("network/lock");
-    File::options().create(true).append(true).open(path).map_err(step("open the network's lock"))
+    let opened = open_ordinary(&path, File::options().create(true).append(true));
+    opened.map_err(|e| crate::state::Error::io("open", path)(e).into())
 }
 
 /// Connects to the user's network; the first one starts it, and need not wait for its first words
@@ -325,7 +327,8 @@ pub fn connect(
     mappings: Option<&IdMappings>,
 ) -> Result<Connection, Error> {
     let path = socket_path(home);
-    fs::create_dir_all(home.runtime.join("network")).map_err(step("make the network's directory"))?;
+    let network = home.runtime.join("network");
+    fs::create_dir_all(&network).map_err(crate::state::Error::io("make", network))?;
     let mut started = 0;
     // A keeper that ends just now is followed by another. That those which are started here do so is not likely.
     let deadline = Instant::now() + PATIENCE;

@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use podctl_runtime::repeat_interrupted;
+
 /// The time for which the other side may take to answer; a laptop under load answers in a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longest message, in bytes, that is read; answers have some tens, signals of others some thousands.
@@ -195,11 +197,9 @@ impl Connection {
             if Instant::now() > deadline {
                 return Err(ErrorKind::TimedOut.into());
             }
-            match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => self.read.extend(&buffer[..read]),
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+            match repeat_interrupted(|| self.socket.read(&mut buffer))? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                read => self.read.extend(&buffer[..read]),
             }
         }
         Ok(())

@@ -5,9 +5,12 @@
 
 use std::{
     ffi::{CStr, OsStr, OsString},
-    fs::File,
+    fs::{self, File, OpenOptions},
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt},
+    },
     path::Path,
 };
 
@@ -18,6 +21,7 @@ use nix::{
     sys::stat::{Mode, SFlag, fstatat},
     unistd::{UnlinkatFlags, unlinkat},
 };
+use podctl_images::{is_misplaced, open_ordinary};
 use sha2::{Digest, Sha256};
 
 /// Longest file name that is made of names, in bytes; leaves room for what is added, such as `.json.new123`.
@@ -184,16 +188,36 @@ fn open_parent(path: &Path) -> io::Result<Option<(OwnedFd, &OsStr)>> {
     }
 }
 
-/// Opens a file that is the last part of a path, not through a link that stands in its place.
+/// Opens a file as these options say; what else stands in its place is removed first.
 ///
 /// # Errors
-/// Those of openat(2).
-pub(super) fn open_file(path: &Path) -> io::Result<File> {
-    let Some((parent, name)) = open_parent(path)? else {
-        return Err(io::Error::from(Errno::ENOENT));
-    };
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(openat(&parent, name, flags, Mode::empty())?.into())
+/// Those of open(2).
+pub(super) fn open_or_make(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    match open_ordinary(path, options) {
+        Err(e) if is_misplaced(&e) && remove_tree(path).is_ok() => open_ordinary(path, options),
+        opened => opened,
+    }
+}
+
+/// Makes an empty file, for its owner's eyes only, in place of what is there.
+///
+/// # Errors
+/// Those of open(2).
+pub(super) fn make_anew(path: &Path) -> io::Result<File> {
+    open_or_make(path, File::options().create(true).truncate(true).write(true).mode(0o600))
+}
+
+/// Puts a file in the place of another, or of what else is there.
+///
+/// # Errors
+/// Those of rename(2).
+pub(super) fn move_into_place(file: &Path, path: &Path) -> io::Result<()> {
+    match fs::rename(file, path) {
+        Err(e) if e.raw_os_error() == Some(libc::EISDIR) && remove_tree(path).is_ok() => {
+            fs::rename(file, path)
+        }
+        moved => moved,
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::Pod;
+use podctl_images::read_ordinary;
 
 use super::{
     Error, Liveness, PodDir,
@@ -127,7 +128,7 @@ impl Home {
             return Some(self.pod(&namespace, &ObjectName::parse(name).ok()?));
         }
         // Its file has the whole name; that has to belong to this directory.
-        let text = fs::read(self.records_path().join(file_name).join("pod.json")).ok()?;
+        let text = read_ordinary(&self.records_path().join(file_name).join("pod.json")).ok()?;
         let pod: Pod = serde_json::from_slice(&text).ok()?;
         let dir = self.pod(&namespace, &ObjectName::of_object(&pod.metadata).ok()?);
         dir.path.ends_with(file_name).then_some(dir)
@@ -192,7 +193,7 @@ pub(super) fn private_dir(dir: &Path) -> Result<(), Error> {
     if meta.uid() != nix::unistd::geteuid().as_raw() {
         return Err(belongs_to_another(dir));
     }
-    if meta.mode() & 0o077 != 0 {
+    if meta.mode() & 0o777 != 0o700 {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(Error::io("protect", dir))?;
     }
     Ok(())

@@ -12,11 +12,12 @@ use k8s_openapi::api::{
     batch::v1::{Job, JobStatus},
     core::v1::Event,
 };
+use podctl_images::open_ordinary;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Home,
-    file_names::file_name,
+    file_names::{file_name, open_or_make},
     home::private_dir,
     kept_objects::{names, read, write},
 };
@@ -79,7 +80,7 @@ impl Home {
     /// [`Error::Io`].
     pub fn job_events(&self, namespace: &Namespace) -> Result<Vec<Event>, Error> {
         let dir = self.object_dir::<Job>(namespace);
-        let files = names(&dir)?.into_iter().filter(|name| name.ends_with(".status"));
+        let files = names(&dir).unwrap_or_default().into_iter().filter(|name| name.ends_with(".status"));
         // One that is damaged or gone tells nothing.
         let kept = files.filter_map(|name| read::<KeptProgress>(&dir.join(name)).ok().flatten());
         Ok(kept.flat_map(|kept| kept.progress.events).collect())
@@ -114,7 +115,7 @@ impl Home {
     /// Tells whether a process keeps a Job, without making its lock.
     pub fn is_job_kept(&self, namespace: &Namespace, name: &ObjectName) -> bool {
         let held = |file: File| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        File::open(self.job_lock_file(namespace, name)).is_ok_and(held)
+        open_ordinary(&self.job_lock_file(namespace, name), File::options().read(true)).is_ok_and(held)
     }
 
     fn job_lock_file(&self, namespace: &Namespace, name: &ObjectName) -> PathBuf {
@@ -129,7 +130,7 @@ impl Home {
         private_dir(&self.runtime.join("jobs"))?;
         let path = self.job_lock_file(namespace, name);
         loop {
-            let opened = File::options().create(true).append(true).open(&path);
+            let opened = open_or_make(&path, File::options().create(true).append(true));
             let file = opened.map_err(Error::io("open", &path))?;
             match file.try_lock() {
                 Ok(()) => {}

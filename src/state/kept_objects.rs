@@ -3,9 +3,9 @@
 //! It lies in the data directory and not in memory: who makes a Secret expects it after a reboot.
 
 use std::{
-    fs::{self, File},
-    io::{self, Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs,
+    io::{self, Write},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -14,11 +14,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
+use podctl_images::{is_misplaced, read_ordinary};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     Error, Home,
-    file_names::{file_name, open_file, remove_tree},
+    file_names::{file_name, make_anew, move_into_place, remove_tree},
 };
 use crate::pod::{Namespace, ObjectName};
 
@@ -87,7 +88,13 @@ impl Home {
 
     fn read_objects<T: Kept>(&self, namespace: &Namespace) -> Result<Vec<Result<T, Error>>, Error> {
         let dir = self.object_dir::<T>(namespace);
-        let mut names = names(&dir)?;
+        let mut names = match names(&dir) {
+            // No more is hidden by it than what it should hold.
+            Err(Error::Io { path, source, .. }) if is_misplaced(&source) => {
+                return Ok(vec![Err(Error::DamagedObject { path, source })]);
+            }
+            names => names?,
+        };
         names.retain(|name| name.ends_with(".json"));
         names.sort();
         Ok(names.iter().filter_map(|name| read(&dir.join(name)).transpose()).collect())
@@ -142,7 +149,8 @@ impl Home {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(Error::io("remove", &path)(e)),
+            // Something else that stands in its place.
+            Err(_) => remove_tree(&path).map(|()| true).map_err(Error::io("remove", &path)),
         }
     }
 }
@@ -173,14 +181,13 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, Error> {
 }
 
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
-    match open_file(path) {
+    let damaged = |source| Error::DamagedObject { path: path.to_owned(), source };
+    match read_ordinary(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        file => {
-            let mut text = Vec::new();
-            let whole = file.and_then(|mut file| file.read_to_end(&mut text));
-            whole.map_err(Error::io("read", path))?;
-            let damaged = |source| Error::DamagedObject { path: path.to_owned(), source };
-            serde_json::from_slice(&text).map(Some).map_err(damaged)
+        Err(e) if is_misplaced(&e) => Err(damaged(e)),
+        text => {
+            let text = text.map_err(Error::io("read", path))?;
+            serde_json::from_slice(&text).map(Some).map_err(|e| damaged(e.into()))
         }
     }
 }
@@ -189,13 +196,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error>
 pub(super) fn write(path: &Path, object: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_vec(object).expect("an API object is always JSON");
     let beside = path.with_extension(format!("new{}", std::process::id()));
-    let written = File::options()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&beside)
-        .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+    let written =
+        make_anew(&beside).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
     written.map_err(Error::io("write", &beside))?;
-    fs::rename(&beside, path).map_err(Error::io("replace", path))
+    move_into_place(&beside, path).map_err(Error::io("replace", path))
 }

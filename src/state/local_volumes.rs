@@ -15,6 +15,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
+use podctl_images::open_ordinary;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -49,7 +50,7 @@ impl Home {
     }
 
     /// The volume whose directory has this name, if it is a volume's.
-    fn named_volume(&self, file_name: &str) -> Option<VolumeDir> {
+    pub(super) fn named_volume(&self, file_name: &str) -> Option<VolumeDir> {
         let (namespace, name) = file_name.split_once('_')?;
         let namespace = Namespace::parse(namespace).ok()?;
         if !is_cut(file_name) {
@@ -81,9 +82,11 @@ impl Home {
         let entries = fs::read_dir(self.data.join("volumes")).into_iter().flatten().flatten();
         let gone =
             entries.filter(|entry| entry.file_name().to_str().is_some_and(|name| name.starts_with(GONE)));
-        let left = gone.filter_map(|entry| match File::open(entry.path().join("lock")) {
-            Ok(lock) => lock.try_lock().ok().map(|()| (entry.path(), Some(lock))),
-            Err(_) => Some((entry.path(), None)),
+        let left = gone.filter_map(|entry| {
+            match open_ordinary(&entry.path().join("lock"), File::options().read(true)) {
+                Ok(lock) => lock.try_lock().ok().map(|()| (entry.path(), Some(lock))),
+                Err(_) => Some((entry.path(), None)),
+            }
         });
         left.collect()
     }
@@ -137,7 +140,7 @@ impl VolumeDir {
         }
         .map_err(Error::io("make directory", &files))?;
         let lock = self.path.join("lock");
-        File::options().create(true).append(true).open(&lock).map_err(Error::io("make", lock))?;
+        open_ordinary(&lock, File::options().create(true).append(true)).map_err(Error::io("make", lock))?;
         let mut claim = claim.clone();
         claim.metadata.name = Some(self.name.to_string());
         claim.metadata.namespace = Some(self.namespace.to_string());
@@ -185,7 +188,7 @@ impl VolumeDir {
     pub fn lock(&self, alone: bool) -> Result<File, Error> {
         let path = self.path.join("lock");
         let gone = || Error::VolumeGone { name: self.name.to_string() };
-        let file = match File::open(&path) {
+        let file = match open_ordinary(&path, File::options().read(true)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(gone()),
             file => file.map_err(Error::io("open", &path))?,
         };

@@ -37,6 +37,7 @@ mod local_volumes;
 mod lock_holders;
 mod name_claim;
 mod pod_dir;
+mod repair;
 mod timeline_marks;
 
 pub use file_names::{empty_directory, open_directory, remove_tree};
@@ -46,8 +47,11 @@ pub use kept_objects::Kept;
 pub use local_volumes::{VolumeDir, plain_claim};
 pub use name_claim::{Placed, Unplaced};
 pub use pod_dir::{Liveness, PodDir};
+pub use repair::Damage;
 
 use std::path::{Path, PathBuf};
+
+use podctl_images::is_misplaced;
 
 use crate::pod::InvalidName;
 
@@ -56,7 +60,7 @@ use crate::pod::InvalidName;
 #[non_exhaustive]
 pub enum Error {
     /// Means that a system call on a file of ours failed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), say_repair(action, source))]
     Io {
         /// Holds what was tried, as a verb: `read`, `write`, `lock`.
         action: &'static str,
@@ -66,22 +70,22 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The file of ours does not hold what we write.
-    #[error("{} is damaged ({source}); `podctl delete --force {pod}` clears it away", path.display())]
+    #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend_record(source, pod))]
     Damaged {
         /// Tells which file.
         path: PathBuf,
         /// The pod it belongs to.
         pod: String,
-        /// Holds what the JSON parser says.
-        source: serde_json::Error,
+        /// Holds what the JSON parser says, or what stands in the file's place.
+        source: std::io::Error,
     },
     /// The stored object does not hold what we write.
-    #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend(path))]
+    #[error("{} is damaged ({source}); {}", path.display(), say_how_to_mend(path, source))]
     DamagedObject {
         /// Tells which file.
         path: PathBuf,
-        /// Holds what the JSON parser says.
-        source: serde_json::Error,
+        /// Holds what the JSON parser says, or what stands in the file's place.
+        source: std::io::Error,
     },
     /// Means that a local volume is held by a pod.
     #[error("volume \"{name}\" is in use by another pod, and only one at a time may have it")]
@@ -120,8 +124,29 @@ pub enum Error {
     },
 }
 
+/// The command that mends what stands in the place of a file of ours.
+const REPAIR: &str = "`podctl doctor --repair` mends it, or says how";
+
+/// Returns what mends a file that could not be used because of what it is; where directories could not be made nothing does.
+fn say_repair(action: &str, source: &std::io::Error) -> String {
+    let is_ours =
+        matches!(action, "open" | "read" | "write" | "lock" | "list" | "replace" | "make" | "keep room in");
+    if is_ours && is_misplaced(source) { format!("; {REPAIR}") } else { String::new() }
+}
+
+/// Returns what clears a damaged record away, or mends one that is whole and cannot be read.
+fn say_how_to_mend_record(source: &std::io::Error, pod: &str) -> String {
+    match is_misplaced(source) {
+        true => REPAIR.to_owned(),
+        false => format!("`podctl delete --force {pod}` clears it away"),
+    }
+}
+
 /// Returns what clears a damaged object away.
-fn say_how_to_mend(path: &Path) -> String {
+fn say_how_to_mend(path: &Path, source: &std::io::Error) -> String {
+    if is_misplaced(source) {
+        return REPAIR.to_owned();
+    }
     let part = |path: Option<&Path>| {
         path.and_then(Path::file_name).and_then(|name| name.to_str()).map(str::to_owned)
     };

@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, Home, Liveness, PodDir};
+use podctl_images::{is_misplaced, open_ordinary, read_ordinary};
+
+use super::{Error, Home, Liveness, PodDir, file_names::open_or_make};
 use crate::pod::{Namespace, ObjectName, Uid};
 
 /// Tells how often, and after which time, a lock is tried for that somebody holds: who only asks whether
@@ -114,29 +116,44 @@ impl PodDir {
 
     /// The uid of the pod that has the name, from its lock or else from its record.
     pub fn uid(&self) -> Option<Uid> {
-        let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
+        let words = read_words(&self.lock_file());
         let first = words.split_whitespace().next().and_then(|word| Uid::parse(word).ok());
         first.or_else(|| Uid::of_pod(&self.read().ok()?).ok())
     }
 
     /// Tells whether the machine was restarted since the pod was started.
     pub fn is_of_another_boot(&self) -> bool {
-        let words = fs::read_to_string(self.lock_file()).unwrap_or_default();
+        let words = read_words(&self.lock_file());
         words.split_whitespace().nth(3).is_some_and(|boot| boot != boot_id())
+    }
+
+    /// Makes the lock of an ended record anew, in place of what stands there; whether there is one now.
+    fn mend_lock(&self) -> Result<bool, Error> {
+        let path = self.lock_file();
+        if !self.path.is_dir() || !self.find_lock_holders().is_empty() {
+            return Ok(false);
+        }
+        match open_or_make(&path, File::options().create(true).append(true)) {
+            // The record was removed meanwhile.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            made => made.map(|_| true).map_err(Error::io("make", path)),
+        }
     }
 
     /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record.
     fn hold(&self) -> Result<Option<File>, Error> {
         let path = self.lock_file();
         for _ in 0..TRIES {
-            let file = match File::options().create(true).append(true).open(&path) {
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                    return Ok(None);
-                }
+            let file = match open_ordinary(&path, File::options().append(true)) {
+                // Taken from a record, or never made.
+                Err(e) if e.kind() == ErrorKind::NotFound || is_misplaced(&e) => match self.mend_lock()? {
+                    true => continue,
+                    false => return Ok(None),
+                },
                 file => file.map_err(Error::io("open", &path))?,
             };
             match file.try_lock() {
-                Ok(()) if is_named(&file, &path) => return Ok(Some(file)),
+                Ok(()) if is_named(&file, &path) => return Ok((!self.lives_without_lock()).then_some(file)),
                 // It was moved between the two: another one may be there.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
@@ -145,6 +162,11 @@ impl PodDir {
         }
         Ok(None)
     }
+}
+
+/// Reads what a lock says; nothing where it cannot be read.
+fn read_words(lock: &Path) -> String {
+    read_ordinary(lock).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
 
 /// Returns what the kernel calls the time since the machine was started.
@@ -279,6 +301,15 @@ impl Home {
         })
     }
 
+    /// Pods of which there is something in the runtime directory, and no record: somebody has removed it.
+    pub fn unrecorded_pods(&self) -> Vec<PodDir> {
+        let entries = fs::read_dir(self.runtime.join("pods")).into_iter().flatten().flatten();
+        let named = entries.filter_map(|entry| self.named_pod(entry.file_name().to_str()?));
+        // An older podctl had its records there.
+        let is_older = |dir: &PodDir| dir.runtime.join("lock").exists();
+        named.filter(|dir| !dir.path.exists() && !is_older(dir)).collect()
+    }
+
     /// Records beside the places that nobody holds any more.
     pub fn left_records(&self) -> Vec<Unplaced> {
         let entries = fs::read_dir(self.records_path()).into_iter().flatten().flatten();
@@ -291,9 +322,9 @@ impl Home {
     }
 
     fn left_record(&self, path: PathBuf) -> Option<Unplaced> {
-        let lock = match File::options().append(true).open(path.join("lock")) {
+        let lock = match open_ordinary(&path.join("lock"), File::options().append(true)) {
             // Not made anew: whoever is removing the record at this moment would find its directory not empty.
-            Err(e) if e.kind() == ErrorKind::NotFound => File::open(&path),
+            Err(e) if e.kind() == ErrorKind::NotFound || is_misplaced(&e) => File::open(&path),
             lock => lock,
         };
         let lock = lock.ok()?;
@@ -304,7 +335,7 @@ impl Home {
     /// The record that lies there, in its place or beside it, of the pod that its lock names. One that was killed at its
     /// first step has no name yet, and nothing that it would be needed for.
     fn record_at(&self, path: PathBuf) -> PodDir {
-        let words = fs::read_to_string(path.join("lock")).unwrap_or_default();
+        let words = read_words(&path.join("lock"));
         let mut words = words.split_whitespace().skip(1);
         let namespace = words.next().and_then(|word| Namespace::parse(word).ok()).unwrap_or_default();
         let name = words.next().and_then(|word| ObjectName::parse(word).ok());

@@ -3,14 +3,18 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise, posix_fallocate};
+use podctl_images::{is_misplaced, open_ordinary, read_ordinary};
 
-use super::{Error, file_names::remove_tree};
+use super::{
+    Error,
+    file_names::{make_anew, move_into_place, open_or_make, remove_tree},
+};
 use crate::pod::{Namespace, ObjectName};
 
 /// Tells where one pod's state lies.
@@ -48,6 +52,11 @@ impl PodDir {
         self.runtime.join("control.sock")
     }
 
+    /// Tells whether what is in the control socket's place is one.
+    pub fn has_socket(&self) -> bool {
+        fs::symlink_metadata(self.control_socket()).is_ok_and(|found| found.file_type().is_socket())
+    }
+
     /// The file that the supervisor holds locked as long as it lives.
     pub fn lock_file(&self) -> PathBuf {
         self.path.join("lock")
@@ -82,7 +91,7 @@ impl PodDir {
     /// # Errors
     /// [`Error::Io`].
     pub fn remove_runtime(&self) -> Result<(), Error> {
-        let older = File::open(self.runtime.join("lock"));
+        let older = open_ordinary(&self.runtime.join("lock"), File::options().read(true));
         if older.is_ok_and(|lock| lock.try_lock_shared().is_err()) {
             return Err(Error::OtherVersion { pod: self.name.to_string() });
         }
@@ -91,14 +100,23 @@ impl PodDir {
 
     /// Tells whether the pod's supervisor lives.
     pub fn read_liveness(&self) -> Liveness {
-        let Ok(file) = File::open(self.lock_file()) else {
-            let there = self.path.exists() || self.runtime.exists();
-            return if there { Liveness::Ended } else { Liveness::Absent };
+        let is_there = match open_ordinary(&self.lock_file(), File::options().read(true)) {
+            Ok(file) if file.try_lock_shared().is_err() => return Liveness::Alive,
+            Ok(_) => true,
+            Err(_) => self.path.exists() || self.runtime.exists(),
         };
-        match file.try_lock_shared() {
-            Ok(()) => Liveness::Ended,
-            Err(_) => Liveness::Alive,
+        match is_there {
+            true if self.lives_without_lock() => Liveness::Alive,
+            true => Liveness::Ended,
+            false => Liveness::Absent,
         }
+    }
+
+    /// Tells whether a supervisor lives whose lock somebody has removed or replaced. One that has ended has taken its runtime
+    /// directory away, and its lock is in its place.
+    pub(super) fn lives_without_lock(&self) -> bool {
+        let is_whole = || open_ordinary(&self.lock_file(), File::options().read(true)).is_ok();
+        (self.runtime.exists() || !is_whole()) && !self.find_lock_holders().is_empty()
     }
 
     /// The pod with its status.
@@ -107,18 +125,19 @@ impl PodDir {
     /// [`Error::NotFound`], [`Error::Damaged`], [`Error::Io`].
     pub fn read(&self) -> Result<Pod, Error> {
         let path = self.pod_file();
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        match read_ordinary(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| self.damaged(path, e)),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(self.not_found());
+                Err(self.not_found())
             }
-            Err(e) => return Err(Error::io("read", &path)(e)),
-        };
-        serde_json::from_slice(&text).map_err(|source| Error::Damaged {
-            path,
-            pod: self.name.to_string(),
-            source,
-        })
+            Err(e) if is_misplaced(&e) => Err(self.damaged(path, e)),
+            Err(e) => Err(Error::io("read", &path)(e)),
+        }
+    }
+
+    /// The error that a file of the record is not what we write.
+    pub fn damaged(&self, path: PathBuf, source: impl Into<io::Error>) -> Error {
+        Error::Damaged { path, pod: self.name.to_string(), source: source.into() }
     }
 
     /// The error that there is no such pod.
@@ -161,7 +180,7 @@ impl PodDir {
     fn make_reserve(&self, room: u64) -> Result<(), Error> {
         let path = self.path.join(RESERVE);
         let length = (2 * room).max(LEAST_RESERVE);
-        File::create(&path)
+        make_anew(&path)
             .and_then(|file| Ok(posix_fallocate(file, 0, length.try_into().unwrap_or(i64::MAX))?))
             .map_err(Error::io("keep room in", path))
     }
@@ -173,7 +192,7 @@ impl PodDir {
     pub fn write_into_reserve(&self, pod: &Pod) -> Result<(), Error> {
         let text = serde_json::to_vec(pod).expect("a Pod is always JSON");
         let (reserve, path) = (self.path.join(RESERVE), self.pod_file());
-        let opened = File::options().write(true).open(&reserve);
+        let opened = open_ordinary(&reserve, File::options().write(true));
         // Its blocks are written in place, and those that are not needed are given back for another reserve.
         opened
             .and_then(|mut file| file.write_all(&text).and_then(|()| file.set_len(text.len() as u64)))
@@ -187,7 +206,7 @@ impl PodDir {
     /// [`Error::Io`].
     pub fn events(&self) -> Result<Vec<Event>, Error> {
         let path = self.events_file();
-        let text = match fs::read(&path) {
+        let text = match read_ordinary(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(Error::io("read", &path)(e)),
@@ -212,10 +231,8 @@ impl PodDir {
         let path = self.events_file();
         let mut line = serde_json::to_vec(event).expect("an Event is always JSON");
         line.push(b'\n');
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
+        // What stands in its place has no event to lose.
+        open_or_make(&path, File::options().create(true).append(true))
             .and_then(|mut file| file.write_all(&line))
             .map_err(Error::io("write", &path))
     }
@@ -264,10 +281,8 @@ impl PodDir {
 /// what was there before; nothing is synced, for the start of a pod would wait for it.
 fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
     let beside = path.with_extension("new");
-    let mut options = File::options();
-    options.create(true).truncate(true).write(true).mode(0o600);
     let is_new = !path.exists();
-    let written = options.open(&beside).and_then(|mut file| match is_new {
+    let written = make_anew(&beside).and_then(|mut file| match is_new {
         true => write_out(file, text),
         false => file.write_all(text),
     });
@@ -276,7 +291,7 @@ fn replace(path: &Path, text: &[u8]) -> Result<(), Error> {
         let _ = fs::remove_file(&beside);
         return Err(Error::io("write", &beside)(e));
     }
-    fs::rename(&beside, path).map_err(Error::io("replace", path))
+    move_into_place(&beside, path).map_err(Error::io("replace", path))
 }
 
 /// Writes a new file, begins to write it out and waits for nothing: file systems order a rename after the data only where it

@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::{errno::Errno, fcntl::OFlag, unistd::pipe2};
+use podctl_runtime::repeat_interrupted;
 
 use super::{Live, Supervisor, create::nonblocking};
 use crate::{logs::Stream, wire::Reply};
@@ -123,9 +124,8 @@ pub(super) fn copy(
         for (_, output) in attachment.outputs.iter().filter(|(of, _)| *of == stream) {
             let mut rest = bytes;
             while !rest.is_empty() {
-                match nix::unistd::write(output, rest) {
+                match repeat_interrupted(|| nix::unistd::write(output, rest)) {
                     Ok(n) => rest = &rest[n..],
-                    Err(Errno::EINTR) => {}
                     Err(_) => {
                         slow.push(attachment.connection);
                         break;

@@ -26,6 +26,10 @@ impl Supervisor {
         self.write_before_leaving();
         // Whatever of this fails, the next command does.
         let _ = match self.delete_requested {
+            // Another pod may have the name.
+            true if self.has_lost_record() => {
+                remove_tree(&self.logs).map_err(state::Error::io("remove", &self.logs))
+            }
             false => self.dir.remove_runtime(),
             true => self.forget_pod(),
         };

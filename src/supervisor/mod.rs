@@ -17,6 +17,7 @@ mod eviction;
 mod execs;
 mod image_pulls;
 mod leave;
+mod lost_files;
 mod mapped_mounts;
 mod mounting;
 mod network;
@@ -83,6 +84,9 @@ use crate::{
 
 /// Names whose steps these are when a start is traced.
 const TRACED: &str = "supervisor";
+
+/// The time after which a pod looks whether its record is still there, where nothing happens.
+const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
 
 /// The time until news is told again for which the kernel had no memory.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
@@ -205,7 +209,8 @@ impl Supervisor {
             let rejoin = self.network.member.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed_since()));
             let untold = self.client.has_news.then_some(TELL_AGAIN);
-            let wait = [wait, rejoin, self.next_retry(), untold].into_iter().flatten().min();
+            let wait =
+                [wait, rejoin, self.next_retry(), untold, Some(LOOK_AT_RECORD)].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {
@@ -213,6 +218,7 @@ impl Supervisor {
             }
             sources.into_iter().for_each(|source| self.serve(source));
             self.rejoin_network();
+            self.notice_lost_record();
             self.write_what_waits();
             if only_output && self.pending.is_empty() && next.is_none_or(|at| at > self.began.elapsed_since())
             {
@@ -266,6 +272,7 @@ impl Supervisor {
         match source {
             Source::Children => self.reap(),
             Source::Terminate => self.pending.push_back(Event::Delete { grace_period: None }),
+            Source::Unreached => self.mend_socket(),
             Source::Puller => self.hear_puller(),
             Source::Network => self.hear_network(),
             Source::Client => self.client_gone(),

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     time::{Duration, Instant},
 };
@@ -37,6 +40,8 @@ pub(super) enum Source {
     Client,
     /// Means that a command connects.
     Listener,
+    /// Means that somebody looks in vain for the control socket.
+    Unreached,
     /// Means that a command speaks.
     Connection(u64),
     /// Means that a container is being made.
@@ -47,6 +52,11 @@ pub(super) enum Source {
     Output(Run, Stream),
 }
 
+/// Returns the device and inode of what is at a path.
+fn identify_file(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
 /// The epoll and what its numbers mean.
 pub(super) struct Poll {
     epoll: Epoll,
@@ -54,6 +64,8 @@ pub(super) struct Poll {
     /// Ends waits that a sleep of the machine may cut short; epoll's own do not count it.
     timer: TimerFd,
     listener: OwnedFd,
+    /// The device and inode of the socket's file.
+    socket_file: Option<(u64, u64)>,
     sources: HashMap<u64, Source>,
     /// Descriptors for which the kernel had no memory yet.
     unwatched: Vec<RawFd>,
@@ -77,6 +89,7 @@ impl Poll {
         set.add(Signal::SIGCHLD);
         set.add(Signal::SIGTERM);
         set.add(transient_scope::END);
+        set.add(Signal::SIGCONT);
         set.thread_block()?;
         let signals = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         // One that stays makes the next step fail, which says so.
@@ -87,6 +100,7 @@ impl Poll {
             signals,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?,
             listener,
+            socket_file: identify_file(socket_path),
             sources: HashMap::new(),
             unwatched: Vec::new(),
             rests_until: None,
@@ -181,6 +195,7 @@ impl Poll {
         while let Ok(Some(info)) = self.signals.read_signal() {
             let source = match info.ssi_signo as i32 {
                 libc::SIGCHLD => Source::Children,
+                libc::SIGCONT => Source::Unreached,
                 _ => Source::Terminate,
             };
             if !found.contains(&source) {
@@ -188,6 +203,20 @@ impl Poll {
             }
         }
         found
+    }
+
+    /// Tells whether the socket is where commands look for it.
+    pub(super) fn is_socket_there(&self, socket_path: &Path) -> bool {
+        self.socket_file.is_some() && self.socket_file == identify_file(socket_path)
+    }
+
+    /// Makes the socket anew where commands look for it.
+    pub(super) fn listen_again(&mut self, socket_path: &Path) -> io::Result<()> {
+        let listener = listen_at(socket_path, BACKLOG)?;
+        self.socket_file = identify_file(socket_path);
+        let former = std::mem::replace(&mut self.listener, listener);
+        self.forget(&former);
+        self.add_raw(self.listener.as_raw_fd(), Source::Listener)
     }
 
     /// Takes no more connections: who comes now hears at once that there is nobody.

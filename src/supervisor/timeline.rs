@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs::File, io::Write};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::MicroTime, jiff::Timestamp};
+use podctl_images::open_ordinary;
 
 use crate::{
     lifecycle::{Action, Event, Exit, Hook, Probe, Run},
@@ -25,7 +26,7 @@ pub(super) struct Trace {
 impl Trace {
     /// A pod whose trace cannot be written runs all the same.
     pub(super) fn new(dir: &PodDir) -> Trace {
-        let file = File::options().create(true).append(true).open(dir.trace_file()).ok();
+        let file = open_ordinary(&dir.trace_file(), File::options().create(true).append(true)).ok();
         Trace { file, written: 0, probes: HashMap::new() }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
-use podctl_images::{Image, KeptIds};
+use podctl_images::{Image, KeptIds, read_ordinary};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -143,9 +143,8 @@ pub struct StartRecord {
 pub fn read_start_record(dir: &PodDir) -> Result<StartRecord, state::Error> {
     dir.read()?;
     let path = dir.again_file();
-    let text = std::fs::read(&path).map_err(state::Error::io("read", &path))?;
-    let damaged = |source| state::Error::Damaged { path, pod: dir.name.to_string(), source };
-    serde_json::from_slice(&text).map_err(damaged)
+    let text = read_ordinary(&path).map_err(state::Error::io("read", &path))?;
+    serde_json::from_slice(&text).map_err(|e| dir.damaged(path, e))
 }
 
 /// Returns what starts the pod again as it lies on disk.

@@ -25,6 +25,7 @@ use nix::{
         time::{TimeVal, TimeValLike},
     },
 };
+use podctl_runtime::repeat_interrupted;
 use serde::{Deserialize, Serialize};
 
 /// Number of times that a few words are written before they are given up: who waits for them waits in vain then.
@@ -145,13 +146,9 @@ fn send_packet(socket: BorrowedFd<'_>, text: &[u8], fds: &[BorrowedFd<'_>]) -> i
     let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
-    loop {
-        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(text)], control, MsgFlags::MSG_NOSIGNAL, None)
-        {
-            Err(Errno::EINTR) => {}
-            sent => return Ok(sent.map(drop)?),
-        }
-    }
+    let (text, flags) = ([IoSlice::new(text)], MsgFlags::MSG_NOSIGNAL);
+    let sent = repeat_interrupted(|| sendmsg::<()>(socket.as_raw_fd(), &text, control, flags, None));
+    Ok(sent.map(drop)?)
 }
 
 /// Receives the answer to a request that is answered at once; `None` when the other side has closed.
@@ -173,16 +170,17 @@ pub fn receive_within<T: for<'a> Deserialize<'a>>(
     limit: Duration,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let deadline = Instant::now() + limit;
-    loop {
+    let wait = || {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) {
+        poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout)
+    };
+    loop {
+        match repeat_interrupted(wait)? {
             // poll counts whole milliseconds: of the last one a part is left.
-            Ok(0) if Instant::now() < deadline => {}
-            Ok(0) => return Err(silence_error()),
-            Ok(_) => return receive(socket),
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
+            0 if Instant::now() < deadline => {}
+            0 => return Err(silence_error()),
+            _ => return receive(socket),
         }
     }
 }
@@ -194,22 +192,19 @@ pub fn receive_within<T: for<'a> Deserialize<'a>>(
 pub fn receive<T: for<'a> Deserialize<'a>>(socket: &impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut text = vec![0; LONGEST_PACKET];
     let mut space = nix::cmsg_space!([RawFd; 8]);
-    let mut slices = [IoSliceMut::new(&mut text)];
     let socket = socket.as_fd().as_raw_fd();
-    let got = loop {
-        match recvmsg::<()>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC) {
-            Err(Errno::EINTR) => {}
-            other => break other?,
+    let (bytes, mut fds) = repeat_interrupted(|| {
+        let mut slices = [IoSliceMut::new(&mut text)];
+        let got = recvmsg::<()>(socket, &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let mut fds = Vec::new();
+        for message in got.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
         }
-    };
-    let bytes = got.bytes;
-    let mut fds = Vec::new();
-    for message in got.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(raw) = message {
-            // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
-            fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
-        }
-    }
+        nix::Result::Ok((got.bytes, fds))
+    })?;
     match &text[..bytes] {
         [] => Ok(None),
         IN_FILE => {

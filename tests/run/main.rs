@@ -4,6 +4,7 @@
 mod common;
 
 mod container_kinds;
+mod damaged_files;
 mod debug;
 mod detached;
 mod failing_starts;

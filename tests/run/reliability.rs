@@ -379,10 +379,9 @@ fn a_damaged_record_hides_nothing_but_itself() {
     fs::create_dir_all(record(&home, "empty")).unwrap();
     fs::write(record(&home, "file"), "junk").unwrap();
     assert!(stdout(&home.podctl(&["get", "pods"])).contains("other"));
-    for name in ["g", "empty"] {
-        let deleted = home.podctl(&["delete", "--force", "pod", name]);
-        assert!(deleted.status.success(), "{name}: {}", stderr(&deleted));
-    }
+    assert!(!home.path("run/pods/default_g").exists(), "a command that lists names sweeps it");
+    let deleted = home.podctl(&["delete", "--force", "pod", "empty"]);
+    assert!(deleted.status.success(), "{}", stderr(&deleted));
     home.start(&pod("file", "sleep 600"), &[]);
     home.podctl(&["delete", "--all", "--now"]);
     until("nothing is left", || home.traces().is_empty());

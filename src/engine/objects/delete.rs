@@ -110,7 +110,7 @@ impl Engine {
         let there_was_one = match kind {
             // A pod whose record is damaged can be named, if not read.
             ObjectKind::Pod => {
-                let handle = self.pod(&namespace, &name).map_err(|_| missing())?;
+                let handle = self.find_pod(&namespace, &name).map_err(|_| missing())?;
                 let ending = request(&self.home, &handle.dir, options.grace_period)?;
                 return Ok(Deletion::Pod(PodDeletion { handle, ending }));
             }

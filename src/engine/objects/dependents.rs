@@ -9,11 +9,12 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Secret, Service},
 };
 use memchr::memmem;
+use podctl_images::read_ordinary;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    super::{Engine, Error, ErrorKind, ObjectKind},
+    super::{Engine, Error, ErrorKind, ObjectKind, sweep},
     delete::{DeleteOptions, Deletion, HELD},
 };
 use crate::{
@@ -33,6 +34,8 @@ pub struct DeletionBatch<'a> {
 impl Engine {
     /// Returns something to delete several objects with, so that only one look is needed for what they own.
     pub fn begin_deletion(&self) -> DeletionBatch<'_> {
+        // Once for all of them: what a killed start has left of a pod before this one does not come back when this one is gone.
+        sweep::sweep_records(&self.home);
         DeletionBatch { engine: self, gone: BTreeSet::new() }
     }
 
@@ -84,7 +87,7 @@ impl Engine {
     /// before they are read as objects.
     fn are_named_as_owners(&self, uids: &BTreeSet<String>) -> bool {
         let mentions = |path: &Path| {
-            fs::read(path).is_ok_and(|text| {
+            read_ordinary(path).is_ok_and(|text| {
                 memmem::find(&text, b"ownerReferences").is_some() && names_owner_among(&text, uids)
             })
         };

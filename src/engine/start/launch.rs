@@ -12,14 +12,13 @@ use std::{
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use nix::{
-    errno::Errno,
     fcntl::OFlag,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::CloneFlags,
     unistd::pipe2,
 };
 use podctl_images::{Image, KeptIds, Lease, Reference, Store};
-use podctl_runtime::{Cgroup, IdMappings, Process, start_trace};
+use podctl_runtime::{Cgroup, IdMappings, Process, repeat_interrupted, start_trace};
 
 use super::{
     contained::{self, Contained},
@@ -465,12 +464,7 @@ fn hear_ready(
     let mut answer = vec![0; 64 << 10];
     let mut heard = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
     let patience = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
-    let polled = loop {
-        match poll(&mut heard, patience) {
-            Err(Errno::EINTR) => {}
-            polled => break polled,
-        }
-    };
+    let polled = repeat_interrupted(|| poll(&mut heard, patience));
     if polled.map_err(step("wait for the pod's supervisor"))? == 0 {
         let message = format!("its supervisor has not answered for {} seconds", PATIENCE.as_secs());
         return Err(Error::Sandbox { pod: dir.name.to_string(), message });

@@ -11,8 +11,12 @@ use nix::sys::statvfs::statvfs;
 use podctl_runtime::{Cgroup, IdMappings, grant_command};
 
 use crate::{
-    cli::systemd_unit::lingers, outer_container::OuterContainer, process::transient_scope,
-    sandbox::host_support, state::Home,
+    cli::systemd_unit::lingers,
+    engine::Engine,
+    outer_container::OuterContainer,
+    process::transient_scope,
+    sandbox::host_support,
+    state::{Damage, Home},
 };
 
 /// Everything that a verdict depends on.
@@ -47,6 +51,8 @@ pub(super) struct Facts {
     pub inotify: Option<u64>,
     /// Bytes that are free beneath `data`.
     pub space: Result<u64, String>,
+    /// Holds what is wrong with podctl's own files.
+    pub damage: Vec<Damage>,
     /// The number of registries are named.
     pub registries: Result<usize, String>,
 }
@@ -112,6 +118,7 @@ pub(super) fn gather(home: &Home) -> Facts {
         space: statvfs(&home.data)
             .map(|found| found.blocks_available() * found.fragment_size())
             .map_err(|e| e.desc().to_owned()),
+        damage: Engine::over(home).check_files(false).unwrap_or_default(),
         registries: podctl_images::count_configured().map_err(|e| e.to_string()),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     network::Forwarding,
     outer_container::{Need, OuterContainer},
     sandbox::host_support::list_lost_rights,
+    state::Damage,
 };
 
 /// Below this an image of a usual size does not fit.
@@ -59,7 +60,17 @@ pub(super) fn list_checks(facts: &Facts) -> Vec<Check> {
     all.extend([low_ports(facts), cgroups(facts)]);
     all.extend(facts.sessions.map(check_sessions));
     all.extend([check_inotify(facts), check_space(facts), check_registries(facts)]);
+    all.extend(facts.damage.first().map(|first| check_files(facts, first)));
     all
+}
+
+fn check_files(facts: &Facts, first: &Damage) -> Check {
+    let more = match facts.damage.len() {
+        1 => String::new(),
+        all => format!(", and {} more", all - 1),
+    };
+    let found = format!("{}: {}{more}", first.path.display(), first.what);
+    degraded_check("files", found, "podctl doctor --repair")
 }
 
 fn linux(facts: &Facts) -> Check {

@@ -13,7 +13,7 @@ use podctl_images::Finding;
 use crate::{
     cli::{Error, print_styled},
     engine::Engine,
-    state::Home,
+    state::{Damage, Home},
 };
 
 pub(crate) use trial::try_start;
@@ -23,7 +23,7 @@ pub(super) struct Args {
     /// How to print.
     #[arg(short, long, value_enum, default_value = "text")]
     output: Output,
-    /// First look through the image store: forget what is damaged, so that it is pulled again on demand, and remove what no image needs.
+    /// First look through podctl's own files and the image store: mend what stands in their places, forget what is damaged, so that it is pulled again on demand, and remove what no image needs.
     #[arg(long)]
     repair: bool,
 }
@@ -69,8 +69,11 @@ pub(super) fn run(args: &Args, home: &Home) -> Result<i32, Error> {
     Ok(i32::from(checks.iter().any(|check| check.state == State::Broken)))
 }
 
-/// Mends the image store, and says on standard error what was wrong with it.
+/// Mends podctl's files and the image store, and says on standard error what was wrong with them.
 fn repair_store(home: &Home) -> Result<(), Error> {
+    for Damage { path, what, mended } in Engine::over(home).check_files(true)? {
+        anstream::eprintln!("{}: {what} ({})", mended.unwrap_or("left as it is"), path.display());
+    }
     let findings = Engine::over(home).check_images(true)?;
     for Finding { path, image, what, mended } in &findings {
         let image = image.as_deref().map(|image| format!("image {image}: ")).unwrap_or_default();

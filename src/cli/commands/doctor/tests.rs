@@ -52,6 +52,7 @@ fn laptop_facts() -> Facts {
         },
         inotify: Some(128),
         space: Ok(20 << 30),
+        damage: Vec::new(),
         registries: Ok(0),
     }
 }
