@@ -167,6 +167,8 @@ impl Error {
                     E::State(state::Error::NotFound { .. })
                         | E::Patch(engine::patch::Error::Malformed(_))
                         | E::Selector(_)
+                        | E::NotStarted { .. }
+                        | E::NoPrevious { .. }
                 );
                 said.then(|| e.kind().reason())
             }

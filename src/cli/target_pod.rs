@@ -204,12 +204,26 @@ pub(super) fn check_container(pod: &Pod, wanted: &str) -> Result<(), Error> {
     Err(Error::absent(format!("container {wanted} is not valid for pod {} out of: {out_of}", pod.name())))
 }
 
+/// Checks that a pod has not come to its end, for `what` cannot be done in one that has.
+///
+/// # Errors
+/// [`Error::Unmet`] in kubectl's words; a pod whose record cannot be read.
+pub(super) fn check_goes_on(dir: &PodDir, what: &str) -> Result<(), Error> {
+    let pod = pod_selection::read(dir)?;
+    match pod.phase() {
+        phase @ ("Succeeded" | "Failed") => Err(Error::unmet(format!(
+            "cannot {what} a container in a completed pod; current phase is {phase}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// Finds the container that is meant; which of several was chosen is said, unless nothing but the container's output is wanted.
 ///
 /// # Errors
 /// A pod whose record cannot be read, or that has no container.
 pub(super) fn choose_container(dir: &PodDir, named: Option<&str>, quiet: bool) -> Result<String, Error> {
-    if let Some(name) = named {
+    if let Some(name) = named.filter(|name| !name.is_empty()) {
         check_container(&dir.read()?, name)?;
         return Ok(name.to_owned());
     }

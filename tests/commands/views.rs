@@ -94,7 +94,10 @@ fn a_crashing_init_container_can_be_followed_as_with_kubectl() {
         "{events}"
     );
     let waits = complains(&home, &["logs", "q1", "-c", "app"]);
-    assert_eq!(waits, "error: container \"app\" in pod \"q1\" is waiting to start: PodInitializing");
+    assert_eq!(
+        waits,
+        "Error from server (BadRequest): container \"app\" in pod \"q1\" is waiting to start: PodInitializing"
+    );
     let events = says(&home, &["events", "--for", "pod/q1", "--types", "Warning"]);
     assert!(events.lines().skip(1).all(|l| l.contains("Warning") && l.contains("Pod/q1")), "{events}");
 }
@@ -163,7 +166,10 @@ fn logs_take_kubectls_flags() {
         "error: container x is not valid for pod two out of: app, side"
     );
     let previous = complains(&home, &["logs", "two", "app", "-p"]);
-    assert_eq!(previous, "error: previous terminated container \"app\" in pod \"two\" not found");
+    assert_eq!(
+        previous,
+        "Error from server (BadRequest): previous terminated container \"app\" in pod \"two\" not found"
+    );
 }
 
 #[test]

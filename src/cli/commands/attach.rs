@@ -4,7 +4,7 @@ use crate::{
     cli::{
         Error, Namespace,
         attached_container::{DETACH_KEYS, Wanted, attach_to},
-        target_pod::{ATTACH, ContainerArgs, choose_container, find_target_pod},
+        target_pod::{ATTACH, ContainerArgs, check_goes_on, choose_container, find_target_pod},
     },
     engine::PodHandle,
     state::Home,
@@ -24,6 +24,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
     let dir = find_target_pod(home, namespace, &args.pod, ATTACH)?;
+    check_goes_on(&dir, "attach")?;
     let container = choose_container(&dir, args.of.container.as_deref(), quiet).map_err(|e| match e {
         Error::Absent(_) => Error::absent(format!("cannot attach to the container: {e}")),
         e => e,

@@ -7,7 +7,11 @@ use std::{
 };
 
 use crate::{
-    cli::{Error, Namespace, io, pod_dir, target_pod::choose_container, terminal_session::refused},
+    cli::{
+        Error, Namespace, io, pod_dir,
+        target_pod::{check_goes_on, choose_container},
+        terminal_session::refused,
+    },
     engine::{self, CopyOptions, CopySide, PodHandle},
     pod::ObjectName,
     state::{Home, PodDir},
@@ -66,6 +70,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let sides = (side(&args.source, home, namespace)?, side(&args.destination, home, namespace)?);
     let stderr = std::io::stderr();
     let chosen = |dir: &PodDir| {
+        check_goes_on(dir, "exec into")?;
         let container = Some(choose_container(dir, args.container.as_deref(), false)?);
         Ok::<_, Error>((PodHandle::of(home, dir), CopyOptions { container, preserve: !args.no_preserve }))
     };

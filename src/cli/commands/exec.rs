@@ -14,7 +14,7 @@ use nix::{
 use crate::{
     cli::{
         Error, Namespace, io, raw_terminal,
-        target_pod::{ContainerArgs, TargetFileArgs, choose_container},
+        target_pod::{ContainerArgs, TargetFileArgs, check_goes_on, choose_container},
         terminal_session::{Session, refused},
     },
     engine::{self, ExecCommand, PodHandle, Streams},
@@ -53,6 +53,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
     let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
+    check_goes_on(&dir, "exec into")?;
     let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let terminal = tty && std::io::stdin().is_terminal();
     if tty && !terminal && !quiet {
@@ -68,7 +69,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         false => with_streams(&pod, &container, &args.command, stdin),
     };
     let code = match ended {
-        Err(Error::Engine(engine::Error::Refused { message, exit_code })) => refused(&message, exit_code),
+        // What is no command fails as a shell's would, anything else before there is a command.
+        Err(Error::Engine(engine::Error::Refused { message, exit_code: code @ (126 | 127) })) => {
+            eprintln!("{message}");
+            code
+        }
+        Err(Error::Engine(engine::Error::Refused { message, exit_code })) => {
+            return Ok(refused(&message, exit_code));
+        }
         // The pod ended before the command could answer for itself.
         Err(Error::Engine(engine::Error::Ended(_))) if lived => {
             refused("the pod ended, and the process with it", 137)

@@ -13,9 +13,11 @@ use k8s_openapi::api::core::v1::Pod;
 use crate::{
     cli::{
         Error, Namespace, io,
+        pod_selection::read,
         target_pod::{ATTACH, find_service_target_port, find_target_pod},
     },
     engine::{self, PodHandle},
+    pod::PodExt,
     state::Home,
 };
 
@@ -32,7 +34,15 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
+    if args.address.iter().all(String::is_empty) {
+        return Err(Error::missing("you must specify at least 1 address"));
+    }
     let dir = find_target_pod(home, namespace, &args.pod, ATTACH)?;
+    let phase = read(&dir)?.phase().to_owned();
+    if phase != "Running" {
+        let what = format!("unable to forward port because pod is not running. Current status={phase}");
+        return Err(Error::unmet(what));
+    }
     let handle = PodHandle::of(home, &dir);
     // Held to see the pod's end.
     let watched = engine::dial(&dir)?;

@@ -17,6 +17,7 @@ use crate::{
     },
     engine::{Engine, ErrorKind, WaitCondition},
     state::Home,
+    view::plain_text::show_controls,
 };
 
 /// Names what a negative --timeout stands for.
@@ -48,7 +49,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let (engine, output) = (Engine::over(home), args.output.parse()?);
     let deadline = Instant::now() + args.timeout;
     let watch = engine.watch_objects()?;
-    let mut code = 0;
+    let mut failures = Vec::new();
     for target in args.targets(&engine, home, namespace, &condition)? {
         let Target { kind, name, .. } = &target;
         match engine.wait_until_holds(&watch, (*kind, &target.namespace, name), &condition, deadline) {
@@ -65,16 +66,17 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     true => "condition not met for",
                     false => "timed out waiting for the condition on",
                 };
-                print_error(&Error::unmet(format!("{what} {}/{name}", kind.plural())));
-                code = 1;
+                failures.push(Error::unmet(format!("{what} {}/{name}", kind.plural())));
             }
-            Err(e) => {
-                print_error(&e.into());
-                code = 1;
-            }
+            Err(e) => failures.push(e.into()),
         }
     }
-    Ok(code)
+    // Of several kubectl says no more than what they are.
+    match &failures[..] {
+        [one] => print_error(one),
+        many => many.iter().for_each(|e| eprintln!("{}", show_controls(&e.to_string()))),
+    }
+    Ok(i32::from(!failures.is_empty()))
 }
 
 impl Args {
