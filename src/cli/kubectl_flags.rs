@@ -97,11 +97,6 @@ const ENTRIES: &[Entry] = &[
         Fulfilled("a list comes whole: nothing is asked in parts"),
     ),
     switch("get", "server-print", FulfilledBy("true", "there are the server's columns only")),
-    switch(
-        "get",
-        "output-watch-events",
-        Refused("`get --watch` shows each change as it is; `podctl events --watch` tells what happens"),
-    ),
     with_value("get,edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
     with_value(
         "create,apply,edit,replace",

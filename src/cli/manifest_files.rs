@@ -142,7 +142,7 @@ pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
             match document["kind"].as_str() {
                 None => {
                     let why = explain_other_file(source)
-                        .unwrap_or_else(|| "Object 'Kind' is missing: it is no manifest".to_owned());
+                        .unwrap_or_else(|| format!("Object 'Kind' is missing in '{document}'"));
                     return Err(Error::unreadable(format!("unable to decode {:?}: {why}", source.name)));
                 }
                 Some(_) => all.extend(split_list(document)),

@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Error, Namespace,
         kind_words::{find_empty_kind, is_kind, missing_object, unknown_kind},
-        manifest_files::FileArgs,
+        manifest_files::{FileArgs, parse_objects},
         pod_selection::{Told, Which},
         print_error,
     },
@@ -86,8 +86,9 @@ pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
     if first == "all" {
         return Err(Error::bad_value("you must specify only one resource"));
     }
-    if kinds.is_empty() {
-        return Err(missing_object(first, &rest[0]));
+    // Nothing is done with the others either.
+    if let Some(empty) = first.split(',').find(|word| find_empty_kind(word).is_some()) {
+        return Err(missing_object(empty, &rest[0]));
     }
     let mut objects = Vec::new();
     for kind in kinds {
@@ -300,7 +301,10 @@ pub(super) fn targets_of_files(
     namespace: &Namespace,
 ) -> Result<Vec<Target>, Error> {
     let mut targets = Vec::new();
-    let named = manifest::names(&files.read_sources()?, namespace)?;
+    let sources = files.read_sources()?;
+    let named = manifest::names(&sources, namespace)?;
+    // What has no kind is nothing that could be named.
+    parse_objects(&sources)?;
     for Named { kind, namespace, name } in named {
         // The pods of a Job that is not kept, `run` has started.
         let known = ObjectKind::of_object(&kind)

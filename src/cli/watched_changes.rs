@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     cli::{Error, durations::time_left, output_formats::Output, print},
@@ -43,6 +43,8 @@ pub(super) struct Changes<'a, T> {
     /// Belongs to the columns, so far.
     widths: Vec<usize>,
     headed: bool,
+    /// Tells whether each change is named, as the API names it.
+    pub events: bool,
     /// When the watch ends; none is never.
     pub until: Option<Instant>,
 }
@@ -55,7 +57,16 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         headers: bool,
         lenient: bool,
     ) -> Changes<'a, T> {
-        Changes { output, head, row, lenient, widths: Vec::new(), headed: !headers, until: None }
+        Changes {
+            output,
+            head,
+            row,
+            lenient,
+            widths: Vec::new(),
+            headed: !headers,
+            events: false,
+            until: None,
+        }
     }
 
     /// Shows the `first` ones, unless changes `only` are asked for, and then whatever is not as it was in what `now`
@@ -71,7 +82,7 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         now: &dyn Fn() -> Result<Vec<T>, Error>,
     ) -> Result<i32, Error> {
         if !only {
-            self.show(&first)?;
+            self.show("ADDED", &first)?;
         }
         let mut known: BTreeMap<_, T> = first.into_iter().map(|object| (key(&object), object)).collect();
         let watch = Watch::of_all(home)?;
@@ -83,11 +94,13 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
             let gone: Vec<_> = known.keys().filter(|k| !present.contains(k)).cloned().collect();
             for name in gone {
                 // kubectl shows what is gone once more.
-                known.remove(&name).map(|object| self.show(&[object])).transpose()?;
+                known.remove(&name).map(|object| self.show("DELETED", &[object])).transpose()?;
             }
             for object in now {
-                if known.get(&key(&object)) != Some(&object) {
-                    self.show(std::slice::from_ref(&object))?;
+                let before = known.get(&key(&object));
+                if before != Some(&object) {
+                    let event = if before.is_some() { "MODIFIED" } else { "ADDED" };
+                    self.show(event, std::slice::from_ref(&object))?;
                     known.insert(key(&object), object);
                 }
             }
@@ -98,14 +111,18 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         }
     }
 
-    fn show(&mut self, all: &[T]) -> Result<(), Error> {
+    /// Shows objects to which `event` has happened.
+    fn show(&mut self, event: &str, all: &[T]) -> Result<(), Error> {
         if all.is_empty() {
             return Ok(());
         }
         if !matches!(self.output, Output::Table { .. }) {
             for object in all {
-                let text =
-                    self.output.print(std::slice::from_ref(object), true, self.lenient, !self.headed)?;
+                let mut object = serde_json::to_value(object)?;
+                if self.events && !matches!(self.output, Output::Name) {
+                    object = json!({"type": event, "object": object});
+                }
+                let text = self.output.print(&[object], true, self.lenient, !self.headed)?;
                 print(&text);
                 self.headed = true;
             }
@@ -115,7 +132,13 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         }
         let head = (!self.headed).then(|| self.head.clone());
         self.headed = true;
-        let rows: Vec<Vec<String>> = head.into_iter().chain(all.iter().map(|o| (self.row)(o))).collect();
+        // The names of changes are of different lengths, and their column is as wide as the longest.
+        let named = |name: &str, row: Vec<String>| {
+            let name = self.events.then(|| format!("{name:8}"));
+            name.into_iter().chain(row).collect()
+        };
+        let rows = all.iter().map(|object| named(event, (self.row)(object)));
+        let rows: Vec<Vec<String>> = head.map(|head| named("EVENT", head)).into_iter().chain(rows).collect();
         self.widths.resize(rows[0].len(), 3);
         for row in &rows {
             for (width, cell) in self.widths.iter_mut().zip(row) {

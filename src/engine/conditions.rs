@@ -89,8 +89,11 @@ impl WaitCondition {
                     ([one], Some(value)) if !one.is_object() && !one.is_array() => {
                         Ok(jsonpath::text(one).trim() == value.trim())
                     }
+                    ([_, _, ..], _) => {
+                        Err(Error::Condition("given jsonpath expression matches more than one value".into()))
+                    }
                     _ => Err(Error::Condition(
-                        "jsonpath leads to a nested object or list; it must lead to one plain value".into(),
+                        "jsonpath leads to a nested object or list which is not supported".into(),
                     )),
                 }
             }

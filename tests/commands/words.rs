@@ -60,7 +60,7 @@ fn files_are_changed_without_touching_anything() {
             .concat(),
         )
     };
-    assert_eq!(set(&["image", "app=b"]), r#"{"image":"b","name":"app"}"#);
+    assert_eq!(set(&["image", "app=b"]), r#"{"image":"b","name":"app","resources":{}}"#);
     assert!(set(&["env", "A=1"]).contains(r#""env":[{"name":"A","value":"1"}]"#));
     assert!(set(&["resources", "--limits=cpu=1"]).contains(r#""resources":{"limits":{"cpu":"1"}}"#));
     assert!(
@@ -258,7 +258,7 @@ fn selectors_and_service_accounts_are_set() {
     let path = "jsonpath={.spec.template.spec.serviceAccountName}";
     assert_eq!(home.said(&[&own[..], &[path]].concat()), "robot");
     let subject = ["set", "subject", "rolebinding", "admin", "--user=me"];
-    assert!(fails(&home, &subject).contains("the server doesn't have a resource type \"rolebinding\""));
+    assert!(fails(&home, &subject).contains("rolebindings.rbac.authorization.k8s.io \"admin\" not found"));
 }
 
 #[test]

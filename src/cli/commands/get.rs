@@ -47,6 +47,9 @@ pub(super) struct Args {
     /// Show changes only.
     #[arg(long)]
     watch_only: bool,
+    /// With --watch: say of each change which it is.
+    #[arg(long)]
+    output_watch_events: bool,
     /// Leave the table's first line out.
     #[arg(long)]
     no_headers: bool,
@@ -95,6 +98,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let words = "standard input can be read once only; name a file to watch its objects";
         return Err(Error::contradiction(words));
     }
+    if args.output_watch_events && !watch {
+        let words = "--output-watch-events option can only be used with --watch or --watch-only";
+        return Err(Error::contradiction(words));
+    }
     // What is no time is an error without a watch as well.
     parse_request_timeout(args.request_timeout.as_deref())?;
     let output = Output::parse(args.output.output.as_deref(), args.output.template.as_deref())?;
@@ -123,9 +130,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
     if let Output::Table { wide } = output {
-        if count == 0 && !named && !args.ignore_not_found {
+        // Files may name nothing.
+        let is_empty = !named || found.sections.is_empty();
+        if count == 0 && is_empty && !args.ignore_not_found {
             let is_namespaced = match &found.sections[..] {
-                [] => args.which.names.iter().any(|word| is_namespaced(word)),
+                [] => args.which.names.iter().all(|word| is_namespaced(word)),
                 sections => sections.iter().any(|section| section.kind.is_namespaced()),
             };
             match args.which.filter.all_namespaces || !is_namespaced {
@@ -292,6 +301,7 @@ impl Args {
         let row = |object: &Value| table.row(object, Timestamp::now());
         let lenient = self.output.allow_missing_template_keys;
         let mut changes = Changes::new(output, table.head(), &row, !self.no_headers, lenient);
+        changes.events = self.output_watch_events;
         changes.until = parse_request_timeout(self.request_timeout.as_deref())?;
         changes.watch(home, every, found.into_objects(), self.watch_only, &key, now)
     }

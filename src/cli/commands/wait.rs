@@ -66,7 +66,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     true => "condition not met for",
                     false => "timed out waiting for the condition on",
                 };
-                failures.push(Error::unmet(format!("{what} {}/{name}", kind.plural())));
+                failures.push(match condition.is_create() {
+                    true => Error::unmet("timed out waiting for the condition"),
+                    false => Error::unmet(format!("{what} {}/{name}", kind.plural())),
+                });
             }
             Err(e) => failures.push(e.into()),
         }
