@@ -9,7 +9,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
@@ -20,7 +20,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::core::v1::Service;
 use nix::{
     errno::Errno,
     net::if_::if_nametoindex,
@@ -41,13 +40,13 @@ use tokio::{
 use super::{
     ALIVE, Joined, PROTOCOL, RECORD, Reply, Request, SOCKET,
     address_range::{Addresses, Pool, Range, link_name},
-    client_address, listening,
+    listening,
     namespace_thread::{self, Inside, Opened},
     netlink::Netlink,
-    nft,
-    ports::{self, HostPort},
-    published::{Published, Relay, Served},
-    registry::{Member, Registration, Registry, fixed_number, has_address, key},
+    packet_filter::PacketFilter,
+    ports::HostPort,
+    published::{Published, Relay},
+    registry::{Member, Registration, Registry},
     relay, resolver,
     room::{Room, raise_descriptor_limit},
     root_uplink::Host,
@@ -83,8 +82,6 @@ const RESERVE: usize = 4096;
 /// Questions to the outside that may be on their way at once.
 const QUESTIONS: usize = 512;
 
-const TABLE: &str = "podctl";
-
 /// Everything the keeper knows.
 pub(super) struct State {
     pub registry: RefCell<Registry>,
@@ -93,21 +90,19 @@ pub(super) struct State {
     route: Netlink,
     /// Tells whether each pod's link has to be told to forward.
     link_by_link: bool,
-    filter: Netlink,
+    filter: RefCell<PacketFilter>,
     range: Range,
     v6: bool,
-    pool: RefCell<Pool>,
+    pub(super) pool: RefCell<Pool>,
     /// Numbers of pods that a keeper before this one had let in.
     left: RefCell<HashSet<u16>>,
     pub(super) services: RefCell<Published>,
     /// The place where Services are kept.
-    home: Home,
+    pub(super) home: Home,
     uplink: watch::Receiver<uplink::Known>,
     /// Holds what does not work was said.
     warned: Cell<bool>,
     filter_error: RefCell<Option<io::Error>>,
-    /// Sets of the packet rules; none before the first rules.
-    sets: RefCell<Option<BTreeSet<nft::Set>>>,
     /// Sockets that tell who listens in a pod, by the pods' numbers.
     diags: RefCell<HashMap<u16, Netlink>>,
     /// Tells whether the kernel can tell.
@@ -190,7 +185,7 @@ async fn keep(
         namespace,
         route,
         link_by_link,
-        filter,
+        filter: RefCell::new(PacketFilter::new(filter, uplink::NAME)),
         range,
         v6,
         pool: RefCell::new(Pool::new(range, v6, &links)),
@@ -200,7 +195,6 @@ async fn keep(
         uplink,
         warned: Cell::new(false),
         filter_error: RefCell::default(),
-        sets: RefCell::default(),
         diags: RefCell::default(),
         telling: OnceCell::new(),
         changed: Rc::default(),
@@ -375,9 +369,20 @@ impl State {
                     self.apply();
                     let all = self.registry.borrow().seen();
                     send(connection.get_ref(), &Reply::Services(all.len()), &[])?;
-                    for seen in all {
-                        send(connection.get_ref(), &Reply::Service(Box::new(seen)), &[])?;
+                    for reply in all.into_iter().map(|seen| Reply::Service(Box::new(seen))) {
+                        // Whoever asks may be slower than this.
+                        while let Err(e) = send(connection.get_ref(), &reply, &[]) {
+                            match e.kind() {
+                                io::ErrorKind::WouldBlock => connection.writable().await?.clear_ready(),
+                                _ => return Err(e),
+                            }
+                        }
                     }
+                }
+                (Request::Kept { namespace, name }, _) => {
+                    self.read_kept_service(&namespace, &name);
+                    self.apply();
+                    send(connection.get_ref(), &Reply::Services(0), &[])?;
                 }
                 _ => return Err(io::ErrorKind::InvalidData.into()),
             }
@@ -477,56 +482,6 @@ impl State {
         self.apply();
     }
 
-    /// Reads the kept Services anew.
-    fn read_kept(&self) {
-        let namespaces = self.home.namespaces().unwrap_or_default();
-        let all = namespaces.iter().flat_map(|n| self.home.objects::<Service>(n).unwrap_or_default());
-        self.registry.borrow_mut().kept = all.map(|service| (key(&service), service)).collect();
-        self.settle_services();
-    }
-
-    /// Gives each Service its addresses, and takes back those of Services that are gone, and their ports.
-    fn settle_services(&self) {
-        let mut registry = self.registry.borrow_mut();
-        let mut addresses = std::mem::take(&mut registry.virtual_addresses);
-        let services = registry.services();
-        let mut pool = self.pool.borrow_mut();
-        addresses.retain(|key, own| {
-            let stays = services.get(key).is_some_and(|service| has_address(service));
-            if !stays {
-                pool.give_back(own.number());
-            }
-            stays
-        });
-        // Who asks for an address goes before who takes any.
-        let (fixed, free): (Vec<_>, Vec<_>) = services
-            .iter()
-            .filter(|(_, service)| has_address(service))
-            .partition(|(_, service)| fixed_number(service).is_some());
-        for (key, service) in fixed.into_iter().chain(free) {
-            if !addresses.contains_key(key) {
-                let before = fixed_number(service).and_then(|number| pool.again(number));
-                addresses.extend(before.or_else(|| pool.service(key)).map(|own| (key.clone(), own)));
-            }
-        }
-        self.services.borrow_mut().retain(|(service, _), relays| {
-            let wanted = services.get(service).map(|s| ports::of_service(s)).unwrap_or_default();
-            relays.retain(|Served { port, relay, .. }| {
-                let same = |w: &HostPort| {
-                    w.target == port.target && w.udp == port.udp && (w.host == 0 || w.host == port.host)
-                };
-                let stays = wanted.iter().any(same);
-                if !stays {
-                    relay.abort();
-                }
-                stays
-            });
-            !relays.is_empty()
-        });
-        drop(services);
-        registry.virtual_addresses = addresses;
-    }
-
     fn change_member(&self, pod: &OnNetwork, change: impl FnOnce(&mut Member)) {
         if let Some(number) = pod.number
             && let Some(member) = self.registry.borrow_mut().members.get_mut(&number)
@@ -569,19 +524,8 @@ impl State {
 
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
-        let (rules, sets) = self.registry.borrow().rules(uplink::NAME);
-        let with_clients = [&rules[..], &client_address::rules()].concat();
-        let mut known = self.sets.borrow_mut();
-        let replaced = |rules| self.filter.send(&nft::replace(TABLE, &[], rules, &sets, known.as_ref()));
-        let keeps = &self.inside.keeps_clients;
-        let mut done = replaced(if keeps.get() { &with_clients } else { &rules });
-        if done.is_err() && keeps.replace(false) {
-            // A kernel may have less than that takes.
-            done = replaced(&rules);
-        }
-        if done.is_ok() {
-            *known = Some(sets);
-        }
+        let wanted = self.registry.borrow().list_wanted_rules();
+        let done = self.filter.borrow_mut().apply(wanted, &self.inside.keeps_clients);
         *self.filter_error.borrow_mut() = done.err();
         self.changed.notify_waiters();
     }

@@ -19,6 +19,7 @@ use super::{
     socket_path, step,
 };
 use crate::{
+    pod::{Namespace, ObjectName},
     state::{self, Home},
     wire::{dial, send},
 };
@@ -57,11 +58,43 @@ pub fn list_present(home: &Home) -> Result<Present, Error> {
     Ok(Present { gateway: None, seen: seen.collect() })
 }
 
+/// Finds the Service of that name, as [`list_present`] has it.
+///
+/// # Errors
+/// Those of [`list_present`].
+pub fn find_present(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<Option<Seen>, Error> {
+    if reach(home)?.is_none() {
+        let kept = home.object::<Service>(namespace, name)?;
+        return Ok(kept.map(|service| Seen { service, kept: true, backends: Vec::new() }));
+    }
+    let own = format!("{namespace}/{name}");
+    Ok(list_present(home)?.seen.into_iter().find(|seen| key(&seen.service) == own))
+}
+
+/// Has the network take up a kept Service that has changed or is gone, if there is a network.
+///
+/// # Errors
+/// [`Error::Step`].
+pub fn tell_network(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<(), Error> {
+    let Some(connection) = reach(home)? else { return Ok(()) };
+    let request = Request::Kept { namespace: namespace.clone(), name: name.clone() };
+    send(&connection.socket, &request, &[]).map_err(step("tell the pods' network"))?;
+    match hear(&connection.socket, PATIENCE).map_err(step("hear from the pods' network"))? {
+        Some((Reply::Services(_), _)) => Ok(()),
+        // One that is older knows the other request alone.
+        _ => list_present(home).map(drop),
+    }
+}
+
 /// Takes the ports of the host that kept Services ask for and do not have, for the network to serve. Gives what
 /// does not work. Without a network nothing is to be done.
 pub fn publish(home: &Home) -> Vec<String> {
+    publish_ports(home, kept(home).unwrap_or_default().iter().flat_map(ports::of_service).collect())
+}
+
+/// Takes the ports of the host that are wanted, as [`publish`] does.
+pub fn publish_ports(home: &Home, wanted: Vec<HostPort>) -> Vec<String> {
     let mut wrong = Vec::new();
-    let wanted: Vec<HostPort> = kept(home).unwrap_or_default().iter().flat_map(ports::of_service).collect();
     if wanted.is_empty() {
         return wrong;
     }

@@ -12,12 +12,15 @@ mod endpoint_choice;
 mod forwarding;
 pub mod keeper;
 pub mod keeper_guard;
+mod keeper_services;
 pub mod kept_services;
 mod listening;
 mod membership;
 mod namespace_thread;
 mod netlink;
 mod nft;
+mod nft_expressions;
+mod packet_filter;
 pub mod ports;
 mod published;
 mod registry;
@@ -51,7 +54,7 @@ pub use registry::{Backend, Registration, Seen, does_select};
 use self::ports::HostPort;
 use crate::{
     outer_container::explain_refusal,
-    pod::ServiceLink,
+    pod::{Namespace, ObjectName, ServiceLink},
     state::Home,
     wire::{dial, receive_within, send},
 };
@@ -180,6 +183,8 @@ enum Request {
     Labels(BTreeMap<String, String>),
     /// Kept Services may have changed, and which Services are there?
     Services,
+    /// The kept Service of that name has changed, or is gone; the answer is a [`Reply::Services`] of none.
+    Kept { namespace: Namespace, name: ObjectName },
 }
 
 /// Names what the keeper says.

@@ -44,6 +44,11 @@ impl Message {
         self
     }
 
+    /// Tells how long it is, in bytes.
+    pub fn length(&self) -> usize {
+        self.0.len()
+    }
+
     /// The whole message, its length and number filled in.
     pub fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = self.0.len() as u32;

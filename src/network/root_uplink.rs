@@ -209,9 +209,7 @@ impl Host {
             if anew || !tables.has(&self.name, &switches) {
                 let notes: Vec<String> = switches.iter().map(Switch::note).collect();
                 let rules = rules(&self.name, self.range, &switches);
-                filter
-                    .send(&nft::replace(&self.name, &notes, &rules, &BTreeSet::new(), None))
-                    .map_err(words("nftables"))?;
+                filter.send(&nft::replace(&self.name, &notes, &rules)).map_err(words("nftables"))?;
             }
             let own = [false, true].map(|v6| Switch { link: self.name.clone(), v6 });
             let own = own.iter().filter(|s| !s.v6 || (v6 && forwarding::can_v6()));

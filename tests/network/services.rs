@@ -93,6 +93,28 @@ fn r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted()
 }
 
 #[test]
+fn many_services_lead_to_their_pods_and_follow_them() {
+    let home = Home::new();
+    // Said at once, the rules of their ports would be longer than what the kernel takes at once.
+    const MANY: usize = 40;
+    let ports: String =
+        (80..90).map(|n| format!("  - {{name: p{n}, port: {n}, targetPort: http}}\n")).collect();
+    let spec = format!("  selector: {{app: web}}\n  ports:\n{ports}");
+    let all: String = (0..MANY).map(|n| service(&format!("s{n}"), &spec)).collect();
+    home.apply(&all);
+    let both = pod("web", "web", SERVER, PORT) + &pod("client", "client", "sleep 600", "");
+    let output = home.start(&both, &[]);
+    assert!(!stderr(&output).contains("nftables"), "{}", stderr(&output));
+    let asked =
+        || home.in_pod("client", &format!("for n in 0 {}; do wget -qO- http://s$n:89; done", MANY - 1));
+    until("the first and the last lead to the pod", || asked() == "web\nweb\n");
+    home.start(&pod("more", "web", SERVER, PORT), &[]);
+    until("both pods are come to", || home.asked("client", 20, "s0").len() == 2);
+    home.said(&["delete", "pod", "web"]);
+    until("the pod that is left is come to", || asked() == "more\nmore\n");
+}
+
+#[test]
 fn services_of_other_files_pods_are_kept_by_run_and_those_of_its_own_go_with_them() {
     let home = Home::new();
     let output = home.run(&service("alone", SHOP), &[]);

@@ -148,7 +148,7 @@ impl Engine {
 
     fn delete_service(&self, namespace: &Namespace, name: &ObjectName) -> Result<bool, Error> {
         if self.home.forget::<Service>(namespace, name)? {
-            kept_services::list_present(&self.home)?;
+            kept_services::tell_network(&self.home, namespace, name)?;
             return Ok(true);
         }
         let seen = self.services(Some(namespace))?;

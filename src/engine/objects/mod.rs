@@ -99,6 +99,10 @@ impl Engine {
                 is_there.then(|| complete::describe_namespace(&self.home, &own))
             }
             ObjectKind::Job => self.read_job(&namespace, &name)?,
+            ObjectKind::Service => {
+                let seen = kept_services::find_present(&self.home, &namespace, &name)?;
+                seen.map(|seen| complete::complete_service(seen, self.host_address().as_deref()))
+            }
             // These are told of all at once, or made of what others are.
             _ => {
                 let all = self.list_kind(kind, kind.is_namespaced().then_some(&namespace))?;

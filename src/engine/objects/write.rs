@@ -11,7 +11,7 @@ use super::{
 use crate::{
     lifecycle::PodPart,
     manifest::{Diagnostic, Severity},
-    network::kept_services,
+    network::{kept_services, ports::of_service as list_host_ports},
     pod::{Namespace, ObjectName},
     state::{Kept, Liveness, PodDir},
     wire::Options,
@@ -287,10 +287,11 @@ impl Engine {
         service.metadata.namespace = Some(namespace.to_string());
         let present = kept_services::list_present(&self.home)?;
         kept_services::complete_service(&self.home, &mut service, &present)?;
+        let name = ObjectName::of_object(&service.metadata)?;
+        let ports = list_host_ports(&service);
         let applied = self.keep_object(ObjectKind::Service, namespace, service)?;
-        let warnings = kept_services::publish(&self.home);
-        kept_services::list_present(&self.home)?;
-        Ok((applied, warnings))
+        kept_services::tell_network(&self.home, namespace, &name)?;
+        Ok((applied, kept_services::publish_ports(&self.home, ports)))
     }
 
     /// Keeps the labels and annotations of a namespace, which is there from then on.
