@@ -18,7 +18,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::{
     Error, Home, Liveness,
-    file_names::remove_tree,
+    file_names::{open_or_make, remove_tree},
     kept_objects::{self, Kept},
     plain_claim,
 };
@@ -119,6 +119,10 @@ impl Home {
                 look.check_kind(&volume.join(name), Kind::File);
             }
             look.check_kind(&volume.join("data"), Kind::Directory);
+            if look.repair && volume.join("claim.json").exists() {
+                // Without its lock it would be none; what cannot be made now the next look makes.
+                let _ = open_or_make(&volume.join("lock"), fs::File::options().create(true).append(true));
+            }
             let claim = volume.join("claim.json");
             let wrong = match kept_objects::read::<PersistentVolumeClaim>(&claim) {
                 Err(Error::DamagedObject { source, .. }) => source,
@@ -213,4 +217,24 @@ fn is_usable(path: &Path, kind: Kind) -> bool {
 /// What is in a directory; nothing when that cannot be listed.
 fn list_entries(dir: &Path) -> Vec<PathBuf> {
     fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::ObjectName;
+
+    #[test]
+    fn a_volume_whose_lock_was_replaced_is_one_again() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::at(&scratch.path().join("run"), &scratch.path().join("data")).unwrap();
+        let volume = home.volume(&Namespace::default(), &ObjectName::parse("v").unwrap());
+        volume.make_if_missing().unwrap();
+        assert!(home.look_through_files(true).is_empty());
+        fs::remove_file(volume.path.join("lock")).unwrap();
+        fs::create_dir(volume.path.join("lock")).unwrap();
+        assert!(volume.hold().is_err() && home.look_through_files(false).len() == 1);
+        assert_eq!(home.look_through_files(true)[0].mended, Some("removed"));
+        assert!(volume.hold().is_ok() && home.look_through_files(false).is_empty());
+    }
 }
