@@ -183,6 +183,28 @@ fn kill_supervisor(dir: &PodDir, failure: Error) -> Result<(), Error> {
     if dir.read_liveness() == Liveness::Alive { Err(failure) } else { Ok(()) }
 }
 
+/// Ends a pod whose record somebody has removed, so that another can have what goes by its name: it notices when it is asked,
+/// and is killed when that takes long.
+pub(super) fn end_unrecorded(dir: &PodDir) {
+    let holders = dir.find_lock_holders();
+    if dir.path.exists() {
+        return; // Another has come meanwhile, and may be among them.
+    }
+    // One that has ended meanwhile needs no signal.
+    holders.iter().for_each(|holder| drop(holder.signal(libc::SIGCONT)));
+    let deadline = Instant::now() + LOST;
+    for holder in &holders {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut ended = [PollFd::new(holder.pidfd.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ended, u16::try_from(left.as_millis()).unwrap_or(u16::MAX)).is_ok_and(|ended| ended > 0)
+        {
+            continue;
+        }
+        // One that is in the kernel, where no signal reaches it, is left to itself.
+        let _ = holder.signal(libc::SIGKILL).is_ok() && poll(&mut ended, DYING).is_ok();
+    }
+}
+
 /// Waits until nothing is left of it; whether that came in time.
 pub(crate) fn gone(
     home: &Home,

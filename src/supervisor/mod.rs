@@ -85,9 +85,6 @@ use crate::{
 /// Names whose steps these are when a start is traced.
 const TRACED: &str = "supervisor";
 
-/// The time after which a pod looks whether its record is still there, where nothing happens.
-const LOOK_AT_RECORD: Duration = Duration::from_secs(30);
-
 /// The time until news is told again for which the kernel had no memory.
 const TELL_AGAIN: Duration = Duration::from_millis(100);
 
@@ -209,8 +206,7 @@ impl Supervisor {
             let rejoin = self.network.member.as_ref().and_then(Member::next);
             let wait = next.map(|at| at.saturating_sub(self.began.elapsed_since()));
             let untold = self.client.has_news.then_some(TELL_AGAIN);
-            let wait =
-                [wait, rejoin, self.next_retry(), untold, Some(LOOK_AT_RECORD)].into_iter().flatten().min();
+            let wait = [wait, rejoin, self.next_retry(), untold].into_iter().flatten().min();
             let sources = self.poll.wait(wait);
             let only_output = !sources.is_empty() && sources.iter().all(|s| matches!(s, Source::Output(..)));
             if only_output {

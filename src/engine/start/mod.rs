@@ -32,7 +32,7 @@ use podctl_images::Store;
 use podctl_runtime::start_trace;
 
 use self::launch::{Plan, launch_supervisor};
-use super::sweep;
+use super::{end::end_unrecorded, sweep};
 use crate::{
     manifest::{self, CheckedPod},
     sandbox::Objects,
@@ -60,6 +60,9 @@ pub fn start(
     let mut pod = Pod::from(pod);
     let dir = home.place_of(&pod)?;
     sweep::sweep_records(home);
+    if !dir.path.exists() && dir.runtime.exists() {
+        end_unrecorded(&dir);
+    }
     let uid = uuid::Uuid::new_v4().to_string();
     let manifest = pod.clone();
     pod.metadata.uid = Some(uid.clone());
