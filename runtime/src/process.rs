@@ -156,6 +156,7 @@ pub(crate) fn peer_gone(fd: RawFd) -> bool {
     // SAFETY: one live pollfd, no waiting.
     unsafe { libc::poll(&mut poll, 1, 0) > 0 && poll.revents & libc::POLLERR != 0 }
 }
+
 /// Reads the one stream of a child that is a pipe, to its end, and waits for the child. The standard library's own function
 /// panics where a read fails.
 ///

@@ -281,13 +281,9 @@ pub(crate) fn main() -> i32 {
     // Who ends the command means its work. A parent that is gone already is the same race as a late kill.
     let _ = nix::sys::prctl::set_pdeathsig(Some(nix::sys::signal::Signal::SIGKILL));
     // SAFETY: this process was started by `Engine::change` with these descriptors, for nobody else.
-    let (mut task, mut answer) =
+    let (task, mut answer) =
         unsafe { (File::from(take_descriptor(TASK)), File::from(take_descriptor(ANSWER))) };
-    let mut text = Vec::new();
-    if task.read_to_end(&mut text).is_err() {
-        return 2;
-    }
-    let Ok(task) = serde_json::from_slice(&text) else { return 2 };
+    let Ok(task) = serde_json::from_reader(task) else { return 2 };
     let text = serde_json::to_vec(&carry_out(&task)).expect("plain data");
     i32::from(answer.write_all(&text).is_err())
 }

@@ -42,20 +42,24 @@ pub struct Present {
 /// [`Error::Step`], [`Error::State`].
 pub fn list_present(home: &Home) -> Result<Present, Error> {
     if let Some(connection) = reach(home)? {
-        send(&connection.socket, &Request::Services, &[]).map_err(step("ask the pods' network"))?;
-        let gone =
-            || step("hear from the pods' network")(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
-        let next = || hear(&connection.socket, PATIENCE).map_err(step("hear from the pods' network"));
-        let Some((Reply::Services(count), _)) = next()? else { return Err(gone()) };
-        let mut seen = Vec::new();
-        for _ in 0..count {
-            let Some((Reply::Service(one), _)) = next()? else { return Err(gone()) };
-            seen.push(*one);
-        }
-        return Ok(Present { gateway: connection.gateway, seen });
+        return ask_network(&connection);
     }
     let seen = kept(home)?.into_iter().map(|service| Seen { service, kept: true, backends: Vec::new() });
     Ok(Present { gateway: None, seen: seen.collect() })
+}
+
+fn ask_network(connection: &Connection) -> Result<Present, Error> {
+    send(&connection.socket, &Request::Services, &[]).map_err(step("ask the pods' network"))?;
+    let gone =
+        || step("hear from the pods' network")(std::io::Error::from(std::io::ErrorKind::UnexpectedEof));
+    let next = || hear(&connection.socket, PATIENCE).map_err(step("hear from the pods' network"));
+    let Some((Reply::Services(count), _)) = next()? else { return Err(gone()) };
+    let mut seen = Vec::new();
+    for _ in 0..count {
+        let Some((Reply::Service(one), _)) = next()? else { return Err(gone()) };
+        seen.push(*one);
+    }
+    Ok(Present { gateway: connection.gateway, seen })
 }
 
 /// Finds the Service of that name, as [`list_present`] has it.
@@ -63,12 +67,12 @@ pub fn list_present(home: &Home) -> Result<Present, Error> {
 /// # Errors
 /// Those of [`list_present`].
 pub fn find_present(home: &Home, namespace: &Namespace, name: &ObjectName) -> Result<Option<Seen>, Error> {
-    if reach(home)?.is_none() {
+    let Some(connection) = reach(home)? else {
         let kept = home.object::<Service>(namespace, name)?;
         return Ok(kept.map(|service| Seen { service, kept: true, backends: Vec::new() }));
-    }
+    };
     let own = format!("{namespace}/{name}");
-    Ok(list_present(home)?.seen.into_iter().find(|seen| key(&seen.service) == own))
+    Ok(ask_network(&connection)?.seen.into_iter().find(|seen| key(&seen.service) == own))
 }
 
 /// Has the network take up a kept Service that has changed or is gone, if there is a network.
@@ -89,17 +93,20 @@ pub fn tell_network(home: &Home, namespace: &Namespace, name: &ObjectName) -> Re
 /// Takes the ports of the host that kept Services ask for and do not have, for the network to serve. Gives what
 /// does not work. Without a network nothing is to be done.
 pub fn publish(home: &Home) -> Vec<String> {
-    publish_ports(home, kept(home).unwrap_or_default().iter().flat_map(ports::of_service).collect())
+    let wanted: Vec<HostPort> = kept(home).unwrap_or_default().iter().flat_map(ports::of_service).collect();
+    if !wanted.is_empty() {
+        // What it knows of must be wanted.
+        let _ = list_present(home);
+    }
+    publish_ports(home, wanted)
 }
 
-/// Takes the ports of the host that are wanted, as [`publish`] does.
+/// Takes the ports of the host that are wanted, as [`publish`] does. The network knows of their Services.
 pub fn publish_ports(home: &Home, wanted: Vec<HostPort>) -> Vec<String> {
     let mut wrong = Vec::new();
     if wanted.is_empty() {
         return wrong;
     }
-    // What it knows of must be wanted.
-    let _ = list_present(home);
     // A connection of its own: these ports are nobody's who comes and goes.
     let Ok(Some(connection)) = reach(home) else { return wrong };
     for mut port in wanted {

@@ -31,7 +31,7 @@ impl Set {
 }
 
 /// Names a part of a packet that a set is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     /// The address that it comes from.
     Source,
@@ -59,7 +59,7 @@ impl Field {
 }
 
 /// The set of what several fields are together, or the map from that to chains; it is as long as the table is there.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup {
     /// Another one for every other set of the table.
     pub name: &'static str,

@@ -41,7 +41,7 @@ static SERVICES_V6: Lookup = Lookup { name: "services6", v4: false, ..SERVICES_V
 /// Holds what the kernel has.
 #[derive(Debug, Default)]
 struct Installed {
-    pods: BTreeSet<(&'static str, Vec<u8>)>,
+    pods: BTreeSet<(&'static Lookup, Vec<u8>)>,
     services: BTreeMap<ServicePlace, (String, Vec<Vec<Part>>)>,
     sets: BTreeSet<Set>,
     /// The number of chains that were made.
@@ -117,11 +117,11 @@ fn follow(installed: &mut Installed, wanted: Wanted) -> Vec<Vec<Message>> {
         groups.push(vec![nft::make_set(TABLE, set, id)]);
     }
     let pods = wanted.pods.iter().flat_map(|(link, addresses)| list_elements(link, *addresses)).collect();
-    for (name, key) in installed.pods.difference(&pods) {
-        groups.push(vec![nft::delete_element(TABLE, find_lookup(name), key)]);
+    for (set, key) in installed.pods.difference(&pods) {
+        groups.push(vec![nft::delete_element(TABLE, set, key)]);
     }
-    for (name, key) in pods.difference(&installed.pods) {
-        groups.push(vec![nft::add_element(TABLE, find_lookup(name), key, None)]);
+    for (set, key) in pods.difference(&installed.pods) {
+        groups.push(vec![nft::add_element(TABLE, set, key, None)]);
     }
     installed.services.retain(|place, (chain, _)| {
         let stays = wanted.services.contains_key(place);
@@ -159,18 +159,14 @@ fn follow(installed: &mut Installed, wanted: Wanted) -> Vec<Vec<Message>> {
 }
 
 /// Returns the elements that a pod has in the table's sets.
-fn list_elements(link: &str, addresses: Addresses) -> Vec<(&'static str, Vec<u8>)> {
+fn list_elements(link: &str, addresses: Addresses) -> Vec<(&'static Lookup, Vec<u8>)> {
     let twice = |address: IpAddr| address_bytes(address).repeat(2);
-    let mut all = vec![(SELF_V4.name, twice(addresses.v4.into()))];
+    let mut all = vec![(&SELF_V4, twice(addresses.v4.into()))];
     if let Some(v6) = addresses.v6 {
-        all.push((SELF_V6.name, twice(v6.into())));
-        all.push((OWN_V6.name, [interface_name(link), v6.octets().to_vec()].concat()));
+        all.push((&SELF_V6, twice(v6.into())));
+        all.push((&OWN_V6, [interface_name(link), v6.octets().to_vec()].concat()));
     }
     all
-}
-
-fn find_lookup(name: &str) -> &'static Lookup {
-    [&SELF_V6, &OWN_V6].into_iter().find(|lookup| lookup.name == name).unwrap_or(&SELF_V4)
 }
 
 /// Returns the map that leads to a Service's chain, and its element there. Each field begins at a multiple of 4 bytes.

@@ -153,7 +153,9 @@ impl PodDir {
                 file => file.map_err(Error::io("open", &path))?,
             };
             match file.try_lock() {
-                Ok(()) if is_named(&file, &path) => return Ok((!self.lives_without_lock()).then_some(file)),
+                Ok(()) if is_named(&file, &path) => {
+                    return Ok((!self.lives_without_lock(true)).then_some(file));
+                }
                 // It was moved between the two: another one may be there.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),

@@ -100,23 +100,24 @@ impl PodDir {
 
     /// Tells whether the pod's supervisor lives.
     pub fn read_liveness(&self) -> Liveness {
-        let is_there = match open_ordinary(&self.lock_file(), File::options().read(true)) {
-            Ok(file) if file.try_lock_shared().is_err() => return Liveness::Alive,
-            Ok(_) => true,
-            Err(_) => self.path.exists() || self.runtime.exists(),
-        };
+        let lock = open_ordinary(&self.lock_file(), File::options().read(true)).ok();
+        if lock.as_ref().is_some_and(|lock| lock.try_lock_shared().is_err()) {
+            return Liveness::Alive;
+        }
+        // It is held no longer than that: who wants it must not take this one for a supervisor.
+        let is_lock_there = lock.map(drop).is_some();
+        let is_there = is_lock_there || self.path.exists() || self.runtime.exists();
         match is_there {
-            true if self.lives_without_lock() => Liveness::Alive,
+            true if self.lives_without_lock(is_lock_there) => Liveness::Alive,
             true => Liveness::Ended,
             false => Liveness::Absent,
         }
     }
 
     /// Tells whether a supervisor lives whose lock somebody has removed or replaced. One that has ended has taken its runtime
-    /// directory away, and its lock is in its place.
-    pub(super) fn lives_without_lock(&self) -> bool {
-        let is_whole = || open_ordinary(&self.lock_file(), File::options().read(true)).is_ok();
-        (self.runtime.exists() || !is_whole()) && !self.find_lock_holders().is_empty()
+    /// directory away, and its lock is in its place, which the caller has looked at.
+    pub(super) fn lives_without_lock(&self, is_lock_there: bool) -> bool {
+        (self.runtime.exists() || !is_lock_there) && !self.find_lock_holders().is_empty()
     }
 
     /// The pod with its status.

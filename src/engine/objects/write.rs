@@ -11,7 +11,7 @@ use super::{
 use crate::{
     lifecycle::PodPart,
     manifest::{Diagnostic, Severity},
-    network::{kept_services, ports::of_service as list_host_ports},
+    network::{kept_services, ports},
     pod::{Namespace, ObjectName},
     state::{Kept, Liveness, PodDir},
     wire::Options,
@@ -288,10 +288,10 @@ impl Engine {
         let present = kept_services::list_present(&self.home)?;
         kept_services::complete_service(&self.home, &mut service, &present)?;
         let name = ObjectName::of_object(&service.metadata)?;
-        let ports = list_host_ports(&service);
+        let wanted = ports::of_service(&service);
         let applied = self.keep_object(ObjectKind::Service, namespace, service)?;
         kept_services::tell_network(&self.home, namespace, &name)?;
-        Ok((applied, kept_services::publish_ports(&self.home, ports)))
+        Ok((applied, kept_services::publish_ports(&self.home, wanted)))
     }
 
     /// Keeps the labels and annotations of a namespace, which is there from then on.
