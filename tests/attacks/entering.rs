@@ -158,10 +158,13 @@ fn control_a_process_that_enters_badly_is_an_open_door() {
 fn a_container_that_stops_what_enters_it_hinders_nobody() {
     let home = Home::new();
     let flags = ["--network", "none", "--wait", "none"];
-    home.start(&hostile(&home, "/kit/attack, stop, '600'", "", "{}"), &flags);
+    // What enters looks for its program in so many directories that the attacker has the time to stop it.
+    let path = format!("{}/bin", "/none:".repeat(15_000));
+    let text = hostile(&home, "/kit/attack, stop, '600'", "", "{}")
+        .replace("    volumeMounts", &format!("    env: [{{name: PATH, value: {path:?}}}]\n    volumeMounts"));
+    home.start(&text, &flags);
     until("the attack runs", || written(&home, "hostile", "c").contains("READY"));
     until("an exec is caught", || {
-        // A command that has arrived is the container's own, which may kill it.
         stderr(&home.podctl(&["exec", "hostile", "--", "true"])).contains("did not start within")
     });
     let waits = home.command(&["exec", "hostile", "--", "true"]).stderr(Stdio::null()).spawn();
