@@ -114,11 +114,40 @@ static int has_arrived(int pid, char *name, size_t size) {
     return length <= 0;
 }
 
+// How many numbers it looks ahead.
+enum { AHEAD = 64 };
+
 // Numbers are given in order: the next processes to enter have these, and some come and go unseen.
 static int stop_next(int from) {
-    for (int pid = from; pid < from + 64; pid++)
+    for (int pid = from; pid < from + AHEAD; pid++)
         if (kill(pid, SIGSTOP) == 0) return pid;
     return 0;
+}
+
+// The number that a process of this namespace was given last.
+static int last_number(void) {
+    char text[128] = "";
+    int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    if (length <= 0) return 0;
+    text[length] = 0;
+    char *last = strrchr(text, ' ');
+    return last ? atoi(last) : 0;
+}
+
+// Where to look from: more may have come and gone unseen than it looks ahead, while it was not running.
+static int skip_unseen(int next) {
+    int last = last_number();
+    return last >= next + AHEAD ? last - AHEAD / 2 : next;
+}
+
+// Seconds.
+static double read_clock(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
 }
 
 // Stops what enters, looks into it while it is not yet its program, and lets it go on, in steps.
@@ -129,10 +158,15 @@ static void catch_entering(int seconds, const char *secret, const char *marker) 
     puts("READY");
     while (time(0) < end) {
         int pid = stop_next(next);
-        if (!pid) continue;
+        if (!pid) {
+            next = skip_unseen(next);
+            continue;
+        }
         char name[32];
         int seen = 0;
-        for (int step = 0; step < 300; step++) {
+        double began = read_clock();
+        // A hook that is held for longer is given up, and the container is ended for it.
+        for (int step = 0; step < 300 && read_clock() - began < 0.5; step++) {
             if (has_arrived(pid, name, sizeof name)) break;
             char *said = 0;
             size_t length = 0;
@@ -177,19 +211,6 @@ static int has_stopped(int pid) {
     }
 }
 
-// The number that a process of this namespace was given last.
-static int last_number(void) {
-    char text[128] = "";
-    int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 0;
-    ssize_t length = read(file, text, sizeof text - 1);
-    close(file);
-    if (length <= 0) return 0;
-    text[length] = 0;
-    char *last = strrchr(text, ' ');
-    return last ? atoi(last) : 0;
-}
-
 // Stops what enters and is not yet its program, and never lets it go on.
 static void stop_entering(int seconds) {
     time_t end = time(0) + seconds;
@@ -198,9 +219,7 @@ static void stop_entering(int seconds) {
     while (time(0) < end) {
         int pid = stop_next(next);
         if (!pid) {
-            // More have come and gone unseen than it looks ahead, while it was not running.
-            int last = last_number();
-            if (last >= next + 64) next = last - 32;
+            next = skip_unseen(next);
             continue;
         }
         char name[32];

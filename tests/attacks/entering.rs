@@ -16,9 +16,11 @@ use crate::{
 const SECRET: &str = "of-another-container";
 
 /// A pod whose container `c` is the attack, with probe and hooks that enter it. `pod` and `context` are further fields of
-/// the pod's spec and of the container's securityContext.
+/// the pod's spec and of the container's securityContext. What enters looks for its program in so many directories that the
+/// attacker has the time to stop it, on however busy a machine.
 fn hostile(home: &Home, attack: &str, pod: &str, context: &str) -> String {
     let kit = attacker(home).parent().unwrap().display().to_string();
+    let path = format!("{}/bin", "/none:".repeat(15_000));
     format!(
         "apiVersion: v1
 kind: Pod
@@ -32,6 +34,7 @@ spec:
     image: busybox:1.36
     command: [{attack}]
     securityContext: {context}
+    env: [{{name: PATH, value: {path:?}}}]
     volumeMounts: [{{name: kit, mountPath: /kit, readOnly: true}}]
     readinessProbe: {{exec: {{command: [\"true\"]}}, periodSeconds: 1}}
     lifecycle:
@@ -158,10 +161,7 @@ fn control_a_process_that_enters_badly_is_an_open_door() {
 fn a_container_that_stops_what_enters_it_hinders_nobody() {
     let home = Home::new();
     let flags = ["--network", "none", "--wait", "none"];
-    // What enters looks for its program in so many directories that the attacker has the time to stop it.
-    let path = format!("{}/bin", "/none:".repeat(15_000));
-    let text = hostile(&home, "/kit/attack, stop, '600'", "", "{}")
-        .replace("    volumeMounts", &format!("    env: [{{name: PATH, value: {path:?}}}]\n    volumeMounts"));
+    let text = hostile(&home, "/kit/attack, stop, '600'", "", "{}");
     home.start(&text, &flags);
     until("the attack runs", || written(&home, "hostile", "c").contains("READY"));
     until("an exec is caught", || {
