@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, TcpListener, TcpStream, UdpSocket},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -74,9 +75,20 @@ impl Home {
     }
 }
 
-/// A port of this machine that nobody has at the moment.
+/// A port of this machine that nobody has. It is below those that the kernel gives to who asks for any, and given once only, so
+/// that nobody takes it until the test does.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u32> = 12_000..30_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let is_free = |port: &u16| {
+        TcpListener::bind(("0.0.0.0", *port)).is_ok() && UdpSocket::bind(("0.0.0.0", *port)).is_ok()
+    };
+    let next = || {
+        // Another suite may run beside this one.
+        let at = std::process::id().wrapping_mul(97).wrapping_add(GIVEN.fetch_add(1, Ordering::SeqCst));
+        (PORTS.start + at % PORTS.len() as u32) as u16
+    };
+    std::iter::repeat_with(next).find(is_free).unwrap()
 }
 
 /// Returns what a server of this machine answers to GET.

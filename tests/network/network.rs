@@ -33,7 +33,7 @@ fn r_net_1_a_service_is_found_by_name_and_leads_to_another_port() {
     let spec = "  ports: [{name: http, port: 80, targetPort: http}]\n";
     home.start(&(pod("web", SERVES, PORT) + &service("shop", "web", spec)), &[]);
     let client = home.run(
-        &pod("client", "nslookup shop && wget -qO- http://shop.default.svc.cluster.local && nc shop 8080 </dev/null || echo refused", ""),
+        &pod("client", "nslookup shop && until wget -qO- http://shop.default.svc.cluster.local; do sleep 0.1; done; nc shop 8080 </dev/null || echo refused", ""),
         &[],
     );
     assert!(client.status.success(), "{}", stderr(&client));
@@ -60,7 +60,7 @@ fn a_pod_that_waits_for_a_service_is_served_by_one_that_starts_later() {
 fn only_ready_pods_are_endpoints() {
     let home = Home::new();
     let probe = format!(
-        "{PORT}    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1}}\n"
+        "{PORT}    readinessProbe: {{exec: {{command: [test, -e, /tmp/ready]}}, periodSeconds: 1, timeoutSeconds: 30}}\n"
     );
     let services = service("shop", "web", "  clusterIP: None\n  ports: [{port: 8080}]\n");
     home.start(&(pod("web", SERVES, &probe) + &services + &pod("client", "sleep 600", "")), &[]);
@@ -107,7 +107,8 @@ fn published_ports_reach_the_pod_over_tcp_and_udp() {
         format!("    ports: [{{containerPort: 9000, hostPort: {udp}, hostIP: 127.0.0.1, protocol: UDP}}]\n");
     home.start(&(pod("web", SERVES, &(hostport + echo)) + &published), &["-p", &format!("{tcp}:8080")]);
     until("the server listens", || get(tcp).is_ok_and(|text| text.contains("hello")));
-    assert!(get(service_port).unwrap().contains("hello"));
+    // Each port is looked after by itself.
+    until("the Service's does too", || get(service_port).is_ok_and(|text| text.contains("hello")));
     assert_eq!(home.pod("web")["spec"]["containers"][0]["ports"][1]["hostPort"], tcp);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(("127.0.0.1", udp)).unwrap();
