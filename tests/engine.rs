@@ -315,6 +315,9 @@ fn a_killed_keeper_is_followed_wherever_the_directories_are(engine: &Engine) {
 fn a_stopped_pod_is_started_anew(engine: &Engine) {
     let pod = run(engine, "default", "echo here; exec sleep 1000");
     let first = pod.wait_until(running, TIMEOUT).unwrap();
+    // Its first line has been written when it is heard.
+    let follow = LogOptions { follow: true, ..LogOptions::default() };
+    assert_eq!(pod.logs(&follow).unwrap().next().unwrap().text, b"here");
     pod.stop(AT_ONCE).unwrap();
     assert_eq!(phase(&pod.pod().unwrap()), "Failed");
     assert_eq!(logged(&pod, &LogOptions::default()), ["app: here"]);

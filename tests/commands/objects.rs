@@ -285,7 +285,7 @@ fn names_may_be_as_long_as_the_api_server_allows() {
     home.start(&text, &[]);
     assert_eq!(home.said(&["get", "pods", "-o", "name"]), format!("pod/{one}\n"));
     assert_eq!(home.said(&["exec", &one, "--", "echo", "inside"]), "inside\n");
-    assert_eq!(home.said(&["logs", &one]), "here\n");
+    until("it has written", || home.said(&["logs", &one]) == "here\n");
     home.said(&["stop", &one]);
     home.said(&["start", &one]);
     home.said(&["delete", "pod", &one]);

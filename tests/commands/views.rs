@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    process::Stdio,
+    process::{Child, Stdio},
 };
 
 use crate::common::{Home, pod, shell, stderr, stdout, until};
@@ -41,6 +41,14 @@ fn complains(home: &Home, args: &[&str]) -> String {
     stderr(&output).trim().to_owned()
 }
 
+/// Tells whether a command waits for files to change.
+fn is_watching(command: &Child) -> bool {
+    let entries = fs::read_dir(format!("/proc/{}/fdinfo", command.id())).into_iter().flatten().flatten();
+    entries
+        .into_iter()
+        .any(|entry| fs::read_to_string(entry.path()).is_ok_and(|text| text.contains("inotify wd")))
+}
+
 fn crashing() -> Home {
     let home = Home::new();
     assert!(home.run(CRASHING, &["-d", "--wait", "none", "--backoff-initial", "0.2"]).status.success());
@@ -76,8 +84,11 @@ fn a_crashing_init_container_can_be_followed_as_with_kubectl() {
     assert_eq!(statuses[0]["name"], "init");
     assert_eq!(statuses[0]["lastState"]["terminated"]["exitCode"], 7);
     let states =
-        says(&home, &["get", "pod", "q1", "-o", "jsonpath={.status.initContainerStatuses[*].state}"]);
-    assert!(states.starts_with("{\"waiting\":") || states.starts_with("{\"terminated\":"), "{states}");
+        || says(&home, &["get", "pod", "q1", "-o", "jsonpath={.status.initContainerStatuses[*].state}"]);
+    // Now and then it runs.
+    until("its state is that of one that has ended", || {
+        states().starts_with("{\"waiting\":") || states().starts_with("{\"terminated\":")
+    });
 
     let described = says(&home, &["describe", "pod", "q1"]);
     for line in [
@@ -185,10 +196,13 @@ fn wait_tells_by_words_and_exit_code() {
         home.command(&["wait", "pod/two", "--for=delete", "--timeout=60s"]).stdout(Stdio::piped()).spawn();
     let made =
         home.command(&["wait", "pod/q1", "--for=create", "--timeout=60s"]).stdout(Stdio::piped()).spawn();
+    let (gone, made) = (gone.unwrap(), made.unwrap());
+    // Who has not looked yet would find that there is no such pod.
+    until("both watch", || is_watching(&gone) && is_watching(&made));
     assert_eq!(says(&home, &["delete", "pod", "two"]), "pod \"two\" deleted from default namespace\n");
-    assert_eq!(stdout(&gone.unwrap().wait_with_output().unwrap()), met);
+    assert_eq!(stdout(&gone.wait_with_output().unwrap()), met);
     assert!(home.run(CRASHING, &["-d", "--wait", "none"]).status.success());
-    assert_eq!(stdout(&made.unwrap().wait_with_output().unwrap()), "pod/q1 condition met\n");
+    assert_eq!(stdout(&made.wait_with_output().unwrap()), "pod/q1 condition met\n");
 }
 
 #[test]

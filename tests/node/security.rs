@@ -101,7 +101,7 @@ fn a_shared_pid_namespace_has_a_first_process_that_shows_nothing() {
     let out = said(&home, "  shareProcessNamespace: true\n", "", script);
     assert!(out.contains("pause") && out.contains("shared"), "{out}");
     assert!(home.podctl(&["delete", "p"]).status.success());
-    assert!(home.traces().is_empty(), "{:?}", home.traces());
+    until(&format!("nothing is left: {:?}", home.traces()), || home.traces().is_empty());
 }
 
 #[test]

@@ -49,8 +49,8 @@ fn started() -> Home {
     let home = Home::new();
     let output = home.run(POD, &["-d"]);
     assert!(output.status.success(), "{}", stderr(&output));
-    let there = ["exec", "-q", "p", "--", "test", "-e", "/tmp/www/index.html"];
-    until("the page is there", || home.podctl(&there).status.success());
+    let there = ["exec", "-q", "p", "--", "wget", "-qO-", "http://127.0.0.1:8080"];
+    until("the page is served", || stdout(&home.podctl(&there)) == "page\n");
     home
 }
 

@@ -66,13 +66,13 @@ fn r_probe_1_handlers_over_the_network_go_where_they_are_sent() {
 kind: Pod
 metadata: {name: p}
 spec:
-  terminationGracePeriodSeconds: 5
+  terminationGracePeriodSeconds: 20
   initContainers:
   - name: server
     image: busybox:1.36
     restartPolicy: Always
     command: [sh, -c, 'mkdir /w; echo ok > /w/start; trap \"exit 0\" TERM; httpd -f -vv -p 127.0.0.1:8080 -h /w & while :; do sleep 0.1; done']
-    startupProbe: {tcpSocket: {host: 127.0.0.1, port: 8080}, periodSeconds: 1, failureThreshold: 30}
+    startupProbe: {tcpSocket: {host: 127.0.0.1, port: 8080}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
   containers:
   - name: good
     image: busybox:1.36
@@ -110,17 +110,17 @@ kind: Pod
 metadata: {name: p}
 spec:
   os: {name: linux}
-  terminationGracePeriodSeconds: 1
+  terminationGracePeriodSeconds: 5
   containers:
   - name: usr1
     image: busybox:1.36
     command: [sh, -c, 'trap \"exit 3\" USR1; touch /up; while :; do sleep 0.1; done']
     lifecycle: {stopSignal: SIGUSR1}
-    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1, timeoutSeconds: 30}
   - name: deaf
     image: busybox:1.36
     command: [sh, -c, 'trap \"\" TERM; touch /up; while :; do sleep 1000; done']
-    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}
+    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1, timeoutSeconds: 30}
 ";
     let output = home.run(text, &["-d", "--wait", "ready"]);
     assert!(output.status.success() && !stderr(&output).contains("warning"), "{}", stderr(&output));

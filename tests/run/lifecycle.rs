@@ -25,7 +25,7 @@ fn r_side_4_a_whole_pod_starts_and_stops_in_the_rules_order() {
     let sidecar = |name: &str| {
         lives(name)
             + &format!(
-                "    restartPolicy: Always\n    startupProbe: {{exec: {{command: [test, -e, /v/{name}]}}, periodSeconds: 1}}\n"
+                "    restartPolicy: Always\n    startupProbe: {{exec: {{command: [test, -e, /v/{name}]}}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 60}}\n"
             )
     };
     let text = format!(

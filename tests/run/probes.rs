@@ -122,7 +122,7 @@ fn r_probe_1_and_r_hook_1_a_tcp_socket_is_tried_where_the_pods_servers_listen() 
     let server = shell("s", "mkdir /w; echo page > /w/index.html; exec httpd -f -v -p 8080 -h /w");
     let sidecar = "    restartPolicy: Always
     ports: [{name: web, containerPort: 8080}]
-    startupProbe: {tcpSocket: {port: web}, periodSeconds: 1, timeoutSeconds: 10}
+    startupProbe: {tcpSocket: {port: web}, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 60}
     livenessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, timeoutSeconds: 10}
 ";
     let app = shell("a", "trap \"exit 0\" TERM; while :; do sleep 0.1; done");

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -200,7 +201,10 @@ fn logs_of_a_pod_are_not_followed_into_the_next_one_of_its_name() {
     let home = with_image();
     let file = home.file("p.yaml", &pod("p", "echo mine; sleep 600"));
     home.start(&pod("p", "echo mine; sleep 600"), &[]);
-    let mut follow = home.command(&["logs", "-f", "p"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut follow = home.command(&["logs", "-f", "p"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(follow.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert_eq!(first, "mine\n", "it follows the first pod");
     let replaced = home.podctl(&["run", "-d", "--replace", &file]);
     assert!(replaced.status.success(), "{}", stderr(&replaced));
     until("the log has ended", || follow.try_wait().unwrap().is_some());
@@ -256,6 +260,7 @@ fn pods_outlive_a_reboot_as_ended_ones() {
     let home = with_image();
     home.start(&pod("runs", "echo from before; echo x >/written; sleep 600"), &[]);
     home.start(&pod("stopped", "echo stopped; sleep 600"), &[]);
+    until("it has written", || home.said(&["logs", "stopped"]) == "stopped\n");
     home.podctl(&["stop", "stopped", "--grace-period=1"]);
     home.start(&pod("third", "sleep 600"), &[]);
     until("it has written", || home.said(&["logs", "runs"]).contains("from before"));
@@ -282,6 +287,8 @@ fn directories_that_belong_to_no_pod_are_swept_by_the_next_command_and_others_st
     let home = with_image();
     home.start(&pod("p", "echo hello; echo x >/kept; sleep 600"), &[]);
     home.start(&pod("q", "echo ended"), &[]);
+    until("one has written", || home.in_pod("p", "cat /kept") == "x\n");
+    until("the other has ended", || home.said(&["logs", "q"]) == "ended\n");
     let lost = [
         "data/pods/7c9e6679-7425-40de-944b-e07fc1f90ae7",
         "data/logs/default_lost_7c9e6679-7425-40de-944b-e07fc1f90ae7",

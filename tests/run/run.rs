@@ -7,7 +7,8 @@ use crate::common::{Home, pod, shell, stderr, stdout, until};
 
 /// Ends when it is asked to; ready once that is so. Before, the kernel drops the signal: it is a PID 1.
 fn obedient(name: &str) -> String {
-    let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+    let probe =
+        "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1, timeoutSeconds: 30}\n";
     shell(name, "trap \"exit 0\" TERM; touch /up; while :; do sleep 0.1; done") + probe
 }
 
@@ -74,7 +75,7 @@ fn r_side_3_a_sidecar_ends_after_the_app_and_does_not_decide_the_phase() {
         "side",
         "trap \"echo side ends; exit 1\" TERM; touch /v/ready; while :; do sleep 0.1; done",
     ) + VOLUME
-        + "    restartPolicy: Always\n    startupProbe: {exec: {command: [test, -e, /v/ready]}, periodSeconds: 1}\n";
+        + "    restartPolicy: Always\n    startupProbe: {exec: {command: [test, -e, /v/ready]}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 60}\n";
     let app = shell("app", "test -e /v/ready && echo app ends") + VOLUME;
     let text = format!("  restartPolicy: Never\n  initContainers:\n{sidecar}  containers:\n{app}{EMPTY_DIR}");
     let output = home.run(&pod(&text), &[]);
@@ -127,7 +128,8 @@ fn r_term_1_ctrl_c_and_delete_leave_nothing_behind() {
 fn r_term_1_a_second_ctrl_c_kills() {
     let home = Home::new();
     let script = "trap \"\" TERM; touch /up; while :; do sleep 0.1; done";
-    let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+    let probe =
+        "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1, timeoutSeconds: 30}\n";
     let stubborn =
         format!("  terminationGracePeriodSeconds: 600\n  containers:\n{}{probe}", shell("a", script));
     let mut client = home.run_in_background(&pod(&stubborn));
@@ -154,7 +156,8 @@ fn a_run_that_is_asked_to_end_or_loses_its_terminal_gives_the_code_of_its_pod() 
     {
         let home = Home::new();
         let script = format!("trap \"exit {code}\" TERM; touch /up; while :; do sleep 0.1; done");
-        let probe = "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1}\n";
+        let probe =
+            "    readinessProbe: {exec: {command: [test, -e, /up]}, periodSeconds: 1, timeoutSeconds: 30}\n";
         let text = format!("  containers:\n{}{probe}", shell("a", &script));
         let mut client = home.run_in_background(&pod(&text));
         until("the pod is ready", || home.pod("p")["status"]["containerStatuses"][0]["ready"] == true);
@@ -171,7 +174,8 @@ fn with_a_linger_the_next_pod_finds_the_user_namespace_of_the_last_one() {
     let file = home.file("pod.yaml", &pod(&format!("  restartPolicy: Never\n  containers:\n{script}")));
     let namespace = || {
         let mut command = home.command(&["run", "--network", "none", "--replace", &file]);
-        let output = command.env("PODCTL_LINGER", "2").output().unwrap();
+        // Longer than it takes until the next pod is there, on however busy a machine.
+        let output = command.env("PODCTL_LINGER", "15").output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
         stdout(&home.podctl(&["logs", "p"]))
     };
@@ -213,12 +217,12 @@ fn exec_passes_input_output_and_exit_code() {
 #[test]
 fn r_probe_1_a_failed_liveness_probe_restarts_the_container() {
     let home = Home::new();
-    let probe =
-        "    livenessProbe: {exec: {command: [test, -e, /alive]}, periodSeconds: 1, failureThreshold: 1}\n";
-    let script = "trap \"exit 0\" TERM; touch /alive; while :; do sleep 0.1; done";
+    let probe = "    livenessProbe: {exec: {command: [test, '!', -e, /ill]}, periodSeconds: 1, timeoutSeconds: 30, failureThreshold: 1}\n";
+    let script = "trap \"exit 0\" TERM; while :; do sleep 0.1; done";
     let text = format!("  containers:\n{}{probe}", shell("a", script));
     assert!(home.run(&pod(&text), &["-d"]).status.success());
-    assert!(home.podctl(&["exec", "p", "--", "rm", "/alive"]).status.success());
+    // The container may take the exec with it.
+    home.podctl(&["exec", "p", "--", "touch", "/ill"]);
     until("the container was restarted", || {
         home.pod("p")["status"]["containerStatuses"][0]["restartCount"] == 1
     });
