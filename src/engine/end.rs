@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::poll::{PollFd, PollFlags, poll};
+use podctl_runtime::Process;
 
 use super::{Error, control::wait_for_end, exec::unreachable_pod, io, sweep};
 use crate::{
@@ -79,9 +80,16 @@ fn reach_within(dir: &PodDir, limit: Duration) -> Result<Option<OwnedFd>, Error>
 /// Asks a living supervisor to look whether its socket is where it should be; whether there is one.
 pub(super) fn ask_for_socket(dir: &PodDir) -> bool {
     let holders = dir.find_lock_holders();
-    // One that has ended meanwhile needs no signal, and nobody else minds this one.
-    holders.iter().for_each(|holder| drop(holder.signal(libc::SIGCONT)));
+    signal_all(&holders, libc::SIGCONT);
     !holders.is_empty()
+}
+
+/// Sends a signal to each of these supervisors.
+fn signal_all(holders: &[Process], signal: i32) {
+    for holder in holders {
+        // One that has ended meanwhile needs none; one that cannot be signalled lives on, which is seen by who waits for its end.
+        let _ = holder.signal(signal);
+    }
 }
 
 /// Asks a living supervisor for the end; a pod that has none is forgotten at once. With a grace period of zero it is
@@ -155,10 +163,7 @@ pub(crate) fn end_by_signal(
         dir.read().map_or(Duration::ZERO, |pod| Duration::from_secs(pod.grace_period_seconds().max(0) as u64))
     };
     let deadline = Instant::now() + grace_period.unwrap_or_else(own) + ENDING;
-    for holder in &holders {
-        // One that has ended meanwhile needs no signal.
-        let _ = holder.signal(libc::SIGTERM);
-    }
+    signal_all(&holders, libc::SIGTERM);
     while dir.read_liveness() == Liveness::Alive {
         if Instant::now() >= deadline {
             return kill_supervisor(dir, failure);
@@ -171,10 +176,7 @@ pub(crate) fn end_by_signal(
 /// Kills the supervisor that does not answer, and waits until nobody holds the pod's lock; its containers end with it.
 fn kill_supervisor(dir: &PodDir, failure: Error) -> Result<(), Error> {
     let holders = dir.find_lock_holders();
-    for holder in &holders {
-        // One that has ended meanwhile needs no signal; one that does not is still there below.
-        let _ = holder.signal(libc::SIGKILL);
-    }
+    signal_all(&holders, libc::SIGKILL);
     for holder in &holders {
         let mut ended = [PollFd::new(holder.pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut ended, DYING).map_err(io("wait for the supervisor's end"))?;
@@ -190,8 +192,7 @@ pub(super) fn end_unrecorded(dir: &PodDir) {
     if dir.path.exists() {
         return; // Another has come meanwhile, and may be among them.
     }
-    // One that has ended meanwhile needs no signal.
-    holders.iter().for_each(|holder| drop(holder.signal(libc::SIGCONT)));
+    signal_all(&holders, libc::SIGCONT);
     let deadline = Instant::now() + LOST;
     for holder in &holders {
         let left = deadline.saturating_duration_since(Instant::now());
