@@ -52,9 +52,11 @@ impl Store {
         look: Option<Depth>,
     ) -> Result<bool, Error> {
         if !layer.is_dir() {
-            // Something else that stands in its place.
-            return if fs::symlink_metadata(layer).is_ok() { self.discard_layer(layer) } else { Ok(()) }
-                .map(|()| false);
+            if fs::symlink_metadata(layer).is_ok() {
+                // Something else stands in its place.
+                self.discard_layer(layer)?;
+            }
+            return Ok(false);
         }
         let depth = if vouched.contains(layer) { look } else { Some(Depth::Content) };
         if depth.is_none_or(|depth| self.verify_layer(layer, depth).is_ok()) {
