@@ -31,7 +31,7 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
     let implied: Vec<_> =
         layers.iter().map(|path| inventory::implied_paths(&store.inventory_path(path))).collect();
     let failed = |errno: nix::Error| Error::io("look through the layers in", store.root())(errno.into());
-    let tree = Tree::open(layers).map_err(failed)?;
+    let tree = Tree::open(layers)?;
     let mut wanted = BTreeMap::new();
     for path in implied.iter().flatten().collect::<HashSet<_>>() {
         let Some(found) = tree.directory(path).map_err(failed)? else { continue };

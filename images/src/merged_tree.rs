@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
+use crate::Error;
 use crate::unpack::whiteouts;
 
 /// Links followed on the way to one file, as in the kernel.
@@ -49,12 +50,15 @@ impl Tree {
     /// The tree of these layers, the lowest first.
     ///
     /// # Errors
-    /// The kernel's, when a layer cannot be opened.
-    pub fn open(layers: &[PathBuf]) -> nix::Result<Tree> {
+    /// [`Error::Damaged`] and [`Error::Io`], of a layer that cannot be opened.
+    pub fn open(layers: &[PathBuf]) -> Result<Tree, Error> {
         let part = |(layer, path): (usize, &PathBuf)| {
-            Ok(Part { layer, fd: Rc::new(openat(AT_FDCWD, path, DIRECTORY, Mode::empty())?) })
+            let opened = openat(AT_FDCWD, path, DIRECTORY, Mode::empty());
+            opened
+                .map(|fd| Part { layer, fd: Rc::new(fd) })
+                .map_err(|errno| Error::own("open", path)(errno.into()))
         };
-        let parts = layers.iter().enumerate().rev().map(part).collect::<nix::Result<_>>()?;
+        let parts = layers.iter().enumerate().rev().map(part).collect::<Result<_, Error>>()?;
         Ok(Tree { root: Directory(parts) })
     }
 
@@ -211,6 +215,16 @@ mod tests {
 
     fn read(tree: &Tree, path: &str) -> Option<String> {
         tree.read(Path::new(path), 100).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_opened_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let said = Tree::open(&[file.path().to_owned()]).unwrap_err().to_string();
+        assert!(
+            said.contains(file.path().to_str().unwrap()) && said.contains("podctl doctor --repair"),
+            "{said}"
+        );
     }
 
     #[test]

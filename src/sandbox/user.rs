@@ -34,8 +34,7 @@ pub fn resolve(
     run_as_user: Option<i64>,
     run_as_group: Option<i64>,
 ) -> Result<User, Error> {
-    let image = Tree::open(layers)
-        .map_err(|e| Error::Config(format!("the image's layers cannot be opened: {}", e.desc())))?;
+    let image = Tree::open(layers).map_err(|e| Error::Config(e.to_string()))?;
     let passwd = read(&image, "etc/passwd");
     let group = read(&image, "etc/group");
     let (user, image_group) = match image_user.split_once(':') {
