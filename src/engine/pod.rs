@@ -182,9 +182,11 @@ impl PodHandle {
             Err(failure) => end_by_signal(&self.dir, grace_period, failure)?,
             Ok(None) => {}
             Ok(Some(socket)) => {
-                let request = Request::Stop { grace_period };
-                wire::send_request(&socket, &request, &[]).map_err(unreachable_pod(&self.dir))?;
-                super::wait_for_end(&self.dir, &socket)?;
+                let sent = wire::send_request(&socket, &Request::Stop { grace_period }, &[]);
+                match sent.map_err(unreachable_pod(&self.dir)) {
+                    Err(Error::Ended(_)) => {}
+                    sent => sent.and_then(|()| super::wait_for_end(&self.dir, &socket))?,
+                }
             }
         }
         self.reap();
@@ -254,15 +256,10 @@ impl PodHandle {
     /// # Errors
     /// As [`PodHandle::update`].
     pub(super) fn update_part(&self, new: &Pod, part: PodPart) -> Result<Pod, Error> {
-        let updated = self.preview_update(new, part)?;
-        // Its supervisor writes the record of a pod that has ended no more.
-        if !self.is_alive() {
-            self.dir.write(&updated)?;
-            if part != PodPart::Status {
-                wire::record_update(&self.dir, &updated, part)?;
-            }
+        if !self.is_alive() && self.update_ended(new, part)? {
             return self.pod();
         }
+        let updated = self.preview_update(new, part)?;
         self.fetch_changed_images(&updated)?;
         let socket = dial(&self.dir)?;
         let document = wire::write_document(new).map_err(io("make a memory file"))?;
@@ -275,6 +272,18 @@ impl PodHandle {
             }
             _ => Err(Error::Ended(self.dir.name.to_string())),
         }
+    }
+
+    /// Changes the record of a pod that has ended, which its supervisor writes no more; whether it has.
+    fn update_ended(&self, new: &Pod, part: PodPart) -> Result<bool, Error> {
+        // While it is held, no other pod takes its place.
+        let Some(_lock) = self.dir.hold()? else { return Ok(false) };
+        let updated = self.preview_update(new, part)?;
+        self.dir.write(&updated)?;
+        if part != PodPart::Status {
+            wire::record_update(&self.dir, &updated, part)?;
+        }
+        Ok(true)
     }
 
     /// Returns what [`PodHandle::update_part`] would make of the pod.

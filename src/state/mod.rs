@@ -39,6 +39,7 @@ mod name_claim;
 mod pod_dir;
 mod repair;
 mod timeline_marks;
+mod turn;
 
 pub use file_names::{empty_directory, open_directory, remove_tree};
 pub use home::{Home, log_file};

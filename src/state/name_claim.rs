@@ -140,8 +140,12 @@ impl PodDir {
         }
     }
 
-    /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record.
-    fn hold(&self) -> Result<Option<File>, Error> {
+    /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record. Whoever has it is not a
+    /// supervisor, so that it is to be held for a moment only.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn hold(&self) -> Result<Option<File>, Error> {
         let path = self.lock_file();
         for _ in 0..TRIES {
             let file = match open_ordinary(&path, File::options().append(true)) {

@@ -1,5 +1,7 @@
 //! What of a running pod can be changed: images, CPU and memory, conditions that its gates wait for.
 
+use std::process::Stdio;
+
 use super::common::{Home, stderr, until};
 
 fn sized(fields: &str) -> String {
@@ -35,6 +37,32 @@ fn a_running_pod_gets_other_resources_and_another_image() {
     });
     assert!(status()["image"].as_str().unwrap().ends_with("busybox:latest"), "{}", status());
     assert!(home.said(&["events"]).contains("Container c definition changed, will be restarted"));
+}
+
+/// Two that read an object before either has written it would each write what it has read of the other's.
+#[test]
+fn of_those_that_change_one_object_at_once_none_is_lost() {
+    let home = Home::new();
+    home.start(&sized(""), &["--network=none"]);
+    home.said(&["create", "cm", "conf", "--from-literal=a=b"]);
+    let change = |object: &str, round: usize| {
+        let begin = |what: &str, key: String| {
+            home.command(&[what, object, &key]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let words = [("label", "first"), ("label", "second"), ("annotate", "third")];
+        for begun in words.map(|(what, key)| begin(what, format!("{key}{round}=x"))) {
+            let ended = begun.wait_with_output().unwrap();
+            assert!(ended.status.success(), "{object}: {}", stderr(&ended));
+        }
+        let meta = home.said(&["get", object, "-o", "jsonpath={.metadata}"]);
+        for (_, key) in words {
+            assert!(meta.contains(&format!("\"{key}{round}\":\"x\"")), "{object}, round {round}: {meta}");
+        }
+    };
+    (0..5).for_each(|round| change("pod/p", round));
+    home.said(&["stop", "p", "--grace-period=0"]);
+    (5..10).for_each(|round| change("pod/p", round));
+    (0..5).for_each(|round| change("cm/conf", round));
 }
 
 #[test]

@@ -90,6 +90,8 @@ impl Engine {
         if kind == ObjectKind::Pod {
             wait_for_remains(&self.home.pod(&namespace, &name));
         }
+        // Which pod has a name its record tells.
+        let _turn = (kind != ObjectKind::Pod && !options.dry_run).then(|| self.home.await_turn());
         if self.get_object(kind, &namespace, &name).is_ok() {
             return Err(Error::ObjectExists { kind, name: name.to_string() });
         }
@@ -126,6 +128,7 @@ impl Engine {
             ObjectKind::Pod => return self.update_pod(namespace, object, preconditions, options),
             ObjectKind::Namespace => {
                 let name = read_namespace_name(object)?;
+                let _turn = (!options.dry_run).then(|| self.home.await_turn());
                 let known = self.get_object(kind, namespace, &name)?;
                 check_preconditions(kind, &name, &known, preconditions)?;
                 return self.keep_namespace(&name, object, Some(&known), options);
@@ -134,6 +137,7 @@ impl Engine {
         }
         let loaded = self.load_object(kind, namespace, object, options.run.awaits_objects)?;
         let (namespace, name) = loaded.key(namespace)?;
+        let _turn = (!options.dry_run).then(|| self.home.await_turn());
         let known = self.get_object(kind, &namespace, &name)?;
         check_preconditions(kind, &name, &known, preconditions)?;
         if let Some(new) = loaded.frozen_fields() {
@@ -164,6 +168,7 @@ impl Engine {
         let text = |field: &str| object["metadata"][field].as_str();
         let namespace = Namespace::parse(text("namespace").unwrap_or(namespace))?;
         let name = ObjectName::parse(text("name").unwrap_or_default())?;
+        let _turn = (!options.dry_run).then(|| self.home.pod(&namespace, &name).await_turn());
         let known = self.get_object(kind, &namespace, &name)?;
         check_preconditions(kind, &name, &known, preconditions)?;
         let mut object = object.clone();
