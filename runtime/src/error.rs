@@ -80,7 +80,9 @@ pub enum StartError {
         errno: Errno,
     },
     /// The process was ended from outside before it ran its program.
-    #[error("the process that was to enter the container was killed on its way (out of memory?)")]
+    #[error(
+        "the process that was to enter the container was killed on its way: the container has ended, or memory has run out"
+    )]
     Killed,
     /// The kernel does not have an AppArmor profile of that name.
     #[error(
@@ -135,12 +137,13 @@ fn exec_message(program: &str, errno: Errno) -> String {
     }
 }
 
-/// Returns what a person can do about the failures that are common on restricted hosts.
+/// Returns what a failure comes from that is not to be seen from its number, and what a person can do about it.
 fn find_hint(step: &str, errno: Errno) -> &'static str {
     match errno {
         Errno::EPERM if step.starts_with("mount proc") => {
             "; a /proc with masked paths around this process (a container without --privileged?) forbids mounting proc"
         }
+        Errno::ESRCH => "; the container has ended",
         Errno::ENOSYS => "; podctl needs Linux 5.12 or newer",
         _ => "",
     }

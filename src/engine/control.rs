@@ -71,6 +71,7 @@ pub(crate) fn wait_for_end(dir: &PodDir, socket: &OwnedFd) -> Result<(), Error> 
     // A connection that breaks is as good as one that ends.
     while let Some(_said) = receive_reply(dir, socket).or_else(|e| match &e {
         Error::Unreachable { source, .. } if source.kind() != io::ErrorKind::TimedOut => Ok(None),
+        Error::Ended(_) => Ok(None),
         _ => Err(e),
     })? {}
     // Its connections are closed before the kernel has ended what it was in the midst of starting, which holds the lock as well.

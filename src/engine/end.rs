@@ -111,12 +111,14 @@ pub(crate) fn request(home: &Home, dir: &PodDir, grace_period: Option<Duration>)
                 end_by_signal(dir, grace_period, failure)?;
                 None
             }
-            Ok(socket) => {
-                if let Some(socket) = &socket {
-                    wire::send_request(socket, &Request::Delete { grace_period }, &[])
-                        .map_err(unreachable_pod(dir))?;
+            Ok(None) => None,
+            Ok(Some(socket)) => {
+                let sent = wire::send_request(&socket, &Request::Delete { grace_period }, &[]);
+                match sent.map_err(unreachable_pod(dir)) {
+                    Ok(()) => Some(socket),
+                    Err(Error::Ended(_)) => None,
+                    Err(failure) => return Err(failure),
                 }
-                socket
             }
         }
     };

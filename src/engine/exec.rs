@@ -4,6 +4,7 @@ use std::{
     io::{ErrorKind, Read},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     thread,
+    time::{Duration, Instant},
 };
 
 use podctl_images::{is_misplaced, read_ordinary};
@@ -199,9 +200,23 @@ pub(crate) fn dial(dir: &PodDir) -> Result<OwnedFd, Error> {
     }
 }
 
+/// The time for which the lock of a pod may be held when a connection to its supervisor has broken because it ends.
+const CLOSING: Duration = Duration::from_millis(500);
+
+/// Returns the error of a supervisor that was not reached, or of a pod that has ended meanwhile.
 pub(crate) fn unreachable_pod(dir: &PodDir) -> impl FnOnce(std::io::Error) -> Error {
-    let pod = dir.name.to_string();
-    move |source| Error::Unreachable { pod, source }
+    move |source| {
+        let is_closed = matches!(source.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+        let deadline = Instant::now() + CLOSING;
+        // Of a supervisor that ends the kernel closes one descriptor after the other: the lock may be later than the connection.
+        while is_closed && Instant::now() < deadline {
+            if dir.read_liveness() != Liveness::Alive {
+                return Error::Ended(dir.name.to_string());
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Error::Unreachable { pod: dir.name.to_string(), source }
+    }
 }
 
 fn missing(dir: &PodDir) -> Error {

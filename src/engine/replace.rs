@@ -2,7 +2,8 @@
 //! the new one does not start all the same.
 
 use super::{
-    Engine, Error, ImageError, ImageErrorKind, PodHandle, PullOptions, StartError, start::Started, unmet,
+    Engine, Error, ErrorKind, ImageError, ImageErrorKind, PodHandle, PullOptions, StartError, start::Started,
+    unmet,
 };
 use crate::{
     manifest::{self, Manifest},
@@ -15,9 +16,29 @@ use crate::{
 use k8s_openapi::api::core::v1::Pod;
 use podctl_images::Store;
 
+/// The number of times a pod is replaced by one whose name others take meanwhile.
+const TRIES: u32 = 5;
+
 impl Engine {
     /// Does as [`Engine::start`]; a pod of that name that lives is stopped first.
     pub(crate) fn replace(
+        &self,
+        pod: Pod,
+        from: [&Manifest; 2],
+        options: &Options,
+        first: Option<&Request>,
+    ) -> Result<Started, Error> {
+        for _ in 1..TRIES {
+            match self.try_replace(pod.clone(), from, options, first) {
+                // Another has taken the name between the two, and is in its place now.
+                Err(Error::Start(StartError::Exists(_))) => {}
+                done => return done,
+            }
+        }
+        self.try_replace(pod, from, options, first)
+    }
+
+    fn try_replace(
         &self,
         pod: Pod,
         from: [&Manifest; 2],
@@ -36,12 +57,25 @@ impl Engine {
         self.have_images(&pod, &objects, options.progress)?;
         ports::check(&self.home, &pod, &dir).map_err(StartError::from)?;
         let old = PodHandle::of(&self.home, &dir);
-        old.stop(None)?;
-        self.start(pod, from, options, first).map_err(|e| match old.start() {
-            Ok(_) => Error::NotReplaced { pod: dir.name.to_string(), source: Box::new(e) },
-            // Its record is there, and says how it is started.
-            Err(_) => e,
+        match old.stop(None) {
+            // Somebody has deleted it meanwhile.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            stopped => stopped?,
+        }
+        self.start(pod, from, options, first).map_err(|e| match e {
+            // What has the name now is not what was stopped.
+            Error::Start(StartError::Exists(_)) => e,
+            e => Engine::start_old(&old, e),
         })
+    }
+
+    /// Has the pod that was stopped run again, since another did not start; gives the error that tells of both.
+    fn start_old(old: &PodHandle, failure: Error) -> Error {
+        match old.start() {
+            Ok(_) => Error::NotReplaced { pod: old.name().to_owned(), source: Box::new(failure) },
+            // Its record is there, and says how it is started.
+            Err(_) => failure,
+        }
     }
 
     /// Pulls the images of the pod's containers where their policies say so.

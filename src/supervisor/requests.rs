@@ -185,7 +185,10 @@ impl Supervisor {
         };
         let target = live.process.pidfd.as_fd();
         let copied = in_child(&errors, &[target, pipe.as_fd()], || {
-            enter_mounts(target).map_err(|e| format!("error: cannot enter the container's mounts: {e}\n"))?;
+            enter_mounts(target).map_err(|e| match e.raw_os_error() {
+                Some(libc::ESRCH) => "error: the container has ended\n".to_owned(),
+                _ => format!("error: cannot enter the container's mounts: {e}\n"),
+            })?;
             let file = |fd: &OwnedFd| fd.try_clone().map(fs::File::from).map_err(|e| format!("error: {e}\n"));
             task(file(&pipe)?, &mut file(&errors)?).map(|()| None).map_err(|e| match e {
                 // Who reads has left, and says why.
