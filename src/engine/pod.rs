@@ -276,8 +276,7 @@ impl PodHandle {
 
     /// Changes the record of a pod that has ended, which its supervisor writes no more; whether it has.
     fn update_ended(&self, new: &Pod, part: PodPart) -> Result<bool, Error> {
-        // While it is held, no other pod takes its place.
-        let Some(_lock) = self.dir.hold()? else { return Ok(false) };
+        let Some(_kept) = self.dir.keep_in_place()? else { return Ok(false) };
         let updated = self.preview_update(new, part)?;
         self.dir.write(&updated)?;
         if part != PodPart::Status {

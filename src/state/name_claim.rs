@@ -12,7 +12,7 @@ use std::{
     io::{ErrorKind, Write},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use podctl_images::{is_misplaced, open_ordinary, read_ordinary};
@@ -24,6 +24,8 @@ use crate::pod::{Namespace, ObjectName, Uid};
 /// the pod lives holds it for a moment.
 const TRIES: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(2);
+/// The time for which somebody may share it who keeps the record of an ended pod in its place.
+const SHARING: Duration = Duration::from_secs(10);
 
 /// The time for which a record that is being made may be without its lock.
 const YOUNG: Duration = Duration::from_secs(5);
@@ -140,29 +142,48 @@ impl PodDir {
         }
     }
 
-    /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record. Whoever has it is not a
-    /// supervisor, so that it is to be held for a moment only.
+    /// The lock of the record that is in its place; `None` when somebody holds it, or there is no record.
+    fn hold(&self) -> Result<Option<File>, Error> {
+        self.hold_as(File::try_lock)
+    }
+
+    /// Keeps an ended record where it is, until what it gives is dropped: nobody moves, replaces or removes it. `None` when the pod
+    /// lives, or there is no record. It is not taken for a supervisor, which shares the lock with nobody.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn hold(&self) -> Result<Option<File>, Error> {
+    pub fn keep_in_place(&self) -> Result<Option<File>, Error> {
+        self.hold_as(File::try_lock_shared)
+    }
+
+    fn hold_as(&self, lock: fn(&File) -> Result<(), TryLockError>) -> Result<Option<File>, Error> {
         let path = self.lock_file();
-        for _ in 0..TRIES {
+        let deadline = Instant::now() + SHARING;
+        let mut tries = 0;
+        while tries < TRIES {
             let file = match open_ordinary(&path, File::options().append(true)) {
                 // Taken from a record, or never made.
                 Err(e) if e.kind() == ErrorKind::NotFound || is_misplaced(&e) => match self.mend_lock()? {
-                    true => continue,
+                    true => {
+                        tries += 1;
+                        continue;
+                    }
                     false => return Ok(None),
                 },
                 file => file.map_err(Error::io("open", &path))?,
             };
-            match file.try_lock() {
+            match lock(&file) {
                 Ok(()) if is_named(&file, &path) => {
                     return Ok((!self.lives_without_lock(true)).then_some(file));
                 }
                 // It was moved between the two: another one may be there.
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Ok(()) => tries += 1,
+                Err(TryLockError::WouldBlock) => {
+                    let is_shared = file.try_lock_shared().is_ok();
+                    tries += u32::from(!is_shared || Instant::now() >= deadline);
+                    drop(file);
+                    std::thread::sleep(PAUSE);
+                }
                 Err(TryLockError::Error(e)) => return Err(Error::io("lock", &path)(e)),
             }
         }
@@ -206,6 +227,7 @@ impl Unplaced {
 
     fn try_place(&self, place: &PodDir) -> Result<Option<Option<Unplaced>>, Error> {
         let mut before = None;
+        let deadline = Instant::now() + 2 * SHARING;
         loop {
             match fs::rename(&self.dir.path, &place.path) {
                 Ok(()) => return Ok(Some(before)),
@@ -217,6 +239,8 @@ impl Unplaced {
                     match place.make_room()? {
                         Some(ended) => before = Some(ended),
                         None if place.read_liveness() == Liveness::Alive => return Ok(None),
+                        // Whoever keeps it there may have been stopped.
+                        None if Instant::now() >= deadline => return Ok(None),
                         None => {}
                     }
                 }
@@ -355,6 +379,28 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_record_that_is_kept_in_its_place_is_an_ended_one_and_stays_until_it_is_let_go() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = Home::at(&scratch.path().join("run"), &scratch.path().join("data")).unwrap();
+        fs::create_dir_all(home.records_path()).unwrap();
+        let dir = home.pod(&Namespace::default(), &ObjectName::parse("p").unwrap());
+        let Placed::Here { lock, .. } = dir.prepare("one").unwrap().place(&dir).unwrap() else { panic!() };
+        assert!(dir.keep_in_place().unwrap().is_none(), "of a pod that lives");
+        drop(lock);
+        let kept = dir.keep_in_place().unwrap().unwrap();
+        assert_eq!(dir.read_liveness(), Liveness::Ended);
+        std::thread::scope(|scope| {
+            let removed = scope.spawn(|| dir.put_aside(None).unwrap().map(|aside| aside.dir.path));
+            for _ in 0..TRIES * 2 {
+                std::thread::sleep(PAUSE);
+                assert!(dir.path.exists() && !removed.is_finished());
+            }
+            drop(kept);
+            assert!(removed.join().unwrap().unwrap().exists());
+        });
+    }
 
     #[test]
     fn a_record_can_be_removed_while_others_look_for_what_is_left() {
