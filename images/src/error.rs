@@ -220,10 +220,10 @@ impl Error {
         }
     }
 
-    /// Returns what was said, without the reference.
-    pub(crate) fn words(&self) -> String {
+    /// Returns what was said in the end, without the reference.
+    pub(crate) fn cause(&self) -> String {
         match self {
-            Self::Registry { source, .. } => source.to_string(),
+            Self::Registry { source, .. } => source.cause(),
             other => other.to_string(),
         }
     }

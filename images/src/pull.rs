@@ -153,7 +153,12 @@ impl Job<'_> {
         if failures.is_empty() {
             return Err(last);
         }
-        let others = failures.iter().map(|(registry, error)| format!("{registry}: {}", error.words()));
+        // What says the same once more says nothing.
+        failures.retain(|(_, error)| error.cause() != last.cause());
+        if failures.is_empty() {
+            return Err(last);
+        }
+        let others = failures.iter().map(|(registry, error)| format!("{registry}: {}", error.cause()));
         Err(Error::Everywhere { source: Box::new(last), others: others.collect::<Vec<_>>().join("; ") })
     }
 

@@ -152,6 +152,16 @@ impl RegistryError {
         Duration::from_millis(unit << attempt)
     }
 
+    /// Returns what stands at the end of the chain, for who knows already what was asked for.
+    pub(crate) fn cause(&self) -> String {
+        let Self::Request(error) = self else { return self.to_string() };
+        let mut cause: &dyn std::error::Error = error;
+        while let Some(inner) = cause.source() {
+            cause = inner;
+        }
+        printable(&cause.to_string())
+    }
+
     /// Tells how much of a registry there is.
     pub(crate) fn presence(&self) -> Presence {
         match self {

@@ -1,6 +1,6 @@
 //! Files whose objects are kept and whose pods are started: `apply` and `create -f`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -11,6 +11,7 @@ use crate::{
         Error, Namespace, UsageError, last_applied,
         manifest_files::{FileArgs, parse_file_selector, read_manifest},
         manifest_services,
+        object_selection::check_own_namespace,
         output_formats::{DryRun, Output, OutputArgs},
         print, print_error,
         result_lines::print_applied,
@@ -59,17 +60,32 @@ pub(super) fn apply_files(
         let verb = if manner.fresh { "create" } else { "apply" };
         return Err(Error::absent(format!("no objects passed to {verb}")));
     }
+    manifest.written.iter().try_for_each(|object| check_own_namespace(object, namespace))?;
     let written = take_written(&mut manifest, namespace);
+    if let Some(prefix) = written.iter().find_map(find_generated_name).filter(|_| !manner.fresh) {
+        return Err(Error::not_done(format!("from {prefix}: cannot use generate name with apply")));
+    }
     let jobs = find_jobs(&written, &manifest)?;
-    let printed = RefCell::default();
+    let places = sources.iter().map(|source| {
+        let named = manifest::names(std::slice::from_ref(source), namespace)?;
+        Ok(named.into_iter().map(|object| (object, source.name.clone())).collect::<Vec<_>>())
+    });
+    let places = places.collect::<Result<Vec<_>, Error>>()?.concat();
+    let (printed, failed) = Default::default();
     let output = manner.output.parse()?;
-    let tell = Tell { manner, output, engine: Engine::over(home), written, printed };
-    let code = match manner.dry.is_dry() {
-        true => tell.try_all(&manifest, jobs, namespace)?,
-        false => tell.apply_all(manifest, &jobs, home, namespace).map(|()| 0)?,
-    };
+    let tell = Tell { manner, output, engine: Engine::over(home), written, places, printed, failed };
+    match manner.dry.is_dry() {
+        true => tell.try_all(&manifest, jobs, namespace),
+        false => tell.apply_all(manifest, &jobs, home, namespace)?,
+    }
     tell.print_list()?;
-    Ok(code)
+    Ok(i32::from(tell.failed.get()))
+}
+
+/// Returns how the name of an object begins that is to be made up.
+fn find_generated_name(object: &Value) -> Option<&str> {
+    let meta = &object["metadata"];
+    meta["generateName"].as_str().filter(|_| meta["name"].as_str().is_none_or(str::is_empty))
 }
 
 impl Tell<'_> {
@@ -99,10 +115,10 @@ impl Tell<'_> {
                 ObjectName::of_object(&claim.metadata)?,
                 own(&claim.metadata)?,
             );
-            if manner.fresh && home.volume(&own, &name).claim()?.is_some() {
-                return Err(already_exists(kind, &name));
-            }
-            let applied = tell.engine.apply_claim(&own, claim)?;
+            let applied = match manner.fresh && home.volume(&own, &name).claim()?.is_some() {
+                true => Err(already_exists(kind, &name)),
+                false => tell.engine.apply_claim(&own, claim).map_err(Error::from),
+            };
             tell.tell((kind, &own, &name), applied)?;
         }
         // What has just been kept is what the pods use: so they follow when it is applied anew.
@@ -111,22 +127,25 @@ impl Tell<'_> {
         tell.change_present(ObjectKind::Service, &mut manifest.services, place)?;
         // They are not the pods' own.
         for service in std::mem::take(&mut manifest.services) {
-            let (own, name, applied) =
-                manifest_services::keep_service(home, namespace, service, manner.fresh)?;
-            tell.tell((ObjectKind::Service, &own, &name), applied)?;
+            let (own, name) = (own(&service.metadata)?, ObjectName::of_object(&service.metadata)?);
+            let applied = manifest_services::keep_service(home, namespace, service, manner.fresh);
+            tell.tell((ObjectKind::Service, &own, &name), applied.map(|(.., applied)| applied))?;
         }
         tell.change_present(ObjectKind::Pod, &mut manifest.pods, place)?;
         for pod in &manifest.pods {
             let dir = home.place_of(pod)?;
-            if manner.fresh && dir.read_liveness() == Liveness::Alive {
-                return Err(already_exists(ObjectKind::Pod, &dir.name));
-            }
-            let (applied, started) = tell.engine.apply_pod(pod, [&kept, &manifest], &options)?;
-            started.iter().for_each(print_start_notes);
+            let applied = match manner.fresh && dir.read_liveness() == Liveness::Alive {
+                true => Err(already_exists(ObjectKind::Pod, &dir.name)),
+                false => tell.engine.apply_pod(pod, [&kept, &manifest], &options).map_err(Error::from),
+            };
+            let applied = applied.map(|(applied, started)| {
+                started.iter().for_each(print_start_notes);
+                applied
+            });
             tell.tell((ObjectKind::Pod, &dir.namespace, &dir.name), applied)?;
         }
         for job in jobs {
-            tell.write_object(ObjectKind::Job, job, namespace, false)?;
+            tell.try_object(ObjectKind::Job, job, namespace, false);
         }
         Ok(())
     }
@@ -187,8 +206,12 @@ struct Tell<'a> {
     engine: Engine,
     /// The objects of the files as they are written there.
     written: Vec<Value>,
+    /// All objects of the files, each with its file.
+    places: Vec<(manifest::Named, String)>,
     /// What `apply` prints at its end, as one list.
     printed: RefCell<Vec<Value>>,
+    /// Tells whether an object could not be kept.
+    failed: Cell<bool>,
 }
 
 impl Tell<'_> {
@@ -244,8 +267,10 @@ impl Tell<'_> {
             };
             match self.engine.get_object(kind, &own, &name) {
                 Ok(live) if !is_new && !self.manner.fresh => {
-                    let applied = self.change_one(kind, (home, &own, &name), &live, written)?;
-                    self.tell((kind, &own, &name), applied)?;
+                    match self.change_one(kind, (home, &own, &name), &live, written) {
+                        Ok(applied) => self.tell((kind, &own, &name), Ok(applied))?,
+                        Err(e) => self.fail((kind, &own, &name), "patching", e),
+                    }
                 }
                 Err(e) if e.kind() != ErrorKind::NotFound => return Err(e.into()),
                 _ => {
@@ -284,12 +309,35 @@ impl Tell<'_> {
         Ok(Applied::Configured)
     }
 
-    /// Says what became of an object, or prints it.
+    /// Says why an object is not as its file has it; the others are kept all the same.
+    fn fail(&self, (kind, namespace, name): (ObjectKind, &str, &str), doing: &'static str, error: Error) {
+        let is_own = |(object, _): &&(manifest::Named, String)| {
+            object.kind == kind.name()
+                && *object.name == *name
+                && (!kind.is_namespaced() || *object.namespace == *namespace)
+        };
+        let place = self.places.iter().find(is_own).or(self.places.first());
+        let error = match place {
+            Some((_, file)) => error.in_file(doing, file),
+            None => error,
+        };
+        print_error(&error);
+        self.failed.set(true);
+    }
+
+    /// Says what became of an object that is made, or prints it.
     fn tell(
         &self,
         (kind, namespace, name): (ObjectKind, &Namespace, &ObjectName),
-        applied: Applied,
+        applied: Result<Applied, Error>,
     ) -> Result<(), Error> {
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(e) => {
+                self.fail((kind, namespace, name), "creating", e);
+                return Ok(());
+            }
+        };
         if let Output::Table { .. } = self.output {
             print_applied(kind, name, applied);
             return Ok(());
@@ -331,22 +379,21 @@ impl Tell<'_> {
         kind: ObjectKind,
     ) -> Result<(), Error> {
         let name = ObjectName::of_object(object.metadata())?;
-        if self.manner.fresh && home.object::<T>(namespace, &name)?.is_some() {
-            return Err(already_exists(kind, &name));
-        }
-        let applied = self.engine.apply_kept(kind, namespace, object)?;
+        let applied = match self.manner.fresh && home.object::<T>(namespace, &name)?.is_some() {
+            true => Err(already_exists(kind, &name)),
+            false => self.engine.apply_kept(kind, namespace, object).map_err(Error::from),
+        };
         self.tell((kind, namespace, &name), applied)
     }
 
     /// Says what would become of all objects, and does nothing.
-    fn try_all(&self, manifest: &Manifest, jobs: Vec<Value>, namespace: &Namespace) -> Result<i32, Error> {
+    fn try_all(&self, manifest: &Manifest, jobs: Vec<Value>, namespace: &Namespace) {
         let config_maps = manifest.config_maps.iter().map(|o| (ObjectKind::ConfigMap, to_value(o)));
         let secrets = manifest.secrets.iter().map(|o| (ObjectKind::Secret, to_value(o)));
         let claims = manifest.claims.iter().map(|o| (ObjectKind::PersistentVolumeClaim, to_value(o)));
         let services = manifest.services.iter().map(|o| (ObjectKind::Service, to_value(o)));
         let pods = manifest.pods.iter().map(|o| (ObjectKind::Pod, to_value(o)));
         let jobs = jobs.into_iter().map(|object| (ObjectKind::Job, object));
-        let mut code = 0;
         let all = config_maps.chain(secrets).chain(claims).chain(services).chain(pods).chain(jobs);
         let mut all: Vec<(ObjectKind, Value)> = all.collect();
         // In the order of the files; the pods of workloads behind.
@@ -358,12 +405,19 @@ impl Tell<'_> {
         };
         all.sort_by_key(|(kind, object)| place(*kind, object));
         for (kind, object) in all {
-            if let Err(e) = self.write_object(kind, &object, namespace, true) {
-                print_error(&e);
-                code = 1;
-            }
+            self.try_object(kind, &object, namespace, true);
         }
-        Ok(code)
+    }
+
+    /// Does as [`Tell::write_object`], and says why an object cannot be written.
+    fn try_object(&self, kind: ObjectKind, object: &Value, namespace: &Namespace, dry_run: bool) {
+        if let Err(e) = self.write_object(kind, object, namespace, dry_run) {
+            let meta = &object["metadata"];
+            let own = meta["namespace"].as_str().unwrap_or(namespace);
+            let name = meta["name"].as_str().unwrap_or_default();
+            let is_there = !self.manner.fresh && self.engine.get_object(kind, own, name).is_ok();
+            self.fail((kind, own, name), if is_there { "patching" } else { "creating" }, e);
+        }
     }
 
     /// Creates an object or changes the one of its name, or only tries to, and says so.

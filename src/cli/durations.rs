@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::SignedDuration;
+
 use crate::cli::Error;
 
 /// Reads a number of seconds: `10`, `0.5` or `10s`.
@@ -44,6 +46,17 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = &rest[end + unit.len()..];
     }
     if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+/// Reads one of Go's durations, which may be below zero: `-30s`.
+///
+/// # Errors
+/// As [`parse_duration`].
+pub(super) fn parse_signed_duration(text: &str) -> Result<SignedDuration, String> {
+    let length = parse_duration(text.strip_prefix('-').unwrap_or(text))
+        .map_err(|_| parse_duration(text).err().unwrap_or_default())?;
+    let length = SignedDuration::try_from(length).map_err(|e| e.to_string())?;
+    Ok(if text.starts_with('-') { -length } else { length })
 }
 
 /// Reads `--request-timeout`, seconds or a duration, as the moment at which a watch ends; 0 is never.

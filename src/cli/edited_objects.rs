@@ -41,7 +41,9 @@ pub(super) struct Telling<'a> {
 pub(super) fn read_local_objects(files: &FileArgs) -> Result<Vec<Value>, Error> {
     match files.is_given() {
         true => files.read_objects(),
-        false => Err(Error::missing("--local needs the objects' files: -f FILE")),
+        false => Err(Error::missing(
+            "can only use local files by -f pod.yaml or --filename=pod.json when --local=true is set",
+        )),
     }
 }
 

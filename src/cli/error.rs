@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
+    cli::manifest_files::STDIN,
     engine::{self, StartError},
     manifest::Diagnostic,
     pod::{InvalidName, ObjectKind},
@@ -62,6 +63,9 @@ pub(super) enum Error {
     /// The file, an address or a text that is not what it has to be.
     #[error("{0}")]
     Unreadable(Sentence),
+    /// Nobody answers at an address; the whole sentence.
+    #[error("{0}")]
+    Unreached(String),
     /// What is named is not there.
     #[error("{0}")]
     Absent(Sentence),
@@ -69,7 +73,7 @@ pub(super) enum Error {
     #[error("{} {name:?} is invalid: {}", kind.name(), join_causes(causes))]
     Invalid { kind: ObjectKind, name: String, causes: Vec<String> },
     /// An object that was to be made of flags.
-    #[error("failed to create {}{}: {source}", of_type.as_ref().map(|of_type| format!("{of_type} ")).unwrap_or_default(), kind.singular())]
+    #[error("failed to create {}{}: {source}", of_type.as_ref().map(|of_type| format!("{of_type} ")).unwrap_or_default(), kind.name().to_lowercase())]
     NotCreated { kind: ObjectKind, of_type: Option<String>, source: Box<Error> },
     /// Part of an object that could not be changed; kubectl words each part in its own way.
     #[error("failed to patch {}{source}", match *what {
@@ -87,6 +91,12 @@ pub(super) enum Error {
     /// Means that it did not come to be so in time.
     #[error("timed out waiting for the condition{}", pod.as_ref().map(|pod| format!(" on pods/{pod}")).unwrap_or_default())]
     TimedOut { pod: Option<String> },
+    /// What goes wrong with an object of a file; kubectl words it so when a server has refused it.
+    #[error("error when {doing} {file:?}: {source}")]
+    InFile { doing: &'static str, file: String, source: Box<Error> },
+    /// Several errors, each of which is shown.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Error>),
     /// The pod has ended while something was done with it.
     #[error("pod {pod:?} has ended {when}")]
     Ended { pod: String, when: &'static str },
@@ -144,6 +154,19 @@ impl Error {
         Error::Unmet(sentence.into())
     }
 
+    /// Says at which object of a file something has gone wrong, where a server would have said what it is; what
+    /// an object breaks names the object itself.
+    pub(super) fn in_file(self, doing: &'static str, file: &str) -> Error {
+        match (&self, self.reason()) {
+            (Error::Invalid { .. }, _) if doing != "patching" => self,
+            (_, None) => self,
+            _ => {
+                let file = if file == STDIN { "STDIN" } else { file }.to_owned();
+                Error::InFile { doing, file, source: Box::new(self) }
+            }
+        }
+    }
+
     /// Words an error of the engine's about a certain object as kubectl does.
     pub(super) fn about(kind: ObjectKind, name: &str, error: engine::Error) -> Error {
         let causes: Vec<String> =
@@ -165,14 +188,17 @@ impl Error {
                 ) || matches!(
                     e,
                     E::State(state::Error::NotFound { .. })
-                        | E::Patch(engine::patch::Error::Malformed(_))
+                        | E::Patch(engine::patch::Error::Malformed(_) | engine::patch::Error::Unlike(_))
                         | E::Selector(_)
+                        | E::Network(crate::network::Error::AddressChanges { .. })
                         | E::NotStarted { .. }
                         | E::NoPrevious { .. }
                 );
                 said.then(|| e.kind().reason())
             }
             Error::State(state::Error::NotFound { .. }) => Some("NotFound"),
+            Error::InFile { source, .. } => source.reason(),
+            Error::Invalid { .. } => Some("Invalid"),
             Error::Api(refusal) => Some(&refusal.reason),
             _ => None,
         }

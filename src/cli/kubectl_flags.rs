@@ -75,13 +75,13 @@ const ENTRIES: &[Entry] = &[
         Refused("`podctl run --strict-kinds --strict-limits` refuses what is warned about"),
     ),
     with_value(
-        "create,apply,edit,label,annotate,set,patch,replace,expose,run,rollout,diff,scale",
+        "create,edit,label,annotate,set,patch,replace,expose,run,rollout,diff,scale",
         "field-manager",
         Refused(NO_MANAGERS),
     ),
-    switch("apply,diff", "force-conflicts", Fulfilled("fields have no managers who could disagree")),
+    switch("diff", "force-conflicts", Fulfilled("fields have no managers who could disagree")),
     switch(
-        "apply,diff",
+        "diff",
         "server-side",
         Fulfilled("the command and the server are one engine, which applies objects whole"),
     ),
@@ -162,11 +162,6 @@ const ENTRIES: &[Entry] = &[
         "retries",
         Fulfilled("a copy on one machine is not cut off, so nothing has to be tried again"),
     ),
-    with_value(
-        "logs,exec,attach,port-forward",
-        "pod-running-timeout",
-        Refused("`podctl wait pod/NAME --for=condition=Ready --timeout=…` waits for a pod"),
-    ),
     switch("config view", "show-managed-fields", Fulfilled("a kubeconfig has none")),
 ];
 
@@ -215,6 +210,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("proxy", "`podctl serve` answers on the loopback, and `podctl kubeconfig` says how to ask"),
     ("options", "`podctl --help` lists the flags of every command"),
     ("kuberc", "it edits kubectl's preferences"),
+    ("search", "registries are not searched: `podctl pull IMAGE` asks for one by its name"),
+    ("container", "`podctl ps` shows the pods, `podctl describe pod NAME` the containers in one"),
+    ("port", "`podctl get pods -o wide` shows which ports of the machine lead to the pods"),
+    ("df", "`podctl images` and `podctl volume ls` say how large what is kept is"),
     ("network", "there is one network of a user's pods; `podctl run --network host|none` leaves it"),
 ];
 

@@ -21,6 +21,9 @@ use crate::{
 /// The length of the longest file, in bytes, that is read as a manifest: more would be held in memory several times.
 const LONGEST_FILE: u64 = 64 << 20;
 
+/// The name of what is read from standard input, where a file's would stand.
+pub(super) const STDIN: &str = "<stdin>";
+
 /// The time for which a web server may be silent, and how long the whole of a manifest may take.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(120)];
 
@@ -116,7 +119,14 @@ impl FileArgs {
                     all.push(read_source(&path.display().to_string())?);
                 }
             } else {
-                all.push(read_source(file)?);
+                match expand_pattern(file) {
+                    found if found.is_empty() => all.push(read_source(file)?),
+                    found => {
+                        for path in found {
+                            all.push(read_source(&path.display().to_string())?);
+                        }
+                    }
+                }
             }
         }
         Ok(all)
@@ -150,6 +160,54 @@ pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
         }
     }
     Ok(all)
+}
+
+/// Returns the files that a pattern means which no shell has expanded, in the order of their names; none for what is a
+/// file's name itself, or means none.
+fn expand_pattern(pattern: &str) -> Vec<PathBuf> {
+    if !pattern.contains(['*', '?']) || Path::new(pattern).exists() {
+        return Vec::new();
+    }
+    let mut found = vec![PathBuf::from(if pattern.starts_with('/') { "/" } else { "" })];
+    for part in pattern.split('/').filter(|part| !part.is_empty()) {
+        if !part.contains(['*', '?']) {
+            found.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        let list = |dir: &PathBuf| {
+            let shown = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+            let names = fs::read_dir(shown).into_iter().flatten().flatten().map(|entry| entry.file_name());
+            let mut names: Vec<_> =
+                names.filter(|name| fits_pattern(part.as_bytes(), name.as_encoded_bytes())).collect();
+            names.sort();
+            names.into_iter().map(|name| dir.join(name)).collect::<Vec<_>>()
+        };
+        found = found.iter().flat_map(list).collect();
+    }
+    found.retain(|path| path.is_file());
+    found
+}
+
+/// Tells whether a name is as a pattern has it: `*` stands for any bytes, `?` for one.
+fn fits_pattern(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut at, mut star) = ((0, 0), None);
+    while at.1 < name.len() {
+        match pattern.get(at.0) {
+            Some(b'*') => {
+                star = Some(at);
+                at.0 += 1;
+            }
+            Some(own) if *own == b'?' || *own == name[at.1] => at = (at.0 + 1, at.1 + 1),
+            _ => match &mut star {
+                Some((before, taken)) => {
+                    *taken += 1;
+                    at = (*before + 1, *taken);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at.0..].iter().all(|own| *own == b'*')
 }
 
 fn is_url(file: &str) -> bool {
@@ -201,7 +259,7 @@ pub(super) fn read_source(file: &str) -> Result<Source, Error> {
     let mut text = String::new();
     let mut read = |from: &mut dyn Read| from.take(LONGEST_FILE + 1).read_to_string(&mut text).map(drop);
     let (name, done) = match file {
-        "-" => ("<stdin>", read(&mut std::io::stdin())),
+        "-" => (STDIN, read(&mut std::io::stdin())),
         path => (path, fs::File::open(path).and_then(|mut file| read(&mut file))),
     };
     check_length(name, text.len())?;
@@ -231,6 +289,14 @@ fn fetch_manifest(url: &str) -> Result<Source, Error> {
         let mut why: &dyn std::error::Error = &e;
         while let Some(source) = why.source() {
             why = source;
+        }
+        let cause = why.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if let (Some(ErrorKind::ConnectionRefused), Some(url)) = (cause, e.url()) {
+            let host = url.host_str().unwrap_or_default();
+            let port = url.port_or_known_default().unwrap_or_default();
+            return Error::Unreached(format!(
+                "The connection to the server {host}:{port} was refused - did you specify the right host or port?"
+            ));
         }
         Error::unreadable(format!("unable to read URL {url:?}: {why}"))
     };
@@ -414,6 +480,21 @@ mod tests {
         assert!(explained("Dockerfile", "# x\nFROM busybox\n").contains("podctl load"));
         assert_eq!(explained("pod.yaml", "apiVersion: v1\nkind: Pod\nservices: x\n"), "");
         assert_eq!(explained("bad.yaml", "metadata: {}\n"), "");
+    }
+
+    #[test]
+    fn patterns_stand_for_names() {
+        for (pattern, name, fits) in [
+            ("*.yaml", "a.yaml", true),
+            ("f?.yaml", "f1.yaml", true),
+            ("f?.yaml", "f12.yaml", false),
+            ("*a*b", "xaybzb", true),
+            ("*a*b", "xaybz", false),
+            ("*", "", true),
+            ("?", "", false),
+        ] {
+            assert_eq!(fits_pattern(pattern.as_bytes(), name.as_bytes()), fits, "{pattern} {name}");
+        }
     }
 
     #[test]

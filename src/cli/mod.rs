@@ -28,6 +28,7 @@ mod raw_requests;
 mod raw_terminal;
 mod result_lines;
 mod run_plan;
+mod server_side_apply;
 mod start_notes;
 mod stored_objects;
 mod systemd_unit;

@@ -12,8 +12,8 @@ use crate::{
         pod_selection::{Told, Which},
         print_error,
     },
-    engine::Engine,
-    manifest::{self, Named},
+    engine::{self, Engine},
+    manifest::{self, Named, Source},
     pod::{ObjectKind, ObjectName},
     state::Home,
 };
@@ -76,7 +76,7 @@ pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
     let kinds = match parse_kinds(first)? {
         Some(kinds) => kinds,
         None => {
-            let names = words.iter().map(|name| Ok((ObjectKind::Pod, parse_name(name)?)));
+            let names = words.iter().map(|name| Ok((ObjectKind::Pod, parse_name(ObjectKind::Pod, name)?)));
             return names.collect::<Result<_, _>>().map(Words::Objects);
         }
     };
@@ -93,7 +93,7 @@ pub(super) fn parse_words(words: &[String]) -> Result<Words, Error> {
     let mut objects = Vec::new();
     for kind in kinds {
         for name in rest {
-            objects.push((kind, parse_name(name)?));
+            objects.push((kind, parse_name(kind, name)?));
         }
     }
     Ok(Words::Objects(objects))
@@ -117,7 +117,7 @@ fn parse_pair(word: &str) -> Result<(ObjectKind, ObjectName), Error> {
         return refuse("arguments in resource/name form must have a single resource and name");
     }
     let kind = ObjectKind::of_word(kind).ok_or_else(|| missing_object(kind, name))?;
-    Ok((kind, parse_name(name)?))
+    Ok((kind, parse_name(kind, name)?))
 }
 
 /// `KIND,KIND` and `all`; `None` for what may be a pod's name. Kinds of which there never is an object are left out.
@@ -143,10 +143,12 @@ fn parse_kinds(word: &str) -> Result<Option<Vec<ObjectKind>>, Error> {
     Ok(Some(kinds))
 }
 
-fn parse_name(name: &str) -> Result<ObjectName, Error> {
+/// Reads the name of an object that is to be found: what is no name, nothing has.
+fn parse_name(kind: ObjectKind, name: &str) -> Result<ObjectName, Error> {
     match name {
         "" => Err(Error::bad_value("resource name may not be empty")),
-        name => Ok(ObjectName::parse(name)?),
+        name => ObjectName::parse(name)
+            .map_err(|_| engine::Error::NoObject { kind, name: name.to_owned() }.into()),
     }
 }
 
@@ -267,15 +269,7 @@ pub(super) fn find_targets(
             Err(Error::missing(NO_RESOURCES))
         }
         Words::Kinds(_) if !(given.all || given.labels || given.fields) => Err(Error::missing(NO_NAME)),
-        Words::Kinds(kinds) => {
-            let engine = Engine::over(home);
-            let mut targets = Vec::new();
-            for kind in kinds {
-                let found = which.list_objects(&engine, kind, namespace)?;
-                targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
-            }
-            Ok(targets)
-        }
+        Words::Kinds(kinds) => which.find_in_kinds(&Engine::over(home), &kinds, namespace),
     }
 }
 
@@ -288,7 +282,8 @@ pub(super) fn target_of_object(object: &Value, namespace: &Namespace) -> Result<
     let kind = ObjectKind::of_object(kind).ok_or_else(|| unknown_kind(kind))?;
     let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
     let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
-    Ok(Target { kind, namespace, name: parse_name(object["metadata"]["name"].as_str().unwrap_or_default())? })
+    let name = parse_name(kind, object["metadata"]["name"].as_str().unwrap_or_default())?;
+    Ok(Target { kind, namespace, name })
 }
 
 /// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
@@ -300,29 +295,75 @@ pub(super) fn targets_of_files(
     home: &Home,
     namespace: &Namespace,
 ) -> Result<Vec<Target>, Error> {
-    let mut targets = Vec::new();
-    let sources = files.read_sources()?;
-    let named = manifest::names(&sources, namespace)?;
-    // What has no kind is nothing that could be named.
-    parse_objects(&sources)?;
-    for Named { kind, namespace, name } in named {
-        // The pods of a Job that is not kept, `run` has started.
-        let known = ObjectKind::of_object(&kind)
-            .filter(|kind| *kind != ObjectKind::Job || is_kept_job(home, &namespace, &name));
-        match known {
-            Some(kind) => targets.push(Target { kind, namespace, name }),
-            None => {
-                let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
-                let made = all.filter(|dir| is_of_workload(&kind, &name, &dir.name));
-                targets.extend(made.map(|dir| Target {
-                    kind: ObjectKind::Pod,
-                    namespace: dir.namespace,
-                    name: dir.name,
-                }));
+    let (found, unknown) = targets_of_sources(&files.read_sources()?, home, namespace)?;
+    match unknown.is_empty() {
+        true => Ok(found.into_iter().map(|(target, _)| target).collect()),
+        false => Err(Error::Several(unknown)),
+    }
+}
+
+/// Objects of files, each with its file, and the errors about what nobody here knows.
+pub(super) type OfFiles = (Vec<(Target, String)>, Vec<Error>);
+
+/// Returns what files name, each with its file, and the errors about objects of which nobody here knows the kind.
+///
+/// # Errors
+/// What is no YAML, or no object.
+pub(super) fn targets_of_sources(
+    sources: &[Source],
+    home: &Home,
+    namespace: &Namespace,
+) -> Result<OfFiles, Error> {
+    let (mut targets, mut unknown) = (Vec::new(), Vec::new());
+    for source in sources {
+        let named = manifest::names(std::slice::from_ref(source), namespace)?;
+        // What has no kind is nothing that could be named.
+        for object in parse_objects(std::slice::from_ref(source))? {
+            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let (kind, meta) = (word(&object["kind"]), &object["metadata"]);
+            if ObjectKind::of_object(&kind).is_none() && !is_kind(&kind) {
+                unknown.push(Error::absent(format!(
+                    "resource mapping not found for name: {:?} namespace: {:?} from {:?}: no matches for kind {kind:?} in version {:?}\nensure CRDs are installed first",
+                    word(&meta["name"]),
+                    word(&meta["namespace"]),
+                    source.name,
+                    word(&object["apiVersion"]),
+                )));
             }
         }
+        for Named { kind, namespace, name } in named {
+            // The pods of a Job that is not kept, `run` has started.
+            let known = ObjectKind::of_object(&kind)
+                .filter(|kind| *kind != ObjectKind::Job || is_kept_job(home, &namespace, &name));
+            let found = match known {
+                Some(kind) => vec![Target { kind, namespace, name }],
+                None => {
+                    let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
+                    let made = all.filter(|dir| is_of_workload(&kind, &name, &dir.name));
+                    let kind = ObjectKind::Pod;
+                    made.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }).collect()
+                }
+            };
+            targets.extend(found.into_iter().map(|target| (target, source.name.clone())));
+        }
     }
-    Ok(targets)
+    Ok((targets, unknown))
+}
+
+/// Refuses an object of a file that is in another namespace than the one that was asked for.
+///
+/// # Errors
+/// In kubectl's words.
+pub(super) fn check_own_namespace(object: &Value, namespace: &Namespace) -> Result<(), Error> {
+    let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+    // Nobody has to ask for the default one.
+    match own.filter(|own| namespace.as_str() != "default" && *own != namespace.as_str()) {
+        Some(own) => Err(Error::contradiction(format!(
+            "the namespace from the provided object {own:?} does not match the namespace {:?}. You must pass '--namespace={own}' to perform this operation.",
+            namespace.as_str()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn is_kept_job(home: &Home, namespace: &Namespace, name: &ObjectName) -> bool {
@@ -408,7 +449,7 @@ mod tests {
             (&["pod/a/b"][..], "may not have more than one slash"),
             (&["pod/"], "must have a single resource and name"),
             (&["pod", "pod/a"], "no need to specify a resource type as a separate argument"),
-            (&["pod", "A_b"], "RFC 1123"),
+            (&["pod", "A_b"], "pods \"A_b\" not found"),
             (&[""], "doesn't have a resource type \"\""),
             (&["pods,"], "doesn't have a resource type \"\""),
             (&["pod", ""], "may not be empty"),

@@ -103,8 +103,9 @@ pub(super) enum DryRun {
 /// Reads `--dry-run`'s value; the error is kubectl's.
 pub(super) fn parse_dry_run(text: &str) -> Result<DryRun, String> {
     match text {
-        "none" => Ok(DryRun::None),
-        "client" => Ok(DryRun::Client),
+        // The words of older kubectls.
+        "none" | "false" => Ok(DryRun::None),
+        "client" | "true" => Ok(DryRun::Client),
         "server" => Ok(DryRun::Server),
         other => {
             Err(format!("Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."))

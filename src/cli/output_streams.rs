@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::{cli::Error, view::plain_text::show_controls};
+use crate::{cli::Error, engine, view::plain_text::show_controls};
 
 /// Set when standard output could not be written for another reason than a reader that has gone.
 static OUTPUT_FAILED: AtomicBool = AtomicBool::new(false);
@@ -73,6 +73,9 @@ fn note_failure(error: &std::io::Error) {
 
 /// Shows an error after which the command goes on.
 pub(super) fn print_error(error: &Error) {
+    if let Error::Several(all) = error {
+        return all.iter().for_each(print_error);
+    }
     if let Error::Invalid { kind, name, causes } = error {
         // kubectl has no word before it, and a line for each of several causes.
         let causes = match &causes[..] {
@@ -81,6 +84,18 @@ pub(super) fn print_error(error: &Error) {
         };
         let text = format!("The {} {name:?} is invalid: {causes}", kind.name());
         eprintln!("{}", show_controls(&text));
+        return;
+    }
+    // As of an object that breaks rules, kubectl has no word before these.
+    let whole = match error {
+        Error::Engine(engine::Error::Patch(engine::patch::Error::Unfitting(_))) => {
+            Some(format!("The request is invalid: {error}"))
+        }
+        Error::Unreached(sentence) => Some(sentence.clone()),
+        _ => None,
+    };
+    if let Some(sentence) = whole {
+        eprintln!("{}", show_controls(&sentence));
         return;
     }
     let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));

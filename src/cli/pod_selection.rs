@@ -113,6 +113,43 @@ impl Which {
         })
     }
 
+    /// Lists what of several kinds these choose, and says of which kinds nothing can be chosen so.
+    pub(super) fn list_kinds(
+        &self,
+        engine: &Engine,
+        kinds: &[ObjectKind],
+        namespace: &Namespace,
+    ) -> (Vec<(ObjectKind, Vec<Value>)>, Vec<Error>) {
+        let (mut found, mut failed) = (Vec::new(), Vec::new());
+        for kind in kinds {
+            match self.list_objects(engine, *kind, namespace) {
+                Ok(objects) => found.push((*kind, objects)),
+                Err(e) => failed.push(e),
+            }
+        }
+        (found, failed)
+    }
+
+    /// Finds the objects of several kinds that these choose, for what is done with all of them or with none.
+    ///
+    /// # Errors
+    /// As [`Which::list_objects`], of each kind.
+    pub(super) fn find_in_kinds(
+        &self,
+        engine: &Engine,
+        kinds: &[ObjectKind],
+        namespace: &Namespace,
+    ) -> Result<Vec<Target>, Error> {
+        let (found, failed) = self.list_kinds(engine, kinds, namespace);
+        if !failed.is_empty() {
+            return Err(Error::Several(failed));
+        }
+        let targets = |(kind, objects): &(ObjectKind, Vec<Value>)| {
+            objects.iter().filter_map(|object| Target::of_object(*kind, object)).collect::<Vec<_>>()
+        };
+        Ok(found.iter().flat_map(targets).collect())
+    }
+
     /// The names without their kind.
     ///
     /// # Errors
@@ -219,12 +256,19 @@ pub(super) fn is_pod(kind: &str) -> bool {
 
 /// `pod/NAME`, `pods/NAME` and plain `NAME` are the same pod.
 pub(super) fn plain(name: &str) -> Result<ObjectName, Error> {
+    let refuse = |sentence: &'static str| Err(Error::bad_value(sentence));
     let plain = match name.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            return refuse("arguments in resource/name form may not have more than one slash");
+        }
+        Some((kind, rest)) if kind.is_empty() || rest.is_empty() => {
+            return refuse("arguments in resource/name form must have a single resource and name");
+        }
         Some((kind, plain)) if is_pod(kind) => plain,
         Some((kind, name)) => return Err(missing_object(kind, name)),
         None => name,
     };
-    Ok(ObjectName::parse(plain)?)
+    ObjectName::parse(plain).map_err(|_| not_found(plain))
 }
 
 /// The pod as it is to be shown.

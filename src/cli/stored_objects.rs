@@ -73,7 +73,10 @@ pub(super) fn make_kept(
         return Ok(object);
     }
     let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
-    Ok(Engine::over(home).create_object(kind, namespace, &object, &options)?)
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Engine::over(home)
+        .create_object(kind, namespace, &object, &options)
+        .map_err(|e| Error::about(kind, name, e))
 }
 
 /// The error that there is an object of that name already.

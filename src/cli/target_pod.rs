@@ -1,10 +1,15 @@
 //! The one pod that `NAME`, `pod/NAME`, `service/NAME` or `deployment/NAME` leads to, for commands that reach into a pod.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::{api::core::v1::Pod, jiff::SignedDuration};
 use serde_json::Value;
 
 use crate::{
-    cli::{Error, Namespace, kind_words, manifest_files::FileArgs, object_selection, pod_dir, pod_selection},
+    cli::{
+        Error, Namespace, durations::parse_signed_duration, kind_words, manifest_files::FileArgs,
+        object_selection, pod_dir, pod_selection,
+    },
     engine::{self, Engine, ListOptions},
     pod::{ObjectKind, PodExt},
     state::{Home, Liveness, PodDir},
@@ -30,6 +35,28 @@ pub(super) struct ContainerArgs {
 /// The words of kubectl's for what `exec`, `attach` and `port-forward` do with a pod.
 pub(super) const ATTACH: &str = "attach to";
 
+/// The time that a pod has to come to be.
+#[derive(clap::Args)]
+pub(super) struct PatienceArgs {
+    /// How long to wait for a pod of a Service or a workload, such as `5s`; it is an error else that there is none.
+    #[arg(long, value_name = "TIME", value_parser = parse_signed_duration, allow_hyphen_values = true)]
+    pod_running_timeout: Option<SignedDuration>,
+}
+
+impl PatienceArgs {
+    /// Returns until when a pod is waited for; `usage` is what kubectl says behind an error.
+    ///
+    /// # Errors
+    /// No time at all.
+    pub(super) fn find_deadline(&self, usage: &str) -> Result<Option<Instant>, Error> {
+        let Some(time) = self.pod_running_timeout else { return Ok(None) };
+        match Duration::try_from(time) {
+            Ok(time) if !time.is_zero() => Ok(Instant::now().checked_add(time)),
+            _ => Err(Error::bad_value(format!("--pod-running-timeout must be higher than zero{usage}"))),
+        }
+    }
+}
+
 /// The file of the pod or workload that is meant, instead of its name.
 #[derive(clap::Args)]
 pub(super) struct TargetFileArgs {
@@ -48,9 +75,10 @@ impl TargetFileArgs {
         home: &Home,
         namespace: &Namespace,
         word: Option<&str>,
+        until: Option<Instant>,
     ) -> Result<PodDir, Error> {
         if let Some(word) = word {
-            return find_target_pod(home, namespace, word, ATTACH);
+            return find_target_pod((home, namespace), word, ATTACH, until);
         }
         let objects = FileArgs::named(&self.filename).read_objects()?;
         let [object] = &objects[..] else {
@@ -61,7 +89,7 @@ impl TargetFileArgs {
         let own = meta["namespace"].as_str().filter(|own| *own != "default").unwrap_or(namespace);
         let kind = object["kind"].as_str().unwrap_or_default().to_lowercase();
         let name = meta["name"].as_str().unwrap_or_default();
-        find_target_pod(home, &Namespace::parse(own)?, &format!("{kind}/{name}"), ATTACH)
+        find_target_pod((home, &Namespace::parse(own)?), &format!("{kind}/{name}"), ATTACH, until)
     }
 }
 
@@ -69,14 +97,14 @@ impl TargetFileArgs {
 /// kubectl has it.
 ///
 /// # Errors
-/// A kind without pods, a name that is none, a Service or workload that has none.
+/// A kind without pods, a name that is none, a Service or workload that has none until then.
 pub(super) fn find_target_pod(
-    home: &Home,
-    namespace: &Namespace,
+    place: (&Home, &Namespace),
     word: &str,
     purpose: &str,
+    until: Option<Instant>,
 ) -> Result<PodDir, Error> {
-    let mut all = find_target_pods(home, namespace, word, purpose)?;
+    let mut all = find_target_pods(place, word, purpose, until)?;
     Ok(all.swap_remove(0))
 }
 
@@ -85,12 +113,38 @@ pub(super) fn find_target_pod(
 /// # Errors
 /// As [`find_target_pod`].
 pub(super) fn find_target_pods(
+    (home, namespace): (&Home, &Namespace),
+    word: &str,
+    purpose: &str,
+    until: Option<Instant>,
+) -> Result<Vec<PodDir>, Error> {
+    let watch = until.map(|_| Engine::over(home).watch_objects()).transpose()?;
+    loop {
+        let found = list_target_pods(home, namespace, word, purpose)?;
+        match (found.is_empty(), until, &watch) {
+            (false, ..) => return Ok(found),
+            (true, Some(until), Some(watch)) => match until.saturating_duration_since(Instant::now()) {
+                Duration::ZERO => return Err(Error::TimedOut { pod: None }),
+                left => watch.wait(Some(left)),
+            },
+            _ => {
+                return Err(Error::absent(format!(
+                    "{word} has no pods; `podctl get pods` shows those there are"
+                )));
+            }
+        }
+    }
+}
+
+/// Lists the pods that a word leads to; only those of a Service or a workload may be none.
+fn list_target_pods(
     home: &Home,
     namespace: &Namespace,
     word: &str,
     purpose: &str,
 ) -> Result<Vec<PodDir>, Error> {
-    match word.split_once('/') {
+    let pair = word.split_once('/');
+    match pair.filter(|(kind, name)| !kind.is_empty() && !name.is_empty() && !name.contains('/')) {
         Some((kind, name)) if ObjectKind::of_word(kind) == Some(ObjectKind::Service) => {
             let selector = &find_service(home, namespace, name)?["spec"]["selector"];
             let labels = selector.as_object().into_iter().flatten();
@@ -101,7 +155,7 @@ pub(super) fn find_target_pods(
                     "invalid service '{name}': Service is defined without a selector"
                 )));
             }
-            list_pods(home, namespace, word, labels, |_| true)
+            list_pods(home, namespace, labels, |_| true)
         }
         Some((kind, name)) if !pod_selection::is_pod(kind) => {
             let kind = match (kind_words::workload_kind(kind), ObjectKind::of_word(kind)) {
@@ -120,9 +174,20 @@ pub(super) fn find_target_pods(
                 object_selection::is_of_workload(kind, name, meta["name"].as_str().unwrap_or_default())
                     || kind == "Job" && meta["labels"]["batch.kubernetes.io/job-name"] == name
             };
-            list_pods(home, namespace, word, String::new(), is_own)
+            let found = list_pods(home, namespace, String::new(), is_own)?;
+            if kind == "Job" && found.is_empty() {
+                Engine::over(home).get_object(ObjectKind::Job, namespace, name)?;
+            }
+            Ok(found)
         }
-        _ => Ok(vec![pod_dir(home, namespace, word)?]),
+        _ => {
+            let dir = pod_dir(home, namespace, word)?;
+            if dir.read_liveness() == Liveness::Absent {
+                // It may be the namespace that is missing.
+                Engine::over(home).get_object(ObjectKind::Pod, namespace, &dir.name)?;
+            }
+            Ok(vec![dir])
+        }
     }
 }
 
@@ -165,7 +230,6 @@ fn find_service(home: &Home, namespace: &Namespace, name: &str) -> Result<Value,
 fn list_pods(
     home: &Home,
     namespace: &Namespace,
-    word: &str,
     labels: String,
     is_meant: impl Fn(&Value) -> bool,
 ) -> Result<Vec<PodDir>, Error> {
@@ -181,10 +245,7 @@ fn list_pods(
         pods.iter().map(|pod| pod_dir(home, namespace, pod["metadata"]["name"].as_str().unwrap_or_default()));
     let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
     dirs.sort_by_key(|dir| dir.read_liveness() != Liveness::Alive);
-    match dirs.is_empty() {
-        true => Err(Error::absent(format!("{word} has no pods; `podctl get pods` shows those there are"))),
-        false => Ok(dirs),
-    }
+    Ok(dirs)
 }
 
 /// Tells that the pod has a container of that name, of whatever sort.

@@ -276,7 +276,9 @@ impl Error {
     /// Returns what sort of error it is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Error::Manifest(_) | Error::Start(StartError::Invalid(_)) => ErrorKind::Invalid,
+            Error::Manifest(_)
+            | Error::Start(StartError::Invalid(_))
+            | Error::Network(network::Error::AddressChanges { .. }) => ErrorKind::Invalid,
             Error::State(state::Error::NotFound { .. } | state::Error::VolumeGone { .. })
             | Error::NoObject { .. }
             | Error::NoContainer { .. } => ErrorKind::NotFound,

@@ -154,8 +154,13 @@ struct Metadata {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Spec {
     containers: Vec<Named>,
+    #[serde(default)]
+    init_containers: Vec<Named>,
+    #[serde(default)]
+    ephemeral_containers: Vec<Named>,
 }
 
 #[derive(Deserialize)]
@@ -178,7 +183,9 @@ pub(crate) fn default_container(dir: &PodDir) -> Result<(String, Vec<String>), E
         return Ok((name.clone(), Vec::new()));
     }
     let first = names.first().cloned().ok_or_else(|| missing(dir))?;
-    Ok((first, names))
+    let ephemeral = outline.spec.ephemeral_containers.into_iter().map(|c| c.name + " (ephem)");
+    let init = outline.spec.init_containers.into_iter().map(|c| c.name + " (init)");
+    Ok((first, names.into_iter().chain(ephemeral).chain(init).collect()))
 }
 
 /// Returns a connection to the pod's supervisor.

@@ -29,11 +29,31 @@ pub(crate) fn answer_raw(
     body: Vec<u8>,
     receive: &mut dyn FnMut(&[u8]) -> bool,
 ) -> Result<(), Refusal> {
+    answer_raw_as(JSON, engine, method, uri, body, receive)
+}
+
+/// The media type of objects.
+const JSON: &str = "application/json";
+
+/// The media type of what is applied.
+pub(crate) const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+/// Answers as [`answer_raw`] a request whose body is of a certain media type.
+///
+/// # Errors
+/// What the API refuses.
+pub(crate) fn answer_raw_as(
+    media_type: &'static str,
+    engine: &Engine,
+    method: Method,
+    uri: &str,
+    body: Vec<u8>,
+    receive: &mut dyn FnMut(&[u8]) -> bool,
+) -> Result<(), Refusal> {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let mut headers = HeaderMap::new();
-    for name in [header::ACCEPT, header::CONTENT_TYPE] {
-        headers.insert(name, header::HeaderValue::from_static("application/json"));
-    }
+    headers.insert(header::ACCEPT, header::HeaderValue::from_static(JSON));
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
     let (path, query) = (path.to_owned(), Query::parse(query));
     let asked = Asked { method, path, query, headers, body: Bytes::from(body), upgrade: None };
     let internal = |e: std::io::Error| Refusal { reason: "InternalError".into(), message: e.to_string() };

@@ -124,7 +124,7 @@ pub async fn answer_patch(server: Arc<Server>, asked: &Asked, target: Target) ->
         let known = server.find_object_now(&target)?;
         let patched = patch::apply_patch(type_, &known, &body);
         let patched = patched.map_err(|e| match e {
-            patch::Error::Malformed(_) => Failure::bad_request(e.to_string()),
+            patch::Error::Malformed(_) | patch::Error::Unlike(_) => Failure::bad_request(e.to_string()),
             patch::Error::Unfitting(_) => Failure::unprocessable(e.to_string()),
         })?;
         let patched = prepare_object(patched, &target, false)?;

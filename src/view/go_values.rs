@@ -28,7 +28,21 @@ pub(super) fn print_value(value: &Value) -> String {
                 pairs.into_iter().map(|(key, value)| format!("{key}:{}", print_value(value))).collect();
             format!("map[{}]", pairs.join(" "))
         }
+        Value::Number(number) if number.is_f64() => print_float(number.as_f64().unwrap_or(0.0)),
         plain => plain.to_string(),
+    }
+}
+
+/// Prints a number as Go's `%v` does: with an exponent of two digits where it is very small or very large.
+pub(super) fn print_float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..21).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => number.to_string(),
     }
 }
 

@@ -350,7 +350,7 @@ fn each_name_keeps_its_kind_and_a_contradiction_deletes_nothing() {
     assert_eq!(home.said(&["get", "cm,pvc", "-o", "name"]).lines().count(), 3);
     let both = home.said(&["delete", "cm,pvc", "--all"]);
     assert_eq!(both.lines().count(), 3, "{both}");
-    refused(&["delete", "-f", &service], "(NotFound): services \"b\" not found");
+    refused(&["delete", "-f", &service], "(NotFound): error when deleting");
 }
 
 #[test]

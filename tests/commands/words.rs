@@ -330,7 +330,10 @@ fn a_command_runs_in_the_pod_of_a_file() {
     let file = home.file("w.yaml", pod);
     home.said(&["run", "-d", &file]);
     assert_eq!(home.said(&["exec", "-f", &file, "--", "echo", "here"]), "here\n");
-    assert!(fails(&home, &["exec", "-f", &file, "w", "--", "true"]).contains("is not supported anymore"));
+    assert!(
+        fails(&home, &["exec", "-f", &file, "w", "--", "true"])
+            .contains("cannot be provided when a path is specified")
+    );
     let other = fails(&home, &["set", "serviceaccount", "pod/w", "robot"]);
     assert!(other.contains("pod updates may not change fields"), "{other}");
     home.said(&["delete", "-f", &file]);

@@ -12,6 +12,7 @@ use crate::{
         output_formats::ChangeArgs,
         pod_selection::{FilterArgs, Told, Which},
         print, print_error,
+        server_side_apply::ServerSideArgs,
     },
     engine::Engine,
     pod::LAST_APPLIED_ANNOTATION,
@@ -37,6 +38,8 @@ pub(super) struct Args {
     labeled: LabeledFileArgs,
     #[command(flatten)]
     change: ChangeArgs,
+    #[command(flatten)]
+    server_side: ServerSideArgs,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -94,7 +97,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Some(What::Edit { .. }) => Err(Error::not_done(
             "what was applied is what a file said: change the file and `podctl apply` it, or `podctl apply set-last-applied -f FILE`",
         )),
+        None if args.server_side.server_side && args.labeled.files.is_given() => {
+            args.server_side.check_manner(args.change.dry_run())?;
+            let files = (&args.labeled.files, args.labeled.selector.as_str());
+            args.server_side.apply_files(files, &args.change, home, namespace)
+        }
         None => {
+            args.server_side.check_manner(args.change.dry_run())?;
             let manner = Manner {
                 fresh: false,
                 save: true,

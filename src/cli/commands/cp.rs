@@ -13,7 +13,6 @@ use crate::{
         terminal_session::refused,
     },
     engine::{self, CopyOptions, CopySide, PodHandle},
-    pod::ObjectName,
     state::{Home, PodDir},
 };
 
@@ -45,6 +44,9 @@ fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
     if text == "-" {
         return Ok(Side::Stream);
     }
+    if text.is_empty() {
+        return Err(Error::bad_value("filepath can not be empty"));
+    }
     if text.starts_with(':') {
         return Err(Error::bad_value(BAD_SPECIFICATION));
     }
@@ -57,9 +59,9 @@ fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
         return Err(Error::bad_value("filepath can not be empty"));
     }
     let dir = match pod.split_once('/') {
-        Some(("pod" | "pods" | "po", name)) => home.pod(namespace, &ObjectName::parse(name)?),
+        Some(("pod" | "pods" | "po", name)) => pod_dir(home, namespace, name)?,
         Some((_, name)) if name.contains('/') => return Err(Error::bad_value(BAD_SPECIFICATION)),
-        Some((namespace, name)) => home.pod(&Namespace::parse(namespace)?, &ObjectName::parse(name)?),
+        Some((namespace, name)) => pod_dir(home, &Namespace::parse(namespace)?, name)?,
         None => pod_dir(home, namespace, pod)?,
     };
     // A relative path starts at the container's root.

@@ -51,22 +51,22 @@ pub(super) struct Args {
     #[arg(long)]
     copy_to: Option<String>,
     /// With --copy-to: delete the original.
-    #[arg(long, requires = "copy_to")]
+    #[arg(long)]
     replace: bool,
     /// With --copy-to: containers of the copy see each other's processes; the default there.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     share_processes: Option<bool>,
-    /// Accepted, and without effect: there is one node.
+    /// With --copy-to: on the same node; there is one.
     #[arg(long)]
     same_node: bool,
     /// With --copy-to: NAME=IMAGE, `*` for every container.
-    #[arg(long, value_delimiter = ',', requires = "copy_to")]
+    #[arg(long, value_delimiter = ',', value_parser = parse_pair)]
     set_image: Vec<String>,
     /// NAME=VALUE for the debug container.
-    #[arg(long)]
+    #[arg(long, value_parser = parse_pair)]
     env: Vec<String>,
     /// Always, IfNotPresent or Never.
-    #[arg(long, value_parser = ["Always", "IfNotPresent", "Never"])]
+    #[arg(long)]
     image_pull_policy: Option<String>,
     /// Attach to it; the default with -i.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -114,6 +114,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     {
         return Err(Error::missing(NO_IMAGE));
     }
+    args.check_values()?;
     if args.pods.is_empty() && args.file.filename.is_empty() {
         return Err(Error::missing("NAME or filename is required for debug"));
     }
@@ -129,7 +130,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 "this machine is the one node: its own shell debugs it, or `podctl run --network host`",
             ));
         }
-        let dir = args.file.find_pod(home, namespace, word)?;
+        let dir = args.file.find_pod(home, namespace, word, None)?;
         code = debug_pod(args, home, &dir)?;
     }
     Ok(code)
@@ -156,6 +157,33 @@ impl Args {
         }
     }
 
+    /// Says on standard output, as kubectl does, which container it is.
+    fn tell(&self, words: &str) {
+        if !self.quiet {
+            println!("{words}");
+        }
+    }
+
+    /// Refuses values that mean nothing, and flags of a copy where there is to be none.
+    fn check_values(&self) -> Result<(), Error> {
+        if self.copy_to.is_none() {
+            let of_copies = [
+                (!self.set_image.is_empty(), "set-image"),
+                (self.same_node, "same-node"),
+                (self.replace, "replace"),
+            ];
+            if let Some((_, flag)) = of_copies.into_iter().find(|(given, _)| *given) {
+                return Err(Error::contradiction(format!("--{flag} may only be used with --copy-to.")));
+            }
+        }
+        match self.image_pull_policy.as_deref() {
+            Some(policy) if !["", "Always", "IfNotPresent", "Never"].contains(&policy) => {
+                Err(Error::bad_value(format!("invalid image pull policy: {policy}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn read_options(&self) -> Result<DebugOptions, Error> {
         Ok(DebugOptions {
             image: self.image.clone(),
@@ -166,7 +194,7 @@ impl Args {
             env: parse_variables(&self.env)?,
             words: self.command.clone(),
             arguments_only: self.arguments_only,
-            pull_policy: self.image_pull_policy.clone(),
+            pull_policy: self.image_pull_policy.clone().filter(|policy| !policy.is_empty()),
             profile: DebugProfile::parse(&self.profile).unwrap_or_default(),
             custom: self.custom.as_deref().map(read_custom_fields).transpose()?,
             progress: true,
@@ -189,14 +217,14 @@ impl Args {
         let options = self.read_options()?;
         let container = pod.make_debug_container(&options).map_err(name_flag)?;
         let name = container.name.clone();
-        self.tell_name(&options, &name);
-        self.warn_of_limits(&options);
         if let Some(target) = &self.target {
-            self.say(&format!(
+            self.tell(&format!(
                 "Targeting container {target:?}. If you don't see processes from this container it may be because it has ended."
             ));
             self.tell_restrictions(&options, &pod.pod()?, target);
         }
+        self.tell_name(&options, &name);
+        self.warn_of_limits(&options);
         let wants = self.attach.unwrap_or(self.stdin);
         match pod.add_debug_container(container, &options, wants) {
             Ok((socket, warning)) => {
@@ -245,7 +273,7 @@ impl Args {
     /// Says which name was made up.
     fn tell_name(&self, options: &DebugOptions, name: &str) {
         if options.name.is_none() {
-            self.say(&format!("Defaulting debug container name to {name}."));
+            self.tell(&format!("Defaulting debug container name to {name}."));
         }
     }
 
@@ -298,10 +326,23 @@ fn name_flag(error: engine::Error) -> Error {
 
 /// Reads the fields of `--custom`'s file.
 fn read_custom_fields(path: &str) -> Result<Value, Error> {
-    let text = std::fs::read_to_string(path).map_err(io(format!("cannot read {path}")))?;
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Error::unreadable(format!(
+            "must pass a container spec json file for custom profile: open {path}: no such file or directory"
+        )),
+        _ => io(format!("cannot read {path}"))(e),
+    })?;
     let source = Source { name: path.to_owned(), text };
     partial_container(&source)
         .map_err(|all| Error::unreadable(all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+/// Reads words that stand on both sides of a sign, as kubectl does, which looks no further than for that.
+fn parse_pair(text: &str) -> Result<String, String> {
+    match text.contains('=') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text} must be formatted as key=value")),
+    }
 }
 
 /// Reads variables, as kubectl's list flags have them: commas part them only where there are several in a word.

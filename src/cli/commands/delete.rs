@@ -9,8 +9,10 @@ use crate::{
         Error, Namespace,
         durations::parse_duration,
         io,
+        manifest_files::parse_objects,
         object_selection::{
-            NO_NAME, NO_RESOURCES, Narrowing, Target, Words, check_flags, parse_words, targets_of_files,
+            NO_NAME, NO_RESOURCES, Narrowing, OfFiles, Target, Words, check_flags, check_own_namespace,
+            parse_words, targets_of_sources,
         },
         output_formats::{DryRun, DryRunArgs},
         pod_selection::Told,
@@ -107,9 +109,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         ..DeleteOptions::default()
     };
     // Everything is understood, and every selector resolved, before the first object is touched.
-    let targets = args.targets(&engine, home, namespace)?;
+    let (mut files, mut unknown) = (Vec::new(), Vec::new());
+    let targets = match args.read_files(home, namespace)? {
+        Some((found, others)) => {
+            let targets: Vec<Target>;
+            (targets, files) = found.into_iter().unzip();
+            unknown = others;
+            targets
+        }
+        None => args.targets(&engine, home, namespace)?,
+    };
     args.check_manner()?;
-    if targets.is_empty() {
+    if targets.is_empty() && unknown.is_empty() {
         println!("No resources found");
     }
     if args.interactive && !targets.is_empty() && !confirm_deletion(&targets)? {
@@ -118,12 +129,15 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
     let living = |t: &Target| t.kind == ObjectKind::Pod && engine.pod(&t.namespace, &t.name).is_ok();
     let with_pod = args.pods.which.files.is_given() && targets.iter().any(living);
-    let mut failed = false;
+    let mut failed = !unknown.is_empty();
+    unknown.iter().for_each(print_error);
+    let mut files = files.into_iter();
     // All pods are asked before one is waited for: they end side by side.
     let mut ending = Vec::new();
     let mut batch = engine.begin_deletion();
     for target in targets {
         let Target { kind, namespace, name } = &target;
+        let file = files.next();
         if *kind == ObjectKind::PersistentVolumeClaim && args.pods.which.files.is_given() {
             // What is in its volume is not in the file.
             eprintln!(
@@ -147,7 +161,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             // Nobody keeps what `run` took from the file beside the pod: it ends with it.
             Err(e) if with_pod && came_along(*kind, e.kind()) => {}
             Err(e) => {
-                print_error(&e.into());
+                print_error(&match file {
+                    Some(file) => Error::from(e).in_file("deleting", &file),
+                    None => e.into(),
+                });
                 failed = true;
             }
         }
@@ -174,15 +191,30 @@ fn came_along(kind: ObjectKind, error: ErrorKind) -> bool {
 }
 
 impl Args {
-    /// The objects that are to be deleted: named ones, those of files, or what a selector or `--all` finds.
-    fn targets(&self, engine: &Engine, home: &Home, namespace: &Namespace) -> Result<Vec<Target>, Error> {
+    /// What the words ask for, and what narrows it.
+    fn check_words(&self) -> Result<(Words, Narrowing), Error> {
         let which = &self.pods.which;
         let meant = parse_words(&which.names)?;
         let given = Narrowing { all: self.pods.all, ..which.narrowing() };
         check_flags(&which.names, &meant, given)?;
-        if given.files {
-            return targets_of_files(&which.files, home, namespace);
+        Ok((meant, given))
+    }
+
+    /// The objects that files name, each with its file, if there are files, and the errors about the others in them.
+    fn read_files(&self, home: &Home, namespace: &Namespace) -> Result<Option<OfFiles>, Error> {
+        if !self.check_words()?.1.files {
+            return Ok(None);
         }
+        let sources = self.pods.which.files.read_sources()?;
+        let found = targets_of_sources(&sources, home, namespace)?;
+        parse_objects(&sources)?.iter().try_for_each(|object| check_own_namespace(object, namespace))?;
+        Ok(Some(found))
+    }
+
+    /// The objects that are to be deleted: named ones, or what a selector or `--all` finds.
+    fn targets(&self, engine: &Engine, home: &Home, namespace: &Namespace) -> Result<Vec<Target>, Error> {
+        let which = &self.pods.which;
+        let (meant, given) = self.check_words()?;
         let kinds = match meant {
             Words::Objects(all) => {
                 let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
@@ -193,10 +225,13 @@ impl Args {
             }
             Words::Kinds(kinds) => kinds,
         };
+        if !given.all {
+            return which.find_in_kinds(engine, &kinds, namespace);
+        }
         let mut targets = Vec::new();
         for kind in kinds {
             // A pod whose file is damaged cannot be selected, but is one of all.
-            if kind == ObjectKind::Pod && given.all {
+            if kind == ObjectKind::Pod {
                 let all = home.pods()?.into_iter();
                 let own = all.filter(|dir| given.all_namespaces || dir.namespace == *namespace);
                 targets.extend(own.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }));

@@ -45,10 +45,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             all.into_iter().map(target).collect()
         }
         Words::Kinds(kinds) => {
-            for kind in kinds {
-                let all = args.which.list_objects(&engine, kind, namespace)?;
-                found.extend(all.into_iter().map(|object| (kind, object)));
-            }
+            let (all, failed) = args.which.list_kinds(&engine, &kinds, namespace);
+            let listed = all.into_iter();
+            found.extend(listed.flat_map(|(kind, all)| all.into_iter().map(move |object| (kind, object))));
+            missing = failed;
             Vec::new()
         }
     };
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         found = find_by_beginning(&engine, target)?.into_iter().map(|object| (target.kind, object)).collect();
         missing.truncate(usize::from(found.is_empty()));
     }
-    if found.is_empty() && listed {
+    if found.is_empty() && listed && missing.is_empty() {
         match args.which.filter.all_namespaces {
             true => eprintln!("No resources found"),
             false => eprintln!("No resources found in {namespace} namespace."),

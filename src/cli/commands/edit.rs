@@ -42,6 +42,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let output = match args.output.output.as_deref() {
         // They are what is shown in the editor.
         Some("json" | "yaml") => Output::Table { wide: false },
+        Some(other) if !["", "kyaml"].contains(&other) => {
+            return Err(Error::bad_value(format!(
+                "unable to match a printer suitable for the output format {other:?}, allowed formats are: json,kyaml,yaml"
+            )));
+        }
         _ => args.output.parse()?,
     };
     let targets = args.find_targets(&engine, home, namespace)?;
@@ -49,6 +54,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::absent("edit cancelled, no objects found"));
     }
     let (found, code) = read_targets(&targets, &engine);
+    if code != 0 {
+        // Nothing is edited where not all of it can be.
+        return Ok(code);
+    }
     for (target, known) in found {
         match edit_object(&engine, &target, &known, json)? {
             Some(edited) => args.output.print_result(&output, &edited, "edited")?,

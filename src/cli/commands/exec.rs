@@ -14,7 +14,7 @@ use nix::{
 use crate::{
     cli::{
         Error, Namespace, io, raw_terminal,
-        target_pod::{ContainerArgs, TargetFileArgs, check_goes_on, choose_container},
+        target_pod::{ContainerArgs, PatienceArgs, TargetFileArgs, check_goes_on, choose_container},
         terminal_session::{Session, refused},
     },
     engine::{self, ExecCommand, PodHandle, Streams},
@@ -34,6 +34,8 @@ pub(super) struct Args {
     file: TargetFileArgs,
     #[command(flatten)]
     of: ContainerArgs,
+    #[command(flatten)]
+    patience: PatienceArgs,
     /// Words before `--`.
     #[arg(hide = true)]
     undivided: Vec<String>,
@@ -43,7 +45,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
-    if !args.undivided.is_empty() || args.pod.is_some() && !args.file.filename.is_empty() {
+    if args.pod.is_some() && !args.file.filename.is_empty() {
+        return Err(Error::contradiction(
+            "resource/name arguments cannot be provided when a path is specified",
+        ));
+    }
+    if !args.undivided.is_empty() {
         return Err(Error::contradiction(
             "exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead\nSee 'podctl exec -h' for help and examples",
         ));
@@ -52,11 +59,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::missing("you must specify at least one command for the container"));
     }
     let ContainerArgs { stdin, tty, quiet, .. } = args.of;
-    let dir = args.file.find_pod(home, namespace, args.pod.as_deref())?;
+    let until = args.patience.find_deadline("\nSee 'podctl exec -h' for help and examples")?;
+    let dir = args.file.find_pod(home, namespace, args.pod.as_deref(), until)?;
     check_goes_on(&dir, "exec into")?;
     let container = choose_container(&dir, args.of.container.as_deref(), quiet)?;
     let terminal = tty && std::io::stdin().is_terminal();
-    if tty && !terminal && !quiet {
+    if tty && stdin && !terminal && !quiet {
         eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
     let pod = PodHandle::of(home, &dir);

@@ -1,9 +1,14 @@
 //! `podctl explain`: the fields of a kind, out of the API's own description.
 
 use crate::{
-    cli::{Error, kind_words::unknown_kind, print},
+    cli::{
+        Error,
+        kind_words::{find_served_kind, unknown_kind},
+        print,
+    },
     engine::openapi::plain_document,
     pod::ObjectKind,
+    server::kinds::{Kind, find_kind},
     view::explain::{Wanted, explain_kind},
 };
 
@@ -22,7 +27,7 @@ pub(super) struct Args {
     /// With --recursive: levels of fields; 0 is all.
     #[arg(long, default_value = "0")]
     max_depth: usize,
-    /// The group and version, such as `v1`; there is one of each kind.
+    /// The group and version, such as `v1`.
     #[arg(long, default_value = "")]
     api_version: String,
     /// `plaintext`.
@@ -48,37 +53,36 @@ pub(super) fn run(args: &Args) -> Result<i32, Error> {
         }
     };
     let version = kind.api_version();
-    if !args.api_version.is_empty() && args.api_version != version {
-        let (group, asked) = args.api_version.split_once('/').unwrap_or(("", &args.api_version));
-        let plural = kind.plural();
+    let version = if args.api_version.is_empty() { &version } else { &args.api_version };
+    let (group, number) = version.split_once('/').unwrap_or(("", version));
+    let document = if group.is_empty() { format!("api/{version}") } else { format!("apis/{version}") };
+    let Some(text) = plain_document(&document) else {
+        let plural = kind.plural;
         return Err(Error::absent(format!(
-            "couldn't find resource for \"{group}/{asked}, Resource={plural}\""
+            "couldn't find resource for \"{group}/{number}, Resource={plural}\""
         )));
-    }
-    let document = match version.split_once('/') {
-        Some(_) => format!("apis/{version}"),
-        None => format!("api/{version}"),
     };
-    let text = plain_document(&document).unwrap_or_default();
     let document = serde_json::from_slice(&text).unwrap_or_default();
+    let kind = find_kind(group, number, kind.plural).unwrap_or(kind);
     let wanted = Wanted {
-        group: kind.group(),
-        version: version.rsplit('/').next().unwrap_or_default(),
-        kind: kind.name(),
+        group,
+        version: number,
+        kind: kind.kind,
         path: &path,
         recursive: args.recursive,
         max_depth: args.max_depth,
     };
-    let (text, found) = explain_kind(&document, &wanted)
-        .ok_or_else(|| Error::absent(format!("the API has no description of {}", kind.name())))?;
+    let (text, found) = explain_kind(&document, &wanted).ok_or_else(|| {
+        let plural = kind.plural;
+        Error::absent(format!("GVR ({group}/{number}, Resource={plural}) not found in OpenAPI schema"))
+    })?;
     print(&text);
     found.map_err(|field| Error::absent(format!("field {field:?} does not exist"))).map(|()| 0)
 }
 
 /// The kind of `KIND.FIELD…`, or of `KIND.GROUP` when the whole names one, and the fields.
-fn split_path(word: &str) -> Result<(ObjectKind, Vec<&str>), Error> {
-    if let Some(kind) =
-        ObjectKind::of_word(word).filter(|kind| !kind.group().is_empty() || !word.contains('.'))
+fn split_path(word: &str) -> Result<(&'static Kind, Vec<&str>), Error> {
+    if let Some(kind) = find_described_kind(word).filter(|kind| !kind.group.is_empty() || !word.contains('.'))
     {
         return Ok((kind, Vec::new()));
     }
@@ -87,10 +91,21 @@ fn split_path(word: &str) -> Result<(ObjectKind, Vec<&str>), Error> {
     }
     let mut parts = word.split('.');
     let first = parts.next().unwrap_or_default();
-    let kind = ObjectKind::of_word(first).ok_or_else(|| unknown_kind(first))?;
+    let kind = find_described_kind(first).ok_or_else(|| unknown_kind(first))?;
     let path: Vec<&str> = parts.collect();
-    match path.contains(&"") {
+    match path.iter().any(|part| part.is_empty() || part.contains('[')) {
         true => Err(Error::bad_value("invalid jsonpath syntax, first node must be field node")),
         false => Ok((kind, path)),
+    }
+}
+
+/// Finds the kind that a word is for, also one of which podctl has no objects.
+fn find_described_kind(word: &str) -> Option<&'static Kind> {
+    match ObjectKind::of_word(word) {
+        Some(kind) => {
+            let version = kind.api_version();
+            find_kind(kind.group(), version.rsplit('/').next().unwrap_or_default(), kind.plural())
+        }
+        None => find_served_kind(word),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         object_flags::{override_object, parse_labels},
         object_selection::{named_targets, read_targets},
         output_formats::{ChangeArgs, DryRun},
-        stored_objects::make_kept,
+        stored_objects::{self, make_kept},
     },
     engine::Engine,
     pod::ObjectKind,
@@ -31,9 +31,9 @@ pub(super) struct Args {
     /// The Service's name; the object's else.
     #[arg(long)]
     name: Option<String>,
-    /// The Service's port; all of the pod's else.
-    #[arg(long)]
-    port: Option<u16>,
+    /// The Service's port, or several with commas between them; all of the pod's else.
+    #[arg(long, default_value = "")]
+    port: String,
     /// The pods' port, by number or name; the same else.
     #[arg(long)]
     target_port: Option<String>,
@@ -90,6 +90,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         let dry = args.change.dry_run();
         // kubectl notes nothing in what it only prints.
         let service = if dry == DryRun::Client { service } else { args.save.note(service) };
+        if dry != DryRun::Client {
+            stored_objects::check(ObjectKind::Service, &service)?;
+        }
         let made = make_kept(ObjectKind::Service, service, dry, home, namespace)?;
         args.change.print_change(&output, &made, "exposed")?;
     }
@@ -105,7 +108,11 @@ impl Args {
             (true, "Pod") => object["metadata"]["labels"].clone(),
             (true, "Service") => object["spec"]["selector"].clone(),
             (true, "Deployment" | "ReplicaSet") => object["spec"]["selector"]["matchLabels"].clone(),
-            (true, _) => return Err(Error::not_done(format!("cannot expose a {kind}"))),
+            (true, _) => {
+                let version = object["apiVersion"].as_str().unwrap_or_default();
+                let group = version.split_once('/').map(|(group, _)| format!(".{group}")).unwrap_or_default();
+                return Err(Error::not_done(format!("cannot expose a {kind}{group}")));
+            }
         };
         if selector.as_object().is_none_or(serde_json::Map::is_empty) {
             let what = format!(
@@ -131,6 +138,9 @@ impl Args {
         if !self.external_ip.is_empty() {
             spec["externalIPs"] = json!([self.external_ip]);
         }
+        if !["", "None", "ClientIP"].contains(&self.session_affinity.as_str()) {
+            return Err(Error::bad_value(format!("unknown session affinity: {}", self.session_affinity)));
+        }
         let mut meta = json!({"name": self.name.as_deref().unwrap_or(&own_name)});
         if labels.as_object().is_some_and(|labels| !labels.is_empty()) {
             meta["labels"] = labels;
@@ -145,11 +155,10 @@ impl Args {
             Some(target) => target.parse::<u16>().map_or_else(|_| json!(target), |number| json!(number)),
             None => port.clone(),
         };
-        if let Some(port) = self.port {
-            let protocol = self.protocol.clone().unwrap_or_else(|| "TCP".into());
-            return Ok(vec![json!({"port": port, "protocol": protocol, "targetPort": target(&json!(port))})]);
-        }
+        let told = self.port.split(',').filter(|port| !port.is_empty()).map(parse_port);
+        let told = told.collect::<Result<Vec<i32>, Error>>()?;
         let own: Vec<(Value, Value)> = match kind {
+            _ if !told.is_empty() => told.into_iter().map(|port| (port.into(), Value::Null)).collect(),
             "Service" => {
                 let all = object["spec"]["ports"].as_array().into_iter().flatten();
                 all.map(|port| (port["port"].clone(), port["protocol"].clone())).collect()
@@ -175,4 +184,9 @@ impl Args {
         };
         Ok(own.iter().enumerate().map(make).collect())
     }
+}
+
+/// Reads one of the ports of `--port`, in kubectl's words when it is none.
+fn parse_port(text: &str) -> Result<i32, Error> {
+    text.parse().map_err(|_| Error::bad_value(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))
 }

@@ -15,7 +15,7 @@ use crate::{
         durations::parse_request_timeout,
         kind_words::is_namespaced,
         manifest_files::FileArgs,
-        object_selection::{Target, Words, check_flags, parse_words, targets_of_files},
+        object_selection::{Target, Words, check_flags, parse_words, targets_of_sources},
         output_formats::{Output, OutputArgs},
         pod_selection::Which,
         print, print_error,
@@ -86,6 +86,8 @@ struct Section {
 struct Found {
     sections: Vec<Section>,
     missing: Vec<Error>,
+    /// The errors about kinds of which nothing can be chosen so.
+    failed: Vec<Error>,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -120,19 +122,23 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let engine = Engine::over(home);
     let find = || args.find(&engine, home, namespace, &words);
     let found = find()?;
+    if watch && !found.failed.is_empty() {
+        return Err(Error::Several(found.failed));
+    }
     if watch {
         return args.watch_changes(home, output, found, &|| Ok(find()?.into_objects()));
     }
     let (mut code, named) = (0, args.names_objects(&words));
-    for missing in found.missing.iter().filter(|_| !args.ignore_not_found) {
-        print_error(missing);
+    let missing = found.missing.iter().filter(|_| !args.ignore_not_found);
+    for wrong in missing.chain(&found.failed) {
+        print_error(wrong);
         code = 1;
     }
     let count: usize = found.sections.iter().map(|section| section.objects.len()).sum();
     if let Output::Table { wide } = output {
         // Files may name nothing.
         let is_empty = !named || found.sections.is_empty();
-        if count == 0 && is_empty && !args.ignore_not_found {
+        if count == 0 && is_empty && !args.ignore_not_found && found.failed.is_empty() {
             let is_namespaced = match &found.sections[..] {
                 [] => args.which.names.iter().all(|word| is_namespaced(word)),
                 sections => sections.iter().any(|section| section.kind.is_namespaced()),
@@ -202,7 +208,10 @@ impl Args {
     ) -> Result<Found, Error> {
         let mut found = match words {
             _ if self.which.files.is_given() => {
-                find_named(engine, targets_of_files(&self.which.files, home, namespace)?)?
+                let sources = self.which.files.read_sources()?;
+                let (targets, unknown) = targets_of_sources(&sources, home, namespace)?;
+                let found = find_named(engine, targets.into_iter().map(|(target, _)| target).collect())?;
+                Found { failed: unknown, ..found }
             }
             Words::Objects(all) => {
                 let target = |(kind, name): &(_, _)| Target {
@@ -213,12 +222,11 @@ impl Args {
                 find_named(engine, all.iter().map(target).collect())?
             }
             Words::Kinds(kinds) => {
-                let list = |kind: &ObjectKind| {
-                    Ok(Section { kind: *kind, objects: self.which.list_objects(engine, *kind, namespace)? })
-                };
-                let sections = kinds.iter().map(list).collect::<Result<Vec<_>, Error>>()?;
+                let (found, failed) = self.which.list_kinds(engine, kinds, namespace);
+                let section = |(kind, objects)| Section { kind, objects };
+                let sections: Vec<_> = found.into_iter().map(section).collect();
                 let missing = self.find_damaged(home, namespace, &sections)?;
-                Found { sections, missing }
+                Found { sections, missing, failed }
             }
         };
         if let Some(path) = &self.sort_by {
@@ -309,7 +317,7 @@ impl Args {
 
 /// Reads objects that are named, those of one kind together.
 fn find_named(engine: &Engine, targets: Vec<Target>) -> Result<Found, Error> {
-    let mut found = Found { sections: Vec::new(), missing: Vec::new() };
+    let mut found = Found { sections: Vec::new(), missing: Vec::new(), failed: Vec::new() };
     for Target { kind, namespace, name } in targets {
         let at = found.sections.iter().position(|section| section.kind == kind);
         let at = at.unwrap_or_else(|| {

@@ -14,11 +14,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     cli::{
         Error, Namespace,
-        durations::{parse_duration, parse_request_timeout, time_left},
-        pod_dir,
-        pod_selection::{FilterArgs, Which, is_pod},
+        durations::{parse_request_timeout, parse_signed_duration, time_left},
+        pod_selection::{FilterArgs, Which, is_pod, not_found},
         print_error,
-        target_pod::{check_container, find_target_pods},
+        target_pod::{PatienceArgs, check_container, find_target_pods},
     },
     engine::{LONG_SILENCE, LogOptions, Logs, PodHandle},
     logs::Entry,
@@ -63,8 +62,8 @@ pub(super) struct Args {
     #[arg(long, allow_negative_numbers = true)]
     tail: Option<i64>,
     /// Only what is newer than so long ago, such as 5s, 2m or 3h.
-    #[arg(long, value_parser = parse_duration)]
-    since: Option<Duration>,
+    #[arg(long, value_parser = parse_signed_duration, allow_hyphen_values = true)]
+    since: Option<SignedDuration>,
     /// Only what is newer than this date (RFC 3339).
     #[arg(long)]
     since_time: Option<String>,
@@ -92,6 +91,8 @@ pub(super) struct Args {
     /// With -f and -l: follow no more containers than that at once; as many as there are else.
     #[arg(long, value_name = "N")]
     max_log_requests: Option<usize>,
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
 impl Args {
@@ -108,7 +109,12 @@ impl Args {
                 format!("--all-containers=true should not be specified with container name {container}");
             return Err(Error::contradiction(what));
         }
-        if self.since.is_some() && self.since_time.is_some() {
+        if self.since.is_some_and(|ago| ago.is_negative()) {
+            return refuse("--since must be greater than 0");
+        }
+        // No time at all is no limit.
+        let since = self.since.filter(|ago| !ago.is_zero());
+        if since.is_some() && self.since_time.is_some() {
             return refuse("at most one of `sinceTime` or `sinceSeconds` may be specified");
         }
         if self.limit_bytes.is_some_and(|limit| limit < 0) {
@@ -117,8 +123,8 @@ impl Args {
         if self.tail.is_some_and(|tail| tail < -1) {
             return refuse("--tail must be greater than or equal to -1");
         }
-        match (self.since, self.since_time.as_deref()) {
-            (Some(ago), _) => Ok(SignedDuration::try_from(ago).ok().map(|ago| Timestamp::now() - ago)),
+        match (since, self.since_time.as_deref()) {
+            (Some(ago), _) => Ok(Some(Timestamp::now() - ago)),
             (None, None | Some("")) => Ok(None),
             (None, Some(text)) => match text.parse() {
                 Ok(time) => Ok(Some(time)),
@@ -145,17 +151,22 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let mut sources = Vec::new();
     let (names, container) = names(args)?;
     let since = args.check_values()?;
+    let until_there = args.patience.find_deadline("")?;
+    let place = (home, namespace);
+    let find_pods = |name: &str| {
+        find_target_pods(place, name, READ_LOGS, until_there).map_err(|e| word_missing(e, namespace))
+    };
     let names = names.into_iter().map(|name| match (name.contains('/'), args.all_pods) {
-        (true, true) => find_target_pods(home, namespace, &name, READ_LOGS),
+        (true, true) => find_pods(&name),
         (true, false) => {
-            let mut all = find_target_pods(home, namespace, &name, READ_LOGS)?;
+            let mut all = find_pods(&name)?;
             if all.len() > 1 {
                 eprintln!("Found {} pods, using pod/{}", all.len(), all[0].name);
             }
             all.truncate(1);
             Ok(all)
         }
-        (false, _) => Ok(vec![pod_dir(home, namespace, &name)?]),
+        (false, _) => find_pods(&name),
     });
     let dirs = names.collect::<Result<Vec<_>, _>>()?.into_iter().flatten();
     let names = dirs.map(|dir| dir.name.to_string()).collect();
@@ -166,9 +177,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     };
     let chosen = which.choose(home, namespace)?;
     if let Some(name) = chosen.missing.first() {
-        // kubectl 1.37 says it so, of logs alone.
-        let missing = format!("pods \"{name}\" not found in namespace {:?}", namespace.as_str());
-        return Err(Error::absent(format!("error from server (NotFound): {missing}")));
+        return Err(word_missing(not_found(name), namespace));
     }
     if chosen.found.is_empty() {
         eprintln!("No resources found in {namespace} namespace.");
@@ -180,7 +189,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         streams += if container.is_some() { 1 } else { found.pod.container_names().count() };
         wanted.push((PodHandle::of(home, &found.dir), container));
     }
-    if let Some(most) = args.max_log_requests.filter(|most| args.follow && streams > *most) {
+    if let Some(most) = args.max_log_requests.filter(|most| args.follow && (1..streams).contains(most)) {
         return Err(Error::contradiction(format!(
             "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
         )));
@@ -238,6 +247,17 @@ fn show_present(args: &Args, sources: &mut Vec<Source>) -> bool {
     any
 }
 
+/// Words the error of what is not there as kubectl 1.37 does, of logs alone.
+fn word_missing(error: Error, namespace: &Namespace) -> Error {
+    match error.reason() {
+        Some("NotFound") => Error::absent(format!(
+            "error from server (NotFound): {error} in namespace {:?}",
+            namespace.as_str()
+        )),
+        _ => error,
+    }
+}
+
 /// The pod's name, and the container of the old form `NAME CONTAINER`.
 fn names(args: &Args) -> Result<(Vec<String>, Option<String>), Error> {
     let words: Vec<String> = match args.pod.split_first() {
@@ -262,14 +282,14 @@ fn choose_container(args: &Args, named: Option<&str>, pod: &Pod) -> Result<Optio
     let apps: Vec<String> = spec.containers.iter().map(|c| c.name.clone()).collect();
     let ephemeral: Vec<String> = spec.ephemeral_containers.iter().flatten().map(|c| c.name.clone()).collect();
     let all = || init.iter().chain(&apps).chain(&ephemeral);
-    if let Some(wanted) = named {
+    if let Some(wanted) = named.filter(|name| !name.is_empty()) {
         return check_container(pod, wanted).map(|()| Some(wanted.to_owned()));
     }
     if let Some(found) = pod.annotated_container().filter(|a| all().any(|c| c == a)) {
         return Ok(Some(found.to_owned()));
     }
     let first = apps.first().cloned().unwrap_or_default();
-    if all().count() > 1 {
+    if all().count() > 1 && !args.all_pods {
         let named =
             |all: &[String], kind: &'static str| all.iter().map(|n| format!("{n}{kind}")).collect::<Vec<_>>();
         let list = [apps.clone(), named(&ephemeral, " (ephem)"), named(&init, " (init)")].concat().join(", ");

@@ -1,5 +1,7 @@
 //! `podctl patch`: a part of an object in the place of what it was.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::{
@@ -15,6 +17,7 @@ use crate::{
         self, Engine, ObjectKind, PodPart, WriteOptions,
         patch::{PatchType, apply_patch},
     },
+    server::raw_request::Refusal,
     state::Home,
 };
 
@@ -33,13 +36,13 @@ pub(super) struct Args {
     #[arg(short, long)]
     patch: Option<String>,
     /// A file with the patch.
-    #[arg(long, value_name = "FILE", conflicts_with = "patch")]
+    #[arg(long, value_name = "FILE")]
     patch_file: Option<String>,
     /// `json` (RFC 6902), `merge` (RFC 7386) or `strategic`.
     #[arg(long = "type", default_value = "strategic")]
     type_: String,
     /// `resize`: CPU and memory of a pod's containers, while they run; `status`: conditions that its readinessGates wait for.
-    #[arg(long, value_parser = ["resize", "status"])]
+    #[arg(long)]
     subresource: Option<String>,
     /// Patch what the files hold, print it, and touch nothing else.
     #[arg(long)]
@@ -52,7 +55,15 @@ impl Args {
     /// The patch's type, and its text as JSON.
     fn read_patch(&self) -> Result<(PatchType, Vec<u8>), Error> {
         let text = match (&self.patch, &self.patch_file) {
+            (Some(_), Some(_)) => {
+                return Err(Error::contradiction("cannot specify --patch and --patch-file together"));
+            }
             (Some(text), _) if !text.is_empty() => text.clone(),
+            (None, Some(file)) if file != "-" && !Path::new(file).exists() => {
+                return Err(Error::unreadable(format!(
+                    "unable to read patch file: open {file}: no such file or directory"
+                )));
+            }
             (None, Some(file)) => read_source(file)?.text,
             _ => {
                 let what = "must specify --patch or --patch-file containing the contents of the patch";
@@ -62,7 +73,7 @@ impl Args {
         let type_ = match self.type_.to_lowercase().as_str() {
             "json" => PatchType::Json,
             "merge" => PatchType::Merge,
-            "strategic" => PatchType::Strategic,
+            "strategic" | "" => PatchType::Strategic,
             _ => {
                 let what = format!("--type must be one of [json merge strategic], not {:?}", self.type_);
                 return Err(Error::bad_value(what));
@@ -93,7 +104,11 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let engine = Engine::over(home);
     let part = match args.subresource.as_deref() {
         Some("resize") => PodPart::Resources,
-        Some(_) => PodPart::Status,
+        Some("status") => PodPart::Status,
+        Some(_) => {
+            let message = "the server could not find the requested resource".to_owned();
+            return Err(Refusal { reason: "NotFound".to_owned(), message }.into());
+        }
         None => PodPart::Object,
     };
     let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };

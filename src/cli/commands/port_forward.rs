@@ -14,7 +14,7 @@ use crate::{
     cli::{
         Error, Namespace, io,
         pod_selection::read,
-        target_pod::{ATTACH, find_service_target_port, find_target_pod},
+        target_pod::{ATTACH, PatienceArgs, find_service_target_port, find_target_pod},
     },
     engine::{self, PodHandle},
     pod::PodExt,
@@ -31,13 +31,16 @@ pub(super) struct Args {
     /// Where to listen: addresses, or localhost.
     #[arg(long, value_delimiter = ',', default_value = "localhost")]
     address: Vec<String>,
+    #[command(flatten)]
+    patience: PatienceArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     if args.address.iter().all(String::is_empty) {
         return Err(Error::missing("you must specify at least 1 address"));
     }
-    let dir = find_target_pod(home, namespace, &args.pod, ATTACH)?;
+    let until = args.patience.find_deadline("\nSee 'podctl port-forward -h' for help and examples")?;
+    let dir = find_target_pod((home, namespace), &args.pod, ATTACH, until)?;
     let phase = read(&dir)?.phase().to_owned();
     if phase != "Running" {
         let what = format!("unable to forward port because pod is not running. Current status={phase}");

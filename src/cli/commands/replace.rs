@@ -10,8 +10,8 @@ use crate::{
         Error, Namespace, UsageError,
         durations::{parse_duration, parse_seconds},
         last_applied::SaveConfigArgs,
-        manifest_files::FileArgs,
-        object_selection::{Target, target_of_object},
+        manifest_files::{FileArgs, parse_objects},
+        object_selection::{Target, check_own_namespace, target_of_object},
         output_formats::{ChangeArgs, DryRun},
         print_error,
         raw_requests::{RawArgs, send_raw},
@@ -61,15 +61,20 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if args.force && dry.is_dry() {
         return Err(Error::contradiction("--dry-run can not be used when --force is set"));
     }
-    let objects = args.files.read_objects()?;
-    let targets = objects.iter().map(|object| target_of_object(object, namespace));
-    let targets = targets.collect::<Result<Vec<_>, _>>()?;
+    let (mut objects, mut targets) = (Vec::new(), Vec::new());
+    for source in args.files.read_sources()? {
+        for object in parse_objects(std::slice::from_ref(&source))? {
+            check_own_namespace(&object, namespace)?;
+            targets.push(target_of_object(&object, namespace)?);
+            objects.push((object, source.name.clone()));
+        }
+    }
     let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
     if args.force {
         delete_first(args, &engine, &targets)?;
     }
     let mut code = 0;
-    for (object, Target { kind, namespace, name }) in objects.iter().zip(&targets) {
+    for ((object, file), Target { kind, namespace, name }) in objects.iter().zip(&targets) {
         if dry == DryRun::Client {
             // It is printed as it is written, when there is one to be replaced.
             match engine.get_object(*kind, namespace, name) {
@@ -78,7 +83,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     args.change.print_change(&output, &shown, "replaced")?;
                 }
                 Err(e) => {
-                    print_error(&e.into());
+                    print_error(&Error::from(e).in_file("replacing", file));
                     code = 1;
                 }
             }
@@ -102,7 +107,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 args.change.print_change(&output, &object, "replaced")?;
             }
             Err(e) => {
-                print_error(&Error::about(*kind, name, e));
+                let doing = if args.force { "creating" } else { "replacing" };
+                print_error(&Error::about(*kind, name, e).in_file(doing, file));
                 code = 1;
             }
         }

@@ -10,10 +10,12 @@ use crate::{
         pod_selection::{FilterArgs, Which},
         print, print_error,
     },
-    engine::{self, PodHandle},
+    engine::{self, Engine, PodHandle},
+    pod::ObjectKind,
     sandbox::downward_api::memory_of_machine,
+    server::raw_request::Refusal,
     state::{Home, Liveness, PodDir},
-    view::tab_stops,
+    view::{field_selector::FieldSelector, selectors::Labels, tab_stops},
 };
 
 /// The time CPU time is watched for a rate.
@@ -77,6 +79,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             eprintln!("{what}");
             return Ok(1);
         }
+        args.check_node_selector(home)?;
         return show_node(args);
     }
     let dirs = args.find_pods(home, namespace)?;
@@ -158,6 +161,24 @@ fn show_node(args: &Args) -> Result<i32, Error> {
 }
 
 impl Args {
+    /// Refuses selectors that make no sense, in the words that kubectl has here.
+    fn check_selectors(&self, kind: &str) -> Result<Labels, Error> {
+        let wrong = |why: String| Error::bad_value(why.replace('"', "'"));
+        FieldSelector::parse(kind, self.filter.field_selector.as_deref().unwrap_or_default())
+            .map_err(wrong)?;
+        Labels::parse(self.filter.selector.as_deref().unwrap_or_default()).map_err(Error::bad_value)
+    }
+
+    /// Checks that this machine has the labels that are asked for.
+    fn check_node_selector(&self, home: &Home) -> Result<(), Error> {
+        let labels = self.check_selectors("Node")?;
+        let node = Engine::over(home).get_object(ObjectKind::Node, "", &engine::node_name())?;
+        match labels.matches(serde_json::from_value(node["metadata"]["labels"].clone()).ok().as_ref()) {
+            true => Ok(()),
+            false => Err(Error::absent("metrics not available yet")),
+        }
+    }
+
     /// The living pods that are meant; one that is named may have ended, which is then said.
     fn find_pods(&self, home: &Home, namespace: &Namespace) -> Result<Vec<PodDir>, Error> {
         let named = pod_words(&self.names);
@@ -165,11 +186,24 @@ impl Args {
             if self.filter.selector.is_some() || self.filter.field_selector.is_some() {
                 return Err(Error::contradiction("only one of NAME or selector can be provided"));
             }
-            return named.into_iter().map(|name| pod_dir(home, namespace, name)).collect();
+            return named.into_iter().map(|name| find_pod(home, namespace, name)).collect();
         }
+        self.check_selectors("Pod")?;
         let which = Which { filter: self.filter.clone(), ..Which::default() };
         let chosen = which.choose(home, namespace)?.found.into_iter().map(|found| found.dir);
         Ok(chosen.filter(|dir| dir.read_liveness() == Liveness::Alive).collect())
+    }
+}
+
+/// Finds a pod that is named; of one that is not there the API says which kind of object it looked for.
+fn find_pod(home: &Home, namespace: &Namespace, name: &str) -> Result<PodDir, Error> {
+    let dir = pod_dir(home, namespace, name)?;
+    match dir.read_liveness() {
+        Liveness::Absent => {
+            let message = format!("pods.metrics.k8s.io {name:?} not found");
+            Err(Refusal { reason: "NotFound".to_owned(), message }.into())
+        }
+        _ => Ok(dir),
     }
 }
 

@@ -153,6 +153,10 @@ pub(super) fn run(command: &Command, home: &Home, namespace: &Namespace) -> Resu
             if volume.claim()?.is_none() {
                 volume.make(&plain_claim(&args.name, "1Gi"))?;
             }
+            if args.source.as_os_str() != "-" && !args.source.exists() {
+                let source = args.source.display();
+                return Err(Error::unreadable(format!("cannot read {source}: no such file or directory")));
+            }
             Engine::over(home).import_volume(&volume.files(), &args.source)?;
         }
         Command::Rm { names } => {

@@ -107,14 +107,7 @@ impl Args {
             Words::Kinds(_) if condition.is_create() || !(given.all || given.labels || given.fields) => {
                 return Err(Error::missing(NO_NAME));
             }
-            Words::Kinds(kinds) => {
-                let mut targets = Vec::new();
-                for kind in kinds {
-                    let found = which.list_objects(engine, kind, namespace)?;
-                    targets.extend(found.iter().filter_map(|object| Target::of_object(kind, object)));
-                }
-                targets
-            }
+            Words::Kinds(kinds) => which.find_in_kinds(engine, &kinds, namespace)?,
         };
         if targets.is_empty() && !condition.is_delete() {
             return Err(Error::absent("no matching resources found"));

@@ -27,6 +27,9 @@ pub enum Error {
     /// Means that it does not fit the object.
     #[error("the patch does not fit the object: {0}")]
     Unfitting(String),
+    /// Means that it would make another object of the one it is for.
+    #[error("{0}")]
+    Unlike(String),
 }
 
 /// Applies the operations of an RFC 6902 patch, all or none.

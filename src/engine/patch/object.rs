@@ -68,11 +68,41 @@ impl Engine {
             if new == known {
                 return Ok((known.clone(), known));
             }
+            check_identity(kind, key.1, &known, &new)?;
             let seen = Preconditions::still(&known);
             match self.update_object(kind, key.0, &new, &seen, options) {
                 Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
                 done => return Ok((known, done?)),
             }
         }
+    }
+}
+
+/// Refuses a patch that makes another object of one: another name or kind, or a version that it no longer has.
+fn check_identity(kind: ObjectKind, name: &str, known: &Value, new: &Value) -> Result<(), Error> {
+    let refuse = |why: String| Err(PatchError::Unlike(why).into());
+    if let Some(given) = new["kind"].as_str().filter(|given| *given != kind.name()) {
+        return refuse(format!(
+            "the kind in the data ({given}) does not match the expected kind ({})",
+            kind.name()
+        ));
+    }
+    let (before, after) = (&known["metadata"], &new["metadata"]);
+    if let Some(given) = after["name"].as_str().filter(|given| !given.is_empty() && *given != name) {
+        return refuse(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ));
+    }
+    let is_other =
+        |field: &str| after[field].as_str().is_some_and(|given| !given.is_empty() && before[field] != given);
+    match is_other("resourceVersion") || is_other("uid") {
+        true => Err(Error::Conflict {
+            kind,
+            name: name.to_owned(),
+            why:
+                "the object has been modified; please apply your changes to the latest version and try again"
+                    .into(),
+        }),
+        false => Ok(()),
     }
 }

@@ -8,6 +8,9 @@ use super::{
     functions::{call_function, check_count, is_true},
 };
 
+/// The number up to which a template's ranges may count together: Go would go on for as long as one wants to wait.
+const MOST_COUNTED: u64 = 1_000_000;
+
 /// The template on its way.
 pub(super) struct Run<'a> {
     template: &'a GoTemplate,
@@ -15,6 +18,8 @@ pub(super) struct Run<'a> {
     /// The newest last.
     variables: Vec<(String, Value)>,
     depth: usize,
+    /// The sum of all numbers that have been counted to.
+    counted: u64,
     /// The name of the template that is carried out, and what of it is just looked at, for errors.
     name: String,
     place: Place,
@@ -37,6 +42,7 @@ impl<'a> Run<'a> {
             missing_allowed,
             variables,
             depth: 0,
+            counted: 0,
             name: "output".to_owned(),
             place: Place::default(),
             out: String::new(),
@@ -134,6 +140,18 @@ impl<'a> Run<'a> {
                 all.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect()
             }
             Some(Value::Object(all)) => all.into_iter().map(|(key, item)| (key.into(), item)).collect(),
+            Some(Value::Number(count)) if !count.is_f64() => {
+                self.note_place(&over.place);
+                if over.variables.len() > 1 {
+                    return Err(format!("can't use {count} to iterate over more than one variable"));
+                }
+                let count = count.as_u64().unwrap_or(0);
+                self.counted = self.counted.saturating_add(count);
+                if self.counted > MOST_COUNTED {
+                    return Err(format!("range counts further than to {MOST_COUNTED}"));
+                }
+                (0..count).map(|at| (at.into(), at.into())).collect()
+            }
             Some(other) => {
                 self.note_place(&over.place);
                 return Err(format!("range can't iterate over {}", print_value(&other)));

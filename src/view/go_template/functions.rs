@@ -321,7 +321,7 @@ fn print_verb(verb: char, (value, type_): (&Value, &str), precision: Option<usiz
         ('f' | 'F', Value::Number(number)) if number.is_f64() => {
             plus(format!("{:.*}", precision.unwrap_or(6), number.as_f64().unwrap_or(0.0)))
         }
-        ('g', Value::Number(number)) if number.is_f64() => plus(number.to_string()),
+        ('g', Value::Number(number)) if number.is_f64() => plus(print_value(value)),
         ('T', _) => type_.to_owned(),
         ('s', Value::Array(_) | Value::Object(_)) => print_value(value),
         _ => wrong(),

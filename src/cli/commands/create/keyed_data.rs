@@ -65,6 +65,10 @@ pub(super) fn read_keyed_data(
 ) -> Result<BTreeMap<String, Vec<u8>>, Error> {
     let mut data = BTreeMap::new();
     let mut add = |key: String, value: Vec<u8>| match data.insert(key.clone(), value) {
+        None if !is_key(&key) => {
+            let (kind, rule) = (of.0.name(), KEY_RULE);
+            Err(Error::bad_value(format!("{key:?} is not a valid key name for a {kind}: {rule}")))
+        }
         None => Ok(()),
         Some(_) => {
             let (kind, name) = (of.0.name(), of.1);
@@ -100,8 +104,7 @@ pub(super) fn read_keyed_data(
             for entry in fs::read_dir(path).map_err(cannot())? {
                 let entry = entry.map_err(cannot())?;
                 let key = entry.file_name().to_string_lossy().into_owned();
-                let valid = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-                if entry.file_type().is_ok_and(|t| t.is_file()) && valid {
+                if entry.file_type().is_ok_and(|t| t.is_file()) && is_key(&key) {
                     add(key, fs::read(entry.path()).map_err(cannot())?)?;
                 }
             }
@@ -119,30 +122,44 @@ pub(super) fn read_keyed_data(
     }
     for file in &from.from_env_file {
         let text = fs::read_to_string(file).map_err(|e| word_reading(file, e))?;
-        for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        for line in text.trim_start_matches('\u{feff}').lines() {
             let line = line.trim_start();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (key, value) = match line.split_once('=') {
-                Some((key, value)) => (key, value.to_owned()),
+            let key = line.split_once('=').map_or(line, |(key, _)| key);
+            if let Some(why) = explain_variable_name(key) {
+                return Err(Error::bad_value(format!("{key:?} is not a valid key name: {why}")));
+            }
+            let value = match line.split_once('=') {
+                Some((_, value)) => value.to_owned(),
                 // A name alone takes its value from the environment.
                 None => match std::env::var(line) {
-                    Ok(value) => (line, value),
+                    Ok(value) => value,
                     Err(_) => continue,
                 },
             };
-            if key.is_empty() || key.contains(char::is_whitespace) {
-                return Err(Error::unreadable(format!("{file}:{}: must be KEY=VALUE", number + 1)));
-            }
             add(key.to_owned(), value.into_bytes())?;
         }
     }
     Ok(data)
 }
 
+/// The rule for keys of ConfigMaps and Secrets, in kubectl's words.
+const KEY_RULE: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
+fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+/// Tells why a word is not the name of a variable, in kubectl's words.
+fn explain_variable_name(key: &str) -> Option<&'static str> {
+    let is_wrong = !is_key(key) || key.starts_with(|c: char| c.is_ascii_digit());
+    is_wrong.then_some("a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit (e.g. 'my.env-name',  or 'MY_ENV.NAME',  or 'MyEnvName1', regex used for validation is '[-._a-zA-Z][-._a-zA-Z0-9]*')")
+}
+
 /// Words in kubectl's way that a file cannot be read.
-fn word_reading(path: &str, error: std::io::Error) -> Error {
+pub(super) fn word_reading(path: &str, error: std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::NotFound => {
             Error::unreadable(format!("error reading {path}: no such file or directory"))

@@ -144,18 +144,22 @@ pub(super) fn create_object(
             )));
         }
         Some(kind) if kind != ObjectKind::Namespace => {
-            stored_objects::check(kind, &object).map_err(|e| word_failure(kind, None, e))?;
+            stored_objects::check(kind, &object).map_err(|e| word_failure(kind, find_type(&object), e))?;
         }
         _ => {}
     }
-    let of_type =
-        object["spec"]["type"].as_str().map(str::to_owned).filter(|_| kind == Some(ObjectKind::Service));
+    let of_type = find_type(&object).map(str::to_owned);
     let made = match kind {
         Some(kind) => make_kept(kind, object, dry, home, namespace)
             .map_err(|e| word_failure(kind, of_type.as_deref(), e))?,
         None => object,
     };
     change.print_change(&output, &made, "created")
+}
+
+/// Returns the type of a Service, by which kubectl calls it.
+fn find_type(object: &Value) -> Option<&str> {
+    object["spec"]["type"].as_str().filter(|_| object["kind"] == "Service")
 }
 
 /// Says of an object that is there already what kubectl says of one that it was to make of flags.

@@ -2,7 +2,7 @@
 
 use super::{
     Error, Place, create_object,
-    keyed_data::{self, append_hash, read_keyed_data},
+    keyed_data::{self, append_hash, read_keyed_data, word_reading},
 };
 use std::fs;
 
@@ -97,9 +97,17 @@ pub(super) fn create_secret(secret: &Secrets, place: Place<'_>) -> Result<(), Er
             }
             let mut object = make_secret(name, "kubernetes.io/tls");
             for (field, file) in [("tls.crt", cert), ("tls.key", key)] {
-                let bytes = fs::read(file).map_err(io(format!("cannot read {file}")))?;
+                let bytes = fs::read(file).map_err(|e| match e.kind() {
+                    std::io::ErrorKind::NotFound => {
+                        let why = "no such file or directory";
+                        Error::unreadable(format!("Cannot read file {file}, open {file}: {why}"))
+                    }
+                    _ => io(format!("cannot read {file}"))(e),
+                })?;
                 if !bytes.windows(11).any(|part| part == b"-----BEGIN ") {
-                    return Err(Error::unreadable(format!("{file} is no PEM file: {field} has to be one")));
+                    let what = if field == "tls.crt" { "certificate" } else { "key" };
+                    let why = format!("tls: failed to find any PEM data in {what} input");
+                    return Err(Error::unreadable(why));
                 }
                 object["data"][field] = json!(ByteString(bytes));
             }
@@ -127,7 +135,7 @@ fn create_registry_secret(args: &RegistryArgs, place: Place<'_>) -> Result<(), E
         [] => make_registry_config(args),
         [file] => {
             let path = file.strip_prefix(".dockerconfigjson=").unwrap_or(file);
-            fs::read(path).map_err(io(format!("cannot read {path}")))?
+            fs::read(path).map_err(|e| word_reading(path, e))?
         }
         _ => {
             return Err(Error::contradiction(

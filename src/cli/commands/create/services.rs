@@ -75,6 +75,20 @@ pub(super) fn create_service(service: &Services, place: Place<'_>) -> Result<(),
         }
         Services::Externalname { external_name, .. } => {
             needs_ports = false;
+            let is_host = |name: &str| {
+                let part = |part: &str| {
+                    let inner =
+                        part.trim_start_matches(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+                    !part.is_empty()
+                        && inner.len() < part.len()
+                        && !part.ends_with('-')
+                        && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                };
+                name.len() <= 253 && name.split('.').all(part)
+            };
+            if !is_host(external_name) {
+                return Err(Error::bad_value(format!("invalid service external name {external_name}")));
+            }
             spec["externalName"] = external_name.as_str().into();
         }
         _ => {}
@@ -96,6 +110,7 @@ fn parse_port(text: &str) -> Result<Value, Error> {
     let (port, target) = text.split_once(':').unwrap_or((text, text));
     let number = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     let wrong = |what: &str| match what.parse::<u64>() {
+        Ok(65536..) => Error::bad_value(format!("strconv.ParseUint: parsing {what:?}: value out of range")),
         Ok(_) => Error::bad_value("must be between 1 and 65535, inclusive"),
         Err(_) => Error::bad_value(format!("strconv.ParseUint: parsing {what:?}: invalid syntax")),
     };

@@ -98,11 +98,17 @@ impl ImageArgs {
             return Err(Error::missing("NAME is required for run"));
         };
         let attached = streams.stdin || streams.attach;
+        if streams.tty && !streams.stdin {
+            return Err(Error::missing("-i/--stdin is required for containers with -t/--tty=true"));
+        }
         if image.is_empty() {
             return Err(Error::missing("--image is required"));
         }
         if image.parse::<podctl_images::Reference>().is_err() {
             return Err(Error::bad_value(format!("invalid image name {image:?}: invalid reference format")));
+        }
+        if self.pod_running_timeout.is_zero() {
+            return Err(Error::bad_value("--pod-running-timeout must be higher than zero"));
         }
         if self.rm && !attached {
             return refuse("--rm should only be used for attached containers");
@@ -197,7 +203,9 @@ pub(super) fn into_source(mut object: Value, namespace: &Namespace) -> Source {
 /// `NAME=VALUE`
 fn parse_variable(pair: &str) -> Result<Value, Error> {
     match pair.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok(json!({"name": name, "value": value})),
+        Some((name, value)) if !name.is_empty() && !name.contains(char::is_whitespace) => {
+            Ok(json!({"name": name, "value": value}))
+        }
         _ => Err(Error::bad_value(format!("invalid env: {pair}"))),
     }
 }

@@ -29,14 +29,14 @@ use crate::{
         manifest_services,
         output_formats::{DryRun, Output, parse_dry_run},
         run_plan,
-        stored_objects::{self, make_kept},
+        stored_objects::{self, already_exists, make_kept},
     },
     engine::{Engine, PodHandle, jobs::Queue},
     manifest::Source,
     network::ports::{self, HostPort},
-    pod::ObjectKind,
     pod::quantity::quantity_bytes,
-    state::{Home, PodDir},
+    pod::{ObjectKind, ObjectName},
+    state::{Home, Liveness, PodDir},
 };
 
 #[derive(clap::Args)]
@@ -78,7 +78,7 @@ pub(super) struct Args {
     #[arg(short = 'i', long, conflicts_with = "detach")]
     stdin: bool,
     /// Give that container a terminal.
-    #[arg(short = 't', long, requires = "stdin")]
+    #[arg(short = 't', long)]
     tty: bool,
     /// Attach to that container alone instead of showing every log.
     #[arg(long, conflicts_with = "detach")]
@@ -348,6 +348,11 @@ impl Args {
                 own.output.print_result(&output, &made, &format!("created{}", dry.suffix()))?;
             }
             return Ok(None);
+        }
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default();
+        let place = ObjectName::parse(name).map(|name| home.pod(namespace, &name));
+        if !self.replace && place.is_ok_and(|dir| dir.read_liveness() == Liveness::Alive) {
+            return Err(already_exists(ObjectKind::Pod, name));
         }
         let all = [Some(pod), service];
         let sources = all.into_iter().flatten().map(|object| own.save.note(object));

@@ -79,6 +79,14 @@ pub(super) fn set_env(args: &EnvArgs, home: &Home, namespace: &Namespace) -> Res
             _ => return Err(Error::bad_value(format!("{change:?} is neither NAME=VALUE nor NAME-"))),
         });
     }
+    let both = |(name, value): &&Variable| {
+        value.is_none() && variables.iter().any(|(own, v)| own == name && v.is_some())
+    };
+    if variables.iter().any(|variable| both(&variable)) {
+        return Err(Error::contradiction(
+            "can not both modify and remove the same environment variable in the same command",
+        ));
+    }
     if let Some(from) = &args.from {
         variables.extend(find_referred_variables(args, from, home, namespace)?);
     }

@@ -20,6 +20,7 @@ use crate::{
         quantity::{canonicalize_quantities, quantity_millis},
     },
     state::Home,
+    view::selectors::Labels,
 };
 
 #[derive(clap::Args)]
@@ -337,6 +338,9 @@ fn set_selector(args: &SelectorArgs, home: &Home, namespace: &Namespace) -> Resu
     if words.is_empty() && !is_file {
         return Err(Error::missing(NO_RESOURCES));
     }
+    Labels::parse(expression).map_err(|why| {
+        Error::bad_value(format!("couldn't parse the selector string {expression:?}: {why}"))
+    })?;
     let labels = parse_match_labels(expression)?;
     args.common.change(words, (home, namespace), ("selector", PodPart::Object), &|object| {
         if object["kind"] != "Service" {
