@@ -96,10 +96,14 @@ impl Hook {
 
 /// Returns the messages that make a table anew, empty.
 pub fn make_table(table: &str) -> Vec<Message> {
+    let [make, delete] = delete_table(table);
+    vec![make, delete, build_message(NEW_TABLE, CREATE).attribute(1, &text(table))]
+}
+
+/// Returns the messages that delete a table, which need not be there: it is made first, for no other can be deleted.
+fn delete_table(table: &str) -> [Message; 2] {
     let name = text(table);
-    let new = || build_message(NEW_TABLE, CREATE).attribute(1, &name);
-    // Made before it is deleted: a table that is not there cannot be deleted.
-    vec![new(), build_message(DELETE_TABLE, 0).attribute(1, &name), new()]
+    [build_message(NEW_TABLE, CREATE).attribute(1, &name), build_message(DELETE_TABLE, 0).attribute(1, &name)]
 }
 
 /// Makes the chain through which packets come at a hook.
@@ -234,11 +238,7 @@ pub fn build_transactions(groups: Vec<Vec<Message>>) -> Vec<Vec<u8>> {
 
 /// The transaction that removes a table, which need not be there.
 pub fn remove(table: &str) -> Vec<u8> {
-    let name = text(table);
-    build_batch(vec![
-        build_message(NEW_TABLE, CREATE).attribute(1, &name),
-        build_message(DELETE_TABLE, 0).attribute(1, &name),
-    ])
+    build_batch(delete_table(table).into())
 }
 
 /// Asks for the chains of all tables.

@@ -91,9 +91,7 @@ pub enum Part {
     /// The packet goes there.
     To(IpAddr),
     /// Means that it leaves by this interface.
-    Out(&'static str),
-    /// Means that it leaves by this interface, too.
-    OutBy(String),
+    Out(String),
     /// Means that it leaves by none whose name begins so.
     OutByNone(&'static str),
     /// Means that it comes in by this interface.
@@ -172,8 +170,7 @@ pub(super) fn add_expressions(b: &mut Vec<u8>, part: &Part) {
     const META_OIFNAME: u32 = 7;
     match part {
         Part::From(address) | Part::To(address) => {
-            add_meta(b, META_NFPROTO);
-            equals(b, &[family(*address)]);
+            of_family(b, address.is_ipv4());
             let source = matches!(part, Part::From(_));
             let (offset, length) = match (address, source) {
                 (IpAddr::V4(_), true) => (12, 4),
@@ -185,21 +182,13 @@ pub(super) fn add_expressions(b: &mut Vec<u8>, part: &Part) {
             equals(b, &address_bytes(*address));
         }
         Part::FromRange(address, length) | Part::FromElsewhere(address, length) => {
-            add_meta(b, META_NFPROTO);
-            equals(b, &[family(*address)]);
+            of_family(b, address.is_ipv4());
             add_payload(b, 1, if address.is_ipv4() { 12 } else { 8 }, *length as u32);
             let how = if matches!(part, Part::FromRange(..)) { EQUALS } else { DIFFERS };
             compare(b, how, &address_bytes(*address)[..*length]);
         }
-        Part::Like(address) => {
-            add_meta(b, META_NFPROTO);
-            equals(b, &[family(*address)]);
-        }
+        Part::Like(address) => of_family(b, address.is_ipv4()),
         Part::Out(interface) => {
-            add_meta(b, META_OIFNAME);
-            equals(b, &interface_name(interface));
-        }
-        Part::OutBy(interface) => {
             add_meta(b, META_OIFNAME);
             equals(b, &interface_name(interface));
         }
@@ -251,8 +240,7 @@ pub(super) fn add_expressions(b: &mut Vec<u8>, part: &Part) {
         }
         Part::FromAfar => {
             const LINK_LOCAL: u8 = 0xfe;
-            add_meta(b, META_NFPROTO);
-            equals(b, &[libc::NFPROTO_IPV6 as u8]);
+            of_family(b, false);
             add_payload(b, 1, 8, 1);
             compare(b, DIFFERS, &[LINK_LOCAL]);
         }
@@ -327,7 +315,7 @@ pub(super) fn add_expressions(b: &mut Vec<u8>, part: &Part) {
             add_expression(b, "nat", |b| {
                 const DESTINATION: u32 = 1;
                 number(b, 1, DESTINATION);
-                number(b, 2, u32::from(family(*address)));
+                number(b, 2, u32::from(family(address.is_ipv4())));
                 number(b, 3, 1);
                 number(b, 5, 2);
             });
@@ -335,8 +323,14 @@ pub(super) fn add_expressions(b: &mut Vec<u8>, part: &Part) {
     }
 }
 
-fn family(address: IpAddr) -> u8 {
-    (if address.is_ipv4() { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }) as u8
+/// Holds for packets of one of the two families.
+fn of_family(b: &mut Vec<u8>, v4: bool) {
+    add_meta(b, META_NFPROTO);
+    equals(b, &[family(v4)]);
+}
+
+fn family(v4: bool) -> u8 {
+    (if v4 { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }) as u8
 }
 
 fn verdict(b: &mut Vec<u8>, code: i32) {
@@ -400,8 +394,7 @@ fn load_payload(b: &mut Vec<u8>, register: u32, base: u32, offset: u32, length: 
 
 /// Asks a set for the packet's fields; `how` says what else the lookup has.
 fn look_up(b: &mut Vec<u8>, lookup: &Lookup, how: impl FnOnce(&mut Vec<u8>)) {
-    add_meta(b, META_NFPROTO);
-    equals(b, &[(if lookup.v4 { libc::NFPROTO_IPV4 } else { libc::NFPROTO_IPV6 }) as u8]);
+    of_family(b, lookup.v4);
     let mut register = FIRST_SHORT;
     for field in lookup.fields {
         let (_, length) = field.kind_and_length(lookup.v4);

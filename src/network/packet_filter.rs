@@ -101,7 +101,7 @@ fn make_all(uplink: &'static str, with_clients: bool) -> Vec<Message> {
         // A pod that reaches itself through a Service must not get packets from itself.
         (Hook::Postrouting, vec![Part::Among(&SELF_V4), Part::Masquerade]),
         (Hook::Postrouting, vec![Part::Among(&SELF_V6), Part::Masquerade]),
-        (Hook::Postrouting, vec![Part::Out(uplink), Part::Masquerade]),
+        (Hook::Postrouting, vec![Part::Out(uplink.to_owned()), Part::Masquerade]),
     ];
     if with_clients {
         rules.extend(client_address::rules());

@@ -372,7 +372,7 @@ impl Tables {
 /// The rules on the host. Packets of pods go everywhere; to pods go answers, and what was redirected there.
 fn rules(link: &str, range: Range, switches: &BTreeSet<Switch>) -> Vec<(Hook, Vec<Part>)> {
     let from_pods = || Part::In(link.to_owned());
-    let to_pods = || Part::OutBy(link.to_owned());
+    let to_pods = || Part::Out(link.to_owned());
     let [_, own] = range.uplink_addresses();
     let mut rules = vec![
         (Hook::Exit, vec![Part::From(own.into()), Part::To(NOBODY.into()), Part::Count, Part::Drop]),

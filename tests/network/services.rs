@@ -59,7 +59,8 @@ fn r_net_1_a_kept_service_selects_pods_of_before_and_after_until_it_is_deleted()
     until("the Service leads to the pod", || home.in_pod("client", "wget -qO- http://shop") == "web\n");
     // Which range is free depends on the networks of tests beside this one.
     let in_range = |address: &str| address.splitn(3, '.').last().map(str::to_owned);
-    assert!(home.in_pod("client", "nslookup shop").contains(&address()), "it is where it is said to be");
+    let (answer, said) = (home.in_pod("client", "nslookup shop"), address());
+    assert!(answer.contains(&said), "it is where it is said to be, {said}: {answer}");
     assert_eq!(in_range(&address()), in_range(&kept), "its place in the range is that of before");
     home.apply(&service("later", SHOP));
     assert_eq!(home.in_pod("client", "wget -qO- http://later"), "web\n");
