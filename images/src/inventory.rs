@@ -10,8 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::compression::decompress_blob;
 use crate::ordinary_file::open_ordinary;
 
+use flate2::{Compression, write::GzEncoder};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 /// Holds what only the one who unpacks knows.
@@ -107,8 +109,8 @@ impl Record {
 
 /// Writes down what lies in `root`, the directory itself first, into the file `to`.
 pub(crate) fn write(root: &Path, unpacked: &Unpacked, to: &Path) -> io::Result<()> {
-    let mut out = zstd::Encoder::new(File::create(to)?, 1)?;
-    out.include_checksum(true)?;
+    // By gzip, not zstd, of which podctl has no more than what reads it: to compress takes as much code again.
+    let out = GzEncoder::new(File::create(to)?, Compression::fast());
     let mut out = BufWriter::with_capacity(64 << 10, out);
     let mut left = vec![PathBuf::new()];
     Record::of(Path::new(""), unpacked, &fs::symlink_metadata(root)?).write(&mut out)?;
@@ -135,7 +137,7 @@ pub(crate) fn write(root: &Path, unpacked: &Unpacked, to: &Path) -> io::Result<(
 
 /// The records of an inventory; the last one is an error when it was cut off.
 pub(crate) fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
-    let mut from = BufReader::new(zstd::Decoder::new(open_ordinary(path, File::options().read(true))?)?);
+    let mut from = BufReader::new(decompress_blob(open_ordinary(path, File::options().read(true))?)?);
     let mut over = false;
     let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut off");
     Ok(std::iter::from_fn(move || {
