@@ -248,6 +248,8 @@ fn a_chosen_cluster_ip_is_the_services_own_or_refused_as_the_api_server_would() 
             let file = home.file("refused.yaml", text);
             let output = home.podctl(&[command, &[&file]].concat());
             assert!(!output.status.success() && stderr(&output).contains(words), "{}", stderr(&output));
+            // The others of a file are applied all the same.
+            home.said(&["delete", "pod", "front", "--ignore-not-found", "--force"]);
         }
     };
     refused(
