@@ -226,10 +226,15 @@ impl PodHandle {
         if !self.is_alive() {
             return self.start();
         }
-        let socket = dial(&self.dir)?;
-        wire::send_request(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
-        wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))?;
-        Ok(self.clone())
+        let asked = dial(&self.dir).and_then(|socket| {
+            wire::send_request(&socket, &Request::Restart, &[]).map_err(unreachable_pod(&self.dir))?;
+            wire::receive_answer::<Reply>(&socket).map_err(unreachable_pod(&self.dir))
+        });
+        match asked {
+            // It has ended meanwhile.
+            Err(Error::Ended(_)) => self.start(),
+            asked => asked.map(|_| self.clone()),
+        }
     }
 
     /// Changes what a pod lets change: labels, annotations and the like, images, more tolerations, an earlier

@@ -20,6 +20,7 @@ pub use started::Started;
 
 use std::{
     fs::File,
+    io::ErrorKind,
     time::{Duration, Instant},
 };
 
@@ -36,7 +37,7 @@ use super::{end::end_unrecorded, sweep};
 use crate::{
     manifest::{self, CheckedPod},
     sandbox::Objects,
-    state::{Home, Placed, PodDir, Unplaced},
+    state::{self, Home, Placed, PodDir, Unplaced},
     wire::{Options, Request, StartRecord, read_start_record, serialize_start_record},
 };
 
@@ -126,7 +127,12 @@ fn write_record(dir: &PodDir, uid: &str, pod: &Pod, record: &StartRecord) -> Res
 /// # Errors
 /// [`Error`]; one of a pod that lives is [`Error::Exists`].
 pub fn start_again(home: &Home, dir: &PodDir) -> Result<Started, Error> {
-    let StartRecord { pod, mut objects, options } = read_start_record(dir)?;
+    let record = read_start_record(dir).or_else(|e| match e {
+        // Its record was put elsewhere between the two files: another pod is there now, or none.
+        state::Error::Io { source, .. } if source.kind() == ErrorKind::NotFound => read_start_record(dir),
+        e => Err(e),
+    });
+    let StartRecord { pod, mut objects, options } = record?;
     // Where a volume lies is not for a file to say.
     for volume in objects.claims.values_mut() {
         *volume = home.volume(&volume.namespace, &volume.name);
