@@ -35,7 +35,8 @@ fn r_net_1_applications_wait_for_their_backends_whichever_are_started_first() {
         };
         waits("web-stack", "wait-db") && waits("web-app", "wait-db")
     });
-    home.up(BACKENDS, "ready");
+    home.up(BACKENDS, "none");
+    until("the backends are ready", || home.is_ready("postgres") && home.is_ready("redis"));
     for both in ["after", "before"] {
         until(&format!("what was started {both} its backends is ready"), || {
             home.is_ready("web-stack") && home.is_ready("web-app")
