@@ -94,6 +94,8 @@ static int look_into(int pid, const char *marker, FILE *out) {
     if (ptrace(PTRACE_SEIZE, pid, 0, 0) == 0) {
         found++;
         fprintf(out, "LOOKED: traces %d\n", pid);
+        // It is let go only where it has stopped for its tracer, and would else be held for as long as that runs.
+        if (ptrace(PTRACE_INTERRUPT, pid, 0, 0) == 0) waitpid(pid, 0, __WALL);
         ptrace(PTRACE_DETACH, pid, 0, 0);
     }
     return found;

@@ -83,7 +83,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         head.into_iter().chain(all.iter().map(|e| events::row(e, args.all_namespaces, now))).collect()
     };
     let table = matches!(output, Output::Table { .. });
+    let sort_by_time =
+        |all: &mut Vec<Event>| all.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
     let mut all = read()?;
+    // What a watch begins with comes as the server has it.
+    if !args.watch {
+        sort_by_time(&mut all);
+    }
     if !table {
         print(&format(&all, false)?);
     } else if !all.is_empty() {
@@ -105,6 +111,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         watch.refresh(home);
         all = read()?;
         all.retain(|e| known.insert(key(e), ()).is_none());
+        sort_by_time(&mut all);
         if !table {
             for event in &all {
                 print(&format(std::slice::from_ref(event), true)?);
@@ -122,7 +129,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     }
 }
 
-/// Of one pod or Job, or of all of the namespace, in the order of their last occurrence.
+/// Of one pod or Job, or of all of the namespace, by name as an API server has them.
 fn read(
     home: &Home,
     namespace: &Namespace,
@@ -144,6 +151,6 @@ fn read(
             is_meant(ObjectKind::Job, event.involved_object.name.as_deref().unwrap_or_default())
         }));
     }
-    all.sort_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0));
+    all.sort_by_cached_key(|event| (event.metadata.namespace.clone(), event.metadata.name.clone()));
     Ok(all)
 }

@@ -233,7 +233,8 @@ impl Engine {
         for namespace in &namespaces {
             all.extend(self.home.job_events(namespace)?);
         }
-        all.sort_by_key(|event| event.last_timestamp.as_ref().map(|time| time.0));
+        // As an API server has them; who shows what has happened sorts them by time.
+        all.sort_by_cached_key(|event| (event.metadata.namespace.clone(), event.metadata.name.clone()));
         Ok(all.into_iter().map(complete::complete_event).collect())
     }
 
