@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    server::raw_request::{APPLY_PATCH, Refusal, answer_raw_as},
+    server::{
+        raw_request::{APPLY_PATCH, Refusal, answer_raw_as},
+        route::encode_percent,
+    },
     state::Home,
 };
 
@@ -114,7 +117,7 @@ impl ServerSideArgs {
             "/{root}/{}/{place}{}/{name}?fieldManager={}&force={}&fieldValidation=Strict{tried}",
             kind.api_version(),
             kind.plural(),
-            escape_query(&self.field_manager),
+            encode_percent(&self.field_manager),
             self.force_conflicts,
         );
         let mut answer = Vec::new();
@@ -127,13 +130,4 @@ impl ServerSideArgs {
         serde_json::from_slice(&answer)
             .map_err(|e| Refusal { reason: "InternalError".to_owned(), message: e.to_string() })
     }
-}
-
-/// Writes a text as the value of a query's field.
-fn escape_query(text: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => char::from(b).to_string(),
-        b => format!("%{b:02X}"),
-    };
-    text.bytes().map(escape).collect()
 }

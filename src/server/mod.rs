@@ -24,7 +24,7 @@ mod protobuf;
 pub mod raw_request;
 mod read;
 mod revisions;
-mod route;
+pub(crate) mod route;
 pub mod serve;
 pub(crate) mod server_credentials;
 mod spdy;

@@ -158,7 +158,7 @@ impl Query {
 }
 
 /// Writes text as it stands in a query.
-fn encode_percent(text: &str) -> String {
+pub(crate) fn encode_percent(text: &str) -> String {
     let write = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => (byte as char).to_string(),
         byte => format!("%{byte:02X}"),

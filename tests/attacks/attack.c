@@ -101,19 +101,29 @@ static int look_into(int pid, const char *marker, FILE *out) {
     return found;
 }
 
+// Reads a short file as text. Gives its length; 0 where there is nothing to read.
+static ssize_t read_text(const char *path, char *text, size_t size) {
+    text[0] = 0;
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    ssize_t length = read(file, text, size - 1);
+    close(file);
+    if (length < 0) length = 0;
+    text[length] = 0;
+    return length;
+}
+
 // Whether a process executes one of the programs that enter; everybody may read its name.
 static int has_arrived(int pid, char *name, size_t size) {
     static const char *programs[] = {"true", "sh", "sleep", "busybox"};
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/comm", pid);
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 1;
-    ssize_t length = read(file, name, size - 1);
-    name[length > 0 ? length - 1 : 0] = 0;
-    close(file);
+    ssize_t length = read_text(path, name, size);
+    if (!length) return 1;
+    name[length - 1] = 0;
     for (int at = 0; at < 4; at++)
         if (!strcmp(name, programs[at])) return 1;
-    return length <= 0;
+    return 0;
 }
 
 // How many numbers it looks ahead.
@@ -128,13 +138,8 @@ static int stop_next(int from) {
 
 // The number that a process of this namespace was given last.
 static int last_number(void) {
-    char text[128] = "";
-    int file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-    if (file < 0) return 0;
-    ssize_t length = read(file, text, sizeof text - 1);
-    close(file);
-    if (length <= 0) return 0;
-    text[length] = 0;
+    char text[128];
+    read_text("/proc/loadavg", text, sizeof text);
     char *last = strrchr(text, ' ');
     return last ? atoi(last) : 0;
 }
@@ -200,12 +205,7 @@ static int has_stopped(int pid) {
     char path[64], text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     for (;;) {
-        int file = open(path, O_RDONLY | O_CLOEXEC);
-        if (file < 0) return 0;
-        ssize_t length = read(file, text, sizeof text - 1);
-        close(file);
-        if (length <= 0) return 0;
-        text[length] = 0;
+        if (!read_text(path, text, sizeof text)) return 0;
         // The state stands behind the name, which may hold anything.
         char *state = strrchr(text, ')');
         if (!state || strchr("ZX", state[2])) return 0;
