@@ -26,6 +26,12 @@ struct Attributes {
     xattrs: Vec<(CString, Vec<u8>)>,
 }
 
+/// Tells where the crown of these layers is, or would be.
+pub(crate) fn locate(store: &Store, layers: &[PathBuf]) -> PathBuf {
+    let names: Vec<_> = layers.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+    store.layer_path(&layer::sha256(format!("crown of {}", names.join(" ")).as_bytes()))
+}
+
 /// Makes the crown of these layers, the lowest first, where they need one; an image without layers needs one, too.
 pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>, Error> {
     let implied: Vec<_> =
@@ -48,6 +54,9 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
     // Every directory on the way is on top, too.
     for path in wanted.keys().cloned().collect::<Vec<_>>() {
         for above in path.ancestors().skip(1) {
+            if wanted.contains_key(above) {
+                continue;
+            }
             let Some(found) = tree.directory(above).map_err(failed)? else { continue };
             let shown = said_by(&found, above, &implied).or(found.0.first().map(|part| part.fd.clone()));
             if let Some(shown) = shown {
@@ -55,8 +64,7 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
             }
         }
     }
-    let names: Vec<_> = layers.iter().filter_map(|path| path.file_name()?.to_str()).collect();
-    let path = store.layer_path(&layer::sha256(format!("crown of {}", names.join(" ")).as_bytes()));
+    let path = locate(store, layers);
     match path.is_dir() {
         true if store.verify_layer(&path, Depth::Sizes).is_ok() => return Ok(Some(path)),
         true => store.discard_layer(&path)?,

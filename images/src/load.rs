@@ -110,6 +110,7 @@ impl Loader<'_> {
                     "layers and diff ids differ in number".to_owned(),
                 ));
             }
+            let _held = self.store.hold_layers(ids)?;
             let mut size = 0;
             for (name, diff_id) in saved.layers.iter().zip(ids) {
                 size += self.files.open_file(name)?.1;
@@ -178,11 +179,12 @@ impl Loader<'_> {
                 others.extend(Platform::of(&config).map(|platform| platform.to_string()));
                 continue;
             }
+            let _held = self.store.hold_layers(config.rootfs().diff_ids())?;
             for layer in manifest::layers(&reference, &manifest, &config, self.squash_ids)? {
                 let name = layer.blob.as_ref().map(|(digest, _)| blob_path(digest)).unwrap_or_default();
                 self.layer(&reference, &name, layer)?;
             }
-            let size = manifest.layers().iter().map(|layer| layer.size()).sum();
+            let size = manifest::sum_sizes(&manifest);
             let image = manifest::image(self.store, &reference, digest, id, &config, size);
             // What the name means to a registry is the index, if it is one.
             return self.publish(Image { source: entry.digest.clone(), ..image });

@@ -113,13 +113,24 @@ pub(crate) fn layers(
     }
     let pair = |(blob, id): (&Descriptor, &String)| {
         let kind = blob.media_type().to_string();
-        if ["foreign", "nondistributable", "encrypted"].iter().any(|word| kind.contains(word)) {
+        if kind.contains("encrypted") {
             return Err(invalid(reference, "manifest", format!("layers of type {kind} are not supported")));
         }
         let blob = Some((digest(reference, blob.digest())?, blob.size()));
         Ok(Layer { blob, diff_id: id.clone(), squash_ids })
     };
     blobs.iter().zip(diff_ids).map(pair).collect()
+}
+
+/// The layers that are mounted. Overlayfs refuses a directory given twice; the upper of two equal layers is the one that
+/// counts.
+pub(crate) fn list_distinct(ids: &[String]) -> impl Iterator<Item = &String> {
+    ids.iter().enumerate().filter(|(n, id)| !ids[n + 1..].contains(id)).map(|(_, id)| id)
+}
+
+/// The bytes of all layers as the manifest has them; what a hostile one says may be more than a number holds.
+pub(crate) fn sum_sizes(manifest: &ImageManifest) -> u64 {
+    manifest.layers().iter().fold(0, |sum, layer| sum.saturating_add(layer.size()))
 }
 
 pub(crate) fn digest(reference: &str, digest: &oci_spec::image::Digest) -> Result<String, Error> {
@@ -135,15 +146,12 @@ pub(crate) fn image(
     config: &ImageConfiguration,
     size: u64,
 ) -> Image {
-    // Overlayfs refuses a directory given twice; the upper of two equal layers is the one that counts.
-    let ids = config.rootfs().diff_ids();
-    let last = ids.iter().enumerate().filter(|(n, id)| !ids[n + 1..].contains(id));
     Image {
         reference: reference.to_owned(),
         source: digest.clone(),
         digest,
         id,
-        layers: last.map(|(_, id)| store.layer_path(id)).collect(),
+        layers: list_distinct(config.rootfs().diff_ids()).map(|id| store.layer_path(id)).collect(),
         config: config.config().clone().unwrap_or_default(),
         unsynced_in: None,
         os: config.os().to_string(),
@@ -216,5 +224,24 @@ mod tests {
     fn schema_1_is_refused_by_name() {
         let error = document("app", br#"{"schemaVersion":1,"fsLayers":[]}"#);
         assert!(error.err().unwrap().to_string().contains("schema 1"));
+    }
+
+    #[test]
+    fn sizes_of_which_no_number_holds_the_sum_are_no_panic_and_layers_of_other_places_are_asked_for() {
+        let layer = |kind: &str| {
+            let digest = format!("sha256:{}", "a".repeat(64));
+            serde_json::json!({"mediaType": kind, "digest": digest, "size": u64::MAX})
+        };
+        let foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+        let nowhere = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "config": layer("c"), "layers": [layer(foreign), layer(nowhere)],
+        });
+        let manifest: ImageManifest = serde_json::from_value(manifest).unwrap();
+        assert_eq!(sum_sizes(&manifest), u64::MAX);
+        let id = format!("sha256:{}", "b".repeat(64));
+        let config = serde_json::json!({"rootfs": {"type": "layers", "diff_ids": [id, id]}}).to_string();
+        let config = configuration("app", config.as_bytes()).unwrap();
+        assert_eq!(layers("app", &manifest, &config, false).unwrap().len(), 2);
     }
 }

@@ -202,13 +202,14 @@ impl Job<'_> {
         let found = self.choose(source, named, source_digest.clone()).await?;
         let Found { manifest, digest, id, config } = found;
         let layers = manifest::layers(&self.reference, &manifest, &config, self.options.squash_ids)?;
-        let size = manifest.layers().iter().map(|layer| layer.size()).sum();
+        let _held = self.store.hold_layers(config.rootfs().diff_ids())?;
+        let size = manifest::sum_sizes(&manifest);
         let image = manifest::image(self.store, &self.reference, digest, id, &config, size);
         let image = Image { source: source_digest, ..image };
         let mut bytes = 0;
         loop {
             bytes += self.layers(source, &layers).await?;
-            // A removal may have taken a layer that was already present; then fetch it after all.
+            // A removal by a podctl of before the hold may have taken a layer; then fetch it after all.
             if let Some(image) = self.store.publish(&image)? {
                 return Ok((image, bytes));
             }

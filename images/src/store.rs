@@ -22,8 +22,9 @@ use serde::{Deserialize, Serialize};
 use crate::build_steps::BuildStep;
 use crate::inventory::Depth;
 use crate::lease::{self, Lease, is_held};
+use crate::manifest::{invalid, list_distinct};
 use crate::ordinary_file::{open_ordinary, read_ordinary};
-use crate::{Error, Reference, crown, manifest::invalid, reference::is_sha256};
+use crate::{Error, Reference, crown, reference::is_sha256};
 
 /// The image whose layers are unpacked.
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -301,6 +302,16 @@ impl Store {
             return Err(Error::NotFound { reference: image.reference.clone() });
         }
         Lease::take(self.lease_path(image), &image.layers)
+    }
+
+    /// Keeps these layers, those that are still to come as well, from whoever removes images meanwhile.
+    pub(crate) fn hold_layers(&self, diff_ids: &[String]) -> Result<Lease, Error> {
+        let mut layers: Vec<_> = list_distinct(diff_ids).map(|id| self.layer_path(id)).collect();
+        layers.push(crown::locate(self, &layers));
+        let lock = self.lock()?;
+        lock.lock_shared().map_err(Error::io("lock", &self.root))?;
+        // A name of its own: it is the layers that are held, and no image.
+        Lease::take(self.root.join("leases").join(unique_name()), &layers)
     }
 
     /// Tells where the layer with this diff id is, or will be.

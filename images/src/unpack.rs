@@ -99,6 +99,8 @@ impl UnpackError {
 
 /// Files, directories and links in one layer.
 const MAX_ENTRIES: u64 = 5_000_000;
+/// Number of links on the way to an entry, as the kernel has it for a path.
+const MAX_LINKS: u32 = 40;
 /// Long names and extended headers before one entry; they are held in memory.
 const MAX_HEADERS: u64 = 4 << 20;
 
@@ -123,6 +125,7 @@ pub(crate) fn unpack(archive: impl Read, root: &Path, limits: Limits) -> Result<
         directories: Vec::new(),
         marks: whiteouts::list_prefixes(),
         squash_ids: limits.squash_ids,
+        implied: 0,
         unpacked: Unpacked::default(),
         buffer,
     };
@@ -171,6 +174,8 @@ struct Layer {
     /// Holds what overlayfs's own attributes begin with here.
     marks: &'static [&'static str],
     squash_ids: bool,
+    /// Number of steps made or gone over directories that no entry named: a short archive may imply many.
+    implied: u64,
     /// Holds what the layer's inventory is to say beside what can be seen.
     unpacked: Unpacked,
     /// Holds what goes from archive to file at a time.
@@ -358,31 +363,70 @@ impl Layer {
         Ok(&self.parent.as_ref().expect("set above").1)
     }
 
+    /// Makes the directories on the way to `path` that are not there. A link on the way may lead to where this layer has nothing,
+    /// for a lower one has it: what it leads to is made, too, and lies over that. Each step is taken from the one before, since
+    /// together they may be longer than a path can be.
     fn make_directories(&mut self, path: &Path) -> Result<OwnedFd, UnpackError> {
-        let mut made = PathBuf::new();
-        let mut dir = self.resolve(&made).map_err(at("open", path))?;
-        for name in path {
-            made.push(name);
-            match stat::mkdirat(&dir, name, Mode::from_bits_truncate(0o755)) {
-                // mkdirat obeys the umask, image directories do not.
-                Ok(()) => {
-                    set_mode(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?
+        let failed = |errno| at("open", path)(errno);
+        let mut left: Vec<OsString> = path.iter().rev().map(OsStr::to_owned).collect();
+        let mut links = 0;
+        let mut dir = self.resolve(Path::new("")).map_err(failed)?;
+        while let Some(name) = left.pop() {
+            if let Some(target) = read_link(&dir, &name) {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(failed(Errno::ELOOP));
                 }
-                // The layer hid it, and has something in it all the same: nothing of the lower ones is seen there.
-                Err(Errno::EEXIST) if is_whiteout(&dir, name) => {
-                    remove(&dir, name, 0).map_err(at("replace", &made))?;
-                    stat::mkdirat(&dir, name, Mode::S_IRWXU).map_err(at("mkdir", &made))?;
-                    set_mode(&dir, name, Mode::from_bits_truncate(0o755)).map_err(at("chmod", &made))?;
-                    self.make_opaque(&made)?;
-                    let own = self.open_directory(&made).map_err(at("open", &made))?;
-                    self.unpacked.directories.insert(stat::fstat(&own).map_err(at("stat", &made))?.st_ino);
+                if target.is_absolute() {
+                    dir = self.resolve(Path::new("")).map_err(failed)?;
                 }
-                Err(Errno::EEXIST) => {}
-                Err(errno) => return Err(at("mkdir", &made)(errno)),
+                let parts = target.components().rev();
+                left.extend(parts.filter_map(|part| match part {
+                    Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+                    _ => None,
+                }));
+                continue;
             }
-            dir = self.resolve(&made).map_err(at("open", &made))?;
+            if name != ".." {
+                self.make_directory(&dir, &name, path)?;
+            } else if self.is_root(&dir).map_err(failed)? {
+                continue;
+            }
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            dir = openat(&dir, &*name, flags, Mode::empty()).map_err(failed)?;
         }
         Ok(dir)
+    }
+
+    /// Makes the directory `name` in `dir`, on the way to `path`, unless there is something of that name.
+    fn make_directory(&mut self, dir: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), UnpackError> {
+        self.implied += 1;
+        if self.implied > MAX_ENTRIES {
+            return Err(UnpackError::TooLarge { limit: MAX_ENTRIES, unit: "directories" });
+        }
+        let mode = Mode::from_bits_truncate(0o755);
+        match stat::mkdirat(dir, name, mode) {
+            // mkdirat obeys the umask, image directories do not.
+            Ok(()) => set_mode(dir, name, mode).map_err(at("chmod", path)),
+            // The layer hid it, and has something in it all the same: nothing of the lower ones is seen there.
+            Err(Errno::EEXIST) if is_whiteout(dir, name) => {
+                remove(dir, name, 0).map_err(at("replace", path))?;
+                stat::mkdirat(dir, name, Mode::S_IRWXU).map_err(at("mkdir", path))?;
+                set_mode(dir, name, mode).map_err(at("chmod", path))?;
+                let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                let own = File::from(openat(dir, name, flags, Mode::empty()).map_err(at("open", path))?);
+                self.mark_opaque(&own, path)?;
+                self.unpacked.directories.insert(stat::fstat(&own).map_err(at("stat", path))?.st_ino);
+                Ok(())
+            }
+            Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(at("mkdir", path)(errno)),
+        }
+    }
+
+    fn is_root(&self, dir: &OwnedFd) -> nix::Result<bool> {
+        let (root, found) = (stat::fstat(&self.root)?, stat::fstat(dir)?);
+        Ok((root.st_dev, root.st_ino) == (found.st_dev, found.st_ino))
     }
 
     fn resolve(&self, path: &Path) -> nix::Result<OwnedFd> {
@@ -402,7 +446,11 @@ impl Layer {
     fn make_opaque(&self, path: &Path) -> Result<(), UnpackError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
         let dir = File::from(self.open_beneath(path, flags).map_err(at("open", path))?);
-        whiteouts::set_all(&dir, self.marks, "opaque", b"y").map_err(|errno| match errno {
+        self.mark_opaque(&dir, path)
+    }
+
+    fn mark_opaque(&self, dir: &File, path: &Path) -> Result<(), UnpackError> {
+        whiteouts::set_all(dir, self.marks, "opaque", b"y").map_err(|errno| match errno {
             Errno::EOPNOTSUPP => UnpackError::NoAttributes { path: path.to_owned() },
             errno => at("make opaque", path)(errno),
         })
@@ -443,6 +491,11 @@ fn sort_of(dir: &OwnedFd, name: &OsStr) -> Option<(SFlag, u64)> {
 
 fn is_directory(dir: &OwnedFd, name: &OsStr) -> bool {
     sort_of(dir, name).is_some_and(|(sort, _)| sort == SFlag::S_IFDIR)
+}
+
+/// Returns what the link `name` in `dir` leads to; nothing, when it is none.
+fn read_link(dir: &OwnedFd, name: &OsStr) -> Option<PathBuf> {
+    nix::fcntl::readlinkat(dir, name).ok().map(PathBuf::from)
 }
 
 fn is_whiteout(dir: &OwnedFd, name: &OsStr) -> bool {

@@ -4,9 +4,10 @@ mod served;
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use podctl_images::{Error, Options, Platform, Reference, load, pull};
+use podctl_images::{Error, LayerState, Options, Platform, Progress, Reference, Store, load, pull};
 use served::{Quiet, build_image, is_empty, make_store, serve, sha256};
 
 #[test]
@@ -71,22 +72,26 @@ fn two_pulls_at_once_agree() {
     assert!(is_empty(&dir, "tmp"));
 }
 
-#[test]
-fn an_oci_layout_loads_as_directory_and_as_archive() {
-    let layout = tempfile::tempdir().unwrap();
-    let blobs = layout.path().join("blobs/sha256");
+/// Writes the image as an OCI layout into an empty directory.
+fn write_layout(layout: &Path, name: &str) {
+    let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let built = build_image();
     let manifest = sha256(&built.manifest);
     let index = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{manifest}","size":{},
-        "annotations":{{"org.opencontainers.image.ref.name":"example.com/app:1"}}}}]}}"#,
+        "annotations":{{"org.opencontainers.image.ref.name":"{name}"}}}}]}}"#,
         built.manifest.len()
     );
-    fs::write(layout.path().join("index.json"), index).unwrap();
+    fs::write(layout.join("index.json"), index).unwrap();
     fs::write(blobs.join(&manifest[7..]), &built.manifest).unwrap();
     built.blobs.iter().for_each(|(digest, blob)| fs::write(blobs.join(&digest[7..]), blob).unwrap());
+}
 
+#[test]
+fn an_oci_layout_loads_as_directory_and_as_archive() {
+    let layout = tempfile::tempdir().unwrap();
+    write_layout(layout.path(), "example.com/app:1");
     let archive = tempfile::NamedTempFile::new().unwrap();
     let mut tar = tar::Builder::new(archive.reopen().unwrap());
     tar.append_dir_all(".", layout.path()).unwrap();
@@ -183,4 +188,44 @@ fn an_image_for_another_machine_is_refused_by_both_names() {
     let here = Platform::default().to_string();
     assert!(error.contains("no image for linux/s390x") && error.contains(&here), "{error}");
     assert!(is_empty(&dir, "layers") && is_empty(&dir, "refs"));
+}
+
+/// Removes an image whenever a layer of another one has come.
+struct Remover<'a> {
+    store: &'a Store,
+    unwanted: Reference,
+    removed: AtomicUsize,
+}
+
+impl Progress for Remover<'_> {
+    fn layer(&self, _: &str, state: LayerState) {
+        if matches!(state, LayerState::Done) && self.store.remove(&self.unwanted).is_ok() {
+            self.removed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn what_comes_is_kept_from_whoever_removes_another_image_meanwhile() {
+    let layout = tempfile::tempdir().unwrap();
+    write_layout(layout.path(), "example.com/app:1");
+    for way in ["pull", "load"] {
+        let (dir, store) = make_store();
+        let unwanted = serve(served::built_of(tar::Builder::new(Vec::new()).into_inner().unwrap()));
+        pull(&store, &unwanted, &Options::default(), &Quiet).unwrap();
+        let remover = Remover { store: &store, unwanted, removed: 0.into() };
+        let built = build_image();
+        let once = built.blobs[&built.layer].len() as u64;
+        let image = match way {
+            "pull" => {
+                let pulled = pull(&store, &serve(built), &Options::default(), &remover).unwrap();
+                assert_eq!(pulled.bytes, once, "its layer came once");
+                pulled.image
+            }
+            _ => load(&store, layout.path(), false, &remover).unwrap().remove(0),
+        };
+        assert_eq!(remover.removed.into_inner(), 1, "{way}: the other one was removed meanwhile");
+        assert!(image.layers.iter().all(|layer| layer.is_dir()));
+        assert!(served::is_empty(&dir, "leases"), "{way}: nothing is held any more");
+    }
 }

@@ -259,3 +259,35 @@ fn a_directory_that_was_whited_out_in_its_own_layer_is_opaque() {
         assert!(root.join("d/new").is_file());
     }
 }
+
+#[test]
+fn a_link_on_the_way_may_lead_to_where_only_a_lower_layer_has_something() {
+    let (_outer, root, result) = Archive::new()
+        .link(EntryType::Symlink, "lib", "usr/lib")
+        .file("lib/a/b", "x")
+        .link(EntryType::Symlink, "up", "/var/../../opt/./x")
+        .file("up/c", "y")
+        .link(EntryType::Symlink, "etc", "/config")
+        .file("etc/.wh.gone", "")
+        .unpack();
+    result.unwrap();
+    assert_eq!(fs::read_to_string(root.join("usr/lib/a/b")).unwrap(), "x");
+    assert_eq!(fs::read_to_string(root.join("opt/x/c")).unwrap(), "y");
+    assert_eq!(fs::read_link(root.join("lib")).unwrap(), Path::new("usr/lib"), "the link stays");
+    assert!(fs::symlink_metadata(root.join("config/gone")).unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn links_that_lead_to_one_another_or_out_make_nothing_elsewhere() {
+    let (_outer, _root, result) = Archive::new()
+        .link(EntryType::Symlink, "a", "b")
+        .link(EntryType::Symlink, "b", "a")
+        .file("a/x", "x")
+        .unpack();
+    assert!(matches!(result, Err(UnpackError::Entry { errno: Errno::ELOOP, .. })), "{result:?}");
+    let (outer, root, result) =
+        Archive::new().link(EntryType::Symlink, "a", "../../../out").file("a/x", "x").unpack();
+    result.unwrap();
+    assert!(!outer.path().join("out").exists());
+    assert_eq!(fs::read_to_string(root.join("out/x")).unwrap(), "x");
+}
