@@ -15,7 +15,7 @@ use crate::pull::MAX_DOCUMENTS;
 use crate::unpack::clean_path;
 use crate::{Error, Image, LayerState, Progress, Reference, Store, compression};
 
-/// Loads every image in the archive or OCI layout at `path`; `-` is standard input.
+/// Loads every image in the archive or OCI layout at `path`; `-` is standard input. Errors call it `shown`.
 ///
 /// An image that the archive gives no name is kept as `localhost/loaded`, with the beginning of its id as tag. With
 /// `squash_ids` files of owners that are not mapped here belong to root.
@@ -25,13 +25,14 @@ use crate::{Error, Image, LayerState, Progress, Reference, Store, compression};
 pub fn load(
     store: &Store,
     path: &Path,
+    shown: &Path,
     squash_ids: bool,
     progress: &dyn Progress,
 ) -> Result<Vec<Image>, Error> {
     store.sweep()?;
     let scratch = store.make_scratch()?;
-    let path = &make_seekable(path, &scratch.path)?;
-    let files = Files::open(path)?;
+    let path = make_seekable(path, shown, &scratch.path)?;
+    let files = Files::open(path, shown)?;
     let loader = Loader { store, files, squash_ids, progress };
     let images = if loader.files.has("manifest.json") && !loader.files.has("index.json") {
         loader.load_docker()?
@@ -49,25 +50,25 @@ pub fn load(
 
 /// An archive's parts are read in the order they are needed, so a stream or a compressed archive is
 /// written out plain first.
-fn make_seekable(path: &Path, scratch: &Path) -> Result<PathBuf, Error> {
+fn make_seekable(path: &Path, shown: &Path, scratch: &Path) -> Result<PathBuf, Error> {
     if path.is_dir() {
         return Ok(path.to_owned());
     }
     let stream = path == Path::new("-");
     let mut input: Box<dyn Read> = match stream {
         true => Box::new(std::io::stdin()),
-        false => Box::new(File::open(path).map_err(Error::io("open", path))?),
+        false => Box::new(File::open(path).map_err(Error::io("open", shown))?),
     };
     let mut magic = Vec::new();
-    input.by_ref().take(compression::MAGIC).read_to_end(&mut magic).map_err(Error::io("read", path))?;
+    input.by_ref().take(compression::MAGIC).read_to_end(&mut magic).map_err(Error::io("read", shown))?;
     if !stream && !compression::is_compressed(&magic) && path.is_file() {
         return Ok(path.to_owned());
     }
-    let plain = scratch.join(path.file_stem().filter(|_| !stream).unwrap_or("stdin".as_ref()));
+    let plain = scratch.join("archive");
     let mut file = File::create(&plain).map_err(Error::io("create", &plain))?;
     compression::decompress_blob(std::io::Cursor::new(magic).chain(input))
         .and_then(|mut from| std::io::copy(&mut from, &mut file))
-        .map_err(Error::io("decompress", path))?;
+        .map_err(Error::io("decompress", shown))?;
     Ok(plain)
 }
 
@@ -141,11 +142,23 @@ impl Loader<'_> {
 
     fn load_oci(&self) -> Result<Vec<Image>, Error> {
         let index = self.files.document("index.json")?;
-        let shown = self.files.path.display().to_string();
+        let shown = self.files.shown.display().to_string();
         match manifest::document(&shown, &index)? {
-            Document::Index(entries) => entries.iter().map(|entry| self.oci_image(entry)).collect(),
+            Document::Index(entries) => self.load_entries(entries),
             Document::Manifest(_) => Err(self.files.invalid("its index.json is no index")),
         }
+    }
+
+    /// Loads what the index names. An image that is none, or for another machine, is passed over where there is one for this.
+    fn load_entries(&self, entries: Vec<Entry>) -> Result<Vec<Image>, Error> {
+        let wanted = Platform::default();
+        let is_for_here = |entry: &&Entry| {
+            let offered = entry.platform.clone().unwrap_or_default();
+            !offered.is_no_image() && offered.platform().is_none_or(|platform| wanted.rate_fit(&platform) > 0)
+        };
+        let here: Vec<&Entry> = entries.iter().filter(is_for_here).collect();
+        let meant = if here.is_empty() { entries.iter().collect() } else { here };
+        meant.into_iter().map(|entry| self.oci_image(entry)).collect()
     }
 
     fn oci_image(&self, entry: &Entry) -> Result<Image, Error> {
@@ -201,7 +214,7 @@ impl Loader<'_> {
                 (None, Some(name)) if name.contains(['/', ':']) => return name.parse(),
                 (None, tag) => tag.unwrap_or("latest"),
             };
-        let stem = self.files.path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+        let stem = self.files.shown.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
         format!("localhost/{stem}:{tag}").parse()
     }
 
@@ -247,6 +260,8 @@ fn blob_path(digest: &str) -> String {
 /// The files of a directory, or of a tar read in place.
 struct Files {
     path: PathBuf,
+    /// Holds what it is called in words.
+    shown: PathBuf,
     /// Offset and length of each file in the tar, or the name it links to; None for a directory.
     entries: Option<HashMap<PathBuf, Place>>,
 }
@@ -257,10 +272,10 @@ enum Place {
 }
 
 impl Files {
-    fn open(path: &Path) -> Result<Self, Error> {
-        let mut files = Self { path: path.to_owned(), entries: None };
-        let file = File::open(path).map_err(Error::io("open", path))?;
-        if path.is_dir() {
+    fn open(path: PathBuf, shown: &Path) -> Result<Self, Error> {
+        let file = File::open(&path).map_err(Error::io("open", shown))?;
+        let mut files = Self { path, shown: shown.to_owned(), entries: None };
+        if files.path.is_dir() {
             return Ok(files);
         }
         let mut archive = tar::Archive::new(file);
@@ -270,6 +285,10 @@ impl Files {
                 let entry = entry?;
                 let name = clean_path(&entry.path()?);
                 let place = match entry.link_name()? {
+                    // A hard link's target is told from the archive's root, another's from where the link is.
+                    Some(target) if entry.header().entry_type() == tar::EntryType::Link => {
+                        Place::Link(clean_path(&target))
+                    }
                     Some(target) => {
                         Place::Link(clean_path(&name.parent().unwrap_or(Path::new("")).join(target)))
                     }
@@ -309,8 +328,8 @@ impl Files {
         let Some(Place::Bytes(offset, length)) = place else {
             return Err(self.invalid(&format!("{} is missing", name.display())));
         };
-        let mut file = File::open(&self.path).map_err(Error::io("open", &self.path))?;
-        file.seek(SeekFrom::Start(*offset)).map_err(Error::io("seek in", &self.path))?;
+        let mut file = File::open(&self.path).map_err(Error::io("open", &self.shown))?;
+        file.seek(SeekFrom::Start(*offset)).map_err(Error::io("seek in", &self.shown))?;
         Ok((file.take(*length), *length))
     }
 
@@ -320,11 +339,11 @@ impl Files {
             return Err(self.invalid(&format!("{name} is {length} bytes long")));
         }
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(Error::io("read", &self.path))?;
+        file.read_to_end(&mut bytes).map_err(Error::io("read", &self.shown))?;
         Ok(bytes)
     }
 
     fn invalid(&self, reason: &str) -> Error {
-        Error::Archive { path: self.path.clone(), reason: reason.to_owned() }
+        Error::Archive { path: self.shown.clone(), reason: reason.to_owned() }
     }
 }

@@ -20,11 +20,11 @@ struct Blob {
     size: u64,
 }
 
-/// Writes images, each under its name, as one archive.
+/// Writes images, each under its name, as one archive. Errors call what it is written to `shown`.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn save(store: &Store, images: &[Image], out: &mut dyn Write) -> Result<(), Error> {
+pub fn save(store: &Store, images: &[Image], shown: &Path, out: &mut dyn Write) -> Result<(), Error> {
     let scratch = store.make_scratch()?;
     let blobs = scratch.path.join("blobs");
     fs::create_dir(&blobs).map_err(Error::io("create", &blobs))?;
@@ -47,7 +47,7 @@ pub fn save(store: &Store, images: &[Image], out: &mut dyn Write) -> Result<(), 
         ("index.json", index),
         ("manifest.json", Value::from(docker)),
     ];
-    write_archive(&documents, &blobs, out).map_err(Error::io("write an archive of", &blobs))
+    write_archive(&documents, &blobs, out).map_err(Error::io("write an archive to", shown))
 }
 
 /// Writes an image's configuration and manifest; gives the index's entry and docker's.

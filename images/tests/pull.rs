@@ -99,7 +99,7 @@ fn an_oci_layout_loads_as_directory_and_as_archive() {
 
     for path in [layout.path(), archive.path()] {
         let (_dir, store) = make_store();
-        let images = load(&store, path, false, &Quiet).unwrap();
+        let images = load(&store, path, path, false, &Quiet).unwrap();
         assert_eq!(images[0].reference, "example.com/app:1");
         assert!(images[0].layers[0].join("etc/motd").is_file());
         assert_eq!(store.list().unwrap().len(), 1);
@@ -222,10 +222,38 @@ fn what_comes_is_kept_from_whoever_removes_another_image_meanwhile() {
                 assert_eq!(pulled.bytes, once, "its layer came once");
                 pulled.image
             }
-            _ => load(&store, layout.path(), false, &remover).unwrap().remove(0),
+            _ => load(&store, layout.path(), layout.path(), false, &remover).unwrap().remove(0),
         };
         assert_eq!(remover.removed.into_inner(), 1, "{way}: the other one was removed meanwhile");
         assert!(image.layers.iter().all(|layer| layer.is_dir()));
         assert!(served::is_empty(&dir, "leases"), "{way}: nothing is held any more");
+    }
+}
+
+#[test]
+fn an_archive_may_name_what_is_no_image_and_images_for_others_beside_the_one_for_here() {
+    let layout = tempfile::tempdir().unwrap();
+    write_layout(layout.path(), "example.com/app:1");
+    let path = layout.path().join("index.json");
+    let whole: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let absent = |platform: serde_json::Value| {
+        let digest = sha256(platform.to_string().as_bytes());
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        serde_json::json!({"mediaType": kind, "digest": digest, "size": 1, "platform": platform})
+    };
+    let attestation = absent(serde_json::json!({"os": "unknown", "architecture": "unknown"}));
+    let other = absent(serde_json::json!({"os": "plan9", "architecture": "mips"}));
+    for beside in [attestation, other] {
+        let mut index = whole.clone();
+        index["manifests"].as_array_mut().unwrap().insert(0, beside.clone());
+        fs::write(&path, index.to_string()).unwrap();
+        let (_dir, store) = make_store();
+        let images = load(&store, layout.path(), layout.path(), false, &Quiet).unwrap();
+        assert_eq!(images.len(), 1);
+        assert_eq!(images[0].reference, "example.com/app:1");
+        // Alone it is told of.
+        index["manifests"] = serde_json::json!([beside]);
+        fs::write(&path, index.to_string()).unwrap();
+        assert!(load(&store, layout.path(), layout.path(), false, &Quiet).is_err());
     }
 }

@@ -53,7 +53,7 @@ fn save_archive(layers: &[Vec<u8>], tags: &str) -> Vec<u8> {
 fn load_archive(store: &Store, archive: &[u8]) -> Result<Vec<Image>, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().write_all(archive).unwrap();
-    load(store, file.path(), false, &Quiet)
+    load(store, file.path(), file.path(), false, &Quiet)
 }
 
 /// Mode and owner of a directory as the topmost layer that has it shows it.
@@ -298,7 +298,7 @@ fn what_is_saved_is_loaded_as_it_was() {
     ]);
     let before = load_archive(&store, &save_archive(&[low, high], r#"["example.com/app:1"]"#)).unwrap();
     let mut archive = Vec::new();
-    save(&store, &before, &mut archive).unwrap();
+    save(&store, &before, Path::new("-"), &mut archive).unwrap();
     let (_other, other) = make_store();
     let after = &load_archive(&other, &archive).unwrap()[0];
     assert_eq!(after.reference, before[0].reference);
@@ -316,6 +316,39 @@ fn what_is_saved_is_loaded_as_it_was() {
     );
     // A second time the archive is the same, opaque directories included.
     let mut again = Vec::new();
-    save(&other, std::slice::from_ref(after), &mut again).unwrap();
+    save(&other, std::slice::from_ref(after), Path::new("-"), &mut again).unwrap();
     assert!(again == archive);
+}
+
+#[test]
+fn a_layer_may_be_a_hard_link_to_another_and_no_link_leads_out_of_the_archive() {
+    let plain = layer(&[(0o644, 0, "a")]);
+    for (kind, target, whole) in [
+        (tar::EntryType::Link, "x/0.tar", true),
+        (tar::EntryType::Symlink, "../x/0.tar", true),
+        (tar::EntryType::Symlink, "/etc/passwd", false),
+        (tar::EntryType::Link, "y/1.tar", false),
+    ] {
+        let id = sha256(&plain);
+        let config = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{id}","{id}"]}}}}"#);
+        let manifest = r#"[{"Config":"c.json","RepoTags":["links:1"],"Layers":["x/0.tar","y/1.tar"]}]"#;
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, content: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, name, content).unwrap();
+            if name == "x/0.tar" {
+                let mut header = tar::Header::new_gnu();
+                header.set_entry_type(kind);
+                header.set_size(0);
+                archive.append_link(&mut header, "y/1.tar", target).unwrap();
+            }
+        };
+        add("c.json", config.as_bytes());
+        add("manifest.json", manifest.as_bytes());
+        add("x/0.tar", &plain);
+        let (_dir, store) = make_store();
+        let loaded = load_archive(&store, &archive.into_inner().unwrap());
+        assert_eq!(loaded.is_ok(), whole, "{kind:?} to {target}: {loaded:?}");
+    }
 }

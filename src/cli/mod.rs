@@ -49,7 +49,7 @@ use output_streams::{paint_red, print, print_error, print_styled, warn, warn_as_
 use crate::{
     engine::PodHandle,
     pod::Namespace,
-    process::endure_file_limit,
+    process::{endure_file_limit, hear_of_children},
     state::{Home, PodDir},
 };
 
@@ -107,11 +107,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Takes back of what the caller left this process what would end it without a word, or keep it out of the directories that it
-/// makes.
+/// Takes back of what the caller left this process what would end it without a word, hide from it how its children end, or keep
+/// it out of the directories that it makes.
 fn endure_surroundings() {
     const OWNER: Mode = Mode::S_IRWXU;
     endure_file_limit();
+    hear_of_children();
     let asked = umask(OWNER);
     umask(asked - OWNER);
 }

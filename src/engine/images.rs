@@ -16,13 +16,13 @@ use podctl_images::{
 use podctl_runtime::IdMappings;
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, volume_files};
+use super::{Engine, named_file::NamedFile, volume_files};
 use crate::{
     pod::default_pull_policy,
     process::{
         Role, create_memory_file,
         descriptors::{
-            images::{ANSWER, TASK},
+            images::{ANSWER, HANDED, TASK},
             take_descriptor,
         },
         start_role,
@@ -84,12 +84,7 @@ impl From<StoreError> for ImageError {
     }
 }
 
-/// Returns a path that means the same to another process; `-` stays.
-fn absolute_path(path: &Path) -> Result<PathBuf, ImageError> {
-    if path == Path::new("-") { Ok(path.to_owned()) } else { std::path::absolute(path).map_err(other) }
-}
-
-fn other(message: impl ToString) -> ImageError {
+pub(super) fn other(message: impl ToString) -> ImageError {
     ImageError { kind: ImageErrorKind::Other, message: message.to_string() }
 }
 
@@ -105,13 +100,13 @@ struct Task {
 enum Work {
     Pull { image: String, platform: Option<String>, secrets: Vec<AuthFile>, squash_ids: bool },
     Remove { image: String, force: bool },
-    Load { path: PathBuf, squash_ids: bool },
+    Load { file: NamedFile, squash_ids: bool },
     Check { repair: bool },
-    Save { images: Vec<String>, path: PathBuf },
+    Save { images: Vec<String>, file: NamedFile },
     Tag { image: String, name: String },
     Remap { image: String, ids: KeptIds },
-    ExportVolume { files: PathBuf, path: PathBuf },
-    ImportVolume { files: PathBuf, path: PathBuf },
+    ExportVolume { files: PathBuf, file: NamedFile },
+    ImportVolume { files: PathBuf, file: NamedFile },
 }
 
 /// Holds what came of it.
@@ -197,11 +192,9 @@ impl Engine {
     /// # Errors
     /// [`ImageError`].
     pub fn load_image(&self, path: &Path, options: &LoadOptions) -> Result<Vec<Image>, ImageError> {
-        let stream = path == Path::new("-");
-        let whole = || path.canonicalize().map_err(|e| other(format!("cannot load {}: {e}", path.display())));
-        let path = if stream { path.to_owned() } else { whole()? };
-        let work = Work::Load { path, squash_ids: options.squash_ids };
-        Ok(self.change(work, options.progress)?.images)
+        let (file, handed) = NamedFile::of_input(path)?;
+        let work = Work::Load { file, squash_ids: options.squash_ids };
+        Ok(self.change_with(work, options.progress, handed)?.images)
     }
 
     /// Writes images into an OCI archive; `-` is standard output. Returns them.
@@ -209,8 +202,9 @@ impl Engine {
     /// # Errors
     /// [`ImageError`].
     pub fn save_images(&self, images: &[String], path: &Path) -> Result<Vec<Image>, ImageError> {
-        let work = Work::Save { images: images.to_vec(), path: absolute_path(path)? };
-        Ok(self.change(work, false)?.images)
+        let (file, handed) = NamedFile::of_output(path)?;
+        let work = Work::Save { images: images.to_vec(), file };
+        Ok(self.change_with(work, false, handed)?.images)
     }
 
     /// Gives an image one name more, such as `localhost/app:2`; what had that name before has it no more.
@@ -235,8 +229,9 @@ impl Engine {
     /// # Errors
     /// [`ImageError`], which the process with the files' owners gives.
     pub(crate) fn export_volume(&self, files: &Path, path: &Path) -> Result<(), ImageError> {
-        let work = Work::ExportVolume { files: files.to_owned(), path: absolute_path(path)? };
-        self.change(work, false).map(drop)
+        let (file, handed) = NamedFile::of_output(path)?;
+        let work = Work::ExportVolume { files: files.to_owned(), file };
+        self.change_with(work, false, handed).map(drop)
     }
 
     /// Unpacks a tar archive into a local volume; `-` is standard input.
@@ -244,11 +239,17 @@ impl Engine {
     /// # Errors
     /// [`ImageError`], which the process with the files' owners gives.
     pub(crate) fn import_volume(&self, files: &Path, path: &Path) -> Result<(), ImageError> {
-        let work = Work::ImportVolume { files: files.to_owned(), path: absolute_path(path)? };
-        self.change(work, false).map(drop)
+        let (file, handed) = NamedFile::of_input(path)?;
+        let work = Work::ImportVolume { files: files.to_owned(), file };
+        self.change_with(work, false, handed).map(drop)
     }
 
     fn change(&self, work: Work, progress: bool) -> Answer {
+        self.change_with(work, progress, None)
+    }
+
+    /// The same with the file that the work is about, where it is handed over open.
+    fn change_with(&self, work: Work, progress: bool, handed: Option<File>) -> Answer {
         let task = Task { store: self.home.images(), work, progress };
         if nix::unistd::geteuid().is_root() {
             return carry_out(&task);
@@ -259,7 +260,8 @@ impl Engine {
         let text = serde_json::to_vec(&task).expect("plain data");
         document.write_all(&text).and_then(|()| document.rewind()).map_err(other)?;
         let namespaces = CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS;
-        let fds = [(document.as_fd(), TASK), (answer.as_fd(), ANSWER)];
+        let mut fds = vec![(document.as_fd(), TASK), (answer.as_fd(), ANSWER)];
+        fds.extend(handed.as_ref().map(|file| (file.as_fd(), HANDED)));
         let ended = start_role(&Role {
             namespaces,
             mappings: Some(&mappings),
@@ -299,15 +301,16 @@ fn carry_out(task: &Task) -> Answer {
             let pulled = podctl_images::pull(&store, &image.parse()?, &options, &progress)?;
             Ok(Done { images: vec![pulled.image], ..Done::default() })
         }
-        Work::Load { path, squash_ids } => {
-            let images = podctl_images::load(&store, path, *squash_ids, &progress)?;
+        Work::Load { file: NamedFile { path, shown }, squash_ids } => {
+            let images = podctl_images::load(&store, path, shown, *squash_ids, &progress)?;
             Ok(Done { images, ..Done::default() })
         }
-        Work::Save { images, path } => {
+        Work::Save { images, file: NamedFile { path, shown } } => {
             let images =
                 images.iter().map(|image| find_image(&store, image)).collect::<Result<Vec<_>, _>>()?;
-            let mut out = volume_files::create_output(path).map_err(other)?;
-            podctl_images::save(&store, &images, &mut out)?;
+            let failed = |error| other(format!("cannot write {}: {error}", shown.display()));
+            let mut out = volume_files::create_output(path).map_err(failed)?;
+            podctl_images::save(&store, &images, shown, &mut out)?;
             Ok(Done { images, ..Done::default() })
         }
         Work::Tag { image, name } => {
@@ -321,11 +324,13 @@ fn carry_out(task: &Task) -> Answer {
             store.remap_layers(&image, *ids)?;
             Ok(Done::default())
         }
-        Work::ExportVolume { files, path } => {
-            volume_files::export_files(files, path).map(|()| Done::default()).map_err(other)
+        Work::ExportVolume { files, file: NamedFile { path, shown } } => {
+            let failed = |error| other(format!("cannot write the volume to {}: {error}", shown.display()));
+            volume_files::export_files(files, path).map(|()| Done::default()).map_err(failed)
         }
-        Work::ImportVolume { files, path } => {
-            volume_files::import_files(files, path).map(|()| Done::default()).map_err(other)
+        Work::ImportVolume { files, file: NamedFile { path, shown } } => {
+            let failed = |error| other(format!("cannot unpack {} into the volume: {error}", shown.display()));
+            volume_files::import_files(files, path).map(|()| Done::default()).map_err(failed)
         }
         Work::Check { repair } => Ok(Done { findings: store.look_through(*repair)?, ..Done::default() }),
         Work::Remove { image, force } => remove(&store, image, *force),

@@ -19,6 +19,7 @@ pub(crate) mod fields;
 pub(crate) mod images;
 pub(crate) mod jobs;
 mod logs;
+mod named_file;
 pub(crate) mod objects;
 pub(crate) mod openapi;
 pub(crate) mod patch;

@@ -108,6 +108,8 @@ pub mod images {
     pub const TASK: RawFd = 3;
     /// The place where the answer goes.
     pub const ANSWER: RawFd = 4;
+    /// Names the file that the user has open, where its name alone says nothing to that process.
+    pub const HANDED: RawFd = 5;
 }
 
 /// Descriptors of the process that empties a directory of other users' files.

@@ -14,8 +14,8 @@ mod trim;
 
 pub use memory_file::create_memory_file;
 pub use role::{
-    Role, Standing, begin_role, detach_from_terminal, endure_file_limit, find_standing, hide_from_containers,
-    is_in_main_program, note_standing, start_role, wait_until_mapped,
+    Role, Standing, begin_role, detach_from_terminal, endure_file_limit, find_standing, hear_of_children,
+    hide_from_containers, is_in_main_program, note_standing, start_role, wait_until_mapped,
 };
 pub use runtime_dir::find_runtime_dir;
 pub use trim::{give_back_memory, share_heap, trim_heap};

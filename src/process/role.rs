@@ -101,6 +101,12 @@ pub fn endure_file_limit() {
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
+/// Lets this process hear how its children end, which whoever started it may have ignored: the kernel then tells nobody.
+pub fn hear_of_children() {
+    // SAFETY: to set the default installs no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Forbids containers, which may share ids with this process and see it (hostPID), to look into it; its children, on their
 /// way into a container or beside one, inherit that. Not before its ids are mapped: only its owner may do that.
 ///

@@ -18,7 +18,9 @@ use podctl_images::Image;
 use podctl_runtime::defaults;
 
 use super::{
-    Error, Sandbox, cgroup_limits, declared_volumes, devices, environment, mounts,
+    Error, Sandbox, cgroup_limits,
+    declared_volumes::{self, normalize_path},
+    devices, environment, mounts,
     security_context::{self, Filter, Security},
 };
 use crate::pod::{mount_target, resources::oom_score_adj};
@@ -121,6 +123,8 @@ fn build_process(
     let args = expand_arguments(container, image, &declared)?;
     let cwd =
         container.working_dir.clone().or_else(|| config.working_dir().clone()).filter(|d| !d.is_empty());
+    // What climbs above the root stays at the root, as it does for a process that changes there.
+    let cwd = cwd.map(|dir| normalize_path(Path::new(&dir)));
     let identity = UserBuilder::default().uid(user.uid).gid(user.gid).additional_gids(user.groups.clone());
     check_built(
         ProcessBuilder::default()

@@ -17,12 +17,15 @@ use crate::pod::mount_target;
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Adds the image's volumes to a container's mounts, each before those that lie in it. Where the pod mounts something itself
-/// the image has no say.
+/// the image has no say, nor where podctl does: a node's own files, such as /etc/hosts, are there all the same.
 ///
 /// # Errors
 /// [`Error::Config`] for a path that cannot be one.
 pub(super) fn add(mounts: &mut Vec<Mount>, image: &Image, container: &Container) -> Result<(), Error> {
     for path in list_paths(image, container) {
+        if mounts.iter().any(|mount| normalize_path(mount.destination()) == path) {
+            continue;
+        }
         let volume = mount(&path.to_string_lossy(), OWN_MOUNT, OWN_MOUNT.into(), &[])?;
         let inner = |m: &Mount| normalize_path(m.destination()).starts_with(&path);
         let at = mounts.iter().position(inner).unwrap_or(mounts.len());
@@ -47,7 +50,7 @@ fn list_paths(image: &Image, container: &Container) -> Vec<PathBuf> {
 }
 
 /// The absolute path without `.` and `..`, as `filepath.Clean` makes it.
-fn normalize_path(path: &Path) -> PathBuf {
+pub(super) fn normalize_path(path: &Path) -> PathBuf {
     path.components().fold(PathBuf::from("/"), |mut normal, part| {
         match part {
             Component::Normal(name) => normal.push(name),
@@ -93,6 +96,11 @@ mod tests {
         assert_eq!(
             added(&["/var/lib/db"], &["/var", "/var/lib/db/wal"]),
             pairs(&[("/var", "bind"), ("/var/lib/db", "own"), ("/var/lib/db/wal", "bind")])
+        );
+        // What is mounted, whoever asked for it, stays; here it is the pod.
+        assert_eq!(
+            added(&["/etc/hosts", "/etc/../etc/hosts/"], &["/etc/hosts"]),
+            pairs(&[("/etc/hosts", "bind")])
         );
         assert_eq!(added(&["/", "/proc/x", "/dev", "/a/../.."], &[]), pairs(&[]));
     }

@@ -255,6 +255,36 @@ fn a_compressed_archive_is_loaded_from_standard_input() {
     let archive = fs::File::open(home.path("l.tar.gz")).unwrap();
     let loaded = home.command(&["load"]).stdin(archive).output().unwrap();
     assert_eq!(stdout(&loaded), "loaded example.com/loaded:1\n", "{}", stderr(&loaded));
+    // Names that mean something to this process alone, as a shell's `<(…)` and `>(…)` are.
+    let shell = |line: &str| {
+        let podctl = home.command(&[]);
+        let mut sh = Command::new("bash");
+        sh.args(["-c", line, "bash"]).arg(podctl.get_program()).current_dir(home.path(""));
+        sh.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        sh.output().unwrap()
+    };
+    for line in ["\"$1\" load -qi <(cat l.tar.gz)", "cat l.tar.gz | \"$1\" load -qi /dev/stdin"] {
+        let loaded = shell(line);
+        assert_eq!(stdout(&loaded), "loaded example.com/loaded:1\n", "{line}: {}", stderr(&loaded));
+    }
+    for line in ["\"$1\" save -o /dev/stdout", "mkfifo p; tar t <p & \"$1\" save -o p"] {
+        let listed = shell(&format!("{line} example.com/loaded:1 | cat; wait"));
+        assert!(stdout(&listed).contains("index.json"), "{line}: {}", stderr(&listed));
+    }
+    for (line, named) in [
+        ("\"$1\" save example.com/loaded:1 -o no/where", "cannot write no/where"),
+        ("\"$1\" save example.com/loaded:1 >/dev/full", "to standard output"),
+        ("\"$1\" load </dev/null", "standard input"),
+        ("\"$1\" volume create v && \"$1\" volume export v -o no/where", "to no/where"),
+        ("\"$1\" volume import v l/index.json", "l/index.json"),
+    ] {
+        let refused = shell(line);
+        assert!(
+            !refused.status.success() && stderr(&refused).contains(named),
+            "{line}: {}",
+            stderr(&refused)
+        );
+    }
     home.podctl(&["rmi", "example.com/loaded:1"]);
 }
 

@@ -148,10 +148,11 @@ spec:
   initContainers:
   - {name: both, image: 'busybox:1.36', command: [echo, a], args: [b, $(HOSTNAME)], workingDir: /none}
   - {name: args, image: 'busybox:1.36', args: [sh, -c, 'pwd; echo $0', c], workingDir: /made/here}
+  - {name: climbs, image: 'busybox:1.36', args: [pwd], workingDir: /../../made/./new}
   containers:
   - {name: dollar, image: 'busybox:1.36', command: [echo, $$(X), $(X)], env: [{name: X, value: x}]}
 ";
-    assert_eq!(lines(&home.run(text, &[])), ["a b $(HOSTNAME)", "/made/here", "c", "$(X) x"]);
+    assert_eq!(lines(&home.run(text, &[])), ["a b $(HOSTNAME)", "/made/here", "c", "/made/new", "$(X) x"]);
 }
 
 #[test]

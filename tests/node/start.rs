@@ -15,8 +15,9 @@ fn nothing_of_the_callers_process_reaches_a_container() {
     let podctl = home.command(&["run", "--network=none", &file]);
     // A soft limit, which everybody may raise again; only root may make itself nicer.
     let nice = if nix::unistd::geteuid().is_root() { "nice -n 7" } else { "" };
-    let caller =
-        format!("cd /tmp; umask 077; ulimit -S -t 900; trap '' HUP INT TERM USR1; exec {nice} \"$@\"");
+    let caller = format!(
+        "cd /tmp; umask 077; ulimit -S -t 900; trap '' HUP INT TERM USR1 CHLD PIPE; exec {nice} \"$@\""
+    );
     let mut sh = Command::new("sh");
     sh.args(["-c", &caller, "sh"]).arg(podctl.get_program()).args(podctl.get_args()).env("CALLERS", "own");
     sh.envs(podctl.get_envs().filter_map(|(name, value)| Some((name, value?))));
