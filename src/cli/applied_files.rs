@@ -1,6 +1,6 @@
 //! Files whose objects are kept and whose pods are started: `apply` and `create -f`.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use k8s_openapi::{api::core::v1::Service, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace, UsageError, last_applied,
-        manifest_files::{FileArgs, parse_file_selector, read_manifest},
+        manifest_files::{FileArgs, is_labeled, parse_file_selector, read_manifest},
         manifest_services,
         object_selection::check_own_namespace,
         output_formats::{DryRun, Output, OutputArgs},
-        print, print_error,
+        output_streams::print_failures,
+        print,
         result_lines::print_applied,
         start_notes::print_start_notes,
         stored_objects::{self, already_exists},
     },
     engine::{Applied, Engine, ErrorKind, Preconditions, WriteOptions},
-    manifest::{self, Manifest},
+    manifest::{self, Manifest, Written},
     pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness},
     view::selectors::Labels,
@@ -60,26 +61,25 @@ pub(super) fn apply_files(
         let verb = if manner.fresh { "create" } else { "apply" };
         return Err(Error::absent(format!("no objects passed to {verb}")));
     }
-    manifest.written.iter().try_for_each(|object| check_own_namespace(object, namespace))?;
+    manifest.written.iter().try_for_each(|written| check_own_namespace(&written.object, namespace))?;
     let written = take_written(&mut manifest, namespace);
-    if let Some(prefix) = written.iter().find_map(find_generated_name).filter(|_| !manner.fresh) {
+    if let Some(prefix) =
+        written.iter().find_map(|written| find_generated_name(&written.object)).filter(|_| !manner.fresh)
+    {
         return Err(Error::not_done(format!("from {prefix}: cannot use generate name with apply")));
     }
     let jobs = find_jobs(&written, &manifest)?;
-    let places = sources.iter().map(|source| {
-        let named = manifest::names(std::slice::from_ref(source), namespace)?;
-        Ok(named.into_iter().map(|object| (object, source.name.clone())).collect::<Vec<_>>())
-    });
-    let places = places.collect::<Result<Vec<_>, Error>>()?.concat();
     let (printed, failed) = Default::default();
     let output = manner.output.parse()?;
-    let tell = Tell { manner, output, engine: Engine::over(home), written, places, printed, failed };
+    let tell = Tell { manner, output, engine: Engine::over(home), written, printed, failed };
     match manner.dry.is_dry() {
         true => tell.try_all(&manifest, jobs, namespace),
         false => tell.apply_all(manifest, &jobs, home, namespace)?,
     }
     tell.print_list()?;
-    Ok(i32::from(tell.failed.get()))
+    let failed = tell.failed.into_inner();
+    print_failures(&failed);
+    Ok(i32::from(!failed.is_empty()))
 }
 
 /// Returns how the name of an object begins that is to be made up.
@@ -152,25 +152,26 @@ impl Tell<'_> {
 }
 
 /// Returns the objects of files as they are written there, each with its namespace.
-fn take_written(manifest: &mut Manifest, namespace: &Namespace) -> Vec<Value> {
-    let mut objects = std::mem::take(&mut manifest.written);
-    for object in &mut objects {
+fn take_written(manifest: &mut Manifest, namespace: &Namespace) -> Vec<Written> {
+    let mut all = std::mem::take(&mut manifest.written);
+    for Written { object, .. } in &mut all {
         let kind = ObjectKind::of_object(object["kind"].as_str().unwrap_or_default());
         let own = object["metadata"]["namespace"].as_str();
         if own.is_none_or(str::is_empty) && kind.is_some_and(ObjectKind::is_namespaced) {
             object["metadata"]["namespace"] = namespace.as_str().into();
         }
     }
-    objects
+    all
 }
 
 /// Returns the Jobs of the files, as they are written there.
 ///
 /// # Errors
 /// CronJobs, of which nobody would start the next Job.
-fn find_jobs(written: &[Value], manifest: &Manifest) -> Result<Vec<Value>, Error> {
-    let mut jobs: Vec<Value> = written.iter().filter(|object| object["kind"] == "Job").cloned().collect();
-    let is_scheduled = written.iter().any(|object| object["kind"] == "CronJob");
+fn find_jobs(written: &[Written], manifest: &Manifest) -> Result<Vec<Value>, Error> {
+    let objects = || written.iter().map(|written| &written.object);
+    let mut jobs: Vec<Value> = objects().filter(|object| object["kind"] == "Job").cloned().collect();
+    let is_scheduled = objects().any(|object| object["kind"] == "CronJob");
     if let Some(first) = manifest.jobs.first().filter(|_| is_scheduled) {
         return Err(Error::not_done(format!(
             "{:?} is a CronJob's, and nobody would start it when it is time: `podctl run` runs it once and waits, `podctl create job NAME --from=cronjob/… -f FILE` keeps it as a Job",
@@ -189,9 +190,7 @@ fn find_jobs(written: &[Value], manifest: &Manifest) -> Result<Vec<Value>, Error
 
 /// Leaves the objects with certain labels.
 fn retain_labeled(manifest: &mut Manifest, labels: &Labels) {
-    manifest.written.retain(|object| {
-        labels.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
-    });
+    manifest.written.retain(|written| is_labeled(&written.object, labels));
     manifest.config_maps.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.secrets.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.claims.retain(|object| labels.matches(object.metadata.labels.as_ref()));
@@ -205,24 +204,22 @@ struct Tell<'a> {
     output: Output,
     engine: Engine,
     /// The objects of the files as they are written there.
-    written: Vec<Value>,
-    /// All objects of the files, each with its file.
-    places: Vec<(manifest::Named, String)>,
+    written: Vec<Written>,
     /// What `apply` prints at its end, as one list.
     printed: RefCell<Vec<Value>>,
-    /// Tells whether an object could not be kept.
-    failed: Cell<bool>,
+    /// The reasons why objects could not be kept.
+    failed: RefCell<Vec<Error>>,
 }
 
 impl Tell<'_> {
     /// Returns an object as its file has it; nothing for a pod that was made of a workload.
     fn find_written(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<&Value> {
-        self.find_place(kind, namespace, name).map(|at| &self.written[at])
+        self.find_place(kind, namespace, name).map(|at| &self.written[at].object)
     }
 
     /// Tells which of the files' objects one is.
     fn find_place(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<usize> {
-        self.written.iter().position(|object| {
+        self.written.iter().position(|Written { object, .. }| {
             let meta = &object["metadata"];
             object["kind"] == kind.name() && meta["name"] == name && meta["namespace"] == namespace
         })
@@ -311,18 +308,17 @@ impl Tell<'_> {
 
     /// Says why an object is not as its file has it; the others are kept all the same.
     fn fail(&self, (kind, namespace, name): (ObjectKind, &str, &str), doing: &'static str, error: Error) {
-        let is_own = |(object, _): &&(manifest::Named, String)| {
-            object.kind == kind.name()
-                && *object.name == *name
-                && (!kind.is_namespaced() || *object.namespace == *namespace)
+        let error = match error {
+            Error::Engine(e) => Error::about(kind, name, e),
+            other => other,
         };
-        let place = self.places.iter().find(is_own).or(self.places.first());
-        let error = match place {
-            Some((_, file)) => error.in_file(doing, file),
+        // A pod that was made of a workload is in no file itself.
+        let place = self.find_place(kind, namespace, name).unwrap_or_default();
+        let error = match self.written.get(place) {
+            Some(written) => error.in_file(doing, &written.file),
             None => error,
         };
-        print_error(&error);
-        self.failed.set(true);
+        self.failed.borrow_mut().push(error);
     }
 
     /// Says what became of an object that is made, or prints it.

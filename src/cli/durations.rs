@@ -59,6 +59,26 @@ pub(super) fn parse_signed_duration(text: &str) -> Result<SignedDuration, String
     Ok(if text.starts_with('-') { -length } else { length })
 }
 
+/// Explains what of a text is no time as RFC 3339 has it, in the words of Go, which reads it part by part.
+pub(super) fn explain_wrong_time(text: &str) -> String {
+    const PARTS: [&str; 12] = ["2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05", "Z07:00"];
+    let is_there = |rest: &str, part: &str| {
+        let own = rest.get(..part.len()).unwrap_or_default();
+        own == part
+            || !own.is_empty()
+                && part != "Z07:00"
+                && [own, part].iter().all(|word| word.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut rest = text;
+    let wrong = PARTS.iter().find(|part| {
+        let found = is_there(rest, part);
+        rest = if found { &rest[part.len()..] } else { rest };
+        !found
+    });
+    let wrong = wrong.copied().unwrap_or_default();
+    format!("parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {rest:?} as {wrong:?}")
+}
+
 /// Reads `--request-timeout`, seconds or a duration, as the moment at which a watch ends; 0 is never.
 ///
 /// # Errors

@@ -154,13 +154,11 @@ impl Error {
         Error::Unmet(sentence.into())
     }
 
-    /// Says at which object of a file something has gone wrong, where a server would have said what it is; what
-    /// an object breaks names the object itself.
+    /// Says at which object of a file something has gone wrong, where a server would have said what it is.
     pub(super) fn in_file(self, doing: &'static str, file: &str) -> Error {
-        match (&self, self.reason()) {
-            (Error::Invalid { .. }, _) if doing != "patching" => self,
-            (_, None) => self,
-            _ => {
+        match self.reason() {
+            None => self,
+            Some(_) => {
                 let file = if file == STDIN { "STDIN" } else { file }.to_owned();
                 Error::InFile { doing, file, source: Box::new(self) }
             }
@@ -190,7 +188,6 @@ impl Error {
                     E::State(state::Error::NotFound { .. })
                         | E::Patch(engine::patch::Error::Malformed(_) | engine::patch::Error::Unlike(_))
                         | E::Selector(_)
-                        | E::Network(crate::network::Error::AddressChanges { .. })
                         | E::NotStarted { .. }
                         | E::NoPrevious { .. }
                 );

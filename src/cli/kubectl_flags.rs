@@ -97,7 +97,8 @@ const ENTRIES: &[Entry] = &[
         Fulfilled("a list comes whole: nothing is asked in parts"),
     ),
     switch("get", "server-print", FulfilledBy("true", "there are the server's columns only")),
-    with_value("get,edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
+    with_value("get", "subresource", FulfilledBy("status", "an object is shown with its status")),
+    with_value("edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
     with_value(
         "create,apply,edit,replace",
         "validate",

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{Error, Namespace, io},
-    manifest::{self, Diagnostic, Manifest, Source, parse_documents, split_list},
+    manifest::{self, Diagnostic, Manifest, Source, Written, parse_documents, split_list},
     view::{plain_text::show_controls, selectors::Labels},
 };
 
@@ -137,15 +137,20 @@ impl FileArgs {
     /// # Errors
     /// As [`FileArgs::read_sources`]; what is no YAML, or no object.
     pub(super) fn read_objects(&self) -> Result<Vec<Value>, Error> {
-        parse_objects(&self.read_sources()?)
+        Ok(parse_objects(&self.read_sources()?)?.into_iter().map(|written| written.object).collect())
     }
+}
+
+/// Tells whether an object of a file has labels as a selector has them.
+pub(super) fn is_labeled(object: &Value, labels: &Labels) -> bool {
+    labels.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
 }
 
 /// Parses the objects that files hold, whatever they are; the items of a List each.
 ///
 /// # Errors
 /// What is no YAML, or no object.
-pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
+pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Written>, Error> {
     let mut all = Vec::new();
     for source in sources {
         for document in parse_documents(source)? {
@@ -155,7 +160,10 @@ pub(super) fn parse_objects(sources: &[Source]) -> Result<Vec<Value>, Error> {
                         .unwrap_or_else(|| format!("Object 'Kind' is missing in '{document}'"));
                     return Err(Error::unreadable(format!("unable to decode {:?}: {why}", source.name)));
                 }
-                Some(_) => all.extend(split_list(document)),
+                Some(_) => {
+                    let written = |object| Written { file: source.name.clone(), object };
+                    all.extend(split_list(document).into_iter().map(written));
+                }
             }
         }
     }

@@ -8,14 +8,14 @@ use crate::{
     cli::{
         Error, Namespace,
         kind_words::{find_empty_kind, is_kind, missing_object, unknown_kind},
-        manifest_files::{FileArgs, parse_objects},
+        manifest_files::{FileArgs, is_labeled, parse_file_selector, parse_objects},
         pod_selection::{Told, Which},
         print_error,
     },
     engine::{self, Engine},
-    manifest::{self, Named, Source},
+    manifest::Written,
     pod::{ObjectKind, ObjectName},
-    state::Home,
+    state::{Home, PodDir},
 };
 
 /// Names what the words ask for.
@@ -179,17 +179,6 @@ pub(super) fn check_flags(words: &[String], meant: &Words, given: Narrowing) -> 
             "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
         );
     }
-    if given.files && (given.labels || given.fields || given.all) {
-        return refuse(
-            "when paths, URLs, or stdin is provided as resource input, you may not specify a selector or --all",
-        );
-    }
-    if given.all && given.labels {
-        return refuse("setting 'all' parameter but found a non empty selector. ");
-    }
-    if given.all && given.fields {
-        return refuse("cannot set --all and --field-selector at the same time");
-    }
     if named && (given.labels || given.fields || given.all) {
         return match words.iter().any(|word| word.contains('/')) {
             true => refuse("selectors and the all flag cannot be used when passing resource/name arguments"),
@@ -257,8 +246,12 @@ pub(super) fn find_targets(
     let meant = parse_words(words)?;
     let given = Narrowing { all: told.all, ..which.narrowing() };
     check_flags(words, &meant, given)?;
+    if given.all && (given.labels || given.fields) {
+        let flag = if given.labels { "selector" } else { "field-selector" };
+        return Err(Error::contradiction(format!("cannot set --all and --{flag} at the same time")));
+    }
     if given.files {
-        return targets_of_files(&which.files, home, namespace);
+        return targets_of_files(which, home, namespace);
     }
     match meant {
         Words::Objects(all) => {
@@ -280,74 +273,81 @@ pub(super) fn find_targets(
 pub(super) fn target_of_object(object: &Value, namespace: &Namespace) -> Result<Target, Error> {
     let kind = object["kind"].as_str().unwrap_or_default();
     let kind = ObjectKind::of_object(kind).ok_or_else(|| unknown_kind(kind))?;
-    let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
-    let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
+    let namespace = namespace_of_object(object, namespace)?;
     let name = parse_name(kind, object["metadata"]["name"].as_str().unwrap_or_default())?;
     Ok(Target { kind, namespace, name })
 }
 
-/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads.
+fn namespace_of_object(object: &Value, namespace: &Namespace) -> Result<Namespace, Error> {
+    let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+    Ok(own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?)
+}
+
+/// Returns what files name: objects of podctl's kinds, and the pods that were made of workloads; of those with the
+/// labels that are asked for.
 ///
 /// # Errors
 /// A file that cannot be read, or is no YAML.
 pub(super) fn targets_of_files(
-    files: &FileArgs,
+    which: &Which,
     home: &Home,
     namespace: &Namespace,
 ) -> Result<Vec<Target>, Error> {
-    let (found, unknown) = targets_of_sources(&files.read_sources()?, home, namespace)?;
-    match unknown.is_empty() {
+    let (found, failed) = targets_of_sources(which, home, namespace)?;
+    match failed.is_empty() {
         true => Ok(found.into_iter().map(|(target, _)| target).collect()),
-        false => Err(Error::Several(unknown)),
+        false => Err(Error::Several(failed)),
     }
 }
 
-/// Objects of files, each with its file, and the errors about what nobody here knows.
+/// Objects of files, each with its file, and the errors about what can be nobody's here.
 pub(super) type OfFiles = (Vec<(Target, String)>, Vec<Error>);
 
-/// Returns what files name, each with its file, and the errors about objects of which nobody here knows the kind.
+/// Returns what files name, each with its file, and the errors about objects that have no name, or of whose kind nobody
+/// here knows.
 ///
 /// # Errors
-/// What is no YAML, or no object.
+/// What is no YAML, or no object; an object of another namespace.
 pub(super) fn targets_of_sources(
-    sources: &[Source],
+    which: &Which,
     home: &Home,
     namespace: &Namespace,
 ) -> Result<OfFiles, Error> {
-    let (mut targets, mut unknown) = (Vec::new(), Vec::new());
-    for source in sources {
-        let named = manifest::names(std::slice::from_ref(source), namespace)?;
-        // What has no kind is nothing that could be named.
-        for object in parse_objects(std::slice::from_ref(source))? {
-            let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            let (kind, meta) = (word(&object["kind"]), &object["metadata"]);
-            if ObjectKind::of_object(&kind).is_none() && !is_kind(&kind) {
-                unknown.push(Error::absent(format!(
-                    "resource mapping not found for name: {:?} namespace: {:?} from {:?}: no matches for kind {kind:?} in version {:?}\nensure CRDs are installed first",
-                    word(&meta["name"]),
-                    word(&meta["namespace"]),
-                    source.name,
-                    word(&object["apiVersion"]),
-                )));
+    let labels = parse_file_selector(which.filter.selector.as_deref().unwrap_or_default())?;
+    let (mut targets, mut failed) = (Vec::new(), Vec::new());
+    for Written { file, object } in parse_objects(&which.files.read_sources()?)? {
+        check_own_namespace(&object, namespace)?;
+        if !is_labeled(&object, &labels) {
+            continue;
+        }
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (word_of_kind, name) = (word(&object["kind"]), word(&object["metadata"]["name"]));
+        let known = ObjectKind::of_object(&word_of_kind);
+        if known.is_none() && !is_kind(&word_of_kind) {
+            failed.push(Error::absent(format!(
+                "resource mapping not found for name: {name:?} namespace: {:?} from {file:?}: no matches for kind {word_of_kind:?} in version {:?}\nensure CRDs are installed first",
+                word(&object["metadata"]["namespace"]),
+                word(&object["apiVersion"]),
+            )));
+            continue;
+        }
+        let namespace = namespace_of_object(&object, namespace)?;
+        match known.map(|kind| Ok((kind, parse_name(kind, &name)?))).transpose() {
+            Err(e) => failed.push(e),
+            Ok(Some((kind, name))) if kind != ObjectKind::Job || is_kept_job(home, &namespace, &name) => {
+                targets.push((Target { kind, namespace, name }, file));
+            }
+            // The pods of a Job that is not kept, `run` has started.
+            Ok(_) => {
+                let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
+                let made = all.filter(|dir| is_of_workload(&word_of_kind, &name, &dir.name));
+                let kind = ObjectKind::Pod;
+                let target = |dir: PodDir| Target { kind, namespace: dir.namespace, name: dir.name };
+                targets.extend(made.map(|dir| (target(dir), file.clone())));
             }
         }
-        for Named { kind, namespace, name } in named {
-            // The pods of a Job that is not kept, `run` has started.
-            let known = ObjectKind::of_object(&kind)
-                .filter(|kind| *kind != ObjectKind::Job || is_kept_job(home, &namespace, &name));
-            let found = match known {
-                Some(kind) => vec![Target { kind, namespace, name }],
-                None => {
-                    let all = home.pods()?.into_iter().filter(|dir| dir.namespace == namespace);
-                    let made = all.filter(|dir| is_of_workload(&kind, &name, &dir.name));
-                    let kind = ObjectKind::Pod;
-                    made.map(|dir| Target { kind, namespace: dir.namespace, name: dir.name }).collect()
-                }
-            };
-            targets.extend(found.into_iter().map(|target| (target, source.name.clone())));
-        }
     }
-    Ok((targets, unknown))
+    Ok((targets, failed))
 }
 
 /// Refuses an object of a file that is in another namespace than the one that was asked for.
@@ -480,11 +480,6 @@ mod tests {
             "name cannot be provided when a selector is specified"
         );
         assert!(check(&["cm/a"], all).unwrap_err().starts_with("selectors and the all flag cannot be used"));
-        let both = Narrowing { labels: true, ..all };
-        assert_eq!(
-            check(&["cm"], both).unwrap_err(),
-            "setting 'all' parameter but found a non empty selector. "
-        );
         assert_eq!(check(&["cm"], all), Ok(()));
         assert_eq!(check(&["cm", "a"], Narrowing::default()), Ok(()));
     }

@@ -98,6 +98,23 @@ pub(super) fn print_error(error: &Error) {
         eprintln!("{}", show_controls(&sentence));
         return;
     }
+    print_from_server(error);
+}
+
+/// Shows what has gone wrong with objects of files. As kubectl has it, one that breaks rules names itself alone, and of
+/// several each is a server's error.
+pub(super) fn print_failures(errors: &[Error]) {
+    match errors {
+        [Error::InFile { source, .. }] if matches!(**source, Error::Invalid { .. }) => print_error(source),
+        [Error::Api(refusal)] if refusal.reason == "Invalid" => {
+            eprintln!("The {}", show_controls(&refusal.message));
+        }
+        [one] => print_error(one),
+        many => many.iter().for_each(print_from_server),
+    }
+}
+
+fn print_from_server(error: &Error) {
     let word = error.reason().map_or("error".to_owned(), |reason| format!("Error from server ({reason})"));
     eprintln!("{}: {}", paint_red(&word), show_controls(&error.to_string()));
 }

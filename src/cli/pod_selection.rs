@@ -172,7 +172,7 @@ impl Which {
         if !self.files.is_given() {
             return Ok(dirs);
         }
-        for Target { kind, namespace, name } in targets_of_files(&self.files, home, namespace)? {
+        for Target { kind, namespace, name } in targets_of_files(self, home, namespace)? {
             dirs.extend((kind == ObjectKind::Pod).then(|| home.pod(&namespace, &name)));
         }
         Ok(dirs)

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::{
     Error, Namespace,
-    manifest_files::{FileArgs, parse_file_selector, read_manifest},
+    manifest_files::{FileArgs, is_labeled, parse_file_selector, read_manifest},
     object_selection::{Target, check_own_namespace, target_of_object},
     output_formats::{ChangeArgs, DryRun},
-    print_error,
+    output_streams::print_failures,
     stored_objects::read_stored,
 };
 use crate::{
@@ -78,29 +78,27 @@ impl ServerSideArgs {
         let manifest = read_manifest(&sources, &read_stored(home, &[])?, namespace)?;
         let labels = parse_file_selector(selector)?;
         let (engine, output) = (Engine::over(home), change.output.parse()?);
-        let is_meant = |object: &&Value| {
-            labels.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
-        };
-        let objects: Vec<&Value> = manifest.written.iter().filter(is_meant).collect();
+        let written = manifest.written.iter().map(|written| &written.object);
+        let objects: Vec<&Value> = written.filter(|object| is_labeled(object, &labels)).collect();
         if objects.is_empty() {
             return Err(Error::absent("no objects passed to apply"));
         }
-        let mut code = 0;
+        let mut failed = Vec::new();
         for object in objects {
             check_own_namespace(object, namespace)?;
             let target = target_of_object(object, namespace)?;
             match self.apply_object(&engine, object, &target, change.dry_run()) {
                 Ok(applied) => change.print_change(&output, &applied, "serverside-applied")?,
                 Err(refusal) => {
-                    print_error(&match refusal.reason.as_str() {
+                    failed.push(match refusal.reason.as_str() {
                         "Conflict" => Error::unmet(format!("{refusal}\n{CONFLICT_ADVICE}")),
                         _ => refusal.into(),
                     });
-                    code = 1;
                 }
             }
         }
-        Ok(code)
+        print_failures(&failed);
+        Ok(i32::from(!failed.is_empty()))
     }
 
     fn apply_object(

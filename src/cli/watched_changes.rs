@@ -118,12 +118,16 @@ impl<'a, T: Clone + PartialEq + Serialize> Changes<'a, T> {
         }
         if !matches!(self.output, Output::Table { .. }) {
             for object in all {
-                let mut object = serde_json::to_value(object)?;
-                if self.events && !matches!(self.output, Output::Name) {
-                    object = json!({"type": event, "object": object});
-                }
-                let text = self.output.print(&[object], true, self.lenient, !self.headed)?;
-                print(&text);
+                let object = serde_json::to_value(object)?;
+                print(&match (self.events, &self.output) {
+                    // A line an event, as the API has them.
+                    (true, Output::Json) => format!("{{\"type\":\"{event}\",\"object\":{object}}}\n"),
+                    (true, output) if !matches!(output, Output::Name) => {
+                        let named = json!({"type": event, "object": object});
+                        output.print(&[named], true, self.lenient, !self.headed)?
+                    }
+                    (_, output) => output.print(&[object], true, self.lenient, !self.headed)?,
+                });
                 self.headed = true;
             }
             // A reader that has gone is noticed by the next print.

@@ -313,9 +313,23 @@ impl Error {
 
     /// Returns what is wrong with an object, each with its field; empty for errors of another kind.
     pub fn causes(&self) -> Vec<Diagnostic> {
-        let (Error::Manifest(all) | Error::Start(StartError::Invalid(all))) = self else {
-            return Vec::new();
-        };
-        all.iter().filter(|d| d.severity == Severity::Error).cloned().collect()
+        match self {
+            Error::Manifest(all) | Error::Start(StartError::Invalid(all)) => {
+                all.iter().filter(|d| d.severity == Severity::Error).cloned().collect()
+            }
+            Error::Network(error) => {
+                let cause = error.wrong_field().map(|(path, message)| Diagnostic {
+                    severity: Severity::Error,
+                    file: String::new(),
+                    line: 0,
+                    column: 0,
+                    path: path.to_owned(),
+                    message,
+                    help: None,
+                });
+                cause.into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub struct LogOptions {
     /// Belongs to one container; of all else.
     pub container: Option<String>,
-    /// Go on as they grow, over restarts, until the pod ends.
+    /// Begin with each container's last start, as without it, and go on as the logs grow, over restarts, until the pod ends.
     pub follow: bool,
     /// Shows the log of the start before the last one, which does not grow: `follow` has no meaning then.
     pub previous: bool,
@@ -90,10 +90,10 @@ impl PodHandle {
         let mut entries = Vec::new();
         if options.follow && !options.previous && dir.is_alive_as(&uid) {
             let mut new = Follow::new(&self.home, &dir)?;
-            entries = match options.tail {
-                Some(lines) => new.skip_to_last(lines, &wanted)?,
-                None => new.drain(),
-            };
+            entries = new.skip_to_last_start(options.tail, &wanted)?;
+            if options.tail.is_none() {
+                entries = new.drain();
+            }
             follow = Some(new);
         } else {
             for container in &containers {

@@ -300,14 +300,14 @@ impl Follow {
         merge_in_order(entries)
     }
 
-    /// Returns of what is there, and is wanted, at least the last lines of each container; what comes later is given by
-    /// [`Follow::drain`].
+    /// Passes over what earlier starts of each container wrote. Of the last one's it returns, where `lines` says how many, at
+    /// least those last lines that are wanted; all else, and what comes later, is given by [`Follow::drain`].
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn skip_to_last(
+    pub fn skip_to_last_start(
         &mut self,
-        lines: usize,
+        lines: Option<usize>,
         wanted: &dyn Fn(&Entry) -> bool,
     ) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
@@ -316,14 +316,29 @@ impl Follow {
                 watch.add(&container);
             }
             let name = container.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-            let files = open_stable(|| in_order(&container));
-            let whole = |file: &File| find_end_of_lines(file, file.metadata()?.len());
-            let places: io::Result<Vec<_>> = files.iter().map(|(_, file)| Ok((file, whole(file)?))).collect();
-            let places = places.map_err(Error::io("read", &container))?;
-            let last = read_last_entries(&name, &places, lines, wanted);
-            entries.extend(last.map_err(Error::io("read", &container))?);
-            let ends: Vec<u64> = places.into_iter().map(|(_, end)| end).collect();
-            for ((inode, mut file), end) in files.into_iter().zip(ends) {
+            let last = listed(&container).iter().map(|path| start_number(path)).max();
+            let open = |earlier: bool| {
+                let is_meant = |path: &PathBuf| (Some(start_number(path)) < last) == earlier;
+                let files = open_stable(|| in_order(&container).into_iter().filter(is_meant).collect());
+                let with_end = |(inode, file): (u64, File)| {
+                    let end = find_end_of_lines(&file, file.metadata()?.len())?;
+                    Ok((inode, file, end))
+                };
+                files
+                    .into_iter()
+                    .map(with_end)
+                    .collect::<io::Result<Vec<_>>>()
+                    .map_err(Error::io("read", &container))
+            };
+            let mut passed = open(true)?;
+            if let Some(lines) = lines {
+                let files = open(false)?;
+                let places: Vec<_> = files.iter().map(|(_, file, end)| (file, *end)).collect();
+                let last = read_last_entries(&name, &places, lines, wanted);
+                entries.extend(last.map_err(Error::io("read", &container))?);
+                passed.extend(files);
+            }
+            for (inode, mut file, end) in passed {
                 file.seek(SeekFrom::Start(end)).map_err(Error::io("read", &container))?;
                 self.files.insert((name.clone(), inode), Growing { file, rest: Vec::new() });
             }
@@ -344,12 +359,18 @@ impl Follow {
 fn in_order(container: &Path) -> Vec<PathBuf> {
     let key = |path: &PathBuf| {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-        let (start, rest) = name.split_once(".log").unwrap_or((&name, ""));
-        (start.parse::<u32>().unwrap_or(0), rest.is_empty(), rest.to_owned())
+        let rest = name.split_once(".log").map_or("", |(_, rest)| rest);
+        (start_number(path), rest.is_empty(), rest.to_owned())
     };
     let mut files = listed(container);
     files.sort_by_key(key);
     files
+}
+
+/// Returns the number of the start whose log, or a part of it, this is.
+fn start_number(path: &Path) -> u32 {
+    let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+    name.split_once(".log").and_then(|(start, _)| start.parse().ok()).unwrap_or(0)
 }
 
 fn listed(dir: &Path) -> Vec<PathBuf> {
@@ -420,21 +441,26 @@ mod tests {
     }
 
     #[test]
-    fn who_follows_from_the_last_lines_on_is_given_nothing_before_them() {
+    fn who_follows_is_given_nothing_before_the_last_lines_or_the_last_start() {
         let logs = tempfile::tempdir().unwrap();
         let container = logs.path().join("c");
         fs::create_dir(&container).unwrap();
-        let mut file = File::create(container.join("0.log")).unwrap();
+        fs::write(container.join("0.log"), "T stdout F of the former start\n").unwrap();
+        let mut file = File::create(container.join("1.log")).unwrap();
         let lines: String = (0..60_000).map(|number| format!("T stdout F {number:080}\n")).collect();
         assert!(lines.len() as u64 > AT_ONCE, "more than is taken at once");
         file.write_all(lines.as_bytes()).unwrap();
         file.write_all(b"T stdout F half").unwrap();
         let logs = logs.path().to_owned();
-        let mut follow = Follow { watch: None, logs, files: HashMap::new(), behind: false };
+        let begin = || Follow { watch: None, logs: logs.clone(), files: HashMap::new(), behind: false };
         let texts = |entries: Vec<Entry>| -> Vec<String> {
             entries.into_iter().map(|e| String::from_utf8(e.text).unwrap()).collect()
         };
-        let last = follow.skip_to_last(2, &|_| true).unwrap();
+        let mut follow = begin();
+        assert!(follow.skip_to_last_start(None, &|_| true).unwrap().is_empty());
+        assert_eq!(texts(follow.drain())[0], format!("{:080}", 0));
+        let mut follow = begin();
+        let last = follow.skip_to_last_start(Some(2), &|_| true).unwrap();
         assert_eq!(texts(last), [59_998, 59_999].map(|number| format!("{number:080}")));
         assert!(follow.drain().is_empty(), "the line that is being written is not whole");
         file.write_all(b" a line\n").unwrap();

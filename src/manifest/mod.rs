@@ -10,7 +10,6 @@ mod document_tree;
 mod job;
 mod json;
 mod libyaml;
-mod object_names;
 mod other_kinds;
 mod references;
 pub mod schema;
@@ -25,7 +24,6 @@ mod yaml;
 pub use checked::{CheckedPod, check_objects, check_pod};
 pub use defaults::{complete_claim, complete_pod, complete_service, generated_name, with_defaults};
 pub use job::Job;
-pub use object_names::{Named, names};
 pub use references::{Reference, list_references, named};
 pub use security::find_forbidden_sysctl;
 pub(crate) use security::sysctls_of_host;
@@ -50,6 +48,15 @@ pub struct Source {
     pub text: String,
 }
 
+/// An object as its file has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The name of its [`Source`].
+    pub file: String,
+    /// The object, of whatever kind.
+    pub object: serde_json::Value,
+}
+
 /// Holds what the files hold.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
@@ -66,7 +73,7 @@ pub struct Manifest {
     /// Tells how pods find one another.
     pub services: Vec<Service>,
     /// The objects as they are written, whatever their kind; those of a List each.
-    pub written: Vec<serde_json::Value>,
+    pub written: Vec<Written>,
     /// Holds what has no meaning on one machine.
     pub warnings: Vec<Diagnostic>,
     /// Those of the warnings that are about whole objects, which are passed over.
@@ -230,7 +237,9 @@ fn read_sources(
                     report.add_error("metadata.name", message);
                 }
             }
-            manifest.written.extend(split_list(written));
+            let file = &source.name;
+            let written = split_list(written).into_iter();
+            manifest.written.extend(written.map(|object| Written { file: file.clone(), object }));
             let mut into = Decoded { writer, manifest: &mut manifest, templates: &mut templates };
             decode::object(&document, "", &mut into, &mut report);
             found.extend(report.found.iter().cloned());

@@ -122,9 +122,7 @@ pub enum Error {
         why: String,
     },
     /// Means that a Service asks for another address than it has.
-    #[error(
-        "Service {service:?} is invalid: spec.clusterIPs[0]: Invalid value: [{address:?}]: may not change once set; it has {before} until it is deleted"
-    )]
+    #[error("Service {service:?} is invalid: spec.clusterIPs[0]: {}", refuse_change(address, before))]
     AddressChanges {
         /// The Service's `namespace/name`.
         service: String,
@@ -161,6 +159,22 @@ pub enum Error {
     /// The keeper could not let the pod in.
     #[error("the pods' network cannot take the pod: {0}")]
     Refused(String),
+}
+
+impl Error {
+    /// Returns which field of a Service is wrong, and what is wrong with it, where it is that.
+    pub(crate) fn wrong_field(&self) -> Option<(&'static str, String)> {
+        match self {
+            Error::AddressChanges { address, before, .. } => {
+                Some(("spec.clusterIPs[0]", refuse_change(address, before)))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refuse_change(address: &str, before: &str) -> String {
+    format!("Invalid value: [{address:?}]: may not change once set; it has {before} until it is deleted")
 }
 
 fn step<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Error {

@@ -9,10 +9,9 @@ use crate::{
         Error, Namespace,
         durations::parse_duration,
         io,
-        manifest_files::parse_objects,
         object_selection::{
-            NO_NAME, NO_RESOURCES, Narrowing, OfFiles, Target, Words, check_flags, check_own_namespace,
-            parse_words, targets_of_sources,
+            NO_NAME, NO_RESOURCES, Narrowing, OfFiles, Target, Words, check_flags, parse_words,
+            targets_of_sources,
         },
         output_formats::{DryRun, DryRunArgs},
         pod_selection::Told,
@@ -197,6 +196,10 @@ impl Args {
         let meant = parse_words(&which.names)?;
         let given = Narrowing { all: self.pods.all, ..which.narrowing() };
         check_flags(&which.names, &meant, given)?;
+        if given.all && !given.files && (given.labels || given.fields) {
+            let what = "setting 'all' parameter but found a non empty selector. ";
+            return Err(Error::contradiction(what));
+        }
         Ok((meant, given))
     }
 
@@ -205,10 +208,7 @@ impl Args {
         if !self.check_words()?.1.files {
             return Ok(None);
         }
-        let sources = self.pods.which.files.read_sources()?;
-        let found = targets_of_sources(&sources, home, namespace)?;
-        parse_objects(&sources)?.iter().try_for_each(|object| check_own_namespace(object, namespace))?;
-        Ok(Some(found))
+        targets_of_sources(&self.pods.which, home, namespace).map(Some)
     }
 
     /// The objects that are to be deleted: named ones, or what a selector or `--all` finds.

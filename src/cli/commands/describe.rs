@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     // `KIND NAME` means the names that begin so as well.
     let begins = args.which.names.len() <= 2 && !args.which.names.iter().any(|word| word.contains('/'));
     let targets: Vec<Target> = match words {
-        _ if args.which.files.is_given() => targets_of_files(&args.which.files, home, namespace)?,
+        _ if args.which.files.is_given() => targets_of_files(&args.which, home, namespace)?,
         Words::Objects(all) => {
             let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
             all.into_iter().map(target).collect()

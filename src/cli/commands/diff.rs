@@ -108,12 +108,14 @@ fn find_versions(engine: &Engine, target: &Target, object: &Value) -> Result<(Op
     let live = match engine.get_object(*kind, namespace, name) {
         Ok(live) => live,
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Ok((None, engine.create_object(*kind, namespace, object, &dry)?));
+            let would = engine.create_object(*kind, namespace, object, &dry);
+            return Ok((None, would.map_err(|e| Error::about(*kind, name, e))?));
         }
         Err(e) => return Err(e.into()),
     };
     let merged = last_applied::merge_for_comparison(&live, object)?;
-    let mut after = engine.update_object(*kind, namespace, &merged, &Preconditions::default(), &dry)?;
+    let would = engine.update_object(*kind, namespace, &merged, &Preconditions::default(), &dry);
+    let mut after = would.map_err(|e| Error::about(*kind, name, e))?;
     // They are the object's, whatever the file says.
     for field in ["uid", "creationTimestamp", "resourceVersion", "generation", "managedFields"] {
         match (live["metadata"].get(field), after["metadata"].as_object_mut()) {

@@ -10,6 +10,7 @@ use crate::{
         manifest_files::FileArgs,
         object_selection::{Target, Words, named_targets, parse_words, read_targets},
         output_formats::{Output, OutputArgs},
+        print_error,
     },
     engine::{Engine, ListOptions, Preconditions, WriteOptions},
     state::Home,
@@ -97,27 +98,29 @@ fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> R
     if let Some(meta) = shown["metadata"].as_object_mut() {
         meta.remove("managedFields");
     }
-    let original = match json {
-        true => serde_json::to_string_pretty(&shown).unwrap_or_default() + "\n",
-        false => yaml::document(&shown),
+    // JSON has no comments.
+    let (head, original) = match json {
+        true => ("", Output::Json.print(&[shown], true, true, true)?),
+        false => (HEAD, yaml::document(&shown)),
     };
-    let file = EditedFile::make(target, if json { "json" } else { "yaml" })?;
+    let file = EditedFile::make(if json { "json" } else { "yaml" })?;
     let (mut text, mut failure): (String, Option<String>) = (original.clone(), None);
     loop {
         let why = failure.iter().flat_map(|why| why.lines()).map(|line| format!("# {line}\n"));
-        let notes: String = why.collect();
-        file.write(&format!("{HEAD}{notes}{text}"))?;
+        let notes: String = why.filter(|_| !json).collect();
+        file.write(&format!("{head}{notes}{text}"))?;
         run_editor(&file.path)?;
         let edited = strip_comments(&file.read()?);
         if edited.trim().is_empty() || edited == original {
             return Ok(None);
         }
         if failure.is_some() && edited == text {
-            let path = file.keep();
-            eprintln!("A copy of your changes has been stored to {path:?}");
-            return Err(Error::unmet("Edit cancelled, no valid changes were saved."));
+            return Err(file.keep("Edit cancelled, no valid changes were saved."));
         }
         let done = crate::manifest::parse_yaml(&edited).map_err(Error::bad_value).and_then(|new| {
+            if IDENTITY.iter().any(|field| new.pointer(field) != known.pointer(field)) {
+                return Err(file.keep("At least one of apiVersion, kind and name was changed"));
+            }
             let seen = Preconditions::still(known);
             let changed =
                 engine.update_object(target.kind, &target.namespace, &new, &seen, &WriteOptions::default());
@@ -125,10 +128,21 @@ fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> R
         });
         match done {
             Ok(object) => return Ok(Some(object)),
-            Err(e) => (text, failure) = (edited, Some(e.to_string())),
+            Err(e) if file.kept.get() => return Err(e),
+            Err(e) => {
+                print_error(&Error::unmet(format!(
+                    "{} {:?} is invalid",
+                    target.kind.plural(),
+                    target.name.as_str()
+                )));
+                (text, failure) = (edited, Some(e.to_string()));
+            }
         }
     }
 }
+
+/// The fields that say which object one is.
+const IDENTITY: [&str; 3] = ["/apiVersion", "/kind", "/metadata/name"];
 
 fn strip_comments(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
@@ -139,13 +153,27 @@ fn strip_comments(text: &str) -> String {
 fn run_editor(path: &std::path::Path) -> Result<(), Error> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = set("KUBE_EDITOR").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
-    // As kubectl has it: a shell splits the words.
-    let status = Command::new("sh").args(["-c", &format!("{editor} \"$1\""), "sh"]).arg(path).status();
-    match status.map_err(io(format!("cannot run the editor {editor:?}")))? {
-        status if status.success() => Ok(()),
-        _ => Err(Error::unmet(format!(
-            "there was a problem with the editor {editor:?}; set KUBE_EDITOR or EDITOR to another"
+    // As kubectl has it: a shell reads quotes.
+    let mut words = editor.split_whitespace();
+    let mut command = match editor.contains(['"', '\'', '\\']) {
+        true => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{editor} \"$1\""), "sh"]);
+            shell
+        }
+        false => {
+            let mut command = Command::new(words.next().unwrap_or_default());
+            command.args(words);
+            command
+        }
+    };
+    match command.arg(path).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(Error::unmet(format!("there was a problem with the editor {editor:?}"))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(Error::unmet(format!(
+            "unable to launch the editor {editor:?}; set KUBE_EDITOR or EDITOR to another"
         ))),
+        Err(e) => Err(io(format!("cannot run the editor {editor:?}"))(e)),
     }
 }
 
@@ -156,9 +184,9 @@ struct EditedFile {
 }
 
 impl EditedFile {
-    fn make(target: &Target, kind: &str) -> Result<EditedFile, Error> {
+    fn make(kind: &str) -> Result<EditedFile, Error> {
         use std::os::unix::fs::OpenOptionsExt;
-        let name = format!("podctl-edit-{}-{}.{kind}", target.name, uuid::Uuid::new_v4().simple());
+        let name = format!("podctl-edit-{}.{kind}", uuid::Uuid::new_v4().as_u64_pair().0);
         let path = std::env::temp_dir().join(name);
         let made = fs::File::options().write(true).create_new(true).mode(0o600).open(&path);
         made.map_err(io(format!("cannot make {}", path.display())))?;
@@ -173,10 +201,11 @@ impl EditedFile {
         fs::read_to_string(&self.path).map_err(io(format!("cannot read {}", self.path.display())))
     }
 
-    /// Leaves the file where it is.
-    fn keep(&self) -> &PathBuf {
+    /// Leaves the file where it is, and says so; returns the error of an edit that ends for this reason.
+    fn keep(&self, why: &'static str) -> Error {
         self.kept.set(true);
-        &self.path
+        eprintln!("A copy of your changes has been stored to {:?}", self.path);
+        Error::unmet(why)
     }
 }
 

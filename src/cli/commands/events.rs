@@ -3,6 +3,7 @@
 use std::{collections::HashMap, io::Write, time::Duration};
 
 use k8s_openapi::{api::core::v1::Event, jiff::Timestamp};
+use serde_json::{Value, json};
 
 use crate::{
     cli::{
@@ -12,6 +13,7 @@ use crate::{
         output_formats::{Output, OutputArgs},
         print,
     },
+    engine::{Engine, ListOptions},
     logs::Watch,
     pod::{ObjectKind, ObjectName},
     state::Home,
@@ -48,7 +50,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::bad_value("valid --types are Normal or Warning"));
     }
     let until = parse_request_timeout(args.request_timeout.as_deref())?;
-    let name = match &args.object {
+    let object = match &args.object {
         Some(object) if !object.contains('/') => {
             return Err(Error::bad_value("--for must be in resource/name form"));
         }
@@ -64,16 +66,29 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => None,
     };
     let output = args.output.parse()?;
-    let format = |all: &[Event], alone| -> Result<String, Error> {
-        let all: Vec<_> = all.iter().map(|event| serde_json::to_value(event).unwrap_or_default()).collect();
-        args.output.format_objects(&output, &all, alone)
+    let to_value = |event: &Event| {
+        let mut event = json!(event);
+        // kubectl's own reading of an event adds it.
+        event["eventTime"] = Value::Null;
+        event
     };
+    let format = |object: &Value| args.output.format_objects(&output, std::slice::from_ref(object), true);
     let wanted = |event: &Event| {
         args.types.iter().all(String::is_empty)
             || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
     };
+    let engine = Engine::over(home);
+    let of_one = |(kind, name): &(ObjectKind, ObjectName)| {
+        format!("involvedObject.kind={},involvedObject.name={name}", kind.name())
+    };
+    let meant = ListOptions {
+        namespace: (!args.all_namespaces).then(|| namespace.to_string()),
+        fields: object.as_ref().map(of_one).unwrap_or_default(),
+        ..ListOptions::default()
+    };
     let read = || -> Result<Vec<Event>, Error> {
-        let mut all = read(home, namespace, args.all_namespaces, name.as_ref())?;
+        let all = engine.list_objects(ObjectKind::Event, &meant)?.into_iter().map(serde_json::from_value);
+        let mut all: Vec<Event> = all.collect::<Result<_, _>>()?;
         all.retain(|e| wanted(e));
         Ok(all)
     };
@@ -91,7 +106,8 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         sort_by_time(&mut all);
     }
     if !table {
-        print(&format(&all, false)?);
+        let items: Vec<Value> = all.iter().map(to_value).collect();
+        print(&format(&json!({"apiVersion": "v1", "items": items, "kind": "EventList", "metadata": {}}))?);
     } else if !all.is_empty() {
         print(&tab_stops::table(&rows(&all, !args.no_headers)));
     } else if !args.watch {
@@ -114,7 +130,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         sort_by_time(&mut all);
         if !table {
             for event in &all {
-                print(&format(std::slice::from_ref(event), true)?);
+                print(&format(&to_value(event))?);
             }
         } else if !all.is_empty() {
             print(&tab_stops::table(&rows(&all, !headed)));
@@ -127,30 +143,4 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             left => watch.wait(left),
         }
     }
-}
-
-/// Of one pod or Job, or of all of the namespace, by name as an API server has them.
-fn read(
-    home: &Home,
-    namespace: &Namespace,
-    all_namespaces: bool,
-    object: Option<&(ObjectKind, ObjectName)>,
-) -> Result<Vec<Event>, Error> {
-    let mut all = Vec::new();
-    let is_meant = |kind: ObjectKind, name: &str| {
-        object.is_none_or(|(own, own_name)| *own == kind && own_name.as_str() == name)
-    };
-    for dir in home.pods()? {
-        if (all_namespaces || dir.namespace == *namespace) && is_meant(ObjectKind::Pod, dir.name.as_str()) {
-            all.extend(dir.events()?);
-        }
-    }
-    for own in home.namespaces()?.iter().filter(|own| all_namespaces || *own == namespace) {
-        let own = home.job_events(own)?.into_iter();
-        all.extend(own.filter(|event| {
-            is_meant(ObjectKind::Job, event.involved_object.name.as_deref().unwrap_or_default())
-        }));
-    }
-    all.sort_by_cached_key(|event| (event.metadata.namespace.clone(), event.metadata.name.clone()));
-    Ok(all)
 }

@@ -122,10 +122,13 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let engine = Engine::over(home);
     let find = || args.find(&engine, home, namespace, &words);
     let found = find()?;
-    if watch && !found.failed.is_empty() {
-        return Err(Error::Several(found.failed));
-    }
     if watch {
+        let missing = found.missing.into_iter().filter(|_| !args.ignore_not_found);
+        let wrong: Vec<Error> = missing.chain(found.failed).collect();
+        if !wrong.is_empty() {
+            return Err(Error::Several(wrong));
+        }
+        let found = Found { sections: found.sections, missing: Vec::new(), failed: Vec::new() };
         return args.watch_changes(home, output, found, &|| Ok(find()?.into_objects()));
     }
     let (mut code, named) = (0, args.names_objects(&words));
@@ -208,10 +211,9 @@ impl Args {
     ) -> Result<Found, Error> {
         let mut found = match words {
             _ if self.which.files.is_given() => {
-                let sources = self.which.files.read_sources()?;
-                let (targets, unknown) = targets_of_sources(&sources, home, namespace)?;
+                let (targets, failed) = targets_of_sources(&self.which, home, namespace)?;
                 let found = find_named(engine, targets.into_iter().map(|(target, _)| target).collect())?;
-                Found { failed: unknown, ..found }
+                Found { failed, ..found }
             }
             Words::Objects(all) => {
                 let target = |(kind, name): &(_, _)| Target {
@@ -277,7 +279,7 @@ impl Args {
         let several = sections.len() > 1;
         let mut first = true;
         for section in sections.iter().filter(|section| !section.objects.is_empty()) {
-            if !std::mem::take(&mut first) {
+            if !std::mem::take(&mut first) && !self.no_headers {
                 print("\n");
             }
             let table = Table::new(self, section.kind, wide, several);
@@ -296,9 +298,11 @@ impl Args {
         now: &dyn Fn() -> Result<Vec<Value>, Error>,
     ) -> Result<i32, Error> {
         let [section] = &found.sections[..] else {
-            let words = "you may only specify a single resource type to watch";
-            return Err(Error::contradiction(words));
+            return Err(Error::contradiction("you may only specify a single resource type"));
         };
+        if self.sort_by.is_some() {
+            eprintln!("warning: --watch requested, --sort-by will be ignored for watch events received");
+        }
         let table = Table::new(self, section.kind, matches!(output, Output::Table { wide: true }), false);
         // What lies behind a Service is asked of the network, which changes no file.
         let follows_network =

@@ -8,8 +8,8 @@ use crate::{
         edited_objects::{check_object_version, read_local_objects},
         object_selection::{NO_NAMED_RESOURCES, Target, find_targets, names_one},
         output_formats::{ChangeArgs, DryRun, Output},
+        output_streams::print_failures,
         pod_selection::Told,
-        print_error,
     },
     engine::{self, Engine, WriteOptions},
     state::Home,
@@ -96,15 +96,13 @@ fn change(args: &Args, meaning: &Meaning, home: &Home, namespace: &Namespace) ->
     if !alone && !args.resource_version.is_empty() {
         return Err(Error::contradiction("--resource-version may only be used with a single resource"));
     }
-    let mut code = 0;
+    let mut failed = Vec::new();
     for target in find_targets(&args.objects, &words, home, namespace)? {
         let done = asked.change_one(&target).and_then(|(before, object)| asked.tell(&before, &object, alone));
-        if let Err(e) = done {
-            print_error(&e);
-            code = 1;
-        }
+        failed.extend(done.err());
     }
-    Ok(code)
+    print_failures(&failed);
+    Ok(i32::from(!failed.is_empty()))
 }
 
 /// Holds what is to be done with each object.

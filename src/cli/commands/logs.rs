@@ -14,7 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::{
     cli::{
         Error, Namespace,
-        durations::{parse_request_timeout, parse_signed_duration, time_left},
+        durations::{explain_wrong_time, parse_request_timeout, parse_signed_duration, time_left},
         pod_selection::{FilterArgs, Which, is_pod, not_found},
         print_error,
         target_pod::{PatienceArgs, check_container, find_target_pods},
@@ -128,9 +128,7 @@ impl Args {
             (None, None | Some("")) => Ok(None),
             (None, Some(text)) => match text.parse() {
                 Ok(time) => Ok(Some(time)),
-                Err(_) => Err(Error::bad_value(format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-                ))),
+                Err(_) => Err(Error::bad_value(explain_wrong_time(text))),
             },
         }
     }
@@ -185,11 +183,21 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let mut streams = 0;
     let mut wanted = Vec::new();
     for found in chosen.found {
-        let container = choose_container(args, container.as_deref(), &found.pod)?;
-        streams += if container.is_some() { 1 } else { found.pod.container_names().count() };
-        wanted.push((PodHandle::of(home, &found.dir), container));
+        let pod = PodHandle::of(home, &found.dir);
+        match choose_container(args, container.as_deref(), &found.pod)? {
+            Some(container) => wanted.push((pod, Some(container))),
+            // What grows is read together, in the order in which it comes; else one container is read after another.
+            None if args.follow => {
+                streams += found.pod.container_names().count() - 1;
+                wanted.push((pod, None));
+            }
+            None => {
+                wanted.extend(found.pod.container_names().map(|name| (pod.clone(), Some(name.to_owned()))))
+            }
+        }
     }
-    if let Some(most) = args.max_log_requests.filter(|most| args.follow && (1..streams).contains(most)) {
+    streams += wanted.len();
+    if let Some(most) = args.max_log_requests.filter(|most| args.follow && *most < streams) {
         return Err(Error::contradiction(format!(
             "you are attempting to follow {streams} log streams, but maximum allowed concurrency is {most}, use --max-log-requests to increase the limit"
         )));

@@ -13,11 +13,12 @@ use crate::{
         manifest_files::{FileArgs, parse_objects},
         object_selection::{Target, check_own_namespace, target_of_object},
         output_formats::{ChangeArgs, DryRun},
-        print_error,
+        output_streams::print_failures,
         raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
     },
     engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions, WriteOptions},
+    manifest::Written,
     pod::ObjectKind,
     state::Home,
 };
@@ -62,19 +63,17 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         return Err(Error::contradiction("--dry-run can not be used when --force is set"));
     }
     let (mut objects, mut targets) = (Vec::new(), Vec::new());
-    for source in args.files.read_sources()? {
-        for object in parse_objects(std::slice::from_ref(&source))? {
-            check_own_namespace(&object, namespace)?;
-            targets.push(target_of_object(&object, namespace)?);
-            objects.push((object, source.name.clone()));
-        }
+    for written in parse_objects(&args.files.read_sources()?)? {
+        check_own_namespace(&written.object, namespace)?;
+        targets.push(target_of_object(&written.object, namespace)?);
+        objects.push(written);
     }
     let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
     if args.force {
         delete_first(args, &engine, &targets)?;
     }
-    let mut code = 0;
-    for ((object, file), Target { kind, namespace, name }) in objects.iter().zip(&targets) {
+    let mut failed = Vec::new();
+    for (Written { file, object }, Target { kind, namespace, name }) in objects.iter().zip(&targets) {
         if dry == DryRun::Client {
             // It is printed as it is written, when there is one to be replaced.
             match engine.get_object(*kind, namespace, name) {
@@ -83,8 +82,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                     args.change.print_change(&output, &shown, "replaced")?;
                 }
                 Err(e) => {
-                    print_error(&Error::from(e).in_file("replacing", file));
-                    code = 1;
+                    failed.push(Error::from(e).in_file("replacing", file));
                 }
             }
             continue;
@@ -108,12 +106,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             }
             Err(e) => {
                 let doing = if args.force { "creating" } else { "replacing" };
-                print_error(&Error::about(*kind, name, e).in_file(doing, file));
-                code = 1;
+                failed.push(Error::about(*kind, name, e).in_file(doing, file));
             }
         }
     }
-    Ok(code)
+    print_failures(&failed);
+    Ok(i32::from(!failed.is_empty()))
 }
 
 /// Returns an object with the namespace in which it is.

@@ -15,7 +15,6 @@ use crate::{
         output_formats::{ChangeArgs, OutputArgs},
     },
     engine::{DeleteOptions, Deletion, Engine, ListOptions, WriteOptions},
-    manifest,
     pod::{ObjectKind, ObjectName},
     state::Home,
 };
@@ -170,9 +169,11 @@ fn find_workloads(
         }
     };
     if files.is_given() {
-        let found = manifest::names(&files.read_sources()?, namespace);
-        let found = found?;
-        return found.iter().map(|named| make(&named.kind, &named.name)).collect();
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let objects = files.read_objects()?.into_iter();
+        return objects
+            .map(|object| make(&word(&object["kind"]), &word(&object["metadata"]["name"])))
+            .collect();
     }
     match names {
         [] => Err(Error::missing("required resource not specified")),

@@ -52,6 +52,12 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     let mut failures = Vec::new();
     for target in args.targets(&engine, home, namespace, &condition)? {
         let Target { kind, name, .. } = &target;
+        // One that is not there will not come to be so.
+        let waits = condition.is_create() || condition.is_delete();
+        if let (false, Err(e)) = (waits, engine.get_object(*kind, &target.namespace, name)) {
+            failures.push(e.into());
+            continue;
+        }
         match engine.wait_until_holds(&watch, (*kind, &target.namespace, name), &condition, deadline) {
             Ok(true) => {
                 // What is gone has a name only.
@@ -77,7 +83,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     // Of several kubectl says no more than what they are.
     match &failures[..] {
         [one] => print_error(one),
-        many => many.iter().for_each(|e| eprintln!("{}", show_controls(&e.to_string()))),
+        many => many.iter().for_each(|e| match e.reason() {
+            Some(_) => print_error(e),
+            None => eprintln!("{}", show_controls(&e.to_string())),
+        }),
     }
     Ok(i32::from(!failures.is_empty()))
 }
@@ -96,7 +105,7 @@ impl Args {
         let given = Narrowing { all: self.pods.all, ..which.narrowing() };
         check_flags(&which.names, &words, given)?;
         let mut targets: Vec<Target> = match words {
-            _ if given.files => targets_of_files(&which.files, home, namespace)?,
+            _ if given.files => targets_of_files(which, home, namespace)?,
             Words::Objects(all) => {
                 let target = |(kind, name)| Target { kind, namespace: namespace.clone(), name };
                 all.into_iter().map(target).collect()
@@ -116,11 +125,6 @@ impl Args {
             // What is gone already is not waited for.
             let gone = |e: &crate::engine::Error| e.kind() == ErrorKind::NotFound;
             targets.retain(|t| !engine.get_object(t.kind, &t.namespace, &t.name).is_err_and(|e| gone(&e)));
-        }
-        // One that is not there will not come to be so.
-        let waits = condition.is_create() || condition.is_delete();
-        for Target { kind, namespace, name } in targets.iter().filter(|_| !waits) {
-            engine.get_object(*kind, namespace, name)?;
         }
         Ok(targets)
     }

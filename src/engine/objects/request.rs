@@ -170,7 +170,7 @@ impl Loaded {
         }
     }
 
-    /// Returns what a ConfigMap or a Secret holds, as far as `immutable` freezes it.
+    /// Returns what a ConfigMap or a Secret holds, as far as it may be frozen.
     pub(super) fn frozen_fields(&self) -> Option<Value> {
         let value = match self {
             Loaded::ConfigMap(map) => complete::to_value(&**map),
@@ -178,7 +178,7 @@ impl Loaded {
             _ => return None,
         };
         Some(
-            json!({"data": value["data"], "binaryData": value["binaryData"], "immutable": value["immutable"]}),
+            json!({"data": value["data"], "binaryData": value["binaryData"], "immutable": value["immutable"], "type": value["type"]}),
         )
     }
 }

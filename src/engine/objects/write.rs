@@ -382,8 +382,12 @@ pub(super) fn check_preconditions(
     }
 }
 
-/// Data that says of itself that it is immutable stays as it is.
+/// Checks that a Secret's type stays as it is, and data that says of itself that it is immutable.
 fn check_frozen(kind: ObjectKind, name: &str, known: &Value, new: &Value) -> Result<(), Error> {
+    if kind == ObjectKind::Secret && known["type"] != new["type"] {
+        let message = format!("Invalid value: {}: field is immutable", new["type"]);
+        return Err(invalid_field(kind, name, "type", message));
+    }
     if known["immutable"] != true {
         return Ok(());
     }

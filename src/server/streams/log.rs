@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Entry,
-    engine::{ErrorKind, LogOptions, PodHandle},
+    engine::{ErrorKind, LogOptions, Logs, PodHandle},
     server::{
         Server,
         http::{Answer, Asked, streamed_answer, typed_answer},
@@ -74,7 +74,7 @@ impl Wanted {
         Ok(Wanted { container, options, timestamps, limit })
     }
 
-    fn write_entries<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<u8> {
+    fn write_entries(&self, entries: &[Entry]) -> Vec<u8> {
         let mut text = Vec::new();
         for entry in entries {
             // A vector takes all.
@@ -95,55 +95,33 @@ pub async fn answer_log(server: Arc<Server>, asked: &Asked, target: &Target) -> 
         (target.namespace.clone().unwrap_or_default(), target.name.clone().unwrap_or_default());
     let engine = server.engine.clone();
     let reading = wanted.clone();
-    // What an earlier start wrote is not this one's.
-    let began = Timestamp::now().to_string();
-    let (handle, entries) = run_blocking(move || {
+    let (handle, mut logs) = run_blocking(move || {
         let failed = |e: crate::Error| match e.kind() {
             ErrorKind::BadRequest => Failure::bad_request(e.to_string()),
             _ => Failure::internal(e.to_string()),
         };
         let handle = engine.pod(&namespace, &name).map_err(failed)?;
         handle.check_started(&reading.container, reading.options.previous).map_err(failed)?;
-        let options = LogOptions { follow: false, ..reading.options };
-        let entries: Vec<Entry> = handle.logs(&options).map_err(failed)?.collect();
-        Ok((handle, entries))
+        let logs = handle.logs(&reading.options).map_err(failed)?;
+        Ok((handle, logs))
     })
     .await?;
-    let last = entries.last().map(|entry| entry.time.clone());
-    let mut text = wanted.write_entries(&entries);
-    if let Some(limit) = wanted.limit {
-        text.truncate(limit);
-    }
-    if !wanted.options.follow
-        || wanted.options.previous
-        || wanted.limit.is_some_and(|limit| text.len() >= limit)
-    {
+    if !wanted.options.follow {
+        let mut text = wanted.write_entries(&logs.next_within(Duration::ZERO).unwrap_or_default());
+        text.truncate(wanted.limit.unwrap_or(usize::MAX));
         return Ok(typed_answer(StatusCode::OK, "text/plain", text));
     }
     let (sender, answer) = streamed_answer("text/plain");
-    let after = last.unwrap_or(began);
-    let left = wanted.limit.map_or(usize::MAX, |limit| limit - text.len());
     // A thread of its own: followers wait long, and are not to take the place of who does not.
-    let follower = std::thread::Builder::new().name("log".into()).stack_size(STACK).spawn(move || {
-        if text.is_empty() || sender.blocking_send(text.into()).is_ok() {
-            follow_log(&handle, &wanted, &after, left, &sender);
-        }
-    });
+    let follower = std::thread::Builder::new().name("log".into()).stack_size(STACK);
+    let follower = follower.spawn(move || follow_log(&handle, &wanted, logs, &sender));
     follower.map_err(|e| Failure::internal(format!("cannot follow the log: {e}")))?;
     Ok(answer)
 }
 
-/// Sends what comes after that time, until the container has ended for good, or the client has left.
-fn follow_log(
-    handle: &PodHandle,
-    wanted: &Wanted,
-    after: &str,
-    mut left: usize,
-    sender: &mpsc::Sender<Bytes>,
-) {
-    let options = LogOptions { follow: true, tail: None, ..wanted.options.clone() };
-    // A pod that is gone has no more to say.
-    let Ok(mut logs) = handle.logs(&options) else { return };
+/// Sends what there is and comes, until the container has ended for good, or the client has left.
+fn follow_log(handle: &PodHandle, wanted: &Wanted, mut logs: Logs, sender: &mpsc::Sender<Bytes>) {
+    let mut left = wanted.limit.unwrap_or(usize::MAX);
     while left > 0 && !sender.is_closed() {
         // Asked before the log is read: what was written before the end is then sent.
         let ended = handle.pod().map_or(true, |pod| {
@@ -151,7 +129,7 @@ fn follow_log(
             has_ended(&pod, &wanted.container)
         });
         let Some(entries) = logs.next_within(LOOK) else { return };
-        let mut text = wanted.write_entries(entries.iter().filter(|entry| entry.time.as_str() > after));
+        let mut text = wanted.write_entries(&entries);
         text.truncate(left);
         left -= text.len();
         if !text.is_empty() && sender.blocking_send(text.into()).is_err() || ended && entries.is_empty() {
