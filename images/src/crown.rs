@@ -5,7 +5,7 @@
 //! are shared between images, so each stays as it is, and what such a directory was below is said once more above them
 //! all. Overlayfs merges it with the others and shows its attributes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use crate::inventory::{self, Depth, Unpacked};
-use crate::merged_tree::{Directory, Tree};
+use crate::merged_tree::{Directory, Tree, Walk};
 use crate::{Error, Store, layer};
 
 /// Mode, owner and extended attributes of a directory.
@@ -39,8 +39,9 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
     let failed = |errno: nix::Error| Error::io("look through the layers in", store.root())(errno.into());
     let tree = Tree::open(layers)?;
     let mut wanted = BTreeMap::new();
-    for path in implied.iter().flatten().collect::<HashSet<_>>() {
-        let Some(found) = tree.directory(path).map_err(failed)? else { continue };
+    let mut walk = Walk::of(&tree);
+    for path in implied.iter().flatten().collect::<BTreeSet<_>>() {
+        let Some(found) = walk.directory(path).map_err(failed)? else { continue };
         let said = said_by(&found, path, &implied);
         let (Some(top), Some(said)) = (found.0.first(), said) else { continue };
         let differ = attributes(&top.fd).and_then(|top| Ok(top != attributes(&said)?));
@@ -52,17 +53,16 @@ pub(crate) fn make(store: &Store, layers: &[PathBuf]) -> Result<Option<PathBuf>,
         return Ok(None);
     }
     // Every directory on the way is on top, too.
-    for path in wanted.keys().cloned().collect::<Vec<_>>() {
-        for above in path.ancestors().skip(1) {
-            if wanted.contains_key(above) {
-                continue;
-            }
-            let Some(found) = tree.directory(above).map_err(failed)? else { continue };
-            let shown = said_by(&found, above, &implied).or(found.0.first().map(|part| part.fd.clone()));
-            if let Some(shown) = shown {
-                wanted.entry(above.to_owned()).or_insert(shown);
-            }
-        }
+    let mut above = BTreeSet::new();
+    for path in wanted.keys() {
+        // Where one is known, so are those above it.
+        let new = |dir: &&Path| !wanted.contains_key(*dir) && above.insert(dir.to_path_buf());
+        path.ancestors().skip(1).take_while(new).for_each(drop);
+    }
+    for above in above {
+        let Some(found) = walk.directory(&above).map_err(failed)? else { continue };
+        let shown = said_by(&found, &above, &implied).or(found.0.first().map(|part| part.fd.clone()));
+        wanted.extend(shown.map(|shown| (above, shown)));
     }
     let path = locate(store, layers);
     match path.is_dir() {

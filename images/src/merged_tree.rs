@@ -79,18 +79,6 @@ impl Tree {
         (content.len() as u64 <= limit).then_some(content)
     }
 
-    /// The directory at `path`, of which no part is a link.
-    pub(crate) fn directory(&self, path: &Path) -> nix::Result<Option<Directory>> {
-        let mut at = self.root.clone();
-        for name in path {
-            match at.entry(name)? {
-                Entry::Directory(below) => at = below,
-                _ => return Ok(None),
-            }
-        }
-        Ok(Some(at))
-    }
-
     /// Tells where the file at `path` lies, and under which name; a directory is none.
     fn find(&self, path: &Path) -> nix::Result<Option<(Part, OsString)>> {
         let mut above: Vec<Directory> = Vec::new();
@@ -121,6 +109,42 @@ impl Tree {
             }
         }
         Ok(None)
+    }
+}
+
+/// Looks directories up one after another. What lies beside or beneath the last one is found from there, so that a layer of
+/// few bytes, whose directories lie deep, does not cost a walk from the root for each of them.
+pub(crate) struct Walk<'t> {
+    tree: &'t Tree,
+    /// The last ancestors of what was looked up last and that itself, the deepest last.
+    held: Vec<(PathBuf, Directory)>,
+}
+
+/// Number of directories that a walk holds: each takes a descriptor a layer.
+const HELD: usize = 4;
+
+impl<'t> Walk<'t> {
+    pub(crate) fn of(tree: &'t Tree) -> Walk<'t> {
+        Walk { tree, held: Vec::new() }
+    }
+
+    /// The directory at `path`, of which no part is a link.
+    pub(crate) fn directory(&mut self, path: &Path) -> nix::Result<Option<Directory>> {
+        while self.held.pop_if(|(above, _)| !path.starts_with(above)).is_some() {}
+        let (mut above, mut at) =
+            self.held.last().cloned().unwrap_or_else(|| (PathBuf::new(), self.tree.root.clone()));
+        for name in path.strip_prefix(&above).unwrap_or(path) {
+            match at.entry(name)? {
+                Entry::Directory(below) => at = below,
+                _ => return Ok(None),
+            }
+            above.push(name);
+            self.held.push((above.clone(), at.clone()));
+            if self.held.len() > HELD {
+                self.held.remove(0);
+            }
+        }
+        Ok(Some(at))
     }
 }
 
@@ -262,5 +286,27 @@ mod tests {
         assert_eq!(read(&tree, "etc/b").as_deref(), Some("1"));
         assert_eq!((read(&tree, "d/y").as_deref(), read(&tree, "d/x")), (Some("3"), None));
         assert_eq!(tree.read(Path::new("etc/b"), 0), None, "longer than asked for");
+    }
+
+    #[test]
+    fn a_walk_finds_what_a_look_from_the_root_finds_in_whichever_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree =
+            tree(dir.path(), &[&["a/b/c/d/e/f/g/x=1", "a/b/k/x=1", "l>a"], &["a/b/c/d/h/x=2", "z=file"]]);
+        let paths =
+            ["", "a/b", "a/b/c/d/e/f/g", "a/b/c/d/h", "a/b/k", "a/none", "l", "l/b", "z", "a/b/c", "ab"];
+        let parts = |found: Option<Directory>| found.map(|found| found.0.len());
+        let expected = [2, 2, 1, 1, 1, 0, 0, 0, 0, 2, 0];
+        for backwards in [false, true] {
+            let mut all: Vec<_> = paths.iter().zip(expected).collect();
+            if backwards {
+                all.reverse();
+            }
+            let mut walk = Walk::of(&tree);
+            for (path, expected) in all {
+                let found = parts(walk.directory(Path::new(path)).unwrap());
+                assert_eq!(found.unwrap_or(0), expected, "{path}");
+            }
+        }
     }
 }

@@ -424,7 +424,7 @@ impl Tell<'_> {
         namespace: &Namespace,
         dry_run: bool,
     ) -> Result<(), Error> {
-        let own = object["metadata"]["namespace"].as_str().filter(|own| *own != "default");
+        let own = object["metadata"]["namespace"].as_str().filter(|own| !matches!(*own, "" | "default"));
         let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let options = WriteOptions { dry_run, ..WriteOptions::default() };

@@ -58,19 +58,23 @@ pub(super) type Identity = (String, String, String);
 /// Returns what a cluster would have one of; none for what has no name.
 pub(super) fn identity(node: &Node) -> Option<Identity> {
     let meta = node.get("metadata")?;
-    let namespace = text(meta, "namespace").unwrap_or("default");
+    let namespace = text(meta, "namespace").filter(|own| !own.is_empty()).unwrap_or("default");
     Some((text(node, "kind")?.to_owned(), namespace.to_owned(), text(meta, "name")?.to_owned()))
 }
 
 /// The object with a name, when it leaves that to the API server (`generateName`).
 fn named(node: &Node) -> Option<Node> {
-    let meta = node.get("metadata").filter(|meta| meta.get("name").is_none())?;
+    let meta = node.get("metadata").filter(|meta| match meta.get("name").map(|name| &name.kind) {
+        Some(Kind::Scalar(Value::String(name))) => name.is_empty(),
+        name => matches!(name, None | Some(Kind::Scalar(Value::Null))),
+    })?;
     let name = defaults::generated_name(text(meta, "generateName").filter(|prefix| !prefix.is_empty())?);
     let mut node = node.clone();
     let meta = node.get_mut("metadata")?;
     let (line, column) = (meta.line, meta.column);
     let Kind::Map(fields) = &mut meta.kind else { return None };
     let name = Node { line, column, kind: Kind::Scalar(Value::String(name)) };
+    fields.retain(|(key, ..)| key != "name");
     fields.push(("name".to_owned(), (line, column), name));
     Some(node)
 }

@@ -296,3 +296,50 @@ fn files_of_real_life_are_read_as_kubectl_reads_them() {
     }
     assert!(differing.is_empty(), "{}", differing.join("\n"));
 }
+
+#[test]
+fn what_templates_leave_empty_is_as_if_it_were_not_there_where_the_api_server_has_it_so() {
+    let text = r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: "", generateName: made-, namespace: ""}
+spec:
+  containers:
+  - name: a
+    image: b
+    env: [{name: OWN, valueFrom: {fieldRef: {apiVersion: "", fieldPath: metadata.name}}}]
+    resources: {limits: {cpu: null}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: ""}
+spec:
+  type: ""
+  sessionAffinity: ""
+  loadBalancerIP: ""
+  selector: {a: b}
+  ports: [{port: 80, targetPort: 0, nodePort: 0, protocol: "", name: ""}]
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: d, namespace: ""}
+spec:
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {namespace: "", labels: {a: b}}
+    spec: {containers: [{name: a, image: b}]}
+"#;
+    let manifest = load(&[Source { name: "w".into(), text: text.into() }]);
+    let manifest = manifest.unwrap_or_else(|found| panic!("{found:#?}"));
+    let named = |pod: &Pod| pod.metadata.name.as_deref().unwrap_or_default().starts_with("made-");
+    let pod = manifest.pods.iter().find(|pod| named(pod)).expect("it was given a name");
+    let limits = pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap().limits.as_ref();
+    assert_eq!(limits.unwrap()["cpu"].0, "0");
+    let namespaces: Vec<_> = manifest.pods.iter().map(|pod| pod.metadata.namespace.as_deref()).collect();
+    assert_eq!(namespaces, [Some("default"); 2]);
+    let port = &manifest.services[0].spec.as_ref().unwrap().ports.as_ref().unwrap()[0];
+    assert_eq!((&port.name, &port.node_port), (&None, &None));
+    // Pointers in Go: there an empty text is a value, and none of those that can be.
+    let refused = list_errors(&format!("{HEAD}  containers: [{{name: a, image: b, restartPolicy: \"\"}}]\n"));
+    assert!(refused[0].contains("restartPolicy"), "{refused:?}");
+}

@@ -137,8 +137,8 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
             }
             return Vec::new();
         };
-        let (known, unknown): (Vec<_>, Vec<_>) =
-            entries.iter().partition(|(key, ..)| fields.contains(&key.as_str()));
+        let said = entries.iter().filter(|(key, _, node)| !says_nothing(type_name, key, node));
+        let (known, unknown): (Vec<_>, Vec<_>) = said.partition(|(key, ..)| fields.contains(&key.as_str()));
         for (key, ..) in unknown {
             let help = match (support::beneath(type_name, key), nearest_field(key, fields)) {
                 (Some(field), _) => {
@@ -155,6 +155,33 @@ impl<'a, 'r, 'f> Place<'a, 'r, 'f> {
         }
         known
     }
+}
+
+/// Fields in which the API server takes an empty text or a zero for no value: to Go they are the same. Templates leave such.
+/// Others, which are pointers there, are refused when they are empty.
+const EMPTY_IS_ABSENT: [(&str, &str); 12] = [
+    ("ObjectMeta", "namespace"),
+    ("ObjectFieldSelector", "apiVersion"),
+    ("Secret", "type"),
+    ("ServiceSpec", "type"),
+    ("ServiceSpec", "sessionAffinity"),
+    ("ServiceSpec", "externalTrafficPolicy"),
+    ("ServiceSpec", "loadBalancerIP"),
+    ("ServiceSpec", "healthCheckNodePort"),
+    ("ServicePort", "name"),
+    ("ServicePort", "protocol"),
+    ("ServicePort", "targetPort"),
+    ("ServicePort", "nodePort"),
+];
+
+/// Tells whether a field of that type is as if it were not there.
+fn says_nothing(type_name: &str, field: &str, node: &Node) -> bool {
+    let is_empty = match &node.kind {
+        Kind::Scalar(Value::String(text)) => text.is_empty(),
+        Kind::Scalar(Value::Number(number)) => number.as_i64() == Some(0),
+        _ => false,
+    };
+    is_empty && EMPTY_IS_ABSENT.contains(&(type_name, field))
 }
 
 /// Returns what was refused, there unless it was further below.
@@ -222,6 +249,10 @@ impl<'de, 'a, 'r, 'f> Deserializer<'de> for Place<'a, 'r, 'f> {
                 message: "a quantity is a number, such as 500m or 64Mi".into(),
                 path: Some(self.path),
             });
+        }
+        if name == "Quantity" && matches!(self.node.kind, Kind::Scalar(Value::Null)) {
+            // As Go's reader has it: no quantity is none of it.
+            return visitor.visit_newtype_struct(serde::de::value::StrDeserializer::new("0"));
         }
         visitor.visit_newtype_struct(self)
     }

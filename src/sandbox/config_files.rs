@@ -55,7 +55,7 @@ impl Files {
         for item in items {
             match data.get(item.key.as_str()) {
                 Some(value) => {
-                    self.0.insert(item.path.clone(), (value.to_vec(), item.mode));
+                    self.0.insert(clean_path(&item.path), (value.to_vec(), item.mode));
                 }
                 None if optional == Some(true) => {}
                 None => {
@@ -78,7 +78,7 @@ impl Files {
         } else {
             return Ok(());
         };
-        self.0.insert(item.path.clone(), (value.into_bytes(), item.mode));
+        self.0.insert(clean_path(&item.path), (value.into_bytes(), item.mode));
         Ok(())
     }
 
@@ -132,11 +132,10 @@ impl Files {
         dir(&root.join(&dated))?;
         for (path, (content, mode)) in &self.0 {
             let file = root.join(&dated).join(path);
-            dir(file.parent().expect("joined above"))?;
             let mode = mode.unwrap_or(default_mode) as u32 & 0o777;
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?;
-            fs::write(&file, content)?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode))?;
+            dir(file.parent().expect("joined above"))
+                .and_then(|()| write_file(&file, content, mode))
+                .map_err(|error| io::Error::new(error.kind(), format!("file {path:?}: {error}")))?;
         }
         Ok(dated)
     }
@@ -150,6 +149,17 @@ impl Files {
         }
         Ok(())
     }
+}
+
+fn write_file(file: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    fs::write(file, content)?;
+    fs::set_permissions(file, fs::Permissions::from_mode(mode))
+}
+
+/// The path in the volume without `.`, doubled slashes and one at its end, as a kubelet writes it.
+fn clean_path(path: &str) -> String {
+    path.split('/').filter(|part| !matches!(*part, "" | ".")).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]
@@ -176,5 +186,30 @@ mod tests {
         assert_eq!(fs::read(root.join("c")).unwrap(), b"4");
         assert!(!root.join("sub").is_symlink() && !root.join(old).exists());
         assert_eq!(fs::read_dir(&root).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_a_kubelet_does_and_one_that_is_no_files_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = |path: &str| KeyToPath { key: "k".into(), path: path.into(), ..Default::default() };
+        let written = |paths: &[&str], root: &Path| {
+            let items: Vec<_> = paths.iter().map(|path| item(path)).collect();
+            let mut files = Files::default();
+            let data = BTreeMap::from([("k", &b"1"[..])]);
+            files.keys(data, Some(&items), None, "ConfigMap", Some("c")).unwrap();
+            files.write(root, 0o644).map_err(|error| error.to_string())
+        };
+        let root = dir.path().join("v");
+        written(&["./a/", "b//c/./d"], &root).unwrap();
+        assert_eq!(
+            (fs::read(root.join("a")).unwrap(), fs::read(root.join("b/c/d")).unwrap()),
+            (b"1".to_vec(), b"1".to_vec())
+        );
+        for (paths, named) in
+            [(&["x", "x/y"][..], "\"x/y\""), (&["."][..], "\"\""), (&[&*"n".repeat(300)], "nnn")]
+        {
+            let told = written(paths, &dir.path().join(named.len().to_string())).unwrap_err();
+            assert!(told.contains("file") && told.contains(named), "{told}");
+        }
     }
 }
