@@ -55,6 +55,12 @@ pub enum RegistryError {
         /// Bytes that would be taken.
         limit: u64,
     },
+    /// The answer comes so slowly that nobody waits for its end.
+    #[error("the registry's answer had not come whole after {} seconds", .patience.as_secs_f32())]
+    Slow {
+        /// The time for which it was waited.
+        patience: Duration,
+    },
     /// There is no such address.
     #[error("invalid address {address:?}")]
     Address {
@@ -122,6 +128,7 @@ impl RegistryError {
             Self::Answer { status, .. } => {
                 *status < 500 && !matches!(status, 408 | 429) && !self.has_code(&["TOOMANYREQUESTS"])
             }
+            Self::Slow { .. } => false,
             _ => true,
         }
     }
@@ -131,6 +138,8 @@ impl RegistryError {
         match self {
             // Nobody listening, or an unknown certificate, is a matter for the next endpoint.
             Self::Request(error) if error.is_connect() => false,
+            // Who was waited for so long is not asked again at once.
+            Self::Slow { .. } => false,
             Self::Answer { retry_after: Some(wait), .. } if *wait > MAX_WAIT => false,
             error => !error.is_permanent(),
         }

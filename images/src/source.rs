@@ -22,6 +22,9 @@ const HEADWAY: u64 = 1 << 20;
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
+/// Number of times that a registry may stall before what is short has to be there.
+const PATIENCE: u32 = 5;
+
 pub(crate) struct Source {
     client: Client,
     /// Holds what the user asked for.
@@ -29,6 +32,8 @@ pub(crate) struct Source {
     /// The digest that the user asked for, or the tag.
     digest: Option<String>,
     tag: String,
+    /// The time in which what is short has to come whole, and of a layer the beginning: one that comes drop by drop never stalls.
+    patience: Duration,
 }
 
 /// HTTPS; where the configuration allows, HTTP too, first on loopback, where nobody listens in.
@@ -85,7 +90,7 @@ impl Source {
         let (digest, tag) = (reference.digest().map(str::to_owned), reference.tag().unwrap_or("latest"));
         let (name, tag) = (reference.to_string(), tag.to_owned());
         match Client::new(builder, endpoint, scheme, identity) {
-            Ok(client) => Ok(Self { client, reference: name, digest, tag }),
+            Ok(client) => Ok(Self { client, reference: name, digest, tag, patience: stall * PATIENCE }),
             Err(source) => Err(Error::Registry { reference: name, source }),
         }
     }
@@ -113,11 +118,11 @@ impl Source {
     async fn fetch_small(&self, wanted: &Wanted<'_>, limit: u64) -> Result<Bytes, Error> {
         let mut failures = Failures::default();
         loop {
-            let read = match self.client.get(wanted).await {
-                Ok(response) => read_bounded(response, limit).await,
-                Err(error) => Err(error),
+            let read = async {
+                let response = self.client.get(wanted).await?;
+                read_bounded(response, limit).await
             };
-            match read {
+            match self.wait_for(read).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => failures.bear_error(self.failed(error)).await?,
             }
@@ -194,10 +199,19 @@ impl Source {
     /// The blob from `offset` on.
     async fn blob(&self, digest: &str, offset: u64) -> Result<Blob, Error> {
         let wanted = Wanted { path: format!("blobs/{digest}"), accept: None, offset };
-        let response = self.client.get(&wanted).await.map_err(|e| self.failed(e))?;
+        let response = self.wait_for(self.client.get(&wanted)).await.map_err(|e| self.failed(e))?;
         // A registry without ranges begins anew: what is known already is let pass.
         let known = if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { offset };
         Ok(Blob { response, known })
+    }
+
+    /// Gives what is asked for, or up.
+    async fn wait_for<T>(
+        &self,
+        asked: impl Future<Output = Result<T, RegistryError>>,
+    ) -> Result<T, RegistryError> {
+        let patience = self.patience;
+        tokio::time::timeout(patience, asked).await.unwrap_or(Err(RegistryError::Slow { patience }))
     }
 
     fn failed(&self, source: RegistryError) -> Error {

@@ -3,9 +3,10 @@
 mod served;
 
 use std::fs;
+use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use podctl_images::{AuthFile, Error, Options, Reference, pull};
 use served::{
@@ -72,6 +73,39 @@ fn a_layer_that_stalls_fails_in_time() {
 }
 
 #[test]
+fn an_answer_that_comes_drop_by_drop_is_given_up() {
+    // Nothing of it stalls: headers, a manifest and preliminary answers that never end.
+    for (drop, told) in [
+        ("X: y\r\n", "timed out"),
+        ("\r\n ", "had not come whole"),
+        ("HTTP/1.1 100 Continue\r\n\r\n", "timed out"),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let reference = served::app_reference(listener.local_addr().unwrap().port());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let start = if drop.starts_with("HTTP") { "" } else { "HTTP/1.1 200 OK\r\n" };
+                    let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+                    let mut sent = stream.write_all(start.as_bytes());
+                    while sent.is_ok() {
+                        sent = stream.write_all(drop.as_bytes());
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                });
+            }
+        });
+        let (dir, store) = make_store();
+        let options = Options { stall: Duration::from_millis(100), ..Options::default() };
+        let began = Instant::now();
+        let error = pull(&store, &reference, &options, &Quiet).unwrap_err();
+        assert!(error.to_string().contains(told), "{drop:?}: {error}");
+        assert!(began.elapsed() < Duration::from_secs(20), "{drop:?}");
+        assert!(is_empty(&dir, "tmp"));
+    }
+}
+
+#[test]
 fn a_busy_registry_is_asked_again() {
     let (reference, asked) = layer_server(|n, built, request| match n {
         0 => Reply::new("429 Too Many Requests", b"").with("Retry-After: 1"),
@@ -90,7 +124,7 @@ fn a_wait_that_the_registry_asks_for_is_kept_or_the_pull_ends_at_once() {
             _ => answer_honestly(built, request),
         });
         let (_dir, store) = make_store();
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let pulled = pull(&store, &reference, &Options::default(), &Quiet);
         (pulled.map(|_| ()), asked.load(SeqCst), began.elapsed())
     };
