@@ -42,10 +42,12 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
                 let own = rest[end..].split(is_number).next().unwrap_or_default();
                 format!("time: unknown unit {own:?} in duration {text:?}")
             })?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        total = total.checked_add(part).ok_or_else(wrong)?;
         rest = &rest[end + unit.len()..];
     }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+    // Go counts nanoseconds in 64 bits: some 292 years.
+    if text.is_empty() || total.as_nanos() > i64::MAX as u128 { Err(wrong()) } else { Ok(total) }
 }
 
 /// Reads one of Go's durations, which may be below zero: `-30s`.

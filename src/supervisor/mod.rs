@@ -334,10 +334,12 @@ impl Supervisor {
     /// Does as the API server marks an object that is being deleted; a second delete can only shorten.
     fn mark_deleted(&mut self, grace_period: Option<Duration>) {
         let own = self.pod.grace_period_seconds();
-        let seconds = grace_period.map_or(own, |g| g.as_secs() as i64);
+        let seconds = grace_period.map_or(own, |g| i64::try_from(g.as_secs()).unwrap_or(i64::MAX));
         let meta = &mut self.pod.metadata;
         if meta.deletion_grace_period_seconds.is_none_or(|known| seconds < known) {
-            let by = Timestamp::now() + k8s_openapi::jiff::SignedDuration::from_secs(seconds.max(0));
+            // A pod may want to be waited for longer than there are dates.
+            let length = k8s_openapi::jiff::SignedDuration::from_secs(seconds.max(0));
+            let by = Timestamp::now().saturating_add(length).unwrap_or(Timestamp::MAX);
             meta.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(by));
             meta.deletion_grace_period_seconds = Some(seconds);
             self.changed = true;

@@ -124,7 +124,7 @@ impl Args {
             return refuse("--tail must be greater than or equal to -1");
         }
         match (since, self.since_time.as_deref()) {
-            (Some(ago), _) => Ok(Some(Timestamp::now() - ago)),
+            (Some(ago), _) => Ok(Some(Timestamp::now().saturating_sub(ago).unwrap_or(Timestamp::MIN))),
             (None, None | Some("")) => Ok(None),
             (None, Some(text)) => match text.parse() {
                 Ok(time) => Ok(Some(time)),

@@ -142,6 +142,7 @@ mod tests {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)));
         }
         assert!(parse_duration("30").is_err() && parse_duration("").is_err() && parse_duration("x").is_err());
+        assert!(parse_duration("2562047h").is_ok() && parse_duration("2562048h").is_err());
         assert_eq!(parse_timeout("-1s"), Ok(WEEK));
     }
 }
