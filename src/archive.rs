@@ -79,6 +79,24 @@ pub enum Error {
     Partly(usize),
 }
 
+impl Error {
+    /// Words the error as tar does, which is what a user of kubectl's sees of a container's side.
+    pub fn in_words_of_tar(&self) -> String {
+        match self {
+            Error::File { step: "read", path, source } if source.kind() == io::ErrorKind::NotFound => {
+                format!(
+                    "tar: {}: No such file or directory\ntar: error exit delayed from previous errors",
+                    path.display()
+                )
+            }
+            Error::File { step: "open", path, source } if source.kind() == io::ErrorKind::NotFound => {
+                format!("tar: can't change directory to '{}': No such file or directory", path.display())
+            }
+            other => format!("error: {other}"),
+        }
+    }
+}
+
 fn file<E: Into<io::Error>>(step: &'static str, path: &Path) -> impl FnOnce(E) -> Error {
     let path = path.to_owned();
     move |e| Error::File { step, path, source: e.into() }
@@ -238,6 +256,12 @@ pub fn unpack(
     input: impl Read,
     warnings: &mut impl Write,
 ) -> Result<(), Error> {
+    let mut archive = Archive::new(input);
+    let mut entries = archive.entries().map_err(Error::Stream)?.peekable();
+    if let (Place::Host, Some(Ok(_)), Some(parent)) = (into.place, entries.peek(), into.path.parent()) {
+        // As kubectl has it; what cannot be made is told of where it is opened.
+        let _ = std::fs::create_dir_all(parent);
+    }
     // A user's own paths lead wherever they lead, /dev/stdout to a pipe.
     let directory = |path: &Path| match into.place {
         Place::Host => open(path, OFlag::O_PATH | DIRECTORY, Mode::empty()),
@@ -259,7 +283,7 @@ pub fn unpack(
     };
     let mut unpacking = Unpacking { root, into, owner, directories: Vec::new(), links: HashSet::new() };
     let mut first = true;
-    for entry in Archive::new(input).entries().map_err(Error::Stream)? {
+    for entry in entries {
         let mut entry = entry.map_err(Error::Stream)?;
         let name = entry.path().map_err(Error::Stream)?.into_owned();
         if std::mem::take(&mut first)

@@ -19,7 +19,7 @@ use crate::{
         start_notes::print_start_notes,
         stored_objects::{self, already_exists},
     },
-    engine::{Applied, Engine, ErrorKind, Preconditions, WriteOptions},
+    engine::{Applied, Engine, ErrorKind, Preconditions, WriteOptions, managed_fields::note_update},
     manifest::{self, Manifest, Written},
     pod::{ObjectKind, ObjectName},
     state::{Home, Kept, Liveness},
@@ -37,6 +37,14 @@ pub(super) struct Manner<'a> {
     pub selector: &'a str,
     pub dry: DryRun,
     pub output: &'a OutputArgs,
+    /// Whose the fields that change become, where that is to be noted.
+    pub manager: Option<&'a str>,
+}
+
+impl Manner<'_> {
+    fn write_options(&self, dry_run: bool) -> WriteOptions {
+        WriteOptions { dry_run, manager: self.manager.map(str::to_owned), ..WriteOptions::default() }
+    }
 }
 
 /// Keeps the objects of files, and starts their pods.
@@ -69,6 +77,13 @@ pub(super) fn apply_files(
         return Err(Error::not_done(format!("from {prefix}: cannot use generate name with apply")));
     }
     let jobs = find_jobs(&written, &manifest)?;
+    if let Some(manager) = manner.manager {
+        note_maker(&mut manifest.config_maps, &written, manager)?;
+        note_maker(&mut manifest.secrets, &written, manager)?;
+        note_maker(&mut manifest.claims, &written, manager)?;
+        note_maker(&mut manifest.services, &written, manager)?;
+        note_maker(&mut manifest.pods, &written, manager)?;
+    }
     let (printed, failed) = Default::default();
     let output = manner.output.parse()?;
     let tell = Tell { manner, output, engine: Engine::over(home), written, printed, failed };
@@ -188,6 +203,27 @@ fn find_jobs(written: &[Written], manifest: &Manifest) -> Result<Vec<Value>, Err
     Ok(jobs)
 }
 
+/// Notes in objects that are made who makes them: that is the manager of what the files say of them.
+pub(super) fn note_maker<T>(objects: &mut [T], written: &[Written], manager: &str) -> Result<(), Error>
+where
+    T: k8s_openapi::Metadata<Ty = ObjectMeta>,
+{
+    for object in objects {
+        let name = object.metadata().name.as_deref().unwrap_or_default();
+        let is_it = |written: &&Written| {
+            written.object["kind"] == T::KIND && written.object["metadata"]["name"] == name
+        };
+        // A pod that was made of a workload is in no file itself.
+        let Some(mut noted) = written.iter().find(is_it).map(|written| written.object.clone()) else {
+            continue;
+        };
+        note_update(None, &mut noted, manager);
+        let fields = noted["metadata"]["managedFields"].take();
+        object.metadata_mut().managed_fields = serde_json::from_value(fields)?;
+    }
+    Ok(())
+}
+
 /// Leaves the objects with certain labels.
 fn retain_labeled(manifest: &mut Manifest, labels: &Labels) {
     manifest.written.retain(|written| is_labeled(&written.object, labels));
@@ -295,7 +331,7 @@ impl Tell<'_> {
             return Ok(Applied::Unchanged);
         }
         let seen = Preconditions::default();
-        let options = WriteOptions { dry_run: kind == ObjectKind::Service, ..WriteOptions::default() };
+        let options = self.manner.write_options(kind == ObjectKind::Service);
         let changed = self.engine.update_object(kind, namespace, &merged, &seen, &options);
         let changed = changed.map_err(|e| Error::about(kind, name, e))?;
         if kind == ObjectKind::Service {
@@ -427,7 +463,7 @@ impl Tell<'_> {
         let own = object["metadata"]["namespace"].as_str().filter(|own| !matches!(*own, "" | "default"));
         let namespace = own.map_or_else(|| Ok(namespace.clone()), Namespace::parse)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        let options = self.manner.write_options(dry_run);
         let written = self.find_written(kind, &namespace, name);
         let about = |e| Error::about(kind, name, e);
         if self.manner.fresh && self.manner.dry == DryRun::Client {

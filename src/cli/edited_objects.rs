@@ -32,6 +32,8 @@ pub(super) struct Telling<'a> {
     pub what: &'static str,
     /// Tells which part of a pod is changed.
     pub part: PodPart,
+    /// Whose the fields that change become, where that is to be noted.
+    pub manager: Option<&'a str>,
 }
 
 /// Reads the objects that files hold, for `--local`: they need not be of a kind that podctl keeps.
@@ -120,7 +122,7 @@ pub(super) fn change_objects(
 fn change_object(
     engine: &Engine,
     Target { kind, namespace, name }: &Target,
-    &Telling { dry, part, what, .. }: &Telling<'_>,
+    &Telling { dry, part, what, manager, .. }: &Telling<'_>,
     change: &dyn Fn(&mut Value) -> Result<(), Error>,
 ) -> Result<Option<Value>, Error> {
     let mut tries = 0;
@@ -137,7 +139,8 @@ fn change_object(
             return Ok(Some(new));
         }
         let seen = Preconditions::still(&known);
-        let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
+        let manager = manager.map(str::to_owned);
+        let options = WriteOptions { dry_run: dry.is_dry(), part, manager, ..WriteOptions::default() };
         match engine.update_object(*kind, namespace, &new, &seen, &options) {
             Err(e) if e.kind() == ErrorKind::Conflict && tries < TRIES => {}
             done => {

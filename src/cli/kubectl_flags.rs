@@ -36,8 +36,6 @@ const fn switch(verbs: &'static str, flags: &'static str, treatment: Treatment) 
 }
 
 const CHOOSES: &str = "it chooses a cluster, or who asks it, and podctl has none: its pods run on this machine; leave it out, or use kubectl";
-const NO_MANAGERS: &str =
-    "podctl notes nobody as a field's manager but for clients of `podctl serve`, which say who they are";
 const NO_KLOG: &str =
     "it is about kubectl's own log; `podctl describe` and `podctl events` tell what happens to pods";
 const APPLY_DELETES_NOTHING: &str = "`apply` deletes nothing; `podctl delete -f FILE` does, and `podctl run -d --replace FILE` starts a pod anew";
@@ -48,9 +46,10 @@ const ONE_NODE: &str = "no bytes are saved by it on one machine";
 const ENTRIES: &[Entry] = &[
     with_value(
         "*",
-        "as,as-group,as-uid,as-user-extra,certificate-authority,client-certificate,client-key,cluster,context,kubeconfig,password,proxy-url,s,server,tls-server-name,token,user,username",
+        "as,as-group,as-uid,as-user-extra,certificate-authority,client-certificate,client-key,kubeconfig,password,proxy-url,s,server,tls-server-name,token,username",
         Refused(CHOOSES),
     ),
+    with_value("*", "cluster,context,user", FulfilledBy("podctl", CHOOSES)),
     switch("*", "insecure-skip-tls-verify", Refused(CHOOSES)),
     with_value("*", "cache-dir", Fulfilled("nothing is asked of a server, so there is nothing to cache")),
     switch("*", "disable-compression", Fulfilled(ONE_NODE)),
@@ -63,7 +62,8 @@ const ENTRIES: &[Entry] = &[
         ),
     ),
     with_value("*", "kuberc", Refused("it is a file with kubectl's preferences")),
-    with_value("*", "v,log-flush-frequency,vmodule", Refused(NO_KLOG)),
+    with_value("*", "v", FulfilledBy("0 1 2 3 4 5", NO_KLOG)),
+    with_value("*", "log-flush-frequency,vmodule", Refused(NO_KLOG)),
     with_value(
         "*",
         "profile,profile-output",
@@ -74,10 +74,11 @@ const ENTRIES: &[Entry] = &[
         "warnings-as-errors",
         Refused("`podctl run --strict-kinds --strict-limits` refuses what is warned about"),
     ),
+    with_value("diff", "field-manager", Fulfilled("what would change is the same, whoever manages it")),
     with_value(
-        "create,edit,label,annotate,set,patch,replace,expose,run,rollout,diff,scale",
+        "rollout",
         "field-manager",
-        Refused(NO_MANAGERS),
+        Fulfilled("podctl keeps no workloads whose fields could have managers"),
     ),
     switch("diff", "force-conflicts", Fulfilled("fields have no managers who could disagree")),
     switch(
@@ -99,7 +100,8 @@ const ENTRIES: &[Entry] = &[
     switch("get", "server-print", FulfilledBy("true", "there are the server's columns only")),
     with_value("get", "subresource", FulfilledBy("status", "an object is shown with its status")),
     with_value("edit,apply,replace", "subresource", Refused(NO_SUBRESOURCE)),
-    with_value(
+    // Without a value of its own it is `strict`.
+    switch(
         "create,apply,edit,replace",
         "validate",
         FulfilledBy("strict true", "unknown fields are always errors"),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Error, print},
+    engine::WriteOptions,
     view::{
         custom_columns::{self, Column},
         go_template::GoTemplate,
@@ -72,9 +73,37 @@ pub(super) struct ChangeArgs {
     dry_run: DryRunArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    manager: ManagerArgs,
+}
+
+/// Whose the fields that change become.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct ManagerArgs {
+    /// Note by this name whose the fields are that change, for `apply --server-side`; nobody's else.
+    #[arg(long, value_name = "NAME")]
+    field_manager: Option<String>,
+}
+
+impl ManagerArgs {
+    /// Returns the manager that is to be noted, if any.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.field_manager.as_deref().filter(|name| !name.is_empty())
+    }
 }
 
 impl ChangeArgs {
+    /// Returns the manager that is to be noted, if any.
+    pub(super) fn manager(&self) -> Option<&str> {
+        self.manager.name()
+    }
+
+    /// Tells how the objects are written.
+    pub(super) fn write_options(&self) -> WriteOptions {
+        let manager = self.manager().map(str::to_owned);
+        WriteOptions { dry_run: self.dry_run().is_dry(), manager, ..WriteOptions::default() }
+    }
+
     /// Tells what of the change is done.
     pub(super) fn dry_run(&self) -> DryRun {
         self.dry_run.dry_run

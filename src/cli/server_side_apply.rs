@@ -33,6 +33,9 @@ are the ways you can resolve this warning:
   stop managing the field (remove it from their configuration).
 See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts";
 
+/// Whose the fields of applied objects become where nobody is named, as with kubectl.
+const DEFAULT_MANAGER: &str = "kubectl";
+
 /// Whose the fields of applied objects become.
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct ServerSideArgs {
@@ -42,9 +45,6 @@ pub(super) struct ServerSideArgs {
     /// With --server-side: take the fields from other managers.
     #[arg(long)]
     force_conflicts: bool,
-    /// With --server-side: whose the fields are.
-    #[arg(long, value_name = "NAME", requires = "server_side", default_value = "kubectl")]
-    field_manager: String,
 }
 
 impl ServerSideArgs {
@@ -87,7 +87,7 @@ impl ServerSideArgs {
         for object in objects {
             check_own_namespace(object, namespace)?;
             let target = target_of_object(object, namespace)?;
-            match self.apply_object(&engine, object, &target, change.dry_run()) {
+            match self.apply_object(&engine, object, &target, change) {
                 Ok(applied) => change.print_change(&output, &applied, "serverside-applied")?,
                 Err(refusal) => {
                     failed.push(match refusal.reason.as_str() {
@@ -106,16 +106,16 @@ impl ServerSideArgs {
         engine: &Engine,
         object: &Value,
         Target { kind, namespace, name }: &Target,
-        dry: DryRun,
+        change: &ChangeArgs,
     ) -> Result<Value, Refusal> {
         let root = if kind.api_version().contains('/') { "apis" } else { "api" };
         let place = if kind.is_namespaced() { format!("namespaces/{namespace}/") } else { String::new() };
-        let tried = if dry.is_dry() { "&dryRun=All" } else { "" };
+        let tried = if change.dry_run().is_dry() { "&dryRun=All" } else { "" };
         let uri = format!(
             "/{root}/{}/{place}{}/{name}?fieldManager={}&force={}&fieldValidation=Strict{tried}",
             kind.api_version(),
             kind.plural(),
-            encode_percent(&self.field_manager),
+            encode_percent(change.manager().unwrap_or(DEFAULT_MANAGER)),
             self.force_conflicts,
         );
         let mut answer = Vec::new();

@@ -62,7 +62,7 @@ pub(super) fn check(kind: ObjectKind, object: &Value) -> Result<(), Error> {
 pub(super) fn make_kept(
     kind: ObjectKind,
     mut object: Value,
-    dry: DryRun,
+    (dry, manager): (DryRun, Option<&str>),
     home: &Home,
     namespace: &Namespace,
 ) -> Result<Value, Error> {
@@ -72,7 +72,8 @@ pub(super) fn make_kept(
     if dry == DryRun::Client {
         return Ok(object);
     }
-    let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+    let manager = manager.map(str::to_owned);
+    let options = WriteOptions { dry_run: dry.is_dry(), manager, ..WriteOptions::default() };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     Engine::over(home)
         .create_object(kind, namespace, &object, &options)

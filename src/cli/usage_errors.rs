@@ -55,7 +55,7 @@ pub(super) fn parse<P: Parser>(mut args: Vec<OsString>) -> Result<P, Refusal> {
         if flag == "--request-timeout" && asks_server(&verb) {
             parse_request_timeout(given.as_deref()).map_err(|e| Refusal::Sentence(e.to_string()))?;
         }
-        match (treatment, value.as_deref()) {
+        match (treatment, given.as_deref()) {
             // What is not asked for is not done.
             (Treatment::Refused(_), Some("false")) if !has_value => {}
             (Treatment::Refused(why), _) => return refused(why),

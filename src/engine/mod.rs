@@ -19,6 +19,7 @@ pub(crate) mod fields;
 pub(crate) mod images;
 pub(crate) mod jobs;
 mod logs;
+pub(crate) mod managed_fields;
 mod named_file;
 pub(crate) mod objects;
 pub(crate) mod openapi;
@@ -240,7 +241,8 @@ impl Engine {
         let said = |d: &Diagnostic| {
             from[0].warnings.iter().any(|known| known.message == d.message && known.path.ends_with(&d.path))
         };
-        let new = pod.warnings.iter().filter(|d| !said(d));
+        // Who manages its fields, podctl has noted itself.
+        let new = pod.warnings.iter().filter(|d| !said(d) && d.path != "metadata.managedFields");
         let mut warnings: Vec<String> = new.map(|d| format!("{}: {}", d.path, d.message)).collect();
         warnings.extend(unmet(&pod)?);
         apparmor::load_profile();

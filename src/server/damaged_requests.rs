@@ -6,7 +6,6 @@ use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    apply::{self, apply_config},
     body, channels,
     delete::DeleteOptions,
     handle,
@@ -18,10 +17,13 @@ use super::{
     route::{Query, Target, choose_form, parse_path},
     spdy::{Decoder, Encoder},
     streams::open_server_socket,
-    write::{Manner, prepare_object},
+    write::prepare_object,
 };
 use crate::{
-    engine::patch::{PatchType, apply_patch},
+    engine::{
+        managed_fields::{Applier, apply_config, note_apply, note_update},
+        patch::{PatchType, apply_patch},
+    },
     manifest::damaged_manifests::{Numbers, try_seeds},
     view::{field_selector::FieldSelector, selectors::Labels},
 };
@@ -240,7 +242,7 @@ fn no_patch_makes_applying_it_panic() {
         if let Ok(patched) = apply_patch(type_, &pod, &bytes) {
             assert!(patched.to_string().len() <= 64 * size, "{patched}");
         }
-        let manner = Manner { dry: false, strict: false, manager: "m".into(), force: numbers.below(2) == 0 };
+        let applier = Applier { name: "m".into(), force: numbers.below(2) == 0 };
         let kind = find_kind("", "v1", "pods").unwrap();
         let own = |text: &str| Some(text.to_owned());
         let target = Target { kind, namespace: own("default"), name: own("p"), subresource: None };
@@ -248,9 +250,9 @@ fn no_patch_makes_applying_it_panic() {
         // What is kept has the shape of a pod; only what is said of its fields' managers can be anything.
         let mut known = keep_pod();
         known["metadata"]["managedFields"][0]["fieldsV1"] = make_value(numbers, 5);
-        let (mut merged, _) = apply_config(&known, &config, kind, &manner);
-        apply::note_update(Some(&known), &mut merged, &manner);
-        apply::note_apply(&mut config.clone(), &config, kind, &manner);
+        let (mut merged, _) = apply_config(&known, &config, &applier);
+        note_update(Some(&known), &mut merged, "m");
+        note_apply(&mut config.clone(), &config, &applier);
     });
 }
 

@@ -4,7 +4,6 @@
 //! may act at once; every request has a credential, a bound and a deadline; no client makes another wait.
 //! A door as `cli/` is one: it uses the engine and the views, and nothing uses it.
 
-mod apply;
 mod body;
 mod channels;
 #[cfg(test)]

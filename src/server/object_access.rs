@@ -69,6 +69,15 @@ pub fn find_object(engine: &Engine, kind: &Kind, namespace: &str, name: &str) ->
     }
 }
 
+/// Tells how an object is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Creation<'a> {
+    /// Only say what it would be.
+    pub dry_run: bool,
+    /// Names who makes it; nobody where that is noted already.
+    pub manager: Option<&'a str>,
+}
+
 /// Makes an object, or only says what it would be.
 ///
 /// # Errors
@@ -78,12 +87,13 @@ pub fn create_object(
     kind: &Kind,
     namespace: &str,
     object: &Value,
-    dry_run: bool,
+    how: Creation<'_>,
 ) -> Result<Value, Failure> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     // Clients of the API send files in their own order.
     let run = Options { awaits_objects: true, ..Options::default() };
-    let options = WriteOptions { dry_run, run, ..WriteOptions::default() };
+    let manager = how.manager.map(str::to_owned);
+    let options = WriteOptions { dry_run: how.dry_run, run, manager, ..WriteOptions::default() };
     let made = engine.create_object(writable(kind)?, namespace, object, &options);
     made.map_err(|e| to_failure(kind, name, e))
 }
@@ -97,6 +107,8 @@ pub struct Replacement<'a> {
     pub part: PodPart,
     /// Only say what it would be.
     pub dry_run: bool,
+    /// Names who changes it; nobody where that is noted already.
+    pub manager: Option<&'a str>,
 }
 
 /// Puts an object in the place of the one of its name.
@@ -113,7 +125,8 @@ pub fn replace_object(
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let uid = how.known["metadata"]["uid"].as_str().map(str::to_owned);
     let seen = Preconditions { uid, resource_version: Some(object_version(how.known)) };
-    let options = WriteOptions { dry_run: how.dry_run, part: how.part, ..WriteOptions::default() };
+    let manager = how.manager.map(str::to_owned);
+    let options = WriteOptions { dry_run: how.dry_run, part: how.part, manager, ..WriteOptions::default() };
     let made = engine.update_object(writable(kind)?, namespace, object, &seen, &options);
     made.map_err(|e| to_failure(kind, name, e))
 }

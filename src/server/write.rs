@@ -6,10 +6,10 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    Server, apply, body, delete, handle,
+    Server, body, delete, handle,
     http::{Answer, Asked, json_answer},
     kinds::{Kind, find_kind},
-    object_access::{self, Replacement},
+    object_access::{self, Creation, Replacement},
     read::Wanted,
     route::Target,
     run_blocking,
@@ -17,7 +17,9 @@ use super::{
     streams,
 };
 use crate::engine::{
-    PodPart, object_version,
+    PodPart,
+    managed_fields::{Applier, Conflict, apply_config, note_apply},
+    object_version,
     patch::{self, PatchType},
 };
 
@@ -37,7 +39,26 @@ pub struct Manner {
     pub force: bool,
 }
 
+/// Returns what kubectl prints of conflicts.
+fn refuse_conflicts(kind: &Kind, conflicts: &[Conflict]) -> Failure {
+    let said = |c: &Conflict| format!("conflict with {:?}: {}", c.manager, c.field);
+    let list: Vec<String> = conflicts.iter().map(said).collect();
+    let what = match &list[..] {
+        [one] => format!("Apply failed with 1 conflict: {one}"),
+        many => format!("Apply failed with {} conflicts: {}", many.len(), many.join("\n")),
+    };
+    let mut failure = Failure::refused_conflict(kind, "", "");
+    failure.message = what;
+    let cause = |c: &Conflict| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {:?}", c.manager), "field": c.field});
+    failure.details = json!({"causes": conflicts.iter().map(cause).collect::<Vec<_>>()});
+    failure
+}
+
 impl Manner {
+    fn applier(&self) -> Applier {
+        Applier { name: self.manager.clone(), force: self.force }
+    }
+
     fn parse(asked: &Asked) -> Result<Manner, Failure> {
         let dry = asked.query.all("dryRun").filter(|word| !word.is_empty()).collect::<Vec<_>>();
         if dry.iter().any(|word| *word != "All") {
@@ -229,9 +250,9 @@ impl Server {
     fn create_now(&self, target: &Target, object: Value, manner: &Manner) -> Result<Value, Failure> {
         let kind = target.kind;
         let namespace = self.require_namespace(target)?;
-        let mut object = tidy_object(object, manner, kind)?;
-        apply::note_update(None, &mut object, manner);
-        let made = object_access::create_object(&self.engine, kind, &namespace, &object, manner.dry)?;
+        let object = tidy_object(object, manner, kind)?;
+        let how = Creation { dry_run: manner.dry, manager: Some(&manner.manager) };
+        let made = object_access::create_object(&self.engine, kind, &namespace, &object, how)?;
         self.finish_write(target, made, None, manner)
     }
 
@@ -277,11 +298,9 @@ impl Server {
             None => PodPart::Object,
         };
         // Nobody manages a field that is dropped.
-        let mut object = tidy_object(object, manner, kind)?;
-        if part != PodPart::Status {
-            apply::note_update(Some(known), &mut object, manner);
-        }
-        self.replace_now(target, &object, Replacement { known, part, dry_run: manner.dry }, manner)
+        let object = tidy_object(object, manner, kind)?;
+        let how = Replacement { known, part, dry_run: manner.dry, manager: Some(&manner.manager) };
+        self.replace_now(target, &object, how, manner)
     }
 
     fn replace_now(
@@ -307,9 +326,9 @@ impl Server {
         }
         match self.find_object_now(target) {
             Ok(known) => {
-                let (merged, conflicts) = apply::apply_config(&known, config, target.kind, manner);
+                let (merged, conflicts) = apply_config(&known, config, &manner.applier());
                 if !conflicts.is_empty() && !manner.force {
-                    return Err(apply::conflict_failure(target.kind, &conflicts));
+                    return Err(refuse_conflicts(target.kind, &conflicts));
                 }
                 let part = match target.subresource.as_deref() {
                     Some("status") => PodPart::Status,
@@ -317,15 +336,15 @@ impl Server {
                     _ => PodPart::Object,
                 };
                 let merged = tidy_object(merged, manner, target.kind)?;
-                let how = Replacement { known: &known, part, dry_run: manner.dry };
+                let how = Replacement { known: &known, part, dry_run: manner.dry, manager: None };
                 Ok((self.replace_now(target, &merged, how, manner)?, StatusCode::OK))
             }
             Err(failure) if failure.code == 404 => {
                 let namespace = self.require_namespace(target)?;
                 let mut object = tidy_object(config.clone(), manner, target.kind)?;
-                apply::note_apply(&mut object, config, target.kind, manner);
-                let made =
-                    object_access::create_object(&self.engine, target.kind, &namespace, &object, manner.dry)?;
+                note_apply(&mut object, config, &manner.applier());
+                let how = Creation { dry_run: manner.dry, manager: None };
+                let made = object_access::create_object(&self.engine, target.kind, &namespace, &object, how)?;
                 Ok((self.finish_write(target, made, None, manner)?, StatusCode::CREATED))
             }
             Err(failure) => Err(failure),

@@ -193,7 +193,7 @@ impl Supervisor {
             task(file(&pipe)?, &mut file(&errors)?).map(|()| None).map_err(|e| match e {
                 // Who reads has left, and says why.
                 archive::Error::Sink(e) if e.kind() == io::ErrorKind::BrokenPipe => String::new(),
-                e => format!("error: {e}\n"),
+                e => format!("{}\n", e.in_words_of_tar()),
             })
         });
         self.watch_for_client(id, copied.map_err(|message| (message, 1))?);

@@ -139,9 +139,7 @@ fn get_chooses_and_prints_as_kubectl_does() {
     );
     assert!(complains(&home, &["get", "deploy"]).contains("podctl keeps no deploy, "));
     assert_eq!(says(&home, &["get", "pod", "none", "--ignore-not-found"]), "");
-    assert!(
-        complains(&home, &["get", "pods", "--context", "kind"]).contains("--context: it chooses a cluster")
-    );
+    assert!(complains(&home, &["get", "pods", "--context", "kind"]).contains("it chooses a cluster"));
     assert_eq!(
         says(&home, &["get", "pods", "-o", "go-template={{range .items}}{{.metadata.name}},{{end}}"]),
         "two,"

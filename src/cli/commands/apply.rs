@@ -110,6 +110,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 selector: &args.labeled.selector,
                 dry: args.change.dry_run(),
                 output: &args.change.output,
+                manager: args.change.manager(),
             };
             apply_files(&args.labeled.files, &manner, home, namespace)
         }
@@ -171,7 +172,7 @@ fn set_last_applied(args: &SetArgs, home: &Home, namespace: &Namespace) -> Resul
                 set(&mut object);
                 object
             }
-            false => engine.change_object(kind, &namespace, &name, set)?,
+            false => engine.change_object(kind, &namespace, &name, set, &args.change.write_options())?,
         };
         args.change.print_change(&output, &changed, "configured")?;
     }

@@ -37,7 +37,12 @@ const BAD_SPECIFICATION: &str = "filespec must match the canonical format: [[nam
 enum Side {
     Host(PathBuf),
     Stream,
-    Pod { dir: PodDir, path: PathBuf },
+    Pod {
+        dir: PodDir,
+        path: PathBuf,
+        /// Tells that it was written with the root in front.
+        from_root: bool,
+    },
 }
 
 fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
@@ -65,7 +70,7 @@ fn side(text: &str, home: &Home, namespace: &Namespace) -> Result<Side, Error> {
         None => pod_dir(home, namespace, pod)?,
     };
     // A relative path starts at the container's root.
-    Ok(Side::Pod { dir, path: Path::new("/").join(path) })
+    Ok(Side::Pod { dir, path: Path::new("/").join(path), from_root: path.starts_with('/') })
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -77,11 +82,16 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         Ok::<_, Error>((PodHandle::of(home, dir), CopyOptions { container, preserve: !args.no_preserve }))
     };
     let copied = match sides {
-        (Side::Pod { dir, path }, Side::Host(to)) => {
+        (Side::Pod { dir, path, from_root }, Side::Host(to)) => {
             let (pod, options) = chosen(&dir)?;
-            pod.copy_out(&options, &path, CopySide::Path(to), stderr.as_fd())
+            let copied = pod.copy_out(&options, &path, CopySide::Path(to), stderr.as_fd());
+            if from_root && matches!(copied, Ok(0)) {
+                // As the container's tar says it, which kubectl has do the work.
+                eprintln!("tar: removing leading '/' from member names");
+            }
+            copied
         }
-        (Side::Pod { dir, path }, Side::Stream) => {
+        (Side::Pod { dir, path, .. }, Side::Stream) => {
             let stdout = std::io::stdout();
             if stdout.is_terminal() {
                 return Err(Error::contradiction(
@@ -92,16 +102,20 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             let stdout = stdout.as_fd().try_clone_to_owned().map_err(io("cannot use standard output"))?;
             pod.copy_out(&options, &path, CopySide::Stream(stdout), stderr.as_fd())
         }
-        (Side::Host(from), Side::Pod { dir, path }) => {
+        (Side::Host(from), Side::Pod { dir, path, .. }) => {
             // Before a container is chosen, which is told.
             if !from.try_exists().map_err(io(format!("cannot copy {}", from.display())))? {
                 let what = format!("{} doesn't exist in local filesystem", from.display());
                 return Err(Error::absent(what));
             }
             let (pod, options) = chosen(&dir)?;
-            pod.copy_in(&options, CopySide::Path(from), &path, stderr.as_fd())
+            let copied = pod.copy_in(&options, CopySide::Path(from), &path, stderr.as_fd());
+            if let Ok(code @ 1..) = copied {
+                eprintln!("command terminated with exit code {code}");
+            }
+            copied
         }
-        (Side::Stream, Side::Pod { dir, path }) => {
+        (Side::Stream, Side::Pod { dir, path, .. }) => {
             let (pod, options) = chosen(&dir)?;
             let stdin = std::io::stdin();
             let stdin = stdin.as_fd().try_clone_to_owned().map_err(io("cannot use standard input"))?;

@@ -9,7 +9,7 @@ use crate::{
         Error, Namespace, io,
         manifest_files::FileArgs,
         object_selection::{Target, Words, named_targets, parse_words, read_targets},
-        output_formats::{Output, OutputArgs},
+        output_formats::{ManagerArgs, Output, OutputArgs},
         print_error,
     },
     engine::{Engine, ListOptions, Preconditions, WriteOptions},
@@ -35,6 +35,8 @@ pub(super) struct Args {
     files: FileArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    manager: ManagerArgs,
 }
 
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
@@ -59,8 +61,10 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         // Nothing is edited where not all of it can be.
         return Ok(code);
     }
+    let manager = args.manager.name().map(str::to_owned);
+    let options = WriteOptions { manager, ..WriteOptions::default() };
     for (target, known) in found {
-        match edit_object(&engine, &target, &known, json)? {
+        match edit_object((&engine, &options), &target, &known, json)? {
             Some(edited) => args.output.print_result(&output, &edited, "edited")?,
             None => eprintln!("Edit cancelled, no changes made."),
         }
@@ -93,7 +97,12 @@ impl Args {
 }
 
 /// Has one object edited until it can be kept; `None` when nothing was changed.
-fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> Result<Option<Value>, Error> {
+fn edit_object(
+    (engine, options): (&Engine, &WriteOptions),
+    target: &Target,
+    known: &Value,
+    json: bool,
+) -> Result<Option<Value>, Error> {
     let mut shown = known.clone();
     if let Some(meta) = shown["metadata"].as_object_mut() {
         meta.remove("managedFields");
@@ -122,8 +131,7 @@ fn edit_object(engine: &Engine, target: &Target, known: &Value, json: bool) -> R
                 return Err(file.keep("At least one of apiVersion, kind and name was changed"));
             }
             let seen = Preconditions::still(known);
-            let changed =
-                engine.update_object(target.kind, &target.namespace, &new, &seen, &WriteOptions::default());
+            let changed = engine.update_object(target.kind, &target.namespace, &new, &seen, options);
             Ok(changed?)
         });
         match done {

@@ -72,7 +72,6 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         event["eventTime"] = Value::Null;
         event
     };
-    let format = |object: &Value| args.output.format_objects(&output, std::slice::from_ref(object), true);
     let wanted = |event: &Event| {
         args.types.iter().all(String::is_empty)
             || args.types.iter().any(|t| event.type_.as_ref().is_some_and(|of| of.eq_ignore_ascii_case(t)))
@@ -105,9 +104,14 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
     if !args.watch {
         sort_by_time(&mut all);
     }
-    if !table {
+    if !table && args.watch {
+        for event in &all {
+            args.output.print_result(&output, &to_value(event), "")?;
+        }
+    } else if !table {
         let items: Vec<Value> = all.iter().map(to_value).collect();
-        print(&format(&json!({"apiVersion": "v1", "items": items, "kind": "EventList", "metadata": {}}))?);
+        let list = json!({"apiVersion": "v1", "items": items, "kind": "EventList", "metadata": {}});
+        print(&args.output.format_objects(&output, &[list], true)?);
     } else if !all.is_empty() {
         print(&tab_stops::table(&rows(&all, !args.no_headers)));
     } else if !args.watch {
@@ -130,7 +134,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         sort_by_time(&mut all);
         if !table {
             for event in &all {
-                print(&format(&to_value(event))?);
+                args.output.print_result(&output, &to_value(event), "")?;
             }
         } else if !all.is_empty() {
             print(&tab_stops::table(&rows(&all, !headed)));

@@ -93,7 +93,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         if dry != DryRun::Client {
             stored_objects::check(ObjectKind::Service, &service)?;
         }
-        let made = make_kept(ObjectKind::Service, service, dry, home, namespace)?;
+        let made = make_kept(ObjectKind::Service, service, (dry, args.change.manager()), home, namespace)?;
         args.change.print_change(&output, &made, "exposed")?;
     }
     Ok(code)

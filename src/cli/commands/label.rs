@@ -11,7 +11,7 @@ use crate::{
         output_streams::print_failures,
         pod_selection::Told,
     },
-    engine::{self, Engine, WriteOptions},
+    engine::{self, Engine},
     state::Home,
     view::selectors::check_label_value,
 };
@@ -132,20 +132,21 @@ impl Asked<'_> {
             })?;
         let same = after == before || (before.is_null() && after == json!({}));
         known["metadata"][field] = after;
+        let options = self.args.change.write_options();
         match self.args.change.dry_run() {
             _ if self.args.list => Ok((before, known)),
             DryRun::None if !same => {
                 version?;
-                let changed = self.engine.change_object(*kind, namespace, name, |object| {
+                let change = |object: &mut Value| {
                     let before = object["metadata"][field].take();
                     object["metadata"][field] = apply_changes(&before, &self.changes, true).unwrap_or(before);
-                });
+                };
+                let changed = self.engine.change_object(*kind, namespace, name, change, &options);
                 let changed = changed.map_err(|e| Error::about(*kind, name, e))?;
                 Ok((before, changed))
             }
             DryRun::Server => {
                 version?;
-                let options = WriteOptions { dry_run: true, ..WriteOptions::default() };
                 let seen = engine::Preconditions::default();
                 let tried = self.engine.update_object(*kind, namespace, &known, &seen, &options);
                 tried.map_err(|e| Error::about(*kind, name, e))?;

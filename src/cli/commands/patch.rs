@@ -88,7 +88,6 @@ impl Args {
 pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32, Error> {
     let (type_, patch) = args.read_patch()?;
     let output = args.change.output.parse()?;
-    let dry = args.change.dry_run();
     // kubectl says nothing of a dry run here.
     let say = |EditedObject { before, after }: &EditedObject| {
         let same = if before == after { " (no change)" } else { "" };
@@ -111,7 +110,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         }
         None => PodPart::Object,
     };
-    let options = WriteOptions { dry_run: dry.is_dry(), part, ..WriteOptions::default() };
+    let options = WriteOptions { part, ..args.change.write_options() };
     let mut code = 0;
     for Target { kind, namespace, name } in named_targets(&args.names, &args.files, home, namespace)? {
         if part != PodPart::Object && kind != ObjectKind::Pod {

@@ -17,7 +17,7 @@ use crate::{
         raw_requests::{RawArgs, send_raw},
         result_lines::print_deleted,
     },
-    engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions, WriteOptions},
+    engine::{DeleteOptions, Deletion, Engine, ErrorKind, Preconditions},
     manifest::Written,
     pod::ObjectKind,
     state::Home,
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         targets.push(target_of_object(&written.object, namespace)?);
         objects.push(written);
     }
-    let options = WriteOptions { dry_run: dry.is_dry(), ..WriteOptions::default() };
+    let options = args.change.write_options();
     if args.force {
         delete_first(args, &engine, &targets)?;
     }

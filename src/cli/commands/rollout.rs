@@ -210,7 +210,8 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
             )));
         }
         if !dry.is_dry() {
-            scale_workload((wanted, args.timeout), &engine, &workload, &pods)?;
+            let options = args.change.write_options();
+            scale_workload((wanted, args.timeout), (&engine, &options), &workload, &pods)?;
         }
         let api = if matches!(workload.kind, "Job" | "CronJob") { "batch/v1" } else { "apps/v1" };
         let object = json!({"apiVersion": api, "kind": workload.kind, "metadata": {"name": workload.name, "namespace": workload.namespace},
@@ -223,7 +224,7 @@ pub(super) fn scale(args: &ScaleArgs, home: &Home, namespace: &Namespace) -> Res
 /// Ends the last pods, or starts copies of the first.
 fn scale_workload(
     (wanted, timeout): (usize, Duration),
-    engine: &Engine,
+    (engine, options): (&Engine, &WriteOptions),
     workload: &Workload,
     pods: &[Value],
 ) -> Result<(), Error> {
@@ -251,7 +252,7 @@ fn scale_workload(
     let free = (0..).map(|number| format!("{}-{number}", workload.name)).filter(|name| !taken(name));
     for name in free.take(wanted.saturating_sub(pods.len())) {
         let copy = copy_pod(&pods[0], &name);
-        engine.create_object(ObjectKind::Pod, &workload.namespace, &copy, &WriteOptions::default())?;
+        engine.create_object(ObjectKind::Pod, &workload.namespace, &copy, options)?;
     }
     Ok(())
 }

@@ -68,7 +68,7 @@ fn every_flag_of_kubectl_is_honoured_or_refused_with_its_reason() {
 
 #[test]
 fn a_verbs_own_entry_goes_before_that_of_all() {
-    assert!(matches!(find_treatment("get", "--context"), Some((Treatment::Refused(_), true))));
+    assert!(matches!(find_treatment("get", "--token"), Some((Treatment::Refused(_), true))));
     assert!(matches!(find_treatment("diff", "--server-side"), Some((Treatment::Fulfilled(_), false))));
     assert!(find_treatment("rollout status", "--revision").is_some());
     assert_eq!(find_treatment("get", "--nothing"), None);

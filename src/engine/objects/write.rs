@@ -1,10 +1,12 @@
 //! Objects made and changed.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace as NamespaceObject, Secret, Service};
 use serde_json::Value;
 
 use super::{
-    super::{Engine, Error, ErrorKind, ObjectKind, changed_objects},
+    super::{Engine, Error, ErrorKind, ObjectKind, changed_objects, managed_fields::note_update},
     complete,
     request::{Loaded, load_changed_pod},
 };
@@ -29,6 +31,22 @@ pub struct WriteOptions {
     pub run: Options,
     /// Holds what of a pod an update is about: all else of it stays.
     pub part: PodPart,
+    /// Names whose the fields that change become, in the object's managedFields; nobody's else.
+    pub manager: Option<String>,
+}
+
+impl WriteOptions {
+    /// Returns the object with the note of who makes it, or changes the one that is known.
+    fn note_manager<'a>(&self, known: Option<&Value>, object: &'a Value) -> Cow<'a, Value> {
+        match &self.manager {
+            Some(manager) if self.part != PodPart::Status => {
+                let mut object = object.clone();
+                note_update(known, &mut object, manager);
+                Cow::Owned(object)
+            }
+            _ => Cow::Borrowed(object),
+        }
+    }
 }
 
 /// Holds what has to be so for an object to be changed or deleted.
@@ -78,6 +96,7 @@ impl Engine {
         object: &Value,
         options: &WriteOptions,
     ) -> Result<Value, Error> {
+        let object = &*options.note_manager(None, object);
         if kind == ObjectKind::Namespace {
             let name = read_namespace_name(object)?;
             if self.namespaces()?.contains(&name) {
@@ -124,6 +143,13 @@ impl Engine {
         preconditions: &Preconditions,
         options: &WriteOptions,
     ) -> Result<Value, Error> {
+        // What becomes of it meanwhile is for the preconditions.
+        let named = object["metadata"]["name"].as_str().filter(|_| options.manager.is_some());
+        let known = named.map(|name| {
+            let own = object["metadata"]["namespace"].as_str().filter(|own| !own.is_empty());
+            self.get_object(kind, own.unwrap_or(namespace), name)
+        });
+        let object = &*options.note_manager(known.transpose()?.as_ref(), object);
         match kind {
             ObjectKind::Pod => return self.update_pod(namespace, object, preconditions, options),
             ObjectKind::Namespace => {
@@ -207,12 +233,13 @@ impl Engine {
         namespace: &str,
         name: &str,
         change: impl Fn(&mut Value),
+        options: &WriteOptions,
     ) -> Result<Value, Error> {
         for left in (0..TRIES).rev() {
             let mut new = self.get_object(kind, namespace, name)?;
             let seen = Preconditions::still(&new);
             change(&mut new);
-            match self.update_object(kind, namespace, &new, &seen, &WriteOptions::default()) {
+            match self.update_object(kind, namespace, &new, &seen, options) {
                 Err(Error::Conflict { .. }) if left > 0 => {}
                 done => return done,
             }

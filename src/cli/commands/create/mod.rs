@@ -101,6 +101,7 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
                 selector: &args.labeled.selector,
                 dry: args.change.dry_run(),
                 output: &args.change.output,
+                manager: args.change.manager(),
             };
             return applied_files::apply_files(&args.labeled.files, &what, home, namespace);
         }
@@ -150,7 +151,7 @@ pub(super) fn create_object(
     }
     let of_type = find_type(&object).map(str::to_owned);
     let made = match kind {
-        Some(kind) => make_kept(kind, object, dry, home, namespace)
+        Some(kind) => make_kept(kind, object, (dry, change.manager()), home, namespace)
             .map_err(|e| word_failure(kind, of_type.as_deref(), e))?,
         None => object,
     };

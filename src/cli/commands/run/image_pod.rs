@@ -10,7 +10,7 @@ use crate::{
         durations::parse_duration,
         last_applied::SaveConfigArgs,
         object_flags::{override_object, parse_labels},
-        output_formats::{DryRun, OutputArgs},
+        output_formats::{DryRun, ManagerArgs, OutputArgs},
     },
     manifest::Source,
     pod::Namespace,
@@ -74,6 +74,8 @@ pub(super) struct ImageArgs {
     pub output: OutputArgs,
     #[command(flatten)]
     pub save: SaveConfigArgs,
+    #[command(flatten)]
+    pub manager: ManagerArgs,
 }
 
 /// Tells how this terminal and the container are connected.

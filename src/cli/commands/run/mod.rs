@@ -23,7 +23,9 @@ use podctl_runtime::start_trace;
 
 use crate::{
     cli::{
-        Error, Namespace, attached_container,
+        Error, Namespace,
+        applied_files::note_maker,
+        attached_container,
         durations::parse_seconds,
         manifest_files::{FileArgs, list_names, read_manifest},
         manifest_services,
@@ -212,6 +214,9 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
         None => sources,
     };
     let mut manifest = read_manifest(&sources, &stored, namespace)?;
+    if let Some(manager) = args.of_image.manager.name() {
+        note_maker(&mut manifest.pods, &manifest.written, manager)?;
+    }
     if args.strict_kinds && !manifest.passed_over.is_empty() {
         let (count, files) = (manifest.passed_over.len(), list_names(&sources));
         return Err(Error::PassedOver { files, count });
@@ -344,7 +349,7 @@ impl Args {
             let output = own.output.parse()?;
             let all = [(ObjectKind::Pod, Some(pod)), (ObjectKind::Service, service)];
             for (kind, object) in all.into_iter().filter_map(|(kind, object)| Some((kind, object?))) {
-                let made = make_kept(kind, object, dry, home, namespace)?;
+                let made = make_kept(kind, object, (dry, None), home, namespace)?;
                 own.output.print_result(&output, &made, &format!("created{}", dry.suffix()))?;
             }
             return Ok(None);

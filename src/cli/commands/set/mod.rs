@@ -167,7 +167,7 @@ impl Common {
         change_objects(
             targets,
             &engine,
-            &Telling { output, args: &self.change.output, dry, what, part },
+            &Telling { output, args: &self.change.output, dry, what, part, manager: self.change.manager() },
             &|object| {
                 change(object)?;
                 canonicalize_pod_spec(object);

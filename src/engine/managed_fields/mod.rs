@@ -1,4 +1,4 @@
-//! Server-side apply: whose each field is, what an applied configuration changes, and whom it contradicts. PURE.
+//! Managed fields: whose each field of an object is, what an applied configuration changes, and whom it contradicts. PURE.
 //!
 //! Source: Kubernetes' documentation of server-side apply. A manager that applies owns what its configuration names;
 //! what it named before and names no more is taken away, unless somebody else owns it as well. Changes by other verbs
@@ -9,8 +9,7 @@ mod field_set;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::{kinds::Kind, status::Failure, write::Manner};
-use crate::engine::fields::message_name;
+use super::fields::message_name;
 use field_set::{FieldSet, Parts, changed_fields, find_part, item_name, parts_below};
 
 /// The field that an applied configuration and another manager want to be different.
@@ -20,6 +19,15 @@ pub struct Conflict {
     pub manager: String,
     /// Gives it as `.spec.containers[name="c"].image`.
     pub field: String,
+}
+
+/// Tells who applies a configuration.
+#[derive(Clone, Debug)]
+pub struct Applier {
+    /// Whose the fields become.
+    pub name: String,
+    /// Take fields from their managers.
+    pub force: bool,
 }
 
 /// The manager's fields.
@@ -32,15 +40,15 @@ struct Entry {
 }
 
 /// Merges a configuration into an object: the object with its new managers, and what others own and would lose.
-pub fn apply_config(known: &Value, config: &Value, kind: &Kind, manner: &Manner) -> (Value, Vec<Conflict>) {
-    let message = message_name(&kind.api_version(), kind.kind);
+pub fn apply_config(known: &Value, config: &Value, applier: &Applier) -> (Value, Vec<Conflict>) {
+    let message = type_of_object(known);
     let parts = Parts::Fields(&message);
     let wanted = FieldSet::collect(&applicable(config), parts);
     let mut entries = read_entries(known);
     let mut conflicts = Vec::new();
     let mut before = FieldSet::default();
     for entry in &mut entries {
-        if entry.manager == manner.manager && entry.operation == "Apply" {
+        if entry.manager == applier.name && entry.operation == "Apply" {
             before = entry.fields.clone();
             continue;
         }
@@ -48,35 +56,34 @@ pub fn apply_config(known: &Value, config: &Value, kind: &Kind, manner: &Manner)
         let mut found = Vec::new();
         find_conflicts(&wanted, &entry.fields, [known, config], parts, "", &mut found, &mut lost);
         conflicts.extend(found.into_iter().map(|field| Conflict { manager: entry.manager.clone(), field }));
-        if manner.force {
+        if applier.force {
             entry.fields = entry.fields.subtract_fields(&lost);
         }
     }
     let mut merged = known.clone();
     merge_config(&mut merged, &applicable(config), parts);
     let mut dropped = before.subtract_fields(&wanted);
-    for entry in entries.iter().filter(|e| e.manager != manner.manager || e.operation != "Apply") {
+    for entry in entries.iter().filter(|e| e.manager != applier.name || e.operation != "Apply") {
         dropped = dropped.subtract_fields(&entry.fields);
     }
     remove_fields(&mut merged, &dropped, parts);
-    entries.retain(|e| (e.manager != manner.manager || e.operation != "Apply") && !e.fields.is_empty());
-    entries.push(new_entry(manner, "Apply", kind, wanted));
+    entries.retain(|e| (e.manager != applier.name || e.operation != "Apply") && !e.fields.is_empty());
+    entries.push(new_entry(applier, known, wanted));
     write_entries(&mut merged, &entries);
     (merged, conflicts)
 }
 
 /// Notes the manager of an object that is made by applying it.
-pub fn note_apply(object: &mut Value, config: &Value, kind: &Kind, manner: &Manner) {
-    let message = message_name(&kind.api_version(), kind.kind);
+pub fn note_apply(object: &mut Value, config: &Value, applier: &Applier) {
+    let message = type_of_object(object);
     let fields = FieldSet::collect(&applicable(config), Parts::Fields(&message));
-    write_entries(object, &[new_entry(manner, "Apply", kind, fields)]);
+    let entry = new_entry(applier, object, fields);
+    write_entries(object, &[entry]);
 }
 
 /// Notes who made or changed an object by another verb.
-pub fn note_update(known: Option<&Value>, object: &mut Value, manner: &Manner) {
-    let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let message = message_name(&api_version, &kind);
+pub fn note_update(known: Option<&Value>, object: &mut Value, manager: &str) {
+    let message = type_of_object(object);
     let parts = Parts::Fields(&message);
     let nothing = json!({});
     let (before, after) = (applicable(known.unwrap_or(&nothing)), applicable(object));
@@ -88,32 +95,15 @@ pub fn note_update(known: Option<&Value>, object: &mut Value, manner: &Manner) {
         for entry in &mut entries {
             entry.fields = entry.fields.subtract_fields(&gone).subtract_fields(&changed);
         }
-        let own = entries.iter().position(|e| e.manager == manner.manager && e.operation == "Update");
+        let own = entries.iter().position(|e| e.manager == manager && e.operation == "Update");
         let mut fields = own.map(|at| entries.remove(at).fields).unwrap_or_default();
         fields.add(&changed);
         if !fields.is_empty() {
-            let time = format!("{:.0}", Timestamp::now()).into();
-            let (manager, operation) = (manner.manager.clone(), "Update".to_owned());
-            entries.push(Entry { manager, operation, api_version, time, fields });
+            entries.push(new_entry_by(manager, "Update", object, fields));
         }
         entries.retain(|entry| !entry.fields.is_empty());
     }
     write_entries(object, &entries);
-}
-
-/// Returns what kubectl prints of conflicts.
-pub fn conflict_failure(kind: &Kind, conflicts: &[Conflict]) -> Failure {
-    let said = |c: &Conflict| format!("conflict with {:?}: {}", c.manager, c.field);
-    let list: Vec<String> = conflicts.iter().map(said).collect();
-    let what = match &list[..] {
-        [one] => format!("Apply failed with 1 conflict: {one}"),
-        many => format!("Apply failed with {} conflicts: {}", many.len(), many.join("\n")),
-    };
-    let mut failure = Failure::refused_conflict(kind, "", "");
-    failure.message = what;
-    let cause = |c: &Conflict| json!({"reason": "FieldManagerConflict", "message": format!("conflict with {:?}", c.manager), "field": c.field});
-    failure.details = json!({"causes": conflicts.iter().map(cause).collect::<Vec<_>>()});
-    failure
 }
 
 /// Leaves out what nobody manages: identity, and what the server says.
@@ -137,11 +127,21 @@ fn applicable(object: &Value) -> Value {
     plain
 }
 
-fn new_entry(manner: &Manner, operation: &str, kind: &Kind, fields: FieldSet) -> Entry {
+/// Names the type of an object, by which its fields are found.
+fn type_of_object(object: &Value) -> String {
+    let text = |field: &str| object[field].as_str().unwrap_or_default();
+    message_name(text("apiVersion"), text("kind"))
+}
+
+fn new_entry(applier: &Applier, object: &Value, fields: FieldSet) -> Entry {
+    new_entry_by(&applier.name, "Apply", object, fields)
+}
+
+fn new_entry_by(manager: &str, operation: &str, object: &Value, fields: FieldSet) -> Entry {
     Entry {
-        manager: manner.manager.clone(),
+        manager: manager.to_owned(),
         operation: operation.to_owned(),
-        api_version: kind.api_version(),
+        api_version: object["apiVersion"].as_str().unwrap_or_default().to_owned(),
         time: format!("{:.0}", Timestamp::now()).into(),
         fields,
     }
@@ -278,10 +278,9 @@ fn remove_fields(value: &mut Value, set: &FieldSet, parts: Parts<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::kinds::find_kind;
 
-    fn manner(manager: &str, force: bool) -> Manner {
-        Manner { dry: false, strict: true, manager: manager.into(), force }
+    fn applier(name: &str, force: bool) -> Applier {
+        Applier { name: name.into(), force }
     }
 
     fn config_map(data: Value) -> Value {
@@ -289,24 +288,18 @@ mod tests {
     }
 
     fn apply_fields(known: &Value, data: Value, manager: &str, force: bool) -> (Value, Vec<Conflict>) {
-        apply_config(
-            known,
-            &config_map(data),
-            find_kind("", "v1", "configmaps").unwrap(),
-            &manner(manager, force),
-        )
+        apply_config(known, &config_map(data), &applier(manager, force))
     }
 
-    fn note_own(object: &mut Value, kind: &Kind, manner: &Manner) {
+    fn note_own(object: &mut Value, name: &str) {
         let config = object.clone();
-        note_apply(object, &config, kind, manner);
+        note_apply(object, &config, &applier(name, false));
     }
 
     #[test]
     fn what_a_manager_names_no_more_is_taken_away_unless_another_owns_it() {
-        let kind = find_kind("", "v1", "configmaps").unwrap();
         let mut object = config_map(json!({"a": "1", "b": "2"}));
-        note_own(&mut object, kind, &manner("one", false));
+        note_own(&mut object, "one");
         let (object, conflicts) = apply_fields(&object, json!({"b": "2", "c": "3"}), "two", false);
         assert!(conflicts.is_empty());
         assert_eq!(object["data"], json!({"a": "1", "b": "2", "c": "3"}));
@@ -317,7 +310,7 @@ mod tests {
     #[test]
     fn another_managers_value_is_a_conflict_that_force_decides() {
         let mut object = config_map(json!({"a": "1"}));
-        note_update(None, &mut object, &manner("kubectl-create", false));
+        note_update(None, &mut object, "kubectl-create");
         let (_, conflicts) = apply_fields(&object, json!({"a": "2"}), "kubectl", false);
         assert_eq!(conflicts, [Conflict { manager: "kubectl-create".into(), field: ".data.a".into() }]);
         let (same, conflicts) = apply_fields(&object, json!({"a": "1"}), "kubectl", false);
@@ -329,29 +322,24 @@ mod tests {
 
     #[test]
     fn a_change_by_another_verb_moves_ownership() {
-        let kind = find_kind("", "v1", "configmaps").unwrap();
         let mut object = config_map(json!({"a": "1", "b": "2"}));
-        note_own(&mut object, kind, &manner("kubectl", false));
+        note_own(&mut object, "kubectl");
         let mut edited = object.clone();
         edited["data"]["a"] = "9".into();
-        note_update(Some(&object), &mut edited, &manner("kubectl-edit", false));
+        note_update(Some(&object), &mut edited, "kubectl-edit");
         let (_, conflicts) = apply_fields(&edited, json!({"a": "1", "b": "2"}), "kubectl", false);
         assert_eq!(conflicts, [Conflict { manager: "kubectl-edit".into(), field: ".data.a".into() }]);
-        assert!(
-            conflict_failure(kind, &conflicts).message.contains("conflict with \"kubectl-edit\": .data.a")
-        );
     }
 
     #[test]
     fn items_of_lists_are_found_by_their_keys() {
-        let kind = find_kind("", "v1", "services").unwrap();
         let service = |ports: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": ports}});
         let mut object = service(json!([{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]));
-        note_own(&mut object, kind, &manner("k", false));
+        note_own(&mut object, "k");
         // The server has filled in a default.
         object["spec"]["ports"][0]["protocol"] = "TCP".into();
         let config = service(json!([{"port": 80, "name": "x"}]));
-        let (merged, conflicts) = apply_config(&object, &config, kind, &manner("k", false));
+        let (merged, conflicts) = apply_config(&object, &config, &applier("k", false));
         assert!(conflicts.is_empty());
         assert_eq!(merged["spec"]["ports"], json!([{"port": 80, "name": "x", "protocol": "TCP"}]));
     }

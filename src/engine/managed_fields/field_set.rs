@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::engine::fields::{Field, Shape, find_field, find_message};
+use super::super::fields::{Field, Shape, find_field, find_message};
 
 /// Fields of a value: itself, if it is a leaf or noted, and what is below by FieldsV1's names: `f:NAME`, `k:{KEYS}`,
 /// `v:VALUE`.
