@@ -9,7 +9,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     io,
     net::{IpAddr, SocketAddr},
@@ -109,6 +109,10 @@ pub(super) struct State {
     telling: OnceCell<bool>,
     /// Names who serves or listens may have changed.
     pub(super) changed: Rc<Notify>,
+    /// The Services that pods of each namespace are told of.
+    links: RefCell<BTreeMap<String, Vec<ServiceLink>>>,
+    /// Tells that these have changed: with every pod that comes, all others would be woken by `changed`.
+    links_changed: Notify,
     /// The place where connections to published ports find room.
     pub(super) room: Rc<Room<u64>>,
     /// The place where questions to the outside find room, by who asks.
@@ -198,6 +202,8 @@ async fn keep(
         diags: RefCell::default(),
         telling: OnceCell::new(),
         changed: Rc::default(),
+        links: RefCell::default(),
+        links_changed: Notify::new(),
         room: Room::new(for_ports / relay::DESCRIPTORS),
         questions: Room::new(QUESTIONS),
         next_port: Cell::new(0),
@@ -325,7 +331,7 @@ impl State {
             self.tell_links(connection.get_ref(), pod);
             let mut ready = tokio::select! {
                 ready = connection.readable() => ready?,
-                () = self.changed.notified() => continue,
+                () = self.links_changed.notified() => continue,
             };
             let Ok(message) = ready.try_io(|c| receive::<Request>(c.get_ref())) else { continue };
             let Some((request, fds)) = message? else { return Ok(()) };
@@ -394,7 +400,7 @@ impl State {
     fn tell_links(&self, connection: &OwnedFd, pod: &mut OnNetwork) {
         let registry = self.registry.borrow();
         let Some(member) = pod.number.and_then(|number| registry.members.get(&number)) else { return };
-        let links = registry.links(&member.pod.namespace);
+        let links = self.links_of(&member.pod.namespace);
         if pod.links.as_ref() != Some(&links) {
             let reply = Reply::Links(links);
             let sent = send(connection, &reply, &[]).is_ok();
@@ -449,7 +455,7 @@ impl State {
         }
         let own = pod.namespace.clone();
         self.admit_member(number, Member { pod, addresses, ready: false }, on);
-        let services = self.registry.borrow().links(&own);
+        let services = self.links_of(&own);
         on.links = Some(services.clone());
         Ok(Joined { addresses, gateway: self.range.gateway_addresses(self.v6), warning: None, services })
     }
@@ -522,12 +528,21 @@ impl State {
         }
     }
 
+    fn links_of(&self, namespace: &str) -> Vec<ServiceLink> {
+        self.links.borrow().get(namespace).cloned().unwrap_or_default()
+    }
+
     /// Makes the packet rules say what the registry says.
     fn apply(&self) {
-        let wanted = self.registry.borrow().list_wanted_rules();
+        let registry = self.registry.borrow();
+        let (wanted, links) = (registry.list_wanted_rules(), registry.list_links());
         let done = self.filter.borrow_mut().apply(wanted, &self.inside.keeps_clients);
         *self.filter_error.borrow_mut() = done.err();
         self.changed.notify_waiters();
+        if *self.links.borrow() != links {
+            self.links.replace(links);
+            self.links_changed.notify_waiters();
+        }
     }
 }
 

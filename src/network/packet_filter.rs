@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    address_range::{Addresses, LINK},
+    address_range::{Addresses, LINK, link_name},
     client_address,
     netlink::{Message, Netlink, address_bytes},
     nft::{self, Field, Hook, Lookup, Part, Set},
@@ -41,7 +41,7 @@ static SERVICES_V6: Lookup = Lookup { name: "services6", v4: false, ..SERVICES_V
 /// Holds what the kernel has.
 #[derive(Debug, Default)]
 struct Installed {
-    pods: BTreeSet<(&'static Lookup, Vec<u8>)>,
+    pods: BTreeMap<u16, Addresses>,
     services: BTreeMap<ServicePlace, (String, Vec<Vec<Part>>)>,
     sets: BTreeSet<Set>,
     /// The number of chains that were made.
@@ -116,12 +116,11 @@ fn follow(installed: &mut Installed, wanted: Wanted) -> Vec<Vec<Message>> {
     for (set, id) in wanted.sets.difference(&installed.sets).zip(1..) {
         groups.push(vec![nft::make_set(TABLE, set, id)]);
     }
-    let pods = wanted.pods.iter().flat_map(|(link, addresses)| list_elements(link, *addresses)).collect();
-    for (set, key) in installed.pods.difference(&pods) {
-        groups.push(vec![nft::delete_element(TABLE, set, key)]);
+    for (set, key) in list_elements_only_in(&installed.pods, &wanted.pods) {
+        groups.push(vec![nft::delete_element(TABLE, set, &key)]);
     }
-    for (set, key) in pods.difference(&installed.pods) {
-        groups.push(vec![nft::add_element(TABLE, set, key, None)]);
+    for (set, key) in list_elements_only_in(&wanted.pods, &installed.pods) {
+        groups.push(vec![nft::add_element(TABLE, set, &key, None)]);
     }
     installed.services.retain(|place, (chain, _)| {
         let stays = wanted.services.contains_key(place);
@@ -153,18 +152,27 @@ fn follow(installed: &mut Installed, wanted: Wanted) -> Vec<Vec<Message>> {
     for set in installed.sets.difference(&wanted.sets) {
         groups.push(vec![nft::delete_set(TABLE, set)]);
     }
-    installed.pods = pods;
+    installed.pods = wanted.pods;
     installed.sets = wanted.sets;
     groups
 }
 
+/// Returns the elements of pods that are not the same among others.
+fn list_elements_only_in<'a>(
+    pods: &'a BTreeMap<u16, Addresses>,
+    others: &'a BTreeMap<u16, Addresses>,
+) -> impl Iterator<Item = (&'static Lookup, Vec<u8>)> + 'a {
+    let only_here = pods.iter().filter(|(number, addresses)| others.get(number) != Some(addresses));
+    only_here.flat_map(|(number, addresses)| list_elements(*number, *addresses))
+}
+
 /// Returns the elements that a pod has in the table's sets.
-fn list_elements(link: &str, addresses: Addresses) -> Vec<(&'static Lookup, Vec<u8>)> {
+fn list_elements(number: u16, addresses: Addresses) -> Vec<(&'static Lookup, Vec<u8>)> {
     let twice = |address: IpAddr| address_bytes(address).repeat(2);
     let mut all = vec![(&SELF_V4, twice(addresses.v4.into()))];
     if let Some(v6) = addresses.v6 {
         all.push((&SELF_V6, twice(v6.into())));
-        all.push((&OWN_V6, [interface_name(link), v6.octets().to_vec()].concat()));
+        all.push((&OWN_V6, [interface_name(&link_name(number)), v6.octets().to_vec()].concat()));
     }
     all
 }
@@ -181,10 +189,10 @@ fn locate_service((address, protocol, port): &ServicePlace) -> (&'static Lookup,
 mod tests {
     use super::*;
 
-    fn pod(number: u16) -> (String, Addresses) {
+    fn pod(number: u16) -> (u16, Addresses) {
         let [high, low] = number.to_be_bytes();
         let v6 = Some([0xfd00, 0, 0, 0, 0, 0, 0, number].into());
-        (format!("{LINK}{number}"), Addresses { v4: [10, 213, high, low].into(), v6 })
+        (number, Addresses { v4: [10, 213, high, low].into(), v6 })
     }
 
     fn wanted(pods: u16, endpoints: u16) -> Wanted {

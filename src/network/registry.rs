@@ -192,19 +192,24 @@ impl Registry {
         self.services().into_iter().map(seen).collect()
     }
 
-    /// The Services of a namespace that have an address, as many as a pod can be told of.
-    pub fn links(&self, namespace: &str) -> Vec<ServiceLink> {
+    /// Returns the Services of each namespace that have an address, as many as a pod can be told of.
+    pub fn list_links(&self) -> BTreeMap<String, Vec<ServiceLink>> {
         const MOST: usize = 200;
-        let own = |key: &String| key.split_once('/').is_some_and(|(of, _)| of == namespace);
-        let link = |(key, service): (String, &Service)| {
+        let mut all: BTreeMap<String, Vec<ServiceLink>> = BTreeMap::new();
+        for (key, service) in self.services() {
             let ports = service.spec.iter().flat_map(|s| s.ports.iter().flatten());
-            Some(ServiceLink {
-                name: service.metadata.name.clone()?,
-                address: self.virtual_addresses.get(&key)?.v4.to_string(),
-                ports: ports.map(|p| (p.name.clone(), p.port, port_protocol(p).to_owned())).collect(),
-            })
-        };
-        self.services().into_iter().filter(|(key, _)| own(key)).filter_map(link).take(MOST).collect()
+            let Some((namespace, name)) = key.split_once('/') else { continue };
+            let Some(own) = self.virtual_addresses.get(&key) else { continue };
+            let links = all.entry(namespace.to_owned()).or_default();
+            if links.len() < MOST {
+                links.push(ServiceLink {
+                    name: name.to_owned(),
+                    address: own.v4.to_string(),
+                    ports: ports.map(|p| (p.name.clone(), p.port, port_protocol(p).to_owned())).collect(),
+                });
+            }
+        }
+        all
     }
 
     fn selected_members(&self, service: &Service) -> Vec<&Member> {

@@ -11,7 +11,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 
 use super::{
-    address_range::{Addresses, link_name},
+    address_range::Addresses,
     nft::{Part, Set},
     registry::{Registry, port_protocol, session_affinity},
 };
@@ -22,8 +22,8 @@ pub type ServicePlace = (IpAddr, i32, u16);
 /// Holds what the packet filter is to do.
 #[derive(Debug, Default)]
 pub struct Wanted {
-    /// The pods' links, and addresses.
-    pub pods: Vec<(String, Addresses)>,
+    /// The addresses of pods, by their numbers.
+    pub pods: BTreeMap<u16, Addresses>,
     /// The rules by which packets to a Service reach pods.
     pub services: BTreeMap<ServicePlace, Vec<Vec<Part>>>,
     /// The sets that these rules use, of clients that keep their endpoint.
@@ -40,8 +40,7 @@ impl Registry {
                 self.add_service_rules(&mut wanted, *own, service, port);
             }
         }
-        wanted.pods =
-            self.members.iter().map(|(number, member)| (link_name(*number), member.addresses)).collect();
+        wanted.pods = self.members.iter().map(|(number, member)| (*number, member.addresses)).collect();
         wanted
     }
 
