@@ -45,7 +45,12 @@ pub fn open_ordinary(path: &Path, options: &mut OpenOptions) -> io::Result<File>
 /// As [`open_ordinary`], and that it is longer than any of ours.
 pub fn read_ordinary(path: &Path) -> io::Result<Vec<u8>> {
     let file = open_ordinary(path, File::options().read(true))?;
-    let mut text = Vec::new();
+    let length = file.metadata()?.len();
+    if length > LONGEST {
+        return Err(Misfit::Length.into());
+    }
+    // Room for all of it and for finding its end: else it is read in pieces of 32, 32, 64 ... bytes.
+    let mut text = Vec::with_capacity(length as usize + 1);
     file.take(LONGEST + 1).read_to_end(&mut text)?;
     if text.len() as u64 > LONGEST { Err(Misfit::Length.into()) } else { Ok(text) }
 }
