@@ -333,11 +333,17 @@ impl Home {
 
     /// Pods of which there is something in the runtime directory, and no record: somebody has removed it.
     pub fn unrecorded_pods(&self) -> Vec<PodDir> {
-        let entries = fs::read_dir(self.runtime.join("pods")).into_iter().flatten().flatten();
-        let named = entries.filter_map(|entry| self.named_pod(entry.file_name().to_str()?));
+        let names = |dir: PathBuf| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<HashSet<_>>()
+        };
+        let pods = names(self.runtime.join("pods"));
+        // Listed second, for a record comes before what the pod has there.
+        let records = names(self.records_path());
+        let unrecorded = pods.difference(&records).filter_map(|name| self.named_pod(name));
         // An older podctl had its records there.
         let is_older = |dir: &PodDir| dir.runtime.join("lock").exists();
-        named.filter(|dir| !dir.path.exists() && !is_older(dir)).collect()
+        unrecorded.filter(|dir| !dir.path.exists() && !is_older(dir)).collect()
     }
 
     /// Records beside the places that nobody holds any more.
