@@ -1,6 +1,11 @@
 //! A pod's logs as an iterator.
 
-use std::{collections::VecDeque, io, os::fd::BorrowedFd, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    os::fd::BorrowedFd,
+    time::Duration,
+};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
@@ -9,7 +14,7 @@ use super::{
     control::{Quiet, check_supervisor},
 };
 use crate::{
-    logs::{Entry, Follow, last_start, merge_in_order, read, read_last},
+    logs::{Entry, Follow, Merged, last_start, merge_in_order, read_last},
     pod::{ContainerName, PodExt, Uid},
     state::{self, PodDir, log_file},
 };
@@ -68,6 +73,10 @@ pub struct Logs {
     uid: Uid,
     options: LogOptions,
     ready: VecDeque<Entry>,
+    /// What is there already and does not grow.
+    present: Option<Merged>,
+    /// The bytes of it that each container may have yet, where there is a limit.
+    left: HashMap<String, usize>,
     follow: Option<Follow>,
     quiet: Quiet,
     failure: Option<Error>,
@@ -86,7 +95,7 @@ impl PodHandle {
         let logs = self.home.logs(&dir, &uid);
         let containers = self.wanted_containers(&pod, options)?;
         let wanted = |entry: &Entry| options.includes(entry);
-        let mut follow = None;
+        let (mut follow, mut present) = (None, None);
         let mut entries = Vec::new();
         if options.follow && !options.previous && dir.is_alive_as(&uid) {
             let mut new = Follow::new(&self.home, &dir)?;
@@ -100,12 +109,11 @@ impl PodHandle {
                 let own = ContainerName::parse(container).map_err(state::Error::from)?;
                 let last = last_start(&logs, &own);
                 let start = if options.previous { last.and_then(|n| n.checked_sub(1)) } else { last };
-                if let Some(start) = start {
-                    let file = log_file(&logs, &own, start);
-                    entries.extend(match options.tail {
-                        Some(lines) => read_last(container, &file, lines, &wanted)?,
-                        None => read(container, &file)?,
-                    });
+                let Some(start) = start else { continue };
+                let file = log_file(&logs, &own, start);
+                match options.tail {
+                    Some(lines) => entries.extend(read_last(container, &file, lines, &wanted)?),
+                    None => present.get_or_insert_with(Merged::default).add(container, &file),
                 }
             }
         }
@@ -114,8 +122,8 @@ impl PodHandle {
             let mut cut = Vec::new();
             for container in &containers {
                 let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
-                let last = last_lines(&own, options.tail.unwrap_or(usize::MAX));
-                cut.extend(cut_to_bytes(last, options.limit_bytes));
+                let last = last_lines(&own, options.tail.unwrap_or(usize::MAX)).to_vec();
+                cut.extend(cut_to_bytes(last, &mut options.limit_bytes.unwrap_or(usize::MAX)));
             }
             entries = cut;
         }
@@ -124,6 +132,8 @@ impl PodHandle {
             uid,
             options: options.clone(),
             ready: merge_in_order(entries).into(),
+            present,
+            left: HashMap::new(),
             follow,
             quiet: Quiet::begin(),
             failure: None,
@@ -182,24 +192,19 @@ fn last_lines(entries: &[Entry], lines: usize) -> &[Entry] {
     entries
 }
 
-/// Returns the first bytes, newlines among them.
-fn cut_to_bytes(entries: &[Entry], bytes: Option<usize>) -> Vec<Entry> {
-    let mut left = bytes.unwrap_or(usize::MAX);
-    let mut all = Vec::new();
-    for entry in entries {
-        if left == 0 {
-            break;
-        }
-        let mut entry = entry.clone();
+/// Returns the first bytes, newlines among them, and counts them off what is left.
+fn cut_to_bytes(mut entries: Vec<Entry>, left: &mut usize) -> Vec<Entry> {
+    entries.retain_mut(|entry| {
+        let was_left = *left;
         let whole = entry.text.len() + usize::from(!entry.partial);
-        if whole > left {
-            entry.text.truncate(left);
+        if whole > was_left {
+            entry.text.truncate(was_left);
             entry.partial = true;
         }
-        left = left.saturating_sub(whole);
-        all.push(entry);
-    }
-    all
+        *left = was_left.saturating_sub(whole);
+        was_left > 0
+    });
+    entries
 }
 
 impl Logs {
@@ -209,6 +214,9 @@ impl Logs {
     pub fn next_within(&mut self, wait: Duration) -> Option<Vec<Entry>> {
         if !self.ready.is_empty() {
             return Some(self.ready.drain(..).collect());
+        }
+        if self.present.is_some() {
+            return self.read_present();
         }
         let follow = self.follow.as_mut()?;
         // Asked before the log is read: what was written before the end is then given.
@@ -237,7 +245,30 @@ impl Logs {
         Some(entries)
     }
 
-    /// Takes the reason why the entries ended before the pod has: [`Error::Unreachable`].
+    /// Returns the next piece of what does not grow; none at its end, or where it cannot be read any more.
+    fn read_present(&mut self) -> Option<Vec<Entry>> {
+        while let Some(present) = &mut self.present {
+            let piece = present.read_piece(&|entry| self.options.includes(entry));
+            let piece = piece.map_err(state::Error::io("read a log of", &self.dir.path));
+            let mut piece = piece.map_err(|e| self.failure = Some(e.into())).unwrap_or_default();
+            if piece.is_empty() {
+                self.present = None;
+            }
+            if let Some(limit) = self.options.limit_bytes {
+                for entry in std::mem::take(&mut piece) {
+                    let left = self.left.entry(entry.container.clone()).or_insert(limit);
+                    piece.extend(cut_to_bytes(vec![entry], left));
+                }
+            }
+            if !piece.is_empty() {
+                return Some(piece);
+            }
+        }
+        None
+    }
+
+    /// Takes the reason why the entries ended early: [`Error::Unreachable`] where the pod has not ended, [`Error::State`] where what
+    /// is there cannot be read.
     pub fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
@@ -292,11 +323,9 @@ mod tests {
         assert_eq!(last_lines(&all, 2), &all[1..]);
         assert_eq!(last_lines(&all, 0).len(), 0);
         assert_eq!(last_lines(&all, 9).len(), 4);
-        assert_eq!(cut_to_bytes(&all, Some(3)), entries(&[("a", false), ("b", true)]));
-        assert_eq!(
-            cut_to_bytes(&entries(&[("abc", false), ("d", false)]), Some(2)),
-            entries(&[("ab", true)])
-        );
+        assert_eq!(cut_to_bytes(all, &mut 3), entries(&[("a", false), ("b", true)]));
+        let long = entries(&[("abc", false), ("d", false)]);
+        assert_eq!(cut_to_bytes(long, &mut 2), entries(&[("ab", true)]));
     }
 
     #[test]

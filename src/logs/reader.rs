@@ -51,21 +51,7 @@ pub fn parse(container: &str, line: &[u8]) -> Option<Entry> {
     Some(Entry { container: container.into(), time, stderr, partial, text: parts.next()?.to_vec() })
 }
 
-/// Returns what is kept of one start's entries, the files that were put aside among them; an absent log has none.
-///
-/// # Errors
-/// [`Error::Io`].
-pub fn read(container: &str, path: &Path) -> Result<Vec<Entry>, Error> {
-    let mut entries = Vec::new();
-    for file in open_stable(|| rotated_files(path).into_iter().chain([path.to_owned()]).collect()) {
-        let mut text = Vec::new();
-        { &file.1 }.read_to_end(&mut text).map_err(Error::io("read", path))?;
-        entries.extend(text.split(|b| *b == b'\n').filter_map(|l| parse(container, l)));
-    }
-    Ok(entries)
-}
-
-/// Returns of what [`read`] returns, and is wanted, at least the last lines.
+/// Returns of what is kept of one start's entries, and is wanted, at least the last lines.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -75,7 +61,7 @@ pub fn read_last(
     lines: usize,
     wanted: &dyn Fn(&Entry) -> bool,
 ) -> Result<Vec<Entry>, Error> {
-    let files = open_stable(|| rotated_files(path).into_iter().chain([path.to_owned()]).collect());
+    let files = open_log(path);
     let lengths: io::Result<Vec<_>> =
         files.iter().map(|(_, file)| Ok((file, file.metadata()?.len()))).collect();
     lengths
@@ -119,6 +105,12 @@ pub(crate) fn rotated_files(path: &Path) -> Vec<PathBuf> {
     all.retain(of_it);
     all.sort();
     all
+}
+
+/// Opens the files of one start's log, oldest first: those that were put aside, and the present one, if there is any. Gives each file's
+/// inode as well.
+pub(super) fn open_log(path: &Path) -> Vec<(u64, File)> {
+    open_stable(|| rotated_files(path).into_iter().chain([path.to_owned()]).collect())
 }
 
 /// Opens files whose names a rotation may change meanwhile: what was opened is what one listing named,
@@ -219,7 +211,7 @@ pub struct Follow {
 }
 
 /// The amount of a container's log is taken at once.
-const AT_ONCE: u64 = 4 << 20;
+const AT_ONCE: u64 = 1 << 20;
 
 #[derive(Debug)]
 struct Growing {

@@ -316,7 +316,7 @@ mod tests {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes()).unwrap();
         }
         assert_eq!(rotated_files(&path).len(), 2);
-        let kept: Vec<String> = crate::logs::read("c", &path)
+        let kept: Vec<String> = crate::logs::read_last("c", &path, usize::MAX, &|_| true)
             .unwrap()
             .into_iter()
             .map(|e| String::from_utf8(e.text).unwrap())
@@ -335,7 +335,7 @@ mod tests {
             for bytes in line.chunks(piece) {
                 log.write(Stream::Stdout, bytes).unwrap();
             }
-            let entries = crate::logs::read("c", &path).unwrap();
+            let entries = crate::logs::read_last("c", &path, usize::MAX, &|_| true).unwrap();
             entries.iter().map(|e| (e.partial, e.text.len())).collect::<Vec<_>>()
         };
         let whole =
@@ -364,7 +364,7 @@ mod tests {
         log.file = own;
         log.flush().unwrap();
         assert!(!log.is_behind());
-        let entries = crate::logs::read("c", &path).unwrap();
+        let entries = crate::logs::read_last("c", &path, usize::MAX, &|_| true).unwrap();
         let texts: Vec<_> = entries.iter().take(3).map(|e| String::from_utf8_lossy(&e.text)).collect();
         assert_eq!(texts, ["before", "meanwhile", ""]);
         assert_eq!(entries.len(), 2 + flood.len());
@@ -386,7 +386,7 @@ mod tests {
         while rotated_files(&path).is_empty() {
             log.write(Stream::Stdout, &line).unwrap();
         }
-        assert!(crate::logs::read("c", &path).unwrap().len() >= 4);
+        assert!(crate::logs::read_last("c", &path, usize::MAX, &|_| true).unwrap().len() >= 4);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `podctl logs`: what containers wrote.
 
 use std::{
-    io::Write,
+    io::{BufWriter, Write},
     time::{Duration, Instant},
 };
 
@@ -208,15 +208,16 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
             Err(e) if args.ignore_errors => print_error(&e),
             Err(e) => {
                 // What others have written is shown before.
-                show_present(args, &mut sources);
+                show_present(args, &mut sources)?;
                 return Err(e);
             }
         }
-        show_present(args, &mut sources);
+        // What does not grow is shown whole before the next is opened.
+        while show_present(args, &mut sources)? && !args.follow {}
     }
     let mut heard = Instant::now();
     while !sources.is_empty() {
-        if show_present(args, &mut sources) {
+        if show_present(args, &mut sources)? {
             heard = Instant::now();
             continue;
         }
@@ -244,15 +245,18 @@ pub(super) fn run(args: &Args, home: &Home, namespace: &Namespace) -> Result<i32
 }
 
 /// Shows what there is of each; tells whether that was anything. Those at their end are left.
-fn show_present(args: &Args, sources: &mut Vec<Source>) -> bool {
-    let mut any = false;
+fn show_present(args: &Args, sources: &mut Vec<Source>) -> Result<bool, Error> {
+    let (mut any, mut failure) = (false, None);
     sources.retain_mut(|Source { pod, logs }| {
-        let Some(entries) = logs.next_within(Duration::ZERO) else { return false };
+        let Some(entries) = logs.next_within(Duration::ZERO) else {
+            failure = failure.take().or(logs.take_failure());
+            return false;
+        };
         any |= !entries.is_empty();
         show(args, pod.name(), &entries);
         true
     });
-    any
+    failure.map_or(Ok(any), |failure| Err(failure.into()))
 }
 
 /// Words the error of what is not there as kubectl 1.37 does, of logs alone.
@@ -332,7 +336,8 @@ fn open_logs(
 }
 
 fn show(args: &Args, pod: &str, entries: &[Entry]) {
-    let mut out = std::io::stdout().lock();
+    // Standard output by itself is written line by line.
+    let mut out = BufWriter::with_capacity(64 << 10, std::io::stdout().lock());
     for entry in entries {
         let prefix = match args.prefix || args.all_pods {
             true => format!("[pod/{pod}/{}] ", entry.container),

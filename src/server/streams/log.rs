@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -13,7 +12,7 @@ use crate::{
     engine::{ErrorKind, LogOptions, Logs, PodHandle},
     server::{
         Server,
-        http::{Answer, Asked, streamed_answer, typed_answer},
+        http::{Answer, Asked, streamed_answer},
         read::read_container,
         route::Target,
         run_blocking,
@@ -95,7 +94,7 @@ pub async fn answer_log(server: Arc<Server>, asked: &Asked, target: &Target) -> 
         (target.namespace.clone().unwrap_or_default(), target.name.clone().unwrap_or_default());
     let engine = server.engine.clone();
     let reading = wanted.clone();
-    let (handle, mut logs) = run_blocking(move || {
+    let (handle, logs) = run_blocking(move || {
         let failed = |e: crate::Error| match e.kind() {
             ErrorKind::BadRequest => Failure::bad_request(e.to_string()),
             _ => Failure::internal(e.to_string()),
@@ -106,11 +105,6 @@ pub async fn answer_log(server: Arc<Server>, asked: &Asked, target: &Target) -> 
         Ok((handle, logs))
     })
     .await?;
-    if !wanted.options.follow {
-        let mut text = wanted.write_entries(&logs.next_within(Duration::ZERO).unwrap_or_default());
-        text.truncate(wanted.limit.unwrap_or(usize::MAX));
-        return Ok(typed_answer(StatusCode::OK, "text/plain", text));
-    }
     let (sender, answer) = streamed_answer("text/plain");
     // A thread of its own: followers wait long, and are not to take the place of who does not.
     let follower = std::thread::Builder::new().name("log".into()).stack_size(STACK);
