@@ -2,9 +2,9 @@
 import os, subprocess, sys, time
 from pathlib import Path
 
-PACKAGES = "e2fsprogs podman crun conmon catatonit netavark aardvark-dns slirp4netns fuse-overlayfs iptables wrk util-linux".split()
-# What crates.io has.
-CRATES = ["youki"]
+PACKAGES = "e2fsprogs podman crun conmon catatonit netavark aardvark-dns slirp4netns fuse-overlayfs iptables protobuf-compiler wrk util-linux".split()
+# podman's helpers, of which crates.io has newer ones than Debian. (youki starts an ordinary user's containers by systemd alone.)
+CRATES = ["netavark", "aardvark-dns"]
 
 
 def build_newer():

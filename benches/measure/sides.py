@@ -42,6 +42,10 @@ class Bench:
         # Both sides keep what they make where nothing else is.
         os.environ.update(PODCTL_DATA_DIR=str(self.work / "podctl"), PODCTL_RUNTIME_DIR=str(self.runtime / "podctl"))
         self.podman = self.podman_at("podman")
+        peers = self.stage / "peers"
+        if (peers / "netavark").exists():
+            config = self.file("containers.conf", f'[engine]\nhelper_binaries_dir = ["{peers}", "/usr/lib/podman", "/usr/libexec/podman"]\n')
+            os.environ["CONTAINERS_CONF"] = str(config)
         self.rootfs = self.work / "bundle/rootfs"
 
     def podman_at(self, store):
