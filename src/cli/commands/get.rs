@@ -171,6 +171,11 @@ impl Found {
 }
 
 impl Args {
+    /// Tells whether it asks for all objects of a kind, and not for those of some names alone.
+    pub(super) fn lists_names(&self) -> bool {
+        self.which.names.len() < 2 && !self.which.names.iter().any(|word| word.contains('/'))
+    }
+
     /// Refuses what has no meaning beside --raw.
     fn check_raw(&self) -> Result<(), Error> {
         if self.watch || self.watch_only || self.which.filter.selector.is_some() {

@@ -276,7 +276,10 @@ impl Command {
     /// called often.
     fn lists_names(&self) -> bool {
         use Command::{Delete, Doctor, Get, Images, Pull, Rmi};
-        matches!(self, Delete(_) | Doctor(_) | Get(_) | Images(_) | Pull(_) | Rmi(_))
+        match self {
+            Get(args) => args.lists_names(),
+            other => matches!(other, Delete(_) | Doctor(_) | Images(_) | Pull(_) | Rmi(_)),
+        }
     }
 }
 
