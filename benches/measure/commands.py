@@ -1,4 +1,4 @@
-"""Commands that are timed, and what a machine without anybody else is."""
+"""Commands that are timed, and how busy the machine is."""
 import os, socket, subprocess, tempfile, threading, time
 
 # After this many seconds a command is taken for one that hangs.
@@ -51,3 +51,13 @@ def output(*command):
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+def busy_share():
+    """The part of the processors' time that is taken now, while nothing is measured."""
+    def read():
+        times = list(map(int, open("/proc/stat").readline().split()[1:9]))
+        return sum(times), times[3] + times[4]
+
+    (all_before, idle_before), _, (all_after, idle_after) = read(), time.sleep(3), read()
+    return 1 - (idle_after - idle_before) / max(1, all_after - all_before)

@@ -1,5 +1,5 @@
 """The peers and how they come here."""
-import os, subprocess, sys, time
+import os, subprocess, sys
 from pathlib import Path
 
 PACKAGES = "e2fsprogs podman crun conmon catatonit netavark aardvark-dns slirp4netns fuse-overlayfs iptables protobuf-compiler wrk util-linux".split()
@@ -19,13 +19,3 @@ def build_newer():
             yield program
         else:
             print(f"bench: {crate} cannot be built here, and is left out", file=sys.stderr)
-
-
-def busy_share():
-    """The part of the processors' time that is taken now, while nothing is measured."""
-    def read():
-        times = list(map(int, open("/proc/stat").readline().split()[1:9]))
-        return sum(times), times[3] + times[4]
-
-    (all_before, idle_before), _, (all_after, idle_after) = read(), time.sleep(3), read()
-    return 1 - (idle_after - idle_before) / max(1, all_after - all_before)
