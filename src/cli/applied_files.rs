@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         Error, Namespace, UsageError, last_applied,
-        manifest_files::{FileArgs, is_labeled, parse_file_selector, read_manifest},
+        manifest_files::{FileArgs, parse_file_selector, read_manifest},
         manifest_services,
         object_selection::check_own_namespace,
         output_formats::{DryRun, Output, OutputArgs},
@@ -226,7 +226,7 @@ where
 
 /// Leaves the objects with certain labels.
 fn retain_labeled(manifest: &mut Manifest, labels: &Labels) {
-    manifest.written.retain(|written| is_labeled(&written.object, labels));
+    manifest.written.retain(|written| labels.matches_object(&written.object));
     manifest.config_maps.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.secrets.retain(|object| labels.matches(object.metadata.labels.as_ref()));
     manifest.claims.retain(|object| labels.matches(object.metadata.labels.as_ref()));

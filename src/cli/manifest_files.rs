@@ -141,11 +141,6 @@ impl FileArgs {
     }
 }
 
-/// Tells whether an object of a file has labels as a selector has them.
-pub(super) fn is_labeled(object: &Value, labels: &Labels) -> bool {
-    labels.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
-}
-
 /// Parses the objects that files hold, whatever they are; the items of a List each.
 ///
 /// # Errors

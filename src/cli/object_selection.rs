@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Error, Namespace,
         kind_words::{find_empty_kind, is_kind, missing_object, unknown_kind},
-        manifest_files::{FileArgs, is_labeled, parse_file_selector, parse_objects},
+        manifest_files::{FileArgs, parse_file_selector, parse_objects},
         pod_selection::{Told, Which},
         print_error,
     },
@@ -317,7 +317,7 @@ pub(super) fn targets_of_sources(
     let (mut targets, mut failed) = (Vec::new(), Vec::new());
     for Written { file, object } in parse_objects(&which.files.read_sources()?)? {
         check_own_namespace(&object, namespace)?;
-        if !is_labeled(&object, &labels) {
+        if !labels.matches_object(&object) {
             continue;
         }
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{
     Error, Namespace,
-    manifest_files::{FileArgs, is_labeled, parse_file_selector, read_manifest},
+    manifest_files::{FileArgs, parse_file_selector, read_manifest},
     object_selection::{Target, check_own_namespace, target_of_object},
     output_formats::{ChangeArgs, DryRun},
     output_streams::print_failures,
@@ -79,7 +79,7 @@ impl ServerSideArgs {
         let labels = parse_file_selector(selector)?;
         let (engine, output) = (Engine::over(home), change.output.parse()?);
         let written = manifest.written.iter().map(|written| &written.object);
-        let objects: Vec<&Value> = written.filter(|object| is_labeled(object, &labels)).collect();
+        let objects: Vec<&Value> = written.filter(|object| labels.matches_object(object)).collect();
         if objects.is_empty() {
             return Err(Error::absent("no objects passed to apply"));
         }

@@ -121,8 +121,9 @@ impl PodHandle {
         if options.tail.is_some() || options.limit_bytes.is_some() {
             let mut cut = Vec::new();
             for container in &containers {
-                let own: Vec<Entry> = entries.iter().filter(|e| e.container == *container).cloned().collect();
-                let last = last_lines(&own, options.tail.unwrap_or(usize::MAX)).to_vec();
+                let mut own: Vec<Entry> = entries.extract_if(.., |e| e.container == *container).collect();
+                let last = last_lines(&own, options.tail.unwrap_or(usize::MAX)).len();
+                let last = own.split_off(own.len() - last);
                 cut.extend(cut_to_bytes(last, &mut options.limit_bytes.unwrap_or(usize::MAX)));
             }
             entries = cut;

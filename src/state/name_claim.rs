@@ -263,6 +263,12 @@ impl Unplaced {
     }
 }
 
+/// Returns the names in a directory, of which there are none where it is not there.
+fn list_names(dir: &Path) -> HashSet<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Tells whether a record that is to take its place has had the time to be locked.
 fn is_old(entry: &fs::DirEntry) -> bool {
     // What it says was written under the lock.
@@ -311,8 +317,7 @@ impl Home {
         };
         let mut of_place: HashMap<String, usize> = HashMap::new();
         logs.iter().filter_map(parts).for_each(|(place, _)| *of_place.entry(place).or_default() += 1);
-        let records = fs::read_dir(self.records_path()).into_iter().flatten().flatten();
-        let records: HashSet<_> = records.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let records = list_names(&self.records_path());
         let named =
             |path: &PathBuf| parts(path).filter(|(place, _)| records.contains(place) && of_place[place] == 1);
         let uids: HashSet<_> = logs.iter().filter_map(|path| Some(named(path)?.1)).collect();
@@ -333,13 +338,9 @@ impl Home {
 
     /// Pods of which there is something in the runtime directory, and no record: somebody has removed it.
     pub fn unrecorded_pods(&self) -> Vec<PodDir> {
-        let names = |dir: PathBuf| {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<HashSet<_>>()
-        };
-        let pods = names(self.runtime.join("pods"));
+        let pods = list_names(&self.runtime.join("pods"));
         // Listed second, for a record comes before what the pod has there.
-        let records = names(self.records_path());
+        let records = list_names(&self.records_path());
         let unrecorded = pods.difference(&records).filter_map(|name| self.named_pod(name));
         // An older podctl had its records there.
         let is_older = |dir: &PodDir| dir.runtime.join("lock").exists();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::pod::identifiers::check_subdomain;
 
 /// The condition on labels; all of a selector's must hold.
@@ -62,6 +64,11 @@ impl Labels {
                 token => return Err(format!("found '{token}', expected: ',' or 'end of string'")),
             }
         }
+    }
+
+    /// Tells whether an object is meant, which has its labels as JSON.
+    pub fn matches_object(&self, object: &Value) -> bool {
+        self.matches(serde_json::from_value(object["metadata"]["labels"].clone()).ok().as_ref())
     }
 
     /// Tells whether these labels are meant.

@@ -57,8 +57,7 @@ fn compare_objects(args: &Args, home: &Home, namespace: &Namespace) -> Result<i3
     let made = || make_compared_files().map_err(io("cannot make a directory to compare in"));
     let (live, merged) = (made()?, made()?);
     for object in args.labeled.files.read_objects()? {
-        let own = serde_json::from_value(object["metadata"]["labels"].clone()).ok();
-        if !labels.matches(own.as_ref()) {
+        if !labels.matches_object(&object) {
             continue;
         }
         let target = target_of_object(&object, namespace)?;

@@ -173,7 +173,7 @@ impl Args {
     fn check_node_selector(&self, home: &Home) -> Result<(), Error> {
         let labels = self.check_selectors("Node")?;
         let node = Engine::over(home).get_object(ObjectKind::Node, "", &engine::node_name())?;
-        match labels.matches(serde_json::from_value(node["metadata"]["labels"].clone()).ok().as_ref()) {
+        match labels.matches_object(&node) {
             true => Ok(()),
             false => Err(Error::absent("metrics not available yet")),
         }

@@ -131,10 +131,7 @@ impl Engine {
         let namespace = options.namespace.as_deref().map(Namespace::parse).transpose()?;
         let namespace = namespace.as_ref().filter(|_| kind.is_namespaced());
         let mut all = self.list_kind(kind, namespace)?;
-        all.retain(|object| {
-            let own = serde_json::from_value(object["metadata"]["labels"].clone()).ok();
-            labels.matches(own.as_ref()) && fields.matches(object)
-        });
+        all.retain(|object| labels.matches_object(object) && fields.matches(object));
         Ok(all)
     }
 

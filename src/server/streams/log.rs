@@ -117,11 +117,12 @@ pub async fn answer_log(server: Arc<Server>, asked: &Asked, target: &Target) -> 
 fn follow_log(handle: &PodHandle, wanted: &Wanted, mut logs: Logs, sender: &mpsc::Sender<Bytes>) {
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     while left > 0 && !sender.is_closed() {
-        // Asked before the log is read: what was written before the end is then sent.
-        let ended = handle.pod().map_or(true, |pod| {
-            let pod = serde_json::to_value(pod).unwrap_or_default();
-            has_ended(&pod, &wanted.container)
-        });
+        // Asked before the log is read: what was written before the end is then sent. What does not grow ends by itself.
+        let ended = wanted.options.follow
+            && handle.pod().map_or(true, |pod| {
+                let pod = serde_json::to_value(pod).unwrap_or_default();
+                has_ended(&pod, &wanted.container)
+            });
         let Some(entries) = logs.next_within(LOOK) else { return };
         let mut text = wanted.write_entries(&entries);
         text.truncate(left);
